@@ -1,0 +1,36 @@
+"""Errors, named for the response that they call for. Every message says what, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Mend the input: a file, an option, a name, a key that is not there. Exit code 2, before anything ran.
+
+    problems: every one that was found, each a message of its own.
+    """
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class HostUnreachable(Exception):
+    """Try again: the host did not answer. It may come back, and what runs there may still be running."""
+
+
+class HostUnfit(Exception):
+    """The host answered, and cannot do what is asked of it (no toolkit, no such GPU); trying again will not help."""
+
+
+class ImageError(Exception):
+    """An image did not build, load, or arrive."""
+
+
+class StartError(Exception):
+    """One container or process would not start on a host that answers. Its job is a fault; others may go on."""
+
+
+class BadResult(Exception):
+    """What a job handed back is not the rows that were asked for. Nothing of it is used."""

@@ -1,0 +1,114 @@
+"""What a host is, behind one small Protocol. An executor holds no state of jobs: all it knows, it asks the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from orchestrator.model import DockerHost, ProcessHost
+from runner.schema import Job
+
+
+class Attempt(NamedTuple):
+    """One try at one job. Its name is that of the container or process folder, and within a run it is unique."""
+
+    run: str
+    job: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"orchestrator-{self.run}-{self.job}-{self.number}"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one job occupies on a host. gpus: device ids as the engine wants them; empty on the CPU's slot."""
+
+    name: str
+    gpus: tuple[str, ...] = ()
+
+
+class State(Enum):
+    STAGED = "staged"
+    RUNNING = "running"
+    EXITED = "exited"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a host says of one attempt. exit_code is None until it exited (and may stay None where a host has forgotten).
+
+    slot: the slot's name. reason: what the host adds of its own (OOM-killed, a failed start), for a human.
+    """
+
+    state: State
+    slot: str
+    exit_code: int | None = None
+    oom_killed: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An attempt with all that an executor needs to run it. image: tag or id; empty for a process.
+
+    job.json in the container is `job.to_json()`; the runner writes its rows to results.csv beside it.
+    """
+
+    attempt: Attempt
+    job: Job
+    slot: Slot
+    image: str = ""
+
+
+class Executor(Protocol):
+    """Every method may raise HostUnreachable, after which it may be called again: each one is idempotent.
+
+    A method may be called from any thread, and several at once.
+    """
+
+    host: ProcessHost | DockerHost
+
+    def slots(self) -> tuple[Slot, ...]:
+        """Connects, and finds out what jobs can occupy. Raises HostUnfit with what is missing and how to mend it."""
+
+    def stage(self, task: Task) -> None:
+        """Does all that can be done before the slot is free. If the attempt exists already, that is success.
+
+        Raises StartError where this task cannot be created, HostUnfit where none could.
+        """
+
+    def start(self, attempt: Attempt, token: str | None = None) -> None:
+        """Starts what was staged. What runs or has exited is never started again: that is success too.
+
+        token: the Hugging Face token, handed over so that it appears in no file, argument, label or environment.
+        Raises StartError; nothing of the attempt is then left running.
+        """
+
+    def observe(self) -> Mapping[Attempt, Observation]:
+        """All attempts of any run that are on this host now, by one listing. What is not in it is not there."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Returns when something may have changed, at the latest after `timeout_s`."""
+
+    def fetch(self, attempt: Attempt, file: str) -> bytes | None:
+        """One file (`results.csv`, `environment.json`) of an attempt that has exited; None where there is no such file.
+
+        Raises BadResult where it is not one regular file of bounded size. The content is not judged here.
+        """
+
+    def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
+        """Lines of standard output and error; with follow, until it exits. No such attempt: no lines."""
+
+    def stop(self, attempt: Attempt, grace_s: float) -> None:
+        """Asks it to end, and after `grace_s` seconds ends it. What has ended or is not there is success."""
+
+    def remove(self, attempt: Attempt) -> None:
+        """Leaves nothing of the attempt on the host. What is not there is success."""
+
+    def close(self) -> None:
+        """Lets go of connections; jobs are left as they are."""

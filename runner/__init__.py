@@ -1,0 +1,1 @@
+"""Measures Stable Diffusion pipelines on the machine that it runs on."""

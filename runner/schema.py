@@ -1,0 +1,411 @@
+"""What the orchestrator and the runner agree on: engines, jobs, rows, events. Standard library alone.
+
+A `Job` goes into a container as JSON; `Row`s come back as CSV, one for each of its cases; meanwhile `Event`s come out of
+its standard output, one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+class SchemaError(ValueError):
+    """Foreign bytes that are not what the schema says; the message names the line and the column."""
+
+
+class Status(str, Enum):
+    """How a case ended. Only `ok`, `oom` and `unsupported` are outcomes; the others are faults."""
+
+    OK = "ok"
+    OOM = "oom"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+    @property
+    def is_fault(self) -> bool:
+        return self not in (Status.OK, Status.OOM, Status.UNSUPPORTED)
+
+
+class Validity(str, Enum):
+    """Whether a measurement may rank: only `valid` does."""
+
+    VALID = "valid"
+    THROTTLED = "throttled"
+    CONTENDED = "contended"
+    FALLBACK = "fallback"
+    SPILLED = "spilled"
+    UNSTABLE = "unstable"
+
+
+class Device(str, Enum):
+    """What an engine computes on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(str, Enum):
+    SINGLE = "single"
+    HALF = "half"
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What is known of an engine without importing it.
+
+    devices: those on which it can run at all; whether it really can there is for the engine itself to say.
+    images: the image flavour that carries it, by device.
+    runtime: the Lambda benchmark's word for it.
+    """
+
+    summary: str
+    devices: tuple[Device, ...]
+    images: Mapping[Device, str]
+    runtime: str = "pytorch"
+
+
+ENGINES: Mapping[str, EngineFacts] = {
+    "eager": EngineFacts(
+        "diffusers as it comes, the baseline", (Device.CPU, Device.CUDA), {Device.CPU: "cpu", Device.CUDA: "cuda"}
+    ),
+    "onnxruntime": EngineFacts(
+        "the pipeline's networks exported to ONNX",
+        (Device.CPU, Device.CUDA),
+        {Device.CPU: "cpu", Device.CUDA: "cuda"},
+        runtime="onnx",
+    ),
+}
+
+
+def stable_hash(value: object, length: int = 12) -> str:
+    """The first `length` hexadecimal digits of the SHA-256 of a JSON value, the same on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table to be: a batch size within a job. `id` is stable across runs."""
+
+    id: str
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The cases that share a model load, as the runner receives them.
+
+    model: a hub id, a folder, or `synthetic:SIZE`.
+    height, width: pixels of the image; None is the model's own size.
+    repeats, max_repeats, rel_ci: at least `repeats` timed calls, then more until the relative half-width of the median's
+        95% confidence interval is at most `rel_ci` or `max_repeats` are done; rel_ci None stops at `repeats`.
+    timeout_s: for each case, model load included; the runner ends a case that takes longer and goes on with the next.
+    threads: of the CPU, for whatever computes; None is the library's own choice.
+    image: what the container was made from (`repository:tag@sha256:…`), empty where there is none; for provenance.
+    """
+
+    run: str
+    id: str
+    host: str
+    device: Device
+    engine: str
+    precision: Precision
+    model: str
+    cases: tuple[Case, ...]
+    prompt: str
+    steps: int
+    height: int | None = None
+    width: int | None = None
+    guidance: float = 7.5
+    scheduler: str = "pndm"
+    seed: int = 0
+    autocast: bool = False
+    attention: str = "default"
+    warmup: int = 2
+    repeats: int = 3
+    max_repeats: int = 3
+    rel_ci: float | None = None
+    timeout_s: float = 1800.0
+    threads: int | None = None
+    image: str = ""
+
+    @property
+    def image_flavour(self) -> str:
+        return ENGINES[self.engine].images[self.device]
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Job:
+        """Raises SchemaError where the text is not a job of this version of the schema."""
+        try:
+            fields = json.loads(text)
+            cases = tuple(Case(**case) for case in fields.pop("cases"))
+            device, precision = Device(fields.pop("device")), Precision(fields.pop("precision"))
+            return cls(**fields, cases=cases, device=device, precision=precision)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SchemaError(f"not a job of schema version {SCHEMA_VERSION}: {error}") from error
+
+    def work(self, samples: int) -> str:
+        """The hash under which rows may be compared: all that the pipeline is asked to compute, and not by what."""
+        asked = (self.model, self.prompt, self.steps, self.height, self.width, self.guidance, self.scheduler, self.seed)
+        return stable_hash([SCHEMA_VERSION, *asked, samples])
+
+
+def column(meaning: str, unit: str = "") -> Any:
+    return field(default=None, metadata={"meaning": meaning, "unit": unit})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The outcome of one case. Field order is column order; None is an empty cell, never 0.
+
+    The first eight columns are those of the Lambda benchmark's CSV.
+    """
+
+    device: str | None = column("the GPU or CPU, as its driver names it")
+    precision: str | None = column("single or half")
+    autocast: bool | None = column("mixed precision by torch.autocast")
+    xformers: bool | None = column("memory-efficient attention in use, whatever implements it")
+    runtime: str | None = column("pytorch or onnx")
+    n_samples: int | None = column("images in one call", "images")
+    latency: float | None = column("mean of the trials", "s")
+    memory: float | None = column("reserved on the GPU; on a CPU the peak resident set", "GB")
+
+    schema_version: int | None = column("of these columns")
+    run: str | None = column("the run's name")
+    job: str | None = column("hash of what the row's container was asked for")
+    case: str | None = column("hash of what the row was asked for")
+    host: str | None = column("name in hosts.yaml")
+    engine: str | None = column("what executed the pipeline")
+    model: str | None = column("hub id, folder, or synthetic:SIZE")
+    steps: int | None = column("denoising steps")
+    height: int | None = column("of the image", "px")
+    width: int | None = column("of the image", "px")
+    guidance: float | None = column("classifier-free guidance scale")
+    scheduler: str | None = column("noise scheduler")
+    seed: int | None = column("of the latents")
+    work: str | None = column("hash of all that makes two rows equal work")
+
+    status: Status | None = column("how the case ended")
+    error: str | None = column("why there is no measurement")
+
+    repeats: int | None = column("timed calls")
+    latency_median: float | None = column("median of the trials", "s")
+    latency_p90: float | None = column("90th percentile of the trials", "s")
+    latency_min: float | None = column("fastest trial", "s")
+    latency_std: float | None = column("standard deviation of the trials (n-1)", "s")
+    latency_ci_low: float | None = column("lower end of the median's 95% confidence interval", "s")
+    latency_ci_high: float | None = column("upper end of the median's 95% confidence interval", "s")
+    throughput: float | None = column("images in a minute, at the median latency", "images/min")
+    steps_per_s: float | None = column("denoising steps a second, at the median latency", "1/s")
+    memory_peak: float | None = column("allocated on the GPU at the peak; on a CPU the peak resident set", "GB")
+    memory_host: float | None = column("peak resident set of the process", "GB")
+    load_s: float | None = column("from nothing to a pipeline on the device", "s")
+    first_call_s: float | None = column("the first call, compiling included", "s")
+    trials: tuple[float, ...] | None = column("each timed call, in order", "s")
+
+    validity: Validity | None = column("whether the measurement may rank")
+    gpu_busy: float | None = column("share of the timed part with a kernel running", "1")
+    sm_clock_mhz: float | None = column("mean SM clock in the timed part", "MHz")
+    power_w: float | None = column("mean power in the timed part", "W")
+    temperature_c: float | None = column("highest GPU temperature in the timed part", "°C")
+    energy_j: float | None = column("energy for one image", "J")
+
+    psnr: float | None = column("against single-precision eager from the same latents", "dB")
+    ssim: float | None = column("against single-precision eager from the same latents")
+    nrmse: float | None = column("against single-precision eager from the same latents")
+
+    image: str | None = column("container image: tag and id, or digest")
+    python: str | None = column("version")
+    torch: str | None = column("version")
+    diffusers: str | None = column("version")
+    cuda: str | None = column("version that PyTorch was built for")
+    driver: str | None = column("version of the GPU's driver")
+    cpu: str | None = column("model of the processor")
+    started: str | None = column("when the case began, ISO 8601 in UTC")
+
+    @classmethod
+    def of(cls, job: Job, case: Case, status: Status, error: str | None = None, **measured: Any) -> Row:
+        """A row of one of a job's cases: its identity from the job, all else from the keywords."""
+        identity: dict[str, Any] = {
+            "precision": job.precision.value,
+            "autocast": job.autocast,
+            "runtime": ENGINES[job.engine].runtime,
+            "n_samples": case.samples,
+            "schema_version": SCHEMA_VERSION,
+            "run": job.run,
+            "job": job.id,
+            "case": case.id,
+            "host": job.host,
+            "engine": job.engine,
+            "model": job.model,
+            "steps": job.steps,
+            "height": job.height,
+            "width": job.width,
+            "guidance": job.guidance,
+            "scheduler": job.scheduler,
+            "seed": job.seed,
+            "work": job.work(case.samples),
+            "image": job.image or None,
+        }
+        return cls(**{**identity, "status": status, "error": error, **measured})
+
+
+COLUMNS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(Row))
+LAMBDA_COLUMNS = COLUMNS[:8]
+
+
+def _plain_type(annotation: Any) -> Any:
+    """The type in `T | None`."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(part for part in typing.get_args(annotation) if part is not type(None))
+    return annotation
+
+
+_TYPES: Mapping[str, Any] = {name: _plain_type(hint) for name, hint in typing.get_type_hints(Row).items()}
+
+
+def format_cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "TRUE" if value else "FALSE"
+        case Enum():
+            return str(value.value)
+        case float():
+            return repr(value)
+        case tuple():
+            return ";".join(repr(item) for item in value)
+        case _:
+            return str(value)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not a finite number")
+    return number
+
+
+def parse_cell(name: str, text: str) -> Any:
+    """A cell's value; None where it is empty. Raises ValueError where it is not of its column's type."""
+    kind, text = _TYPES[name], text.strip()
+    if text == "":
+        return None
+    if kind is bool:
+        words = {"true": True, "false": False, "yes": True, "no": False}
+        if text.lower() not in words:
+            raise ValueError(f"{text!r} is neither TRUE nor FALSE")
+        return words[text.lower()]
+    if kind is float:
+        return _finite(text)
+    if typing.get_origin(kind) is tuple:
+        return tuple(_finite(part) for part in text.split(";"))
+    return kind(text)
+
+
+def write_header(out: typing.TextIO) -> None:
+    csv.writer(out, lineterminator="\n").writerow(COLUMNS)
+
+
+def write_row(out: typing.TextIO, row: Row) -> None:
+    csv.writer(out, lineterminator="\n").writerow([format_cell(getattr(row, name)) for name in COLUMNS])
+
+
+def format_rows(rows: Iterable[Row]) -> str:
+    out = io.StringIO()
+    write_header(out)
+    for row in rows:
+        write_row(out, row)
+    return out.getvalue()
+
+
+def parse_rows(text: str) -> list[Row]:
+    """The rows of a CSV with exactly this schema's header. Raises SchemaError with the line and column of the first fault."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[Row] = []
+    try:
+        header = next(reader, None)
+        if header is None:
+            raise SchemaError("line 1: the file is empty")
+        if tuple(header) != COLUMNS:
+            odd = next((a for a, b in zip(header, COLUMNS) if a != b), f"{len(header)} columns")
+            raise SchemaError(f"line 1: the header is not that of schema version {SCHEMA_VERSION} (at {odd[:40]!r})")
+        for cells in reader:
+            if len(cells) != len(COLUMNS):
+                raise SchemaError(f"line {reader.line_num}: {len(cells)} cells instead of {len(COLUMNS)}")
+            values = {}
+            for name, cell in zip(COLUMNS, cells):
+                try:
+                    values[name] = parse_cell(name, cell)
+                except ValueError as error:
+                    raise SchemaError(f"line {reader.line_num}, column {name}: {str(error)[:200]}") from error
+            rows.append(Row(**values))
+    except csv.Error as error:
+        raise SchemaError(f"line {reader.line_num}: {error}") from error
+    return rows
+
+
+class EventKind(str, Enum):
+    """What a runner says on its standard output while it works."""
+
+    LOADING = "loading"
+    LOADED = "loaded"
+    CASE_STARTED = "case_started"
+    WARMED_UP = "warmed_up"
+    TRIAL = "trial"
+    CASE_ENDED = "case_ended"
+    JOB_ENDED = "job_ended"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One line of a runner's standard output.
+
+    at: seconds since the epoch, by the runner's clock. trial, of: the how-manieth timed call of how many at most.
+    """
+
+    kind: EventKind
+    at: float
+    case: str | None = None
+    trial: int | None = None
+    of: int | None = None
+    latency_s: float | None = None
+    status: Status | None = None
+
+    def to_json(self) -> str:
+        present = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return json.dumps(present, separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str) -> Event | None:
+        """None where the line is not an event: libraries print there too."""
+        if not line.startswith("{"):
+            return None
+        try:
+            fields = json.loads(line)
+            kind = EventKind(fields.pop("kind"))
+            status = fields.pop("status", None)
+            return cls(kind=kind, status=Status(status) if status else None, **fields)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
