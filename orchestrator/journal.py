@@ -1,0 +1,211 @@
+"""The only memory of a run: a SQLite log of intents and outcomes, from which the progress of every job is derived.
+
+Intent is written before effect. An event is durable when `record` returns (WAL, synchronous=FULL), so that whatever a
+crash leaves on a host has been announced here, and a restart folds the same events into the same progress.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import InputError
+from orchestrator.executors import Attempt
+from runner.schema import Job
+
+VERSION = 1
+BUSY_TIMEOUT_S = 10.0
+
+SCHEMA = """
+CREATE TABLE run (name TEXT NOT NULL, options TEXT NOT NULL);
+CREATE TABLE jobs (position INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, spec TEXT NOT NULL);
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, job TEXT NOT NULL REFERENCES jobs (id),
+    attempt INTEGER NOT NULL, slot TEXT NOT NULL, reason TEXT NOT NULL);
+"""
+
+
+class Kind(str, Enum):
+    """What can happen to a job. Intents come before what they announce, outcomes after it."""
+
+    STAGING = "staging"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    FAULT = "fault"
+    CANCEL = "cancel"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event. at: seconds since the epoch, by this machine's clock."""
+
+    at: float
+    kind: Kind
+    job: str
+    attempt: int = 0
+    slot: str = ""
+    reason: str = ""
+
+
+class Phase(Enum):
+    PENDING = "pending"
+    STAGING = "staging"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    SETTLED = "settled"
+
+
+_PHASES = {
+    Kind.STAGING: Phase.STAGING,
+    Kind.STARTING: Phase.STARTING,
+    Kind.STOPPING: Phase.STOPPING,
+    Kind.FAULT: Phase.PENDING,
+    Kind.SETTLED: Phase.SETTLED,
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: the fold of its events.
+
+    attempt: the number of the current try, or of the last one while pending; 0 before the first.
+    since: when the phase began. faults: tries that ended in a fault. reason: of the last fault or stop.
+    """
+
+    job: Job
+    phase: Phase = Phase.PENDING
+    attempt: int = 0
+    slot: str = ""
+    since: float = 0.0
+    faults: int = 0
+    reason: str = ""
+    cancelled: bool = False
+
+    @property
+    def key(self) -> Attempt:
+        return Attempt(self.job.run, self.job.id, self.attempt)
+
+    @property
+    def is_settled(self) -> bool:
+        return self.phase is Phase.SETTLED
+
+    def after(self, entry: Entry) -> Progress:
+        if entry.kind is Kind.CANCEL:
+            return replace(self, cancelled=True)
+        return replace(
+            self,
+            phase=_PHASES[entry.kind],
+            attempt=entry.attempt,
+            slot=entry.slot,
+            since=entry.at,
+            faults=self.faults + (entry.kind is Kind.FAULT),
+            reason=entry.reason or self.reason,
+        )
+
+
+class Journal:
+    """Safe to use from several threads. Every failure of the file itself is an InputError that says what to do."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = connection
+        self._lock = threading.Lock()
+        self._progress: dict[str, Progress] = {}
+        self._seq = 0
+        self.run = ""
+        self.options: Mapping[str, Any] = {}
+
+    @classmethod
+    def create(cls, path: Path, run: str, jobs: Iterable[Job], options: Mapping[str, Any]) -> Journal:
+        """A journal that holds the plan, durable when this returns. Raises InputError where the file exists."""
+        if path.exists():
+            raise InputError(f"{path}: there is a journal already; continue it with 'orchestrator resume {run}'")
+        with _translated(path):
+            db = _connect(path)
+            with db:
+                db.executescript(f"BEGIN; PRAGMA user_version = {VERSION}; {SCHEMA}")
+                db.execute("INSERT INTO run VALUES (?, ?)", (run, json.dumps(dict(options))))
+                specs = [(position, job.id, job.to_json()) for position, job in enumerate(jobs)]
+                db.executemany("INSERT INTO jobs VALUES (?, ?, ?)", specs)
+            journal = cls(path, db)
+            journal._load()
+        return journal
+
+    @classmethod
+    def open(cls, path: Path) -> Journal:
+        """Raises InputError where there is none, or it is corrupt, locked, or of another version."""
+        if not path.is_file():
+            raise InputError(f"{path}: there is no journal; is this a run's folder?")
+        with _translated(path):
+            db = _connect(path)
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version != VERSION:
+                raise InputError(f"{path}: the journal has version {version}, and this orchestrator reads {VERSION}")
+            journal = cls(path, db)
+            journal._load()
+        return journal
+
+    def _load(self) -> None:
+        run, options = self._db.execute("SELECT name, options FROM run").fetchone()
+        self.run, self.options = run, json.loads(options)
+        for (spec,) in self._db.execute("SELECT spec FROM jobs ORDER BY position"):
+            job = Job.from_json(spec)
+            self._progress[job.id] = Progress(job)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Folds in what was written since, by this process or another (`cancel` writes from its own)."""
+        query = "SELECT * FROM events WHERE seq > ? ORDER BY seq"
+        for seq, at, kind, *rest in self._db.execute(query, (self._seq,)):
+            entry = Entry(at, Kind(kind), *rest)
+            self._progress[entry.job] = self._progress[entry.job].after(entry)
+            self._seq = seq
+
+    def record(self, entry: Entry) -> Progress:
+        """Makes an event durable, and returns its job's progress after it."""
+        with self._lock, _translated(self.path):
+            with self._db:
+                values = (entry.at, entry.kind.value, entry.job, entry.attempt, entry.slot, entry.reason)
+                self._db.execute("INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?)", values)
+            self._catch_up()
+            return self._progress[entry.job]
+
+    def progress(self, host: str | None = None) -> tuple[Progress, ...]:
+        """The jobs, all or one host's, in the plan's order."""
+        with self._lock, _translated(self.path):
+            self._catch_up()
+            return tuple(p for p in self._progress.values() if host in (None, p.job.host))
+
+    def history(self, job: str) -> tuple[Entry, ...]:
+        """All that happened to a job, in order."""
+        query = "SELECT * FROM events WHERE job = ? ORDER BY seq"
+        with self._lock, _translated(self.path):
+            return tuple(Entry(at, Kind(kind), *rest) for _, at, kind, *rest in self._db.execute(query, (job,)))
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise InputError(f"{path}: {error}; is the disk full, read-only, or another process at work there?") from error
+    except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: the journal is damaged ({error}); the rows in jobs/ are whole") from error

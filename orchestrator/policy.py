@@ -1,0 +1,227 @@
+"""What to do next on one host: a pure function of the journal's progress, what the host shows, and the time.
+
+It is level-triggered: it looks at what is, not at what changed, so that a restart, a lost event or a second look lead
+to the same actions. Each action is idempotent, and the scheduler writes its intent before it acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from orchestrator.executors import Attempt, Observation, Slot, State
+from orchestrator.journal import Phase, Progress
+from runner.schema import Status
+
+# A job may take this much longer than its cases' own limits, which the runner itself enforces: a container's start, an
+# interpreter's, and the writing of the last row.
+GRACE_S = 60.0
+BACKOFF_S = 2.0
+LONGEST_BACKOFF_S = 60.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """retries: of a job, after infrastructure faults. stop_grace_s: between asking a job to end and ending it."""
+
+    retries: int = 2
+    stop_grace_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Prepare the next attempt on a slot, while another job may still run there."""
+
+    progress: Progress
+    attempt: int
+    slot: Slot
+
+
+@dataclass(frozen=True)
+class Start:
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End a running attempt; what it wrote so far is collected."""
+
+    progress: Progress
+    reason: str
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Fetch and judge what an attempt that has ended left behind."""
+
+    progress: Progress
+    observation: Observation
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The attempt is gone without a result, and may be tried again."""
+
+    progress: Progress
+    reason: str
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The job ends without (further) results: its open cases become rows with this status and reason."""
+
+    progress: Progress
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Delete an attempt whose rows are committed, or that was superseded."""
+
+    attempt: Attempt
+
+
+Step: TypeAlias = Stage | Start | Stop | Collect | Fault | GiveUp
+Action: TypeAlias = Step | Remove
+
+
+def backoff_s(faults: int) -> float:
+    """How long a job waits after its last fault before it is tried again."""
+    return 0.0 if faults == 0 else min(BACKOFF_S * 2.0 ** (faults - 1), LONGEST_BACKOFF_S)
+
+
+def deadline_s(progress: Progress) -> float:
+    """How long an attempt may run before it hangs: each case has its own limit, kept by the runner."""
+    return progress.job.timeout_s * len(progress.job.cases) + GRACE_S
+
+
+def decide(
+    jobs: Sequence[Progress],
+    seen: Mapping[Attempt, Observation],
+    slots: Sequence[Slot],
+    now: float,
+    limits: Limits,
+) -> list[Action]:
+    """The actions that are due on one host, at most one for each job.
+
+    jobs: the host's, in the order in which they shall run. seen: one listing of the host, made after every earlier
+    action on these jobs ended. slots: those that jobs of this run may use.
+    """
+    steps: list[Step] = []
+    taken = _taken_slots(jobs, seen)
+    for progress in jobs:
+        action = _next_step(progress, seen.get(progress.key), slots, taken, now, limits)
+        if isinstance(action, Start):
+            taken = taken | {progress.slot}
+        if action is not None:
+            steps.append(action)
+    touched = {step.progress.job.id for step in steps}
+    idle = [p for p in jobs if p.job.id not in touched]
+    return [*steps, *_stage_ahead(idle, jobs, slots, taken, now), *_sweep(jobs, seen)]
+
+
+def _taken_slots(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> frozenset[str]:
+    """Slots on which something runs, or was told to: of this run, or of any other run on the host."""
+    told = {p.slot for p in jobs if p.phase in (Phase.STARTING, Phase.STOPPING) and not _has_ended(seen.get(p.key))}
+    running = {o.slot for o in seen.values() if o.state is State.RUNNING}
+    return frozenset(told | running)
+
+
+def _has_ended(observation: Observation | None) -> bool:
+    return observation is None or observation.state is State.EXITED
+
+
+def _next_step(
+    progress: Progress,
+    observation: Observation | None,
+    slots: Sequence[Slot],
+    taken: frozenset[str],
+    now: float,
+    limits: Limits,
+) -> Step | None:
+    match progress.phase:
+        case Phase.SETTLED:
+            return None
+        case Phase.PENDING:
+            return _step_of_pending(progress, limits)
+        case Phase.STAGING:
+            return _step_of_staged(progress, observation, slots, taken)
+        case Phase.STARTING | Phase.STOPPING:
+            return _step_of_started(progress, observation, now, limits)
+
+
+def _step_of_pending(progress: Progress, limits: Limits) -> Step | None:
+    if progress.cancelled:
+        return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
+    if progress.faults > limits.retries:
+        return GiveUp(progress, Status.FAILED, f"gave up after {progress.faults} attempts: {progress.reason}")
+    return None
+
+
+def _step_of_staged(
+    progress: Progress, observation: Observation | None, slots: Sequence[Slot], taken: frozenset[str]
+) -> Step | None:
+    if progress.cancelled:
+        return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
+    if observation is None:  # a crash came between intent and effect: the same attempt once more
+        again = [Stage(progress, progress.attempt, slot) for slot in slots if slot.name == progress.slot]
+        return again[0] if again else Fault(progress, f"slot {progress.slot} is no longer there")
+    if observation.state is State.STAGED:
+        return None if progress.slot in taken else Start(progress)
+    if observation.state is State.LOST:
+        return Fault(progress, observation.reason or "the host does not say what became of it")
+    return Collect(progress, observation) if observation.state is State.EXITED else None
+
+
+def _step_of_started(progress: Progress, observation: Observation | None, now: float, limits: Limits) -> Step | None:
+    if observation is None:
+        return Fault(progress, "it vanished from the host while it ran")
+    match observation.state:
+        case State.STAGED:
+            return Start(progress)
+        case State.EXITED:
+            return Collect(progress, observation)
+        case State.LOST:
+            return Fault(progress, observation.reason or "the host does not say what became of it")
+        case State.RUNNING:
+            return _step_of_running(progress, now, limits)
+
+
+def _step_of_running(progress: Progress, now: float, limits: Limits) -> Step | None:
+    waited_s = now - progress.since
+    if progress.phase is Phase.STOPPING:
+        return Stop(progress, progress.reason) if waited_s > 2 * limits.stop_grace_s else None
+    if progress.cancelled:
+        return Stop(progress, "cancelled")
+    if waited_s > deadline_s(progress):
+        return Stop(progress, f"it did not end within {deadline_s(progress):.0f} s")
+    return None
+
+
+def _stage_ahead(
+    idle: Sequence[Progress], jobs: Sequence[Progress], slots: Sequence[Slot], taken: frozenset[str], now: float
+) -> Iterator[Stage]:
+    """One attempt is staged for each slot, even while another runs there: it then idles for one start at most.
+
+    When none is left to stage, a slot that idles takes over what waits behind another slot's job.
+    """
+    staged = {p.slot for p in jobs if p.phase is Phase.STAGING}
+    free = [slot for slot in slots if slot.name not in staged]
+    due = [p for p in idle if p.phase is Phase.PENDING and now >= p.since + backoff_s(p.faults)]
+    for slot, progress in zip(free, due):
+        yield Stage(progress, progress.attempt + 1, slot)
+    unused = [slot for slot in free[len(due) :] if slot.name not in taken]
+    waiting = [p for p in idle if p.phase is Phase.STAGING and p.slot in taken]
+    for slot, progress in zip(unused, waiting):
+        yield Stage(progress, progress.attempt + 1, slot)
+
+
+def _sweep(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> Iterator[Remove]:
+    """Attempts of these jobs that no longer matter: the settled, and those before the present one."""
+    wanted = {(p.job.run, p.job.id): None if p.phase in (Phase.SETTLED, Phase.PENDING) else p.attempt for p in jobs}
+    for attempt in seen:
+        key = (attempt.run, attempt.job)
+        if key in wanted and wanted[key] != attempt.number:
+            yield Remove(attempt)

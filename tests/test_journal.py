@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import InputError
+from orchestrator.journal import Entry, Journal, Kind, Phase
+from runner.schema import Case, Device, Job, Precision
+
+
+def job(name: str, host: str = "h") -> Job:
+    return Job(
+        run="r",
+        id=name,
+        host=host,
+        device=Device.CPU,
+        engine="eager",
+        precision=Precision.SINGLE,
+        model="synthetic:tiny",
+        cases=(Case(f"{name}-1", 1),),
+        prompt="p",
+        steps=1,
+    )
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal.create(tmp_path / "journal.db", "r", [job("b", "h1"), job("a", "h2")], {"retries": 2})
+
+
+def reopened(journal: Journal) -> Journal:
+    journal.close()
+    return Journal.open(journal.path)
+
+
+def test_the_plan_is_remembered_in_its_order(journal: Journal) -> None:
+    again = reopened(journal)
+    assert [p.job for p in again.progress()] == [job("b", "h1"), job("a", "h2")]
+    assert (again.run, again.options) == ("r", {"retries": 2})
+
+
+def test_progress_after_a_restart_is_what_it_was(journal: Journal) -> None:
+    journal.record(Entry(1.0, Kind.STAGING, "a", 1, "cpu"))
+    journal.record(Entry(2.0, Kind.STARTING, "a", 1, "cpu"))
+    journal.record(Entry(3.0, Kind.FAULT, "a", 1, "cpu", "the host rebooted"))
+    before = journal.record(Entry(4.0, Kind.STAGING, "a", 2, "cpu"))
+    (after,) = reopened(journal).progress("h2")
+    assert after == before
+    assert (after.phase, after.attempt, after.faults, after.reason) == (Phase.STAGING, 2, 1, "the host rebooted")
+
+
+def test_history_keeps_the_reason_of_every_attempt(journal: Journal) -> None:
+    entries = (Entry(1.0, Kind.STAGING, "a", 1, "cpu"), Entry(3.0, Kind.FAULT, "a", 1, "cpu", "unplugged"))
+    for entry in entries:
+        journal.record(entry)
+    assert reopened(journal).history("a") == entries
+
+
+def test_a_cancel_from_another_process_is_seen(journal: Journal) -> None:
+    other = Journal.open(journal.path)
+    other.record(Entry(1.0, Kind.CANCEL, "a"))
+    assert [p.cancelled for p in journal.progress()] == [False, True]
+
+
+def test_an_event_outlives_a_process_that_is_killed_right_after_it(journal: Journal) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from orchestrator.journal import *\n"
+        f"Journal.open(Path({str(journal.path)!r})).record(Entry(1.0, Kind.STARTING, 'a', 1, 'cpu'))\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    assert journal.progress("h2")[0].phase is Phase.STARTING
+
+
+def test_a_second_journal_is_never_made_over_the_first(journal: Journal) -> None:
+    with pytest.raises(InputError, match="orchestrator resume r"):
+        Journal.create(journal.path, "r", [], {})
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100])
+def test_a_damaged_journal_is_one_clear_message(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "journal.db").write_bytes(content)
+    with pytest.raises(InputError, match=r"journal\.db: .*(damaged|version)"):
+        Journal.open(tmp_path / "journal.db")
+
+
+def test_a_journal_that_another_process_holds_is_one_clear_message(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocker = sqlite3.connect(journal.path)
+    blocker.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr("orchestrator.journal.BUSY_TIMEOUT_S", 0.05)
+    with pytest.raises(InputError, match="locked"):
+        Journal.open(journal.path).record(Entry(1.0, Kind.STAGING, "a", 1, "cpu"))
+    blocker.close()

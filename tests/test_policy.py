@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.executors import Attempt, Observation, Slot, State
+from orchestrator.journal import Phase, Progress
+from orchestrator.policy import (
+    Collect,
+    Fault,
+    GiveUp,
+    Limits,
+    Remove,
+    Stage,
+    Start,
+    Stop,
+    backoff_s,
+    deadline_s,
+    decide,
+)
+from runner.schema import Case, Device, Job, Precision, Status
+
+CPU = Slot("cpu")
+GPUS = (Slot("gpu0", ("0",)), Slot("gpu1", ("1",)))
+
+
+def job(name: str, cases: int = 1) -> Job:
+    return Job(
+        run="r",
+        id=name,
+        host="h",
+        device=Device.CPU,
+        engine="eager",
+        precision=Precision.SINGLE,
+        model="synthetic:tiny",
+        cases=tuple(Case(f"{name}{n}", n + 1) for n in range(cases)),
+        prompt="p",
+        steps=1,
+        timeout_s=100,
+    )
+
+
+def pending(name: str, **fields: object) -> Progress:
+    return replace(Progress(job(name)), **fields)  # type: ignore[arg-type]
+
+
+def staged(name: str, slot: str = "cpu") -> Progress:
+    return pending(name, phase=Phase.STAGING, attempt=1, slot=slot)
+
+
+def started(name: str, slot: str = "cpu", **fields: object) -> Progress:
+    return pending(name, **{"phase": Phase.STARTING, "attempt": 1, "slot": slot, **fields})
+
+
+def shown(progress: Progress, state: State) -> dict[Attempt, Observation]:
+    return {progress.key: Observation(state, progress.slot or "cpu")}
+
+
+def decide_on(jobs: list[Progress], seen: dict[Attempt, Observation], now: float = 0.0, slots=(CPU,)):  # type: ignore[no-untyped-def]
+    return decide(jobs, seen, slots, now, Limits(retries=2))
+
+
+def test_the_first_pending_job_is_staged_on_a_free_slot() -> None:
+    a, b = pending("a"), pending("b")
+    assert decide_on([a, b], {}) == [Stage(a, 1, CPU)]
+
+
+def test_every_slot_gets_a_job() -> None:
+    a, b, c = pending("a"), pending("b"), pending("c")
+    assert decide_on([a, b, c], {}, slots=GPUS) == [Stage(a, 1, GPUS[0]), Stage(b, 1, GPUS[1])]
+
+
+def test_a_staged_job_starts_when_its_slot_is_free() -> None:
+    a = staged("a")
+    assert decide_on([a], shown(a, State.STAGED)) == [Start(a)]
+
+
+def test_the_next_job_is_staged_while_one_runs_and_not_started() -> None:
+    a, b, c = started("a"), pending("b"), pending("c")
+    assert decide_on([a, b, c], shown(a, State.RUNNING)) == [Stage(b, 1, CPU)]
+    b = staged("b")
+    assert decide_on([a, b, c], shown(a, State.RUNNING) | shown(b, State.STAGED)) == []
+
+
+def test_a_slot_that_another_run_uses_is_left_alone() -> None:
+    a = staged("a")
+    other = {Attempt("other-run", "x", 1): Observation(State.RUNNING, "cpu")}
+    assert decide_on([a], shown(a, State.STAGED) | other) == []
+
+
+def test_a_slot_is_handed_on_in_the_same_look_that_collects_its_last_job() -> None:
+    a, b = started("a"), staged("b")
+    seen = shown(a, State.EXITED) | shown(b, State.STAGED)
+    assert decide_on([a, b], seen) == [Collect(a, seen[a.key]), Start(b)]
+
+
+def test_two_staged_jobs_never_start_on_one_slot() -> None:
+    a, b = staged("a"), staged("b")
+    assert decide_on([a, b], shown(a, State.STAGED) | shown(b, State.STAGED)) == [Start(a)]
+
+
+def test_a_staging_that_a_crash_cut_short_is_done_again_under_the_same_name() -> None:
+    a = staged("a", "gpu1")
+    assert decide_on([a], {}, slots=GPUS) == [Stage(a, 1, GPUS[1])]
+
+
+def test_a_slot_that_idles_takes_over_what_waits_behind_another() -> None:
+    a, b = started("a", "gpu0"), staged("b", "gpu0")
+    seen = shown(a, State.RUNNING) | shown(b, State.STAGED)
+    assert decide_on([a, b], seen, slots=GPUS) == [Stage(b, 2, GPUS[1])]
+
+
+def test_a_start_that_a_crash_cut_short_is_done_again() -> None:
+    a = started("a")
+    assert decide_on([a], shown(a, State.STAGED)) == [Start(a)]
+
+
+def test_a_vanished_container_is_a_fault_not_done() -> None:
+    a = started("a")
+    assert decide_on([a], {}) == [Fault(a, "it vanished from the host while it ran")]
+
+
+def test_a_state_that_is_not_known_is_a_fault_not_done() -> None:
+    a = started("a")
+    assert isinstance(decide_on([a], shown(a, State.LOST))[0], Fault)
+
+
+def test_a_fault_is_retried_after_its_backoff_as_a_new_attempt() -> None:
+    a = pending("a", attempt=1, faults=1, since=100.0)
+    assert decide_on([a], {}, now=100.0) == []
+    assert decide_on([a], {}, now=100.0 + backoff_s(1)) == [Stage(a, 2, CPU)]
+
+
+def test_a_job_that_waits_for_its_backoff_does_not_hold_up_the_next() -> None:
+    a, b = pending("a", attempt=1, faults=1, since=100.0), pending("b")
+    assert decide_on([a, b], {}, now=100.0) == [Stage(b, 1, CPU)]
+
+
+def test_after_the_last_retry_the_job_is_given_up_with_its_reason() -> None:
+    a = pending("a", attempt=3, faults=3, reason="the host rebooted")
+    assert decide_on([a], {}) == [GiveUp(a, Status.FAILED, "gave up after 3 attempts: the host rebooted")]
+
+
+def test_a_superseded_attempt_is_removed() -> None:
+    a = pending("a", attempt=1, faults=1, since=0.0)
+    assert Remove(a.key) in decide_on([a], shown(a, State.EXITED))
+
+
+def test_a_container_is_removed_only_after_its_rows_are_committed() -> None:
+    a = started("a")
+    assert not any(isinstance(action, Remove) for action in decide_on([a], shown(a, State.EXITED)))
+    a = replace(a, phase=Phase.SETTLED)
+    assert decide_on([a], shown(a, State.EXITED)) == [Remove(a.key)]
+
+
+def test_what_other_runs_left_is_not_touched() -> None:
+    a = replace(started("a"), phase=Phase.SETTLED)
+    assert decide_on([a], {Attempt("other-run", "a", 1): Observation(State.EXITED, "cpu")}) == []
+
+
+def test_a_job_that_hangs_past_its_deadline_is_stopped() -> None:
+    a = started("a", since=0.0)
+    assert decide_on([a], shown(a, State.RUNNING), now=deadline_s(a)) == []
+    assert isinstance(decide_on([a], shown(a, State.RUNNING), now=deadline_s(a) + 1)[0], Stop)
+
+
+def test_the_deadline_grows_with_the_cases() -> None:
+    assert deadline_s(Progress(job("a", 3))) - deadline_s(Progress(job("a", 1))) == 200
+
+
+def test_a_stop_that_did_not_take_is_repeated() -> None:
+    a = started("a", phase=Phase.STOPPING, since=0.0, reason="cancelled")
+    assert decide_on([a], shown(a, State.RUNNING), now=1) == []
+    assert decide_on([a], shown(a, State.RUNNING), now=100) == [Stop(a, "cancelled")]
+
+
+def test_a_cancelled_job_ends_wherever_it_is() -> None:
+    waiting, ready, running = (
+        pending("a", cancelled=True),
+        replace(staged("b"), cancelled=True),
+        started("c", cancelled=True),
+    )
+    seen = shown(ready, State.STAGED) | shown(running, State.RUNNING)
+    actions = decide_on([waiting, ready, running], seen)
+    assert [type(action) for action in actions] == [GiveUp, GiveUp, Stop]
