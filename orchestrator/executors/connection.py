@@ -1,0 +1,157 @@
+"""From a host entry to its engine's client, over a socket, TLS or SSH; the client's errors become ours here alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from weakref import WeakSet
+
+import docker
+import requests
+import urllib3
+from docker.errors import APIError, DockerException
+from docker.tls import TLSConfig
+
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.endpoint import Endpoint, resolve
+from orchestrator.executors.ssh import Forward
+from orchestrator.model import DockerHost, Tls
+
+# Long enough for a create on a busy disk; a call that takes longer says so with a timeout of its own.
+CALL_TIMEOUT_S = 60
+FAULTS = (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, OSError)
+
+
+def connect(host: DockerHost) -> Connection:
+    """A connection to a host's engine; the engine itself is first spoken to in the first call. Raises InputError."""
+    return Connection(host.name, resolve(host, os.environ, Path.home()))
+
+
+class Connection:
+    """Clients of one engine, one for each thread: a shared one fails under load («Pool is closed», 200 threads)."""
+
+    def __init__(self, host_name: str, endpoint: Endpoint) -> None:
+        self.host_name, self.endpoint = host_name, endpoint
+        self._forward = Forward(host_name, endpoint.url) if endpoint.parts.scheme == "ssh" else None
+        self._version: str | None = None
+        self._local = threading.local()
+        self._clients: WeakSet[docker.APIClient] = WeakSet()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def api(self) -> Iterator[docker.APIClient]:
+        """This thread's client; whatever it raises inside is translated.
+
+        404 and the like that mean something to the caller are for the caller to catch inside.
+        """
+        try:
+            if self._forward:
+                self._forward.ensure()
+            yield self._client()
+        except FAULTS as error:
+            raise self.translated(error) from error
+
+    def translated(self, error: Exception) -> InputError | HostUnfit | HostUnreachable:
+        """An error of the client as one of ours, named for the response that it calls for."""
+        where = f"host {self.host_name}"
+        chain = list(_causes(error))
+        refusal = next((e for e in chain if isinstance(e, APIError)), None)
+        if refusal is not None:
+            kind = HostUnreachable if refusal.is_server_error() else HostUnfit
+            return kind(f"{where}: its engine says: {refusal.explanation or refusal}")
+        if any(isinstance(e, ssl.SSLError) for e in chain):
+            return self._tls_refused(next(e for e in chain if isinstance(e, ssl.SSLError)))
+        code = next((e.errno for e in chain if isinstance(e, OSError) and e.errno), None)
+        what, cure = _diagnosis(code, self.endpoint)
+        if self._forward:
+            said = self._forward.said()
+            what, cure = (
+                f"{what} through ssh" + (f" ({said})" if said else ""),
+                ("is Docker running there, and may this user use its socket (usermod -aG docker USER)?"),
+            )
+        return HostUnreachable(f"{where}: {what} ({self.endpoint.origin}: {self.endpoint.url}); {cure}")
+
+    def close(self) -> None:
+        with self._lock:
+            clients, self._clients = list(self._clients), WeakSet()
+        for client in clients:
+            with suppress(*FAULTS):
+                client.close()
+        self._local = threading.local()
+        if self._forward:
+            self._forward.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _client(self) -> docker.APIClient:
+        client: docker.APIClient | None = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = self._new_client()
+            with self._lock:
+                self._clients.add(client)
+        return client
+
+    def _new_client(self) -> docker.APIClient:
+        tls = self.endpoint.tls
+        client = docker.APIClient(
+            base_url=f"unix://{self._forward.socket}" if self._forward else self.endpoint.url,
+            version=self._version or "auto",
+            timeout=CALL_TIMEOUT_S,
+            tls=_tls_config(tls) if tls else False,
+        )
+        self._version = client.api_version
+        return client
+
+    def _tls_refused(self, error: ssl.SSLError) -> InputError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            why = f"its certificate is not to be trusted ({error.verify_message}); tls ca must be the CA that signed it"
+        else:
+            why = f"the TLS handshake failed ({error.reason or error}); tls cert and key must be of the engine's CA"
+        return InputError(f"host {self.host_name}: {self.endpoint.url}: {why}")
+
+
+def _tls_config(tls: Tls) -> TLSConfig:
+    return TLSConfig(client_cert=(tls.cert, tls.key), ca_cert=tls.ca, verify=True)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that it was made of: by cause and context, and as requests and urllib3 do, by argument."""
+    pending, seen = [error], set()
+    while pending:
+        one = pending.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        reason = getattr(one, "reason", None)
+        related = (one.__cause__, one.__context__, reason, *one.args)
+        pending.extend(e for e in related if isinstance(e, BaseException))
+
+
+def _diagnosis(code: int | None, endpoint: Endpoint) -> tuple[str, str]:
+    """What went wrong and what to do, by the system's error number."""
+    match code:
+        case errno.ENOENT:
+            return (
+                "there is no engine's socket",
+                "start Docker, or name its socket (url, DOCKER_HOST, docker context use)",
+            )
+        case errno.EACCES | errno.EPERM:
+            return (
+                "you may not use the engine's socket",
+                "join its group: sudo usermod -aG docker $USER, and log in again",
+            )
+        case errno.ECONNREFUSED:
+            return "nothing listens there", "start Docker on it"
+        case _:
+            return "its engine did not answer", "is it up, and Docker running on it?"

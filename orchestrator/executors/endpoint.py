@@ -1,0 +1,158 @@
+"""Which Docker engine a host entry means: address and TLS files, by the entry, the environment, Docker's contexts.
+
+What is named and not found is an error, never the local engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from orchestrator.errors import InputError
+from orchestrator.model import DockerHost, Tls
+
+LOCAL_SOCKET = "unix:///var/run/docker.sock"
+SCHEMES = ("unix", "ssh", "tcp")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an engine listens. origin: what named it, for messages."""
+
+    url: str
+    tls: Tls | None = None
+    origin: str = "url"
+
+    @property
+    def parts(self) -> SplitResult:
+        return urlsplit(self.url)
+
+
+def resolve(host: DockerHost, environ: Mapping[str, str], home: Path) -> Endpoint:
+    """The engine that a host entry means. Reads files, connects to nothing.
+
+    Without `url` and `context` it is what the docker command itself would take: DOCKER_HOST, DOCKER_CONTEXT, the
+    current context. Raises InputError with every problem found.
+    """
+    folder = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
+    if host.url and host.context:
+        raise InputError(f"host {host.name}: has both url and context; keep one")
+    if host.url:
+        endpoint = Endpoint(host.url, _expanded(host.tls, home))
+    elif host.context and host.context != "default":
+        endpoint = _from_context(host, host.context, folder)
+    elif environ.get("DOCKER_HOST") or host.context:
+        endpoint = _from_environment(environ, folder)
+    else:
+        name = environ.get("DOCKER_CONTEXT") or _current_context(folder)
+        endpoint = _from_environment(environ, folder) if name == "default" else _from_context(host, name, folder)
+    problems = [f"host {host.name}: {problem}" for problem in (*_address_problems(endpoint), *_tls_problems(endpoint))]
+    if problems:
+        raise InputError(problems)
+    return endpoint
+
+
+def context_names(folder: Path) -> tuple[str, ...]:
+    """The Docker contexts there are, `default` first. folder: Docker's configuration folder."""
+    metas = (_read_json(path) for path in sorted(folder.glob("contexts/meta/*/meta.json")))
+    return ("default", *sorted(str(meta["Name"]) for meta in metas if "Name" in meta))
+
+
+def _expanded(tls: Tls | None, home: Path) -> Tls | None:
+    if tls is None:
+        return None
+    return Tls(**{name: path.replace("~", str(home), 1) if path.startswith("~/") else path for name, path in tls})
+
+
+def _from_environment(environ: Mapping[str, str], folder: Path) -> Endpoint:
+    url = environ.get("DOCKER_HOST")
+    if not url:
+        return Endpoint(LOCAL_SOCKET, origin="the default socket")
+    tls = None
+    if environ.get("DOCKER_TLS_VERIFY"):
+        tls = _tls_in(Path(environ.get("DOCKER_CERT_PATH") or folder))
+    return Endpoint(url, tls, origin="DOCKER_HOST")
+
+
+def _from_context(host: DockerHost, name: str, folder: Path) -> Endpoint:
+    # the folder's name is the hash of the context's: https://github.com/docker/cli/blob/master/cli/context/store
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    meta = _read_json(folder / "contexts" / "meta" / digest / "meta.json")
+    url = meta.get("Endpoints", {}).get("docker", {}).get("Host")
+    if not url:
+        known = ", ".join(context_names(folder))
+        raise InputError(
+            f"host {host.name}: there is no Docker context {name!r} (known: {known}); see docker context ls"
+        )
+    material = folder / "contexts" / "tls" / digest / "docker"
+    return Endpoint(str(url), _tls_in(material) if material.is_dir() else None, origin=f"the Docker context {name!r}")
+
+
+def _current_context(folder: Path) -> str:
+    return str(_read_json(folder / "config.json").get("currentContext") or "default")
+
+
+def _tls_in(folder: Path) -> Tls:
+    return Tls(ca=str(folder / "ca.pem"), cert=str(folder / "cert.pem"), key=str(folder / "key.pem"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none. Raises InputError where the file is not JSON."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _address_problems(endpoint: Endpoint) -> list[str]:
+    where = f"{endpoint.origin} {endpoint.url!r}"
+    try:
+        parts, _ = endpoint.parts, endpoint.parts.port
+    except ValueError as error:
+        return [f"{where} is not an address: {error}"]
+    if parts.scheme not in SCHEMES:
+        return [f"{where}: the scheme is not one of unix://, ssh://, tcp://"]
+    if parts.password is not None:
+        return [
+            f"{where.replace(parts.password, '…')}: a password does not belong in an address; use a key and an agent"
+        ]
+    if parts.scheme == "unix":
+        return [] if parts.path.startswith("/") and not parts.netloc else [f"{where}: write unix:///absolute/path"]
+    if not parts.hostname:
+        return [f"{where} names no machine"]
+    if parts.scheme == "tcp":
+        return _tcp_problems(endpoint, where)
+    return []
+
+
+def _tcp_problems(endpoint: Endpoint, where: str) -> list[str]:
+    if endpoint.parts.port is None:
+        return [f"{where} names no port; Docker's own are 2376 with TLS"]
+    # whoever reaches an engine's open port is root there; a context or DOCKER_HOST without TLS is so for docker already
+    if endpoint.tls is None and endpoint.origin == "url" and not _is_loopback(endpoint.parts.hostname or ""):
+        return [f"{where} has no tls; give tls: {{ca, cert, key}}, or use ssh://"]
+    return []
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _tls_problems(endpoint: Endpoint) -> list[str]:
+    if endpoint.tls is None:
+        return []
+    if endpoint.parts.scheme != "tcp":
+        return [f"{endpoint.origin} {endpoint.url!r}: tls goes with tcp:// alone"]
+    return [f"tls {name}: there is no file {path}" for name, path in endpoint.tls if not Path(path).is_file()]
