@@ -14,7 +14,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -340,6 +340,19 @@ def format_rows(rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
+def parse_row(cells: Sequence[str], line: int) -> Row:
+    """The row of one record's cells; `line` is where it ends, for the message of the SchemaError that this may raise."""
+    if len(cells) != len(COLUMNS):
+        raise SchemaError(f"line {line}: {len(cells)} cells instead of {len(COLUMNS)}")
+    values = {}
+    for name, cell in zip(COLUMNS, cells):
+        try:
+            values[name] = parse_cell(name, cell)
+        except ValueError as error:
+            raise SchemaError(f"line {line}, column {name}: {str(error)[:200]}") from error
+    return Row(**values)
+
+
 def parse_rows(text: str) -> list[Row]:
     """The rows of a CSV with exactly this schema's header. Raises SchemaError with the line and column of the first fault."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -352,15 +365,7 @@ def parse_rows(text: str) -> list[Row]:
             odd = next((a for a, b in zip(header, COLUMNS) if a != b), f"{len(header)} columns")
             raise SchemaError(f"line 1: the header is not that of schema version {SCHEMA_VERSION} (at {odd[:40]!r})")
         for cells in reader:
-            if len(cells) != len(COLUMNS):
-                raise SchemaError(f"line {reader.line_num}: {len(cells)} cells instead of {len(COLUMNS)}")
-            values = {}
-            for name, cell in zip(COLUMNS, cells):
-                try:
-                    values[name] = parse_cell(name, cell)
-                except ValueError as error:
-                    raise SchemaError(f"line {reader.line_num}, column {name}: {str(error)[:200]}") from error
-            rows.append(Row(**values))
+            rows.append(parse_row(cells, reader.line_num))
     except csv.Error as error:
         raise SchemaError(f"line {reader.line_num}: {error}") from error
     return rows
