@@ -1,0 +1,298 @@
+"""A host in memory, its executor, and a clock that moves only when told to: nothing here sleeps.
+
+A `FakeHost` outlives the `FakeExecutor`s that look at it, as a real host outlives a crashed orchestrator: to test
+resuming, drop the executor and make a new one on the same host. What happens to a job is its `Behaviour`; what happens
+to calls is `FakeHost.unreachable_for` and `FakeHost.before` / `FakeHost.after`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from orchestrator.errors import HostUnreachable, StartError
+from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.model import DockerHost, ProcessHost
+from runner.schema import Case, Job, Row, Status, Validity, format_rows
+
+
+class Crash(BaseException):
+    """The orchestrator dies here. Nothing catches it but a test."""
+
+
+class Clock:
+    """Seconds since the epoch, called like time.time; `sleep` takes no time, and the clock never goes back."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            self.now += seconds
+
+    sleep = advance
+
+    def reach(self, moment: float) -> None:
+        with self._lock:
+            self.now = max(self.now, moment)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What becomes of one attempt once it is started.
+
+    runs_s: None never ends. rows: how many of its cases get a good row, evenly over the time; None is all.
+    results: what results.csv holds instead, byte for byte. vanishes: it is then no longer on the host at all.
+    """
+
+    runs_s: float | None = 1.0
+    exit_code: int | None = 0
+    rows: int | None = None
+    results: bytes | None = None
+    oom_killed: bool = False
+    reason: str = ""
+    vanishes: bool = False
+    ignores_term: bool = False
+    stage_error: Exception | None = None
+    start_error: Exception | None = None
+    log: tuple[str, ...] = ('{"kind":"loading","at":0}',)
+
+
+WORKS = Behaviour()
+NEVER_ENDS = Behaviour(runs_s=None, rows=0)
+VANISHES = Behaviour(vanishes=True)
+CRASHES = Behaviour(exit_code=1, rows=0)
+RUNS_OUT_OF_MEMORY = Behaviour(exit_code=137, oom_killed=True, rows=0)
+DOES_NOT_START = Behaviour(start_error=StartError("it would not start"))
+
+
+class Call(NamedTuple):
+    """A call of an executor; attempt is None for slots, observe and wait."""
+
+    method: str
+    attempt: Attempt | None
+
+
+@dataclass(frozen=True)
+class _Container:
+    task: Task
+    behaviour: Behaviour
+    started: float | None = None
+    ends: float | None = None
+    exit_code: int | None = None
+    token: str | None = None
+
+
+class FakeHost:
+    """What is on the host. `calls` records every call made to it; `starts` how often each attempt really began."""
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        *,
+        slots: tuple[Slot, ...] = (Slot("cpu"),),
+        host: ProcessHost | DockerHost | None = None,
+    ) -> None:
+        self.clock = clock or Clock()
+        self.slots = slots
+        self.host = host or ProcessHost(name="fake")
+        self.calls: list[Call] = []
+        self.starts: dict[Attempt, int] = defaultdict(int)
+        self.containers: dict[Attempt, _Container] = {}
+        self.before: Callable[[Call], None] = lambda call: None
+        self.after: Callable[[Call], None] = lambda call: None
+        self.lock = threading.RLock()
+        self._silent_until = 0.0
+        self._scripts: dict[str, tuple[Behaviour, ...]] = {}
+        self._default: Callable[[Task], Behaviour] = lambda task: WORKS
+
+    def behave(self, job: str | Job, *behaviours: Behaviour) -> None:
+        """What the job's first, second, … attempt does; the last one holds for those after it."""
+        self._scripts[job.id if isinstance(job, Job) else job] = behaviours
+
+    def behave_by(self, choose: Callable[[Task], Behaviour]) -> None:
+        """For attempts of jobs that `behave` does not name."""
+        self._default = choose
+
+    def behaviour(self, task: Task) -> Behaviour:
+        script = self._scripts.get(task.attempt.job)
+        return script[min(task.attempt.number, len(script)) - 1] if script else self._default(task)
+
+    def unreachable_for(self, seconds: float) -> None:
+        """Every call raises HostUnreachable until then; what runs there runs on."""
+        self._silent_until = self.clock() + seconds
+
+    def reboot(self) -> None:
+        """What ran has ended, and nobody knows how."""
+        for attempt, container in self.containers.items():
+            if self.state(container) is State.RUNNING:
+                self.containers[attempt] = replace(container, ends=self.clock(), exit_code=None)
+
+    def running(self) -> dict[Attempt, Task]:
+        return {a: c.task for a, c in self.containers.items() if self.state(c) is State.RUNNING}
+
+    def state(self, container: _Container) -> State:
+        if container.started is None:
+            return State.STAGED
+        ended = container.ends is not None and container.ends <= self.clock()
+        return State.EXITED if ended else State.RUNNING
+
+    def sweep(self) -> None:
+        """Forgets what vanished meanwhile."""
+        gone = [a for a, c in self.containers.items() if c.behaviour.vanishes and self.state(c) is State.EXITED]
+        for attempt in gone:
+            del self.containers[attempt]
+
+    @contextmanager
+    def answering(self, method: str, attempt: Attempt | None = None) -> Iterator[None]:
+        """Around every call: `before` may keep it from happening, `after` loses the answer to what has happened."""
+        call = Call(method, attempt)
+        with self.lock:
+            self.calls.append(call)
+            self.before(call)
+            if self.clock() < self._silent_until:
+                raise HostUnreachable(f"{self.host.name}: no answer to {method}")
+            self.sweep()
+            yield
+            self.after(call)
+
+
+class FakeExecutor:
+    """The executor's contract over a FakeHost. `wait` moves the clock to the next end of a job, or by its timeout.
+
+    The clock may be shared by several hosts; then one host's wait moves the time of all.
+    """
+
+    def __init__(self, world: FakeHost) -> None:
+        self.world = world
+        self.host = world.host
+
+    def slots(self) -> tuple[Slot, ...]:
+        with self.world.answering("slots"):
+            return self.world.slots
+
+    def stage(self, task: Task) -> None:
+        with self.world.answering("stage", task.attempt):
+            behaviour = self.world.behaviour(task)
+            if behaviour.stage_error:
+                raise behaviour.stage_error
+            self.world.containers.setdefault(task.attempt, _Container(task, behaviour))
+
+    def start(self, attempt: Attempt, token: str | None = None) -> None:
+        with self.world.answering("start", attempt):
+            container = self.world.containers.get(attempt)
+            if container is None:
+                raise StartError(f"{attempt.name} is not there")
+            if container.started is not None:
+                return
+            if container.behaviour.start_error:
+                raise container.behaviour.start_error
+            now, runs_s = self.world.clock(), container.behaviour.runs_s
+            self.world.starts[attempt] += 1
+            self.world.containers[attempt] = replace(
+                container,
+                started=now,
+                ends=None if runs_s is None else now + runs_s,
+                exit_code=container.behaviour.exit_code,
+                token=token,
+            )
+
+    def observe(self) -> Mapping[Attempt, Observation]:
+        with self.world.answering("observe"):
+            return {attempt: self._observation(c) for attempt, c in self.world.containers.items()}
+
+    def _observation(self, container: _Container) -> Observation:
+        state, slot = self.world.state(container), container.task.slot.name
+        if state is not State.EXITED:
+            return Observation(state, slot)
+        behaviour = container.behaviour
+        return Observation(state, slot, container.exit_code, behaviour.oom_killed, behaviour.reason)
+
+    def wait(self, timeout_s: float) -> None:
+        with self.world.answering("wait"):
+            now = self.world.clock()
+            ends = [c.ends for c in self.world.containers.values() if c.ends is not None and c.ends > now]
+            self.world.clock.reach(min([now + timeout_s, *ends]))
+
+    def fetch(self, attempt: Attempt, file: str) -> bytes | None:
+        with self.world.answering("fetch", attempt):
+            container = self.world.containers.get(attempt)
+            if container is None or container.started is None:
+                return None
+            assert self.world.state(container) is State.EXITED, f"fetched {file} of {attempt.name} while it runs"
+            return {"results.csv": self._results(container), "environment.json": b"{}"}.get(file)
+
+    def _results(self, container: _Container) -> bytes | None:
+        behaviour, cases = container.behaviour, container.task.job.cases
+        if behaviour.results is not None:
+            return behaviour.results
+        rows = len(cases) if behaviour.rows is None else behaviour.rows
+        if behaviour.runs_s and container.ends is not None and container.started is not None:
+            rows = min(rows, int(len(cases) * (container.ends - container.started) / behaviour.runs_s + 1e-9))
+        return format_rows(ok_row(container.task.job, case) for case in cases[:rows]).encode() if rows else None
+
+    def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
+        with self.world.answering("log", attempt):
+            container = self.world.containers.get(attempt)
+            if container is None or container.started is None:
+                return
+            if follow and container.ends is not None:
+                self.world.clock.reach(container.ends)
+        yield from container.behaviour.log
+
+    def stop(self, attempt: Attempt, grace_s: float) -> None:
+        with self.world.answering("stop", attempt):
+            container = self.world.containers.get(attempt)
+            if container is None or self.world.state(container) is not State.RUNNING:
+                return
+            ends = self.world.clock() + (grace_s if container.behaviour.ignores_term else 0.0)
+            code = 137 if container.behaviour.ignores_term else 143
+            if container.ends is None or container.ends > ends:
+                self.world.containers[attempt] = replace(container, ends=ends, exit_code=code)
+            self.world.clock.reach(ends)
+
+    def remove(self, attempt: Attempt) -> None:
+        with self.world.answering("remove", attempt):
+            self.world.containers.pop(attempt, None)
+
+    def close(self) -> None:
+        self.world.calls.append(Call("close", None))
+
+
+def ok_row(job: Job, case: Case, latency_s: float = 0.5) -> Row:
+    """A row that a good runner writes: it passes `collect.judge` as it is."""
+    return Row.of(
+        job,
+        case,
+        Status.OK,
+        device="Fake CPU",
+        xformers=False,
+        latency=latency_s,
+        memory=1.0,
+        repeats=job.repeats,
+        latency_median=latency_s,
+        latency_p90=latency_s,
+        latency_min=latency_s,
+        latency_std=0.0,
+        latency_ci_low=latency_s,
+        latency_ci_high=latency_s,
+        throughput=60 * case.samples / latency_s,
+        steps_per_s=job.steps / latency_s,
+        memory_peak=1.0,
+        memory_host=1.0,
+        load_s=0.1,
+        first_call_s=0.6,
+        trials=(latency_s,) * job.repeats,
+        validity=Validity.VALID,
+        python="3.11",
+        started=datetime.fromtimestamp(0, timezone.utc).isoformat(),
+    )
