@@ -1,0 +1,117 @@
+"""What cells are compared to: the baseline found by its name, and each cell's ratio to it or the reason for none."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orchestrator.cases import ENGINE, TIE_BREAKERS, Key, natural
+from orchestrator.comparison import Baseline, BaselineKind, Cell, Line
+from orchestrator.errors import InputError
+from orchestrator.metric import Metric, Ratio, ratio
+from runner.schema import Row, Status, Validity
+
+DEFAULT_ENGINE = "eager"
+
+
+def find_baseline(
+    name: str | None, rows: Sequence[Row], row_columns: Sequence[str], hosts: Sequence[str]
+) -> Baseline | None:
+    """The host or engine of that name; by default the engine eager, else the first host.
+
+    Raises InputError where the rows have no such host or engine.
+    """
+    engines = {row.engine for row in rows if row.engine}
+    if name is None:
+        if DEFAULT_ENGINE in engines:
+            return Baseline(BaselineKind.ENGINE, DEFAULT_ENGINE)
+        return Baseline(BaselineKind.HOST, hosts[0]) if hosts else None
+    if name in hosts:
+        return Baseline(BaselineKind.HOST, name)
+    of_host = sorted({column for row, column in zip(rows, row_columns) if row.host == name}, key=natural)
+    if of_host:  # the host stands in several runs, whose names begin with their time: the first run's column
+        return Baseline(BaselineKind.HOST, of_host[0])
+    if name in engines:
+        return Baseline(BaselineKind.ENGINE, name)
+    known = [*hosts, *sorted(engines)]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the rows have {', '.join(known) or 'neither'}"
+    raise InputError(f"baseline {name!r} is neither a host nor an engine of these rows; {hint}")
+
+
+def with_ratios(
+    metric: Metric, base: Baseline, axes: Sequence[str], hosts: Sequence[str], lines: Sequence[Line]
+) -> list[Line]:
+    """Every cell with a value gets a ratio to its baseline's cell, or says why it has none."""
+    by_family: dict[Key, list[Line]] = defaultdict(list)
+    for line in lines:
+        by_family[_family(axes, line.labels)].append(line)
+    done = []
+    for line in lines:
+        if base.kind is BaselineKind.HOST:
+            against = [[line.cells[hosts.index(base.name)]]] * len(hosts)
+        else:
+            family = [mate for mate in by_family[_family(axes, line.labels)] if mate.labels[0] == base.name]
+            against = [[mate.cells[i] for mate in family] for i in range(len(hosts))]
+        cells = tuple(_with_ratio(metric, base, cell, candidates) for cell, candidates in zip(line.cells, against))
+        done.append(replace(line, cells=cells))
+    return done
+
+
+def _family(axes: Sequence[str], labels: Key) -> Key:
+    """What an engine and its baseline have in common: every axis but the engine, and no outcome or hash."""
+    return tuple(v for name, v in zip(axes, labels) if name != ENGINE and name not in TIE_BREAKERS)
+
+
+def _with_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[Cell]) -> Cell:
+    if cell.figure is None:
+        return cell
+    if any(cell is candidate for candidate in candidates):
+        return replace(cell, is_baseline=True, no_ratio="the baseline")
+    candidates = [c for c in candidates if c.status is not None]
+    why = _no_ratio(base, cell, candidates)
+    if why is None:
+        against = candidates[0]
+        assert against.figure is not None  # noqa: S101  # _no_ratio said so
+        found = ratio(metric, cell.figure, against.figure)
+        if found is None:
+            return replace(cell, no_ratio="the baseline's value is 0")
+        notes = cell.notes if cell.work else (*cell.notes, "equal work is assumed: the source does not state it")
+        return replace(
+            cell, ratio=found, notes=notes, pays_off_after=_pays_off_after(metric, base, cell, against, found)
+        )
+    return replace(cell, no_ratio=why)
+
+
+def _no_ratio(base: Baseline, cell: Cell, candidates: Sequence[Cell]) -> str | None:
+    if cell.validity not in (Validity.VALID, None):
+        return str(cell.validity.value)
+    if not candidates:
+        return f"no baseline: {base.name} has no row of this case"
+    if len(candidates) > 1:
+        return f"no baseline: {base.name} has several rows of this case"
+    against = candidates[0]
+    if against.figure is None:
+        status = against.status.value if against.status and against.status is not Status.OK else against.reason
+        return f"no baseline: {base.name} is {status}"
+    if against.validity not in (Validity.VALID, None):
+        return f"no baseline: {base.name} is {against.validity.value}"
+    if cell.work is None and against.work is None and cell.run == against.run:
+        return None
+    if cell.work is None or against.work is None:
+        return "equal work is not known: a source does not state it"
+    return None if cell.work == against.work else "unequal work: another prompt, model, size or seed"
+
+
+def _pays_off_after(metric: Metric, base: Baseline, cell: Cell, against: Cell, found: Ratio) -> int | None:
+    """Images until the extra seconds of load and first call are saved again; 0 where the start is no dearer."""
+    if base.kind is not BaselineKind.ENGINE or not metric.is_timed or not found.shows_difference:
+        return None
+    if None in (cell.startup_s, against.startup_s, cell.image_s, against.image_s):
+        return None
+    extra_s = cell.startup_s - against.startup_s  # type: ignore[operator]
+    saved_s = against.image_s - cell.image_s  # type: ignore[operator]
+    return max(0, math.ceil(extra_s / saved_s)) if saved_s > 0 else None

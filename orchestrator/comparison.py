@@ -1,0 +1,86 @@
+"""A comparison as a value: cases down, hosts across, and in each cell a number or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from orchestrator.cases import AxisValue
+from orchestrator.metric import Figure, Interval, Metric, Ratio
+from runner.schema import Status, Validity
+
+
+class BaselineKind(str, Enum):
+    HOST = "host"
+    ENGINE = "engine"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """host: ratios along a line, to that column. engine: ratios down a column, to that engine with all else equal."""
+
+    kind: BaselineKind
+    name: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One case on one host: a value, or the reason why there is none.
+
+    status: None where the case was not planned for this host.
+    ratio: to the baseline; None has its reason in no_ratio. rows: how many were pooled. notes: what the value rests on.
+    pays_off_after: images after which a load and first call dearer than the baseline's are earned back; None where that
+        is not known, or never. startup_s, image_s: what that is computed from.
+    """
+
+    status: Status | None = None
+    reason: str | None = None
+    figure: Figure | None = None
+    validity: Validity | None = None
+    ratio: Ratio | None = None
+    no_ratio: str | None = None
+    is_baseline: bool = False
+    best_of_line: bool = False
+    best: bool = False
+    rows: int = 0
+    notes: tuple[str, ...] = ()
+    pays_off_after: int | None = None
+    work: str | None = None
+    run: str | None = None
+    startup_s: float | None = field(default=None, repr=False)
+    image_s: float | None = field(default=None, repr=False)
+
+    @property
+    def value(self) -> float | None:
+        return self.figure.value if self.figure else None
+
+    @property
+    def interval(self) -> Interval | None:
+        return self.figure.interval if self.figure else None
+
+    @property
+    def ranks(self) -> bool:
+        return self.figure is not None and self.validity is Validity.VALID
+
+
+@dataclass(frozen=True)
+class Line:
+    """One case; labels in the order of the comparison's axes, cells in that of its hosts."""
+
+    labels: tuple[AxisValue, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """caption: what all rows share, by axis. devices: what each host's rows say they ran on. runs: those compared."""
+
+    metric: Metric
+    baseline: Baseline | None
+    axes: tuple[str, ...]
+    hosts: tuple[str, ...]
+    lines: tuple[Line, ...]
+    caption: Mapping[str, AxisValue]
+    devices: Mapping[str, tuple[str, ...]]
+    runs: tuple[str, ...]

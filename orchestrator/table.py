@@ -1,0 +1,151 @@
+"""The rows of one or more runs side by side: cases down, hosts across, each cell with its ratio to a baseline.
+
+Knows rows alone. Values stay numbers here; `report` makes text of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+
+from orchestrator.baseline import find_baseline, with_ratios
+from orchestrator.cases import Key, axis_values, canonical, columns, key, key_order, label_axes, natural
+from orchestrator.comparison import Baseline, BaselineKind, Cell, Comparison, Line
+from orchestrator.metric import Interval, Metric, NoFigureError, Ratio, figure
+from runner.schema import Row, Status, Validity
+
+__all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line", "Metric", "Ratio", "compare"]
+
+NOT_PLANNED = "not in the matrix"
+_WHY_NOT = {
+    Status.OOM: "out of memory",
+    Status.UNSUPPORTED: "the engine gave no reason",
+    Status.TIMEOUT: "the case ran into its time limit",
+    Status.LOST: "its container cannot be seen any more",
+    Status.CANCELLED: "it was cancelled",
+}
+
+
+def compare(
+    rows: Iterable[Row],
+    metric: Metric = Metric.LATENCY,
+    baseline: str | None = None,
+    prices: Mapping[str, float] | None = None,
+) -> Comparison:
+    """Rows of one or more runs as one table. The order of the rows does not matter.
+
+    baseline: a host (or its column, host@run), or an engine; by default the engine eager, else the first host.
+    prices: currency per hour of one slot, by host; the cost metric needs them.
+    Raises InputError where the baseline is neither a host nor an engine of these rows.
+    """
+    rows = canonical(rows)
+    row_columns = columns(rows)
+    axes = label_axes(rows, row_columns)
+    hosts = tuple(sorted(set(row_columns), key=natural))
+    groups: dict[tuple[Key, str], list[Row]] = defaultdict(list)
+    for row, column in zip(rows, row_columns):
+        groups[key(row, axes), column].append(row)
+    keys = sorted({case for case, _ in groups}, key=key_order(axes))
+    cells = {place: _cell(metric, together, prices or {}) for place, together in groups.items()}
+    base = find_baseline(baseline, rows, row_columns, hosts)
+    lines = [Line(case, tuple(cells.get((case, host), Cell(reason=NOT_PLANNED)) for host in hosts)) for case in keys]
+    if base:
+        lines = with_ratios(metric, base, axes, hosts, lines)
+    return Comparison(
+        metric=metric,
+        baseline=base,
+        axes=axes,
+        hosts=hosts,
+        lines=_with_best(metric, lines),
+        caption={n: v[0] for n, v in axis_values(rows).items() if n not in axes and len(v) == 1},
+        devices=_devices(rows, row_columns),
+        runs=tuple(sorted({row.run for row in rows if row.run})),
+    )
+
+
+def _devices(rows: Sequence[Row], row_columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    seen: dict[str, set[str]] = defaultdict(set)
+    for row, column in zip(rows, row_columns):
+        if row.device:
+            seen[column].add(row.device)
+    return {column: tuple(sorted(names)) for column, names in sorted(seen.items())}
+
+
+def _cell(metric: Metric, rows: Sequence[Row], prices: Mapping[str, float]) -> Cell:
+    """Rows of one case on one host: the valid ones pooled, else those of one other validity, else why there are none."""
+    measured = [row for row in rows if row.status is Status.OK]
+    if not measured:
+        return _without_value(rows)
+    order = [Validity.VALID, None, *(v for v in Validity if v is not Validity.VALID)]
+    validity = min((row.validity for row in measured), key=order.index)
+    pooled = [row for row in measured if row.validity is validity]
+    first = pooled[0]
+    shared = Cell(Status.OK, validity=validity, rows=len(pooled), work=first.work, run=first.run)
+    try:
+        shown = figure(metric, pooled, prices.get(first.host or ""))
+    except NoFigureError as error:
+        return replace(shared, reason=str(error))
+    return replace(
+        shared,
+        figure=shown,
+        notes=(*shown.notes, *_left_out(rows, pooled), *_invalid(pooled)),
+        startup_s=_median_of([r.load_s + r.first_call_s for r in pooled if r.load_s and r.first_call_s]),
+        image_s=_seconds_per_image(pooled),
+    )
+
+
+def _without_value(rows: Sequence[Row]) -> Cell:
+    worst = max(rows, key=lambda row: list(Status).index(row.status or Status.FAILED))
+    status = worst.status or Status.FAILED
+    reason = worst.error or _WHY_NOT.get(status, "the row gives no reason")
+    return Cell(status, reason, rows=len(rows), notes=_left_out(rows, [r for r in rows if r.status is worst.status]))
+
+
+def _left_out(rows: Sequence[Row], kept: Sequence[Row]) -> tuple[str, ...]:
+    others = Counter(_outcome(row) for row in rows if row not in kept)
+    return tuple(f"left out {n} of {len(rows)} rows of this case: {what}" for what, n in sorted(others.items()))
+
+
+def _outcome(row: Row) -> str:
+    if row.status is Status.OK:
+        return str(row.validity.value) if row.validity else "of unstated validity"
+    return (row.status or Status.FAILED).value + (f": {row.error}" if row.error else "")
+
+
+def _invalid(rows: Sequence[Row]) -> tuple[str, ...]:
+    return tuple(sorted({row.error for row in rows if row.error}))
+
+
+def _median_of(values: Sequence[float]) -> float | None:
+    return median(values) if values else None
+
+
+def _seconds_per_image(rows: Sequence[Row]) -> float | None:
+    try:
+        return 60 / figure(Metric.THROUGHPUT, rows, None).value
+    except NoFigureError:
+        return None
+
+
+def _with_best(metric: Metric, lines: Sequence[Line]) -> tuple[Line, ...]:
+    """Marks the best of each line, and of all, where two or more rank; on a line, only where they did equal work."""
+    better = min if metric.less_is_better else max
+    best = _best([cell for line in lines for cell in line.cells], better)
+    return tuple(
+        replace(line, cells=tuple(_marked(cell, best_of_line, best) for cell in line.cells))
+        for line in lines
+        for best_of_line in [_best(line.cells, better) if len({c.work for c in line.cells if c.ranks}) == 1 else None]
+    )
+
+
+def _best(cells: Sequence[Cell], better: Callable[[list[float]], float]) -> float | None:
+    values = [cell.value for cell in cells if cell.ranks and cell.value is not None]
+    return better(values) if len(values) > 1 else None
+
+
+def _marked(cell: Cell, best_of_line: float | None, best: float | None) -> Cell:
+    if not cell.ranks:
+        return cell
+    return replace(cell, best_of_line=cell.value == best_of_line, best=cell.value == best)
