@@ -1,47 +1,26 @@
-"""What a job handed back, judged: hostile bytes in, exactly one row for each of the job's cases out.
+"""What a job handed back, judged and kept: hostile bytes in, exactly one row for each of the job's cases out.
 
-Identity (what was asked for) is ours and never the container's: a row that claims another one is refused. Numbers must
-be possible and agree with their own trials. Text that a spreadsheet would run or a terminal obey is made harmless.
+Identity (what was asked for) is ours and never the container's. On disk, files are replaced as a whole, and the run's
+results.csv equals what its job folders hold.
 """
 
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
-import math
-import re
-import statistics
-import unicodedata
-from collections.abc import Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
 
-from runner.schema import (
-    COLUMNS,
-    Case,
-    Job,
-    Row,
-    SchemaError,
-    Status,
-    format_cell,
-    parse_row,
-)
+from orchestrator.errors import BadResult
+from orchestrator.trust import LONGEST_ERROR, harmless, made_harmless, row_fault
+from runner.schema import COLUMNS, Case, Job, Row, SchemaError, Status, format_rows, parse_row, parse_rows
 
 MAX_RESULT_BYTES = 4 << 20  # a row is 0.5 to 2 kB, and 10 000 trials are 200 kB
-LONGEST_TEXT = 200
-LONGEST_ERROR = 1000
-
-# A runner that rounds to four significant digits is believed; one that invents a mean is not.
-TOLERANCE = 1e-3
-
-CLAIMABLE = (Status.OK, Status.OOM, Status.UNSUPPORTED, Status.FAILED, Status.TIMEOUT)
-TEXT_COLUMNS = ("device", "python", "torch", "diffusers", "cuda", "driver", "cpu", "started")
-IDENTITY_COLUMNS = (
-    *("precision", "autocast", "runtime", "n_samples", "schema_version", "run", "job", "case", "host", "engine"),
-    *("model", "steps", "height", "width", "guidance", "scheduler", "seed", "work", "image"),
-)
-# The model's own size, where the job leaves it to the model: then only the runner knows it.
-KNOWN_TO_THE_RUNNER = ("height", "width")
 
 
 @dataclass(frozen=True)
@@ -66,23 +45,38 @@ class _Claims:
     faults: list[str] = field(default_factory=list)
 
 
-def judge(job: Job, data: bytes | None, ended: Ending) -> list[Row]:
-    """One row for each of `job.cases`, in their order, whatever the bytes of its results.csv are. Never raises.
+@dataclass(frozen=True)
+class Judged:
+    """One row for each case, in the job's order. missing: those of them for which the file had none."""
 
-    Complete rows count whatever the exit code was; a torn last line (no newline at its end) does not. A row that is
-    wrong in itself becomes `failed` with the reason, and so does every case of a file that is broken as a whole.
+    rows: tuple[Row, ...]
+    missing: tuple[Row, ...] = ()
+
+
+def judge(job: Job, data: bytes | None, ended: Ending) -> Judged:
+    """What the bytes of a job's results.csv (None: there is no such file) say about its cases. Never raises.
+
+    Complete rows count whatever the exit code was; a torn last line (no newline at its end) does not. A row that cannot
+    be believed becomes `failed` with the reason. Where the file is broken as a whole, all its cases are missing.
     """
     claims = _read(job, data)
     rows: list[Row] = []
+    missing: list[Row] = []
     dead: Case | None = None
     for case in job.cases:
         claimed = claims.rows.get(case.id, [])
         if claimed:
-            rows.append(_judge_row(job, case, claimed))
+            rows.append(_believed(job, case, claimed))
         else:
             rows.append(_missing(job, case, ended, claims.faults, dead))
+            missing.append(rows[-1])
             dead = dead or case
-    return rows
+    return Judged(tuple(rows), tuple(missing))
+
+
+def claimed_cases(job: Job, data: bytes | None) -> frozenset[str]:
+    """The ids of the cases for which there is a complete row, right or wrong: the others may be tried again."""
+    return frozenset(_read(job, data).rows)
 
 
 def _read(job: Job, data: bytes | None) -> _Claims:
@@ -129,98 +123,30 @@ def _records(text: str, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
         faults.append(f"results.csv, line {reader.line_num}: {error}")
 
 
-def _judge_row(job: Job, case: Case, claimed: Sequence[Row]) -> Row:
-    if len(claimed) > 1:
-        return Row.of(job, case, Status.FAILED, f"results.csv has {len(claimed)} rows for this case")
+def _believed(job: Job, case: Case, claimed: Sequence[Row]) -> Row:
+    """The one row that the file has for this case, or the reason why it is not believed."""
     row = claimed[0]
-    fault = _identity_fault(job, case, row) or _number_fault(row) or _outcome_fault(job, row)
+    fault = row_fault(job, case, row)
+    if len(claimed) > 1:
+        fault = f"{len(claimed)} rows for this case"
     if fault:
         return Row.of(job, case, Status.FAILED, harmless(f"results.csv: {fault}", LONGEST_ERROR))
-    text: dict[str, Any] = {name: harmless(getattr(row, name), LONGEST_TEXT) for name in TEXT_COLUMNS}
-    error = harmless(row.error, LONGEST_ERROR)
-    if row.status is not Status.OK and error is None:
-        error = "the runner gave no reason"
-    return replace(row, **text, error=error)
-
-
-def _identity_fault(job: Job, case: Case, row: Row) -> str | None:
-    ours = Row.of(job, case, Status.OK)
-    for name in IDENTITY_COLUMNS:
-        asked, claimed = getattr(ours, name), getattr(row, name)
-        if asked is None and name in KNOWN_TO_THE_RUNNER:
-            if claimed is not None and not 1 <= claimed <= 65_536:
-                return f"{name} is impossible"
-        elif asked != claimed:
-            return f"{name} is {_shown(claimed)}, and the job asked for {_shown(asked)}"
-    return None
-
-
-def _shown(value: object) -> str:
-    """A cell, short: an int may be too long even to print (sys.set_int_max_str_digits)."""
-    return "a long number" if isinstance(value, int) and abs(value) >= 2**63 else format_cell(value)[:60] or "empty"
-
-
-def _number_fault(row: Row) -> str | None:
-    """The first number that cannot be: none of these columns can be negative but those of decibels and degrees."""
-    for name in COLUMNS:
-        value = getattr(row, name)
-        if name in (*IDENTITY_COLUMNS, "psnr", "temperature_c"):
-            continue
-        numbers = value if isinstance(value, tuple) else (value,)
-        if any(isinstance(number, (int, float)) and not 0 <= number < 2**53 for number in numbers):
-            return f"{name} is impossible"
-    if row.ssim is not None and row.ssim > 1 + TOLERANCE:
-        return "ssim is above 1"
-    if row.gpu_busy is not None and row.gpu_busy > 1 + TOLERANCE:
-        return "gpu_busy is above 1"
-    return None
-
-
-def _outcome_fault(job: Job, row: Row) -> str | None:
-    if row.status not in CLAIMABLE:
-        return f"status {format_cell(row.status) or 'empty'} is not for a runner to claim"
-    if row.status is not Status.OK:
-        return None
-    if not row.trials or row.latency is None or row.latency_median is None or row.throughput is None:
-        return "status ok without trials, latency, latency_median and throughput"
-    if min(row.trials) <= 0:
-        return "a trial took no time"
-    if row.repeats != len(row.trials):
-        return f"{row.repeats} repeats and {len(row.trials)} trials"
-    most = max(job.repeats, job.max_repeats)
-    if not job.repeats <= len(row.trials) <= most:
-        return f"{len(row.trials)} trials, and the job asked for {job.repeats} to {most}"
-    return _statistics_fault(row, row.trials)
-
-
-def _statistics_fault(row: Row, trials: Sequence[float]) -> str | None:
-    median = statistics.median(trials)
-    derived = {
-        "latency": statistics.fmean(trials),
-        "latency_median": median,
-        "latency_min": min(trials),
-        "throughput": 60 * (row.n_samples or 0) / median,
-    }
-    for name, expected in derived.items():
-        claimed = getattr(row, name)
-        if claimed is not None and not math.isclose(claimed, expected, rel_tol=TOLERANCE):
-            return f"{name} is {claimed}, and by its trials {expected:.6g}"
-    low, high = row.latency_ci_low, row.latency_ci_high
-    if (low is not None and low > median * (1 + TOLERANCE)) or (high is not None and high < median * (1 - TOLERANCE)):
-        return "the median lies outside its own confidence interval"
-    return None
+    row = made_harmless(row)
+    if row.status is not Status.OK and row.error is None:
+        return replace(row, error="the runner gave no reason")
+    return row
 
 
 def _missing(job: Job, case: Case, ended: Ending, faults: Sequence[str], dead: Case | None) -> Row:
     """The row of a case without one. dead: the first such case, the one that was in work when the attempt ended."""
     status, reason = _why(ended)
-    if ended.status is None and dead is not None:
-        if status is Status.OOM and case.samples < dead.samples:
-            status = Status.FAILED
-        reason = f"not tried, the attempt ended at samples {dead.samples}: {reason}"
     if faults:
         status = Status.FAILED if ended.status is None else status
         reason = "; ".join([*faults[:3], reason])
+    elif dead is not None and ended.status is None and ended.exit_code != 0:
+        if status is Status.OOM and case.samples < dead.samples:
+            status = Status.FAILED
+        reason = f"not tried, the attempt ended at samples {dead.samples}: {reason}"
     return Row.of(job, case, status, harmless(reason, LONGEST_ERROR))
 
 
@@ -244,24 +170,75 @@ def _why(ended: Ending) -> tuple[Status, str]:
             return Status.FAILED, f"exited with {code} without a row for this case{remark}"
 
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?|\x9b[0-?]*[ -/]*[@-~]")
+def printable(line: str) -> str:
+    """A line of foreign text that a terminal shows and does not obey."""
+    return "".join(char if char.isprintable() or char == "\t" else " " for char in _ESCAPES.sub("", line))
 
 
-def harmless(text: str | None, longest: int) -> str | None:
-    """Text that neither a terminal obeys nor a spreadsheet runs, on one line, of at most `longest` characters.
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file that `write_rows` wrote. Raises BadResult that names the file where it is damaged."""
+    try:
+        return parse_rows(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadResult(f"{path}: {error}; delete the file, and 'orchestrator resume' runs its job") from error
 
-    Terminal escapes are cut out; every run of white space and control, format (bidirectional overrides) or unassigned
-    characters becomes one space; a text that then starts with one of `= + - @`, or its full-width form, gets an
-    apostrophe before it, which spreadsheets read as "this is text". Doing it again changes nothing.
-    Source: OWASP, "CSV Injection".
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Replaces the file as a whole and durably: a reader, or a crash, sees the old one or the new one."""
+    write_atomically(path, format_rows(rows).encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+            os.fchmod(out.fileno(), 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def merge_results(run_dir: Path) -> None:
+    """Makes `results.csv` equal what the job folders hold, in an order that depends on the rows alone.
+
+    Several threads and processes may do it at once. Raises BadResult where a job's own file is not this schema's.
     """
-    if text is None:
-        return None
-    plain = _ESCAPES.sub(" ", text[: 20 * longest])
-    kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in plain)
-    line = " ".join(kept.split())
-    if unicodedata.normalize("NFKC", line[:1]).startswith(("=", "+", "-", "@")):
-        line = "'" + line
-    if len(line) > longest:
-        line = line[: longest - 1].rstrip() + "…"
-    return line or None
+    with _alone(run_dir):
+        rows: list[Row] = []
+        for path in sorted(run_dir.glob("jobs/*/results.csv")):
+            try:
+                rows.extend(parse_rows(path.read_text(encoding="utf-8")))
+            except ValueError as error:
+                raise BadResult(f"{path}: {error}; mend or delete this file") from error
+        write_rows(run_dir / "results.csv", sorted(rows, key=_order))
+
+
+ORDER = ("model", "engine", "precision", "steps", "n_samples", "host", "case", "job")
+
+
+def _order(row: Row) -> tuple[tuple[bool, object], ...]:
+    return tuple((getattr(row, name) is not None, getattr(row, name)) for name in ORDER)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One merge at a time: the last writer must not be one that read before another's job was there."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
