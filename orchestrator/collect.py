@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.errors import BadResult
-from orchestrator.trust import LONGEST_ERROR, harmless, made_harmless, row_fault
+from orchestrator.trust import ESCAPES, LONGEST_ERROR, harmless, made_harmless, row_fault
 from runner.schema import COLUMNS, Case, Job, Row, SchemaError, Status, format_rows, parse_row, parse_rows
 
 MAX_RESULT_BYTES = 4 << 20  # a row is 0.5 to 2 kB, and 10 000 trials are 200 kB
@@ -172,7 +172,7 @@ def _why(ended: Ending) -> tuple[Status, str]:
 
 def printable(line: str) -> str:
     """A line of foreign text that a terminal shows and does not obey."""
-    return "".join(char if char.isprintable() or char == "\t" else " " for char in _ESCAPES.sub("", line))
+    return "".join(char if char.isprintable() or char == "\t" else " " for char in ESCAPES.sub("", line))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -219,10 +219,7 @@ def merge_results(run_dir: Path) -> None:
     with _alone(run_dir):
         rows: list[Row] = []
         for path in sorted(run_dir.glob("jobs/*/results.csv")):
-            try:
-                rows.extend(parse_rows(path.read_text(encoding="utf-8")))
-            except ValueError as error:
-                raise BadResult(f"{path}: {error}; mend or delete this file") from error
+            rows.extend(read_rows(path))
         write_rows(run_dir / "results.csv", sorted(rows, key=_order))
 
 

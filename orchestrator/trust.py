@@ -111,7 +111,7 @@ def _statistics_fault(row: Row, trials: Sequence[float]) -> str | None:
     return None
 
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?|\x9b[0-?]*[ -/]*[@-~]")
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?|\x9b[0-?]*[ -/]*[@-~]")
 
 
 def harmless(text: str | None, longest: int) -> str | None:
@@ -124,7 +124,7 @@ def harmless(text: str | None, longest: int) -> str | None:
     """
     if text is None:
         return None
-    plain = _ESCAPES.sub(" ", text[: 20 * longest])
+    plain = ESCAPES.sub(" ", text[: 20 * longest])
     kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in plain)
     line = " ".join(kept.split())
     if unicodedata.normalize("NFKC", line[:1]).startswith(("=", "+", "-", "@")):
