@@ -97,6 +97,18 @@ def deadline_s(progress: Progress) -> float:
     return progress.job.timeout_s * len(progress.job.cases) + GRACE_S
 
 
+# Exit codes that say that something outside ended the attempt: the engine or its host stopped (137 without the OOM
+# killer, 143, 255). Any other code is the runner's own word, and would be the same again. Source: docs/retries.md.
+OUTSIDE_EXIT_CODES = frozenset({None, 137, 143, 255})
+
+
+def may_retry(progress: Progress, observation: Observation, limits: Limits) -> bool:
+    """Whether the cases that an ended attempt left without a row are worth another attempt."""
+    ended_by_us = progress.phase is Phase.STOPPING
+    outside = not observation.oom_killed and observation.exit_code in OUTSIDE_EXIT_CODES
+    return outside and not ended_by_us and progress.faults < limits.retries
+
+
 def decide(
     jobs: Sequence[Progress],
     seen: Mapping[Attempt, Observation],
@@ -117,9 +129,11 @@ def decide(
             taken = taken | {progress.slot}
         if action is not None:
             steps.append(action)
+    starting = {step.progress.job.id for step in steps if isinstance(step, Start)}
+    staged = {p.slot for p in jobs if p.phase is Phase.STAGING and p.job.id not in starting}
     touched = {step.progress.job.id for step in steps}
     idle = [p for p in jobs if p.job.id not in touched]
-    return [*steps, *_stage_ahead(idle, jobs, slots, taken, now), *_sweep(jobs, seen)]
+    return [*steps, *_stage_ahead(idle, slots, staged, taken, now), *_sweep(jobs, seen)]
 
 
 def _taken_slots(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> frozenset[str]:
@@ -201,13 +215,12 @@ def _step_of_running(progress: Progress, now: float, limits: Limits) -> Step | N
 
 
 def _stage_ahead(
-    idle: Sequence[Progress], jobs: Sequence[Progress], slots: Sequence[Slot], taken: frozenset[str], now: float
+    idle: Sequence[Progress], slots: Sequence[Slot], staged: set[str], taken: frozenset[str], now: float
 ) -> Iterator[Stage]:
     """One attempt is staged for each slot, even while another runs there: it then idles for one start at most.
 
     When none is left to stage, a slot that idles takes over what waits behind another slot's job.
     """
-    staged = {p.slot for p in jobs if p.phase is Phase.STAGING}
     free = [slot for slot in slots if slot.name not in staged]
     due = [p for p in idle if p.phase is Phase.PENDING and now >= p.since + backoff_s(p.faults)]
     for slot, progress in zip(free, due):

@@ -132,3 +132,8 @@ def harmless(text: str | None, longest: int) -> str | None:
     if len(line) > longest:
         line = line[: longest - 1].rstrip() + "…"
     return line or None
+
+
+def printable(line: str) -> str:
+    """A line of foreign text that a terminal shows and does not obey."""
+    return "".join(char if char.isprintable() or char == "\t" else " " for char in ESCAPES.sub("", line))

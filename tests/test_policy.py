@@ -81,6 +81,16 @@ def test_the_next_job_is_staged_while_one_runs_and_not_started() -> None:
     assert decide_on([a, b, c], shown(a, State.RUNNING) | shown(b, State.STAGED)) == []
 
 
+def test_the_next_job_is_staged_in_the_same_look_that_starts_one() -> None:
+    a, b, c = staged("a"), pending("b"), pending("c")
+    assert decide_on([a, b, c], shown(a, State.STAGED)) == [Start(a), Stage(b, 1, CPU)]
+
+
+def test_only_one_job_is_staged_ahead_for_a_slot_however_long_that_takes() -> None:
+    a, b = staged("a"), pending("b")
+    assert decide_on([a, b], {}) == [Stage(a, 1, CPU)]
+
+
 def test_a_slot_that_another_run_uses_is_left_alone() -> None:
     a = staged("a")
     other = {Attempt("other-run", "x", 1): Observation(State.RUNNING, "cpu")}

@@ -1,0 +1,163 @@
+"""A run on disk: one folder that holds all there is to know about it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from orchestrator import collect, trust
+from orchestrator.errors import InputError
+from orchestrator.executors import Attempt
+from runner.schema import Case, Job, Row
+
+
+@dataclass(frozen=True)
+class Run:
+    """Names the files of a run. `matrix.yaml` and `hosts.yaml` are copies of what the user wrote."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def matrix(self) -> Path:
+        return self.path / "matrix.yaml"
+
+    @property
+    def hosts(self) -> Path:
+        return self.path / "hosts.yaml"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.db"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.csv"
+
+    @property
+    def comparison(self) -> Path:
+        return self.path / "comparison.md"
+
+    def job(self, job: str) -> Path:
+        """The folder of a job's rows, log, environment and attempts."""
+        return self.path / "jobs" / job
+
+    @property
+    def processes(self) -> Path:
+        """Where process hosts keep what they run for this run."""
+        return self.path / "processes"
+
+    def rows(self, job: Job) -> list[Row]:
+        """What is committed of a job, in the order of its cases."""
+        path = self.job(job.id) / "results.csv"
+        return collect.read_rows(path) if path.exists() else []
+
+    def open_cases(self, job: Job) -> tuple[Case, ...]:
+        """The job's cases that have no committed row yet."""
+        done = {row.case for row in self.rows(job)}
+        return tuple(case for case in job.cases if case.id not in done)
+
+    def add_rows(self, job: Job, rows: Iterable[Row]) -> None:
+        """Commits rows of a job's open cases beside those that are there."""
+        known = {row.case: row for row in [*rows, *self.rows(job)]}
+        self.job(job.id).mkdir(parents=True, exist_ok=True)
+        ordered = [known[case.id] for case in job.cases if case.id in known]
+        collect.write_rows(self.job(job.id) / "results.csv", ordered)
+
+    def merge(self) -> None:
+        collect.merge_results(self.path)
+
+    def keep_log(self, attempt: Attempt, lines: Iterable[str]) -> None:
+        """`log.txt` is the last attempt's; those of earlier ones are kept beside it."""
+        folder = self.job(attempt.job) / "attempts"
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "".join(f"{trust.printable(line)}\n" for line in lines).encode()
+        collect.write_atomically(folder / f"{attempt.number}.txt", text)
+        draft = folder / ".log"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(Path("attempts") / f"{attempt.number}.txt")
+        draft.replace(folder.parent / "log.txt")
+
+    def keep_environment(self, job: Job, data: bytes | None) -> None:
+        """`environment.json`, where it is JSON at all; written anew, so that nothing in it is more than data."""
+        try:
+            value = json.loads(data or b"")
+        except (ValueError, RecursionError):
+            return
+        folder = self.job(job.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        collect.write_atomically(folder / "environment.json", json.dumps(value, indent=1).encode())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Only one orchestrator drives a run. Raises InputError that says which process does already.
+
+        The lock is the kernel's: it is gone with its process, however that ended.
+        """
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise InputError(f"run {self.name} is being driven by process {file.read().strip() or '?'}") from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+
+def create(root: Path, name: str, now: datetime, matrix: str, hosts: str) -> Run:
+    """A new run's folder, `<time>-<name>`, with the two files as they were. Raises InputError where that fails."""
+    for count in range(1, 100):
+        run = Run(root / (f"{now:%Y%m%d-%H%M%S}-{name}" + (f"-{count}" if count > 1 else "")))
+        try:
+            run.path.mkdir(parents=True)
+            run.matrix.write_text(matrix, encoding="utf-8")
+            run.hosts.write_text(hosts, encoding="utf-8")
+            return run
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"{run.path}: cannot make the run's folder: {error.strerror}") from error
+    raise InputError(f"{root}: a hundred runs named {name} began within this second")
+
+
+def find(root: Path, name: str | None = None) -> Run:
+    """The run of that name, path, or unique end or beginning of a name; without a name the newest one.
+
+    Raises InputError with the runs that there are.
+    """
+    if name and (Path(name) / "results.csv").exists() | (Path(name) / "journal.db").exists():
+        return Run(Path(name).resolve())
+    runs = all_runs(root)
+    if not runs:
+        raise InputError(f"{root}: no runs yet; start one with 'orchestrator submit matrix.yaml'")
+    if name is None:
+        return runs[-1]
+    fitting = [run for run in runs if run.name == name] or [
+        run for run in runs if run.name.startswith(name) or run.name.endswith(name)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    known = ", ".join(run.name for run in (fitting or runs)[-5:])
+    raise InputError(
+        f"{root}: {'several runs fit' if fitting else 'there is no run'} {name!r}; the last ones are {known}"
+    )
+
+
+def all_runs(root: Path) -> list[Run]:
+    """Oldest first: a name begins with its time."""
+    return [
+        Run(path)
+        for path in sorted(root.glob("*"))
+        if (path / "matrix.yaml").exists() or (path / "results.csv").exists()
+    ]

@@ -1,0 +1,270 @@
+"""Drives the jobs of a run to their end: one loop for each host, so that a slow or dead host holds up nobody else.
+
+A loop observes its host, lets `policy` decide, writes the intent into the journal, and acts; then it looks again. It
+holds no state that matters: a restart is the same loop.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor as Pool
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from orchestrator import collect, policy
+from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
+from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
+from orchestrator.journal import Entry, Journal, Kind, Phase, Progress
+from orchestrator.policy import Collect, Fault, GiveUp, Limits, Remove, Stage, Start, Stop
+from orchestrator.run import Run
+from runner.schema import Event, Job, Row, Status
+
+# A look at a host costs it one listing; what changes there wakes the loop before that.
+LOOK_EVERY_S = 2.0
+LONGEST_LOG_LINES = 100_000
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a watcher may want to know: a job's event, the rows of a job that ended, or a message about a host."""
+
+    host: str
+    job: Job | None = None
+    event: Event | None = None
+    started: bool = False
+    rows: tuple[Row, ...] = ()
+    message: str = ""
+
+
+@dataclass
+class HostLoop:
+    """The loop of one host.
+
+    pool: runs the actions; more than one at once, so that the next job is staged while the last one is collected.
+    token: the Hugging Face token for jobs whose model is on the hub.
+    lost_after_s: for how long a host may be silent before its jobs are given up as lost.
+    """
+
+    executor: Executor
+    slots: Sequence[Slot]
+    journal: Journal
+    run: Run
+    pool: Pool
+    limits: Limits = field(default_factory=Limits)
+    tell: Callable[[Update], None] = lambda update: None
+    token: str | None = None
+    lost_after_s: float = 900.0
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self.wake = threading.Event()
+        self._in_flight: dict[str, Future[None]] = {}
+        self._followed: set[Attempt] = set()
+        self._silent_since: float | None = None
+
+    @property
+    def host(self) -> str:
+        return self.executor.host.name
+
+    def drive(self, stop: threading.Event) -> None:
+        """Looks and acts until every job of the host is settled and nothing of it is left there, or `stop` is set."""
+        watcher = threading.Thread(target=self._watch, args=(stop,), name=f"watch-{self.host}", daemon=True)
+        watcher.start()
+        while not stop.is_set() and not self.step():
+            self.wake.wait(LOOK_EVERY_S if self._silent_since is None else 2 * LOOK_EVERY_S)
+            self.wake.clear()
+        for future in list(self._in_flight.values()):
+            future.result()
+
+    def _watch(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                self.executor.wait(LOOK_EVERY_S)
+            except HostUnreachable:
+                time.sleep(LOOK_EVERY_S)
+            self.wake.set()
+
+    def step(self) -> bool:
+        """One look at the host and what follows from it. True when nothing is left to do there.
+
+        Raises InputError where the journal or the run's folder cannot be written: nothing is started without it.
+        """
+        self._reap()
+        busy = set(self._in_flight)
+        try:
+            seen = self.executor.observe()
+        except HostUnreachable as error:
+            return self._count_silence(str(error))
+        self._silent_since = None
+        jobs = self.journal.progress(self.host)
+        for action in policy.decide(jobs, seen, self.slots, self.clock(), self.limits):
+            if _key(action) not in busy:
+                self._act(action)
+        self._follow_running(jobs, seen)
+        ours = {(p.job.run, p.job.id) for p in jobs}
+        return all(p.is_settled for p in jobs) and not any((a.run, a.job) in ours for a in seen)
+
+    def _reap(self) -> None:
+        for key, future in list(self._in_flight.items()):
+            if future.done():
+                del self._in_flight[key]
+                future.result()
+
+    def _count_silence(self, reason: str) -> bool:
+        now = self.clock()
+        if self._silent_since is None:
+            self._silent_since = now
+            self.tell(Update(self.host, message=f"does not answer: {reason}"))
+        if now - self._silent_since < self.lost_after_s or self._in_flight:
+            return False
+        for progress in self.journal.progress(self.host):
+            if not progress.is_settled:
+                self._settle(progress, Status.LOST, f"did not answer for {self.lost_after_s:.0f} s: {reason}")
+        return True
+
+    def _act(self, action: policy.Action) -> None:
+        """Writes the intent, then hands the effect to the pool."""
+        match action:
+            case Stage(progress, attempt, slot):
+                self._submit(action, self._stage, self._record(progress, Kind.STAGING, attempt, slot.name), slot)
+            case Start(progress):
+                self._submit(action, self._start, self._record(progress, Kind.STARTING))
+            case Stop(progress, reason):
+                progress = self._record(progress, Kind.STOPPING, reason=reason)
+                self._submit(action, self.executor.stop, progress.key, self.limits.stop_grace_s)
+            case Collect(progress, observation):
+                self._submit(action, self._collect, progress, observation)
+            case Fault(progress, reason):
+                self._submit(action, self._fault, progress, reason)
+            case GiveUp(progress, status, reason):
+                self._submit(action, self._settle, progress, status, reason)
+            case Remove(attempt):
+                self._submit(action, self.executor.remove, attempt)
+
+    def _submit(self, action: policy.Action, effect: Callable[..., None], *arguments: object) -> None:
+        future = self.pool.submit(self._guarded, action, effect, *arguments)
+        self._in_flight[_key(action)] = future
+        future.add_done_callback(lambda _: self.wake.set())
+
+    def _guarded(self, action: policy.Action, effect: Callable[..., None], *arguments: object) -> None:
+        """The boundary of a job: what goes wrong with it is written down, and the loop goes on.
+
+        A host that does not answer is no fault of the job: the next look finds out what became of it.
+        """
+        try:
+            effect(*arguments)
+        except HostUnreachable as error:
+            self.tell(Update(self.host, message=f"does not answer: {error}"))
+        except InputError:
+            raise
+        except OSError as error:
+            raise InputError(f"{error.filename or self.run.path}: {error.strerror or error}") from error
+        except Exception as error:
+            if isinstance(action, Remove):
+                self.tell(Update(self.host, message=f"could not remove {action.attempt.name}: {error}"))
+                return
+            progress = next(p for p in self.journal.progress(self.host) if p.job.id == action.progress.job.id)
+            if isinstance(error, HostUnfit):
+                self._settle(progress, Status.FAILED, str(error))
+            else:
+                self._fault(progress, str(error) if isinstance(error, (StartError, BadResult)) else repr(error))
+
+    def _record(
+        self, progress: Progress, kind: Kind, attempt: int | None = None, slot: str | None = None, reason: str = ""
+    ) -> Progress:
+        number = progress.attempt if attempt is None else attempt
+        where = progress.slot if slot is None else slot
+        return self.journal.record(Entry(self.clock(), kind, progress.job.id, number, where, reason))
+
+    def _stage(self, progress: Progress, slot: Slot) -> None:
+        cases = self.run.open_cases(progress.job)
+        self.executor.stage(Task(progress.key, replace(progress.job, cases=cases), slot, progress.job.image))
+
+    def _start(self, progress: Progress) -> None:
+        self.executor.start(progress.key, self.token)
+        self.tell(Update(self.host, progress.job, started=True))
+
+    def _fault(self, progress: Progress, reason: str) -> None:
+        self._record(progress, Kind.FAULT, reason=reason)
+        self.tell(Update(self.host, progress.job, message=f"attempt {progress.attempt} of {progress.job.id}: {reason}"))
+
+    def _collect(self, progress: Progress, observation: Observation) -> None:
+        """Brings home what an attempt left, and commits it; only then may the attempt be removed.
+
+        Cases that the infrastructure took are open again for the next attempt; the rows of the others stay.
+        """
+        job = replace(progress.job, cases=self.run.open_cases(progress.job))
+        log = islice(self.executor.log(progress.key), LONGEST_LOG_LINES)
+        self.run.keep_log(progress.key, log)
+        self.run.keep_environment(job, self.executor.fetch(progress.key, "environment.json"))
+        try:
+            data = self.executor.fetch(progress.key, "results.csv")
+        except BadResult as error:
+            data, observation = None, replace(observation, reason=str(error))
+        judged = collect.judge(job, data, _ending(progress, observation))
+        if judged.missing and policy.may_retry(progress, observation, self.limits):
+            self.run.add_rows(progress.job, [row for row in judged.rows if row not in judged.missing])
+            self._fault(progress, judged.missing[0].error or "no row")
+        else:
+            self._commit(progress, judged.rows)
+
+    def _settle(self, progress: Progress, status: Status, reason: str) -> None:
+        """Ends a job without (further) results: its open cases become rows that say why."""
+        cases = self.run.open_cases(progress.job)
+        self._commit(progress, [Row.of(progress.job, case, status, reason) for case in cases])
+
+    def _commit(self, progress: Progress, rows: Sequence[Row]) -> None:
+        self.run.add_rows(progress.job, rows)
+        self._record(progress, Kind.SETTLED)
+        self.run.merge()
+        self.tell(Update(self.host, progress.job, rows=tuple(self.run.rows(progress.job))))
+
+    def _follow_running(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
+        """Passes on what running jobs say of themselves; after a restart also those that ran on alone."""
+        for progress in jobs:
+            observation = seen.get(progress.key)
+            if observation and observation.state is State.RUNNING and progress.key not in self._followed:
+                self._followed.add(progress.key)
+                threading.Thread(target=self._follow, args=(progress,), name=progress.key.name, daemon=True).start()
+
+    def _follow(self, progress: Progress) -> None:
+        try:
+            for line in self.executor.log(progress.key, follow=True):
+                event = Event.from_line(line)
+                if event is not None:
+                    self.tell(Update(self.host, progress.job, event=event))
+        except HostUnreachable:
+            self._followed.discard(progress.key)  # followed again once the host is back
+
+
+def _key(action: policy.Action) -> str:
+    return action.attempt.name if isinstance(action, Remove) else action.progress.job.id
+
+
+def _ending(progress: Progress, observation: Observation) -> collect.Ending:
+    """How an attempt ended: by our own will, or as the host says."""
+    status = None
+    if progress.phase is Phase.STOPPING:
+        status = Status.CANCELLED if progress.cancelled else Status.TIMEOUT
+    reason = progress.reason if status else observation.reason
+    return collect.Ending(observation.exit_code, observation.oom_killed, reason, status)
+
+
+def drive_all(loops: Sequence[HostLoop], stop: threading.Event) -> None:
+    """Drives all hosts at once, each in a thread of its own, until all are done or `stop` is set.
+
+    The first InputError of any (a journal or folder that cannot be written) stops all and is raised.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, len(loops)), thread_name_prefix="host") as threads:
+        futures = [threads.submit(loop.drive, stop) for loop in loops]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            stop.set()
+            for loop in loops:
+                loop.wake.set()
+            raise

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor as Pool
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_executor import (
+    CRASHES,
+    DOES_NOT_START,
+    NEVER_ENDS,
+    RUNS_OUT_OF_MEMORY,
+    VANISHES,
+    Behaviour,
+    FakeExecutor,
+    FakeHost,
+)
+
+from orchestrator import run as runs
+from orchestrator.executors import Slot
+from orchestrator.journal import Journal, Kind
+from orchestrator.policy import Limits
+from orchestrator.run import Run
+from orchestrator.scheduler import HostLoop, Update
+from runner.schema import Case, Device, Job, Precision, Row, Status
+
+
+class Inline(Pool):
+    """Runs each action at once, so that a test has one order of events."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def make_job(run: str, name: str, cases: int = 1) -> Job:
+    return Job(
+        run=run,
+        id=name,
+        host="fake",
+        device=Device.CPU,
+        engine="eager",
+        precision=Precision.SINGLE,
+        model="synthetic:tiny",
+        cases=tuple(Case(f"{name}{n}", n + 1) for n in range(cases)),
+        prompt="p",
+        steps=1,
+        timeout_s=100,
+    )
+
+
+@dataclass
+class Night:
+    """A run on one fake host, and the orchestrator that drives it; `restart` is another orchestrator on the same run."""
+
+    host: FakeHost
+    run: Run
+    journal: Journal
+    updates: list[Update] = field(default_factory=list)
+
+    def loop(self, **options: Any) -> HostLoop:
+        return HostLoop(
+            FakeExecutor(self.host),
+            self.host.slots,
+            self.journal,
+            self.run,
+            Inline(),
+            Limits(retries=2),
+            tell=self.updates.append,
+            clock=self.host.clock,
+            lost_after_s=900,
+            **options,
+        )
+
+    def finish(self, loop: HostLoop | None = None) -> dict[str, Row]:
+        """Steps until done; time passes between looks. Returns the rows by case."""
+        loop = loop or self.loop()
+        for _ in range(2000):
+            if loop.step():
+                return self.rows()
+            self.host.clock.advance(1.0)
+        raise AssertionError("the run did not end")
+
+    def restart(self) -> None:
+        self.journal.close()
+        self.journal = Journal.open(self.run.journal)
+
+    def rows(self) -> dict[str, Row]:
+        from orchestrator.collect import read_rows
+
+        rows = read_rows(self.run.results)
+        assert len({row.case for row in rows}) == len(rows), "a case has two rows"
+        return {str(row.case): row for row in rows}
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Iterator[Any]:
+    open_journals: list[Night] = []
+
+    def make(*names: str, cases: int = 1, slots: Sequence[Slot] = (Slot("cpu"),)) -> Night:
+        host = FakeHost(slots=tuple(slots))
+        run = runs.create(tmp_path, "sd", datetime(2026, 1, 1, tzinfo=timezone.utc), "", "")
+        jobs = [make_job(run.name, name, cases) for name in names]
+        open_journals.append(Night(host, run, Journal.create(run.journal, run.name, jobs, {})))
+        return open_journals[-1]
+
+    yield make
+    for each in open_journals:
+        each.journal.close()
+
+
+def test_every_case_of_every_job_ends_as_one_row_and_nothing_is_left_on_the_host(night: Any) -> None:
+    sd = night("a", "b", "c", cases=2)
+    rows = sd.finish()
+    assert {case: row.status for case, row in rows.items()} == dict.fromkeys(
+        ("a0", "a1", "b0", "b1", "c0", "c1"), Status.OK
+    )
+    assert sd.host.containers == {}
+    assert set(sd.host.starts.values()) == {1}
+
+
+def test_two_jobs_never_run_on_one_slot(night: Any) -> None:
+    sd = night("a", "b", "c", "d", slots=[Slot("gpu0", ("0",)), Slot("gpu1", ("1",))])
+    seen: set[tuple[str, ...]] = set()
+    sd.host.after = lambda call: seen.add(tuple(sorted(t.slot.name for t in sd.host.running().values())))
+    sd.finish()
+    assert ("gpu0", "gpu1") in seen
+    assert all(len(set(busy)) == len(busy) for busy in seen)
+
+
+def test_the_next_job_is_staged_before_the_one_that_runs_ends(night: Any) -> None:
+    sd = night("a", "b")
+    sd.finish()
+    order = [(c.method, c.attempt.job) for c in sd.host.calls if c.method in ("stage", "fetch") and c.attempt]
+    assert order.index(("stage", "b")) < order.index(("fetch", "a"))
+
+
+def test_no_container_is_removed_before_its_rows_are_committed(night: Any) -> None:
+    sd = night("a", "b")
+
+    def look(call: Any) -> None:
+        if call.method == "remove":
+            assert sd.run.open_cases(make_job(sd.run.name, call.attempt.job)) == ()
+
+    sd.host.before = look
+    sd.finish()
+    assert "remove" in {call.method for call in sd.host.calls}
+
+
+def test_what_the_infrastructure_took_is_tried_again_and_only_the_cases_without_a_row(night: Any) -> None:
+    sd = night("a", cases=3)
+    sd.host.behave("a", Behaviour(exit_code=255, rows=1), Behaviour())
+    staged: list[tuple[str, ...]] = []
+    sd.host.behave_by(lambda task: Behaviour())
+    behaviour = sd.host.behaviour
+    sd.host.behaviour = lambda task: (staged.append(tuple(c.id for c in task.job.cases)), behaviour(task))[1]
+    rows = sd.finish()
+    assert [row.status for row in rows.values()] == [Status.OK] * 3
+    assert staged == [("a0", "a1", "a2"), ("a1", "a2")]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "attempts"),
+    [
+        (RUNS_OUT_OF_MEMORY, Status.OOM, 1),
+        (CRASHES, Status.FAILED, 1),
+        (Behaviour(exit_code=0, rows=0), Status.FAILED, 1),
+        (Behaviour(exit_code=137, rows=0), Status.FAILED, 3),
+        (VANISHES, Status.FAILED, 3),
+        (DOES_NOT_START, Status.FAILED, 3),
+        (Behaviour(results=b"half a li"), Status.FAILED, 1),
+    ],
+)
+def test_a_fault_of_the_infrastructure_is_retried_and_a_result_is_not(
+    night: Any, behaviour: Behaviour, status: Status, attempts: int
+) -> None:
+    sd = night("a", "b")
+    sd.host.behave("a", behaviour)
+    rows = sd.finish()
+    assert rows["a0"].status is status
+    assert rows["a0"].error
+    assert rows["b0"].status is Status.OK
+    assert sum(entry.kind is Kind.STAGING for entry in sd.journal.history("a")) == attempts
+
+
+def test_a_job_that_hangs_is_stopped_and_its_case_is_a_timeout(night: Any) -> None:
+    sd = night("a", "b")
+    sd.host.behave("a", replace(NEVER_ENDS, ignores_term=True))
+    rows = sd.finish()
+    assert (rows["a0"].status, rows["b0"].status) == (Status.TIMEOUT, Status.OK)
+
+
+def test_a_host_that_comes_back_has_lost_nothing(night: Any) -> None:
+    sd = night("a", "b")
+    loop = sd.loop()
+    for _ in range(2):
+        loop.step()
+    sd.host.unreachable_for(600)
+    rows = sd.finish(loop)
+    assert [row.status for row in rows.values()] == [Status.OK, Status.OK]
+    assert set(sd.host.starts.values()) == {1}
+
+
+def test_the_jobs_of_a_host_that_never_comes_back_are_lost_with_the_reason(night: Any) -> None:
+    sd = night("a", "b")
+    loop = sd.loop()
+    loop.step()
+    sd.host.unreachable_for(10**9)
+    rows = sd.finish(loop)
+    assert {row.status for row in rows.values()} == {Status.LOST}
+    assert all("did not answer for 900 s" in str(row.error) for row in rows.values())
+
+
+def test_what_ran_on_while_the_orchestrator_was_away_is_collected_and_not_run_again(night: Any) -> None:
+    sd = night("a", "b")
+    loop = sd.loop()
+    for _ in range(3):
+        loop.step()
+    sd.restart()
+    sd.host.clock.advance(3600)
+    rows = sd.finish()
+    assert [row.status for row in rows.values()] == [Status.OK, Status.OK]
+    assert set(sd.host.starts.values()) == {1}
+
+
+class Died(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", range(40))
+def test_an_orchestrator_that_dies_at_any_call_leaves_a_run_that_resumes_to_the_same_table(
+    night: Any, moment: int
+) -> None:
+    sd = night("a", "b", cases=2)
+    calls = 0
+
+    def die(call: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == moment + 1:
+            raise Died
+
+    setattr(sd.host, "before" if moment % 2 else "after", die)
+    loop = sd.loop()
+    try:
+        sd.finish(loop)
+    except Died:
+        sd.host.before = sd.host.after = lambda call: None
+        sd.restart()
+        sd.finish()
+    assert {case: row.status for case, row in sd.rows().items()} == dict.fromkeys(("a0", "a1", "b0", "b1"), Status.OK)
+    assert sd.host.containers == {}
+    assert set(sd.host.starts.values()) == {1}
+
+
+def test_a_stopped_loop_leaves_what_runs_and_does_not_start_more(night: Any) -> None:
+    sd = night("a", "b")
+    stop = threading.Event()
+    loop = sd.loop()
+    loop.step()
+    loop.step()
+    stop.set()
+    loop.drive(stop)
+    assert len(sd.host.running()) == 1
+
+
+def test_a_cancelled_job_ends_as_cancelled_and_the_others_go_on(night: Any) -> None:
+    from orchestrator.journal import Entry
+
+    sd = night("a", "b")
+    sd.host.behave("a", NEVER_ENDS)
+    loop = sd.loop()
+    for _ in range(3):
+        loop.step()
+    sd.journal.record(Entry(0.0, Kind.CANCEL, "a"))
+    rows = sd.finish(loop)
+    assert (rows["a0"].status, rows["b0"].status) == (Status.CANCELLED, Status.OK)
