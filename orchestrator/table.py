@@ -74,7 +74,7 @@ def _devices(rows: Sequence[Row], row_columns: Sequence[str]) -> dict[str, tuple
 
 
 def _cell(metric: Metric, rows: Sequence[Row], prices: Mapping[str, float]) -> Cell:
-    """Rows of one case on one host: the valid ones pooled, else those of one other validity, else why there are none."""
+    """Rows of one case on one host: the valid ones pooled, else those of one other validity, or why none."""
     measured = [row for row in rows if row.status is Status.OK]
     if not measured:
         return _without_value(rows)
@@ -111,7 +111,7 @@ def _left_out(rows: Sequence[Row], kept: Sequence[Row]) -> tuple[str, ...]:
 def _outcome(row: Row) -> str:
     if row.status is Status.OK:
         return str(row.validity.value) if row.validity else "of unstated validity"
-    return (row.status or Status.FAILED).value + (f": {row.error}" if row.error else "")
+    return str((row.status or Status.FAILED).value) + (f": {row.error}" if row.error else "")
 
 
 def _invalid(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -1,0 +1,233 @@
+"""A comparison in words: every string that a reader sees, before any format's own syntax. Pure and deterministic."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from orchestrator.cases import AxisValue
+from orchestrator.comparison import BaselineKind, Cell, Comparison, Line
+from orchestrator.metric import Ratio
+from orchestrator.report.numbers import Column, significant
+from runner.schema import Status, Validity
+
+LONGEST_REASON = 300
+# The whole range of n trials covers the median with probability 1 - 2^(1-n): 94% for five, 97% for six.
+TRIALS_FOR_95 = 6
+OUT_OF_MEMORY = "out of memory"
+
+_TERMINAL_SEQUENCE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]", re.S
+)
+
+
+class Tone(Enum):
+    """What a cell says to the eye."""
+
+    PLAIN = "plain"
+    BETTER = "better"
+    WORSE = "worse"
+    SAME = "same"
+    DOUBTFUL = "doubtful"
+    NO_VALUE = "no value"
+    FAULT = "fault"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class CellWords:
+    """value: the figure with its spread, or the status. ratio: to the baseline, or in a word why there is none."""
+
+    value: str
+    ratio: str
+    tone: Tone
+
+
+@dataclass(frozen=True)
+class LineWords:
+    labels: tuple[str, ...]
+    cells: tuple[CellWords, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """numeric: which axes hold numbers. footnotes: the first is number 1."""
+
+    title: str
+    caption: tuple[str, ...]
+    axes: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    hosts: tuple[str, ...]
+    lines: tuple[LineWords, ...]
+    footnotes: tuple[str, ...]
+    payoffs: tuple[str, ...]
+    legend: tuple[str, ...]
+
+
+def clean(text: str, longest: int = LONGEST_REASON) -> str:
+    """One line of printable text: no terminal sequences, no control, bidirectional or other unseen characters."""
+    text = re.sub(r"\s+", " ", _TERMINAL_SEQUENCE.sub("", text))
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn")).strip()
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def label(value: AxisValue) -> str:
+    match value:
+        case None:
+            return "not stated"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+        case _:
+            return clean(str(value), 120)
+
+
+def sheet(comparison: Comparison) -> Sheet:
+    cells = [cell for line in comparison.lines for cell in line.cells]
+    everywhere = _everywhere(cells)
+    notes = _Footnotes(everywhere)
+    widths = [Column.of(line.cells[i] for line in comparison.lines) for i in range(len(comparison.hosts))]
+    lines = tuple(
+        LineWords(
+            tuple(label(value) for value in line.labels),
+            tuple(_words(comparison, cell, width, notes) for cell, width in zip(line.cells, widths)),
+        )
+        for line in comparison.lines
+    )
+    return Sheet(
+        title=_title(comparison),
+        caption=(*_caption(comparison), *(f"All values: {clean(note)}." for note in everywhere)),
+        axes=comparison.axes,
+        numeric=tuple(_is_numeric(comparison.lines, i) for i in range(len(comparison.axes))),
+        hosts=tuple(clean(host, 120) for host in comparison.hosts),
+        lines=lines,
+        footnotes=tuple(notes.texts),
+        payoffs=_payoffs(comparison),
+        legend=tuple(_legend(comparison, cells)),
+    )
+
+
+class _Footnotes:
+    """Numbers reasons in the order of reading, one number for one text; those that hold everywhere get none."""
+
+    def __init__(self, everywhere: Sequence[str]) -> None:
+        self._everywhere = set(everywhere)
+        self.texts: list[str] = []
+
+    def marks(self, *reasons: str) -> str:
+        return "".join(f" [{self._number(clean(r))}]" for r in reasons if r not in self._everywhere)
+
+    def _number(self, text: str) -> int:
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
+
+
+def _everywhere(cells: Sequence[Cell]) -> list[str]:
+    """The notes that all cells with a value share, where there are several such cells."""
+    notes = [cell.notes for cell in cells if cell.figure]
+    return [note for note in notes[0] if all(note in others for others in notes)] if len(notes) > 1 else []
+
+
+def _words(comparison: Comparison, cell: Cell, column: Column, notes: _Footnotes) -> CellWords:
+    if cell.status is None:
+        return CellWords(cell.reason or "", "", Tone.ABSENT)
+    if cell.figure is None:
+        return _without_value(cell, notes)
+    best = "**" if cell.best else "*" if cell.best_of_line else ""
+    value = f"{column.figure(cell)} {best}".rstrip() + notes.marks(*cell.notes)
+    if cell.ratio:
+        return CellWords(value, ratio_words(cell.ratio), _tone(comparison, cell.ratio))
+    if cell.is_baseline:
+        doubt = cell.validity not in (Validity.VALID, None)
+        return CellWords(
+            value,
+            str(cell.validity.value) if doubt and cell.validity else "baseline",
+            Tone.DOUBTFUL if doubt else Tone.PLAIN,
+        )
+    if cell.validity not in (Validity.VALID, None):
+        return CellWords(value, cell.validity.value, Tone.DOUBTFUL)
+    return CellWords(value, "no ratio" + notes.marks(cell.no_ratio) if cell.no_ratio else "", Tone.PLAIN)
+
+
+def _without_value(cell: Cell, notes: _Footnotes) -> CellWords:
+    status, reason = cell.status or Status.FAILED, cell.reason or ""
+    if status is Status.OK:
+        return CellWords("no value" + notes.marks(reason, *cell.notes), "", Tone.NO_VALUE)
+    known = [] if status is Status.OOM and reason == OUT_OF_MEMORY else [f"{status.value}: {reason}"]
+    return CellWords(
+        status.value + notes.marks(*known, *cell.notes), "", Tone.FAULT if status.is_fault else Tone.NO_VALUE
+    )
+
+
+def ratio_words(ratio: Ratio) -> str:
+    value, decimals = significant(ratio.value)
+    if ratio.interval is None:
+        return f"{value}×"
+    low, high = (f"{end:.{decimals}f}" for end in ratio.interval)
+    return f"{value}× [{low}–{high}]" + (" ≈" if not ratio.shows_difference else "")
+
+
+def _tone(comparison: Comparison, ratio: Ratio) -> Tone:
+    if not ratio.shows_difference:
+        return Tone.PLAIN if ratio.interval is None else Tone.SAME
+    return Tone.BETTER if (ratio.value < 1) == comparison.metric.less_is_better else Tone.WORSE
+
+
+def _title(comparison: Comparison) -> str:
+    metric = comparison.metric
+    better = "less is better" if metric.less_is_better else "more is better"
+    return f"{metric.value.capitalize()}, {metric.unit} ({better})"
+
+
+def _caption(comparison: Comparison) -> list[str]:
+    shared = ", ".join(f"{name} {label(value)}" for name, value in comparison.caption.items())
+    runs = ", ".join(clean(run, 120) for run in comparison.runs)
+    words = [shared, f"run{'s' if len(comparison.runs) > 1 else ''} {runs}" if runs else ""]
+    if base := comparison.baseline:
+        where = "in the same column, all else equal" if base.kind is BaselineKind.ENGINE else "on the same line"
+        words.append(f"ratio to {base.kind.value} {clean(base.name, 120)}, {where}")
+    return [line for line in words if line]
+
+
+def _is_numeric(lines: Sequence[Line], axis: int) -> bool:
+    return all(isinstance(line.labels[axis], (int, float)) for line in lines)
+
+
+def _payoffs(comparison: Comparison) -> tuple[str, ...]:
+    """Of each line that is faster than the baseline engine, after how many images its dearer start is earned back."""
+    texts = []
+    for line in comparison.lines:
+        after = [
+            f"{clean(host, 120)} after {cell.pays_off_after} images"
+            for host, cell in zip(comparison.hosts, line.cells)
+            if cell.pays_off_after
+        ]
+        if after:
+            texts.append(f"{' '.join(label(value) for value in line.labels)}: {', '.join(after)}")
+    return tuple(texts)
+
+
+def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
+    """What the marks mean, of those alone that are used."""
+    ratios = [cell.ratio for cell in cells if cell.ratio]
+    intervals = [r for r in ratios if r.interval]
+    trials = [len(c.figure.trials_s) for c in cells if c.figure and (c.interval or (c.ratio and c.ratio.interval))]
+    rounds = max((cell.rows for cell in cells if cell.figure), default=1)
+    lines = {
+        "± half the width of the median's 95% confidence interval": any(c.interval for c in cells),
+        "× value over the baseline's": bool(ratios),
+        "[low–high] the ratio's 95% bootstrap interval": bool(intervals),
+        "≈ no difference shown: the interval contains 1": any(not r.shows_difference for r in intervals),
+        f"fewer than {TRIALS_FOR_95} trials: the interval covers less than 95%": 0
+        < min(trials, default=0)
+        < TRIALS_FOR_95,
+        f"rounds: up to {rounds} rows of one case on one host are pooled, their trials together": rounds > 1,
+        "* best of its line": any(c.best_of_line and not c.best for c in cells),
+        "** best of the table": any(c.best for c in cells),
+    }
+    return [text for text, used in lines.items() if used]

@@ -1,0 +1,119 @@
+"""A comparison on a terminal, or plain where piped: as wide as the console, hosts in several blocks if need be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.comparison import Comparison
+from orchestrator.report.sheet import CellWords, Sheet, Tone, sheet
+
+PADDING = 2
+WIDEST_LABEL = 24
+STYLES = {
+    Tone.PLAIN: "",
+    Tone.BETTER: "green",
+    Tone.WORSE: "red",
+    Tone.SAME: "dim",
+    Tone.DOUBTFUL: "yellow",
+    Tone.NO_VALUE: "yellow",
+    Tone.FAULT: "bold red",
+    Tone.ABSENT: "dim",
+}
+ASCII = str.maketrans({"×": "x", "±": "+-", "≈": "~", "–": "-", "…": "...", "·": "-"})
+
+
+def terminal(comparison: Comparison, console: Console) -> None:
+    """Prints the whole table with its caption, footnotes and legend."""
+    words = sheet(comparison)
+    _print(console, words.title, "bold")
+    for text in words.caption:
+        _print(console, text, "dim")
+    if not words.lines:
+        _print(console, "No rows.")
+        return
+    stacked = _table_width(words, range(len(words.hosts)), stacked=False) > console.width
+    for hosts in _blocks(words, console.width, stacked):
+        console.print(_table(console, words, hosts, stacked))
+    for number, text in enumerate(words.footnotes, start=1):
+        _print(console, f"[{number}] {text}")
+    if words.payoffs:
+        _print(console, "Earned back: the dearer load and first call, against the baseline's", "bold")
+        for text in words.payoffs:
+            _print(console, f"  {text}")
+    if words.legend:
+        _print(console, " · ".join(words.legend), "dim")
+
+
+def _print(console: Console, text: str, style: str = "") -> None:
+    console.print(_text(console, text, style))
+
+
+def _text(console: Console, text: str, style: str = "") -> Text:
+    """Never markup: brackets in it are brackets."""
+    return Text(text.translate(ASCII) if console.options.ascii_only else text, style=style)
+
+
+def _value_width(words: Sheet, host: int) -> int:
+    return max((cell_len(line.cells[host].value) for line in words.lines if line.cells[host].ratio), default=0)
+
+
+def _cell_lines(cell: CellWords, value_width: int, stacked: bool) -> list[str]:
+    """The value with its ratio below it, or beside it where there is room."""
+    if stacked or not cell.ratio:
+        return [part for part in (cell.value, cell.ratio) if part]
+    return [cell.value + " " * (value_width - cell_len(cell.value) + PADDING) + cell.ratio]
+
+
+def _heading(host: str, stacked: bool) -> str:
+    """A host's name; where room is short, its run on a line of its own."""
+    return host.replace("@", "\n@", 1) if stacked else host
+
+
+def _host_width(words: Sheet, host: int, stacked: bool) -> int:
+    beside = _value_width(words, host)
+    lines = [text for line in words.lines for text in _cell_lines(line.cells[host], beside, stacked)]
+    return max(map(cell_len, [*lines, *_heading(words.hosts[host], stacked).split("\n")])) + PADDING
+
+
+def _labels_width(words: Sheet) -> int:
+    columns = [[name, *(line.labels[i] for line in words.lines)] for i, name in enumerate(words.axes)]
+    return sum(min(WIDEST_LABEL, max(map(cell_len, column))) + PADDING for column in columns) - PADDING
+
+
+def _table_width(words: Sheet, hosts: Sequence[int], stacked: bool) -> int:
+    return _labels_width(words) + sum(_host_width(words, host, stacked) for host in hosts)
+
+
+def _blocks(words: Sheet, width: int, stacked: bool) -> list[list[int]]:
+    """As many hosts side by side as there is room for, one at the least."""
+    blocks: list[list[int]] = []
+    for host in range(len(words.hosts)):
+        if blocks and _table_width(words, [*blocks[-1], host], stacked) <= width:
+            blocks[-1].append(host)
+        else:
+            blocks.append([host])
+    return blocks
+
+
+def _table(console: Console, words: Sheet, hosts: Sequence[int], stacked: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, PADDING - 1))
+    for name, numeric in zip(words.axes, words.numeric):
+        table.add_column(name, justify="right" if numeric else "left", max_width=WIDEST_LABEL, overflow="fold")
+    for host in hosts:
+        table.add_column(_text(console, _heading(words.hosts[host], stacked)), overflow="fold")
+    for line in words.lines:
+        labels = [_text(console, label) for label in line.labels]
+        table.add_row(*labels, *(_cell(console, words, line.cells[host], host, stacked) for host in hosts))
+    return table
+
+
+def _cell(console: Console, words: Sheet, cell: CellWords, host: int, stacked: bool) -> Text:
+    text = _text(console, "\n".join(_cell_lines(cell, _value_width(words, host), stacked)))
+    text.stylize(STYLES[cell.tone], -len(cell.ratio or cell.value))
+    return text
