@@ -1,30 +1,49 @@
 """The words of the two files, parsed: hosts and the matrix. Frozen values; `config` makes them from YAML.
 
-Field descriptions are what a user reads in the JSON Schemas and in the docs.
+Types are strict: `samples: true` and `samples: "1"` are mistakes, not numbers. Field descriptions are what a user reads
+in the JSON Schemas and in the docs.
 """
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
 import re
 from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 from runner.schema import ENGINES, Device, Precision
 
+NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
+SIZE_PATTERN = r"^\d{1,12}(\.\d{1,6})?[kmg]i?b?$"
+SYNTHETIC_SIZES = ("tiny", "small", "sd-v1-4", "sdxl")
+
 
 class Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 # What becomes part of a folder's, a container's and a label's name, so that no name can leave where it belongs.
-Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")]
+Name: TypeAlias = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Size: TypeAlias = Annotated[str, StringConstraints(pattern=SIZE_PATTERN)]
 
 
 def duration_s(value: object) -> object:
     """Seconds of `90`, `30s`, `30m`, `1h30m`; anything else passes through, for the validator to name."""
     if isinstance(value, str):
-        match = re.fullmatch(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", value.strip())
+        match = re.fullmatch(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", value.strip(), re.ASCII)
         if match and any(match.groups()):
             hours, minutes, seconds = (int(part or 0) for part in match.groups())
             return float(hours * 3600 + minutes * 60 + seconds)
@@ -37,47 +56,132 @@ Duration: TypeAlias = Annotated[float, BeforeValidator(duration_s), Field(gt=0, 
 class Tls(Value):
     """Client certificates for a `tcp://` engine; paths, `~` allowed."""
 
-    ca: str
-    cert: str
-    key: str
+    ca: str = Field(min_length=1, description="certificate of the authority that signed the engine's")
+    cert: str = Field(min_length=1, description="this client's certificate")
+    key: str = Field(min_length=1, description="this client's private key")
+
+
+Gpu: TypeAlias = (
+    Annotated[int, Field(ge=0, le=1023)] | Annotated[str, StringConstraints(pattern=r"^(GPU|MIG)-[A-Za-z0-9/-]{1,80}$")]
+)
+Gpus: TypeAlias = Literal["all", "none"] | Annotated[tuple[Gpu, ...], Field(strict=False, min_length=1)]
 
 
 class _Host(Value):
-    name: Name = "unnamed"
-    price_per_hour: float | None = Field(None, ge=0, allow_inf_nan=False, description="of one slot, in any currency")
-    weights: str | None = Field(None, description="the host's Hugging Face cache folder, mounted for every job")
+    """What every host has. name: its key in hosts.yaml, and so no key of its own there."""
+
+    name: SkipJsonSchema[Name] = "unnamed"
+    price_per_hour: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="of one slot, in any currency"
+    )
+    weights: str | None = Field(
+        default=None, min_length=1, description="the host's Hugging Face cache folder, mounted for every job"
+    )
+    gpus: Gpus = Field(default="none", description="all, none, or a list of indices and UUIDs (GPU-…, MIG-…)")
+    gpus_per_job: int = Field(default=1, ge=1, le=1024, description="GPUs that one job occupies: they are one slot")
+    threads: int | None = Field(
+        default=None, ge=1, le=4096, description="CPU threads of each job; without it: the library's own choice"
+    )
+
+    @property
+    def device(self) -> Device:
+        return Device.CPU if self.gpus == "none" else Device.CUDA
+
+    @model_validator(mode="after")
+    def _gpus_suffice(self) -> _Host:
+        if isinstance(self.gpus, tuple):
+            if len(set(self.gpus)) < len(self.gpus):
+                raise ValueError("gpus names the same GPU twice")
+            if self.gpus_per_job > len(self.gpus):
+                raise ValueError(f"gpus_per_job is {self.gpus_per_job}, but gpus lists {len(self.gpus)}")
+        return self
 
 
 class ProcessHost(_Host):
     """This machine, without containers."""
 
     kind: Literal["process"] = "process"
-    threads: int | None = Field(None, ge=1, description="CPU threads for each job; default: the library's own choice")
-    gpus: Literal["all", "none"] | tuple[int | str, ...] = Field("none", description="GPUs to use: all, none, or a list")
-    gpus_per_job: int = Field(1, ge=1)
-
-    @property
-    def device(self) -> Device:
-        return Device.CPU if self.gpus == "none" else Device.CUDA
 
 
 class DockerHost(_Host):
     """One Docker engine. Without `url` and `context`: DOCKER_HOST, or else the current Docker context."""
 
     kind: Literal["docker"] = "docker"
-    url: str | None = Field(None, description="ssh://user@host, unix:///path, or tcp://host:port with tls")
-    context: str | None = Field(None, description="a Docker context by name")
-    tls: Tls | None = None
-    gpus: Literal["all", "none"] | tuple[int | str, ...] = Field("all", description="all, none, or indices and UUIDs")
-    gpu_access: Literal["auto", "toolkit", "cdi", "devices"] = "auto"
-    gpus_per_job: int = Field(1, ge=1)
-    threads: int | None = Field(None, ge=1, description="CPU threads for each job")
-    memory: str | None = Field(None, pattern=r"^\d+(\.\d+)?[kmg]i?b?$", description="limit of each job, such as 16g")
-    shm: str = Field("1g", pattern=r"^\d+(\.\d+)?[kmg]i?b?$", description="shared memory of each job")
+    url: str | None = Field(default=None, description="ssh://user@host, unix:///path, or tcp://host:port with tls")
+    context: str | None = Field(default=None, min_length=1, description="a Docker context by name")
+    tls: Tls | None = Field(default=None, description="client certificates, for a tcp:// url")
+    gpus: Gpus = Field(default="all", description="all, none, or a list of indices and UUIDs (GPU-…, MIG-…)")
+    gpu_access: Literal["auto", "toolkit", "cdi", "devices"] = Field(
+        "auto",
+        description="how a container gets its GPU: NVIDIA's toolkit, CDI, or raw device nodes; auto asks the engine",
+    )
+    memory: Size | None = Field(default=None, description="limit of each job, such as 16g")
+    shm: Size = Field(default="1g", description="shared memory of each job")
 
-    @property
-    def device(self) -> Device:
-        return Device.CPU if self.gpus == "none" else Device.CUDA
+    @field_validator("url")
+    @classmethod
+    def _is_engine_address(cls, url: str | None) -> str | None:
+        if url is not None:
+            _check_url(url)
+        return url
+
+    @field_validator("weights")
+    @classmethod
+    def _is_absolute(cls, weights: str | None) -> str | None:
+        if weights is not None and not weights.startswith("/"):
+            raise ValueError(f"must be an absolute path on that host, not {weights!r}")
+        return weights
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> DockerHost:
+        if self.url is not None and self.context is not None:
+            raise ValueError("url and context are two ways to the same engine; keep one")
+        scheme = "" if self.url is None else urlsplit(self.url).scheme
+        if self.tls is not None and scheme != "tcp":
+            raise ValueError("tls goes with a tcp:// url; ssh and unix need none")
+        if self.url is not None and scheme == "tcp" and self.tls is None and not _is_loopback(self.url):
+            raise ValueError(
+                "a tcp:// url without tls gives root on that machine to whoever reaches the port; "
+                "add tls: {ca: ca.pem, cert: cert.pem, key: key.pem}, or use ssh://"
+            )
+        return self
+
+
+def _check_url(url: str) -> None:
+    """Raises ValueError with what to write instead."""
+    forms = "write ssh://user@host, unix:///path/docker.sock or tcp://host:port"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} is not an address ({error}); {forms}") from None
+    if re.search(r"[\s\x00-\x1f]", url) or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not an engine's address; {forms}")
+    if parts.password is not None:
+        raise ValueError("must hold no password; use a key, by the ssh agent or ~/.ssh/config")
+    host = parts.hostname or ""
+    match parts.scheme:
+        case "unix":
+            if parts.netloc or not parts.path.strip("/"):
+                raise ValueError(f"{url!r} names no absolute path; write unix:///path/docker.sock, with three slashes")
+        case "ssh":
+            if not host or host.startswith("-") or (parts.username or "").startswith("-"):
+                raise ValueError(f"{url!r} names no machine; write ssh://user@host")
+        case "tcp":
+            if not host or port is None or parts.path.strip("/"):
+                raise ValueError(f"{url!r} is not tcp://host:port; the port of an engine with TLS is usually 2376")
+        case "http" | "https":
+            raise ValueError(f"{url!r}: an engine over the network is tcp://host:port with tls")
+        case _:
+            raise ValueError(f"{url!r} is not an engine's address; {forms}")
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 Host: TypeAlias = Annotated[ProcessHost | DockerHost, Field(discriminator="kind")]
@@ -86,43 +190,102 @@ Host: TypeAlias = Annotated[ProcessHost | DockerHost, Field(discriminator="kind"
 class Until(Value):
     """When enough trials were made: the confidence interval is narrow, or the limit is reached."""
 
-    rel_ci: float = Field(gt=0, lt=1)
-    max_repeats: int = Field(30, ge=2, le=10_000)
+    rel_ci: float = Field(
+        gt=0, lt=1, description="half-width of the median's 95% confidence interval, as a fraction of it"
+    )
+    max_repeats: int = Field(default=30, ge=2, le=10_000, description="timed calls at most")
 
 
 Engine: TypeAlias = Literal[tuple(ENGINES)]  # type: ignore[valid-type]  # pydantic reads the names at run time
+PrecisionWord: TypeAlias = Annotated[Precision, Field(strict=False)]
+DeviceWord: TypeAlias = Annotated[Device, Field(strict=False)]
+
+
+def _known_model(model: str) -> str:
+    size = model.removeprefix("synthetic:")
+    if size != model and size not in SYNTHETIC_SIZES:
+        near = difflib.get_close_matches(size, SYNTHETIC_SIZES, n=1)
+        hint = f"did you mean 'synthetic:{near[0]}'?" if near else "the sizes are " + ", ".join(SYNTHETIC_SIZES)
+        raise ValueError(f"{model!r} is unknown; {hint}")
+    return model
+
+
+ModelId: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_known_model)]
 
 
 class Point(Value):
     """One point of the matrix, hosts aside. Every field may stand at the top of matrix.yaml, or be an axis."""
 
-    model: str = Field("synthetic:tiny", min_length=1)
-    prompt: str = "a photo of an astronaut riding a horse on mars"
-    engine: Engine = "eager"
-    precision: Precision = Precision.SINGLE
-    samples: int = Field(1, ge=1, le=4096)
-    steps: int = Field(50, ge=1, le=10_000)
-    height: int | None = Field(None, ge=8, le=16_384, multiple_of=8)
-    width: int | None = Field(None, ge=8, le=16_384, multiple_of=8)
-    guidance: float = Field(7.5, ge=0, allow_inf_nan=False)
-    scheduler: Literal["pndm", "ddim", "euler", "dpm++"] = "pndm"
-    seed: int = Field(0, ge=0, lt=2**63)
-    autocast: bool = False
-    attention: Literal["default", "sliced", "math"] = "default"
+    model: ModelId = Field(
+        default="synthetic:tiny", description="a hub id, a folder, or synthetic:tiny|small|sd-v1-4|sdxl"
+    )
+    prompt: str = Field(
+        default="a photo of an astronaut riding a horse on mars",
+        max_length=10_000,
+        description="what to draw, for every image",
+    )
+    engine: Engine = Field(default="eager", description="what executes the pipeline")
+    precision: PrecisionWord = Field(default=Precision.SINGLE, description="of weights and activations: single or half")
+    samples: int = Field(default=1, ge=1, le=4096, description="batch size: images made by one call")
+    steps: int = Field(default=50, ge=1, le=10_000, description="denoising steps")
+    height: int | None = Field(
+        default=None, ge=8, le=16_384, multiple_of=8, description="pixels; without it: the model's own"
+    )
+    width: int | None = Field(
+        default=None, ge=8, le=16_384, multiple_of=8, description="pixels; without it: the model's own"
+    )
+    guidance: float = Field(
+        default=7.5, ge=0, le=1000, allow_inf_nan=False, description="classifier-free guidance scale"
+    )
+    scheduler: Literal["pndm", "ddim", "euler", "dpm++"] = Field(default="pndm", description="noise scheduler")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of the latents, the same for every engine")
+    autocast: bool = Field(default=False, description="mixed precision by torch.autocast")
+    attention: Literal["default", "sliced", "math"] = Field(default="default", description="how attention is computed")
 
 
-class Matrix(Value):
-    """matrix.yaml, parsed. `points` are the axes multiplied out, with exclude and include applied.
+class Settings(Value):
+    """How the points are measured; the same for all of them."""
 
-    exclude_hosts: the excludes that name `host` or `device`, applied where hosts are known.
+    name: Name = Field(default="bench", description="part of the run's name")
+    warmup: int = Field(default=2, ge=0, le=1000, description="calls before the clock counts")
+    repeats: int = Field(default=3, ge=1, le=10_000, description="timed calls, at least")
+    until: Until | None = Field(default=None, description="more timed calls than `repeats`, until they agree")
+    rounds: int = Field(default=1, ge=1, le=1000, description="all of a host's jobs again, in rotated order")
+    retries: int = Field(default=2, ge=0, le=100, description="of infrastructure faults; an out-of-memory is a result")
+
+    @model_validator(mode="after")
+    def _limit_is_above_repeats(self) -> Settings:
+        if self.until is not None and self.until.max_repeats < self.repeats:
+            raise ValueError(f"until.max_repeats ({self.until.max_repeats}) must be at least repeats ({self.repeats})")
+        return self
+
+
+class Exclude(Value):
+    """An exclude that names a host or a device: it takes effect where hosts are known.
+
+    point: the values, by field of Point, that a point must have to be excluded; other points stay.
     """
 
-    name: Name
+    host: Name | None = None
+    device: Device | None = None
+    point: tuple[tuple[str, Any], ...] = ()
+
+    def matches(self, point: Point, host: ProcessHost | DockerHost) -> bool:
+        return (
+            self.host in (None, host.name)
+            and self.device in (None, host.device)
+            and all(getattr(point, key) == value for key, value in self.point)
+        )
+
+
+class Matrix(Settings):
+    """matrix.yaml, parsed. points: the axes multiplied out, with exclude and include applied.
+
+    excluded: points that an exclude took away on every host, for `plan` to show.
+    exclude_hosts: the excludes that name `host` or `device`.
+    """
+
     points: tuple[Point, ...]
-    exclude_hosts: tuple[dict[str, Any], ...] = ()
-    warmup: int = Field(2, ge=0, le=1000)
-    repeats: int = Field(3, ge=1, le=10_000)
-    until: Until | None = None
-    rounds: int = Field(1, ge=1, le=1000)
+    excluded: tuple[Point, ...] = ()
+    exclude_hosts: tuple[Exclude, ...] = ()
     timeout_s: float = 1800.0
-    retries: int = Field(2, ge=0, le=100)

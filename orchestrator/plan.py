@@ -1,0 +1,203 @@
+"""Turns a matrix and hosts into jobs with stable ids. Pure: no clock, and no host is asked.
+
+An id is a hash of all that affects the result, the host's name included, and of nothing else: neither the run, nor the
+image, nor how a host is reached, nor how long a case may take.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.errors import InputError
+from orchestrator.estimate import History, HostEstimate, JobTime, host_estimate
+from orchestrator.matrixfile import MAX_CASES
+from orchestrator.model import Host, Matrix, Point
+from runner.schema import ENGINES, SCHEMA_VERSION, Case, Job, Precision, Row, Status, stable_hash
+
+# What of a host, besides its name, changes what a job finds there.
+_LIMITS = {"threads", "gpus_per_job", "memory", "shm"}
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A point that exclude took away. host: where; None is everywhere."""
+
+    host: str | None
+    point: Point
+
+
+@dataclass(frozen=True)
+class Plan:
+    """jobs: host by host, in the order in which they should run there; `run` and `image` are still empty.
+
+    unsupported: a row for each case that cannot run, as far as that is known without asking anybody.
+    times: what earlier runs tell of each job, in the order of `jobs`.
+    """
+
+    jobs: tuple[Job, ...]
+    unsupported: tuple[Row, ...]
+    excluded: tuple[Excluded, ...]
+    times: tuple[JobTime, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of what `plan` shows: a job, or a point that will not run and why.
+
+    host: None is every host. samples: the batch sizes. expected_s: of the job; None is unknown.
+    """
+
+    fate: Literal["run", "unsupported", "excluded"]
+    host: str | None
+    job: str | None
+    device: str | None
+    engine: str
+    precision: str
+    model: str
+    steps: int
+    samples: tuple[int, ...]
+    expected_s: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A plan as a table; `dataclasses.asdict` of it is its JSON."""
+
+    lines: tuple[Line, ...]
+    hosts: tuple[HostEstimate, ...]
+
+
+def make_plan(matrix: Matrix, hosts: Sequence[Host], history: Sequence[Row] = ()) -> Plan:
+    """history: rows of earlier runs, which tell how long jobs may take.
+
+    Raises InputError where there is nothing left to do, or too much.
+    """
+    count = len(matrix.points) * len(hosts) * matrix.rounds
+    if count > MAX_CASES:
+        raise InputError(
+            f"{matrix.name}: {len(matrix.points)} points on {len(hosts)} hosts in {matrix.rounds} rounds are {count} "
+            f"cases, and {MAX_CASES} are the limit"
+        )
+    excluded = [Excluded(None, point) for point in matrix.excluded]
+    jobs: list[Job] = []
+    unsupported: list[Row] = []
+    for host in hosts:
+        points: list[Point] = []
+        for point in matrix.points:
+            if any(entry.matches(point, host) for entry in matrix.exclude_hosts):
+                excluded.append(Excluded(host.name, point))
+            else:
+                points.append(point)
+        able: list[tuple[Point, ...]] = []
+        for group in _groups(points):
+            if host.device in ENGINES[group[0].engine].devices:
+                able.append(group)
+            else:
+                unsupported += _unsupported(_job(matrix, host, group, 0))
+        for round_ in range(matrix.rounds):
+            turn = round_ % max(1, len(able))
+            jobs += (_job(matrix, host, group, round_) for group in able[turn:] + able[:turn])
+    if not jobs and not unsupported:
+        raise InputError(f"{matrix.name}: exclude leaves no case on any of {', '.join(host.name for host in hosts)}")
+    past = History(history)
+    return Plan(tuple(jobs), tuple(unsupported), tuple(excluded), tuple(past.time(job) for job in jobs))
+
+
+def describe(plan: Plan, hosts: Sequence[Host]) -> Description:
+    """What would run where, what would not and why, how long it takes and what it costs."""
+    estimates = []
+    for host in hosts:
+        mine = [i for i, job in enumerate(plan.jobs) if job.host == host.name]
+        estimates.append(host_estimate(host, [plan.jobs[i] for i in mine], [plan.times[i] for i in mine]))
+    return Description(tuple(_lines(plan)), tuple(estimates))
+
+
+def _groups(points: Sequence[Point]) -> list[tuple[Point, ...]]:
+    """Points that share all but samples, smallest batch first: the one that runs out of memory comes last.
+
+    Single-precision eager, the baseline of every comparison, comes before the rest, which keep their order.
+    """
+    groups: dict[Point, list[Point]] = {}
+    for point in points:
+        groups.setdefault(point.model_copy(update={"samples": 1}), []).append(point)
+
+    def turn(shared: Point) -> tuple[bool, bool]:
+        return shared.engine != "eager", shared.precision is not Precision.SINGLE
+
+    return [tuple(sorted(groups[key], key=lambda point: point.samples)) for key in sorted(groups, key=turn)]
+
+
+def _job(matrix: Matrix, host: Host, group: Sequence[Point], round_: int) -> Job:
+    until, shared = matrix.until, group[0].model_dump(exclude={"samples"})
+    job = Job(
+        run="",
+        id="",
+        host=host.name,
+        device=host.device,
+        cases=(),
+        warmup=matrix.warmup,
+        repeats=matrix.repeats,
+        max_repeats=until.max_repeats if until else matrix.repeats,
+        rel_ci=until.rel_ci if until else None,
+        timeout_s=matrix.timeout_s,
+        threads=host.threads,
+        **shared,
+    )
+    asked = dataclasses.asdict(job)
+    for of_no_effect in ("run", "id", "cases", "timeout_s", "image"):
+        del asked[of_no_effect]
+    asked |= {"limits": host.model_dump(include=_LIMITS), "round": round_, "schema": SCHEMA_VERSION}
+    cases = tuple(Case(stable_hash([asked, point.samples]), point.samples) for point in group)
+    return dataclasses.replace(job, id=stable_hash([asked, [case.samples for case in cases]]), cases=cases)
+
+
+def _unsupported(job: Job) -> Iterator[Row]:
+    able = " or ".join(device.value for device in ENGINES[job.engine].devices)
+    reason = f"{job.engine} runs on {able}, and host {job.host!r} gives its jobs {job.device.value}"
+    return (Row.of(job, case, Status.UNSUPPORTED, reason) for case in job.cases)
+
+
+def _lines(plan: Plan) -> Iterator[Line]:
+    for job, time in zip(plan.jobs, plan.times):
+        yield Line(
+            fate="run",
+            host=job.host,
+            job=job.id,
+            device=job.device.value,
+            engine=job.engine,
+            precision=job.precision.value,
+            model=job.model,
+            steps=job.steps,
+            samples=tuple(case.samples for case in job.cases),
+            expected_s=time.known_s if time.known_cases == len(job.cases) else None,
+        )
+    for row in plan.unsupported:
+        yield Line(
+            fate="unsupported",
+            host=row.host,
+            job=row.job,
+            device=None,
+            engine=row.engine or "",
+            precision=row.precision or "",
+            model=row.model or "",
+            steps=row.steps or 0,
+            samples=() if row.n_samples is None else (row.n_samples,),
+            reason=row.error or "",
+        )
+    for gone in plan.excluded:
+        yield Line(
+            fate="excluded",
+            host=gone.host,
+            job=None,
+            device=None,
+            engine=gone.point.engine,
+            precision=gone.point.precision.value,
+            model=gone.point.model,
+            steps=gone.point.steps,
+            samples=(gone.point.samples,),
+            reason="an exclude of the matrix",
+        )

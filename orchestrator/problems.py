@@ -1,0 +1,184 @@
+"""What pydantic found wrong, in the words of the files: `file:line: samples must be at least 1, not 0`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import ErrorDetails
+
+from orchestrator.model import NAME_PATTERN
+from orchestrator.yamlfile import Position
+
+# Fields whose values have a form of their own, whatever pydantic says of them.
+FORMS: Mapping[str, str] = {
+    "timeout": "a time such as 90s, 30m or 1h30m, of 7 days at most",
+    "memory": "a size such as 16g",
+    "shm": "a size such as 1g",
+    "gpus": "all, none, or a list of indices and UUIDs such as [0, 1] or [GPU-…]",
+}
+NAME_FORM = "1 to 63 letters, digits, '_', '.' or '-', with a letter or digit at both ends"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or the list of what is known where nothing is near."""
+    known = list(known)
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.4)  # 'onxx' is 0.4 of 'onnxruntime'
+    if near:
+        return f"; did you mean {by_lower[near[0]]!r}?"
+    shown = [*known[:20], "…"] if len(known) > 20 else known
+    return "; it is one of " + ", ".join(shown) if known else ""
+
+
+def keys(model: type[BaseModel]) -> list[str]:
+    """Those that may stand in a file; a host's name is a field too, but not one of its keys."""
+    hidden: type = SkipJsonSchema  # type: ignore[assignment]  # a class at run time, an alias to type checkers
+    return [key for key, info in model.model_fields.items() if not any(isinstance(m, hidden) for m in info.metadata)]
+
+
+def in_order(problems: Iterable[str]) -> list[str]:
+    """By line, each once; what has no line stays in front."""
+
+    def line(problem: str) -> int:
+        found = re.match(r".*?:(\d+): ", problem)
+        return int(found[1]) if found else 0
+
+    return sorted(dict.fromkeys(problems), key=line)
+
+
+def shown(value: object) -> str:
+    """A value as it would stand in the file, shortened."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return repr(value if len(value) <= 60 else value[:59] + "…")
+        case list() | dict():
+            text = json.dumps(value, ensure_ascii=False, default=str)
+            return text if len(text) <= 60 else ("a list" if isinstance(value, list) else "keys and values")
+        case _:
+            text = str(value)
+            return text if len(text) <= 30 else text[:29] + "…"
+
+
+def in_words(
+    error: ValidationError, model: type[BaseModel], value: object, where: Callable[[Position], str]
+) -> Iterator[str]:
+    """One message for each field at fault. value: what was validated; where: `file:line` of a position in it."""
+    said: set[Position] = set()
+    for detail in error.errors(include_url=False):
+        owner, field = _owner(model, detail["loc"])
+        if field in said and _leaf(field) in FORMS:
+            continue  # each branch of a union has its say; one form says it all
+        said.add(field)
+        yield f"{where(detail['loc'])}: {_message(detail, owner, field, value)}"
+
+
+def _leaf(field: Position) -> str:
+    return next((part for part in reversed(field) if isinstance(part, str)), "")
+
+
+def _owner(model: type[BaseModel], loc: Position) -> tuple[type[BaseModel], Position]:
+    """The model that the error's last key belongs to, and the position without the names of a union's branches."""
+    field: list[str | int] = []
+    inner: type[BaseModel] | None = model
+    for part in loc:
+        if isinstance(part, int):
+            field.append(part)
+        elif inner is None:
+            break
+        else:
+            field.append(part)
+            model = inner
+            info = model.model_fields.get(part)
+            inner = _model_within(info.annotation) if info else None
+    return model, tuple(field)
+
+
+def _model_within(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in typing.get_args(annotation) if (found := _model_within(part))), None)
+
+
+def _at(value: Any, position: Position) -> Any:
+    try:
+        for part in position:
+            value = value[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return value
+
+
+def _message(detail: ErrorDetails, owner: type[BaseModel], field: Position, value: object) -> str:
+    name, kind, given = _leaf(field), detail["type"], detail["input"]
+    context: Mapping[str, Any] = detail.get("ctx", {})
+    match kind:
+        case "extra_forbidden":
+            return f"unknown key {name!r}{nearest(name, keys(owner))}"
+        case "missing":
+            return f"{name} is missing"
+        case "value_error":
+            said = str(context["error"])
+            return f"{name} {said}" if detail["loc"] else said
+        case "literal_error" | "enum" if isinstance(given, str) and name not in FORMS:
+            known = re.findall(r"'([^']*)'", str(context["expected"]))
+            return f"{name} {shown(given)} is unknown{nearest(given, known)}"
+    if name in FORMS:
+        return f"{name} must be {FORMS[name]}, not {shown(_at(value, field))}"
+    return f"{name or 'the file'} must be {_wanted(kind, context)}, not {shown(given)}{_advice(kind, given)}"
+
+
+def _wanted(kind: str, context: Mapping[str, Any]) -> str:
+    match kind:
+        case "greater_than_equal":
+            return f"at least {context['ge']:g}"
+        case "greater_than":
+            return f"more than {context['gt']:g}"
+        case "less_than_equal":
+            return f"at most {context['le']:g}"
+        case "less_than":
+            return f"less than {context['lt']:g}"
+        case "multiple_of":
+            return f"a multiple of {context['multiple_of']:g}"
+        case "int_type" | "int_from_float" | "int_parsing" | "int_parsing_size":
+            return "a whole number"
+        case "float_type" | "float_parsing" | "finite_number":
+            return "a number"
+        case "bool_type" | "bool_parsing":
+            return "true or false"
+        case "string_type":
+            return "text"
+        case "string_too_short" | "too_short":
+            return f"at least {context['min_length']} long"
+        case "string_too_long" | "too_long":
+            return f"at most {context['max_length']} long"
+        case "string_pattern_mismatch" if context["pattern"] == NAME_PATTERN:
+            return NAME_FORM
+        case "tuple_type" | "list_type":
+            return "a list, such as [a, b]"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "keys and values"
+        case "literal_error" | "enum":
+            return str(context["expected"])
+        case _:
+            return f"otherwise ({kind.replace('_', ' ')})"
+
+
+def _advice(kind: str, given: object) -> str:
+    if kind == "string_type" and isinstance(given, bool):
+        return " (YAML reads yes, no, on and off so): put it in quotes"
+    if kind == "string_type" and isinstance(given, int | float):
+        return ": put it in quotes"
+    if kind in ("int_type", "float_type", "bool_type") and isinstance(given, str):
+        return ": take the quotes away" if re.fullmatch(r"-?\d+(\.\d+)?|true|false", given) else ""
+    return ""
