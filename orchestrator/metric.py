@@ -47,7 +47,7 @@ _UNITS = {
     Metric.LATENCY: "s per call",
     Metric.THROUGHPUT: "images/min",
     Metric.MEMORY: "GB reserved",
-    Metric.COST: f"per {IMAGES_PRICED} images, in the currency of price_per_hour",
+    Metric.COST: f"currency of price_per_hour, for {IMAGES_PRICED} images",
     Metric.ENERGY: "J per image",
 }
 

@@ -39,7 +39,9 @@ def terminal(comparison: Comparison, console: Console) -> None:
         return
     stacked = _table_width(words, range(len(words.hosts)), stacked=False) > console.width
     for hosts in _blocks(words, console.width, stacked):
+        console.print()
         console.print(_table(console, words, hosts, stacked))
+    console.print()
     for number, text in enumerate(words.footnotes, start=1):
         _print(console, f"[{number}] {text}")
     if words.payoffs:
