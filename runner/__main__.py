@@ -1,0 +1,75 @@
+"""The runner's command line. Rows go to a file, events to standard output, all else to standard error."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from runner import by_hand, secret
+from runner.engines import LoadError
+from runner.jobs import fail_job, run_job
+from runner.output import EventStream, RowFile, as_table
+from runner.probe import probe
+from runner.schema import Job, SchemaError
+
+TERMINATED = 128 + signal.SIGTERM
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: every case has a row, whatever it says. 2: the input is wrong. Else the runner broke, or was ended."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["probe"]:
+        print(json.dumps(probe(), indent=1))
+        return 0
+    flags = by_hand.parser().parse_args(words)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run_file(flags.job) if flags.job else _run_flags(by_hand.jobs(flags), flags.output_file)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (SchemaError, LoadError, OSError) as error:
+        print(f"runner: {error}", file=sys.stderr)
+        return 2
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
+def _run_file(path: Path) -> int:
+    """results.csv and environment.json stand beside the job's file; an earlier start's rows are replaced."""
+    job = _read_job(path)
+    events, environment_file = EventStream(sys.stdout), path.parent / "environment.json"
+    with RowFile.fresh(path.parent / "results.csv") as rows:
+        try:
+            token = secret.take_token(job.model)
+        except LoadError as error:
+            fail_job(job, rows, events, str(error), environment_file)
+            return 0
+        run_job(job, rows, events, token, environment_file=environment_file)
+    return 0
+
+
+def _read_job(path: Path) -> Job:
+    try:
+        return Job.from_json(path.read_bytes())
+    except SchemaError as error:
+        raise SchemaError(f"{path}: {error}") from error
+
+
+def _run_flags(jobs: Sequence[Job], output: Path) -> int:
+    token = secret.take_token(jobs[0].model)
+    with RowFile.appended(output) as rows:
+        events = EventStream(sys.stdout)
+        written = [row for job in jobs for row in run_job(job, rows, events, token)]
+    print(as_table(written), f"rows appended to {output}", sep="\n", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

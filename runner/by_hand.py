@@ -1,0 +1,154 @@
+"""Jobs from flags: those of the Lambda benchmark, and what has become of them since."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import socket
+from pathlib import Path
+
+from runner.probe import gpus_or_reason
+from runner.schema import ENGINES, Case, Device, Job, Precision, stable_hash
+
+DESCRIPTION = """\
+Measures Stable Diffusion inference: latency, memory and throughput of whole pipeline calls, text in and image out.
+
+  python -m runner --samples 1,2,4 --steps 50 --repeats 3 --autocast no      by hand, rows appended to results.csv
+  python -m runner --job /job/job.json                                        as the orchestrator asks, in a container
+  python -m runner probe                                                      what this machine has, as JSON
+"""
+
+EPILOG = """\
+The model's default is the Lambda benchmark's; it needs a Hugging Face token in HF_TOKEN (or ACCESS_TOKEN).
+synthetic:sd-v1-4 has its architecture and its speed with random weights, and needs nothing.
+"""
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def batch_sizes(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(positive(part.strip()) for part in text.split(",")))
+
+
+def engine_names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in ENGINES:
+            raise argparse.ArgumentTypeError(f"there is no engine {name!r}; there is {', '.join(ENGINES)}")
+    return names
+
+
+def pixels(text: str) -> int:
+    if positive(text) % 8:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of 8")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(
+        "python -m runner",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    flags.add_argument("--job", type=Path, metavar="FILE", help="a job of the orchestrator; no other flag goes with it")
+
+    lambdas = flags.add_argument_group("as in the Lambda benchmark")
+    lambdas.add_argument("--samples", type=batch_sizes, default=(1,), metavar="N,N…", help="batch sizes (default 1)")
+    lambdas.add_argument("--steps", type=positive, default=40, metavar="N", help="denoising steps (default 40)")
+    lambdas.add_argument("--repeats", type=positive, default=3, metavar="N", help="timed calls of each (default 3)")
+    lambdas.add_argument("--autocast", choices=("yes", "no"), default="no", help="yes adds runs under torch.autocast")
+    lambdas.add_argument(
+        "--output_file",
+        "--output-file",
+        type=Path,
+        default=Path("results.csv"),
+        metavar="FILE",
+        help="rows are appended (default results.csv)",
+    )
+
+    ours = flags.add_argument_group("beyond it")
+    ours.add_argument(
+        "--engine",
+        type=engine_names,
+        default=("eager",),
+        metavar="E,E…",
+        help=f"of {', '.join(ENGINES)} (default eager)",
+    )
+    ours.add_argument(
+        "--precision", choices=("single", "half", "both"), help="default: both on a GPU, single on a CPU, as Lambda's"
+    )
+    ours.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU")
+    ours.add_argument(
+        "--model",
+        default="CompVis/stable-diffusion-v1-4",
+        metavar="M",
+        help="hub id (ID@REVISION), folder, or synthetic:tiny|small|sd-v1-4|sdxl",
+    )
+    ours.add_argument("--prompt", default="a photo of an astronaut riding a horse on mars", help="default: Lambda's")
+    ours.add_argument("--height", type=pixels, metavar="PX", help="default: the model's own")
+    ours.add_argument("--width", type=pixels, metavar="PX", help="default: the model's own")
+    ours.add_argument("--guidance", type=float, default=7.5, metavar="G", help="classifier-free guidance (default 7.5)")
+    ours.add_argument("--scheduler", choices=("pndm", "ddim", "euler", "dpm++"), default="pndm")
+    ours.add_argument("--attention", choices=("default", "sliced", "math"), default="default")
+    ours.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
+    ours.add_argument("--warmup", type=int, default=2, metavar="N", help="untimed calls after the first (default 2)")
+    ours.add_argument(
+        "--rel-ci",
+        type=float,
+        metavar="F",
+        help="repeat until the median's 95%% interval is within this fraction of it, such as 0.01",
+    )
+    ours.add_argument("--max-repeats", type=positive, default=30, metavar="N", help="end of --rel-ci (default 30)")
+    ours.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="seconds for each case (default 1800)")
+    ours.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the library's choice)")
+    return flags
+
+
+def jobs(flags: argparse.Namespace) -> list[Job]:
+    """One for each model load, in the order of the Lambda benchmark: precision, then autocast."""
+    device = Device(flags.device or ("cuda" if gpus_or_reason()[0] else "cpu"))
+    precision = flags.precision or ("both" if device is Device.CUDA else "single")
+    precisions = tuple(Precision) if precision == "both" else (Precision(precision),)
+    autocasts = (False, True) if flags.autocast == "yes" else (False,)
+    return [
+        _job(flags, device, engine, precision, autocast)
+        for engine, precision, autocast in itertools.product(flags.engine, precisions, autocasts)
+    ]
+
+
+def _job(flags: argparse.Namespace, device: Device, engine: str, precision: Precision, autocast: bool) -> Job:
+    job = Job(
+        run="by-hand",
+        id="",
+        host=socket.gethostname(),
+        device=device,
+        engine=engine,
+        precision=precision,
+        model=flags.model,
+        cases=tuple(Case("", samples) for samples in flags.samples),
+        prompt=flags.prompt,
+        steps=flags.steps,
+        height=flags.height,
+        width=flags.width,
+        guidance=flags.guidance,
+        scheduler=flags.scheduler,
+        seed=flags.seed,
+        autocast=autocast,
+        attention=flags.attention,
+        warmup=flags.warmup,
+        repeats=flags.repeats,
+        max_repeats=max(flags.repeats, flags.max_repeats if flags.rel_ci else 0),
+        rel_ci=flags.rel_ci,
+        timeout_s=flags.timeout,
+        threads=flags.threads,
+    )
+    identity = stable_hash(job.to_json())
+    cases = tuple(Case(stable_hash([identity, case.samples]), case.samples) for case in job.cases)
+    return dataclasses.replace(job, id=identity, cases=cases)

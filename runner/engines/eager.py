@@ -1,0 +1,15 @@
+"""diffusers as it comes, in PyTorch's eager mode: the baseline of every comparison."""
+
+from __future__ import annotations
+
+from runner import pipeline
+from runner.pipeline import PipelineSession
+from runner.schema import Job
+
+
+def load(job: Job, token: str | None) -> PipelineSession:
+    device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
+    pipeline.set_threads(job)
+    pipe = pipeline.load(job, dtype, token)
+    fused = pipeline.set_attention(pipe, job.attention)
+    return PipelineSession(pipe.to(device), job, device, dtype, fused_attention=fused)

@@ -1,0 +1,172 @@
+"""Measuring one case: the calls, the clock around them, and the statistics of the trials.
+
+What a measurement includes, and what it does not, is told in docs/method.md.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from runner.contention import CpuWatch
+from runner.engines import Session
+from runner.schema import Device, Event, EventKind, Job, Validity
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Beyond this, the spread within one row exceeds most differences between engines (docs/method.md, "Validity").
+UNSTABLE_RELATIVE_STD = 0.25
+# Others' share of the CPUs at which a latency may be off by 11%: 1 / (1 - 0.1).
+CONTENDED_SHARE = 0.10
+
+
+class BrokenImage(Exception):
+    """The pipeline returned something that is no image; its speed is nothing to rank."""
+
+
+def median_interval(trials_s: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """The confidence interval of the median by order statistics; None where there are too few trials for it (below 6).
+
+    No assumption on the distribution: the k-th smallest and the k-th largest enclose the median with probability
+    1 - 2 P(Bin(n, 1/2) < k), so at least with `confidence`. Source: J.-Y. Le Boudec, Performance Evaluation of Computer
+    and Communication Systems, theorem 2.1; docs/method.md, "How many repeats".
+    """
+    n, ordered = len(trials_s), sorted(trials_s)
+    k, below = 0, 0.0
+    while k < n // 2 and 2 * (below + math.comb(n, k) / 2**n) <= 1 - confidence:
+        below += math.comb(n, k) / 2**n
+        k += 1
+    return (ordered[k - 1], ordered[n - k]) if k else None
+
+
+def relative_ci(trials_s: Sequence[float]) -> float | None:
+    """Half-width of the median's 95% confidence interval, as a fraction of the median; None with too few trials."""
+    interval = median_interval(trials_s)
+    return (interval[1] - interval[0]) / 2 / statistics.median(trials_s) if interval else None
+
+
+def is_enough(job: Job, trials_s: Sequence[float]) -> bool:
+    """Whether the job asks for no more trials than these."""
+    done = len(trials_s)
+    if done < job.repeats:
+        return False
+    if job.rel_ci is None or done >= job.max_repeats:
+        return True
+    width = relative_ci(trials_s)
+    return width is not None and width <= job.rel_ci
+
+
+def most_trials(job: Job) -> int:
+    return job.repeats if job.rel_ci is None else max(job.repeats, job.max_repeats)
+
+
+def summary(trials_s: Sequence[float], samples: int, steps: int) -> dict[str, Any]:
+    """The cells of a row that derive from its trials."""
+    median = statistics.median(trials_s)
+    many = len(trials_s) > 1
+    low, high = median_interval(trials_s) or (None, None)
+    return {
+        "repeats": len(trials_s),
+        "trials": tuple(trials_s),
+        "latency": statistics.fmean(trials_s),
+        "latency_median": median,
+        "latency_p90": statistics.quantiles(trials_s, n=10, method="inclusive")[8] if many else trials_s[0],
+        "latency_min": min(trials_s),
+        "latency_std": statistics.stdev(trials_s) if many else None,
+        "latency_ci_low": low,
+        "latency_ci_high": high,
+        "throughput": 60 * samples / median,
+        "steps_per_s": steps / median,
+    }
+
+
+def validity(trials_s: Sequence[float], others_share: float | None) -> Validity:
+    """others_share: of the CPUs, taken by other processes in the timed part; None where it does not matter."""
+    if others_share is not None and others_share > CONTENDED_SHARE:
+        return Validity.CONTENDED
+    if len(trials_s) > 2 and statistics.stdev(trials_s) > UNSTABLE_RELATIVE_STD * statistics.median(trials_s):
+        return Validity.UNSTABLE
+    return Validity.VALID
+
+
+def check_images(images: Sequence[Image], samples: int) -> None:
+    """Raises BrokenImage where one is of a single colour: black is what NaN, overflow and safety checkers leave."""
+    if len(images) != samples:
+        raise BrokenImage(f"{len(images)} images came back for {samples} samples")
+    for number, image in enumerate(images, 1):
+        bands = image.convert("RGB").getextrema()
+        if all(low == high for low, high in bands):  # type: ignore[misc]  # an RGB image has a pair for each band
+            kind = "black" if bands == ((0, 0),) * 3 else "of one colour"
+            raise BrokenImage(f"image {number} of {samples} is {kind}: NaN or overflow in this precision is likely")
+
+
+def checked_call(session: Session, samples: int) -> float:
+    """Seconds of one call whose images are looked at; for calls outside of the trials.
+
+    Raises BrokenImage, also where numpy met a NaN when it made the pixels.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        images, seconds = timed_call(session, samples)
+    if any("invalid value encountered in cast" in str(warning.message) for warning in caught):
+        raise BrokenImage("the decoded image has NaN in it")
+    check_images(images, samples)
+    return seconds
+
+
+def timed_call(
+    session: Session, samples: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[Sequence[Image], float]:
+    session.synchronize()
+    start = clock()
+    images = session.generate(samples)
+    session.synchronize()
+    return images, clock() - start
+
+
+def measure(job: Job, case: str, samples: int, session: Session, say: Callable[[Event], None]) -> dict[str, Any]:
+    """The cells that measuring one case fills. Raises BrokenImage, and whatever the session raises.
+
+    The order is: the first call, on its own clock; the warm-up, of which the first call is also the one whose memory is
+    read (with no warm-up that is the first call); then the trials, with nothing between them but an event.
+    """
+    session.reset_memory()
+    first_call_s = checked_call(session, samples)
+    for number in range(job.warmup):
+        if number == 0:
+            session.reset_memory()
+        checked_call(session, samples)
+        if number == 0:
+            memory = session.memory()
+    if job.warmup == 0:
+        memory = session.memory()
+    say(Event(kind=EventKind.WARMED_UP, at=time.time(), case=case))
+
+    trials: list[float] = []
+    with CpuWatch() as cpus:
+        while not is_enough(job, trials):
+            images, seconds = timed_call(session, samples)
+            trials.append(seconds)
+            event = Event(
+                kind=EventKind.TRIAL,
+                at=time.time(),
+                case=case,
+                trial=len(trials),
+                of=most_trials(job),
+                latency_s=seconds,
+            )
+            say(event)
+    check_images(images, samples)
+    return {
+        **summary(trials, samples, job.steps),
+        "first_call_s": first_call_s,
+        "memory": memory.reserved_gb,
+        "memory_peak": memory.peak_gb,
+        "memory_host": memory.host_gb,
+        "validity": validity(trials, cpus.others_share if job.device is Device.CPU else None),
+    }

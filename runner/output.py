@@ -1,0 +1,108 @@
+"""Where rows and events go: a CSV that is complete after each row, and JSON lines on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from runner.schema import COLUMNS, Event, Row, SchemaError, write_header, write_row
+
+
+class RowFile:
+    """results.csv. A row is on the disk when `append` returns, so that a crash costs the case that it met and no other."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def append(self, row: Row) -> None:
+        write_row(self._file, row)
+        self._sync()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    @classmethod
+    @contextlib.contextmanager
+    def fresh(cls, path: Path) -> Iterator[RowFile]:
+        """A file with the header alone, in place of what an earlier start has left."""
+        write_atomically(path, ",".join(COLUMNS) + "\n")
+        with path.open("a", encoding="utf-8", newline="") as file:
+            yield cls(file)
+
+    @classmethod
+    @contextlib.contextmanager
+    def appended(cls, path: Path) -> Iterator[RowFile]:
+        """The rows follow those that are there. Raises SchemaError where these have other columns than ours."""
+        with path.open("a+", encoding="utf-8", newline="") as file:
+            file.seek(0)
+            header = file.readline().rstrip("\r\n")
+            if not header:
+                write_header(file)
+            elif header != ",".join(COLUMNS):
+                raise SchemaError(f"{path}: its columns are not this version's; choose another --output-file")
+            yield cls(file)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Either the old file or the whole new one, also after a crash. Readable for all, as what umask allows."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", newline="", delete=False) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(file.name, 0o666 & ~umask)
+    os.replace(file.name, path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_atomically(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+
+
+class EventStream:
+    """JSON lines. When nobody reads them any more, the work goes on: the rows are what counts."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out: TextIO | None = out
+
+    def emit(self, event: Event) -> None:
+        if self._out is None:
+            return
+        try:
+            self._out.write(event.to_json() + "\n")
+            self._out.flush()
+        except (BrokenPipeError, ValueError):
+            self._out = None
+
+
+def as_table(rows: list[Row]) -> str:
+    """What a human wants to see of rows, aligned."""
+    head = ("engine", "precision", "autocast", "samples", "latency s", "images/min", "memory GB", "status", "why")
+    cells = [head, *(_line(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells)
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.4g}"
+
+    valid = row.validity.value if row.validity else ""
+    status = row.status.value if row.status else ""
+    return (
+        row.engine or "",
+        row.precision or "",
+        "yes" if row.autocast else "no",
+        str(row.n_samples),
+        number(row.latency),
+        number(row.throughput),
+        number(row.memory),
+        status if valid in ("", "valid") else f"{status}, {valid}",
+        row.error or "",
+    )

@@ -1,0 +1,207 @@
+"""From a job to a diffusers pipeline on its device, and from a pipeline to a call of it.
+
+Importing this takes seconds, and touches no GPU: a forkserver does it once for all the processes that follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from PIL.Image import Image
+
+from runner import memory, synthetic
+from runner.engines import LoadError, Memory, Unsupported
+from runner.models import Source
+from runner.schema import Device, Job, Precision
+
+# Named here, so that the classes (diffusers loads them lazily) are in whatever imports this module.
+PIPELINES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
+
+SCHEDULERS = {
+    "pndm": "PNDMScheduler",
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+}
+
+
+def torch_device(job: Job) -> torch.device:
+    """Raises LoadError where the job's GPU is not to be seen: a GPU that got lost is a fault, not an outcome."""
+    if job.device is Device.CUDA and not torch.cuda.is_available():
+        build = "" if torch.version.cuda else f", and PyTorch {torch.__version__} is built without CUDA"
+        raise LoadError(f"the job asks for a GPU and PyTorch sees none{build}; was the GPU passed to the container?")
+    return torch.device(job.device.value)
+
+
+def torch_dtype(job: Job) -> torch.dtype:
+    """Raises Unsupported for half precision on a CPU without arithmetic for it, where it would take a hundredfold."""
+    if job.precision is Precision.SINGLE:
+        return torch.float32
+    if job.device is Device.CPU and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
+        raise Unsupported("half precision: this CPU has no float16 arithmetic (AVX512-FP16 or AMX-FP16 is needed)")
+    return torch.float16
+
+
+def set_threads(job: Job) -> None:
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+
+
+def device_name(device: torch.device, cpu: str) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+
+
+def load(job: Job, dtype: torch.dtype, token: str | None) -> Any:
+    """The pipeline on the CPU in `dtype`, with the job's scheduler. Raises LoadError where the model is not there."""
+    source = Source.parse(job.model)
+    pipe = synthetic.build(source.synthetic, dtype) if source.synthetic else _from_pretrained(source, dtype, token)
+    scheduler = getattr(diffusers, SCHEDULERS[job.scheduler])
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> Any:
+    """The library itself honours HF_HOME and HF_HUB_OFFLINE. Half takes the files of variant fp16 where there are any."""
+    asked: dict[str, Any] = {"dtype": dtype, "token": token, "revision": source.revision, "safety_checker": None}
+    variants = ["fp16", None] if dtype is torch.float16 else [None]
+    if source.is_folder:
+        # the library only warns where a folder lacks the variant, and takes the other files: that is what is meant
+        asked["local_files_only"] = True
+        if not any(Path(source.where).rglob("*.fp16.*")):
+            variants = [None]
+    for variant in variants:
+        try:
+            with translated(source, token):
+                return DiffusionPipeline.from_pretrained(
+                    source.where,
+                    **{k: v for k, v in asked.items() if v is not None or k == "safety_checker"},
+                    variant=variant,
+                )
+        except ValueError as error:
+            if variant is None or "variant" not in str(error):
+                raise
+    raise AssertionError("the last variant returned or raised")
+
+
+@contextlib.contextmanager
+def translated(source: Source, token: str | None) -> Iterator[None]:
+    """What is missing, and where to get it, instead of the library's own errors."""
+    licence = f"https://huggingface.co/{source.where}"
+    try:
+        yield
+    except GatedRepoError as error:
+        ask = "the token's account has not" if token else "set HF_TOKEN to a token of an account that has"
+        raise LoadError(f"{source.where} is gated: {ask} accepted the licence at {licence}") from error
+    except RepositoryNotFoundError as error:
+        hint = "" if token else "; if it is private or gated, set HF_TOKEN"
+        raise LoadError(f"there is no model {source.where} that can be read at {licence}{hint}") from error
+    except LocalEntryNotFoundError as error:
+        raise LoadError(_unreachable(source)) from error
+    except HfHubHTTPError as error:
+        raise LoadError(f"{licence} answered: {_first_line(error)}") from error
+    except OSError as error:
+        if source.is_folder:
+            raise LoadError(f"{source.where} is not a diffusers pipeline's folder: {_first_line(error)}") from error
+        raise LoadError(f"{_unreachable(source)} ({_first_line(error)})") from error
+
+
+def _unreachable(source: Source) -> str:
+    offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}
+    why = "HF_HUB_OFFLINE is set" if offline else "https://huggingface.co could not be reached"
+    return f"{source.where} is not in the cache (HF_HOME), and {why}"
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def set_attention(pipe: Any, attention: str) -> bool:
+    """`default` is PyTorch's fused kernel, `sliced` one head at a time, `math` the plain matrix products.
+
+    Returns whether memory-efficient attention is in use.
+    """
+    if attention == "default":
+        return True
+    if attention == "sliced":
+        pipe.enable_attention_slicing()
+        return False
+    if attention == "math":
+        from diffusers.models.attention_processor import AttnProcessor
+
+        pipe.unet.set_attn_processor(AttnProcessor())
+        pipe.vae.set_attn_processor(AttnProcessor())
+        return False
+    raise Unsupported(f"attention {attention!r} is not known; there is default, sliced and math")
+
+
+def image_size(pipe: Any, job: Job) -> tuple[int, int]:
+    own = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    return job.height or own, job.width or own
+
+
+def latents(pipe: Any, job: Job, samples: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The same noise for every engine, device and precision: drawn on the CPU in single precision, then converted.
+
+    Shape (samples, 4, height / 8, width / 8). A larger batch begins with a smaller one's.
+    """
+    height, width = image_size(pipe, job)
+    shape = (samples, pipe.unet.config.in_channels, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
+    generator = torch.Generator("cpu").manual_seed(job.seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float32).to(device, dtype)
+
+
+class PipelineSession:
+    """A diffusers pipeline on its device, whatever computes its networks."""
+
+    one_shape = False
+
+    def __init__(self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype, *, fused_attention: bool) -> None:
+        self.pipe, self._job, self._device, self._dtype = pipe, job, device, dtype
+        self._noise: dict[int, torch.Tensor] = {}
+        height, width = image_size(pipe, job)
+        self.facts = {"height": height, "width": width, "xformers": fused_attention}
+
+    def generate(self, samples: int) -> list[Image]:
+        if samples not in self._noise:
+            self._noise = {samples: latents(self.pipe, self._job, samples, self._dtype, self._device)}
+        with torch.inference_mode(), torch.autocast(self._device.type, enabled=self._job.autocast):
+            images: list[Image] = self.pipe(
+                [self._job.prompt] * samples,
+                height=self.facts["height"],
+                width=self.facts["width"],
+                num_inference_steps=self._job.steps,
+                guidance_scale=self._job.guidance,
+                latents=self._noise[samples],
+            ).images
+        return images
+
+    def synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def reset_memory(self) -> None:
+        gc.collect()
+        memory.reset_host_peak()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._device)
+
+    def memory(self) -> Memory:
+        host_gb = memory.host_peak_gb()
+        if self._device.type != "cuda":
+            return Memory(host_gb, host_gb, host_gb)
+        reserved, peak = torch.cuda.memory_reserved(self._device), torch.cuda.max_memory_allocated(self._device)
+        return Memory(reserved / 1e9, peak / 1e9, host_gb)
+
+    def close(self) -> None:
+        self._noise.clear()

@@ -1,0 +1,39 @@
+"""The Hugging Face token: where it is found, and how it stays out of all that is written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from runner.engines import LoadError
+from runner.models import Source
+
+FILE_VARIABLE = "RUNNER_TOKEN_FILE"
+VARIABLES = ("HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN")
+WAIT_S = 30.0
+
+
+def take_token(model: str, environ: MutableMapping[str, str] = os.environ, wait_s: float = WAIT_S) -> str | None:
+    """The token where the model is on the hub: of the file that RUNNER_TOKEN_FILE names, else of the environment.
+
+    The file is put there after the container's start, under another name and then renamed, so it is waited for and,
+    once there, whole; an empty one says that there is no token. The variables are taken out of the environment: no
+    child inherits them. Raises LoadError where the file does not come, or the model is nowhere.
+    """
+    found = [environ.pop(name, "").strip() for name in VARIABLES]
+    if not Source.parse(model).is_hub:
+        return None
+    if name := environ.get(FILE_VARIABLE):
+        path, deadline = Path(name), time.monotonic() + wait_s
+        while not path.exists():
+            if time.monotonic() > deadline:
+                raise LoadError(f"no token came to {path} ({FILE_VARIABLE}) within {wait_s:g} s")
+            time.sleep(0.05)
+        return path.read_text().strip() or None
+    return next((token for token in found if token), None)
+
+
+def scrub(text: str, token: str | None) -> str:
+    return text.replace(token, "[token]") if token else text

@@ -1,0 +1,217 @@
+"""Models of the real architectures with random weights: speed and memory are the real ones', with nothing downloaded.
+
+The configurations of `sd-v1-4` and `sdxl` are those of CompVis/stable-diffusion-v1-4 and
+stabilityai/stable-diffusion-xl-base-1.0; the two smaller ones are the former, narrowed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import (
+    AutoencoderKL,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+WEIGHTS_SEED = 20220822
+# Random numbers are drawn once and laid over all weights. A prime, so that no two rows of a matrix are the same.
+POOL = 4_194_301
+
+WORDS = ("a", "an", "and", "astronaut", "cat", "horse", "in", "mars", "of", "on", "photo", "picture", "riding", "the")
+START, END = 49406, 49407
+
+
+@dataclass(frozen=True)
+class Size:
+    """What tells one size from another. heads: of the UNet, as diffusers' misnamed `attention_head_dim` counts them."""
+
+    image: int
+    unet_channels: tuple[int, ...]
+    heads: int | tuple[int, ...]
+    vae_channels: tuple[int, ...]
+    text_width: int
+    text_layers: int
+    text_heads: int
+    groups: int = 32
+    layers: int = 2
+
+
+SIZES = {
+    "tiny": Size(128, (32, 64), 4, (16, 16, 32, 32), 32, 2, 4, groups=16, layers=1),
+    "small": Size(256, (64, 128, 256, 256), 8, (32, 64, 128, 128), 128, 4, 4, layers=1),
+    "sd-v1-4": Size(512, (320, 640, 1280, 1280), 8, (128, 256, 512, 512), 768, 12, 12),
+    "sdxl": Size(1024, (320, 640, 1280), (5, 10, 20), (128, 256, 512, 512), 768, 12, 12),
+}
+
+
+def tokenizer() -> CLIPTokenizer:
+    """CLIP's tokenizer with a vocabulary of single characters and a few words, as no file of merges is at hand."""
+    byte_characters = [chr(code) for code in _byte_alphabet()]
+    vocabulary = [*byte_characters, *(character + "</w>" for character in byte_characters)]
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        parts = [*word[:-1], word[-1] + "</w>"]
+        while len(parts) > 1:
+            merges.append((parts[0], parts[1]))
+            parts[:2] = [parts[0] + parts[1]]
+    merges = list(dict.fromkeys(merges))
+    vocabulary += [left + right for left, right in merges]
+    ids = {token: number for number, token in enumerate(dict.fromkeys(vocabulary))}
+    return CLIPTokenizer(
+        vocab={**ids, "<|startoftext|>": START, "<|endoftext|>": END}, merges=merges, model_max_length=77
+    )
+
+
+def _byte_alphabet() -> list[int]:
+    """The code points by which byte-level BPE writes the 256 bytes."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return printable + [256 + number for number in range(256 - len(printable))]
+
+
+def _text_config(size: Size, **overrides: Any) -> CLIPTextConfig:
+    fields: dict[str, Any] = {
+        "hidden_size": size.text_width,
+        "intermediate_size": 4 * size.text_width,
+        "num_hidden_layers": size.text_layers,
+        "num_attention_heads": size.text_heads,
+        "projection_dim": size.text_width,
+        "hidden_act": "quick_gelu",
+        "vocab_size": 49408,
+        "max_position_embeddings": 77,
+        "bos_token_id": START,
+        "eos_token_id": END,
+        "pad_token_id": END,
+    }
+    return CLIPTextConfig(**{**fields, **overrides})
+
+
+def _unet(size: Size, **overrides: Any) -> UNet2DConditionModel:
+    deep = len(size.unet_channels)
+    fields: dict[str, Any] = {
+        "sample_size": size.image // 8,
+        "block_out_channels": size.unet_channels,
+        "layers_per_block": size.layers,
+        "attention_head_dim": size.heads,
+        "cross_attention_dim": size.text_width,
+        "norm_num_groups": size.groups,
+        "down_block_types": ("CrossAttnDownBlock2D",) * (deep - 1) + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (deep - 1),
+    }
+    return UNet2DConditionModel(**{**fields, **overrides})
+
+
+def _vae(size: Size, **overrides: Any) -> AutoencoderKL:
+    deep = len(size.vae_channels)
+    fields: dict[str, Any] = {
+        "block_out_channels": size.vae_channels,
+        "down_block_types": ("DownEncoderBlock2D",) * deep,
+        "up_block_types": ("UpDecoderBlock2D",) * deep,
+        "latent_channels": 4,
+        "layers_per_block": size.layers,
+        "norm_num_groups": size.groups,
+        "sample_size": size.image,
+    }
+    return AutoencoderKL(**{**fields, **overrides})
+
+
+def _scheduler() -> PNDMScheduler:
+    return PNDMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        set_alpha_to_one=False,
+        skip_prk_steps=True,
+        steps_offset=1,
+    )
+
+
+def _fill(module: torch.nn.Module, dtype: torch.dtype, last: str | None = None) -> None:
+    """Gives a module made without storage its weights: variance-preserving, so that half precision does not overflow.
+
+    last: the layer whose output is the result; it is turned down, so that images are neither saturated nor flat.
+    """
+    generator = torch.Generator().manual_seed(WEIGHTS_SEED)
+    pool = torch.randn(POOL, generator=generator)
+    offset = 0
+    for path, owner in module.named_modules():
+        for name, parameter in list(owner.named_parameters(recurse=False)):
+            if parameter.ndim == 1:
+                value = torch.full(parameter.shape, float(name == "weight"), dtype=dtype)
+            else:
+                fan_in = parameter[0].numel()
+                # embeddings are looked up, not summed over
+                scale = 0.5 if isinstance(owner, torch.nn.Embedding) else 1 / math.sqrt(fan_in)
+                value = torch.empty(parameter.shape, dtype=dtype)
+                _lay(pool * (scale * (0.3 if path == last else 1.0)), value.view(-1), offset)
+                offset = (offset + parameter.numel()) % POOL
+            setattr(owner, name, torch.nn.Parameter(value, requires_grad=False))
+
+
+def _lay(pool: torch.Tensor, target: torch.Tensor, offset: int) -> None:
+    done = 0
+    while done < target.numel():
+        count = min(target.numel() - done, POOL - offset)
+        target[done : done + count] = pool[offset : offset + count]
+        done, offset = done + count, 0
+
+
+def build(name: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+    """The pipeline of `synthetic:NAME` on the CPU, the same weights each time. Raises KeyError for no such size."""
+    size = SIZES[name]
+    with init_empty_weights(include_buffers=False):
+        parts = _sdxl_parts(size) if name == "sdxl" else _sd_parts(size)
+    for part, module in parts.items():
+        _fill(module, dtype, {"unet": "conv_out", "vae": "decoder.conv_out"}.get(part))
+        module.eval()
+    if name == "sdxl":
+        return StableDiffusionXLPipeline(
+            **parts, tokenizer=tokenizer(), tokenizer_2=tokenizer(), scheduler=_scheduler(), add_watermarker=False
+        )
+    return StableDiffusionPipeline(
+        **parts,
+        tokenizer=tokenizer(),
+        scheduler=_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _sd_parts(size: Size) -> dict[str, Any]:
+    return {"unet": _unet(size), "vae": _vae(size), "text_encoder": CLIPTextModel(_text_config(size))}
+
+
+def _sdxl_parts(size: Size) -> dict[str, Any]:
+    second = {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 20,
+        "projection_dim": 1280,
+        "hidden_act": "gelu",
+    }
+    return {
+        "unet": _unet(
+            size,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 10),
+            cross_attention_dim=2048,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        ),
+        "vae": _vae(size, scaling_factor=0.13025, force_upcast=True),
+        "text_encoder": CLIPTextModel(_text_config(size)),
+        "text_encoder_2": CLIPTextModelWithProjection(_text_config(size, **second)),
+    }

@@ -1,0 +1,140 @@
+"""What the child process does: loads the model once, measures the cases in order, and tells its parent of each.
+
+Everything that can be a row is one; what cannot (a crash, a kill, a hang) is seen by the parent, in `supervise`.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from runner import engines
+from runner.engines import Engine, LoadError, Session, Unsupported
+from runner.measure import BrokenImage, measure
+from runner.schema import Case, Event, EventKind, Job, Row, Status
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What only a process with the engine's libraries knows: cells of a row, and more for environment.json."""
+
+    cells: Mapping[str, Any]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+Message = Event | Row | Provenance
+Send = Callable[[Message], None]
+
+
+def utc_now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send) -> None:
+    """Measures `cases` of the job on its engine."""
+    try:
+        engine = engines.find(job.engine)
+        send(_provenance(job))
+    except Unsupported as error:
+        refuse(job, cases, Status.UNSUPPORTED, error, send)
+        return
+    run_cases(job, cases, engine, token, send)
+
+
+def run_cases(job: Job, cases: tuple[Case, ...], engine: Engine, token: str | None, send: Send) -> None:
+    """One row for each case, unless the engine serves one shape only: then for the first, and the parent comes again.
+
+    The broad `except`s are a case's boundary: what they catch becomes its row.
+    """
+    started = utc_now()
+    send(Event(kind=EventKind.LOADING, at=time.time()))
+    begun = time.perf_counter()
+    try:
+        session = engine.load(job, token)
+        session.synchronize()
+    except Exception as error:
+        refuse(job, cases, status_of(error), error, send, started)
+        return
+    load_s = time.perf_counter() - begun
+    # What is loaded stays: without this, each collection walks a million objects, 0.25 s here.
+    gc.collect()
+    gc.freeze()
+    send(Event(kind=EventKind.LOADED, at=time.time()))
+    try:
+        for case in cases[:1] if session.one_shape else cases:
+            send(_run_case(job, case, session, load_s, send))
+    finally:
+        session.close()
+
+
+def _run_case(job: Job, case: Case, session: Session, load_s: float, send: Send) -> Row:
+    cells: dict[str, Any] = {**session.facts, "load_s": load_s, "started": utc_now()}
+    send(Event(kind=EventKind.CASE_STARTED, at=time.time(), case=case.id))
+    try:
+        measured = measure(job, case.id, case.samples, session, send)
+        return Row.of(job, case, Status.OK, **cells, **measured)
+    except Exception as error:
+        report(error)
+        return Row.of(job, case, status_of(error), message_of(error), **cells)
+
+
+def refuse(
+    job: Job, cases: tuple[Case, ...], status: Status, error: Exception, send: Send, started: str | None = None
+) -> None:
+    """The same row for every case: none of them can run."""
+    report(error)
+    for case in cases:
+        send(Row.of(job, case, status, message_of(error), started=started or utc_now()))
+
+
+def report(error: Exception) -> None:
+    """A traceback on standard error, where a row has one line; none where the line says it all."""
+    if not isinstance(error, (Unsupported, LoadError, BrokenImage)):
+        traceback.print_exception(error)
+        sys.stderr.flush()
+
+
+def status_of(error: BaseException) -> Status:
+    if isinstance(error, Unsupported):
+        return Status.UNSUPPORTED
+    return Status.OOM if is_out_of_memory(error) else Status.FAILED
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """PyTorch has a class for it on GPUs; its CPU allocator, onnxruntime and cuDNN say it in words."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = (
+        "can't allocate memory",
+        "out of memory",
+        "failed to allocate memory",
+        "bad_alloc",
+        "cublas_status_alloc_failed",
+    )
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+def message_of(error: BaseException) -> str:
+    """One line; the kind of error is named where the message was not written for a reader."""
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, (Unsupported, LoadError, BrokenImage)):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _provenance(job: Job) -> Provenance:
+    import torch
+
+    cells: dict[str, Any] = {"torch": str(torch.__version__), "cuda": torch.version.cuda}
+    details: dict[str, Any] = {"torch_threads": torch.get_num_threads(), "torch_build": torch.__config__.show()}  # type: ignore[no-untyped-call]
+    if job.device.value == "cuda" and torch.cuda.is_available():
+        cells["device"] = torch.cuda.get_device_name()
+        details["cudnn"] = torch.backends.cudnn.version()
+        details["compute_capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
+    return Provenance({k: v for k, v in cells.items() if v is not None}, details)
