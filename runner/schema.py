@@ -203,6 +203,7 @@ class Row:
     guidance: float | None = column("classifier-free guidance scale")
     scheduler: str | None = column("noise scheduler")
     seed: int | None = column("of the latents")
+    attention: str | None = column("how attention was asked to be computed")
     work: str | None = column("hash of all that makes two rows equal work")
 
     status: Status | None = column("how the case ended")
@@ -264,6 +265,7 @@ class Row:
             "guidance": job.guidance,
             "scheduler": job.scheduler,
             "seed": job.seed,
+            "attention": job.attention,
             "work": job.work(case.samples),
             "image": job.image or None,
         }
