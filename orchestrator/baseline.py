@@ -20,13 +20,13 @@ DEFAULT_ENGINE = "eager"
 def find_baseline(
     name: str | None, rows: Sequence[Row], row_columns: Sequence[str], hosts: Sequence[str]
 ) -> Baseline | None:
-    """The host or engine of that name; by default the engine eager, else the first host.
+    """The host or engine of that name; by default the engine eager where there are others, else the first host.
 
     Raises InputError where the rows have no such host or engine.
     """
     engines = {row.engine for row in rows if row.engine}
     if name is None:
-        if DEFAULT_ENGINE in engines:
+        if DEFAULT_ENGINE in engines and (len(engines) > 1 or len(hosts) < 2):
             return Baseline(BaselineKind.ENGINE, DEFAULT_ENGINE)
         return Baseline(BaselineKind.HOST, hosts[0]) if hosts else None
     if name in hosts:
@@ -79,10 +79,7 @@ def _with_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence
         found = ratio(metric, cell.figure, against.figure)
         if found is None:
             return replace(cell, no_ratio="the baseline's value is 0")
-        notes = cell.notes if cell.work else (*cell.notes, "equal work is assumed: the source does not state it")
-        return replace(
-            cell, ratio=found, notes=notes, pays_off_after=_pays_off_after(metric, base, cell, against, found)
-        )
+        return replace(cell, ratio=found, pays_off_after=_pays_off_after(metric, base, cell, against, found))
     return replace(cell, no_ratio=why)
 
 

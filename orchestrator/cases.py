@@ -26,13 +26,13 @@ AXES: Mapping[str, Callable[[Row], AxisValue]] = {
     "guidance": lambda row: row.guidance,
     "seed": lambda row: row.seed,
     "autocast": lambda row: row.autocast,
+    "attention": lambda row: row.attention,
 }
 
-# Outcomes and hashes: they tell two lines apart only where one host has several rows that the axes cannot.
+# An outcome and a hash (which knows the prompt): they tell two lines apart only where one host has several rows that the axes cannot.
 TIE_BREAKERS: Mapping[str, Callable[[Row], AxisValue]] = {
     "xformers": lambda row: row.xformers,
     "work": lambda row: row.work and row.work[:6],
-    "case": lambda row: row.case and row.case[:6],
 }
 
 _ORDER: Mapping[str, Sequence[str]] = {ENGINE: tuple(ENGINES), PRECISION: ("single", "half")}

@@ -26,7 +26,7 @@ def read_rows(text: str, name: str) -> list[Row]:
 
     name: the file's, for the messages; without its extension it is the run of rows that name none.
     A file of this program's own schema is read back exactly. In any other, a column that is missing is empty, but: the
-    device is the host; runtime pytorch is the engine eager, onnx is onnxruntime; a latency or memory of -1 is out of memory.
+    device is the host; runtime pytorch is the engine eager, onnx is onnxruntime; a latency or memory of -1: out of memory.
     Columns of other names are passed over, unless the name looks like a misspelt one.
     Nothing is made up: a file that gives mean latencies has neither medians nor trials.
     """

@@ -18,6 +18,7 @@ from runner.schema import Row, Status, Validity
 
 __all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line", "Metric", "Ratio", "compare"]
 
+UNSTATED_WORK = "the source does not state the work done; ratios within it assume that it was equal"
 NOT_PLANNED = "not in the matrix"
 _WHY_NOT = {
     Status.OOM: "out of memory",
@@ -36,7 +37,8 @@ def compare(
 ) -> Comparison:
     """Rows of one or more runs as one table. The order of the rows does not matter.
 
-    baseline: a host (or its column, host@run), or an engine; by default the engine eager, else the first host.
+    baseline: a host (or its column, host@run), or an engine; by default the engine eager where there are
+        others, else the first host.
     prices: currency per hour of one slot, by host; the cost metric needs them.
     Raises InputError where the baseline is neither a host nor an engine of these rows.
     """
@@ -90,7 +92,7 @@ def _cell(metric: Metric, rows: Sequence[Row], prices: Mapping[str, float]) -> C
     return replace(
         shared,
         figure=shown,
-        notes=(*shown.notes, *_left_out(rows, pooled), *_invalid(pooled)),
+        notes=(*shown.notes, *([] if first.work else [UNSTATED_WORK]), *_left_out(rows, pooled), *_invalid(pooled)),
         startup_s=_median_of([r.load_s + r.first_call_s for r in pooled if r.load_s and r.first_call_s]),
         image_s=_seconds_per_image(pooled),
     )
