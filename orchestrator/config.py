@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from orchestrator import yamlfile
 from orchestrator.errors import InputError
 from orchestrator.matrixfile import MatrixFile, expand
-from orchestrator.model import DockerHost, Host, Matrix, Point, ProcessHost
+from orchestrator.model import DockerHost, Host, Matrix, ProcessHost
+from orchestrator.overrides import with_overrides
 from orchestrator.problems import in_order, in_words, keys, nearest, shown
 from orchestrator.yamlfile import Document, Position
 
@@ -22,7 +23,6 @@ KINDS: Mapping[str, type[ProcessHost] | type[DockerHost]] = {
     kind.model_fields["kind"].default: kind for kind in typing.get_args(typing.get_args(Host)[0])
 }
 FILES = ("hosts.yaml", "matrix.yaml")
-TEXT_KEYS = ("prompt", "name")  # in which a comma is a comma
 
 
 def load_hosts(path: Path | None) -> dict[str, Host]:
@@ -62,12 +62,14 @@ def load_matrix(path: Path | None, overrides: Sequence[str] = ()) -> Matrix:
         document = yamlfile.read(path)
     if not isinstance(document.value, dict):
         raise InputError(f"{document.where(())}: must hold keys and values at the top, not {shown(document.value)}")
-    if overrides:
-        document = _overridden(document, overrides)
+    document, problems = with_overrides(document, overrides)
     try:
         file = MatrixFile.model_validate(document.value)
     except ValidationError as error:
-        raise InputError(in_order(in_words(error, MatrixFile, document.value, document.where))) from error
+        found = in_words(error, MatrixFile, document.value, document.where)
+        raise InputError(in_order([*problems, *found])) from error
+    if problems:
+        raise InputError(in_order(problems))
     return expand(file, document.where)
 
 
@@ -150,53 +152,3 @@ def _host(document: Document, name: str, own: object, defaults: Mapping[str, Any
     except ValidationError as error:
         problems += in_words(error, kind, {**fields, "name": name}, where)
         return None
-
-
-def _overridden(document: Document, overrides: Sequence[str]) -> Document:
-    """The document with each `KEY=VALUE[,VALUE…]` in place of an axis or of a value at the top."""
-    top, marks = dict(document.value), dict(document.marks)
-    axes = dict(top["matrix"]) if isinstance(top.get("matrix"), dict) else {}
-    problems: list[str] = []
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        key, where = key.strip(), f"--set {override}"
-        if not equals:
-            problems.append(f"{where}: write KEY=VALUE or KEY=VALUE,VALUE")
-        elif key not in MatrixFile.model_fields or key in ("matrix", "include", "exclude"):
-            problems.append(f"{where}: unknown key {key!r}{nearest(key, SETTABLE)}")
-        else:
-            values = _values(key, text, where, problems)
-            is_axis = key in Point.model_fields and (key in axes or len(values) != 1)
-            position: Position = ("matrix", key) if is_axis else (key,)
-            marks = {at: mark for at, mark in marks.items() if at[: len(position)] != position}
-            marks[position] = where
-            if is_axis:
-                axes[key] = values
-            else:
-                top[key] = values[0] if len(values) == 1 else values
-    if problems:
-        raise InputError(dict.fromkeys(problems))
-    return Document({**top, "matrix": axes} if axes else top, marks)
-
-
-SETTABLE = tuple(key for key in MatrixFile.model_fields if key not in ("matrix", "include", "exclude"))
-
-
-def _values(key: str, text: str, where: str, problems: list[str]) -> list[Any]:
-    """`a,b` as a list; `[…]` and `{…}` as in the file; text stays text where the key wants text."""
-    if text.lstrip()[:1] in ("[", "{"):
-        try:
-            value = yamlfile.parse(text.encode(), where).value
-        except InputError as error:
-            problems += error.problems
-            return [None]
-        return value if isinstance(value, list) else [value]
-    if key in TEXT_KEYS:
-        return [text]
-    if key == "model":
-        return text.split(",")
-    try:
-        return [yamlfile.plain(part.strip()) for part in text.split(",")]
-    except ValueError as error:
-        problems.append(f"{where}: {error}")
-        return [None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from orchestrator.problems import shown
 from orchestrator.yamlfile import Position
 
 MAX_CASES = 10_000
+MAX_ENTRIES = 500
 
 _POINT_TYPES = {name: info.rebuild_annotation() for name, info in Point.model_fields.items()}
 _DESCRIPTIONS = {name: info.description for name, info in Point.model_fields.items()}
@@ -87,6 +88,9 @@ def expand(file: MatrixFile, where: Callable[[Position], str]) -> Matrix:
         raise InputError(f"{where(('matrix',))}: the matrix is empty; give it an axis, such as engine: [eager]")
     if count + len(file.include) > MAX_CASES:
         raise InputError(f"{where(('matrix',))}: the matrix has {count} combinations, and {MAX_CASES} are the limit")
+    for key in ("include", "exclude"):
+        if (entries := len(getattr(file, key))) > MAX_ENTRIES:
+            raise InputError(f"{where((key,))}: {key} has {entries} entries, and {MAX_ENTRIES} are the limit")
     problems = list(_empty_entries(file, where))
     scalars = {key: getattr(file, key) for key in Point.model_fields}
     excludes = [_given(entry) for entry in file.exclude]
@@ -118,9 +122,15 @@ def expand(file: MatrixFile, where: Callable[[Position], str]) -> Matrix:
         **{key: getattr(file, key) for key in Settings.model_fields},
         timeout_s=file.timeout,
         points=points,
-        excluded=tuple(dict.fromkeys(Point(**{**scalars, **values}) for values in excluded)),
+        excluded=_without(points, (Point(**{**scalars, **values}) for values in excluded)),
         exclude_hosts=tuple(_host_exclude(entry) for entry in excludes if entry not in everywhere),
     )
+
+
+def _without(points: Iterable[Point], excluded: Iterable[Point]) -> tuple[Point, ...]:
+    """What stays excluded: an include may have brought a point back."""
+    back = set(points)
+    return tuple(point for point in dict.fromkeys(excluded) if point not in back)
 
 
 def _given(entry: Value) -> dict[str, Any]:

@@ -7,7 +7,6 @@ in the JSON Schemas and in the docs.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -19,11 +18,13 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
     field_validator,
-    model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from orchestrator.address import check_url, is_loopback
 from runner.schema import ENGINES, Device, Precision
 
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
@@ -50,7 +51,19 @@ def duration_s(value: object) -> object:
     return value
 
 
-Duration: TypeAlias = Annotated[float, BeforeValidator(duration_s), Field(gt=0, le=7 * 86400)]
+Duration: TypeAlias = Annotated[
+    float,
+    BeforeValidator(duration_s),
+    Field(gt=0, le=7 * 86400),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^(\d+h)?(\d+m)?(\d+s)?$"},
+            ]
+        }
+    ),
+]
 
 
 class Tls(Value):
@@ -87,14 +100,20 @@ class _Host(Value):
     def device(self) -> Device:
         return Device.CPU if self.gpus == "none" else Device.CUDA
 
-    @model_validator(mode="after")
-    def _gpus_suffice(self) -> _Host:
-        if isinstance(self.gpus, tuple):
-            if len(set(self.gpus)) < len(self.gpus):
-                raise ValueError("gpus names the same GPU twice")
-            if self.gpus_per_job > len(self.gpus):
-                raise ValueError(f"gpus_per_job is {self.gpus_per_job}, but gpus lists {len(self.gpus)}")
-        return self
+    @field_validator("gpus")
+    @classmethod
+    def _are_distinct(cls, gpus: Gpus) -> Gpus:
+        if isinstance(gpus, tuple) and len(set(gpus)) < len(gpus):
+            raise ValueError("names the same GPU twice")
+        return gpus
+
+    @field_validator("gpus_per_job")
+    @classmethod
+    def _are_there(cls, gpus_per_job: int, info: ValidationInfo) -> int:
+        gpus = info.data.get("gpus")
+        if isinstance(gpus, tuple) and gpus_per_job > len(gpus):
+            raise ValueError(f"is {gpus_per_job}, but gpus lists {len(gpus)}")
+        return gpus_per_job
 
 
 class ProcessHost(_Host):
@@ -109,7 +128,7 @@ class DockerHost(_Host):
     kind: Literal["docker"] = "docker"
     url: str | None = Field(default=None, description="ssh://user@host, unix:///path, or tcp://host:port with tls")
     context: str | None = Field(default=None, min_length=1, description="a Docker context by name")
-    tls: Tls | None = Field(default=None, description="client certificates, for a tcp:// url")
+    tls: Tls | None = Field(default=None, validate_default=True, description="client certificates, for a tcp:// url")
     gpus: Gpus = Field(default="all", description="all, none, or a list of indices and UUIDs (GPU-…, MIG-…)")
     gpu_access: Literal["auto", "toolkit", "cdi", "devices"] = Field(
         "auto",
@@ -122,7 +141,7 @@ class DockerHost(_Host):
     @classmethod
     def _is_engine_address(cls, url: str | None) -> str | None:
         if url is not None:
-            _check_url(url)
+            check_url(url)
         return url
 
     @field_validator("weights")
@@ -132,56 +151,27 @@ class DockerHost(_Host):
             raise ValueError(f"must be an absolute path on that host, not {weights!r}")
         return weights
 
-    @model_validator(mode="after")
-    def _one_way_in(self) -> DockerHost:
-        if self.url is not None and self.context is not None:
-            raise ValueError("url and context are two ways to the same engine; keep one")
-        scheme = "" if self.url is None else urlsplit(self.url).scheme
-        if self.tls is not None and scheme != "tcp":
-            raise ValueError("tls goes with a tcp:// url; ssh and unix need none")
-        if self.url is not None and scheme == "tcp" and self.tls is None and not _is_loopback(self.url):
+    @field_validator("context")
+    @classmethod
+    def _is_the_only_way_in(cls, context: str | None, info: ValidationInfo) -> str | None:
+        if context is not None and info.data.get("url") is not None:
+            raise ValueError("and url are two ways to the same engine; keep one")
+        return context
+
+    @field_validator("tls")
+    @classmethod
+    def _guards_tcp(cls, tls: Tls | None, info: ValidationInfo) -> Tls | None:
+        if "url" not in info.data:  # it was found wrong itself
+            return tls
+        url = info.data["url"] or ""
+        if tls is not None and urlsplit(url).scheme != "tcp":
+            raise ValueError("goes with a tcp:// url; ssh and unix need none")
+        if tls is None and urlsplit(url).scheme == "tcp" and not is_loopback(url):
             raise ValueError(
-                "a tcp:// url without tls gives root on that machine to whoever reaches the port; "
+                f"is missing: without it {url} makes whoever reaches that port root on that machine; "
                 "add tls: {ca: ca.pem, cert: cert.pem, key: key.pem}, or use ssh://"
             )
-        return self
-
-
-def _check_url(url: str) -> None:
-    """Raises ValueError with what to write instead."""
-    forms = "write ssh://user@host, unix:///path/docker.sock or tcp://host:port"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"{url!r} is not an address ({error}); {forms}") from None
-    if re.search(r"[\s\x00-\x1f]", url) or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is not an engine's address; {forms}")
-    if parts.password is not None:
-        raise ValueError("must hold no password; use a key, by the ssh agent or ~/.ssh/config")
-    host = parts.hostname or ""
-    match parts.scheme:
-        case "unix":
-            if parts.netloc or not parts.path.strip("/"):
-                raise ValueError(f"{url!r} names no absolute path; write unix:///path/docker.sock, with three slashes")
-        case "ssh":
-            if not host or host.startswith("-") or (parts.username or "").startswith("-"):
-                raise ValueError(f"{url!r} names no machine; write ssh://user@host")
-        case "tcp":
-            if not host or port is None or parts.path.strip("/"):
-                raise ValueError(f"{url!r} is not tcp://host:port; the port of an engine with TLS is usually 2376")
-        case "http" | "https":
-            raise ValueError(f"{url!r}: an engine over the network is tcp://host:port with tls")
-        case _:
-            raise ValueError(f"{url!r} is not an engine's address; {forms}")
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return tls
 
 
 Host: TypeAlias = Annotated[ProcessHost | DockerHost, Field(discriminator="kind")]
@@ -253,11 +243,13 @@ class Settings(Value):
     rounds: int = Field(default=1, ge=1, le=1000, description="all of a host's jobs again, in rotated order")
     retries: int = Field(default=2, ge=0, le=100, description="of infrastructure faults; an out-of-memory is a result")
 
-    @model_validator(mode="after")
-    def _limit_is_above_repeats(self) -> Settings:
-        if self.until is not None and self.until.max_repeats < self.repeats:
-            raise ValueError(f"until.max_repeats ({self.until.max_repeats}) must be at least repeats ({self.repeats})")
-        return self
+    @field_validator("until")
+    @classmethod
+    def _allows_repeats(cls, until: Until | None, info: ValidationInfo) -> Until | None:
+        repeats = info.data.get("repeats", 0)
+        if until is not None and until.max_repeats < repeats:
+            raise ValueError(f"allows {until.max_repeats} repeats at most, and repeats asks for {repeats}")
+        return until
 
 
 class Exclude(Value):

@@ -82,29 +82,15 @@ def make_plan(matrix: Matrix, hosts: Sequence[Host], history: Sequence[Row] = ()
             f"{matrix.name}: {len(matrix.points)} points on {len(hosts)} hosts in {matrix.rounds} rounds are {count} "
             f"cases, and {MAX_CASES} are the limit"
         )
-    excluded = [Excluded(None, point) for point in matrix.excluded]
-    jobs: list[Job] = []
-    unsupported: list[Row] = []
-    for host in hosts:
-        points: list[Point] = []
-        for point in matrix.points:
-            if any(entry.matches(point, host) for entry in matrix.exclude_hosts):
-                excluded.append(Excluded(host.name, point))
-            else:
-                points.append(point)
-        able: list[tuple[Point, ...]] = []
-        for group in _groups(points):
-            if host.device in ENGINES[group[0].engine].devices:
-                able.append(group)
-            else:
-                unsupported += _unsupported(_job(matrix, host, group, 0))
-        for round_ in range(matrix.rounds):
-            turn = round_ % max(1, len(able))
-            jobs += (_job(matrix, host, group, round_) for group in able[turn:] + able[:turn])
+    shares = [_share(matrix, host) for host in hosts]
+    jobs = tuple(job for share in shares for job in share.jobs)
+    unsupported = tuple(row for share in shares for row in share.unsupported)
     if not jobs and not unsupported:
         raise InputError(f"{matrix.name}: exclude leaves no case on any of {', '.join(host.name for host in hosts)}")
+    everywhere = tuple(Excluded(None, point) for point in matrix.excluded)
+    excluded = everywhere + tuple(gone for share in shares for gone in share.excluded)
     past = History(history)
-    return Plan(tuple(jobs), tuple(unsupported), tuple(excluded), tuple(past.time(job) for job in jobs))
+    return Plan(jobs, unsupported, excluded, tuple(past.time(job) for job in jobs))
 
 
 def describe(plan: Plan, hosts: Sequence[Host]) -> Description:
@@ -114,6 +100,29 @@ def describe(plan: Plan, hosts: Sequence[Host]) -> Description:
         mine = [i for i, job in enumerate(plan.jobs) if job.host == host.name]
         estimates.append(host_estimate(host, [plan.jobs[i] for i in mine], [plan.times[i] for i in mine]))
     return Description(tuple(_lines(plan)), tuple(estimates))
+
+
+def _share(matrix: Matrix, host: Host) -> Plan:
+    """One host's part of the plan, without times. A later round starts one job further on."""
+    points: list[Point] = []
+    excluded: list[Excluded] = []
+    for point in matrix.points:
+        if any(entry.matches(point, host) for entry in matrix.exclude_hosts):
+            excluded.append(Excluded(host.name, point))
+        else:
+            points.append(point)
+    able: list[tuple[Point, ...]] = []
+    unsupported: list[Row] = []
+    for group in _groups(points):
+        if host.device in ENGINES[group[0].engine].devices:
+            able.append(group)
+        else:
+            unsupported += _unsupported(_job(matrix, host, group, 0))
+    jobs: list[Job] = []
+    for round_ in range(matrix.rounds):
+        turn = round_ % max(1, len(able))
+        jobs += (_job(matrix, host, group, round_) for group in able[turn:] + able[:turn])
+    return Plan(tuple(jobs), tuple(unsupported), tuple(excluded), ())
 
 
 def _groups(points: Sequence[Point]) -> list[tuple[Point, ...]]:

@@ -16,6 +16,8 @@ from pydantic_core import ErrorDetails
 from orchestrator.model import NAME_PATTERN
 from orchestrator.yamlfile import Position
 
+MAX_SHOWN = 100
+
 # Fields whose values have a form of their own, whatever pydantic says of them.
 FORMS: Mapping[str, str] = {
     "timeout": "a time such as 90s, 30m or 1h30m, of 7 days at most",
@@ -39,18 +41,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def keys(model: type[BaseModel]) -> list[str]:
     """Those that may stand in a file; a host's name is a field too, but not one of its keys."""
-    hidden: type = SkipJsonSchema  # type: ignore[assignment]  # a class at run time, an alias to type checkers
+    hidden: type = SkipJsonSchema
     return [key for key, info in model.model_fields.items() if not any(isinstance(m, hidden) for m in info.metadata)]
 
 
 def in_order(problems: Iterable[str]) -> list[str]:
-    """By line, each once; what has no line stays in front."""
+    """By line, each once, and not more than a reader will read; what has no line stays in front."""
 
     def line(problem: str) -> int:
         found = re.match(r".*?:(\d+): ", problem)
         return int(found[1]) if found else 0
 
-    return sorted(dict.fromkeys(problems), key=line)
+    ordered = sorted(dict.fromkeys(problems), key=line)
+    rest = len(ordered) - MAX_SHOWN
+    return ordered if rest <= 0 else [*ordered[:MAX_SHOWN], f"and {rest} more"]
 
 
 def shown(value: object) -> str:
@@ -75,7 +79,7 @@ def in_words(
 ) -> Iterator[str]:
     """One message for each field at fault. value: what was validated; where: `file:line` of a position in it."""
     said: set[Position] = set()
-    for detail in error.errors(include_url=False):
+    for detail in error.errors(include_url=False)[: 10 * MAX_SHOWN]:
         owner, field = _owner(model, detail["loc"])
         if field in said and _leaf(field) in FORMS:
             continue  # each branch of a union has its say; one form says it all

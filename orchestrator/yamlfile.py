@@ -110,14 +110,18 @@ def _decoded(content: bytes, name: str) -> str:
 def _check_depth(text: str, name: str) -> None:
     """Before composing, which recurses in C and would overflow the stack."""
     depth = 0
-    events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
-    for event in events:
+    for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise InputError(f"{name}:{event.start_mark.line + 1}: is nested more than {MAX_DEPTH} deep")
+                raise InputError(f"{name}:{_line(event)}: is nested more than {MAX_DEPTH} deep")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+
+
+def _line(parsed: Any) -> int:
+    """Of a node or an event."""
+    return int(parsed.start_mark.line) + 1
 
 
 def _scalar(node: ScalarNode) -> Any:
@@ -224,7 +228,7 @@ class _Reading:
         return self.marks[at].rsplit(":", 1)[1]
 
     def _where(self, node: Node) -> str:
-        return f"{self.name}:{node.start_mark.line + 1}"
+        return f"{self.name}:{_line(node)}"
 
     def _problem(self, node: Node, message: str) -> None:
         self.problems.append(f"{self._where(node)}: {message}")

@@ -1,0 +1,45 @@
+"""Where a Docker engine is: `ssh://`, `unix://` or `tcp://`, checked before anything connects."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError with what to write instead."""
+    forms = "write ssh://user@host, unix:///path/docker.sock or tcp://host:port"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} is not an address ({error}); {forms}") from None
+    if re.search(r"[\s\x00-\x1f]", url) or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not an engine's address; {forms}")
+    if parts.password is not None:
+        raise ValueError("must hold no password; use a key, by the ssh agent or ~/.ssh/config")
+    host = parts.hostname or ""
+    match parts.scheme:
+        case "unix":
+            if parts.netloc or not parts.path.strip("/"):
+                raise ValueError(f"{url!r} names no absolute path; write unix:///path/docker.sock, with three slashes")
+        case "ssh":
+            if not host or host.startswith("-") or (parts.username or "").startswith("-"):
+                raise ValueError(f"{url!r} names no machine; write ssh://user@host")
+        case "tcp":
+            if not host or port is None or parts.path.strip("/"):
+                raise ValueError(f"{url!r} is not tcp://host:port; the port of an engine with TLS is usually 2376")
+        case "http" | "https":
+            raise ValueError(f"{url!r}: an engine over the network is tcp://host:port with tls")
+        case _:
+            raise ValueError(f"{url!r} is not an engine's address; {forms}")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether nobody outside this machine can reach it."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,63 @@
+"""`--set KEY=VALUE[,VALUE…]` over a matrix.yaml, before it is validated: it is judged by the same rules as the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator import yamlfile
+from orchestrator.errors import InputError
+from orchestrator.matrixfile import MatrixFile
+from orchestrator.model import Point
+from orchestrator.problems import nearest
+from orchestrator.yamlfile import Document, Position
+
+SETTABLE = tuple(key for key in MatrixFile.model_fields if key not in ("matrix", "include", "exclude"))
+WITH_COMMAS = ("prompt", "name")  # in which a comma separates nothing
+AS_WRITTEN = ("model",)  # text even where YAML would read a number
+
+
+def with_overrides(document: Document, overrides: Sequence[str]) -> tuple[Document, list[str]]:
+    """The document with each override in place of an axis or of a value at the top; and what is wrong with them.
+
+    Several values make an axis of what was none.
+    """
+    top, marks, problems = dict(document.value), dict(document.marks), list[str]()
+    axes = dict(top["matrix"]) if isinstance(top.get("matrix"), dict) else {}
+    for override in overrides:
+        where = f"--set {override}"
+        key, equals, text = override.partition("=")
+        key = key.strip()
+        if not equals or key not in SETTABLE:
+            problems.append(f"{where}: " + (_unknown(key) if equals else "write KEY=VALUE or KEY=VALUE,VALUE"))
+            continue
+        try:
+            values = _values(key, text, where)
+        except InputError as error:
+            problems += error.problems
+            continue
+        is_axis = key in Point.model_fields and (key in axes or len(values) != 1)
+        at: Position = ("matrix", key) if is_axis else (key,)
+        (axes if is_axis else top)[key] = values if is_axis or len(values) != 1 else values[0]
+        marks = {position: mark for position, mark in marks.items() if position[: len(at)] != at} | {at: where}
+    if axes:
+        top["matrix"] = axes
+    return Document(top, marks), problems
+
+
+def _unknown(key: str) -> str:
+    return f"unknown key {key!r}{nearest(key, SETTABLE)}"
+
+
+def _values(key: str, text: str, where: str) -> list[Any]:
+    """`[…]` and `{…}` as in the file, `a,b` as a list of unquoted values. Raises InputError."""
+    if text.lstrip()[:1] in ("[", "{"):
+        value = yamlfile.parse(text.encode(errors="replace"), where).value
+        return value if isinstance(value, list) else [value]
+    if key in WITH_COMMAS:
+        return [text]
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        return list(parts) if key in AS_WRITTEN else [yamlfile.plain(part) for part in parts]
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
