@@ -1,0 +1,289 @@
+"""Jobs as processes of this machine: one folder for each attempt, which holds all that is known of it.
+
+task.json   which attempt on which slot; starters take turns by a lock on it
+job.json    what the runner reads; it writes results.csv and environment.json beside it
+started     it is to be started, once and never again
+lock        held by the process and its attendant while they live; the kernel never forgets to let go
+pid, exit   of the process, by its attendant; log.txt has its standard output and error
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from orchestrator.errors import BadResult, HostUnfit, StartError
+from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.archive import FILE_LIMIT_BYTES
+from orchestrator.executors.machine import find_slots, job_environment
+from orchestrator.model import ProcessHost
+
+RUNNER = (sys.executable, "-m", "runner")
+ATTENDANT = Path(__file__).with_name("attend.py")
+LOOK_EVERY_S = 0.05
+KILL_TIMEOUT_S = 10.0
+LONGEST_LINE = 64 * 1024
+
+
+class ProcessExecutor:
+    """The executor of this machine. `state_dir` is shared by all runs, whose jobs then see each other's slots.
+
+    runner: the command that takes `--job FILE`.
+    """
+
+    def __init__(self, host: ProcessHost, state_dir: Path, runner: Sequence[str] = RUNNER) -> None:
+        self.host = host
+        self.state_dir = state_dir.absolute()
+        self.runner = tuple(runner)
+        self._seen: Mapping[str, State] = {}
+
+    def slots(self) -> tuple[Slot, ...]:
+        try:
+            self.state_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HostUnfit(f"{self.host.name}: {self.state_dir} cannot be made: {error.strerror}") from error
+        return find_slots(self.host, self.runner)
+
+    def stage(self, task: Task) -> None:
+        """Fills a folder beside, then renames it: an attempt is there as a whole or not at all."""
+        target = self._folder(task.attempt)
+        about = {"attempt": task.attempt, "slot": task.slot.name, "gpus": task.slot.gpus}
+        try:
+            if target.exists():
+                return
+            self.state_dir.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(dir=self.state_dir, prefix=f".{target.name}."))
+            _write(draft / "job.json", task.job.to_json())
+            _write(draft / "task.json", json.dumps(about))
+            _write(draft / "lock", "")
+            try:
+                draft.rename(target)
+            except OSError:
+                shutil.rmtree(draft)
+                if not target.exists():
+                    raise
+            _sync(self.state_dir)
+        except OSError as error:
+            raise StartError(f"{target} cannot be made: {error.strerror}") from error
+
+    def start(self, attempt: Attempt, token: str | None = None) -> None:
+        folder = self._folder(attempt)
+        try:
+            with _locked(folder / "task.json"), (folder / "lock").open("r+b") as lock:
+                if (folder / "started").exists():
+                    return
+                fcntl.flock(lock, fcntl.LOCK_EX)  # before the mark: whoever sees that one finds the lock held
+                (folder / "started").touch()
+                _sync(folder)
+                try:
+                    self._spawn(folder, lock.fileno(), token)
+                except (OSError, StartError):
+                    (folder / "started").unlink()
+                    raise
+        except OSError as error:
+            raise StartError(f"{attempt.name} cannot be started: {error}") from error
+
+    def _spawn(self, folder: Path, lock: int, token: str | None) -> None:
+        """Returns when the process has begun. The token goes through a pipe that the process alone reads."""
+        task, job = _read_json(folder / "task.json"), _read_json(folder / "job.json")
+        threads = job["threads"] or self.host.threads
+        attendant = [sys.executable, "-I", "-S", str(ATTENDANT), str(folder), str(lock)]
+        done = subprocess.run(
+            [*attendant, *self.runner, "--job", str(folder / "job.json")],
+            input=b"" if token is None else token.encode(),
+            capture_output=True,
+            env=job_environment(os.environ, self.host, task["gpus"], threads, with_token=token is not None),
+            start_new_session=True,
+            pass_fds=(lock,),
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StartError(f"{folder.name} cannot be started: {done.stderr.decode(errors='replace').strip()[-500:]}")
+
+    def observe(self) -> Mapping[Attempt, Observation]:
+        seen: dict[Attempt, Observation] = {}
+        for folder in self._folders():
+            with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+                task = _read_json(folder / "task.json")
+                seen[Attempt(*task["attempt"])] = _observation(folder, task["slot"])
+        self._seen = {attempt.name: observation.state for attempt, observation in seen.items()}
+        return seen
+
+    def wait(self, timeout_s: float) -> None:
+        """Compares with the last listing, but looks only at what can still change."""
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_EVERY_S))
+            seen = self._seen
+            if {folder.name for folder in self._folders()} != set(seen):
+                return
+            if any(_state(self.state_dir / name) is not old for name, old in seen.items() if old is not State.EXITED):
+                return
+
+    def fetch(self, attempt: Attempt, file: str) -> bytes | None:
+        path = self._folder(attempt) / Path(file).name
+        try:
+            source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BadResult(f"{path} is not a regular file that can be read: {error.strerror}") from error
+        with os.fdopen(source, "rb", closefd=True) as stream:
+            if not stat.S_ISREG(os.fstat(source).st_mode):
+                raise BadResult(f"{path} is not a regular file")
+            content = stream.read(FILE_LIMIT_BYTES + 1)
+        if len(content) > FILE_LIMIT_BYTES:
+            raise BadResult(f"{path} has more than the {FILE_LIMIT_BYTES} bytes that are taken")
+        return content
+
+    def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
+        folder = self._folder(attempt)
+        try:
+            source = (folder / "log.txt").open("rb")
+        except FileNotFoundError:
+            return
+        with source:
+            line = b""
+            while True:
+                over = not follow or _state(folder) is not State.RUNNING  # asked first: what it wrote last is read too
+                while chunk := source.readline(LONGEST_LINE):
+                    line += chunk
+                    if chunk.endswith(b"\n") or len(line) >= LONGEST_LINE:
+                        yield line.decode(errors="replace").rstrip("\r\n")
+                        line = b""
+                if over:
+                    break
+                time.sleep(LOOK_EVERY_S)
+            if line:
+                yield line.decode(errors="replace")
+
+    def stop(self, attempt: Attempt, grace_s: float) -> None:
+        """TERM for the process alone, as `docker stop` does it; then KILL for it and all that descends from it."""
+        folder = self._folder(attempt)
+        process = _process(folder)
+        if process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+            _wait_for_end(folder, grace_s)
+        if _state(folder) is State.RUNNING:
+            _kill(folder)
+            _wait_for_end(folder, KILL_TIMEOUT_S)
+
+    def remove(self, attempt: Attempt) -> None:
+        folder = self._folder(attempt)
+        with contextlib.suppress(FileNotFoundError), _locked(folder / "task.json"):
+            self.stop(attempt, 0)
+            folder.rename(Path(tempfile.mkdtemp(dir=self.state_dir, prefix=f".{folder.name}.")) / "removed")
+        for draft in self.state_dir.glob(f".{folder.name}.*"):
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _folder(self, attempt: Attempt) -> Path:
+        return self.state_dir / attempt.name
+
+    def _folders(self) -> list[Path]:
+        try:
+            return [Path(entry.path) for entry in os.scandir(self.state_dir) if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+
+
+def _observation(folder: Path, slot: str) -> Observation:
+    state = _state(folder)
+    if state is not State.EXITED:
+        return Observation(state, slot)
+    try:
+        return Observation(state, slot, exit_code=int((folder / "exit").read_text()))
+    except FileNotFoundError:
+        return Observation(state, slot, reason="it vanished: killed with its attendant, or the machine went down")
+
+
+def _state(folder: Path) -> State:
+    if (folder / "exit").exists():
+        return State.EXITED
+    if not (folder / "started").exists():
+        return State.STAGED
+    return State.RUNNING if _is_held(folder / "lock") else State.EXITED
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _process(folder: Path) -> psutil.Process | None:
+    """The attempt's process. Its number may be another's by now: its command line names the attempt's folder."""
+    while _state(folder) is State.RUNNING:
+        try:
+            process = psutil.Process(int((folder / "pid").read_text()))
+            return process if str(folder / "job.json") in process.cmdline() else None
+        except FileNotFoundError:  # it is just being started
+            time.sleep(LOOK_EVERY_S)
+        except psutil.Error:
+            return None
+    return None
+
+
+def _kill(folder: Path) -> None:
+    """The process is stopped first, so that it starts nothing more while its descendants are listed."""
+    process = _process(folder)
+    if process is None:
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.suspend()
+        for victim in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
+
+
+def _wait_for_end(folder: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while _state(folder) is State.RUNNING and (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, LOOK_EVERY_S))
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
