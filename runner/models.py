@@ -26,7 +26,7 @@ class Source:
 
     @classmethod
     def parse(cls, model: str) -> Source:
-        """Raises LoadError where it is neither `synthetic:SIZE`, nor a folder that is there, nor `owner/name[@revision]`."""
+        """Raises LoadError where it is neither `synthetic:SIZE` nor a folder nor `owner/name[@revision]`."""
         if model.startswith("synthetic:"):
             size = model.removeprefix("synthetic:")
             if size not in SYNTHETIC:

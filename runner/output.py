@@ -14,7 +14,7 @@ from runner.schema import COLUMNS, Event, Row, SchemaError, write_header, write_
 
 
 class RowFile:
-    """results.csv. A row is on the disk when `append` returns, so that a crash costs the case that it met and no other."""
+    """results.csv. A row is on the disk when `append` returns: a crash costs the case that it met, and no other."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

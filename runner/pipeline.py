@@ -71,7 +71,7 @@ def load(job: Job, dtype: torch.dtype, token: str | None) -> Any:
 
 
 def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> Any:
-    """The library itself honours HF_HOME and HF_HUB_OFFLINE. Half takes the files of variant fp16 where there are any."""
+    """The library itself honours HF_HOME and HF_HUB_OFFLINE. Half takes the variant fp16 where there is one."""
     asked: dict[str, Any] = {"dtype": dtype, "token": token, "revision": source.revision, "safety_checker": None}
     variants = ["fp16", None] if dtype is torch.float16 else [None]
     if source.is_folder:

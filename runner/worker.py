@@ -132,9 +132,9 @@ def _provenance(job: Job) -> Provenance:
     import torch
 
     cells: dict[str, Any] = {"torch": str(torch.__version__), "cuda": torch.version.cuda}
-    details: dict[str, Any] = {"torch_threads": torch.get_num_threads(), "torch_build": torch.__config__.show()}  # type: ignore[no-untyped-call]
+    details: dict[str, Any] = {"torch_threads": torch.get_num_threads(), "torch_build": torch.__config__.show()}
     if job.device.value == "cuda" and torch.cuda.is_available():
         cells["device"] = torch.cuda.get_device_name()
-        details["cudnn"] = torch.backends.cudnn.version()
+        details["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         details["compute_capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
     return Provenance({k: v for k, v in cells.items() if v is not None}, details)
