@@ -15,7 +15,7 @@ from weakref import WeakSet
 import docker
 import requests
 import urllib3
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, create_api_error_from_http_exception
 from docker.tls import TLSConfig
 
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
@@ -118,6 +118,15 @@ class Connection:
         else:
             why = f"the TLS handshake failed ({error.reason or error}); tls cert and key must be of the engine's CA"
         return InputError(f"host {self.host_name}: {self.endpoint.url}: {why}")
+
+
+def checked(response: requests.Response) -> requests.Response:
+    """A raw call's response; raises the client's own APIError, as its named calls do, where it is not a success."""
+    try:
+        response.raise_for_status()
+    except requests.HTTPError as error:
+        create_api_error_from_http_exception(error)
+    return response
 
 
 def _tls_config(tls: Tls) -> TLSConfig:

@@ -1,0 +1,138 @@
+"""A task as the engine's create call wants it, and the engine's words as ours. Pure: `plan` shows what would be sent.
+
+API: https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerCreate
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.errors import StartError
+from orchestrator.executors import Attempt, Observation, State, Task
+from orchestrator.executors.archive import RUNNER_UID
+from orchestrator.executors.gpu import NO_GPU, Access
+from orchestrator.model import DockerHost
+
+LABEL = "sd-orchestrator"
+FOLDER = "/job"
+SCRATCH = f"{FOLDER}/scratch"
+CACHE = f"{FOLDER}/huggingface"
+WEIGHTS = "/weights"
+SECRETS = "/run/orchestrator"
+TOKEN_FILE = f"{SECRETS}/token"
+
+# What the engine calls a container's state → what it is to us. What is not here is lost:
+# a `dead` container is one that the engine failed to remove, and `removing` has no files any more.
+STATES = {
+    "created": State.STAGED,
+    "running": State.RUNNING,
+    "paused": State.RUNNING,
+    "restarting": State.RUNNING,
+    "exited": State.EXITED,
+}
+
+
+def container_spec(task: Task, host: DockerHost, access: Access = NO_GPU, *, init: bool = True) -> dict[str, Any]:
+    """The body of the create call. Raises StartError where the model is a folder that the host cannot know.
+
+    init: the engine has a docker-init, which hands signals on and reaps what the runner leaves.
+    """
+    online = needs_download(task.job.model, host)
+    gpu = access.render(task.slot.gpus)
+    return {
+        "Image": task.image,
+        "User": f"{RUNNER_UID}:{RUNNER_UID}",
+        "Entrypoint": ["python", "-m", "runner"],
+        "Cmd": ["--job", f"{FOLDER}/job.json"],
+        "WorkingDir": FOLDER,
+        "Env": [f"{name}={value}" for name, value in {**_environment(task, host, online), **gpu.environment}.items()],
+        "Labels": labels(task, host),
+        "Volumes": {FOLDER: {}},
+        "HostConfig": {
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Init": init,
+            "NetworkMode": "bridge" if online else "none",
+            "PidsLimit": 4096,
+            "ShmSize": size_bytes(host.shm),
+            # no swap beside the memory: a benchmark that swaps measures the disk
+            **({"Memory": (limit := size_bytes(host.memory)), "MemorySwap": limit} if host.memory else {}),
+            "Tmpfs": {
+                "/tmp": "exec,nosuid,nodev,size=1g",  # noqa: S108  # where it is mounted, not what is in it
+                SECRETS: f"noexec,nosuid,nodev,size=64k,mode=0700,uid={RUNNER_UID},gid={RUNNER_UID}",
+            },
+            "Mounts": [*_mounts(task, host), *gpu.mounts],
+            "DeviceRequests": list(gpu.requests),
+            "Devices": list(gpu.devices),
+            # a container that talks without end must not fill the host's disk
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
+        },
+    }
+
+
+def labels(task: Task, host: DockerHost) -> dict[str, str]:
+    """By these an attempt is known again, also by an orchestrator that has lost all memory."""
+    run, job, number = task.attempt
+    named = {"run": run, "job": job, "attempt": str(number), "slot": task.slot.name, "host": host.name}
+    return {LABEL: "job", **{f"{LABEL}.{name}": value for name, value in named.items()}}
+
+
+def attempt_of(found: Mapping[str, str]) -> Attempt | None:
+    """The attempt that a container's labels name; None where they do not."""
+    try:
+        return Attempt(found[f"{LABEL}.run"], found[f"{LABEL}.job"], int(found[f"{LABEL}.attempt"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def observation(state: str, slot: str, ended: Mapping[str, Any] | None = None) -> Observation:
+    """What the engine says, in our words. ended: `State` of an inspected container, for one that has exited."""
+    seen = STATES.get(state, State.LOST)
+    if seen is State.LOST:
+        return Observation(seen, slot, reason=f"the engine calls the container {state!r}")
+    if seen is not State.EXITED or ended is None:
+        return Observation(seen, slot)
+    oom = bool(ended.get("OOMKilled"))
+    reason = str(ended.get("Error") or "") or ("the kernel ended a process of it: out of memory" if oom else "")
+    return Observation(seen, slot, exit_code=ended.get("ExitCode"), oom_killed=oom, reason=reason)
+
+
+def needs_download(model: str, host: DockerHost) -> bool:
+    """Whether a job needs the network: its model is a hub id, and the host has no weights for it."""
+    return not model.startswith(("synthetic:", "/")) and host.weights is None
+
+
+def size_bytes(text: str) -> int:
+    """Bytes of `512m`, `1.5g`, `16gib`; the engine's units are powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg])i?b?", text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 16g")
+    return int(float(match[1]) * 1024 ** (" kmg".index(match[2])))
+
+
+def _environment(task: Task, host: DockerHost, online: bool) -> dict[str, str]:
+    threads = task.job.threads or host.threads
+    return {
+        "HOME": SCRATCH,
+        "TMPDIR": SCRATCH,  # on the disk: an exported model is larger than a tmpfs should be
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HF_HOME": WEIGHTS if host.weights else CACHE,
+        **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {"HF_HUB_OFFLINE": "1"}),
+        **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
+    }
+
+
+def _mounts(task: Task, host: DockerHost) -> list[dict[str, Any]]:
+    model = task.job.model
+    if model.startswith(("./", "../", "~")):
+        raise StartError(
+            f"model {model!r}: on the Docker host {host.name} a folder must be an absolute path of that host"
+        )
+    folders = [(host.weights, WEIGHTS)] if host.weights else []
+    folders += [(model, model)] if model.startswith("/") else []
+    # a mount and not a `-v` bind: that one makes a missing folder, empty and owned by root
+    return [{"Type": "bind", "Source": here, "Target": there, "ReadOnly": True} for here, there in folders]

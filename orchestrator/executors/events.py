@@ -1,0 +1,92 @@
+"""Something may have changed on an engine: its own event stream, followed in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from email.utils import parsedate_to_datetime
+
+import docker
+import requests
+from docker.types import CancellableStream
+
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.connection import Connection, checked
+from orchestrator.executors.container import LABEL
+
+# A silent stream is opened anew after this long: a link that is cut gives no error by itself.
+SILENCE_S = 30
+RECONNECT_S = 1.0
+FILTERS = json.dumps({"label": [LABEL], "type": ["container"], "event": ["die", "oom", "destroy"]})
+
+
+class Changes:
+    """Wakes who waits when a container of ours ends or vanishes, and once at each new beginning of the stream.
+
+    A wake-up says only that it is worth looking again: one too many does no harm, and what happened while the stream
+    was down is seen by the look that follows its return.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._changed = threading.Condition()
+        self._count = 0
+        self._seen = threading.local()
+        self._stream: CancellableStream[bytes] | None = None
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def wait(self, timeout_s: float) -> None:
+        """Returns when something may have changed since this thread's last wait, at the latest after `timeout_s`."""
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._follow, name="docker-events", daemon=True)
+                self._thread.start()
+            last = getattr(self._seen, "count", 0)
+            self._changed.wait_for(lambda: self._count != last, timeout_s)
+            self._seen.count = self._count
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._stream is not None:
+            with contextlib.suppress(Exception):  # it may be closing by itself just now
+                self._stream.close()
+        if self._thread is not None:
+            self._thread.join(2)
+
+    def _follow(self) -> None:
+        while not self._closed.is_set():
+            try:
+                with self._connection.api() as api:
+                    self._read(api)
+            except (HostUnreachable, HostUnfit, InputError):
+                # who looks next is told by its own call
+                self._closed.wait(RECONNECT_S)
+
+    def _read(self, api: docker.APIClient) -> None:
+        # the engine's clock, not ours: events since then are sent again, so that none falls between look and stream
+        since = _engine_time(api.get(f"{api.base_url}/_ping", timeout=10))
+        url = f"{api.base_url}/v{api.api_version}/events"
+        parameters = {"filters": FILTERS, "since": str(since)}
+        with api.get(url, params=parameters, stream=True, timeout=(10, SILENCE_S)) as response:
+            checked(response)
+            lines = response.iter_lines(chunk_size=1)
+            self._stream = CancellableStream(lines, response)
+            self._bump()
+            with contextlib.suppress(requests.ConnectionError):  # silence, or the engine's end: begin again
+                for line in lines:
+                    if line:
+                        self._bump()
+        self._closed.wait(0.05)
+
+    def _bump(self) -> None:
+        with self._changed:
+            self._count += 1
+            self._changed.notify_all()
+
+
+def _engine_time(response: requests.Response) -> int:
+    stamp = response.headers.get("Date")
+    return int(parsedate_to_datetime(stamp).timestamp()) if stamp else int(time.time())

@@ -1,0 +1,69 @@
+"""A container's output as lines, also over links that drop."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from datetime import datetime
+
+import docker
+import requests
+import urllib3
+
+from orchestrator.executors.connection import Connection, checked
+
+# https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach, "Stream format"
+FRAME = struct.Struct(">BxxxL")
+# The engine cuts messages at 16 KiB; whatever sends more is no engine, and a line without end must not fill the memory.
+MESSAGE_LIMIT_BYTES = 2**20
+LINE_LIMIT_BYTES = 64 * 2**10
+# A quiet stream is opened anew after this long, from where it was: a cut link gives no error by itself.
+SILENCE_S = 30
+LINK_FAULTS = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError)
+
+
+def lines(connection: Connection, container: str, *, follow: bool) -> Iterator[str]:
+    """Lines of standard output and error, each once; none where there is no such container. Raises HostUnreachable."""
+    seen, ended = "", False
+    while not ended:
+        with connection.api() as api:
+            try:
+                for stamp, text in _stamped(api, container, follow, seen):
+                    seen = stamp
+                    yield text
+                ended = True
+            except LINK_FAULTS:
+                if not follow:
+                    raise
+
+
+def _stamped(api: docker.APIClient, container: str, follow: bool, after: str) -> Iterator[tuple[str, str]]:
+    """Lines with the engine's time stamps, which have a fixed width, those later than `after`."""
+    url = f"{api.base_url}/v{api.api_version}/containers/{container}/logs"
+    parameters = {"stdout": "1", "stderr": "1", "timestamps": "1", "follow": str(int(follow)), "since": _seconds(after)}
+    with api.get(url, params=parameters, stream=True, timeout=(10, SILENCE_S)) as response:
+        if response.status_code == 404:
+            return
+        partial: dict[int, bytes] = {}
+        for stream, message in _messages(checked(response).raw):
+            stamp, _, text = message.partition(b" ")
+            # a line longer than a message comes in several, and only the last ends with a line feed
+            line = partial.pop(stream, b"") + text
+            if not line.endswith(b"\n") and len(line) < LINE_LIMIT_BYTES:
+                partial[stream] = line
+            elif (at := stamp.decode(errors="replace")) > after:
+                yield at, line.decode(errors="replace").rstrip("\r\n")
+        for line in partial.values():
+            yield after, line.decode(errors="replace")
+
+
+def _messages(raw: urllib3.BaseHTTPResponse) -> Iterator[tuple[int, bytes]]:
+    while len(header := raw.read(FRAME.size)) == FRAME.size:
+        stream, length = FRAME.unpack(header)
+        if length > MESSAGE_LIMIT_BYTES:
+            raise urllib3.exceptions.ProtocolError(f"a log message of {length} bytes")
+        yield stream, raw.read(length)
+
+
+def _seconds(stamp: str) -> str:
+    return str(int(datetime.fromisoformat(f"{stamp[:19]}+00:00").timestamp())) if stamp else "0"

@@ -1,0 +1,113 @@
+"""What a Docker host has that its engine does not say: looked up through containers, most of them never started."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import docker
+from docker.errors import APIError
+
+from orchestrator.executors.connection import checked
+from orchestrator.executors.container import LABEL
+from orchestrator.executors.gpu import CDI_KIND, DRIVER_FOLDER, MAX_NODES, SHARED_NODES, Access, Evidence
+
+# made on the spot out of nothing, so that a host can be looked at before it has any image
+EMPTY_IMAGE = "sd-orchestrator-empty:1"
+PROBE_TIMEOUT_S = 60
+LABELS = {LABEL: "probe"}
+
+
+def evidence(api: docker.APIClient, info: dict[str, Any]) -> Evidence:
+    """What the engine's info and the host's files tell of GPUs."""
+    devices = (str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ())
+    nodes = [f"/dev/nvidia{number}" for number in range(MAX_NODES)]
+    there = existing(api, [*nodes, *SHARED_NODES, f"{DRIVER_FOLDER}/lib64"])
+    return Evidence(
+        runtime="nvidia" in (info.get("Runtimes") or {}),
+        cdi=tuple(name.removeprefix(f"{CDI_KIND}=") for name in devices if name.startswith(f"{CDI_KIND}=")),
+        nodes=tuple(number for number, node in enumerate(nodes) if node in there),
+        shared=tuple(node for node in SHARED_NODES if node in there),
+        driver=f"{DRIVER_FOLDER}/lib64" in there,
+    )
+
+
+def existing(api: docker.APIClient, paths: Sequence[str]) -> frozenset[str]:
+    """Those of some absolute paths that exist on the engine's host.
+
+    By a container that has the host's root mounted read-only and is never started: the engine tells what is in it.
+    """
+    _make_empty_image(api)
+    root = {"Type": "bind", "Source": "/", "Target": "/host", "ReadOnly": True}
+    spec = {"Image": EMPTY_IMAGE, "Cmd": ["none"], "HostConfig": {"NetworkMode": "none", "Mounts": [root]}}
+    with _container(api, spec) as name:
+        url = f"{api.base_url}/v{api.api_version}/containers/{name}/archive"
+        return frozenset(path for path in paths if api.head(url, params={"path": f"/host{path}"}, timeout=30).ok)
+
+
+def run(api: docker.APIClient, image: str, command: Sequence[str], access: Access, gpus: Sequence[str]) -> str:
+    """The standard output of a short command in a container of our image. Raises APIError where it does not start."""
+    parts = access.render(gpus)
+    spec = {
+        "Image": image,
+        "Entrypoint": list(command),
+        "Cmd": [],
+        "User": "1000:1000",
+        "Env": [f"{name}={value}" for name, value in parts.environment.items()],
+        "HostConfig": {
+            "NetworkMode": "none",
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "DeviceRequests": list(parts.requests),
+            "Devices": list(parts.devices),
+            "Mounts": list(parts.mounts),
+        },
+    }
+    with _container(api, spec) as name:
+        api.start(name)
+        api.wait(name, timeout=PROBE_TIMEOUT_S)
+        return bytes(api.logs(name, stdout=True, stderr=False)).decode(errors="replace")
+
+
+def has_image(api: docker.APIClient, image: str) -> bool:
+    try:
+        api.inspect_image(image)  # type: ignore[no-untyped-call]
+    except APIError as error:
+        if error.status_code == 404:
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def _container(api: docker.APIClient, spec: dict[str, Any]) -> Iterator[str]:
+    name = str(api.create_container_from_config({**spec, "Labels": LABELS})["Id"])  # type: ignore[no-untyped-call]
+    try:
+        yield name
+    finally:
+        api.remove_container(name, v=True, force=True)
+
+
+def _make_empty_image(api: docker.APIClient) -> None:
+    if has_image(api, EMPTY_IMAGE):
+        return
+    nothing = io.BytesIO()
+    with tarfile.open(fileobj=nothing, mode="w"):
+        pass
+    repository, tag = EMPTY_IMAGE.split(":")
+    answer = checked(
+        api.post(
+            f"{api.base_url}/v{api.api_version}/images/create",
+            params={"fromSrc": "-", "repo": repository, "tag": tag},
+            data=nothing.getvalue(),
+            headers={"Content-Type": "application/x-tar"},
+            timeout=60,
+        )
+    )
+    for line in answer.text.splitlines():  # errors come inside a 200
+        if line.strip() and "error" in (said := json.loads(line)):
+            raise docker.errors.DockerException(str(said["error"]))

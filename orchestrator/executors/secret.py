@@ -1,0 +1,48 @@
+"""A token into a running container: by an exec's standard input into a tmpfs file; no inspect, no argument shows it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import PurePosixPath
+from typing import Any
+
+import docker
+
+from orchestrator.errors import StartError
+from orchestrator.executors.archive import RUNNER_UID
+
+HAND_OVER_TIMEOUT_S = 20
+
+
+def hand_over(api: docker.APIClient, container: str, secret: str, path: str) -> None:
+    """Puts a secret into a file of a running container; an empty one means that there is none to wait for.
+
+    A container that has ended meanwhile is no error. The script takes as many bytes as were sent and not all up to the
+    end of input, because a TLS connection cannot be closed in one direction only.
+    """
+    content, file = secret.encode(), PurePosixPath(path)
+    script = f"umask 077; cd {file.parent} && head -c {len(content)} > .part && mv .part {file.name}"
+    try:
+        made = api.exec_create(container, ["sh", "-c", script], stdin=True, user=f"{RUNNER_UID}:{RUNNER_UID}")
+        _send(api, made["Id"], content)
+        code = api.exec_inspect(made["Id"])["ExitCode"]
+    except docker.errors.APIError as error:
+        if error.status_code in (404, 409):  # it has ended
+            return
+        raise
+    if code:
+        raise StartError(f"{container}: the token could not be handed over (exit code {code})")
+
+
+def _send(api: docker.APIClient, exec_id: str, content: bytes) -> None:
+    stream: Any = api.exec_start(exec_id, socket=True)
+    connection = getattr(stream, "_sock", stream)  # of a plain socket the client hands out a reader alone
+    try:
+        connection.settimeout(HAND_OVER_TIMEOUT_S)
+        connection.sendall(content)
+        while connection.recv(4096):
+            pass
+    finally:
+        with contextlib.suppress(OSError):
+            stream.close()
+            connection.close()

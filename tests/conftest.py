@@ -1,0 +1,63 @@
+"""Fixtures that are real: Docker engines, an sshd, TLS. Each skips with its reason where it cannot be (with CI set: fails)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import docker
+import pytest
+
+import engines
+from engines import Engine, SshEngine, TlsEngine
+
+
+@pytest.fixture(scope="session")
+def docker_host() -> Iterator[Engine]:
+    """The engine at DOCKER_HOST, or else a private one."""
+    url = os.environ.get("DOCKER_HOST")
+    if url:
+        if not engines.answers(url):
+            engines.missing(f"DOCKER_HOST={url} does not answer")
+        yield Engine(url)
+        return
+    with engines.private_engine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def _second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, TlsEngine]]:
+    with engines.tls_engine_at(tmp_path_factory.mktemp("tls")) as both:
+        yield both
+
+
+@pytest.fixture(scope="session")
+def second_engine(_second: tuple[Engine, TlsEngine]) -> Engine:
+    """A private engine: a second host on this machine."""
+    return _second[0]
+
+
+@pytest.fixture(scope="session")
+def tls_engine(_second: tuple[Engine, TlsEngine]) -> TlsEngine:
+    """The second engine, by TCP with TLS."""
+    return _second[1]
+
+
+@pytest.fixture(scope="session")
+def ssh_engine(second_engine: Engine) -> Iterator[SshEngine]:
+    """The second engine, behind a real sshd."""
+    with engines.ssh_in_front_of(second_engine) as ssh:
+        yield ssh
+
+
+@pytest.fixture(scope="session")
+def contract_image(docker_host: Engine) -> str:
+    """The image of the fake runner (tests/fake_runner) on the engine at hand; `engines.contract_image` for another."""
+    return engines.contract_image(docker_host)
+
+
+@pytest.fixture
+def api(docker_host: Engine) -> Iterator[docker.APIClient]:
+    client = docker_host.client()
+    yield client
+    client.close()

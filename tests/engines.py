@@ -1,0 +1,301 @@
+"""Real Docker engines for the live tests: the one that is there, private ones, and ways to them by SSH and TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import docker
+import pytest
+
+BASE_IMAGE = "python:3.11-slim-bookworm"
+CONTRACT_IMAGE = "sd-orchestrator-contract:1"
+ROOT = Path(__file__).parent.parent
+DOCKERFILE = f"""\
+FROM {BASE_IMAGE}
+RUN install -d -o 1000 -g 1000 /job
+ENV PYTHONPATH=/opt/runner PYTHONDONTWRITEBYTECODE=1
+COPY runner /opt/runner/runner
+WORKDIR /job
+USER 1000:1000
+"""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that listens at `url` (a DOCKER_HOST). process: its daemon, if it is ours to stop and start."""
+
+    url: str
+    folder: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket(self) -> str:
+        return self.url.removeprefix("unix://")
+
+    def client(self) -> docker.APIClient:
+        return docker.APIClient(self.url, version="auto", timeout=120)
+
+
+@dataclass(frozen=True)
+class SshEngine:
+    """An engine behind a real sshd. config: the client's; `ssh` on the PATH of this process uses it."""
+
+    url: str
+    port: int
+    folder: Path
+    sshd: Sshd
+
+
+@dataclass(frozen=True)
+class TlsEngine:
+    """An engine that listens on TCP with TLS alone. `certificates` has ca, cert and key, and those of a stranger's CA."""
+
+    url: str
+    certificates: Path
+
+
+def missing(what: str) -> None:
+    """Skips the test; where continuous integration promised to have it, fails it."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}, and CI is set")
+    pytest.skip(what)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def private_engine(*options: str) -> Iterator[Engine]:
+    """A dockerd in a folder of its own, with a bridge of its own: with none it would delete its neighbour's docker0."""
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        missing("a private Docker engine needs root and dockerd")
+    folder = Path(tempfile.mkdtemp(prefix="orc-engine-"))
+    number = zlib.crc32(str(folder).encode()) % 250 + 1
+    bridge = f"orct{number}"
+    address = f"10.202.{number}.1/24"
+    quietly("ip", "link", "add", bridge, "type", "bridge")
+    quietly("ip", "addr", "add", address, "dev", bridge)
+    quietly("ip", "link", "set", bridge, "up")
+    engine = Engine(f"unix://{folder}/docker.sock", folder)
+    command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-H", engine.url]
+    command += ["--pidfile", f"{folder}/docker.pid", "--bridge", bridge, *clamped_runtime(folder), *options]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_until(lambda: answers(engine.url), 60, f"dockerd did not start: see {folder}/log")
+        yield Engine(engine.url, folder, process)
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        process.kill()
+        quietly("ip", "link", "del", bridge)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clamped_runtime(folder: Path) -> list[str]:
+    """Options for a runtime that takes no negative oom_score_adj, where this machine may not set one."""
+    runtime = folder / "runc"
+    runtime.write_text(
+        "#!/bin/sh\n"
+        'previous=; for word in "$@"; do case "$previous" in --bundle|-b) bundle=$word;; esac; previous=$word; done\n'
+        '[ -f "$bundle/config.json" ] && sed -i \'s/"oomScoreAdj":-[0-9]*/"oomScoreAdj":0/\' "$bundle/config.json"\n'
+        'exec runc "$@"\n'
+    )
+    runtime.chmod(0o755)
+    return ["--add-runtime", f"clamped={runtime}", "--default-runtime", "clamped"]
+
+
+def answers(url: str) -> bool:
+    try:
+        with contextlib.closing(docker.APIClient(url, version="1.41", timeout=5)) as api:
+            return bool(api.ping())
+    except (docker.errors.DockerException, OSError):
+        return False
+
+
+def wait_until(true: object, timeout_s: float, message: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            raise TimeoutError(message)
+        time.sleep(0.05)
+
+
+def quietly(*command: str) -> None:
+    subprocess.run(command, check=False, capture_output=True)
+
+
+def contract_context() -> bytes:
+    """A build context: the fake runner, with the real schema in it."""
+    files = {
+        "Dockerfile": DOCKERFILE.encode(),
+        "runner/__init__.py": b"",
+        "runner/__main__.py": (ROOT / "tests/fake_runner/__main__.py").read_bytes(),
+        "runner/schema.py": (ROOT / "runner/schema.py").read_bytes(),
+    }
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@cache
+def contract_image(engine: Engine, base_from: Engine | None = None) -> str:
+    """The fake runner's image on an engine; its base comes from another one where it is not there."""
+    with contextlib.closing(engine.client()) as api:
+        ensure_base(api, base_from)
+        said = list(api.build(fileobj=io.BytesIO(contract_context()), custom_context=True, tag=CONTRACT_IMAGE, decode=True))
+        assert not any("error" in line for line in said), said
+    return CONTRACT_IMAGE
+
+
+def ensure_base(api: docker.APIClient, base_from: Engine | None) -> None:
+    if api.images(BASE_IMAGE):
+        return
+    if base_from is None:
+        try:
+            api.pull(BASE_IMAGE)
+        except docker.errors.DockerException as error:
+            missing(f"{BASE_IMAGE} is not there and cannot be pulled: {error}")
+        return
+    with contextlib.closing(base_from.client()) as source:
+        said = list(api.load_image(source.get_image(BASE_IMAGE)))
+    assert not any("error" in line for line in said), said
+
+
+@dataclass
+class Sshd:
+    """A real sshd on loopback that can be killed and started again on the same port."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") or missing("there is no sshd")
+        Path("/run/sshd").mkdir(exist_ok=True)
+        command = [str(sshd), "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stderr=log, start_new_session=True)
+        wait_until(lambda: listens(self.port), 20, f"sshd did not start: see {self.folder}/log")
+
+    def stop(self) -> None:
+        """Ends the daemon and every session that it serves, as a reboot would."""
+        if self.process is None:
+            return
+        for process in (*children(self.process.pid), self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+
+def children(pid: int) -> list[int]:
+    """All processes below one, whatever session they are in."""
+    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in found.splitlines()]
+    below = [one for one, parent in pairs if parent == pid]
+    return [*below, *(deeper for one in below for deeper in children(one))]
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def keygen(path: Path) -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+@contextlib.contextmanager
+def ssh_in_front_of(engine: Engine) -> Iterator[SshEngine]:
+    """A real sshd with a host key, a client key and a client's configuration of its own; the user's are not touched.
+
+    `ssh` on PATH becomes one that reads the private configuration: OpenSSH finds its own by the password database, not HOME.
+    """
+    if shutil.which("ssh") is None or shutil.which("ssh-keygen") is None or os.geteuid() != 0:
+        missing("an SSH host needs OpenSSH's client and server, and root")
+    folder = Path(tempfile.mkdtemp(prefix="orc-ssh-"))
+    port = free_port()
+    host_key, client_key = keygen(folder / "host_key"), keygen(folder / "client_key")
+    shutil.copy(f"{client_key}.pub", folder / "authorized_keys")
+    (folder / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nPidFile {folder}/pid\n"
+        f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
+        "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\nMaxSessions 2\n"
+    )
+    key = " ".join(Path(f"{host_key}.pub").read_text().split()[:2])
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {key}\n")
+    (folder / "ssh_config").write_text(
+        f"IdentityFile {client_key}\nIdentitiesOnly yes\nIdentityAgent none\nUserKnownHostsFile {folder}/known_hosts\n"
+        "GlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\nUpdateHostKeys no\n"
+    )
+    wrapper = folder / "bin" / "ssh"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n')
+    wrapper.chmod(0o755)
+    path, sshd = os.environ["PATH"], Sshd(folder, port)
+    os.environ["PATH"] = f"{wrapper.parent}:{path}"
+    try:
+        sshd.start()
+        yield SshEngine(f"ssh://root@127.0.0.1:{port}{engine.socket}", port, folder, sshd)
+    finally:
+        os.environ["PATH"] = path
+        sshd.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_certificates(folder: Path) -> None:
+    """A CA with server and client certificates, and a stranger's CA with a client of its own, all for one day."""
+    folder.mkdir(parents=True)
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    (folder / "server.ext").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
+    (folder / "client.ext").write_text("extendedKeyUsage=clientAuth\n")
+    for ca in ("ca", "other-ca"):
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN=test {ca}",
+                "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+                "-keyout", f"{ca}-key.pem", "-out", f"{ca}.pem")  # fmt: skip
+    for name, ca, purpose in (("server", "ca", "server"), ("client", "ca", "client"), ("other", "other-ca", "client")):
+        prefix = {"server": "server-", "client": "", "other": "other-"}[name]
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{prefix}key.pem", "-out", "csr")
+        openssl("x509", "-req", "-in", "csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}-key.pem", "-CAcreateserial",
+                "-days", "1", "-extfile", f"{purpose}.ext", "-out", f"{prefix}cert.pem")  # fmt: skip
+
+
+@contextlib.contextmanager
+def tls_engine_at(folder: Path) -> Iterator[tuple[Engine, TlsEngine]]:
+    """A private engine that listens on a loopback port with TLS, and on its socket, for the test's own use."""
+    if shutil.which("openssl") is None:
+        missing("certificates need openssl")
+    certificates, port = folder / "certificates", free_port()
+    make_certificates(certificates)
+    options = ("-H", f"tcp://127.0.0.1:{port}", "--tlsverify", "--tlscacert", f"{certificates}/ca.pem")
+    options += ("--tlscert", f"{certificates}/server-cert.pem", "--tlskey", f"{certificates}/server-key.pem")
+    with private_engine(*options) as engine:
+        yield engine, TlsEngine(f"tcp://127.0.0.1:{port}", certificates)

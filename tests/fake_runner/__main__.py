@@ -1,0 +1,83 @@
+"""Stands in for the runner in a container, in milliseconds: writes real rows, and misbehaves as the job's prompt asks.
+
+The prompt is a list of deeds, done in order: `sleep 0.5`, `say TEXT`, `chat BYTES`, `rows`, `half a line`, `no rows`, `big`, `link`,
+`fifo`, `folder`, `token`, `hog MEGABYTES`, `hang` (deaf to SIGTERM), `exit 3`. Without another word about rows it writes one for each case.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from runner.schema import Event, EventKind, Job, Row, Status, format_rows
+
+TOKEN_WAIT_S = 20
+
+
+def main(job_file: Path) -> int:
+    job, folder = Job.from_json(job_file.read_bytes()), job_file.parent
+    results = folder / "results.csv"
+    rows = format_rows(Row.of(job, case, Status.OK, latency=0.01, latency_median=0.01) for case in job.cases)
+    print(Event(kind=EventKind.LOADING, at=time.time()).to_json(), flush=True)
+    deeds = [deed.strip() for deed in job.prompt.split(";")]
+    if not any(deed in ("rows", "half a line", "no rows", "big", "link", "fifo", "folder") for deed in deeds):
+        deeds.insert(0, "rows")
+    for deed in deeds:
+        word, _, argument = deed.partition(" ")
+        match word:
+            case "sleep":
+                time.sleep(float(argument))
+            case "say":
+                print(argument, flush=True)
+            case "chat":
+                print("x" * int(argument), flush=True)
+            case "rows":
+                results.write_text(rows)
+            case "half":
+                results.write_text(rows[: len(rows) - 40])
+            case "big":
+                with results.open("wb") as file:
+                    file.truncate(17 * 2**20)
+            case "link":
+                results.symlink_to("/etc/passwd")
+            case "fifo":
+                os.mkfifo(results)
+            case "folder":
+                results.mkdir()
+            case "token":
+                (folder / "environment.json").write_text(json.dumps(seen_token()))
+            case "hog":
+                hog(int(argument))
+            case "hang":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                print("hanging", flush=True)
+                time.sleep(3600)
+            case "exit":
+                return int(argument)
+    return 0
+
+
+def seen_token() -> dict[str, object]:
+    file = Path(os.environ.get("RUNNER_TOKEN_FILE", "/nowhere"))
+    deadline = time.monotonic() + TOKEN_WAIT_S
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    token = file.read_bytes() if file.exists() else None
+    return {"sha256": hashlib.sha256(token).hexdigest() if token else None, "mode": oct(file.stat().st_mode & 0o777)}
+
+
+def hog(megabytes: int) -> None:
+    """Takes memory in a child, which the kernel ends; the parent goes on to exit with 0."""
+    code = f"b = bytearray({megabytes} * 2**20)\nfor i in range(0, len(b), 4096): b[i] = 1"
+    subprocess.run([sys.executable, "-c", code], check=False)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["probe"]:
+        print(json.dumps({"gpus": [], "cpus": os.cpu_count()}))
+        sys.exit(0)
+    sys.exit(main(Path(sys.argv[sys.argv.index("--job") + 1])))
