@@ -29,7 +29,7 @@ AXES: Mapping[str, Callable[[Row], AxisValue]] = {
     "attention": lambda row: row.attention,
 }
 
-# An outcome and a hash (which knows the prompt): they tell two lines apart only where one host has several rows that the axes cannot.
+# An outcome and a hash (which knows the prompt): used only where one host has rows that the axes cannot tell apart.
 TIE_BREAKERS: Mapping[str, Callable[[Row], AxisValue]] = {
     "xformers": lambda row: row.xformers,
     "work": lambda row: row.work and row.work[:6],

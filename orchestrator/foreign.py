@@ -25,8 +25,8 @@ def read_rows(text: str, name: str) -> list[Row]:
     """The rows of a CSV, as what they mean. Raises InputError with every problem of the file, each at its line.
 
     name: the file's, for the messages; without its extension it is the run of rows that name none.
-    A file of this program's own schema is read back exactly. In any other, a column that is missing is empty, but: the
-    device is the host; runtime pytorch is the engine eager, onnx is onnxruntime; a latency or memory of -1: out of memory.
+    A file of this program's own schema is read back exactly. In any other a column that is missing is empty,
+    but: the device is the host; runtime pytorch is the engine eager, onnx is onnxruntime; -1 is out of memory.
     Columns of other names are passed over, unless the name looks like a misspelt one.
     Nothing is made up: a file that gives mean latencies has neither medians nor trials.
     """

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from table_rows import around, row
+
+from orchestrator.errors import InputError
+from orchestrator.metric import Interval, ratio_interval
+from orchestrator.table import BaselineKind, Cell, Comparison, Metric, compare
+from runner.schema import Row, Status, Validity
+
+
+def cell(comparison: Comparison, host: str, *labels: object) -> Cell:
+    line = next(line for line in comparison.lines if line.labels[: len(labels)] == labels)
+    return line.cells[comparison.hosts.index(host)]
+
+
+def test_an_engine_is_compared_down_its_own_column() -> None:
+    rows = [row("a", "eager", 1, around(2.0)), row("a", "onnxruntime", 1, around(1.0)), row("b", "eager", 1, around(9))]
+    found = cell(compare(rows), "a", "onnxruntime").ratio
+    assert found is not None
+    assert found.value == pytest.approx(0.5)
+    assert found.interval is not None
+    assert 0.48 < found.interval.low < 0.5 < found.interval.high < 0.52
+
+
+def test_a_host_is_compared_along_the_line() -> None:
+    rows = [row("a", trials=around(2.0)), row("b", trials=around(3.0))]
+    comparison = compare(rows, baseline="a")
+    assert comparison.baseline is not None
+    assert comparison.baseline.kind is BaselineKind.HOST
+    assert cell(comparison, "a", "eager").is_baseline
+    found = cell(comparison, "b", "eager").ratio
+    assert found is not None
+    assert found.value == pytest.approx(1.5)
+
+
+def test_one_engine_alone_on_several_hosts_is_compared_to_the_first_host() -> None:
+    comparison = compare([row("host10", trials=around(1)), row("host2", trials=around(2))])
+    assert comparison.baseline is not None
+    assert comparison.baseline.name == "host2"
+
+
+def test_an_unknown_baseline_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(InputError, match=r"baseline 'egaer' is neither a host nor an engine.*did you mean 'eager'"):
+        compare([row(trials=around(1))], baseline="egaer")
+
+
+def test_an_interval_that_contains_1_shows_no_difference() -> None:
+    rows = [row("a", trials=(1.0, 1.1, 1.2, 1.3)), row("b", trials=(1.05, 1.1, 1.15, 1.3))]
+    found = cell(compare(rows), "b", "eager").ratio
+    assert found is not None
+    assert found.shows_difference is False
+
+
+def test_a_single_trial_gives_a_ratio_without_an_interval() -> None:
+    found = cell(compare([row("a", trials=(1.0,)), row("b", trials=(2.0,))]), "b", "eager").ratio
+    assert found is not None
+    assert (found.value, found.interval, found.shows_difference) == (2.0, None, None)
+
+
+def test_the_ratio_interval_is_about_as_wide_as_its_theory_says() -> None:
+    trials = [1 + 0.01 * i for i in range(-50, 51)]
+    found = ratio_interval(trials, [1.0] * 101)
+    assert found is not None
+    # order statistics of the median of 101: 50.5 +- 1.96 * sqrt(101) / 2 = ranks 41 and 61
+    assert found == pytest.approx((0.9, 1.1), abs=0.02)
+
+
+def test_throughput_and_latency_rank_alike() -> None:
+    rows = [row("a", trials=around(2.0)), row("b", trials=around(3.0))]
+    latency = cell(compare(rows), "b", "eager")
+    throughput = cell(compare(rows, Metric.THROUGHPUT), "b", "eager")
+    assert throughput.value == pytest.approx(20)
+    assert latency.ratio is not None
+    assert throughput.ratio is not None
+    assert throughput.ratio.value == pytest.approx(1 / latency.ratio.value)
+    assert latency.ratio.interval is not None
+    assert throughput.ratio.interval == pytest.approx(latency.ratio.interval.under(1))
+
+
+def test_cost_is_for_1000_images_at_the_hosts_price() -> None:
+    comparison = compare([row("a", samples=2, trials=around(7.2)), row("b", samples=2)], Metric.COST, prices={"a": 3.0})
+    assert cell(comparison, "a", "eager").value == pytest.approx(3.0)
+
+
+def test_cost_without_a_price_says_where_to_set_it() -> None:
+    found = cell(compare([row(trials=around(1))], Metric.COST), "a", "eager")
+    assert found.value is None
+    assert found.reason == "no price: set price_per_hour of this host in hosts.yaml"
+
+
+def test_memory_that_was_not_measured_is_no_value_and_never_0() -> None:
+    found = cell(compare([row(trials=around(1))], Metric.MEMORY), "a", "eager")
+    assert (found.value, found.reason) == (None, "memory was not measured")
+
+
+@pytest.mark.parametrize("validity", [v for v in Validity if v is not Validity.VALID])
+def test_a_row_that_is_not_valid_neither_ranks_nor_gets_a_ratio(validity: Validity) -> None:
+    rows = [row("a", trials=around(2)), row("b", trials=around(1), validity=validity), row("c", trials=around(3))]
+    comparison = compare(rows, baseline="a")
+    found = cell(comparison, "b", "eager")
+    assert (found.ratio, found.no_ratio, found.best, found.best_of_line) == (None, validity.value, False, False)
+    assert cell(comparison, "a", "eager").best
+
+
+def test_unequal_work_gets_no_ratio() -> None:
+    rows = [row("a", trials=around(2)), row("b", trials=around(1), work="other")]
+    found = cell(compare(rows, baseline="a"), "b", "eager")
+    assert found.ratio is None
+    assert found.no_ratio == "unequal work: another prompt, model, size or seed"
+
+
+def test_work_that_a_source_does_not_state_equals_nothing_of_another_source() -> None:
+    rows = [row("a", trials=around(2)), row("b", trials=around(1), work=None, run="published", model=None)]
+    comparison = compare(rows, baseline="a")
+    assert len(comparison.lines) == 1
+    assert cell(comparison, "b", "eager").no_ratio == "equal work is not known: a source does not state it"
+
+
+def test_a_baseline_without_a_value_is_named_as_the_reason() -> None:
+    rows = [row("a", status=Status.OOM), row("b", trials=around(1))]
+    assert cell(compare(rows, baseline="a"), "b", "eager").no_ratio == "no baseline: a is oom"
+
+
+def test_a_case_that_one_host_lacks_was_not_in_its_matrix() -> None:
+    comparison = compare([row("a", trials=around(1)), row("b", samples=2, trials=around(1))])
+    found = cell(comparison, "b", "eager", "half", 1)
+    assert (found.status, found.reason) == (None, "not in the matrix")
+
+
+def test_rounds_of_one_case_are_pooled() -> None:
+    rows = [row(trials=(1.0, 2.0), started="1"), row(trials=(4.0, 5.0, 6.0), started="2")]
+    found = cell(compare(rows), "a", "eager")
+    assert (found.value, found.rows) == (4.0, 2)
+
+
+def test_the_same_row_twice_is_one_row() -> None:
+    assert cell(compare([row(trials=(1.0, 2.0))] * 2), "a", "eager").rows == 1
+
+
+def test_a_round_that_failed_is_left_out_and_said_so() -> None:
+    rows = [row(trials=around(1)), row(error="CUDA error"), row(trials=around(9), validity=Validity.THROTTLED)]
+    found = cell(compare(rows), "a", "eager")
+    assert found.value == pytest.approx(1)
+    assert found.notes == (
+        "left out 1 of 3 rows of this case: failed: CUDA error",
+        "left out 1 of 3 rows of this case: throttled",
+    )
+
+
+def test_one_host_in_two_runs_stands_in_two_columns() -> None:
+    rows = [row(trials=around(2)), row(trials=around(3), run="second")]
+    comparison = compare(rows, baseline="a")
+    assert comparison.hosts == ("a@first", "a@second")
+    assert cell(comparison, "a@first", "eager").is_baseline
+
+
+def test_only_what_varies_names_a_line() -> None:
+    rows = [row(trials=around(1), steps=20), row(trials=around(2), steps=50)]
+    comparison = compare(rows)
+    assert comparison.axes == ("engine", "precision", "samples", "steps")
+    assert comparison.caption["model"] == "synthetic:tiny"
+
+
+def test_two_prompts_on_one_host_are_two_lines_and_no_rounds() -> None:
+    rows = [row(trials=around(1), work="aaaaaaaaaa"), row(trials=around(2), work="bbbbbbbbbb")]
+    assert [line.labels[-1] for line in compare(rows).lines] == ["aaaaaa", "bbbbbb"]
+
+
+def test_lines_are_sorted_by_number_and_not_by_digits() -> None:
+    rows = [row(samples=n, trials=around(n)) for n in (16, 2, 1)]
+    assert [line.labels[2] for line in compare(rows).lines] == [1, 2, 16]
+
+
+def test_a_mean_stands_in_for_a_median_only_with_a_note() -> None:
+    found = cell(compare([row(status=Status.OK, latency=2.5)]), "a", "eager")
+    assert found.value == 2.5
+    assert "the mean latency: the source gives neither median nor trials" in found.notes
+
+
+def test_a_dearer_first_call_is_earned_back_after_so_many_images() -> None:
+    slow = row("a", "eager", 4, around(8.0), load_s=3.0, first_call_s=10.0)
+    fast = row("a", "onnxruntime", 4, around(4.0), load_s=13.0, first_call_s=50.5)
+    assert cell(compare([slow, fast]), "a", "onnxruntime").pays_off_after == 51  # 50.5 s more, 1 s saved an image
+
+
+def test_a_slower_engine_is_never_earned_back() -> None:
+    slow = row("a", "onnxruntime", 1, around(4.0), load_s=13.0, first_call_s=50.0)
+    fast = row("a", "eager", 1, around(2.0), load_s=3.0, first_call_s=10.0)
+    assert cell(compare([slow, fast]), "a", "onnxruntime").pays_off_after is None
+
+
+def test_no_rows_make_an_empty_table() -> None:
+    assert compare([]).lines == ()
+
+
+def test_the_control_plane_starts_without_the_numeric_libraries() -> None:
+    code = """if True:
+        import sys, orchestrator.table, orchestrator.report.terminal, orchestrator.report.text, orchestrator.foreign
+        print(sorted({"numpy", "scipy", "polars", "torch", "docker"} & set(sys.modules)))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+seconds = st.floats(0.001, 1000)
+any_rows = st.lists(
+    st.builds(
+        lambda host, engine, samples, trials, columns: replace(row(host, engine, samples, trials), **columns),
+        st.sampled_from(["a", "b", "c"]),
+        st.sampled_from(["eager", "onnxruntime", "compile"]),
+        st.sampled_from([1, 2]),
+        st.lists(seconds, max_size=4),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "status": st.sampled_from(Status),
+                "validity": st.none() | st.sampled_from(Validity),
+                "error": st.none() | st.text(max_size=5),
+                "work": st.none() | st.sampled_from(["w1", "w2"]),
+                "run": st.none() | st.sampled_from(["r1", "r2"]),
+                "steps": st.none() | st.sampled_from([20, 50]),
+                "precision": st.none() | st.sampled_from(["single", "half"]),
+                "xformers": st.none() | st.booleans(),
+                "latency_ci_low": seconds,
+                "latency_ci_high": seconds,
+                "memory": st.floats(0, 100),
+                "n_samples": st.none(),
+                "engine": st.none(),
+            },
+        ),
+    ),
+    max_size=8,
+)
+
+
+@given(any_rows, st.sampled_from(Metric))
+def test_every_cell_has_a_value_or_a_reason(rows: Sequence[Row], metric: Metric) -> None:
+    comparison = compare(rows, metric, prices={"a": 1.5, "b": 0.0})
+    for line in comparison.lines:
+        assert len(line.cells) == len(comparison.hosts)
+        for found in line.cells:
+            assert (found.value is None) == bool(found.reason)
+            assert found.value is None or (found.ratio is None) == bool(found.no_ratio)
+
+
+@given(any_rows, st.sampled_from(Metric))
+def test_a_ratio_times_its_baseline_is_the_value(rows: Sequence[Row], metric: Metric) -> None:
+    comparison = compare(rows, metric, baseline=None if not rows else compare(rows).hosts[0], prices={"a": 1.5, "b": 1})
+    for line in comparison.lines:
+        for found in line.cells:
+            if found.ratio:
+                base = line.cells[0].value
+                assert base is not None
+                assert found.ratio.value * base == pytest.approx(found.value)
+                assert found.ratio.interval is None or isinstance(found.ratio.interval, Interval)
+
+
+@given(any_rows.flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))))
+def test_the_order_of_the_rows_changes_nothing(orders: tuple[list[Row], list[Row]]) -> None:
+    assert compare(orders[0]) == compare(orders[1])
