@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import csv
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_executor import ok_row
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.collect import MAX_RESULT_BYTES, Ending, Judged, judge, merge_results, read_rows, write_rows
+from orchestrator.errors import BadResult
+from orchestrator.trust import LONGEST_ERROR, harmless
+from runner.schema import COLUMNS, Case, Device, Job, Precision, Row, Status, format_rows
+
+JOB = Job(
+    run="r",
+    id="job1",
+    host="h",
+    device=Device.CPU,
+    engine="eager",
+    precision=Precision.SINGLE,
+    model="synthetic:tiny",
+    cases=(Case("c1", 1), Case("c2", 2), Case("c4", 4)),
+    prompt="p",
+    steps=10,
+    image="cpu:abc",
+)
+GOOD = [ok_row(JOB, case) for case in JOB.cases]
+EXITED = Ending(exit_code=0)
+
+
+def csv_of(*rows: Row) -> bytes:
+    return format_rows(rows).encode()
+
+
+def statuses(judged: Judged) -> list[Status | None]:
+    return [row.status for row in judged.rows]
+
+
+def judged_first(**changes: Any) -> Row:
+    """What becomes of the first case's row with these cells changed."""
+    rows = judge(JOB, csv_of(replace(GOOD[0], **changes), *GOOD[1:]), EXITED).rows
+    assert list(rows[1:]) == GOOD[1:]
+    return rows[0]
+
+
+def with_cell(name: str, text: str) -> bytes:
+    """A file whose first row has this text in a cell, whatever its type."""
+    lines = list(csv.reader(format_rows(GOOD).splitlines()))
+    lines[1][COLUMNS.index(name)] = text
+    return "".join(",".join(cells) + "\n" for cells in lines).encode()
+
+
+def test_good_rows_come_back_as_they_are() -> None:
+    assert judge(JOB, csv_of(*GOOD), EXITED) == Judged(tuple(GOOD))
+
+
+def test_rows_count_in_the_order_of_the_cases_whatever_theirs_is() -> None:
+    assert list(judge(JOB, csv_of(*reversed(GOOD)), EXITED).rows) == GOOD
+
+
+@pytest.mark.parametrize("code", [0, 1, 137, 255, None])
+def test_complete_rows_count_whatever_the_exit_code(code: int | None) -> None:
+    assert not judge(JOB, csv_of(*GOOD), Ending(code)).missing
+
+
+def test_exit_code_0_without_rows_is_failed() -> None:
+    judged = judge(JOB, csv_of(GOOD[0]), EXITED)
+    assert statuses(judged) == [Status.OK, Status.FAILED, Status.FAILED]
+    assert judged.missing == judged.rows[1:]
+    assert "without a row" in (judged.rows[1].error or "")
+
+
+@pytest.mark.parametrize(
+    ("ended", "status", "reason"),
+    [
+        (Ending(137, oom_killed=True), Status.OOM, "out of memory"),
+        (Ending(137), Status.FAILED, "not for its memory"),
+        (Ending(255), Status.FAILED, "host went down"),
+        (Ending(3, reason="device lost"), Status.FAILED, "exited with 3 without a row for this case (device lost)"),
+        (Ending(None), Status.LOST, "does not say"),
+        (Ending(143, reason="over 30 min", status=Status.TIMEOUT), Status.TIMEOUT, "over 30 min"),
+        (Ending(143, status=Status.CANCELLED), Status.CANCELLED, "cancelled"),
+    ],
+)
+def test_a_missing_row_tells_how_the_attempt_ended(ended: Ending, status: Status, reason: str) -> None:
+    row = judge(JOB, None, ended).rows[0]
+    assert (row.status, row.case) == (status, "c1")
+    assert reason in (row.error or "")
+
+
+def test_after_an_oom_only_larger_batches_are_out_of_memory_too() -> None:
+    job = replace(JOB, cases=(Case("c1", 1), Case("c4", 4), Case("c8", 8), Case("c2", 2)))
+    judged = judge(job, csv_of(ok_row(job, job.cases[0])), Ending(137, oom_killed=True))
+    assert statuses(judged) == [Status.OK, Status.OOM, Status.OOM, Status.FAILED]
+    assert "not tried" in (judged.rows[3].error or "")
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 7))
+def test_complete_rows_before_a_torn_last_line_are_kept(cut: int) -> None:
+    judged = judge(JOB, csv_of(*GOOD)[:-cut], Ending(137))
+    assert list(judged.rows[:2]) == GOOD[:2]
+    assert judged.rows[2].status is Status.FAILED
+
+
+def test_a_line_torn_within_a_quoted_cell_or_a_character_costs_that_line_alone() -> None:
+    last = Row.of(JOB, JOB.cases[2], Status.FAILED, "a\nbäc")
+    data = csv_of(*GOOD[:2], last)
+    for end in range(data.index(b'"a'), len(data) - 1):
+        assert list(judge(JOB, data[:end], Ending(137)).rows[:2]) == GOOD[:2]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("precision", "half"),
+        ("n_samples", 2),
+        ("host", "other"),
+        ("engine", "onnxruntime"),
+        ("model", "synthetic:small"),
+        ("steps", 1),
+        ("seed", 1),
+        ("work", "0" * 12),
+        ("run", "other"),
+        ("image", "other:tag"),
+        ("autocast", True),
+        ("schema_version", 99),
+    ],
+)
+def test_a_row_that_claims_another_identity_is_failed(column: str, value: object) -> None:
+    row = judged_first(**{column: value})
+    assert (row.status, row.case, row.latency) == (Status.FAILED, "c1", None)
+    assert column in (row.error or "")
+
+
+def test_the_size_of_the_image_is_the_runners_to_say_where_the_job_leaves_it_to_the_model() -> None:
+    assert judged_first(height=64, width=64).status is Status.OK
+    assert judged_first(height=0).status is Status.FAILED
+    asked = replace(JOB, height=512)
+    assert judge(asked, csv_of(replace(ok_row(asked, JOB.cases[0]), height=64)), EXITED).rows[0].status is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"latency": -0.5},
+        {"latency": 0.25},
+        {"latency": None},
+        {"latency_median": 0.25},
+        {"latency_min": 0.25},
+        {"latency_ci_low": 0.75},
+        {"throughput": 1e6},
+        {"throughput": None},
+        {"trials": None},
+        {"trials": (0.5,) * 2},
+        {"trials": (0.5,) * 2, "repeats": 2},
+        {"trials": (0.5,) * 4, "repeats": 4},
+        {"trials": (0.0,) * 3},
+        {"repeats": None},
+        {"memory": -1.0},
+        {"memory_peak": 1e300},
+        {"gpu_busy": 2.0},
+        {"ssim": 1.5},
+    ],
+    ids=str,
+)
+def test_a_row_with_impossible_numbers_is_failed(changes: dict[str, Any]) -> None:
+    assert judged_first(**changes).status is Status.FAILED
+
+
+def test_a_rounded_mean_is_believed() -> None:
+    trials = (0.5001, 0.5004, 0.5002)
+    stats = {"latency_median": 0.5002, "latency_min": 0.5001, "throughput": 119.95}
+    assert judged_first(trials=trials, latency=0.5002, **stats).status is Status.OK
+
+
+@pytest.mark.parametrize("status", [Status.LOST, Status.CANCELLED, Status.SKIPPED, None])
+def test_a_status_that_no_runner_can_know_is_failed(status: Status | None) -> None:
+    assert judged_first(status=status).status is Status.FAILED
+
+
+@pytest.mark.parametrize("status", [Status.OOM, Status.UNSUPPORTED, Status.FAILED, Status.TIMEOUT])
+def test_a_runners_own_reason_stays_and_none_is_said_to_be_none(status: Status) -> None:
+    row = Row.of(JOB, JOB.cases[0], status, "why")
+    data = csv_of(row, replace(row, case="c2", n_samples=2, work=JOB.work(2), error=None))
+    judged = judge(JOB, data, EXITED)
+    assert judged.rows[0] == row
+    assert (judged.rows[1].status, judged.rows[1].error) == (status, "the runner gave no reason")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("latency", "nan"), ("seed", "9" * 5000), ("status", "fine"), ("steps", "x")]
+)
+def test_a_cell_of_the_wrong_type_costs_its_own_row_alone(name: str, text: str) -> None:
+    judged = judge(JOB, with_cell(name, text), EXITED)
+    assert list(judged.rows[1:]) == GOOD[1:]
+    assert judged.rows[0].status is Status.FAILED
+    assert name in (judged.rows[0].error or "")
+
+
+def test_two_rows_for_one_case_are_none() -> None:
+    judged = judge(JOB, csv_of(GOOD[0], GOOD[0], GOOD[2]), EXITED)
+    assert statuses(judged) == [Status.FAILED, Status.FAILED, Status.OK]
+
+
+@pytest.mark.parametrize(("column", "value"), [("case", "other"), ("job", "other"), ("case", None)])
+def test_a_row_of_something_else_is_no_row_and_is_named(column: str, value: str | None) -> None:
+    judged = judge(JOB, csv_of(*GOOD[:2], replace(GOOD[2], **{column: value})), EXITED)  # type: ignore[arg-type]
+    assert statuses(judged) == [Status.OK, Status.OK, Status.FAILED]
+    assert str(value) in (judged.rows[2].error or "")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        csv_of(*GOOD, GOOD[0]),
+        b"\xff\xfe" + csv_of(*GOOD),
+        csv_of(*GOOD).replace(b"latency,", b"latencies,", 1),
+        b"x" * (MAX_RESULT_BYTES + 1),
+        b"\x00\n" * 100,
+    ],
+    ids=["more rows than cases", "not UTF-8", "another header", "too large", "NUL"],
+)
+def test_a_file_that_is_broken_as_a_whole_fails_every_case(data: bytes) -> None:
+    judged = judge(JOB, data, EXITED)
+    assert statuses(judged) == [Status.FAILED] * 3
+    assert judged.missing == judged.rows
+    assert "results.csv" in (judged.rows[0].error or "")
+
+
+@given(st.binary(max_size=2000))
+def test_whatever_the_bytes_are_each_case_has_one_row(data: bytes) -> None:
+    assert [row.case for row in judge(JOB, data, EXITED).rows] == ["c1", "c2", "c4"]
+
+
+@given(st.lists(st.lists(st.text(max_size=20), min_size=len(COLUMNS), max_size=len(COLUMNS)), max_size=3), st.binary())
+def test_whatever_the_cells_are_each_case_has_one_row(cells: list[list[str]], tail: bytes) -> None:
+    records = [",".join(f'"{cell.replace(chr(34), chr(39))}"' for cell in row) for row in cells]
+    data = "\n".join([",".join(COLUMNS), *records, ""]).encode() + tail
+    assert [row.case for row in judge(JOB, data, EXITED).rows] == ["c1", "c2", "c4"]
+
+
+@given(st.sampled_from(COLUMNS), st.text(alphabet=st.characters(exclude_characters='",\r\n'), max_size=40))
+def test_no_cell_can_make_a_judged_row_that_is_not_written_and_read_back(name: str, text: str) -> None:
+    rows = judge(JOB, with_cell(name, text), EXITED).rows
+    again = judge(JOB, csv_of(*rows), EXITED)
+    assert again.rows == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1+1", "'=1+1"),
+        ("\r=1", "'=1"),
+        ("＝1", "'＝1"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07text", "text"),
+        ("a\x9b2Jb\x00c\u202ed", "a b c d"),
+        ("two\nlines", "two lines"),
+        ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-40GB"),
+        ("  ", None),
+        (None, None),
+    ],
+)
+def test_text_is_made_harmless(text: str | None, shown: str | None) -> None:
+    assert harmless(text, 100) == shown
+
+
+@given(st.text(), st.integers(5, 50))
+def test_harmless_text_is_short_printable_and_stays_as_it_is(text: str, longest: int) -> None:
+    once = harmless(text, longest)
+    assert harmless(once, longest) == once
+    if once is not None:
+        assert len(once) <= longest
+        assert once.isprintable()
+        assert once[0] not in "=+-@"
+
+
+def test_hostile_text_in_a_row_is_harmless_and_its_measurement_stays() -> None:
+    row = judged_first(device="=HYPERLINK(1)\x1b[2J", cpu="x" * 100_000)
+    assert (row.status, row.latency, row.device) == (Status.OK, 0.5, "'=HYPERLINK(1)")
+    assert len(row.cpu or "") <= 200
+
+
+def test_a_long_error_is_cut() -> None:
+    row = Row.of(JOB, JOB.cases[0], Status.FAILED, "e" * 50_000)
+    assert len(judge(JOB, csv_of(row), EXITED).rows[0].error or "") == LONGEST_ERROR
+
+
+def test_merged_results_equal_what_the_job_folders_hold(tmp_path: Path) -> None:
+    other = replace(JOB, id="job0", host="a")
+    for job in (JOB, other):
+        (tmp_path / "jobs" / job.id).mkdir(parents=True)
+        write_rows(tmp_path / "jobs" / job.id / "results.csv", [ok_row(job, case) for case in job.cases])
+    merge_results(tmp_path)
+    merged = read_rows(tmp_path / "results.csv")
+    assert [(row.n_samples, row.host) for row in merged] == [(n, host) for n in (1, 2, 4) for host in ("a", "h")]
+    assert (
+        list(tmp_path.iterdir()) == [tmp_path / "jobs", tmp_path / "results.csv"] or len(list(tmp_path.iterdir())) == 2
+    )
+
+
+def test_merged_results_of_no_jobs_are_a_header(tmp_path: Path) -> None:
+    merge_results(tmp_path)
+    assert read_rows(tmp_path / "results.csv") == []
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "jobs/x").mkdir(parents=True)
+    (tmp_path / "jobs/x/results.csv").write_bytes(b"\xff")
+    with pytest.raises(BadResult, match=r"jobs/x/results\.csv"):
+        merge_results(tmp_path)
+
+
+def test_a_row_order_that_merging_cannot_change(tmp_path: Path) -> None:
+    for position, row in enumerate([*GOOD, Row()]):
+        (tmp_path / "jobs" / str(position)).mkdir(parents=True)
+        write_rows(tmp_path / "jobs" / str(position) / "results.csv", [row])
+    merge_results(tmp_path)
+    assert read_rows(tmp_path / "results.csv") == [Row(), *GOOD]
+
+
+def test_of_many_merges_at_once_the_last_one_has_every_job(tmp_path: Path) -> None:
+    def settle(number: int) -> None:
+        folder = tmp_path / "jobs" / str(number)
+        folder.mkdir(parents=True)
+        write_rows(folder / "results.csv", [replace(GOOD[0], job=str(number))])
+        merge_results(tmp_path)
+
+    threads = [threading.Thread(target=settle, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(read_rows(tmp_path / "results.csv")) == 12
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+    write_rows(tmp_path / "results.csv", GOOD)
+
+    def broken() -> Any:
+        yield GOOD[0]
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_rows(tmp_path / "results.csv", broken())
+    assert read_rows(tmp_path / "results.csv") == GOOD
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
