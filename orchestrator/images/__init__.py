@@ -1,0 +1,22 @@
+"""The runner's images: what is in them, how they are built, and how each host comes by the ones it needs."""
+
+from orchestrator.images.build import build, find
+from orchestrator.images.ensure import ensure
+from orchestrator.images.image import ImageInfo, Progress, Step
+from orchestrator.images.recipe import FLAVOURS, context, reference
+from orchestrator.images.transfer import pull, push, ship
+
+__all__ = [
+    "FLAVOURS",
+    "ImageInfo",
+    "Progress",
+    "Step",
+    "build",
+    "context",
+    "ensure",
+    "find",
+    "pull",
+    "push",
+    "reference",
+    "ship",
+]

@@ -1,0 +1,92 @@
+"""Building an image where an engine has none of that name."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from docker.errors import ImageNotFound
+
+from orchestrator.errors import ImageError
+from orchestrator.executors.connection import Connection
+from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, events, patient
+from orchestrator.images.recipe import context, default_base, digest, reference
+
+STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
+LAST_LINES = 12
+
+
+def find(connection: Connection, name: str) -> ImageInfo | None:
+    """The image of that name on an engine, if it is there."""
+    with connection.api() as api:
+        try:
+            return ImageInfo.of(name, api.inspect_image(name))  # type: ignore[no-untyped-call]
+        except ImageNotFound:
+            return None
+
+
+def build(
+    connection: Connection,
+    flavour: str,
+    *,
+    wheels: Path | None = None,
+    base: str | None = None,
+    offline: bool = False,
+    progress: OnProgress = lambda _: None,
+) -> ImageInfo:
+    """Builds an image unless the engine has it. Raises ImageError with the failing step and what it said last.
+
+    wheels: a folder that holds every package, so that no index is asked. offline: its containers get no network.
+    """
+    name = reference(flavour, base)
+    if (there := find(connection, name)) is not None:
+        return there
+    with context(flavour, wheels) as tar, patient(connection) as api:
+        stream = api.build(
+            fileobj=tar,
+            custom_context=True,
+            tag=name,
+            buildargs={"BASE": base} if base else {},
+            labels=labels(flavour, base),
+            network_mode="none" if offline else None,
+            rm=True,
+            forcerm=True,
+            decode=True,
+            timeout=api.timeout,
+        )
+        _follow(stream, connection.host_name, name, progress)
+    built = find(connection, name)
+    if built is None:
+        raise ImageError(f"{name} on {connection.host_name}: the build ended without an error and without an image")
+    return built
+
+
+def labels(flavour: str, base: str | None = None) -> dict[str, str]:
+    """What an image says of itself beside its Dockerfile's labels; its revision is the hash of all that went in."""
+    opencontainers = "org.opencontainers.image"
+    return {
+        f"{opencontainers}.version": digest(flavour, base)[:12],
+        f"{opencontainers}.revision": digest(flavour, base),
+        f"{opencontainers}.base.name": base or default_base(flavour),
+    }
+
+
+def _follow(stream: Iterable[Any], host: str, name: str, progress: OnProgress) -> None:
+    """Reads a build to its end, saying each line, and keeping the last few for the error's message."""
+    number = of = None
+    instruction, said = "", deque[str](maxlen=LAST_LINES)
+    try:
+        for event in events(stream, f"{name} did not build on {host}"):
+            for line in str(event.get("stream") or event.get("status") or "").splitlines():
+                if match := STEP.match(line):
+                    number, of, instruction = int(match[1]), int(match[2]), match[3]
+                    said.clear()
+                if line.strip():
+                    said.append(line.strip())
+                    progress(Progress(Step.BUILDING, host, name, line.strip(), number, of))
+    except ImageError as error:
+        where = f"step {number}/{of}, {instruction[:100]}" if number else "before its first step"
+        raise ImageError("\n  ".join([f"{error} ({where})", *said])) from error

@@ -1,0 +1,144 @@
+"""Every host gets the images that its jobs need, built once for each architecture and nowhere twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from orchestrator.errors import HostUnfit, HostUnreachable, ImageError, InputError
+from orchestrator.executors.connection import Connection
+from orchestrator.images.build import build, find
+from orchestrator.images.image import ImageInfo, OnProgress
+from orchestrator.images.recipe import reference
+from orchestrator.images.transfer import architecture, pull, push, ship
+
+# What ends one host's part and leaves the others to go on.
+FAULTS = (ImageError, HostUnreachable, HostUnfit, InputError)
+Outcome: TypeAlias = ImageInfo | Exception
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def ensure(
+    connections: Mapping[str, Connection],
+    needed: Mapping[str, Collection[str]],
+    *,
+    registry: str | None = None,
+    wheels: Path | None = None,
+    progress: OnProgress = lambda _: None,
+) -> Mapping[tuple[str, str], Outcome]:
+    """The image of each (host, flavour), or why it is not there: one host's fault holds up no other.
+
+    needed: host → flavours. Where nobody has an image it is built on the first host that answers, and streamed on.
+    registry: the image is pushed to it, and pulled from it instead. wheels: where a build finds its packages.
+    """
+    seen = _each(needed, lambda host: _look(connections[host], needed[host]))
+    outcomes: dict[tuple[str, str], Outcome] = {}
+    groups: dict[tuple[str, str], dict[str, ImageInfo | None]] = {}
+    for host, flavours in needed.items():
+        there = seen[host]
+        for flavour in flavours:
+            if isinstance(there, Exception):
+                outcomes[host, flavour] = there
+            else:
+                groups.setdefault((flavour, there.arch), {})[host] = there.images[flavour]
+
+    def provide(group: tuple[str, str]) -> Mapping[str, Outcome]:
+        return _Provision(connections, group[0], registry, wheels, progress).provide(groups[group])
+
+    for (flavour, _), provided in _each(groups, provide).items():
+        if isinstance(provided, Exception):
+            raise provided
+        outcomes |= {(host, flavour): outcome for host, outcome in provided.items()}
+    return outcomes
+
+
+@dataclass(frozen=True)
+class _Seen:
+    arch: str
+    images: Mapping[str, ImageInfo | None]
+
+
+def _look(connection: Connection, flavours: Iterable[str]) -> _Seen:
+    return _Seen(architecture(connection), {flavour: find(connection, reference(flavour)) for flavour in flavours})
+
+
+@dataclass(frozen=True)
+class _Provision:
+    """One flavour for the hosts of one architecture."""
+
+    connections: Mapping[str, Connection]
+    flavour: str
+    registry: str | None
+    wheels: Path | None
+    progress: OnProgress
+
+    def provide(self, there: Mapping[str, ImageInfo | None]) -> Mapping[str, Outcome]:
+        have: dict[str, Outcome] = {host: image for host, image in there.items() if image}
+        lack = [host for host in there if host not in have]
+        origin = next(iter(have), None)
+        if origin is None:
+            made = self._make(lack)
+            origin = next((host for host, outcome in made.items() if isinstance(outcome, ImageInfo)), None)
+            have |= made
+            if origin is None:
+                return have
+        if self.registry is not None:
+            pushed = self._push(origin, self.registry)
+            have[origin] = pushed
+            if isinstance(pushed, Exception):
+                return {**dict.fromkeys(there, pushed), **{h: o for h, o in have.items() if isinstance(o, Exception)}}
+        have |= _each([host for host in lack if host not in have], lambda host: self._bring(origin, host))
+        return have
+
+    def _make(self, hosts: Iterable[str]) -> dict[str, Outcome]:
+        """Has the first host that answers pull or build it. An image that does not build is every host's fault."""
+        tried: dict[str, Outcome] = {}
+        for host in hosts:
+            try:
+                return {**tried, host: self._pulled_or_built(self.connections[host])}
+            except HostUnreachable as error:
+                tried[host] = error
+            except FAULTS as error:
+                return {**dict.fromkeys(hosts, error), **tried}
+        return tried
+
+    def _pulled_or_built(self, connection: Connection) -> ImageInfo:
+        if self.registry and (pulled := pull(connection, reference(self.flavour), self.registry, self.progress)):
+            return pulled
+        return build(connection, self.flavour, wheels=self.wheels, progress=self.progress)
+
+    def _push(self, host: str, registry: str) -> Outcome:
+        name, connection = reference(self.flavour), self.connections[host]
+        try:
+            push(connection, name, registry, self.progress)
+            return find(connection, name) or ImageError(f"{name} went away from {host} while it was pushed")
+        except FAULTS as error:
+            return error
+
+    def _bring(self, origin: str, host: str) -> ImageInfo:
+        name, connection = reference(self.flavour), self.connections[host]
+        if self.registry is None:
+            return ship(self.connections[origin], connection, name, self.progress)
+        if (pulled := pull(connection, name, self.registry, self.progress)) is None:
+            raise ImageError(
+                f"{name} is not at {self.registry} as {host} sees it, though {origin} just pushed it there"
+            )
+        return pulled
+
+
+def _each(keys: Iterable[K], work: Callable[[K], V]) -> dict[K, V | Exception]:
+    """Does it for all keys at once: the value of each, or the fault that ended it."""
+
+    def attempt(key: K) -> V | Exception:
+        try:
+            return work(key)
+        except FAULTS as error:
+            return error
+
+    listed = list(keys)
+    with ThreadPoolExecutor(max_workers=max(1, len(listed))) as pool:
+        return dict(zip(listed, pool.map(attempt, listed), strict=True))

@@ -1,0 +1,87 @@
+"""An image on an engine, and what is said while one is made or moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+import docker
+
+from orchestrator.errors import ImageError
+from orchestrator.executors.connection import Connection
+
+# Silence that is no fault: unpacking CUDA's wheels, or an engine that packs ten gigabytes before it sends a byte.
+QUIET_TIMEOUT_S = 1800
+
+
+class Step(Enum):
+    """What is being done for an image."""
+
+    BUILDING = "building"
+    SHIPPING = "shipping"
+    PUSHING = "pushing"
+    PULLING = "pulling"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One sign of life. number, of: steps of the Dockerfile. done_bytes: of what a shipment has sent so far."""
+
+    step: Step
+    host: str
+    reference: str
+    line: str = ""
+    number: int | None = None
+    of: int | None = None
+    done_bytes: int | None = None
+    of_bytes: int | None = None
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """An image that an engine has. digest: as a registry names it (`repository@sha256:…`); None until pushed or pulled.
+
+    layers: the hashes of what is in it; unlike `id` they do not depend on how an engine stores images.
+    """
+
+    reference: str
+    id: str
+    digest: str | None
+    size_bytes: int
+    layers: tuple[str, ...]
+
+    @property
+    def pinned(self) -> str:
+        """What a row says of its image: tag and id."""
+        return f"{self.reference}@{self.id}"
+
+    @classmethod
+    def of(cls, reference: str, inspected: Mapping[str, Any]) -> ImageInfo:
+        digests = inspected.get("RepoDigests") or [None]
+        layers = tuple(inspected.get("RootFS", {}).get("Layers") or ())
+        return cls(reference, inspected["Id"], digests[0], inspected["Size"], layers)
+
+
+@contextmanager
+def patient(connection: Connection) -> Iterator[docker.APIClient]:
+    """This thread's client, with time for calls that stay silent long; otherwise as `Connection.api`."""
+    with connection.api() as api:
+        usual, api.timeout = api.timeout, QUIET_TIMEOUT_S
+        try:
+            yield api
+        finally:
+            api.timeout = usual
+
+
+def events(stream: Iterable[Any], doing: str) -> Iterator[Mapping[str, Any]]:
+    """An engine's JSON lines. Raises ImageError for the error that may stand in a stream that began with 200."""
+    for event in stream:
+        if "error" in event:
+            raise ImageError(f"{doing}: {str(event['error']).strip()}")
+        yield event

@@ -1,0 +1,122 @@
+"""What goes into an image, as values: its files, its tag, its build context. Needs no engine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import IO
+
+import orchestrator
+import runner
+from orchestrator.errors import InputError
+from runner.schema import stable_hash
+
+REPOSITORY = "sd-orchestrator"
+FLAVOURS = ("cpu", "cuda", "deepspeed")
+SHARED = ("runner.txt", "strip.sh")
+WHEELS = (".whl", ".tar.gz")
+
+
+@cache
+def recipe(flavour: str) -> Mapping[str, bytes]:
+    """Everything that an image is made of, less its base and packages: context path → content, in a fixed order.
+
+    Raises InputError where there is no such flavour.
+    """
+    if flavour not in FLAVOURS:
+        raise InputError(f"there is no image {flavour!r}; there are {', '.join(FLAVOURS)}")
+    folder = _dockerfiles()
+    files = {
+        "Dockerfile": (folder / flavour / "Dockerfile").read_bytes(),
+        f"images/{flavour}/requirements.txt": (folder / flavour / "requirements.txt").read_bytes(),
+        **{f"images/{name}": (folder / name).read_bytes() for name in SHARED},
+        **{f"runner/{path}": content for path, content in _sources(_package(runner))},
+    }
+    return dict(sorted(files.items()))
+
+
+def digest(flavour: str, base: str | None = None) -> str:
+    """The SHA-256 of what an image is made of. Packages enter by their pins, wherever they are fetched from."""
+    files = {path: hashlib.sha256(content).hexdigest() for path, content in recipe(flavour).items()}
+    return stable_hash([files, base or default_base(flavour)], length=64)
+
+
+def reference(flavour: str, base: str | None = None) -> str:
+    """`sd-orchestrator/cpu:0123456789ab`: the same name wherever the same things go in, for any folder of wheels."""
+    return f"{REPOSITORY}/{flavour}:{digest(flavour, base)[:12]}"
+
+
+def default_base(flavour: str) -> str:
+    """What the Dockerfile builds on where the build does not say."""
+    match = re.search(rb"^ARG BASE=(\S+)", recipe(flavour)["Dockerfile"], re.MULTILINE)
+    if match is None:
+        raise InputError(f"images/{flavour}/Dockerfile has no line `ARG BASE=image:tag`")
+    return match[1].decode()
+
+
+@contextmanager
+def context(flavour: str, wheels: Path | None = None) -> Iterator[IO[bytes]]:
+    """The build context as an open tar file, byte for byte the same each time; on disk, for wheels may be gigabytes."""
+    packages = list(_packages(wheels)) if wheels else []
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for path, content in recipe(flavour).items():
+                with tempfile.SpooledTemporaryFile(max_size=2**20) as spooled:
+                    spooled.write(content)
+                    _add(tar, path, len(content), spooled)
+            # There without packages too: a classic COPY has no "if it exists".
+            tar.addfile(_entry("wheels", tarfile.DIRTYPE, 0o755))
+            for package in packages:
+                with package.open("rb") as opened:
+                    _add(tar, f"wheels/{package.name}", package.stat().st_size, opened)
+        file.seek(0)
+        yield file
+
+
+def _add(tar: tarfile.TarFile, path: str, size: int, content: IO[bytes]) -> None:
+    content.seek(0)
+    entry = _entry(path, tarfile.REGTYPE, 0o644)
+    entry.size = size
+    tar.addfile(entry, content)
+
+
+def _entry(path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
+    """An entry without this machine's clock, user or umask in it."""
+    entry = tarfile.TarInfo(path)
+    entry.type, entry.mode = kind, mode
+    return entry
+
+
+def _packages(folder: Path) -> Iterable[Path]:
+    """The wheels in a folder. Raises InputError where there are none, lest a package index be asked after all."""
+    found = sorted(f for f in folder.iterdir() if f.name.endswith(WHEELS)) if folder.is_dir() else []
+    if not found:
+        raise InputError(
+            f"{folder}: no wheels there; fill it with: pip download -r images/cpu/requirements.txt -d {folder}"
+        )
+    return found
+
+
+def _dockerfiles() -> Path:
+    """The folder `images`: in a checkout beside the package, in an installed one among its data."""
+    package = _package(orchestrator)
+    installed = package / "data" / "images"
+    return installed if installed.is_dir() else package.parent / "images"
+
+
+def _package(module: ModuleType) -> Path:
+    return Path(module.__path__[0])
+
+
+def _sources(package: Path) -> Iterator[tuple[str, bytes]]:
+    """The runner's files from wherever it is installed, without what Python leaves beside them."""
+    for file in package.rglob("*"):
+        if file.is_file() and file.suffix != ".pyc" and not file.name.startswith("."):
+            yield file.relative_to(package).as_posix(), file.read_bytes()
