@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 
 import docker
 import requests
+from docker.errors import NotFound
 from docker.types import CancellableStream
 
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
@@ -75,16 +76,28 @@ class Changes:
             lines = response.iter_lines(chunk_size=1)
             self._stream = CancellableStream(lines, response)
             self._bump()
-            with contextlib.suppress(requests.ConnectionError):  # silence, or the engine's end: begin again
-                for line in lines:
-                    if line:
-                        self._bump()
+            with contextlib.suppress(
+                requests.ConnectionError, requests.exceptions.ChunkedEncodingError
+            ):  # silence, or the engine's end: begin again
+                for line in filter(None, lines):
+                    _settle(api, line)
+                    self._bump()
         self._closed.wait(0.05)
 
     def _bump(self) -> None:
         with self._changed:
             self._count += 1
             self._changed.notify_all()
+
+
+def _settle(api: docker.APIClient, event: bytes) -> None:
+    """Returns when a listing shows what the event tells.
+
+    `die` is sent 20-80 ms before the listing changes, under a lock that an inspect waits for:
+    https://github.com/moby/moby/blob/v20.10.24/daemon/monitor.go
+    """
+    with contextlib.suppress(ValueError, NotFound):
+        api.inspect_container(json.loads(event).get("id", ""))
 
 
 def _engine_time(response: requests.Response) -> int:
