@@ -1,0 +1,111 @@
+"""An engine that does as the job's prompt says, for tests of what becomes of cases. Imports neither PyTorch nor pytest.
+
+The prompt is `WHEN:ACTION` words; WHEN is a number of samples, or `load`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from typing import Any
+
+from PIL import Image
+
+from runner.engines import LoadError, Memory, Unsupported
+from runner.schema import Case, Device, Job, Precision
+from runner.worker import Provenance, Send, run_cases
+
+
+def job_of(prompt: str = "", samples: tuple[int, ...] = (1, 2, 3), **fields: Any) -> Job:
+    given = {
+        "run": "r",
+        "id": "j",
+        "host": "here",
+        "device": Device.CPU,
+        "engine": "eager",
+        "precision": Precision.SINGLE,
+        "model": "synthetic:tiny",
+        "cases": tuple(Case(f"case-{number}", number) for number in samples),
+        "prompt": prompt,
+        "steps": 4,
+        "warmup": 1,
+        "timeout_s": 30.0,
+    }
+    return Job(**{**given, **fields})
+
+
+def act(action: str, token: str | None) -> None:
+    name, _, argument = action.partition("=")
+    match name:
+        case "signal":
+            os.kill(os.getpid(), int(argument))
+        case "hang":
+            time.sleep(600)
+        case "exit":
+            print("the last words", file=sys.stderr, flush=True)
+            os._exit(int(argument))
+        case "out-of-memory":
+            raise MemoryError
+        case "allocate":
+            ballast = bytearray(int(argument))
+            ballast[::4096] = b"x" * len(ballast[::4096])
+        case "leave-server":
+            server = subprocess.Popen(["sleep", "600"])
+            with open(argument, "w") as file:
+                file.write(str(server.pid))
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "tell-token":
+            print(f"the token is {token}", file=sys.stderr, flush=True)
+            raise RuntimeError(f"cannot log in with {token}")
+        case "unsupported":
+            raise Unsupported("not on this moon")
+        case "missing":
+            raise LoadError("there is no such model")
+        case "nan":
+            warnings.warn("invalid value encountered in cast", RuntimeWarning, stacklevel=1)
+
+
+class FakeSession:
+    one_shape = False
+
+    def __init__(self, job: Job, token: str | None) -> None:
+        self.facts = {"height": 8, "width": 8, "xformers": False}
+        self.one_shape = "one-shape" in job.prompt.split()
+        self._actions = dict(word.split(":", 1) for word in job.prompt.split() if ":" in word)
+        self._token = token
+        self.log: list[str] = []
+
+    def generate(self, samples: int) -> list[Image.Image]:
+        self.log.append("generate")
+        action = self._actions.get(str(samples), "")
+        act(action, self._token)
+        image = Image.effect_noise((8, 8), 50).convert("RGB")
+        return [Image.new("RGB", (8, 8)) if action == "black" else image] * (samples + (action == "one-more"))
+
+    def synchronize(self) -> None:
+        self.log.append("synchronize")
+
+    def reset_memory(self) -> None:
+        self.log.append("reset_memory")
+
+    def memory(self) -> Memory:
+        self.log.append("memory")
+        return Memory(1.5, 1.25, 0.5)
+
+    def close(self) -> None:
+        self.log.append("close")
+
+
+class FakeEngine:
+    def load(self, job: Job, token: str | None) -> FakeSession:
+        act(dict(word.split(":", 1) for word in job.prompt.split() if ":" in word).get("load", ""), token)
+        return FakeSession(job, token)
+
+
+def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send) -> None:
+    send(Provenance({"torch": "9.9"}, {"pid": os.getpid()}))
+    run_cases(job, cases, FakeEngine(), token, send)
