@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_rows import around, row
 
@@ -114,6 +114,7 @@ tables = st.tuples(
 ).map(lambda table: "\n".join(",".join(line) for line in (table[0], *table[1])))
 
 
+@settings(deadline=None)  # the first example imports numpy
 @given(st.text() | tables | st.text().map(lambda text: f"{HEADER}\n{text}"))
 def test_any_text_is_rows_or_an_input_error(text: str) -> None:
     with contextlib.suppress(InputError):

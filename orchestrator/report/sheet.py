@@ -142,15 +142,10 @@ def _words(comparison: Comparison, cell: Cell, column: Column, notes: _Footnotes
     value = f"{column.figure(cell)} {best}".rstrip() + notes.marks(*cell.notes)
     if cell.ratio:
         return CellWords(value, ratio_words(cell.ratio), _tone(comparison, cell.ratio))
-    if cell.is_baseline:
-        doubt = cell.validity not in (Validity.VALID, None)
-        return CellWords(
-            value,
-            str(cell.validity.value) if doubt and cell.validity else "baseline",
-            Tone.DOUBTFUL if doubt else Tone.PLAIN,
-        )
     if cell.validity not in (Validity.VALID, None):
-        return CellWords(value, cell.validity.value, Tone.DOUBTFUL)
+        return CellWords(value, str(cell.validity.value), Tone.DOUBTFUL)
+    if cell.is_baseline:
+        return CellWords(value, "baseline", Tone.PLAIN)
     return CellWords(value, "no ratio" + notes.marks(cell.no_ratio) if cell.no_ratio else "", Tone.PLAIN)
 
 

@@ -40,13 +40,9 @@ def _csv_label(value: AxisValue) -> str | int | float:
 def _csv_cell(cell: Cell) -> list[str | float | None]:
     ratio = cell.ratio.value if cell.ratio else None
     interval = (*(cell.interval or (None, None)), ratio, *((cell.ratio and cell.ratio.interval) or (None, None)))
-    why = "; ".join(part for part in (cell.reason, _csv_no_ratio(cell), *cell.notes) if part)
+    why = "; ".join(part for part in (cell.reason, cell.no_ratio, *cell.notes) if part)
     status = cell.status.value if cell.status else "absent"
     return [cell.value, *interval, status, cell.validity.value if cell.validity else None, _inert(why)]
-
-
-def _csv_no_ratio(cell: Cell) -> str | None:
-    return cell.no_ratio if cell.is_baseline or not cell.no_ratio else f"no ratio: {cell.no_ratio}"
 
 
 def _inert(text: str) -> str:

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import textwrap
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from table_rows import around, row
+
+from orchestrator.metric import Interval
+from orchestrator.report.numbers import significant, spread
+from orchestrator.report.sheet import clean
+from orchestrator.report.terminal import terminal
+from orchestrator.report.text import to_csv, to_json, to_markdown
+from orchestrator.table import Comparison, Metric, compare
+from runner.schema import Status, Validity
+
+ROWS = [
+    row("a100", "eager", 1, around(1.5), load_s=3.0, first_call_s=2.0),
+    row("a100", "eager", 4, around(5.2)),
+    row("a100", "onnxruntime", 1, around(1.496)),
+    row("a100", "onnxruntime", 4, around(2.0), validity=Validity.THROTTLED, error="the clock fell to 1200 MHz"),
+    row("rtx3090", "eager", 1, around(2.25), load_s=3.0, first_call_s=2.0),
+    row("rtx3090", "eager", 4, status=Status.OOM, error="tried to allocate 20.1 GB"),
+    row("rtx3090", "onnxruntime", 1, around(1.1), load_s=9.0, first_call_s=40.0),
+]
+HOSTILE = '\x1b]0;owned\x07\x1b[31m[red]=HYPERLINK("x")|`rm`<script>\u202e\n*a*'
+
+
+def printed(comparison: Comparison, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    terminal(comparison, console)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def block(text: str) -> str:
+    return textwrap.dedent(text).strip("\n")
+
+
+def test_the_table_on_80_columns() -> None:
+    assert printed(compare(ROWS)) == block(
+        """
+        Latency, s per call (less is better)
+        model synthetic:tiny, steps 50, size 512×512, autocast no
+        run first
+        ratio to engine eager, in the same column, all else equal
+
+        engine       precision  samples  a100                    rtx3090
+        ─────────────────────────────────────────────────────────────────────────────
+        eager        half             1  1.500 ±0.008 *          2.25  ±0.01
+                                         baseline                baseline
+        eager        half             4  5.20  ±0.03             oom [1]
+                                         baseline
+        onnxruntime  half             1  1.496 ±0.008            1.100 ±0.006 **
+                                         0.997× [0.988–1.006] ≈  0.489× [0.485–0.493]
+        onnxruntime  half             4  2.00  ±0.01 [2]         not in the matrix
+                                         throttled
+
+        [1] oom: tried to allocate 20.1 GB
+        [2] the clock fell to 1200 MHz
+        Earned back: the dearer load and first call, against the baseline's
+          onnxruntime half 1: rtx3090 after 39 images
+        ± half the width of the median's 95% confidence interval · × value over the
+        baseline's · [low–high] the ratio's 95% bootstrap interval · ≈ no difference
+        shown: the interval contains 1 · * best of its line · ** best of the table
+        """
+    )
+
+
+def test_the_table_with_room_stands_on_one_line_a_case() -> None:
+    rows = [row("a100", trials=(1.2, 1.25, 1.3)), row("a-very-long-name", trials=(0.9,)), row("c", status=Status.LOST)]
+    assert printed(compare(rows, Metric.THROUGHPUT, baseline="a100"), 100) == block(
+        """
+        Throughput, images/min (more is better)
+        model synthetic:tiny, steps 50, size 512×512, autocast no
+        run first
+        ratio to host a100, on the same line
+
+        engine  precision  samples  a100                 a-very-long-name  c
+        ───────────────────────────────────────────────────────────────────────────
+        eager   half             1  48.0 ±1.9  baseline  66.7 **  1.389×   lost [1]
+
+        [1] lost: its container cannot be seen any more
+        ± half the width of the median's 95% confidence interval · × value over the baseline's · fewer than
+        6 trials: the interval covers less than 95% · ** best of the table
+        """
+    )
+
+
+def test_hosts_that_find_no_room_stand_in_further_blocks() -> None:
+    hosts = [f"host{i}" for i in range(12)]
+    rows = [row(host, trials=around(1 + i)) for i, host in enumerate(hosts)]
+    text = printed(compare(rows, baseline="host0"))
+    assert max(map(len, text.splitlines())) <= 80
+    headings = [line.split()[3:] for line in text.splitlines() if line.startswith("engine ")]
+    assert [host for heading in headings for host in heading] == hosts
+    assert len(headings) == 6
+
+
+def test_one_host_in_two_runs_is_told_apart_in_the_heading() -> None:
+    rows = [row(trials=around(1)), row(trials=around(2), run="second")]
+    assert "a@first" in printed(compare(rows), 120)
+
+
+def test_no_rows_are_said_to_be_none() -> None:
+    assert printed(compare([])).endswith("No rows.")
+    assert "No rows." in to_markdown(compare([]))
+    assert to_csv(compare([])) == "engine,precision,samples\n"
+
+
+def test_colour_is_for_terminals_alone() -> None:
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system="standard", no_color=False)
+    terminal(compare(ROWS), console)
+    assert isinstance(console.file, io.StringIO)
+    assert "\x1b[32m0.489×" in console.file.getvalue()
+    assert "\x1b" not in printed(compare(ROWS))
+
+
+def test_a_console_of_ascii_gets_ascii() -> None:
+    raw = io.BytesIO()
+    console = Console(width=80, file=io.TextIOWrapper(raw, encoding="ascii"))
+    terminal(compare(ROWS), console)
+    console.file.flush()
+    assert b"0.489x [0.485-0.493]" in raw.getvalue()
+
+
+def test_the_markdown_table() -> None:
+    assert (
+        to_markdown(compare(ROWS[:1] + ROWS[3:]))
+        == block(
+            r"""
+        **Latency, s per call (less is better)**
+
+        model synthetic:tiny, steps 50, size 512×512, autocast no  
+        run first  
+        ratio to engine eager, in the same column, all else equal
+
+        | engine | precision | samples | a100 | rtx3090 |
+        | :-- | :-- | --: | :-- | :-- |
+        | eager | half | 1 | 1.500 ±0.008 \*<br>baseline | 2.25 ±0.01<br>baseline |
+        | eager | half | 4 | not in the matrix | oom \[1\] |
+        | onnxruntime | half | 1 | not in the matrix | 1.100 ±0.006 \*\*<br>0.489× \[0.485–0.493\] |
+        | onnxruntime | half | 4 | 2.00 ±0.01 \[2\]<br>throttled | not in the matrix |
+
+        \[1\] oom: tried to allocate 20.1 GB  
+        \[2\] the clock fell to 1200 MHz
+
+        Earned back, the dearer load and first call against the baseline's:
+
+        - onnxruntime half 1: rtx3090 after 39 images
+
+        ± half the width of the median's 95% confidence interval · × value over the baseline's · \[low–high\] the ratio's 95% bootstrap interval · \* best of its line · \*\* best of the table
+        """  # noqa: E501  # the file's own lines: two spaces at an end break a line in Markdown
+        )
+        + "\n"
+    )
+
+
+def test_the_csv_has_for_each_host_its_numbers_and_reasons() -> None:
+    lines = list(csv.DictReader(io.StringIO(to_csv(compare(ROWS)))))
+    assert [(line["engine"], line["samples"]) for line in lines] == [
+        ("eager", "1"),
+        ("eager", "4"),
+        ("onnxruntime", "1"),
+        ("onnxruntime", "4"),
+    ]
+    assert lines[0]["a100 latency [s per call]"] == "1.5"
+    assert float(lines[2]["rtx3090 ratio"]) == pytest.approx(1.1 / 2.25)
+    assert (lines[1]["rtx3090 status"], lines[1]["rtx3090 reason"]) == ("oom", "tried to allocate 20.1 GB")
+    assert lines[3]["a100 reason"] == "throttled; the clock fell to 1200 MHz"
+    assert (lines[3]["rtx3090 status"], lines[3]["rtx3090 reason"]) == ("absent", "not in the matrix")
+
+
+def test_the_json_says_all_of_a_cell_under_a_version() -> None:
+    document = json.loads(to_json(compare(ROWS)))
+    assert document["version"] == 1
+    assert document["metric"] == {"name": "latency", "unit": "s per call", "less_is_better": True}
+    assert document["baseline"] == {"kind": "engine", "name": "eager"}
+    case = document["cases"][2]
+    assert case["axes"] == {"engine": "onnxruntime", "precision": "half", "samples": 1}
+    cell = case["cells"]["rtx3090"]
+    assert cell["ratio"] == pytest.approx(1.1 / 2.25)
+    assert cell["ratio_ci"] == pytest.approx([0.485, 0.493], abs=0.001)
+    assert {name: cell[name] for name in ("status", "value", "validity", "difference", "best", "trials")} == {
+        "status": "ok",
+        "value": 1.1,
+        "validity": "valid",
+        "difference": True,
+        "best": True,
+        "trials": 7,
+    }
+    assert cell["pays_off_after_images"] == 39
+    assert document["cases"][3]["cells"]["a100"]["no_ratio"] == "throttled"
+
+
+def test_what_rows_say_moves_no_cursor_and_is_no_markup() -> None:
+    rows = [row(HOSTILE, error=HOSTILE, run=HOSTILE, model=HOSTILE)]
+    text = printed(compare(rows), 120)
+    assert '[1] failed: [red]=HYPERLINK("x")|`rm`<script> *a*' in text
+    assert not set(text) & {"\x1b", "\x07", "\u202e"}
+
+
+def test_what_rows_say_cannot_become_markdown_or_html() -> None:
+    text = to_markdown(compare([row(HOSTILE, error=HOSTILE)]))
+    escaped = r'\[red\]=HYPERLINK("x")\|\`rm\`&lt;script&gt; \*a\*'
+    assert f"| engine | precision | samples | {escaped} |" in text
+    assert rf"\[1\] failed: {escaped}" in text
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "＝1"])
+def test_a_spreadsheet_runs_nothing_of_the_csv(formula: str) -> None:
+    text = to_csv(compare([row(formula, error=formula, model=formula), row("b", precision=formula)]))
+    for line in csv.reader(io.StringIO(text)):
+        assert not [cell for cell in line if cell.startswith(("=", "+", "-", "@", "\t", "＝"))]
+
+
+@settings(deadline=None)  # the first example imports numpy
+@given(st.text())
+def test_cleaned_text_is_one_printable_line(text: str) -> None:
+    assert clean(text).isprintable() or clean(text) == ""
+
+
+@settings(deadline=None)  # the first example imports numpy
+@given(st.text(), st.text())
+def test_any_text_in_a_row_can_be_shown(host: str, error: str) -> None:
+    comparison = compare([row(host, error=error, model=host), row("b", trials=around(1))])
+    printed(comparison)
+    for text in (to_csv(comparison), to_json(comparison), to_markdown(comparison)):
+        text.encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.38412, "0.384"),
+        (1.5, "1.500"),
+        (2.51, "2.51"),
+        (69.31, "69.3"),
+        (9.996, "10.00"),
+        (212.9, "213"),
+        (1999.6, "2000"),
+        (12345.6, "12346"),
+        (0.0000123, "0.00001230"),
+        (0, "0"),
+    ],
+)
+def test_a_figure_has_three_or_four_significant_digits(value: float, text: str) -> None:
+    assert significant(value)[0] == text
+
+
+def test_a_spread_is_never_rounded_to_nothing() -> None:
+    assert spread(Interval(0.99999, 1.00001), 3) == "±0.001"
+    assert spread(Interval(1.0, 1.0), 3) == "±0.000"
