@@ -7,6 +7,8 @@ to calls is `FakeHost.unreachable_for` and `FakeHost.before` / `FakeHost.after`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -51,13 +53,14 @@ class Behaviour:
     """What becomes of one attempt once it is started.
 
     runs_s: None never ends. rows: how many of its cases get a good row, evenly over the time; None is all.
-    results: what results.csv holds instead, byte for byte. vanishes: it is then no longer on the host at all.
+    results: what results.csv holds instead, byte for byte, or the error with which it is refused.
+    vanishes: once it has ended, it is no longer on the host at all.
     """
 
     runs_s: float | None = 1.0
     exit_code: int | None = 0
     rows: int | None = None
-    results: bytes | None = None
+    results: bytes | Exception | None = None
     oom_killed: bool = False
     reason: str = ""
     vanishes: bool = False
@@ -229,10 +232,14 @@ class FakeExecutor:
             if container is None or container.started is None:
                 return None
             assert self.world.state(container) is State.EXITED, f"fetched {file} of {attempt.name} while it runs"
-            return {"results.csv": self._results(container), "environment.json": b"{}"}.get(file)
+            if file == "environment.json":
+                return json.dumps({"sha256": sha256(container.token)}).encode()
+            return self._results(container) if file == "results.csv" else None
 
     def _results(self, container: _Container) -> bytes | None:
         behaviour, cases = container.behaviour, container.task.job.cases
+        if isinstance(behaviour.results, Exception):
+            raise behaviour.results
         if behaviour.results is not None:
             return behaviour.results
         rows = len(cases) if behaviour.rows is None else behaviour.rows
@@ -266,6 +273,10 @@ class FakeExecutor:
 
     def close(self) -> None:
         self.world.calls.append(Call("close", None))
+
+
+def sha256(token: str | None) -> str | None:
+    return hashlib.sha256(token.encode()).hexdigest() if token else None
 
 
 def ok_row(job: Job, case: Case, latency_s: float = 0.5) -> Row:

@@ -16,7 +16,8 @@ from orchestrator.model import ProcessHost
 NEEDED = ("torch", "diffusers", "transformers")
 INSTALL = f"{sys.executable} -m pip install 'sd-orchestrator[runner]'"
 
-# Names by which a Hugging Face token may stand in our own environment; a job gets it on its standard input alone.
+# Names by which a Hugging Face token may stand in our own environment; a job gets it on its standard input,
+# which is empty where there is none.
 TOKENS = ("HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
 TOKEN_FILE = "/dev/stdin"  # noqa: S105 - not a token
 PROBE_TIMEOUT_S = 120.0
@@ -61,15 +62,15 @@ def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> Mapping[str, str]:
 
 
 def job_environment(
-    ours: Mapping[str, str], host: ProcessHost, gpus: Sequence[str], threads: int | None, *, with_token: bool
+    ours: Mapping[str, str], host: ProcessHost, gpus: Sequence[str], threads: int | None
 ) -> dict[str, str]:
     """Our environment without tokens, with the slot's GPUs and no others to be seen."""
     kept = {name: value for name, value in ours.items() if name not in TOKENS}
     return {
         **kept,
         "PYTHONUNBUFFERED": "1",
+        "RUNNER_TOKEN_FILE": TOKEN_FILE,
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         **({"HF_HOME": host.weights} if host.weights else {}),
-        **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if with_token else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }

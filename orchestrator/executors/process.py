@@ -105,7 +105,7 @@ class ProcessExecutor:
             [*attendant, *self.runner, "--job", str(folder / "job.json")],
             input=b"" if token is None else token.encode(),
             capture_output=True,
-            env=job_environment(os.environ, self.host, task["gpus"], threads, with_token=token is not None),
+            env=job_environment(os.environ, self.host, task["gpus"], threads),
             start_new_session=True,
             pass_fds=(lock,),
             check=False,
@@ -141,10 +141,11 @@ class ProcessExecutor:
             return None
         except OSError as error:
             raise BadResult(f"{path} is not a regular file that can be read: {error.strerror}") from error
-        with os.fdopen(source, "rb", closefd=True) as stream:
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, source)
             if not stat.S_ISREG(os.fstat(source).st_mode):
                 raise BadResult(f"{path} is not a regular file")
-            content = stream.read(FILE_LIMIT_BYTES + 1)
+            content = os.fdopen(source, "rb", closefd=False).read(FILE_LIMIT_BYTES + 1)
         if len(content) > FILE_LIMIT_BYTES:
             raise BadResult(f"{path} has more than the {FILE_LIMIT_BYTES} bytes that are taken")
         return content

@@ -1,0 +1,329 @@
+"""What every executor promises (orchestrator/executors), asked of each: in memory, as processes, in containers.
+
+Jobs run the fake runner, whose deeds stand in the prompt (tests/fake_runner).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from fake_executor import Behaviour, FakeExecutor, FakeHost, sha256
+
+from orchestrator.errors import BadResult, StartError
+from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
+from orchestrator.executors.process import ProcessExecutor
+from orchestrator.model import DockerHost, ProcessHost
+from runner.schema import Case, Device, Job, Precision, parse_rows
+
+FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
+PATIENCE_S = 60.0
+SLACK_S = 5.0
+
+
+@dataclass
+class Place:
+    """A host under test. `restart` gives the executor of an orchestrator that knows nothing of the last one."""
+
+    restart: Callable[[], Executor]
+    image: str = ""
+    clock: Callable[[], float] = time.monotonic
+    run: str = field(default_factory=lambda: f"contract-{uuid.uuid4().hex[:8]}")
+
+    def __post_init__(self) -> None:
+        self.executor = self.restart()
+
+    def task(self, deeds: str, job: str = "job", number: int = 1, run: str = "", model: str = "synthetic:tiny") -> Task:
+        asked = Job(
+            run=run or self.run,
+            id=job,
+            host="h",
+            device=Device.CPU,
+            engine="eager",
+            precision=Precision.SINGLE,
+            model=model,
+            cases=(Case("c1", 1), Case("c2", 2)),
+            prompt=deeds,
+            steps=1,
+        )
+        return Task(Attempt(asked.run, job, number), asked, Slot("cpu"), self.image)
+
+    def started(self, deeds: str, **which: str) -> Attempt:
+        task = self.task(deeds, **which)  # type: ignore[arg-type]
+        self.executor.stage(task)
+        self.executor.start(task.attempt)
+        return task.attempt
+
+    def until(self, state: State, attempt: Attempt) -> Observation:
+        deadline = time.monotonic() + PATIENCE_S
+        while (seen := self.executor.observe()[attempt]).state is not state:
+            assert time.monotonic() < deadline, f"{attempt.name} is {seen}, not {state}"
+            self.executor.wait(1.0)
+        return seen
+
+    def exited(self, deeds: str) -> tuple[Attempt, Observation]:
+        attempt = self.started(deeds)
+        return attempt, self.until(State.EXITED, attempt)
+
+    def sweep(self) -> None:
+        for attempt in self.executor.observe():
+            if attempt.run.startswith(self.run):
+                self.executor.remove(attempt)
+        self.executor.close()
+
+
+@pytest.fixture(params=["fake", "process", pytest.param("docker", marks=pytest.mark.docker)])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    made: Place = request.getfixturevalue(f"{request.param}_place")
+    yield made
+    made.sweep()
+
+
+@pytest.fixture
+def fake_place() -> Place:
+    world = FakeHost()
+    world.behave_by(lambda task: behaviour(task.job.prompt))
+    return Place(lambda: FakeExecutor(world), clock=world.clock)
+
+
+@pytest.fixture
+def process_place(tmp_path: Path) -> Place:
+    return Place(lambda: ProcessExecutor(ProcessHost(name="here"), tmp_path / "processes", FAKE_RUNNER))
+
+
+@pytest.fixture
+def docker_place(docker_host: object, contract_image: str) -> Place:
+    from orchestrator.executors.docker import DockerExecutor
+
+    host = DockerHost(name="engine", url=docker_host.url, gpus="none")  # type: ignore[attr-defined]
+    return Place(lambda: DockerExecutor(host), image=contract_image)
+
+
+def behaviour(deeds: str) -> Behaviour:
+    """What the fake runner does, as the fake executor wants it."""
+    does: dict[str, str] = {}
+    for deed in deeds.split(";"):
+        word, _, argument = deed.strip().partition(" ")
+        does[word] = argument
+    refused = [BadResult(f"results.csv is a {word}") for word in ("link", "fifo", "folder", "big") if word in does]
+    return Behaviour(
+        results=refused[0] if refused else None,
+        runs_s=None if "hang" in does else float(does.get("sleep", 0.1)),
+        exit_code=int(does.get("exit", 0)),
+        rows=0 if "no" in does else None,
+        ignores_term="hang" in does,
+        log=(does["say"],) if "say" in does else (),
+    )
+
+
+def test_a_host_has_a_slot(place: Place) -> None:
+    assert place.executor.slots() == (Slot("cpu"),)
+
+
+def test_what_was_never_staged_is_not_observed(place: Place) -> None:
+    assert place.task("").attempt not in place.executor.observe()
+
+
+def test_what_is_staged_waits(place: Place) -> None:
+    task = place.task("")
+    place.executor.stage(task)
+    assert place.executor.observe()[task.attempt] == Observation(State.STAGED, "cpu")
+
+
+def test_an_attempt_goes_from_staged_to_running_to_exited_with_its_rows(place: Place) -> None:
+    attempt = place.started("sleep 0.7; rows")
+    assert place.executor.observe()[attempt] == Observation(State.RUNNING, "cpu")
+    assert place.until(State.EXITED, attempt) == Observation(State.EXITED, "cpu", exit_code=0)
+    rows = place.executor.fetch(attempt, "results.csv")
+    assert rows is not None
+    assert [row.case for row in parse_rows(rows.decode())] == ["c1", "c2"]
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 137])
+def test_the_exit_code_is_the_jobs_own(place: Place, code: int) -> None:
+    assert place.exited(f"exit {code}")[1].exit_code == code
+
+
+def test_staged_twice_is_one_attempt_with_the_first_job(place: Place) -> None:
+    place.executor.stage(place.task("exit 4"))
+    place.executor.stage(place.task("exit 5"))
+    attempt = place.task("").attempt
+    assert [a for a in place.executor.observe() if a.run == place.run] == [attempt]
+
+
+def test_many_that_stage_and_start_at_once_run_it_once(place: Place) -> None:
+    task, faults = place.task("say ran once; sleep 0.3"), []
+
+    def do() -> None:
+        executor = place.restart()
+        try:
+            executor.stage(task)
+            executor.start(task.attempt)
+        except Exception as error:
+            faults.append(error)
+        executor.close()
+
+    threads = [threading.Thread(target=do) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    place.until(State.EXITED, task.attempt)
+    assert list(place.executor.log(task.attempt)).count("ran once") == 1
+
+
+def test_what_has_exited_is_never_started_again(place: Place) -> None:
+    attempt, before = place.exited("say ran once; exit 3")
+    place.executor.start(attempt)
+    assert place.executor.observe()[attempt] == before
+    assert list(place.executor.log(attempt)).count("ran once") == 1
+
+
+def test_what_runs_is_not_started_or_staged_again(place: Place) -> None:
+    attempt = place.started("sleep 1; say ran once")
+    place.executor.stage(place.task("sleep 1; say ran once"))
+    place.executor.start(attempt)
+    place.until(State.EXITED, attempt)
+    assert list(place.executor.log(attempt)).count("ran once") == 1
+
+
+def test_what_is_not_staged_cannot_be_started(place: Place) -> None:
+    with pytest.raises(StartError):
+        place.executor.start(place.task("").attempt)
+
+
+@pytest.mark.parametrize("token", ["hf_secret", None])
+def test_the_token_reaches_the_job(place: Place, token: str | None) -> None:
+    task = place.task("token", model="owner/gated")
+    place.executor.stage(task)
+    place.executor.start(task.attempt, token)
+    place.until(State.EXITED, task.attempt)
+    seen = place.executor.fetch(task.attempt, "environment.json")
+    assert seen is not None
+    assert json.loads(seen)["sha256"] == sha256(token)
+
+
+def test_two_attempts_at_one_job_are_two(place: Place) -> None:
+    for number in (1, 2):
+        place.executor.stage(place.task("", number=number))
+    assert {a.number for a in place.executor.observe() if a.run == place.run} == {1, 2}
+
+
+def test_attempts_of_other_runs_are_observed(place: Place) -> None:
+    attempt = place.started("hang", run=f"{place.run}-other")
+    assert place.executor.observe()[attempt].state is State.RUNNING
+
+
+def test_another_orchestrator_sees_and_ends_what_the_last_one_started(place: Place) -> None:
+    attempt = place.started("sleep 0.7; exit 3")
+    place.executor = place.restart()
+    assert place.executor.observe()[attempt].state is State.RUNNING
+    assert place.until(State.EXITED, attempt).exit_code == 3
+    assert place.executor.fetch(attempt, "results.csv")
+
+
+def test_a_file_that_the_job_did_not_write_is_none(place: Place) -> None:
+    attempt, _ = place.exited("no rows; exit 1")
+    assert place.executor.fetch(attempt, "results.csv") is None
+
+
+def test_files_and_lines_of_what_is_not_there_are_none(place: Place) -> None:
+    attempt = place.task("").attempt
+    assert place.executor.fetch(attempt, "results.csv") is None
+    assert list(place.executor.log(attempt)) == []
+    assert list(place.executor.log(attempt, follow=True)) == []
+
+
+@pytest.mark.parametrize("deed", ["link", "fifo", "folder", "big"])
+def test_what_is_not_one_regular_file_of_bounded_size_is_refused(place: Place, deed: str) -> None:
+    attempt, _ = place.exited(deed)
+    with pytest.raises(BadResult, match=r"results\.csv"):
+        place.executor.fetch(attempt, "results.csv")
+
+
+def test_a_followed_log_ends_when_the_job_does(place: Place) -> None:
+    attempt = place.started("sleep 0.5; say the last word")
+    assert list(place.executor.log(attempt, follow=True))[-1] == "the last word"
+    assert place.executor.observe()[attempt].state is State.EXITED or place.until(State.EXITED, attempt)
+
+
+def test_wait_returns_when_a_job_ends_and_not_long_after(place: Place) -> None:
+    attempt = place.started("sleep 1")
+    place.executor.observe()
+    began = place.clock()
+    while place.executor.observe()[attempt].state is State.RUNNING:
+        place.executor.wait(30.0)
+    assert place.clock() - began < 1 + SLACK_S
+
+
+def test_wait_returns_after_its_timeout_when_nothing_happens(place: Place) -> None:
+    place.executor.observe()
+    began = place.clock()
+    place.executor.wait(0.2)
+    assert place.clock() - began < SLACK_S
+
+
+def test_what_is_stopped_ends_long_before_its_grace(place: Place) -> None:
+    attempt = place.started("say here; sleep 60")
+    began = place.clock()
+    place.executor.stop(attempt, grace_s=30)
+    assert place.until(State.EXITED, attempt).exit_code == 143
+    assert place.clock() - began < 30
+
+
+def test_what_is_deaf_to_being_stopped_ends_after_its_grace(place: Place) -> None:
+    attempt = place.started("hang")
+    if not isinstance(place.executor, FakeExecutor):
+        next(line for line in place.executor.log(attempt, follow=True) if line == "hanging")
+    began = place.clock()
+    place.executor.stop(attempt, grace_s=1)
+    assert place.until(State.EXITED, attempt).exit_code == 137
+    assert 1 <= place.clock() - began < 1 + SLACK_S
+
+
+def test_stopping_what_is_not_there_not_started_or_has_ended_is_success(place: Place) -> None:
+    task = place.task("")
+    place.executor.stop(task.attempt, grace_s=0)
+    place.executor.stage(task)
+    place.executor.stop(task.attempt, grace_s=0)
+    assert place.executor.observe()[task.attempt].state is State.STAGED
+    place.executor.start(task.attempt)
+    before = place.until(State.EXITED, task.attempt)
+    place.executor.stop(task.attempt, grace_s=0)
+    assert place.executor.observe()[task.attempt] == before
+
+
+@pytest.mark.parametrize("deeds", [None, "hang", "exit 1"], ids=["staged", "running", "exited"])
+def test_removed_is_gone_and_removing_again_is_success(place: Place, deeds: str | None) -> None:
+    task = place.task(deeds or "")
+    place.executor.stage(task)
+    if deeds:
+        place.executor.start(task.attempt)
+    if deeds == "exit 1":
+        place.until(State.EXITED, task.attempt)
+    place.executor.remove(task.attempt)
+    assert task.attempt not in place.executor.observe()
+    place.executor.remove(task.attempt)
+    assert list(place.executor.log(task.attempt)) == []
+    assert place.executor.fetch(task.attempt, "results.csv") is None
+
+
+def test_what_was_removed_can_be_staged_anew(place: Place) -> None:
+    attempt, _ = place.exited("exit 1")
+    place.executor.remove(attempt)
+    assert place.exited("exit 2")[1].exit_code == 2
+
+
+def test_closing_leaves_jobs_as_they_are(place: Place) -> None:
+    attempt = place.started("hang")
+    place.executor.close()
+    place.executor = place.restart()
+    assert place.executor.observe()[attempt].state is State.RUNNING
