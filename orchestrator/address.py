@@ -15,10 +15,10 @@ def check_url(url: str) -> None:
         port = parts.port
     except ValueError as error:
         raise ValueError(f"{url!r} is not an address ({error}); {forms}") from None
-    if re.search(r"[\s\x00-\x1f]", url) or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is not an engine's address; {forms}")
     if parts.password is not None:
         raise ValueError("must hold no password; use a key, by the ssh agent or ~/.ssh/config")
+    if re.search(r"[\s\x00-\x1f]", url) or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not an engine's address; {forms}")
     host = parts.hostname or ""
     match parts.scheme:
         case "unix":

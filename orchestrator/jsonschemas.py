@@ -20,7 +20,7 @@ def matrix_schema() -> dict[str, Any]:
     schema = MatrixFile.model_json_schema()
     schema["$schema"] = DIALECT
     schema["title"] = "matrix.yaml"
-    return _readable(schema)
+    return dict(_readable(schema))
 
 
 def hosts_schema() -> dict[str, Any]:
@@ -53,7 +53,7 @@ def hosts_schema() -> dict[str, Any]:
         },
         "$defs": definitions,
     }
-    return _readable(schema)
+    return dict(_readable(schema))
 
 
 def _readable(schema: Any) -> Any:

@@ -25,7 +25,7 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> tuple[Docume
     top, marks, problems = dict(document.value), dict(document.marks), list[str]()
     axes = dict(top["matrix"]) if isinstance(top.get("matrix"), dict) else {}
     for override in overrides:
-        where = f"--set {override}"
+        where = f"--set {' '.join(override.split())}"
         key, equals, text = override.partition("=")
         key = key.strip()
         if not equals or key not in SETTABLE:

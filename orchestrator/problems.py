@@ -31,12 +31,17 @@ NAME_FORM = "1 to 63 letters, digits, '_', '.' or '-', with a letter or digit at
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or the list of what is known where nothing is near."""
     known = list(known)
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.4)  # 'onxx' is 0.4 of 'onnxruntime'
-    if near:
-        return f"; did you mean {by_lower[near[0]]!r}?"
+    likeness, name = max(((_likeness(word.lower(), name.lower()), name) for name in known), default=(0.0, ""))
+    if likeness >= 0.6:
+        return f"; did you mean {name!r}?"
     shown = [*known[:20], "…"] if len(known) > 20 else known
     return "; it is one of " + ", ".join(shown) if known else ""
+
+
+def _likeness(word: str, name: str) -> float:
+    """From 0 to 1; the beginning of a long name counts too, so that 'onxx' is like 'onnxruntime'."""
+    whole, beginning = (difflib.SequenceMatcher(None, word, other).ratio() for other in (name, name[: len(word)]))
+    return max(whole, 0.9 * beginning)
 
 
 def keys(model: type[BaseModel]) -> list[str]:

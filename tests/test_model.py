@@ -1,0 +1,137 @@
+"""The values of the two files: what they refuse by themselves."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from orchestrator.model import DockerHost, Point, ProcessHost, Settings, Tls, Until, duration_s
+from runner.schema import Device, Precision
+
+TLS = Tls(ca="ca.pem", cert="cert.pem", key="key.pem")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("2h", 7200), ("1h0m5s", 3605), (" 5m ", 300)]
+)
+def test_a_duration_is_hours_minutes_and_seconds(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1.5h", "30", "m", "-5m", "1m1h", "٣m"])
+def test_what_is_no_duration_is_left_for_the_validator_to_name(text: str) -> None:
+    assert duration_s(text) == text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://me@desk",
+        "ssh://desk:2222",
+        "ssh://me@desk/run/user/1000/docker.sock",
+        "unix:///var/run/docker.sock",
+        "tcp://127.0.0.1:2375",
+        "tcp://localhost:2375",
+        "tcp://[::1]:2375",
+    ],
+)
+def test_an_engine_is_reached_by_ssh_a_socket_or_loopback(url: str) -> None:
+    assert DockerHost(url=url).url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("/var/run/docker.sock", "unix:///path/docker.sock"),
+        ("unix://var/run/docker.sock", "three slashes"),
+        ("unix:///", "three slashes"),
+        ("me@desk", "ssh://user@host"),
+        ("ssh://", "names no machine"),
+        ("ssh://-oProxyCommand=evil", "names no machine"),
+        ("ssh://-oProxyCommand=evil@desk", "names no machine"),
+        ("ssh://me:secret@desk", "no password"),
+        ("ssh://me@desk --flag", "not an engine's address"),
+        ("tcp://desk", "2376"),
+        ("tcp://desk:port", "Port"),
+        ("tcp://desk:99999", "Port"),
+        ("http://desk:2375", "tcp://host:port with tls"),
+        ("ssh://[::1", "not an address"),
+        ("", "not an engine's address"),
+    ],
+)
+def test_a_wrong_address_says_what_to_write(url: str, hint: str) -> None:
+    with pytest.raises(ValidationError, match=r"(?s)url.*" + hint.replace("(", r"\(")):
+        DockerHost(url=url)
+
+
+def test_an_address_that_holds_a_password_is_refused_without_repeating_it() -> None:
+    with pytest.raises(ValidationError) as caught:
+        DockerHost(url="ssh://me:hunter2@desk")
+    assert "hunter2" not in caught.value.errors(include_input=False)[0]["msg"]
+
+
+def test_tcp_beyond_this_machine_needs_tls() -> None:
+    assert DockerHost(url="tcp://10.0.0.7:2376", tls=TLS).tls == TLS
+    with pytest.raises(ValidationError, match="add tls"):
+        DockerHost(url="tcp://10.0.0.7:2376")
+
+
+def test_tls_goes_with_tcp_alone() -> None:
+    with pytest.raises(ValidationError, match="tcp:// url"):
+        DockerHost(url="ssh://me@desk", tls=TLS)
+
+
+def test_url_and_context_exclude_each_other() -> None:
+    with pytest.raises(ValidationError, match="keep one"):
+        DockerHost(url="ssh://me@desk", context="desk")
+
+
+def test_a_host_with_gpus_computes_on_cuda() -> None:
+    assert DockerHost().device is Device.CUDA
+    assert DockerHost(gpus="none").device is Device.CPU
+    assert ProcessHost().device is Device.CPU
+    assert ProcessHost(gpus=(0,)).device is Device.CUDA
+
+
+@pytest.mark.parametrize("gpus", [(), (0, 0), (-1,), ("zero",), (True,), "0", 2])
+def test_gpus_are_all_none_or_distinct_ids(gpus: object) -> None:
+    with pytest.raises(ValidationError):
+        DockerHost.model_validate({"gpus": gpus})
+
+
+def test_a_job_cannot_have_more_gpus_than_are_listed() -> None:
+    with pytest.raises(ValidationError, match="gpus lists 2"):
+        DockerHost(gpus=(0, 1), gpus_per_job=3)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", "-a", "a-", "a b", "a\n", "x" * 64, "ä"])
+def test_a_name_cannot_leave_the_folder_that_it_names(name: str) -> None:
+    with pytest.raises(ValidationError):
+        ProcessHost(name=name)
+
+
+def test_weights_on_a_docker_host_are_an_absolute_path() -> None:
+    with pytest.raises(ValidationError, match="absolute"):
+        DockerHost(weights="~/cache")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"samples": True}, {"samples": "1"}, {"samples": 1.0}, {"autocast": 1}, {"seed": -1}]
+)
+def test_types_are_strict(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Point.model_validate(wrong)
+
+
+def test_precision_is_a_word_of_the_file() -> None:
+    assert Point.model_validate({"precision": "half"}).precision is Precision.HALF
+
+
+def test_an_unknown_synthetic_size_names_the_nearest() -> None:
+    with pytest.raises(ValidationError, match="did you mean 'synthetic:small'"):
+        Point(model="synthetic:smal")
+
+
+def test_until_cannot_allow_fewer_repeats_than_are_asked_for() -> None:
+    with pytest.raises(ValidationError, match="at most"):
+        Settings(repeats=50, until=Until(rel_ci=0.1, max_repeats=10))

@@ -1,0 +1,196 @@
+"""From a matrix and hosts to jobs: what shares a job, in which order, and under which id."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import InputError
+from orchestrator.model import DockerHost, Exclude, Matrix, Point, ProcessHost, Until
+from orchestrator.plan import describe, make_plan
+from runner.schema import ENGINES, Device, EngineFacts, Precision, Row, Status
+
+CPU = ProcessHost(name="cpu")
+GPU = DockerHost(name="gpu", price_per_hour=3.6, gpus=(0, 1))
+POINTS = tuple(
+    Point(engine=engine, precision=precision, samples=samples)
+    for engine in ("onnxruntime", "eager")
+    for precision in (Precision.HALF, Precision.SINGLE)
+    for samples in (4, 1)
+)
+
+
+def matrix(points: tuple[Point, ...] = POINTS, **keys: Any) -> Matrix:
+    return Matrix(name="m", points=points, **keys)
+
+
+def ids(found: Matrix, host: Any = CPU) -> tuple[str, ...]:
+    return tuple(job.id for job in make_plan(found, [host]).jobs)
+
+
+def test_cases_that_differ_in_samples_alone_share_a_job_smallest_first() -> None:
+    jobs = make_plan(matrix(), [CPU]).jobs
+    assert len(jobs) == 4
+    assert all([case.samples for case in job.cases] == [1, 4] for job in jobs)
+
+
+def test_the_single_precision_baseline_comes_first() -> None:
+    first, second, *_ = make_plan(matrix(), [CPU]).jobs
+    assert (first.engine, first.precision) == ("eager", Precision.SINGLE)
+    assert second.engine == "eager"
+
+
+def test_a_job_holds_all_that_the_runner_must_know() -> None:
+    host = ProcessHost(name="cpu", threads=3)
+    job = make_plan(matrix(repeats=5, warmup=1, until=Until(rel_ci=0.1, max_repeats=9), timeout_s=60.0), [host]).jobs[0]
+    assert (job.host, job.device, job.threads) == ("cpu", Device.CPU, 3)
+    assert (job.repeats, job.warmup, job.max_repeats, job.rel_ci, job.timeout_s) == (5, 1, 9, 0.1, 60.0)
+    assert (job.run, job.image) == ("", "")
+
+
+def test_without_until_there_are_exactly_the_repeats() -> None:
+    job = make_plan(matrix(repeats=5), [CPU]).jobs[0]
+    assert (job.max_repeats, job.rel_ci) == (5, None)
+
+
+def test_every_id_of_a_plan_is_its_own() -> None:
+    plan = make_plan(matrix(rounds=3), [CPU, GPU])
+    cases = [case.id for job in plan.jobs for case in job.cases]
+    assert len(set(cases)) == len(cases) == 8 * 2 * 3
+    assert len({job.id for job in plan.jobs}) == len(plan.jobs)
+
+
+def test_what_does_not_affect_the_result_does_not_change_an_id() -> None:
+    same = ProcessHost(name="cpu", price_per_hour=2.0, weights="/w")
+    assert ids(matrix()) == ids(matrix(timeout_s=5.0, retries=9)) == ids(matrix(), same)
+    assert sorted(ids(matrix())) == sorted(ids(matrix(POINTS[::-1])))
+
+
+@pytest.mark.parametrize("change", [{"repeats": 4}, {"warmup": 1}, {"until": Until(rel_ci=0.1)}])
+def test_how_it_is_measured_changes_an_id(change: dict[str, Any]) -> None:
+    assert not set(ids(matrix())) & set(ids(matrix(**change)))
+
+
+@pytest.mark.parametrize("host", [ProcessHost(name="other"), ProcessHost(name="cpu", threads=1)])
+def test_the_host_and_its_limits_change_an_id(host: ProcessHost) -> None:
+    assert not set(ids(matrix())) & set(ids(matrix(), host))
+
+
+def test_every_field_of_a_point_changes_the_case_id() -> None:
+    changed: dict[str, Any] = {
+        "model": "synthetic:small", "prompt": "a cat", "engine": "onnxruntime", "precision": Precision.HALF,
+        "samples": 2, "steps": 3, "height": 64, "width": 64, "guidance": 1.0, "scheduler": "ddim", "seed": 1,
+        "autocast": True, "attention": "math",
+    }  # fmt: skip
+    assert changed.keys() == Point.model_fields.keys()
+    points = (Point(), *(Point(**{key: value}) for key, value in changed.items()))
+    cases = {case.id for job in make_plan(matrix(points), [CPU]).jobs for case in job.cases}
+    assert len(cases) == len(points)
+
+
+def test_ids_are_those_of_yesterday() -> None:
+    """Write down new ones only where a field was added, so that rows of before are not known again."""
+    job = make_plan(matrix((Point(),)), [CPU]).jobs[0]
+    assert (job.id, job.cases[0].id) == ("439de880cd2b", "c8007c7be898")
+
+
+def test_ids_are_the_same_in_another_process() -> None:
+    code = (
+        "from orchestrator.model import *; from orchestrator.plan import make_plan;"
+        "print(make_plan(Matrix(name='m', points=(Point(),)), [ProcessHost(name='cpu')]).jobs[0].id)"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert said.stdout.strip() == ids(matrix((Point(),)))[0]
+
+
+def test_rounds_repeat_the_jobs_in_rotated_order() -> None:
+    once = [job.engine + job.precision.value for job in make_plan(matrix(), [CPU]).jobs]
+    twice = [job.engine + job.precision.value for job in make_plan(matrix(rounds=2), [CPU]).jobs]
+    assert twice == once + once[1:] + once[:1]
+
+
+def test_the_first_round_is_known_again_whatever_the_number_of_rounds() -> None:
+    assert ids(matrix(rounds=2))[:4] == ids(matrix())
+
+
+def test_an_exclude_of_a_host_takes_effect_there_alone() -> None:
+    plan = make_plan(matrix(exclude_hosts=(Exclude(host="gpu", point=(("engine", "eager"),)),)), [CPU, GPU])
+    assert {(job.host, job.engine) for job in plan.jobs} == {
+        ("cpu", "eager"), ("cpu", "onnxruntime"), ("gpu", "onnxruntime")
+    }  # fmt: skip
+    assert {gone.host for gone in plan.excluded} == {"gpu"}
+
+
+def test_an_exclude_of_a_device_takes_effect_on_its_hosts() -> None:
+    plan = make_plan(matrix(exclude_hosts=(Exclude(device=Device.CPU),)), [CPU, GPU])
+    assert {job.host for job in plan.jobs} == {"gpu"}
+
+
+def test_excluding_everything_on_every_host_is_an_error() -> None:
+    with pytest.raises(InputError, match="no case on any of cpu"):
+        make_plan(matrix(exclude_hosts=(Exclude(host="cpu"),)), [CPU])
+
+
+def test_more_cases_than_anybody_means_is_an_error() -> None:
+    with pytest.raises(InputError, match="16000 cases"):
+        make_plan(matrix(rounds=1000), [CPU, GPU])
+
+
+def test_an_engine_that_cannot_run_on_a_host_is_an_unsupported_row_and_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "onnxruntime", EngineFacts("", (Device.CUDA,), {Device.CUDA: "cuda"}))  # type: ignore[arg-type]
+    plan = make_plan(matrix(rounds=2), [CPU, GPU])
+    assert {job.engine for job in plan.jobs if job.host == "cpu"} == {"eager"}
+    assert [(row.status, row.host, row.engine) for row in plan.unsupported] == [
+        (Status.UNSUPPORTED, "cpu", "onnxruntime")
+    ] * 4
+    assert plan.unsupported[0].error == "onnxruntime runs on cuda, and host 'cpu' gives its jobs cpu"
+
+
+def row_of(plan: Any, index: int = 0, **values: Any) -> Row:
+    job = plan.jobs[index]
+    return Row.of(job, job.cases[0], Status.OK, **values)
+
+
+def test_without_history_nothing_is_said_of_the_time() -> None:
+    found = describe(make_plan(matrix(), [GPU]), [GPU]).hosts[0]
+    assert (found.slot_s, found.wall_s, found.price) == (None, None, None)
+    assert (found.cases, found.known_cases, found.slots) == (8, 0, 2)
+
+
+def test_the_time_comes_from_rows_of_the_same_case() -> None:
+    one = matrix((Point(),), repeats=4, warmup=2)
+    past = [row_of(make_plan(one, [GPU]), latency_median=10.0, first_call_s=30.0, load_s=10.0)]
+    plan = make_plan(one, [GPU], history=past)
+    found = describe(plan, [GPU]).hosts[0]
+    assert found.slot_s == 10 + 30 + 6 * 10
+    assert found.price == pytest.approx(0.1)
+    assert describe(plan, [GPU]).lines[0].expected_s == 100
+
+
+def test_equal_work_on_another_host_tells_of_the_time_only_where_this_host_does_not() -> None:
+    one = matrix((Point(),), repeats=1, warmup=0)
+    elsewhere = row_of(make_plan(one, [CPU]), latency_median=9.0)
+    here = dataclasses.replace(row_of(make_plan(one, [GPU]), latency_median=2.0), case="another")
+    assert make_plan(one, [GPU], [elsewhere]).times[0].known_s == 9
+    assert make_plan(one, [GPU], [elsewhere, here]).times[0].known_s == 2
+
+
+def test_failed_rows_tell_nothing_of_the_time() -> None:
+    one = matrix((Point(),))
+    failed = dataclasses.replace(row_of(make_plan(one, [CPU]), latency_median=9.0), status=Status.FAILED)
+    assert make_plan(one, [CPU], [failed]).times[0].known_s is None
+
+
+def test_a_description_tells_of_every_point_and_is_json() -> None:
+    found = matrix(excluded=(Point(seed=9),), exclude_hosts=(Exclude(host="gpu", point=(("engine", "eager"),)),))
+    description = describe(make_plan(found, [CPU, GPU]), [CPU, GPU])
+    assert [line.fate for line in description.lines].count("run") == 6
+    assert [line.host for line in description.lines if line.fate == "excluded"] == [None, *["gpu"] * 4]
+    json.dumps(dataclasses.asdict(description), allow_nan=False)
