@@ -10,6 +10,8 @@ from orchestrator.cases import AxisValue
 from orchestrator.metric import Figure, Interval, Metric, Ratio
 from runner.schema import Status, Validity
 
+OUT_OF_MEMORY = "out of memory"  # the reason where the row gives none; a report need not repeat it
+
 
 class BaselineKind(str, Enum):
     HOST = "host"

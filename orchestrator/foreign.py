@@ -141,7 +141,7 @@ def _meant(values: dict[str, Any], header: Sequence[str], name: str) -> Row:
 
 def _outcome(values: Mapping[str, Any]) -> dict[str, Any]:
     if OUT_OF_MEMORY in (values.get("latency"), values.get("memory")):
-        return {"status": Status.OOM, "latency": None, "memory": None, "error": "out of memory"}
+        return {"status": Status.OOM, "latency": None, "memory": None}
     if all(values.get(column) is None for column in ("latency", "latency_median", "trials")):
         return {"status": Status.SKIPPED, "error": "the file gives no latency"}
     return {"status": Status.OK}

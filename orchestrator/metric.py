@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SECONDS_PER_HOUR = 3600
 IMAGES_PRICED = 1000
 RESAMPLES = 5000
-RESAMPLED_AT_ONCE = 1_000_000  # numbers held at a time: 10 000 trials would need 400 MB in one piece
 
 
 class Metric(str, Enum):
@@ -198,11 +197,18 @@ def _percentiles(
 
 
 def _resampled_medians(trials: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    """The medians of RESAMPLES resamples, drawn without the resamples, so that 10 000 trials cost what five do.
+
+    A resample's indices are floor(n U) of n uniform U; its k-th smallest is so of the k-th smallest U, which is
+    Beta(k, n - k + 1), and the next one's U is the least of n - k uniform between that and 1.
+    """
     import numpy as np
 
-    at_once = max(1, RESAMPLED_AT_ONCE // len(trials))
-    medians = [
-        np.median(random.choice(trials, size=(min(at_once, RESAMPLES - done), len(trials))), axis=1)
-        for done in range(0, RESAMPLES, at_once)
-    ]
-    return np.concatenate(medians)
+    n, ordered = len(trials), np.sort(trials)
+    k = (n + 1) // 2
+    lower = random.beta(k, n - k + 1, RESAMPLES)
+    medians: NDArray[np.float64] = ordered[np.minimum(n * lower, n - 1).astype(int)]
+    if n % 2 == 0:
+        upper = 1 - (1 - lower) * random.random(RESAMPLES) ** (1 / (n - k))
+        medians = (medians + ordered[np.minimum(n * upper, n - 1).astype(int)]) / 2
+    return medians

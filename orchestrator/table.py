@@ -12,7 +12,7 @@ from statistics import median
 
 from orchestrator.baseline import find_baseline, with_ratios
 from orchestrator.cases import Key, axis_values, canonical, columns, key, key_order, label_axes, natural
-from orchestrator.comparison import Baseline, BaselineKind, Cell, Comparison, Line
+from orchestrator.comparison import OUT_OF_MEMORY, Baseline, BaselineKind, Cell, Comparison, Line
 from orchestrator.metric import Interval, Metric, NoFigureError, Ratio, figure
 from runner.schema import Row, Status, Validity
 
@@ -21,7 +21,7 @@ __all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line",
 UNSTATED_WORK = "the source does not state the work done; ratios within it assume that it was equal"
 NOT_PLANNED = "not in the matrix"
 _WHY_NOT = {
-    Status.OOM: "out of memory",
+    Status.OOM: OUT_OF_MEMORY,
     Status.UNSUPPORTED: "the engine gave no reason",
     Status.TIMEOUT: "the case ran into its time limit",
     Status.LOST: "its container cannot be seen any more",

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import textwrap
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -70,6 +71,11 @@ def test_the_table_on_80_columns() -> None:
         shown: the interval contains 1 · * best of its line · ** best of the table
         """
     )
+
+
+def test_the_guide_shows_this_very_table() -> None:
+    guide = Path(__file__).parent.parent / "docs" / "reading-the-table.md"
+    assert printed(compare(ROWS)).partition("\n±")[0] in guide.read_text()
 
 
 def test_the_table_with_room_stands_on_one_line_a_case() -> None:

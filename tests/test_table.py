@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_rows import around, row
 
 from orchestrator.errors import InputError
-from orchestrator.metric import Interval, ratio_interval
+from orchestrator.metric import Interval, median_interval, ratio_interval
 from orchestrator.table import BaselineKind, Cell, Comparison, Metric, compare
 from runner.schema import Row, Status, Validity
 
@@ -71,6 +72,14 @@ def test_the_ratio_interval_is_about_as_wide_as_its_theory_says() -> None:
     assert found is not None
     # order statistics of the median of 101: 50.5 +- 1.96 * sqrt(101) / 2 = ranks 41 and 61
     assert found == pytest.approx((0.9, 1.1), abs=0.02)
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 8])
+def test_the_interval_is_that_of_plain_resampling(n: int) -> None:
+    random = np.random.default_rng(1)
+    trials = random.lognormal(0, 0.1, n)
+    medians = np.median(random.choice(trials, size=(100_000, n)), axis=1)
+    assert median_interval(list(trials)) == pytest.approx(np.percentile(medians, [2.5, 97.5]), rel=0.02)
 
 
 def test_throughput_and_latency_rank_alike() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from orchestrator.cases import AxisValue
-from orchestrator.comparison import BaselineKind, Cell, Comparison, Line
+from orchestrator.comparison import OUT_OF_MEMORY, BaselineKind, Cell, Comparison, Line
 from orchestrator.metric import Ratio
 from orchestrator.report.numbers import Column, significant
 from runner.schema import Status, Validity
@@ -17,7 +17,6 @@ from runner.schema import Status, Validity
 LONGEST_REASON = 300
 # The whole range of n trials covers the median with probability 1 - 2^(1-n): 94% for five, 97% for six.
 TRIALS_FOR_95 = 6
-OUT_OF_MEMORY = "out of memory"
 
 _TERMINAL_SEQUENCE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]", re.S
@@ -44,6 +43,7 @@ class CellWords:
     value: str
     ratio: str
     tone: Tone
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ def _words(comparison: Comparison, cell: Cell, column: Column, notes: _Footnotes
     best = "**" if cell.best else "*" if cell.best_of_line else ""
     value = f"{column.figure(cell)} {best}".rstrip() + notes.marks(*cell.notes)
     if cell.ratio:
-        return CellWords(value, ratio_words(cell.ratio), _tone(comparison, cell.ratio))
+        return CellWords(value, ratio_words(cell.ratio), _tone(comparison, cell.ratio), cell.best_of_line or cell.best)
     if cell.validity not in (Validity.VALID, None):
         return CellWords(value, str(cell.validity.value), Tone.DOUBTFUL)
     if cell.is_baseline:
-        return CellWords(value, "baseline", Tone.PLAIN)
+        return CellWords(value, "baseline", Tone.SAME, cell.best_of_line or cell.best)
     return CellWords(value, "no ratio" + notes.marks(cell.no_ratio) if cell.no_ratio else "", Tone.PLAIN)
 
 

@@ -118,4 +118,6 @@ def _table(console: Console, words: Sheet, hosts: Sequence[int], stacked: bool) 
 def _cell(console: Console, words: Sheet, cell: CellWords, host: int, stacked: bool) -> Text:
     text = _text(console, "\n".join(_cell_lines(cell, _value_width(words, host), stacked)))
     text.stylize(STYLES[cell.tone], -len(cell.ratio or cell.value))
+    if cell.best:
+        text.stylize("bold", 0, len(cell.value))
     return text
