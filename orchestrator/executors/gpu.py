@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
-from orchestrator.model import DockerHost
+from orchestrator.model import DockerHost, ProcessHost
 
 CPU_SLOT = Slot("cpu")
 CDI_KIND = "nvidia.com/gpu"
@@ -148,7 +148,7 @@ def _instances(gpu: Mapping[str, Any]) -> tuple[Gpu, ...]:
     return parts or (Gpu(str(gpu["index"]), gpu.get("uuid", ""), gpu.get("name", ""), gpu.get("memory_bytes")),)
 
 
-def chosen(host: DockerHost, found: Sequence[Gpu]) -> tuple[Gpu, ...]:
+def chosen(host: DockerHost | ProcessHost, found: Sequence[Gpu]) -> tuple[Gpu, ...]:
     """Those of a host's GPUs that its entry asks for, in its order. Raises HostUnfit naming each that is not there."""
     if host.gpus == "all":
         return tuple(found)
@@ -165,7 +165,7 @@ def chosen(host: DockerHost, found: Sequence[Gpu]) -> tuple[Gpu, ...]:
     return picked
 
 
-def slots_of(host: DockerHost, gpus: Sequence[Gpu]) -> tuple[Slot, ...]:
+def slots_of(host: DockerHost | ProcessHost, gpus: Sequence[Gpu]) -> tuple[Slot, ...]:
     """GPUs in groups of `gpus_per_job`. Raises HostUnfit where they make no group; what is left over stays idle."""
     size = host.gpus_per_job
     groups = [tuple(gpu.id for gpu in gpus[at : at + size]) for at in range(0, len(gpus) - size + 1, size)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
+from orchestrator.executors.gpu import CPU_SLOT, Gpu, chosen, parse_probe, slots_of
 from orchestrator.model import ProcessHost
 
 # What a runner cannot do without, whatever its engine; found without importing it, which takes seconds.
@@ -27,38 +27,26 @@ def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
     """Raises HostUnfit where the runner's packages or the GPUs are not there."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise HostUnfit(f"{host.name}: {', '.join(missing)} not installed here; run: {INSTALL}")
+        raise HostUnfit(f"host {host.name}: {', '.join(missing)} not installed here; run: {INSTALL}")
     if host.gpus == "none":
-        return (Slot("cpu"),)
-    return gpu_slots(host, _gpus_found(host, runner))
+        return (CPU_SLOT,)
+    found = _gpus_found(host, runner)
+    if not found:
+        raise HostUnfit(
+            f"host {host.name}: no GPU is found on this machine; set gpus: none, or see what nvidia-smi says"
+        )
+    return slots_of(host, chosen(host, found))
 
 
-def gpu_slots(host: ProcessHost, found: Mapping[str, str]) -> tuple[Slot, ...]:
-    """GPUs dealt out to slots, `gpus_per_job` to each. found: uuid by index, both as text."""
-    known = {**{uuid: uuid for uuid in found.values()}, **found}
-    wanted = list(found) if host.gpus == "all" else [str(gpu) for gpu in host.gpus]
-    unknown = [gpu for gpu in wanted if gpu not in known]
-    if unknown:
-        there = ", ".join(f"{index} ({uuid})" for index, uuid in found.items()) or "none"
-        raise HostUnfit(f"{host.name}: no GPU {', '.join(unknown)} on this machine; there are: {there}")
-    if not wanted:
-        raise HostUnfit(f"{host.name}: no GPU is found on this machine; set gpus: none, or see what nvidia-smi says")
-    per_job = host.gpus_per_job
-    groups = [tuple(wanted[i : i + per_job]) for i in range(0, len(wanted) - per_job + 1, per_job)]
-    if not groups:
-        raise HostUnfit(f"{host.name}: gpus_per_job is {per_job}, and there are {len(wanted)} GPUs")
-    return tuple(Slot("gpu" + "+".join(group), tuple(known[gpu] for gpu in group)) for group in groups)
-
-
-def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> Mapping[str, str]:
+def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> tuple[Gpu, ...]:
     """Asks a runner, in a process of its own: only that may load a GPU's libraries."""
     try:
         done = subprocess.run([*runner, "probe"], capture_output=True, timeout=PROBE_TIMEOUT_S, check=True, text=True)
-        return {str(gpu["index"]): str(gpu["uuid"]) for gpu in json.loads(done.stdout)["gpus"]}
+        return parse_probe(done.stdout)
     except subprocess.CalledProcessError as error:
-        raise HostUnfit(f"{host.name}: the probe for GPUs failed: {error.stderr.strip()[-500:]}") from error
-    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError) as error:
-        raise HostUnfit(f"{host.name}: the probe for GPUs failed: {error}") from error
+        raise HostUnfit(f"host {host.name}: the probe for GPUs failed: {error.stderr.strip()[-500:]}") from error
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        raise HostUnfit(f"host {host.name}: the probe for GPUs failed: {error}") from error
 
 
 def job_environment(
@@ -71,6 +59,7 @@ def job_environment(
         "PYTHONUNBUFFERED": "1",
         "RUNNER_TOKEN_FILE": TOKEN_FILE,
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the driver's order, in which the probe counted; CUDA's own is by speed
         **({"HF_HOME": host.weights} if host.weights else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }

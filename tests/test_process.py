@@ -1,0 +1,323 @@
+"""What the process executor promises beyond the contract that it shares with the others (test_executor_contract)."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.errors import HostUnfit, StartError
+from orchestrator.executors import Attempt, Observation, Slot, State, Task, machine
+from orchestrator.executors.machine import find_slots, job_environment
+from orchestrator.executors.process import ProcessExecutor
+from orchestrator.model import ProcessHost
+from runner.schema import Case, Device, Job, Precision
+
+FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
+HOST = ProcessHost(name="here")
+ATTEMPT = Attempt("run", "job", 1)
+
+
+def task(deeds: str) -> Task:
+    job = Job(
+        run="run",
+        id="job",
+        host="here",
+        device=Device.CPU,
+        engine="eager",
+        precision=Precision.SINGLE,
+        model="owner/gated",
+        cases=(Case("c1", 1),),
+        prompt=deeds,
+        steps=1,
+    )
+    return Task(ATTEMPT, job, Slot("cpu"))
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> Iterator[ProcessExecutor]:
+    made = ProcessExecutor(HOST, tmp_path, FAKE_RUNNER)
+    yield made
+    for attempt in made.observe():
+        made.remove(attempt)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / ATTEMPT.name
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def start(executor: ProcessExecutor, deeds: str, token: str | None = None) -> psutil.Process:
+    """The runner's process, once it has said that it is there."""
+    executor.stage(task(deeds))
+    executor.start(ATTEMPT, token)
+    folder = executor.state_dir / ATTEMPT.name
+    until(lambda: (folder / "log.txt").read_bytes())
+    return psutil.Process(int((folder / "pid").read_text()))
+
+
+def script(executor: ProcessExecutor, code: str) -> ProcessExecutor:
+    return ProcessExecutor(HOST, executor.state_dir, (sys.executable, "-c", code))
+
+
+def seen(executor: ProcessExecutor) -> Observation:
+    return executor.observe()[ATTEMPT]
+
+
+def test_a_token_is_in_no_file_argument_or_environment(
+    executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in machine.TOKENS:
+        monkeypatch.setenv(name, "hf_secret")
+    process = start(executor, "token; say done; hang", "hf_secret")
+    until(lambda: "done" in list(executor.log(ATTEMPT)))
+    for one in [process, *process.parents()[:1], *process.children(recursive=True)]:
+        assert "hf_secret" not in " ".join(one.cmdline())
+        assert "hf_secret" not in str(one.environ())
+    assert all(b"hf_secret" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_process_outlives_the_orchestrator_and_its_exit_code_is_kept(
+    executor: ProcessExecutor, tmp_path: Path
+) -> None:
+    executor.stage(task("sleep 0.5; exit 7"))
+    starter = (
+        "from pathlib import Path\nimport os, sys\n"
+        "from orchestrator.executors import Attempt\n"
+        "from orchestrator.executors.process import ProcessExecutor\n"
+        "from orchestrator.model import ProcessHost\n"
+        "ProcessExecutor(ProcessHost(name='here'), Path(sys.argv[1]), sys.argv[2:]).start(Attempt('run', 'job', 1))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", starter, str(tmp_path), *FAKE_RUNNER], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert seen(executor).state is State.RUNNING
+    until(lambda: seen(executor).state is State.EXITED)
+    assert seen(executor).exit_code == 7
+
+
+def test_a_process_that_a_signal_ended_has_a_shells_exit_code(executor: ProcessExecutor) -> None:
+    process = start(executor, "say here; sleep 60")
+    process.kill()
+    until(lambda: seen(executor).state is State.EXITED)
+    assert seen(executor).exit_code == 128 + signal.SIGKILL
+
+
+def test_what_vanished_with_its_attendant_has_exited_and_nobody_knows_how(executor: ProcessExecutor) -> None:
+    process = start(executor, "hang")
+    attendant = process.parent()
+    assert attendant is not None
+    attendant.kill()
+    process.kill()
+    until(lambda: seen(executor).state is State.EXITED)
+    assert seen(executor).exit_code is None
+    assert "vanished" in seen(executor).reason
+    executor.start(ATTEMPT)
+    assert seen(executor).state is State.EXITED
+
+
+def test_a_process_without_its_attendant_still_runs_and_can_be_stopped(executor: ProcessExecutor) -> None:
+    process = start(executor, "hang")
+    attendant = process.parent()
+    assert attendant is not None
+    attendant.kill()
+    until(lambda: not attendant.is_running() or attendant.status() == psutil.STATUS_ZOMBIE)
+    assert seen(executor).state is State.RUNNING
+    executor.stop(ATTEMPT, grace_s=0.1)
+    assert seen(executor).state is State.EXITED
+
+
+def test_an_attendant_that_is_asked_to_end_stays_until_its_process_has(executor: ProcessExecutor) -> None:
+    process = start(executor, "say here; sleep 0.5; exit 5")
+    attendant = process.parent()
+    assert attendant is not None
+    attendant.terminate()
+    until(lambda: seen(executor).state is State.EXITED)
+    assert seen(executor).exit_code == 5
+
+
+def test_a_recycled_process_id_is_never_signalled(
+    executor: ProcessExecutor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.executors.process.KILL_TIMEOUT_S", 0.1)
+    start(executor, "hang")
+    real = (folder / "pid").read_text()
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        (folder / "pid").write_text(str(bystander.pid))
+        executor.stop(ATTEMPT, grace_s=0)
+        assert bystander.poll() is None
+        bystander.kill()
+    (folder / "pid").write_text(real)
+
+
+def test_what_a_killed_process_started_ends_with_it(executor: ProcessExecutor, tmp_path: Path) -> None:
+    """Even in a session of its own, as the runner's children are, and deaf to TERM."""
+    code = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    start(script(executor, code), "")
+    child = psutil.Process(int(next(executor.log(ATTEMPT))))
+    executor.stop(ATTEMPT, grace_s=0.2)
+    assert seen(executor).exit_code == 137
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_what_a_process_leaves_in_its_group_ends_with_it(executor: ProcessExecutor) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)\n"
+    )
+    start(script(executor, code), "")
+    child = psutil.Process(int(next(executor.log(ATTEMPT, follow=True))))
+    until(lambda: seen(executor).state is State.EXITED)
+    assert seen(executor).exit_code == 0
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_runner_that_cannot_be_executed_is_a_start_error_and_stays_staged(executor: ProcessExecutor) -> None:
+    executor.stage(task(""))
+    with pytest.raises(StartError, match="nowhere/python"):
+        ProcessExecutor(HOST, executor.state_dir, ("/nowhere/python",)).start(ATTEMPT)
+    assert seen(executor).state is State.STAGED
+    executor.start(ATTEMPT)
+    until(lambda: seen(executor).state is State.EXITED)
+    assert seen(executor).exit_code == 0
+
+
+def test_a_start_that_was_interrupted_before_the_process_is_not_tried_again(
+    executor: ProcessExecutor, folder: Path
+) -> None:
+    executor.stage(task(""))
+    (folder / "started").touch()
+    assert seen(executor) == Observation(
+        State.EXITED, "cpu", reason="it vanished: killed with its attendant, or the machine went down"
+    )
+
+
+def test_staging_that_was_interrupted_is_no_attempt_and_is_removed_with_it(
+    executor: ProcessExecutor, tmp_path: Path
+) -> None:
+    (tmp_path / f".{ATTEMPT.name}.x1y2").mkdir()
+    assert executor.observe() == {}
+    executor.stage(task(""))
+    executor.remove(ATTEMPT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_a_start_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match="cannot be made"):
+        ProcessExecutor(HOST, tmp_path / "file" / "processes", FAKE_RUNNER).stage(task(""))
+
+
+def test_a_log_without_newlines_comes_in_pieces(executor: ProcessExecutor) -> None:
+    executor.stage(task("chat 200000"))
+    executor.start(ATTEMPT)
+    lines = list(executor.log(ATTEMPT, follow=True))
+    assert max(map(len, lines)) <= 64 * 1024
+    assert sum(map(len, lines)) >= 200_000
+
+
+def test_a_log_that_is_not_utf_8_is_read_all_the_same(executor: ProcessExecutor) -> None:
+    start(script(executor, "import sys; sys.stdout.buffer.write(b'\\xffa')"), "")
+    until(lambda: seen(executor).state is State.EXITED)
+    assert list(executor.log(ATTEMPT)) == ["\ufffda"]
+
+
+def test_a_job_sees_the_gpus_of_its_slot_alone() -> None:
+    ours = {"PATH": "/bin", "HF_TOKEN": "hf_secret", "CUDA_VISIBLE_DEVICES": "7"}
+    theirs = job_environment(ours, HOST, ("0", "2"), None)
+    assert theirs["CUDA_VISIBLE_DEVICES"] == "0,2"
+    assert theirs["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert (theirs["PATH"], "HF_TOKEN" in theirs) == ("/bin", False)
+    assert job_environment(ours, HOST, (), None)["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_jobs_environment_has_the_hosts_weights_and_threads(executor: ProcessExecutor, folder: Path) -> None:
+    theirs = job_environment({}, ProcessHost(name="here", weights="/data/hf"), (), 3)
+    assert (theirs["HF_HOME"], theirs["OMP_NUM_THREADS"]) == ("/data/hf", "3")
+    print_threads = "import os; print(os.environ['OMP_NUM_THREADS'])"
+    threaded = ProcessExecutor(
+        ProcessHost(name="here", threads=2), executor.state_dir, (sys.executable, "-c", print_threads)
+    )
+    start(threaded, "")
+    assert list(executor.log(ATTEMPT, follow=True)) == ["2"]
+
+
+def probing(report: object) -> tuple[str, ...]:
+    return (sys.executable, "-c", f"print('a library says hello'); print({json.dumps(report)!r})")
+
+
+TWO = {"gpus": [{"index": 0, "uuid": "GPU-a0", "name": "A"}, {"index": 1, "uuid": "GPU-b1", "name": "B"}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "slots"),
+    [
+        ({"gpus": "none"}, (Slot("cpu"),)),
+        ({"gpus": "all"}, (Slot("gpu0", ("0",)), Slot("gpu1", ("1",)))),
+        ({"gpus": (1,)}, (Slot("gpu1", ("1",)),)),
+        ({"gpus": ("GPU-b1",)}, (Slot("gpu1", ("1",)),)),
+        ({"gpus": "all", "gpus_per_job": 2}, (Slot("gpu0+gpu1", ("0", "1")),)),
+    ],
+    ids=str,
+)
+def test_gpus_make_slots(fields: dict[str, object], slots: tuple[Slot, ...]) -> None:
+    found = find_slots(host_with(**fields), probing(TWO))
+    assert [slot.gpus for slot in found] == [slot.gpus for slot in slots]
+    assert len({slot.name for slot in found}) == len(slots)
+
+
+def host_with(**fields: object) -> ProcessHost:
+    return ProcessHost.model_validate({"name": "here", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "runner", "message"),
+    [
+        ({"gpus": "all"}, probing({"gpus": []}), "no GPU is found"),
+        ({"gpus": (7,)}, probing(TWO), "no GPU 7.*GPU-a0"),
+        ({"gpus": "all", "gpus_per_job": 3}, probing(TWO), "gpus_per_job is 3"),
+        ({"gpus": "all"}, probing("nonsense"), "probe for GPUs failed"),
+        ({"gpus": "all"}, (sys.executable, "-c", "raise SystemExit('no driver')"), "no driver"),
+        ({"gpus": "all"}, ("/nowhere/python",), "probe for GPUs failed"),
+    ],
+    ids=str,
+)
+def test_gpus_that_are_not_there_are_said_to_be(
+    fields: dict[str, object], runner: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(HostUnfit, match=message):
+        find_slots(host_with(**fields), runner)
+
+
+def test_a_runner_whose_packages_are_not_installed_is_unfit_and_says_what_to_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "NEEDED", ("json", "no_such_package"))
+    with pytest.raises(HostUnfit, match=r"no_such_package.*pip install.*\[runner\]"):
+        find_slots(HOST, FAKE_RUNNER)
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has a GPU")
+def test_the_real_runners_probe_is_understood() -> None:
+    with pytest.raises(HostUnfit, match="no GPU is found"):
+        find_slots(host_with(gpus="all"), (sys.executable, "-m", "runner"))
