@@ -26,7 +26,8 @@ def read_rows(text: str, name: str) -> list[Row]:
 
     name: the file's, for the messages; without its extension it is the run of rows that name none.
     A file of this program's own schema is read back exactly. In any other a column that is missing is empty,
-    but: the device is the host; runtime pytorch is the engine eager, onnx is onnxruntime; -1 is out of memory.
+    but: the device is the host; runtime pytorch is the engine eager, onnx is onnxruntime; -1 is out of memory, and a
+    memory of 0 (what the Lambda benchmark writes where there is no GPU) is not measured.
     Columns of other names are passed over, unless the name looks like a misspelt one.
     Nothing is made up: a file that gives mean latencies has neither medians nor trials.
     """
@@ -144,4 +145,4 @@ def _outcome(values: Mapping[str, Any]) -> dict[str, Any]:
         return {"status": Status.OOM, "latency": None, "memory": None}
     if all(values.get(column) is None for column in ("latency", "latency_median", "trials")):
         return {"status": Status.SKIPPED, "error": "the file gives no latency"}
-    return {"status": Status.OK}
+    return {"status": Status.OK, "memory": values.get("memory") or None}

@@ -60,6 +60,11 @@ def test_minus_one_is_out_of_memory_and_no_number() -> None:
     assert (found.status, found.latency, found.memory, found.engine) == (Status.OOM, None, None, "onnxruntime")
 
 
+def test_a_memory_of_0_was_not_measured() -> None:
+    (found,) = read_rows(f"{HEADER}\nAMD EPYC 7352,single,FALSE,FALSE,onnx,1,223.19,0.0\n", "x.csv")
+    assert (found.status, found.latency, found.memory) == (Status.OK, 223.19, None)
+
+
 def test_an_empty_latency_is_skipped_with_its_reason() -> None:
     (found,) = read_rows("device,n_samples,latency\nT4,1,\n", "x.csv")
     assert (found.status, found.error) == (Status.SKIPPED, "the file gives no latency")
