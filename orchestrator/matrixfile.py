@@ -21,7 +21,7 @@ from orchestrator.problems import shown
 from orchestrator.yamlfile import Position
 
 MAX_CASES = 10_000
-MAX_ENTRIES = 500
+MAX_ENTRIES = 100
 
 _POINT_TYPES = {name: info.rebuild_annotation() for name, info in Point.model_fields.items()}
 _DESCRIPTIONS = {name: info.description for name, info in Point.model_fields.items()}

@@ -202,7 +202,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x]\n" + "".join(
         ("a:\n  - &a [*a]", "m.yaml:2: an alias refers to what it stands in: a cycle"),
         ("&a a: {b: {<<: *a}}", "m.yaml:1: only keys and values can be merged by '<<'"),
         ("&a {b: {<<: *a}}", "m.yaml:1: an alias refers to what it stands in: a cycle"),
-        (BOMB, "m.yaml: its aliases expand to more than 100000 values"),
+        (BOMB, "m.yaml: holds more than 20000 values, aliases expanded"),
         ("[" * 100_000, "m.yaml:1: is nested more than 40 deep"),
         ("? " * 100_000, "m.yaml:1: is nested more than 40 deep"),
         ("a: !!python/object/apply:os.system [ls]", "m.yaml:1: has the tag tag:yaml.org,2002:python/object/apply"),
@@ -260,9 +260,9 @@ def test_an_inventory_without_hosts_is_an_error(write: Write, content: str) -> N
 
 
 def test_a_wrong_file_of_many_faults_names_the_first_hundred(write: Write) -> None:
-    found = problems_of(config.load_matrix, write("matrix: {engine: [" + "x, " * 50_000 + "x]}"))
+    found = problems_of(config.load_matrix, write("matrix: {engine: [" + "x, " * 15_000 + "x]}"))
     assert len(found) == 1
-    found = problems_of(config.load_matrix, write("matrix:\n  engine:\n" + "  - x\n" * 50_000))
+    found = problems_of(config.load_matrix, write("matrix:\n  engine:\n" + "  - x\n" * 15_000))
     assert len(found) == 101
 
 
