@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from orchestrator import collect, trust
 from orchestrator.errors import InputError
 from orchestrator.executors import Attempt
 from runner.schema import Case, Job, Row
+
+ROOT = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,19 @@ class Run:
         ordered = [known[case.id] for case in job.cases if case.id in known]
         collect.write_rows(self.job(job.id) / "results.csv", ordered)
 
+    def add_planned(self, rows: Iterable[Row]) -> None:
+        """Commits rows that were known before anything ran, each in its job's folder."""
+        of_job: dict[str, list[Row]] = {}
+        for row in rows:
+            of_job.setdefault(row.job or "", []).append(replace(row, run=self.name))
+        for job, its_rows in of_job.items():
+            self.job(job).mkdir(parents=True, exist_ok=True)
+            collect.write_rows(self.job(job) / "results.csv", its_rows)
+
+    def all_rows(self) -> list[Row]:
+        """The merged rows of all jobs."""
+        return collect.read_rows(self.results) if self.results.exists() else []
+
     def merge(self) -> None:
         collect.merge_results(self.path)
 
@@ -96,6 +111,15 @@ class Run:
         folder = self.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         collect.write_atomically(folder / "environment.json", json.dumps(value, indent=1).encode())
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether an orchestrator drives this run right now."""
+        try:
+            with self.lock():
+                return False
+        except InputError:
+            return True
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -29,12 +30,11 @@ LONGEST_LOG_LINES = 100_000
 
 @dataclass(frozen=True)
 class Update:
-    """What a watcher may want to know: a job's event, the rows of a job that ended, or a message about a host."""
+    """What a watcher may want to know: a message about a host; or a job's start, an event of it, or its rows at its end."""
 
     host: str
     job: Job | None = None
     event: Event | None = None
-    started: bool = False
     rows: tuple[Row, ...] = ()
     message: str = ""
 
@@ -45,6 +45,7 @@ class HostLoop:
 
     pool: runs the actions; more than one at once, so that the next job is staged while the last one is collected.
     token: the Hugging Face token for jobs whose model is on the hub.
+    place: held while a job starts, where several hosts are one machine: who comes second sees that its slot is taken.
     lost_after_s: for how long a host may be silent before its jobs are given up as lost.
     """
 
@@ -56,6 +57,7 @@ class HostLoop:
     limits: Limits = field(default_factory=Limits)
     tell: Callable[[Update], None] = lambda update: None
     token: str | None = None
+    place: threading.Lock | None = None
     lost_after_s: float = 900.0
     clock: Callable[[], float] = time.time
 
@@ -184,8 +186,15 @@ class HostLoop:
         self.executor.stage(Task(progress.key, replace(progress.job, cases=cases), slot, progress.job.image))
 
     def _start(self, progress: Progress) -> None:
-        self.executor.start(progress.key, self.token)
-        self.tell(Update(self.host, progress.job, started=True))
+        with self.place or nullcontext():
+            if self.place and self._is_taken(progress):
+                return  # the next look tries again
+            self.executor.start(progress.key, self.token)
+        self.tell(Update(self.host, progress.job))
+
+    def _is_taken(self, progress: Progress) -> bool:
+        running = {key: o.slot for key, o in self.executor.observe().items() if o.state is State.RUNNING}
+        return progress.slot in [slot for key, slot in running.items() if key != progress.key]
 
     def _fault(self, progress: Progress, reason: str) -> None:
         self._record(progress, Kind.FAULT, reason=reason)
@@ -212,14 +221,10 @@ class HostLoop:
             self._commit(progress, judged.rows)
 
     def _settle(self, progress: Progress, status: Status, reason: str) -> None:
-        """Ends a job without (further) results: its open cases become rows that say why."""
-        cases = self.run.open_cases(progress.job)
-        self._commit(progress, [Row.of(progress.job, case, status, reason) for case in cases])
+        self._commit(progress, closing_rows(self.run, progress.job, status, reason))
 
     def _commit(self, progress: Progress, rows: Sequence[Row]) -> None:
-        self.run.add_rows(progress.job, rows)
-        self._record(progress, Kind.SETTLED)
-        self.run.merge()
+        commit(self.run, self.journal, progress, rows, self.clock())
         self.tell(Update(self.host, progress.job, rows=tuple(self.run.rows(progress.job))))
 
     def _follow_running(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
@@ -251,6 +256,18 @@ def _ending(progress: Progress, observation: Observation) -> collect.Ending:
         status = Status.CANCELLED if progress.cancelled else Status.TIMEOUT
     reason = progress.reason if status else observation.reason
     return collect.Ending(observation.exit_code, observation.oom_killed, reason, status)
+
+
+def closing_rows(run: Run, job: Job, status: Status, reason: str) -> list[Row]:
+    """Rows for the cases of a job that ends without (further) results."""
+    return [Row.of(job, case, status, reason) for case in run.open_cases(job)]
+
+
+def commit(run: Run, journal: Journal, progress: Progress, rows: Sequence[Row], now: float) -> None:
+    """Makes a job's last rows durable, then the word that it is settled: in this order nothing can be lost between."""
+    run.add_rows(progress.job, rows)
+    journal.record(Entry(now, Kind.SETTLED, progress.job.id, progress.attempt, progress.slot))
+    run.merge()
 
 
 def drive_all(loops: Sequence[HostLoop], stop: threading.Event) -> None:

@@ -71,7 +71,9 @@ class Executor(Protocol):
     A method may be called from any thread, and several at once.
     """
 
-    host: ProcessHost | DockerHost
+    @property
+    def host(self) -> ProcessHost | DockerHost:
+        """The entry of the inventory that this is about."""
 
     def slots(self) -> tuple[Slot, ...]:
         """Connects, and finds out what jobs can occupy. Raises HostUnfit with what is missing and how to mend it."""

@@ -1,0 +1,289 @@
+"""The command line: parse, one call, print. Exit codes are decided here alone."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator import config, show
+from orchestrator import run as runs
+from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
+from orchestrator.journal import Journal
+from orchestrator.metric import Metric
+from orchestrator.model import duration_s
+from orchestrator.plan import describe
+
+if TYPE_CHECKING:
+    from orchestrator.comparison import Comparison
+    from orchestrator.launch import Outcome
+
+OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
+INVENTORY = Path("hosts.yaml")
+PIPED_WIDTH = 160  # where nobody draws a terminal: a table then needs no folding
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Takes a matrix of Stable Diffusion benchmarks to every machine you can reach, and brings back one table.",
+)
+out = Console(markup=False, highlight=False)
+err = Console(stderr=True, markup=False, highlight=False)
+
+
+class Format(str, Enum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    MARKDOWN = "md"
+
+
+class Shape(str, Enum):
+    TABLE = "table"
+    JSON = "json"
+
+
+def _duration(text: str) -> float:
+    seconds = duration_s(text)
+    if not isinstance(seconds, float):
+        raise typer.BadParameter(f"{text!r} is no duration; write 90s, 15m or 1h30m")
+    return seconds
+
+
+MatrixFile = Annotated[Path, typer.Argument(metavar="MATRIX.YAML", help="The matrix to run.")]
+HostNames = Annotated[str | None, typer.Option("--hosts", metavar="A,B", help="Only these hosts of the inventory.")]
+Inventory = Annotated[
+    Path | None,
+    typer.Option("--inventory", metavar="FILE", help="Default: hosts.yaml here, else this machine alone."),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=V[,V]", help="Replace an axis or a value of the matrix.")
+]
+RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Default: the newest run.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or the beginning of it.")]
+Wheels = Annotated[
+    Path | None,
+    typer.Option("--wheels", metavar="DIR", help="Build from the wheels in this folder alone, offline."),
+]
+Registry = Annotated[
+    str | None, typer.Option("--push", metavar="REGISTRY", help="Push images there, and let the hosts pull them.")
+]
+TableOrJson = Annotated[Shape, typer.Option("-o", help="How to print it.")]
+
+
+@app.command()
+def init() -> None:
+    """Write a commented hosts.yaml and matrix.yaml here."""
+    for path in config.init(Path()):
+        out.print(path)
+
+
+@app.command()
+def hosts(
+    check: Annotated[bool, typer.Option("--check", help="Connect to each, and say how to mend what is wrong.")] = False,
+    names: HostNames = None,
+    inventory: Inventory = None,
+    shape: TableOrJson = Shape.TABLE,
+) -> None:
+    """Show the inventory; with --check also engine, GPUs, toolkit, disk, images and clock of each host."""
+    chosen = config.select(config.load_hosts(_inventory(inventory)), _names(names))
+    if shape is Shape.JSON:
+        show.as_json(show.hosts_value(chosen), out)
+    else:
+        show.hosts(chosen, out)
+
+
+@app.command()
+def build(names: HostNames = None, inventory: Inventory = None, push: Registry = None, wheels: Wheels = None) -> None:
+    """Build the runner's images that hosts need, once, and bring them to each host that lacks them."""
+    from orchestrator import fleet
+
+    chosen = config.select(config.load_hosts(_inventory(inventory)), _names(names))
+    with show.image_progress(err) as progress:
+        built = fleet.build(chosen, registry=push, wheels=wheels, progress=progress)
+    show.images(built, out, err)
+    raise typer.Exit(SOME_FAILED if any(isinstance(outcome, Exception) for outcome in built.values()) else OK)
+
+
+@app.command()
+def plan(
+    matrix: MatrixFile,
+    names: HostNames = None,
+    overrides: Overrides = None,
+    inventory: Inventory = None,
+    shape: TableOrJson = Shape.TABLE,
+    containers: Annotated[bool, typer.Option("--containers", help="Each container's spec, as JSON.")] = False,
+) -> None:
+    """Show what would run where, what would not and why, how long and at what price; run nothing."""
+    from orchestrator import launch
+
+    request = launch.Request(matrix, _inventory(inventory), _names(names), tuple(overrides or ()))
+    planned, chosen, _ = launch.make_ready(request)
+    description = describe(planned, chosen)
+    if containers:
+        show.as_json(launch.containers(planned, chosen), out)
+    elif shape is Shape.JSON:
+        show.as_json(show.plan_value(description), out)
+    else:
+        show.plan(description, out)
+
+
+@app.command()
+def submit(
+    matrix: MatrixFile,
+    names: HostNames = None,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the run; default: the matrix's.")] = None,
+    inventory: Inventory = None,
+    push: Registry = None,
+    wheels: Wheels = None,
+    lost_after: Annotated[
+        float, typer.Option(parser=_duration, metavar="TIME", help="Give up a host that is silent this long.")
+    ] = "15m",  # type: ignore[assignment]  # typer parses defaults too
+) -> None:
+    """Run a matrix on all hosts, and show the comparison. Ctrl-C leaves what runs running; `resume` goes on."""
+    from orchestrator import launch
+
+    request = launch.Request(
+        matrix,
+        _inventory(inventory),
+        _names(names),
+        (*(overrides or ()), *([f"name={name}"] if name else [])),
+        push,
+        wheels,
+        lost_after,
+    )
+    with show.image_progress(err) as progress:
+        outcome = launch.submit(request, err, progress)
+    _end(outcome)
+
+
+@app.command()
+def resume(run: RunName = None) -> None:
+    """Go on with a run: adopt what still runs on its hosts, collect what has ended, start what is left."""
+    from orchestrator import launch
+
+    with show.image_progress(err) as progress:
+        outcome = launch.resume(runs.find(runs.ROOT, run), err, progress)
+    _end(outcome)
+
+
+@app.command()
+def status(run: RunName = None, shape: TableOrJson = Shape.TABLE) -> None:
+    """Show how far a run is: per host, and each job with its attempts and their reasons."""
+    found = runs.find(runs.ROOT, run)
+    with closing(Journal.open(found.journal)) as journal:
+        value = show.status_value(found, journal)
+    if shape is Shape.JSON:
+        show.as_json(value, out)
+    else:
+        show.status(value, out)
+
+
+@app.command()
+def logs(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
+    job: JobName,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
+) -> None:
+    """Print what a job said: from its folder when it has ended, from its host while it runs."""
+    from orchestrator import launch
+
+    for line in launch.log(runs.find(runs.ROOT, run), job, follow=follow):
+        out.print(line, soft_wrap=True)
+
+
+@app.command()
+def cancel(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Default: all of its jobs.")] = None,
+) -> None:
+    """End a run's open jobs, or one of them; what they have measured so far is kept."""
+    from orchestrator import launch
+
+    found = runs.find(runs.ROOT, run)
+    asked = launch.cancel(found, job)
+    err.print(f"Asked for the end of {len(asked)} jobs." if asked else "No job of it is open.")
+    if asked and not found.is_driven:
+        with show.image_progress(err) as progress:
+            _end(launch.resume(found, err, progress))
+
+
+@app.command()
+def results(
+    run: Annotated[list[str] | None, typer.Argument(metavar="[RUN ...]", help="Default: the newest run.")] = None,
+    metric: Annotated[Metric, typer.Option("--metric", help="What to compare.")] = Metric.LATENCY,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="HOST|ENGINE", help="What ratios are to; default: eager.")
+    ] = None,
+    shape: Annotated[Format, typer.Option("-o", help="How to print it.")] = Format.TABLE,
+) -> None:
+    """Show the rows of one or more runs side by side."""
+    from orchestrator import launch
+
+    _print(
+        launch.comparison(
+            [runs.find(runs.ROOT, name) for name in run] if run else [runs.find(runs.ROOT)], metric, baseline
+        ),
+        shape,
+    )
+
+
+def _inventory(given: Path | None) -> Path | None:
+    return given or (INVENTORY if INVENTORY.exists() else None)
+
+
+def _names(given: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in given.split(",") if name.strip()) if given else ()
+
+
+def _print(comparison: Comparison, shape: Format) -> None:
+    from orchestrator.report import text
+    from orchestrator.report.terminal import terminal
+
+    match shape:
+        case Format.TABLE:
+            terminal(comparison, out)
+        case Format.CSV:
+            print(text.to_csv(comparison), end="")
+        case Format.JSON:
+            print(text.to_json(comparison))
+        case Format.MARKDOWN:
+            print(text.to_markdown(comparison))
+
+
+def _end(outcome: Outcome) -> None:
+    """The table of a run that was driven, where it lies, and the exit code that says how it went."""
+    from orchestrator import launch
+
+    _print(launch.comparison([outcome.run], Metric.LATENCY, None), Format.TABLE)
+    err.print(f"Run: {outcome.run.path}", soft_wrap=True)
+    if not outcome.finished:
+        err.print(
+            f"There is work left; go on with: orchestrator resume {outcome.run.name}", style="yellow", soft_wrap=True
+        )
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(SOME_FAILED if outcome.has_faults else OK)
+
+
+def main() -> None:
+    """The entry point: every error that a user can mend is its message alone, and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        for problem in error.problems:
+            err.print(f"error: {problem}", style="red", soft_wrap=True)
+    except (HostUnreachable, HostUnfit, ImageError, BadResult) as error:
+        err.print(f"error: {error}", style="red", soft_wrap=True)
+    sys.exit(BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

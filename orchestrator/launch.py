@@ -1,0 +1,243 @@
+"""A run from its two files to its table: what `submit` and `resume` do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator import collect, config, fleet, images, table
+from orchestrator import run as runs
+from orchestrator.comparison import Comparison
+from orchestrator.errors import InputError
+from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.fleet import Fleet
+from orchestrator.images.image import OnProgress
+from orchestrator.journal import Entry, Journal, Kind
+from orchestrator.journal import Progress as JobProgress
+from orchestrator.metric import Metric
+from orchestrator.model import DockerHost, Host, Matrix
+from orchestrator.plan import Plan, make_plan
+from orchestrator.policy import Limits
+from orchestrator.progress import Board, watched
+from orchestrator.report.text import to_markdown
+from orchestrator.run import Run
+from orchestrator.scheduler import HostLoop, closing_rows, commit, drive_all
+from orchestrator.trust import printable
+from runner.schema import Job, Row, Status
+
+# Actions of one host at once: enough to start one job, collect another, and stage a third. More threads gain nothing:
+# an engine does 5.7 containers a second with four of them, and no more with eight.
+ACTIONS_AT_ONCE = 4
+ABORTED = 130
+THIS_MACHINE = "hosts:\n  local: {kind: process}\n"
+TOKEN_VARIABLES = ("HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `submit` was asked for. inventory: None is hosts.yaml here, or else this machine alone."""
+
+    matrix: Path
+    inventory: Path | None = None
+    hosts: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    registry: str | None = None
+    wheels: Path | None = None
+    lost_after_s: float = 900.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """rows: of all cases that have ended. finished: False where the user interrupted, with work left."""
+
+    run: Run
+    rows: tuple[Row, ...]
+    finished: bool
+
+    @property
+    def has_faults(self) -> bool:
+        return any(row.status is None or row.status.is_fault for row in self.rows)
+
+
+def make_ready(request: Request) -> tuple[Plan, tuple[Host, ...], Matrix]:
+    """The plan of a request, from its two files and what earlier runs tell. Raises InputError with all problems."""
+    hosts = config.select(config.load_hosts(request.inventory), request.hosts or None)
+    matrix = config.load_matrix(request.matrix, request.overrides)
+    return make_plan(matrix, hosts, earlier_rows()), hosts, matrix
+
+
+def earlier_rows(root: Path = runs.ROOT, most: int = 20) -> list[Row]:
+    """Rows of the last runs, for estimates: a damaged run is not worth an error here."""
+    rows: list[Row] = []
+    for run in runs.all_runs(root)[-most:]:
+        rows.extend(run.all_rows())
+    return rows
+
+
+def submit(request: Request, console: Console, on_image: OnProgress) -> Outcome:
+    """Plans, makes the hosts ready, and drives the run to its end or to the user's interruption.
+
+    A host that does not answer costs its cases, which become rows that say so. Raises InputError before anything ran.
+    """
+    plan, hosts, matrix = make_ready(request)
+    with fleet.ready(hosts, plan.jobs, registry=request.registry, wheels=request.wheels, progress=on_image) as ready:
+        run = runs.create(runs.ROOT, matrix.name, datetime.now(timezone.utc), *_as_written(request))
+        run.add_planned(plan.unsupported)
+        options = {"retries": matrix.retries, "lost_after_s": request.lost_after_s}
+        jobs = [ready.equip(job, run.name) for job in plan.jobs]
+        with closing(Journal.create(run.journal, run.name, jobs, options)) as journal, run.lock():
+            for host, reason in ready.unreachable.items():
+                console.print(f"{host}: {reason}", style="red", markup=False)
+                for progress in journal.progress(host):
+                    rows = closing_rows(run, progress.job, Status.LOST, reason)
+                    commit(run, journal, progress, rows, time.time())
+            return _drive(run, journal, ready, hosts, console)
+
+
+def resume(run: Run, console: Console, on_image: OnProgress) -> Outcome:
+    """Takes a run up where its journal says it is: what still runs is adopted, what has ended is collected.
+
+    A host that does not answer yet keeps its jobs: they are taken up by the next resume, or ended by a cancel.
+    """
+    with closing(Journal.open(run.journal)) as journal, run.lock():
+        names = {progress.job.host for progress in journal.progress()}
+        hosts = config.select(config.load_hosts(run.hosts), sorted(names)) if names else ()
+        jobs = [progress.job for progress in journal.progress()]
+        with fleet.ready(hosts, jobs, progress=on_image) as ready:
+            for host, reason in ready.unreachable.items():
+                console.print(f"{host}: {reason}", style="red", markup=False)
+            return _drive(run, journal, ready, hosts, console)
+
+
+def comparison(chosen: Sequence[Run], metric: Metric, baseline: str | None) -> Comparison:
+    """The rows of one or more runs side by side, with the prices of their own inventories."""
+    prices: dict[str, float] = {}
+    rows: list[Row] = []
+    for run in chosen:
+        rows += run.all_rows()
+        if run.hosts.exists():
+            hosts = config.load_hosts(run.hosts).values()
+            prices |= {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
+    return table.compare(rows, metric, baseline, prices)
+
+
+def log(run: Run, name: str, *, follow: bool) -> Iterator[str]:
+    """The lines of a job's log: from its folder once it ended, else from its host. name: a job's id, or its start."""
+    with closing(Journal.open(run.journal)) as journal:
+        progress = find_job(journal.progress(), name)
+        if not progress.is_settled and progress.attempt:
+            hosts = config.load_hosts(run.hosts)
+            with fleet.executor(hosts[progress.job.host]) as executor:
+                yield from map(printable, executor.log(progress.key, follow=follow))
+            return
+    kept = run.job(progress.job.id) / "log.txt"
+    if not kept.exists():
+        raise InputError(f"job {progress.job.id}: there is no log; it has not started")
+    yield from kept.read_text(encoding="utf-8").splitlines()
+
+
+def find_job(jobs: Sequence[JobProgress], name: str) -> JobProgress:
+    fitting = [progress for progress in jobs if progress.job.id.startswith(name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise InputError(
+        f"job {name!r}: {'several ids begin like this' if fitting else 'there is no such job'}; "
+        f"'orchestrator status' lists the ids"
+    )
+
+
+def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
+    """What the container of each job on a Docker host would be made with, on its first slot, by job id."""
+    from orchestrator.executors.container import container_spec
+
+    specs: dict[str, Any] = {}
+    for host in hosts:
+        for job in plan.jobs:
+            if isinstance(host, DockerHost) and job.host == host.name:
+                reference = images.reference(job.image_flavour)
+                task = Task(Attempt("RUN", job.id, 1), job, Slot("cpu"), reference)
+                specs[job.id] = container_spec(task, host)
+    return specs
+
+
+def cancel(run: Run, job: str | None) -> list[Job]:
+    """Asks for the end of a run's open jobs, or of one: whoever drives the run obeys. Returns what it asked for."""
+    with closing(Journal.open(run.journal)) as journal:
+        chosen = journal.progress() if job is None else (find_job(journal.progress(), job),)
+        asked = [p.job for p in chosen if not p.is_settled]
+        for each in asked:
+            journal.record(Entry(time.time(), Kind.CANCEL, each.id))
+        return asked
+
+
+def _as_written(request: Request) -> tuple[str, str]:
+    """The two files as they were, and what the command line changed of them."""
+    matrix = request.matrix.read_text(encoding="utf-8")
+    if request.overrides:
+        matrix += "".join(f"# submitted with --set {override}\n" for override in request.overrides)
+    return matrix, request.inventory.read_text(encoding="utf-8") if request.inventory else THIS_MACHINE
+
+
+def _drive(run: Run, journal: Journal, ready: Fleet, hosts: Sequence[Host], console: Console) -> Outcome:
+    jobs = [progress.job for progress in journal.progress()]
+    board = Board(jobs, run.all_rows())
+    prices = {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
+    limits = Limits(retries=journal.options["retries"])
+    with ExitStack() as pools, watched(board, console) as tell, _interruptible(console) as stop:
+        loops = [
+            HostLoop(
+                station.executor,
+                station.slots,
+                journal,
+                run,
+                pools.enter_context(ThreadPoolExecutor(ACTIONS_AT_ONCE * len(station.slots), f"{name}-actions")),
+                limits,
+                tell=tell,
+                token=hub_token(os.environ),
+                place=station.place,
+                lost_after_s=journal.options["lost_after_s"],
+            )
+            for name, station in ready.stations.items()
+        ]
+        drive_all(loops, stop)
+    run.merge()
+    rows = run.all_rows()
+    collect.write_atomically(run.comparison, to_markdown(table.compare(rows, prices=prices)).encode())
+    return Outcome(run, tuple(rows), all(progress.is_settled for progress in journal.progress()))
+
+
+def hub_token(environ: Mapping[str, str]) -> str | None:
+    """The Hugging Face token, by any of the names that the documents of its users give it."""
+    return next((environ[name] for name in TOKEN_VARIABLES if environ.get(name)), None)
+
+
+@contextmanager
+def _interruptible(console: Console) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or a termination, or a closed terminal) sets; a second one ends the process."""
+    stop = threading.Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        if stop.is_set():
+            console.show_cursor(True)
+            os._exit(ABORTED)
+        stop.set()
+        console.print("Stopping; what runs on the hosts runs on. Once more to leave at once.", style="yellow")
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

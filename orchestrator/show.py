@@ -1,0 +1,184 @@
+"""What the commands print: values in, words on a console out. Foreign text is never markup."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from orchestrator.images.image import ImageInfo, OnProgress
+from orchestrator.images.image import Progress as ImageProgress
+from orchestrator.journal import Entry, Journal, Kind, Phase
+from orchestrator.journal import Progress as JobProgress
+from orchestrator.model import DockerHost, Host
+from orchestrator.plan import Description
+from orchestrator.progress import in_words, job_label
+from orchestrator.run import Run
+from orchestrator.trust import printable
+
+
+def as_json(value: object, out: Console) -> None:
+    print(json.dumps(value, indent=1, default=str), file=out.file)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def hosts(chosen: Sequence[Host], out: Console) -> None:
+    table = _table("host", "kind", "where", "gpus", "price/h")
+    for host in chosen:
+        price = "" if host.price_per_hour is None else f"{host.price_per_hour:g}"
+        table.add_row(host.name, host.kind, _where(host), _gpus(host), price)
+    out.print(table)
+
+
+def _where(host: Host) -> str:
+    if not isinstance(host, DockerHost):
+        return "this machine"
+    return host.url or (f"context {host.context}" if host.context else "DOCKER_HOST or the current Docker context")
+
+
+def _gpus(host: Host) -> str:
+    return host.gpus if isinstance(host.gpus, str) else ", ".join(map(str, host.gpus))
+
+
+def plan(description: Description, out: Console) -> None:
+    table = _table("host", "job", "engine", "precision", "steps", "samples", "about", "")
+    for line in description.lines:
+        samples = ", ".join(map(str, line.samples))
+        about = in_words(line.expected_s) if line.expected_s is not None else ""
+        why = "" if line.fate == "run" else f"{line.fate}: {line.reason}"
+        job = (line.job or "") if line.fate == "run" else ""
+        table.add_row(line.host or "every host", job, line.engine, line.precision, str(line.steps), samples, about, why)
+    out.print(table)
+    for host in description.hosts:
+        known = "" if host.known_cases == host.cases else f" for the {host.known_cases} cases that ran before"
+        duration = "an unknown time: no case of it ran before"
+        seconds = host.slot_s if host.wall_s is None else host.wall_s
+        if seconds is not None:
+            duration = f"about {in_words(seconds)}{known}"
+        price = "" if host.price is None else f", at {host.price:.2f}{known}"
+        out.print(f"{host.host}: {host.jobs} jobs, {host.cases} cases, {duration}{price}")
+
+
+def images(built: Mapping[tuple[str, str], ImageInfo | Exception], out: Console, err: Console) -> None:
+    table = _table("host", "image", "id", "GB")
+    for (host, flavour), outcome in built.items():
+        if isinstance(outcome, ImageInfo):
+            table.add_row(
+                host, outcome.reference, outcome.id.removeprefix("sha256:")[:12], f"{outcome.size_bytes / 1e9:.2f}"
+            )
+        else:
+            err.print(f"{host}, {flavour}: {outcome}", style="red", soft_wrap=True)
+    if table.row_count:
+        out.print(table)
+
+
+@contextmanager
+def image_progress(err: Console) -> Iterator[OnProgress]:
+    """A listener that draws a line for each image being built or moved; without a terminal, a line for each step."""
+    if not err.is_terminal:
+        said: set[str] = set()
+
+        def say(progress: ImageProgress) -> None:
+            step = f" step {progress.number}/{progress.of}" if progress.number else ""
+            line = f"{progress.host}: {progress.step.value} {progress.reference}{step}"
+            if line not in said:
+                said.add(line)
+                err.print(line, soft_wrap=True)
+
+        yield say
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        TextColumn("{task.fields[line]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as drawn:
+        tasks: dict[tuple[str, str, str], Any] = {}
+
+        def draw(progress: ImageProgress) -> None:
+            key = (progress.host, progress.step.value, progress.reference)
+            if key not in tasks:
+                tasks[key] = drawn.add_task(" ".join(key), line="", total=None)
+            done, total = progress.number, progress.of
+            if progress.done_bytes is not None:
+                done, total = progress.done_bytes, progress.of_bytes
+            line = escape(" ".join(printable(progress.line).split())[:60])
+            drawn.update(tasks[key], completed=done, total=total, line=line)
+
+        yield draw
+
+
+def status_value(run: Run, journal: Journal) -> dict[str, Any]:
+    """A run's state as a value: counts by host, and every job with its attempts and their reasons."""
+    by_host: dict[str, Counter[str]] = {}
+    for row in run.all_rows():
+        by_host.setdefault(row.host or "", Counter())[row.status.value if row.status else "?"] += 1
+    progress = journal.progress()
+    for each in progress:
+        open_cases = len(run.open_cases(each.job))
+        if open_cases:
+            word = "running" if each.phase in (Phase.STARTING, Phase.STOPPING) else "waiting"
+            by_host.setdefault(each.job.host, Counter())[word] += open_cases
+    jobs = [_job_status(each, journal) for each in progress]
+    return {"run": run.name, "folder": str(run.path), "hosts": {h: dict(c) for h, c in by_host.items()}, "jobs": jobs}
+
+
+def _job_status(progress: JobProgress, journal: Journal) -> dict[str, Any]:
+    history = journal.history(progress.job.id)
+    return {
+        "job": progress.job.id,
+        "host": progress.job.host,
+        "what": job_label(progress.job),
+        "samples": [case.samples for case in progress.job.cases],
+        "phase": "cancelled" if progress.cancelled and not progress.is_settled else progress.phase.value,
+        "slot": progress.slot,
+        "attempts": progress.attempt,
+        "faults": [_fault(entry) for entry in history if entry.kind is Kind.FAULT],
+    }
+
+
+def _fault(entry: Entry) -> dict[str, Any]:
+    return {"attempt": entry.attempt, "at": _when(entry.at), "reason": entry.reason}
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+def status(value: Mapping[str, Any], out: Console) -> None:
+    out.print(f"{value['run']} in {value['folder']}", soft_wrap=True)
+    table = _table("host", "cases")
+    for host, counts in value["hosts"].items():
+        table.add_row(host, ", ".join(f"{count} {word}" for word, count in counts.items()))
+    out.print(table)
+    table = _table("job", "host", "what", "samples", "phase", "slot", "attempts")
+    for job in value["jobs"]:
+        samples = ", ".join(map(str, job["samples"]))
+        table.add_row(job["job"], job["host"], job["what"], samples, job["phase"], job["slot"], str(job["attempts"]))
+    out.print(table)
+    for job in value["jobs"]:
+        for fault in job["faults"]:
+            out.print(f"{job['job']} attempt {fault['attempt']}, {fault['at']}: {fault['reason']}", soft_wrap=True)
+
+
+def hosts_value(chosen: Iterable[Host]) -> list[dict[str, Any]]:
+    return [host.model_dump(mode="json", exclude_none=True) for host in chosen]
+
+
+def plan_value(description: Description) -> dict[str, Any]:
+    return dataclasses.asdict(description)
