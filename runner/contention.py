@@ -7,6 +7,8 @@ import time
 
 import psutil
 
+from runner.limits import usable_cpus
+
 
 def _busy_s() -> float:
     """Seconds that the CPUs which this process may use were not idle; what a hypervisor took away counts as busy."""
@@ -48,6 +50,5 @@ class CpuWatch:
 
     def __exit__(self, *_: object) -> None:
         wall_s, busy_s, own_s = time.monotonic() - self._at, _busy_s() - self._busy, _own_s() - self._own
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        share = (busy_s - own_s) / (wall_s * cpus)
+        share = (busy_s - own_s) / (wall_s * usable_cpus())
         self.others_share = min(max(share, 0.0), 1.0) if wall_s >= self.SHORTEST_S else None

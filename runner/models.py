@@ -33,7 +33,7 @@ class Source:
                 raise LoadError(f"there is no model {model!r}; synthetic are {', '.join(SYNTHETIC)}")
             return cls(model, synthetic=size)
         folder = Path(model).expanduser()
-        if folder.is_dir():
+        if model and folder.is_dir():
             return cls(str(folder), is_folder=True)
         match = re.fullmatch(r"([\w.-]+/[\w.-]+|[\w-]+)(?:@([\w./-]+))?", model)
         if model.startswith(("/", ".", "~")) or not match:

@@ -6,6 +6,7 @@ stabilityai/stable-diffusion-xl-base-1.0; the two smaller ones are the former, n
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -134,34 +135,38 @@ def _scheduler() -> PNDMScheduler:
     )
 
 
+@functools.cache
+def _pool() -> torch.Tensor:
+    return torch.randn(POOL, generator=torch.Generator().manual_seed(WEIGHTS_SEED))
+
+
 def _fill(module: torch.nn.Module, dtype: torch.dtype, last: str | None = None) -> None:
     """Gives a module made without storage its weights: variance-preserving, so that half precision does not overflow.
 
     last: the layer whose output is the result; it is turned down, so that images are neither saturated nor flat.
     """
-    generator = torch.Generator().manual_seed(WEIGHTS_SEED)
-    pool = torch.randn(POOL, generator=generator)
     offset = 0
     for path, owner in module.named_modules():
         for name, parameter in list(owner.named_parameters(recurse=False)):
             if parameter.ndim == 1:
                 value = torch.full(parameter.shape, float(name == "weight"), dtype=dtype)
             else:
-                fan_in = parameter[0].numel()
-                # embeddings are looked up, not summed over
-                scale = 0.5 if isinstance(owner, torch.nn.Embedding) else 1 / math.sqrt(fan_in)
-                value = torch.empty(parameter.shape, dtype=dtype)
-                _lay(pool * (scale * (0.3 if path == last else 1.0)), value.view(-1), offset)
+                # an embedding's rows are looked up, not summed over
+                scale = 0.5 if isinstance(owner, torch.nn.Embedding) else 1 / math.sqrt(parameter[0].numel())
+                value = _drawn(parameter.shape, scale * (0.3 if path == last else 1.0), offset).to(dtype)
                 offset = (offset + parameter.numel()) % POOL
             setattr(owner, name, torch.nn.Parameter(value, requires_grad=False))
 
 
-def _lay(pool: torch.Tensor, target: torch.Tensor, offset: int) -> None:
-    done = 0
-    while done < target.numel():
-        count = min(target.numel() - done, POOL - offset)
-        target[done : done + count] = pool[offset : offset + count]
+def _drawn(shape: torch.Size, scale: float, offset: int) -> torch.Tensor:
+    """The pool's numbers from `offset` on, over and over."""
+    value = torch.empty(shape)
+    flat, done = value.view(-1), 0
+    while done < flat.numel():
+        count = min(flat.numel() - done, POOL - offset)
+        flat[done : done + count] = _pool()[offset : offset + count]
         done, offset = done + count, 0
+    return value.mul_(scale)
 
 
 def build(name: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:

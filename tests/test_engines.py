@@ -1,0 +1,120 @@
+"""Engines in their real form on the tiny model: what they compute, and what they refuse."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_engine import job_of
+
+from runner import engines
+from runner.engines import LoadError, Unsupported
+from runner.schema import ENGINES, Device, Job, Precision
+
+torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
+onnx_engine = pytest.importorskip("runner.engines.onnxruntime", reason="onnxruntime is not installed")
+
+from runner.engines import eager  # noqa: E402
+
+
+def tiny(engine: str = "onnxruntime", **fields: Any) -> Job:
+    return job_of("a photo of an astronaut", **{"engine": engine, "steps": 2, "threads": 1, **fields})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One export for all tests: it takes half a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("tmp")))
+        session = onnx_engine.load(tiny(), None)
+    yield session
+    session.close()
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_onnxruntime_makes_eagers_images(exported: Any, samples: int) -> None:
+    theirs, ours = (session.generate(samples) for session in (eager.load(tiny("eager"), None), exported))
+    for left, right in zip(theirs, ours, strict=True):
+        assert np.abs(np.asarray(left).astype(int) - np.asarray(right).astype(int)).max() <= 1
+
+
+def test_onnxruntime_computes_every_network_on_the_provider_asked_for(exported: Any) -> None:
+    for name in ("text_encoder", "unet", "vae"):
+        network = getattr(exported.pipe, name)
+        assert network._session.get_providers() == ["CPUExecutionProvider"]
+        assert list(network.parameters()) == []
+
+
+def test_the_exported_files_go_with_the_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(onnx_engine, "export", lambda *_: None)
+    monkeypatch.setattr(onnx_engine, "open_session", lambda *_: None)
+    session = onnx_engine.load(tiny(), None)
+    assert len(list(tmp_path.iterdir())) == 1
+    session.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_export_leaves_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(onnx_engine, "export", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        onnx_engine.load(tiny(), None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"precision": Precision.HALF}, "half precision"),
+        ({"autocast": True}, "autocast"),
+        ({"attention": "sliced"}, "attention"),
+    ],
+)
+def test_onnxruntime_refuses_what_it_cannot_do(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        onnx_engine.load(tiny(**fields), None)
+
+
+def test_a_gpu_job_without_the_gpu_package_is_refused_and_not_computed_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnx_engine.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(Unsupported, match="CUDAExecutionProvider, only CPUExecutionProvider"):
+        onnx_engine.load(tiny(device=Device.CUDA), None)
+
+
+def test_a_session_on_another_provider_than_asked_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnCpu:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+        def disable_fallback(self) -> None: ...
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnx_engine.onnxruntime, "InferenceSession", OnCpu)
+    with pytest.raises(LoadError, match="gave CPUExecutionProvider for CUDAExecutionProvider"):
+        onnx_engine.open_session(Path("x.onnx"), "CUDAExecutionProvider", 1)
+
+
+def test_every_engine_that_is_offered_can_be_found() -> None:
+    for name in ENGINES:
+        assert callable(engines.find(name).load)
+
+
+def test_an_engine_whose_library_is_not_installed_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "runner.engines.onnxruntime")
+    with pytest.raises(Unsupported, match="no module 'onnxruntime'"):
+        engines.find("onnxruntime")
+
+
+def test_an_engine_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(Unsupported, match="no engine 'magic'"):
+        engines.find("magic")

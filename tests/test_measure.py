@@ -1,0 +1,139 @@
+"""The statistics of trials, and the order of calls around them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+
+import pytest
+from fake_engine import FakeSession, job_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.measure import BrokenImage, is_enough, measure, median_interval, relative_ci, summary, timed_call, validity
+from runner.schema import Event, EventKind, Validity
+
+SECONDS = st.floats(1e-3, 1e4)
+
+
+@pytest.mark.parametrize(
+    ("n", "lowest", "highest"),
+    # Le Boudec, Performance Evaluation, table A.1: confidence intervals for the median at 95%
+    [(6, 1, 6), (7, 1, 7), (8, 1, 7), (9, 2, 8), (10, 2, 9), (15, 4, 12), (20, 6, 15), (30, 10, 21)],
+)
+def test_the_interval_is_at_the_published_order_statistics(n: int, lowest: int, highest: int) -> None:
+    low, high = median_interval([float(value) for value in range(1, n + 1)]) or (0, 0)
+    # the table lists asymmetric intervals where they are narrower; ours is symmetric, so it may be one wider
+    assert low == lowest
+    assert high in (highest, highest + 1)
+
+
+@pytest.mark.parametrize("n", range(1, 6))
+def test_below_six_trials_there_is_no_95_percent_interval(n: int) -> None:
+    assert median_interval([1.0] * n) is None
+    assert relative_ci([1.0] * n) is None
+
+
+def test_the_interval_covers_the_median_as_often_as_it_says() -> None:
+    n = 9
+    outcomes = list(itertools.product((0.0, 1.0), repeat=n))
+    # each trial is below or above the true median with probability 1/2; the interval misses when it lies on one side
+    missed = sum(1 for trials in outcomes if len(set(median_interval(trials) or ())) == 1)
+    assert missed / len(outcomes) <= 0.05
+
+
+@given(st.lists(SECONDS, min_size=6, max_size=40))
+def test_the_interval_encloses_the_median_of_the_trials(trials: list[float]) -> None:
+    low, high = median_interval(trials) or (math.inf, -math.inf)
+    assert low <= statistics.median(trials) <= high
+
+
+@given(st.lists(SECONDS, min_size=1, max_size=40), st.integers(1, 64), st.integers(1, 100))
+def test_every_statistic_is_within_the_trials(trials: list[float], samples: int, steps: int) -> None:
+    cells = summary(trials, samples, steps)
+    for name in ("latency_median", "latency_p90", "latency_min"):
+        assert min(trials) * (1 - 1e-9) <= cells[name] <= max(trials) * (1 + 1e-9)
+    assert cells["throughput"] == pytest.approx(60 * samples / cells["latency_median"])
+    assert (cells["latency_std"] is None) == (len(trials) == 1)
+
+
+def test_latency_is_the_mean_as_in_the_lambda_benchmark() -> None:
+    assert summary([1.0, 2.0, 6.0], 2, 50)["latency"] == 3.0
+
+
+def test_without_a_wanted_width_the_repeats_are_exact() -> None:
+    job = job_of(repeats=3, max_repeats=30)
+    assert not is_enough(job, [1.0, 2.0])
+    assert is_enough(job, [1.0, 2.0, 9.0])
+
+
+def test_trials_go_on_until_the_interval_is_narrow_or_the_limit_reached() -> None:
+    job = job_of(repeats=3, max_repeats=8, rel_ci=0.05)
+    assert not is_enough(job, [1.0] * 5)
+    assert is_enough(job, [1.0] * 6)
+    assert not is_enough(job, [1.0, 2.0, 1.0, 2.0, 1.0, 2.0])
+    assert is_enough(job, [1.0, 2.0] * 4)
+
+
+def test_what_others_took_or_a_wide_spread_keeps_a_row_from_ranking() -> None:
+    assert validity([1.0, 1.01, 1.0], 0.02) is Validity.VALID
+    assert validity([1.0, 1.01, 1.0], 0.3) is Validity.CONTENDED
+    assert validity([1.0, 2.0, 1.0], 0.0) is Validity.UNSTABLE
+    assert validity([1.0, 2.0, 1.0], 0.3) is Validity.CONTENDED
+    assert validity([1.0, 2.0], None) is Validity.VALID
+
+
+def test_the_clock_stands_between_two_synchronisations() -> None:
+    session = FakeSession(job_of(), None)
+
+    def clock() -> float:
+        session.log.append("clock")
+        return 0.0
+
+    timed_call(session, 1, clock)
+    assert session.log == ["synchronize", "clock", "generate", "synchronize", "clock"]
+
+
+def calls(warmup: int) -> list[str]:
+    job = job_of(warmup=warmup, repeats=2)
+    session = FakeSession(job, None)
+    events: list[Event] = []
+
+    def say(event: Event) -> None:
+        events.append(event)
+        session.log.append(event.kind.value)
+
+    cells = measure(job, "c", 1, session, say)
+    assert [event.trial for event in events if event.kind is EventKind.TRIAL] == [1, 2]
+    assert (cells["memory"], cells["memory_peak"], cells["memory_host"]) == (1.5, 1.25, 0.5)
+    return [word for word in session.log if word != "synchronize"]
+
+
+def test_memory_is_that_of_one_call_after_the_cache_was_emptied() -> None:
+    assert calls(warmup=2) == [
+        *("reset_memory", "generate", "reset_memory", "generate", "memory", "generate"),
+        *("warmed_up", "generate", "trial", "generate", "trial"),
+    ]
+
+
+def test_without_warmup_memory_is_that_of_the_first_call() -> None:
+    assert calls(warmup=0) == [
+        "reset_memory",
+        "generate",
+        "memory",
+        "warmed_up",
+        "generate",
+        "trial",
+        "generate",
+        "trial",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"), [("black", "black"), ("nan", "NaN"), ("one-more", "3 images came back for 2 samples")]
+)
+def test_a_broken_image_is_no_measurement(action: str, reason: str) -> None:
+    job = job_of(f"2:{action}")
+    with pytest.raises(BrokenImage, match=reason):
+        measure(job, "c", 2, FakeSession(job, None), lambda _: None)

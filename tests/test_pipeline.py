@@ -1,0 +1,172 @@
+"""From a job to images with the real libraries, on the tiny model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_engine import job_of
+
+torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
+
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError  # noqa: E402
+
+from runner import pipeline  # noqa: E402
+from runner.engines import LoadError, Unsupported, eager  # noqa: E402
+from runner.measure import BrokenImage, checked_call  # noqa: E402
+from runner.models import Source  # noqa: E402
+from runner.schema import Device, Job, Precision  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny(**fields: Any) -> Job:
+    return job_of("a photo of an astronaut", **{"steps": 2, **fields})
+
+
+def pixels(job: Job, samples: int = 1) -> Any:
+    return np.stack([np.asarray(image).astype(int) for image in eager.load(job, None).generate(samples)])
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    pipeline.load(tiny(), torch.float32, None).save_pretrained(folder)
+    return folder
+
+
+def test_the_same_job_gives_the_same_image() -> None:
+    assert np.array_equal(pixels(tiny()), pixels(tiny()))
+    assert not np.array_equal(pixels(tiny()), pixels(tiny(seed=1)))
+
+
+def test_a_larger_batch_begins_with_the_smaller_ones_latents() -> None:
+    pipe = pipeline.load(tiny(), torch.float32, None)
+    two, one = (pipeline.latents(pipe, tiny(), n, torch.float32, torch.device("cpu")) for n in (2, 1))
+    assert two.shape == (2, 4, 16, 16)
+    assert torch.equal(two[:1], one)
+
+
+def test_latents_of_half_precision_are_those_of_single_rounded() -> None:
+    pipe = pipeline.load(tiny(), torch.float32, None)
+    single, half = (pipeline.latents(pipe, tiny(), 1, d, torch.device("cpu")) for d in (torch.float32, torch.float16))
+    assert torch.equal(single.half(), half)
+
+
+def test_a_model_saved_to_disk_is_the_same_model(saved: Path) -> None:
+    assert np.array_equal(pixels(tiny(model=str(saved))), pixels(tiny()))
+
+
+def test_half_takes_the_fp16_files_where_the_folder_has_them(saved: Path, tmp_path: Path) -> None:
+    pipe = pipeline.load(tiny(), torch.float16, None)
+    pipe.unet.conv_out.weight.data.fill_(0.25)
+    pipe.save_pretrained(tmp_path, variant="fp16")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = pipeline.load(tiny(model=str(tmp_path)), torch.float16, None)
+    assert loaded.unet.conv_out.weight.unique().tolist() == [0.25]
+    assert pipeline.load(tiny(model=str(saved)), torch.float16, None).unet.dtype is torch.float16
+
+
+def test_the_size_is_the_models_own_or_the_jobs() -> None:
+    assert eager.load(tiny(), None).facts["width"] == 128
+    session = eager.load(tiny(height=64, width=96), None)
+    assert session.generate(1)[0].size == (96, 64)
+    assert (session.facts["height"], session.facts["width"]) == (64, 96)
+
+
+@pytest.mark.parametrize("scheduler", pipeline.SCHEDULERS)
+def test_each_scheduler_makes_an_image_of_its_own(scheduler: str) -> None:
+    session = eager.load(tiny(scheduler=scheduler, steps=3), None)
+    assert type(session.pipe.scheduler).__name__ == pipeline.SCHEDULERS[scheduler]
+    checked_call(session, 1)
+
+
+def test_attention_changes_the_kernel_and_not_the_image() -> None:
+    default = pixels(tiny())
+    for attention in ("sliced", "math"):
+        assert np.abs(default - pixels(tiny(attention=attention))).max() <= 1
+        assert eager.load(tiny(attention=attention), None).facts["xformers"] is False
+    assert eager.load(tiny(), None).facts["xformers"] is True
+
+
+def test_autocast_computes_in_less_precision() -> None:
+    difference = np.abs(pixels(tiny()) - pixels(tiny(autocast=True)))
+    assert 0 < difference.max() < 100
+
+
+def test_nan_in_the_network_is_found_in_the_image() -> None:
+    session = eager.load(tiny(), None)
+    session.pipe.vae.decoder.conv_out.bias.data.fill_(torch.nan)
+    with pytest.raises(BrokenImage):
+        checked_call(session, 1)
+
+
+def test_memory_on_a_cpu_is_the_peak_resident_set_of_the_case() -> None:
+    session = eager.load(tiny(), None)
+    session.reset_memory()
+    before = session.memory().peak_gb or 0
+    ballast = torch.ones(50_000_000)
+    session.reset_memory()
+    assert ((session.memory().peak_gb or 0) - before) * 1e9 == pytest.approx(ballast.nbytes, rel=0.2)
+    del ballast
+    session.reset_memory()
+    assert (session.memory().peak_gb or 0) < before + 0.05
+
+
+def test_half_on_a_cpu_without_it_is_refused_and_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", lambda: False)
+    with pytest.raises(Unsupported, match="float16"):
+        eager.load(tiny(precision=Precision.HALF), None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_a_fault() -> None:
+    with pytest.raises(LoadError, match="PyTorch sees none"):
+        eager.load(tiny(device=Device.CUDA), None)
+
+
+def test_a_folder_that_is_no_pipeline_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=f"{tmp_path} is not a diffusers pipeline's folder"):
+        pipeline.load(tiny(model=str(tmp_path)), torch.float32, None)
+
+
+def test_a_model_that_is_not_in_the_cache_offline_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(LoadError, match=r"owner/none is not in the cache \(HF_HOME\), and HF_HUB_OFFLINE is set"):
+        pipeline.load(tiny(model="owner/none"), torch.float32, None)
+
+
+class Response:
+    headers: dict[str, str] = {}  # noqa: RUF012
+    request = None
+    status_code = 403
+
+
+@pytest.mark.parametrize(
+    ("error", "token", "message"),
+    [
+        (GatedRepoError, None, "o/m is gated: set HF_TOKEN to .* licence at https://huggingface.co/o/m"),
+        (GatedRepoError, "hf_x", "o/m is gated: the token's account has not accepted the licence"),
+        (RepositoryNotFoundError, None, "no model o/m .* set HF_TOKEN"),
+    ],
+)
+def test_what_the_hub_refuses_says_which_variable_and_which_licence(error: Any, token: str, message: str) -> None:
+    with pytest.raises(LoadError, match=message), pipeline.translated(Source.parse("o/m"), token):
+        raise error("no", response=Response())
+
+
+def test_an_unreachable_hub_is_told_from_a_missing_model() -> None:
+    with pytest.raises(LoadError, match="could not be reached"), pipeline.translated(Source.parse("o/m"), None):
+        raise LocalEntryNotFoundError("no")
