@@ -1,4 +1,4 @@
-"""Fixtures that are real: Docker engines, an sshd, TLS. Each skips with its reason where it cannot be (with CI set: fails)."""
+"""Fixtures that are real: Docker engines, an sshd, TLS. Where one cannot be, it skips with the reason; in CI, fails."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator
 
 import docker
-import pytest
-
 import engines
+import pytest
 from engines import Engine, SshEngine, TlsEngine
 
 

@@ -13,8 +13,8 @@ import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -34,13 +34,46 @@ USER 1000:1000
 """
 
 
+@dataclass
+class Daemon:
+    """A program in the background that can be stopped and started again. log: a file."""
+
+    command: list[str]
+    log: Path
+    up: Callable[[], bool]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_until(self.up, 60, f"{self.command[0]} did not start: see {self.log}")
+
+    def stop(self) -> None:
+        """As its machine's shutdown would: politely."""
+        if self.process is not None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(40)
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends it and all that it started, at once, as a power cut would."""
+        if self.process is not None:
+            for pid in (*children(self.process.pid), self.process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
 @dataclass(frozen=True)
 class Engine:
-    """An engine that listens at `url` (a DOCKER_HOST). process: its daemon, if it is ours to stop and start."""
+    """An engine that listens at `url` (a DOCKER_HOST). daemon: if it is ours to stop and start."""
 
     url: str
-    folder: Path | None = None
-    process: subprocess.Popen[bytes] | None = None
+    daemon: Daemon | None = field(default=None, compare=False)
 
     @property
     def socket(self) -> str:
@@ -57,12 +90,12 @@ class SshEngine:
     url: str
     port: int
     folder: Path
-    sshd: Sshd
+    sshd: Daemon
 
 
 @dataclass(frozen=True)
 class TlsEngine:
-    """An engine that listens on TCP with TLS alone. `certificates` has ca, cert and key, and those of a stranger's CA."""
+    """An engine on TCP with TLS alone. `certificates` has ca, cert and key, and other-… of a stranger."""
 
     url: str
     certificates: Path
@@ -93,19 +126,15 @@ def private_engine(*options: str) -> Iterator[Engine]:
     quietly("ip", "link", "add", bridge, "type", "bridge")
     quietly("ip", "addr", "add", address, "dev", bridge)
     quietly("ip", "link", "set", bridge, "up")
-    engine = Engine(f"unix://{folder}/docker.sock", folder)
-    command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-H", engine.url]
+    url = f"unix://{folder}/docker.sock"
+    command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-H", url]
     command += ["--pidfile", f"{folder}/docker.pid", "--bridge", bridge, *clamped_runtime(folder), *options]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    daemon = Daemon(command, folder / "log", lambda: answers(url))
     try:
-        wait_until(lambda: answers(engine.url), 60, f"dockerd did not start: see {folder}/log")
-        yield Engine(engine.url, folder, process)
+        daemon.start()
+        yield Engine(url, daemon)
     finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        process.kill()
+        daemon.stop()
         quietly("ip", "link", "del", bridge)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -124,16 +153,20 @@ def clamped_runtime(folder: Path) -> list[str]:
 
 
 def answers(url: str) -> bool:
+    """Whether an engine is there; a local socket is tried first, since the client leaks those that refuse."""
     try:
+        if url.startswith("unix://"):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(url.removeprefix("unix://"))
         with contextlib.closing(docker.APIClient(url, version="1.41", timeout=5)) as api:
             return bool(api.ping())
     except (docker.errors.DockerException, OSError):
         return False
 
 
-def wait_until(true: object, timeout_s: float, message: str) -> None:
+def wait_until(true: Callable[[], bool], timeout_s: float, message: str) -> None:
     deadline = time.monotonic() + timeout_s
-    while not true():  # type: ignore[operator]
+    while not true():
         if time.monotonic() > deadline:
             raise TimeoutError(message)
         time.sleep(0.05)
@@ -165,7 +198,9 @@ def contract_image(engine: Engine, base_from: Engine | None = None) -> str:
     """The fake runner's image on an engine; its base comes from another one where it is not there."""
     with contextlib.closing(engine.client()) as api:
         ensure_base(api, base_from)
-        said = list(api.build(fileobj=io.BytesIO(contract_context()), custom_context=True, tag=CONTRACT_IMAGE, decode=True))
+        said = list(
+            api.build(fileobj=io.BytesIO(contract_context()), custom_context=True, tag=CONTRACT_IMAGE, decode=True)
+        )
         assert not any("error" in line for line in said), said
     return CONTRACT_IMAGE
 
@@ -182,33 +217,6 @@ def ensure_base(api: docker.APIClient, base_from: Engine | None) -> None:
     with contextlib.closing(base_from.client()) as source:
         said = list(api.load_image(source.get_image(BASE_IMAGE)))
     assert not any("error" in line for line in said), said
-
-
-@dataclass
-class Sshd:
-    """A real sshd on loopback that can be killed and started again on the same port."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") or missing("there is no sshd")
-        Path("/run/sshd").mkdir(exist_ok=True)
-        command = [str(sshd), "-D", "-e", "-f", str(self.folder / "sshd_config")]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stderr=log, start_new_session=True)
-        wait_until(lambda: listens(self.port), 20, f"sshd did not start: see {self.folder}/log")
-
-    def stop(self) -> None:
-        """Ends the daemon and every session that it serves, as a reboot would."""
-        if self.process is None:
-            return
-        for process in (*children(self.process.pid), self.process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        self.process.wait()
-        self.process = None
 
 
 def children(pid: int) -> list[int]:
@@ -234,9 +242,11 @@ def keygen(path: Path) -> Path:
 def ssh_in_front_of(engine: Engine) -> Iterator[SshEngine]:
     """A real sshd with a host key, a client key and a client's configuration of its own; the user's are not touched.
 
-    `ssh` on PATH becomes one that reads the private configuration: OpenSSH finds its own by the password database, not HOME.
+    `ssh` on PATH becomes one that reads the private configuration: OpenSSH finds the user's by the password database,
+    not by HOME.
     """
-    if shutil.which("ssh") is None or shutil.which("ssh-keygen") is None or os.geteuid() != 0:
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")  # it must be called by its absolute path
+    if None in (program, shutil.which("ssh"), shutil.which("ssh-keygen")) or os.geteuid() != 0:
         missing("an SSH host needs OpenSSH's client and server, and root")
     folder = Path(tempfile.mkdtemp(prefix="orc-ssh-"))
     port = free_port()
@@ -257,14 +267,16 @@ def ssh_in_front_of(engine: Engine) -> Iterator[SshEngine]:
     wrapper.parent.mkdir()
     wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n')
     wrapper.chmod(0o755)
-    path, sshd = os.environ["PATH"], Sshd(folder, port)
+    Path("/run/sshd").mkdir(exist_ok=True)  # where it locks itself in; a package's init script would make it
+    sshd = Daemon([str(program), "-D", "-e", "-f", f"{folder}/sshd_config"], folder / "log", lambda: listens(port))
+    path = os.environ["PATH"]
     os.environ["PATH"] = f"{wrapper.parent}:{path}"
     try:
         sshd.start()
         yield SshEngine(f"ssh://root@127.0.0.1:{port}{engine.socket}", port, folder, sshd)
     finally:
         os.environ["PATH"] = path
-        sshd.stop()
+        sshd.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -283,7 +295,9 @@ def make_certificates(folder: Path) -> None:
                 "-keyout", f"{ca}-key.pem", "-out", f"{ca}.pem")  # fmt: skip
     for name, ca, purpose in (("server", "ca", "server"), ("client", "ca", "client"), ("other", "other-ca", "client")):
         prefix = {"server": "server-", "client": "", "other": "other-"}[name]
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{prefix}key.pem", "-out", "csr")
+        openssl(
+            "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{prefix}key.pem", "-out", "csr"
+        )
         openssl("x509", "-req", "-in", "csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}-key.pem", "-CAcreateserial",
                 "-days", "1", "-extfile", f"{purpose}.ext", "-out", f"{prefix}cert.pem")  # fmt: skip
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from weakref import WeakSet
@@ -21,10 +22,12 @@ from docker.tls import TLSConfig
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.endpoint import Endpoint, resolve
 from orchestrator.executors.ssh import Forward
-from orchestrator.model import DockerHost, Tls
+from orchestrator.model import DockerHost
 
 # Long enough for a create on a busy disk; a call that takes longer says so with a timeout of its own.
 CALL_TIMEOUT_S = 60
+# any will do for the one call that asks which the engine speaks
+FIRST_VERSION = "1.41"
 FAULTS = (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, OSError)
 
 
@@ -102,15 +105,30 @@ class Connection:
         return client
 
     def _new_client(self) -> docker.APIClient:
+        if self._version is None:
+            self._reach_socket()
+            with closing(self._client_of(FIRST_VERSION)) as client:
+                self._version = str(client.version(api_version=False)["ApiVersion"])
+        return self._client_of(self._version)
+
+    def _client_of(self, version: str) -> docker.APIClient:
         tls = self.endpoint.tls
         client = docker.APIClient(
             base_url=f"unix://{self._forward.socket}" if self._forward else self.endpoint.url,
-            version=self._version or "auto",
+            version=version,
             timeout=CALL_TIMEOUT_S,
-            tls=_tls_config(tls) if tls else False,
+            tls=TLSConfig(client_cert=(tls.cert, tls.key), ca_cert=tls.ca, verify=True) if tls else False,
         )
-        self._version = client.api_version
+        # else REQUESTS_CA_BUNDLE would take the place of this engine's CA, and a proxy stand between
+        client.trust_env = False
         return client
+
+    def _reach_socket(self) -> None:
+        """Raises the OSError of a local socket that nobody answers; the client would too, and leak its end."""
+        if self.endpoint.parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(CALL_TIMEOUT_S)
+                probe.connect(self.endpoint.parts.path)
 
     def _tls_refused(self, error: ssl.SSLError) -> InputError:
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -127,10 +145,6 @@ def checked(response: requests.Response) -> requests.Response:
     except requests.HTTPError as error:
         create_api_error_from_http_exception(error)
     return response
-
-
-def _tls_config(tls: Tls) -> TLSConfig:
-    return TLSConfig(client_cert=(tls.cert, tls.key), ca_cert=tls.ca, verify=True)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

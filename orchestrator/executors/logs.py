@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -19,14 +20,17 @@ MESSAGE_LIMIT_BYTES = 2**20
 LINE_LIMIT_BYTES = 64 * 2**10
 # A quiet stream is opened anew after this long, from where it was: a cut link gives no error by itself.
 SILENCE_S = 30
+REOPEN_AFTER_S = 0.3  # by then it is known whether ssh has died
 LINK_FAULTS = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError)
 
 
 def lines(connection: Connection, container: str, *, follow: bool) -> Iterator[str]:
     """Lines of standard output and error, each once; none where there is no such container. Raises HostUnreachable."""
-    seen, ended = "", False
+    seen, ended, again = "", False, False
     while not ended:
         with connection.api() as api:
+            if again:
+                api.ping()  # quiet is well, gone is not
             try:
                 for stamp, text in _stamped(api, container, follow, seen):
                     seen = stamp
@@ -35,6 +39,8 @@ def lines(connection: Connection, container: str, *, follow: bool) -> Iterator[s
             except LINK_FAULTS:
                 if not follow:
                     raise
+                again = True
+                time.sleep(REOPEN_AFTER_S)
 
 
 def _stamped(api: docker.APIClient, container: str, follow: bool, after: str) -> Iterator[tuple[str, str]]:

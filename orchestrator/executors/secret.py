@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -10,6 +9,7 @@ import docker
 
 from orchestrator.errors import StartError
 from orchestrator.executors.archive import RUNNER_UID
+from orchestrator.executors.connection import checked
 
 HAND_OVER_TIMEOUT_S = 20
 
@@ -35,14 +35,13 @@ def hand_over(api: docker.APIClient, container: str, secret: str, path: str) -> 
 
 
 def _send(api: docker.APIClient, exec_id: str, content: bytes) -> None:
-    stream: Any = api.exec_start(exec_id, socket=True)
-    connection = getattr(stream, "_sock", stream)  # of a plain socket the client hands out a reader alone
-    try:
+    url = f"{api.base_url}/v{api.api_version}/exec/{exec_id}/start"
+    headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
+    body = {"Tty": False, "Detach": False}
+    with api.post(url, json=body, headers=headers, stream=True, timeout=HAND_OVER_TIMEOUT_S) as response:
+        # after the upgrade the connection is no longer HTTP; nobody offers it but by this way
+        connection: Any = checked(response).raw._fp.fp.raw._sock  # type: ignore[union-attr]
         connection.settimeout(HAND_OVER_TIMEOUT_S)
         connection.sendall(content)
         while connection.recv(4096):
             pass
-    finally:
-        with contextlib.suppress(OSError):
-            stream.close()
-            connection.close()

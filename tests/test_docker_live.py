@@ -1,0 +1,544 @@
+"""The Docker executor on real engines, by socket, SSH and TLS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import docker
+import engines
+import pytest
+from engines import Engine, SshEngine, TlsEngine
+
+from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
+from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.connection import connect
+from orchestrator.executors.docker import DockerExecutor
+from orchestrator.model import DockerHost, Tls
+from runner.schema import Case, Device, Job, Precision, parse_rows
+
+pytestmark = pytest.mark.docker
+# the Docker client leaks the socket of a connection that is refused
+DROPS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+CANARY = "hf_canary_4f1c9a7e2b"
+JOB = Job(run="live", id="0", host="here", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
+          model="synthetic:tiny", cases=(Case("c1", 1), Case("c2", 2)), prompt="rows", steps=1)  # fmt: skip
+
+
+@pytest.fixture
+def executor(docker_host: Engine, contract_image: str) -> Iterator[DockerExecutor]:
+    with closing(DockerHost(name="here", url=docker_host.url, gpus="none")) as one:
+        yield one
+
+
+class closing:
+    """An executor that leaves nothing of the tests' run behind."""
+
+    def __init__(self, host: DockerHost) -> None:
+        self.executor = DockerExecutor(host)
+
+    def __enter__(self) -> DockerExecutor:
+        return self.executor
+
+    def __exit__(self, *error: object) -> None:
+        for attempt in list(self.executor.observe()):
+            if attempt.run == JOB.run:
+                self.executor.remove(attempt)
+        self.executor.close()
+
+
+@pytest.fixture
+def task(request: pytest.FixtureRequest) -> Callable[..., Task]:
+    """Makes tasks with a job id of this test's own, so that tests side by side are apart."""
+    stem = hashlib.sha256(f"{request.node.name}{os.getpid()}".encode()).hexdigest()[:10]
+
+    def make(prompt: str = "rows", number: int = 1, **changes: object) -> Task:
+        job = replace(JOB, id=stem, prompt=prompt, **changes)  # type: ignore[arg-type]
+        return Task(Attempt(JOB.run, stem, number), job, Slot("cpu"), engines.CONTRACT_IMAGE)
+
+    return make
+
+
+def ended(executor: DockerExecutor, attempt: Attempt, timeout_s: float = 30) -> Observation:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        seen = executor.observe()[attempt]
+        if seen.state is State.EXITED:
+            return seen
+        executor.wait(1)
+    raise TimeoutError(f"{attempt} has not ended in {timeout_s} s")
+
+
+def ran(executor: DockerExecutor, task: Task) -> Observation:
+    executor.stage(task)
+    executor.start(task.attempt)
+    return ended(executor, task.attempt)
+
+
+# --- one job's way through
+
+
+def test_a_job_runs_and_its_rows_come_back(executor, task):
+    one = task()
+    assert ran(executor, one) == Observation(State.EXITED, "cpu", exit_code=0)
+    rows = parse_rows((executor.fetch(one.attempt, "results.csv") or b"").decode())
+    assert [row.n_samples for row in rows] == [1, 2]
+
+
+def test_a_staged_job_is_seen_as_staged_and_has_not_begun(executor, task):
+    one = task()
+    executor.stage(one)
+    assert executor.observe()[one.attempt] == Observation(State.STAGED, "cpu")
+    assert executor.fetch(one.attempt, "results.csv") is None
+
+
+def test_staging_again_is_success_and_changes_nothing_that_runs(executor, task):
+    one = task("sleep 1; rows")
+    executor.stage(one)
+    executor.stage(one)
+    executor.start(one.attempt)
+    executor.stage(one)
+    assert executor.observe()[one.attempt].state is State.RUNNING
+
+
+def test_a_container_that_a_crash_left_without_its_job_is_given_it(executor, task, api):
+    one = task()
+    executor.stage(one)
+    # the same container, as if the orchestrator had died between create and put
+    spec = api.inspect_container(one.attempt.name)["Config"]
+    executor.remove(one.attempt)
+    body = {**spec, "HostConfig": {"NetworkMode": "none"}, "Volumes": {"/job": {}}}
+    api.create_container_from_config(body, one.attempt.name)
+    assert ran(executor, one).exit_code == 0
+
+
+def test_of_16_who_stage_one_attempt_at_once_all_succeed_and_one_container_is_there(executor, task, api):
+    one = task()
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda _: executor.stage(one), range(16)))
+    assert len(api.containers(all=True, filters={"name": one.attempt.name})) == 1
+    executor.start(one.attempt)
+    assert ended(executor, one.attempt).exit_code == 0
+
+
+def test_what_has_exited_is_never_run_again(executor, task, api):
+    one = task()
+    ran(executor, one)
+    started = api.inspect_container(one.attempt.name)["State"]["StartedAt"]
+    executor.start(one.attempt)
+    assert api.inspect_container(one.attempt.name)["State"]["StartedAt"] == started
+    assert executor.observe()[one.attempt].state is State.EXITED
+
+
+def test_starting_what_was_never_staged_is_an_error(executor, task):
+    with pytest.raises(StartError, match="no container"):
+        executor.start(task().attempt)
+
+
+def test_a_container_of_that_name_that_is_not_ours_is_left_alone(executor, task, api):
+    one = task()
+    spec = {"Image": engines.CONTRACT_IMAGE, "Cmd": ["true"]}
+    stranger = api.create_container_from_config(spec, one.attempt.name)["Id"]
+    try:
+        with pytest.raises(StartError, match="not ours"):
+            executor.stage(one)
+        with pytest.raises(StartError, match="not ours"):
+            executor.start(one.attempt)
+    finally:
+        api.remove_container(stranger, v=True)
+
+
+def test_exit_codes_are_seen_and_the_rows_are_fetched_all_the_same(executor, task):
+    one = task("rows; exit 3")
+    assert ran(executor, one).exit_code == 3
+    assert executor.fetch(one.attempt, "results.csv")
+
+
+def test_a_child_that_ran_out_of_memory_is_seen_though_the_exit_code_is_0(docker_host, contract_image, task):
+    with closing(DockerHost(name="here", url=docker_host.url, gpus="none", memory="64m")) as executor:
+        seen = ran(executor, task("hog 200"))
+    assert (seen.exit_code, seen.oom_killed) == (0, True)
+
+
+def test_remove_leaves_neither_container_nor_volume(executor, task, api):
+    one = task()
+    ran(executor, one)
+    (volume,) = [mount["Name"] for mount in api.inspect_container(one.attempt.name)["Mounts"]]
+    assert api.inspect_volume(volume)
+    executor.remove(one.attempt)
+    executor.remove(one.attempt)
+    assert one.attempt not in executor.observe()
+    with pytest.raises(docker.errors.NotFound):
+        api.inspect_volume(volume)
+
+
+def test_stop_ends_what_is_deaf_to_sigterm_after_its_grace(executor, task):
+    one = task("hang")
+    executor.stage(one)
+    executor.start(one.attempt)
+    assert any("hanging" in line for line in executor.log(one.attempt, follow=True) if "hanging" in line)
+    began = time.monotonic()
+    executor.stop(one.attempt, 1)
+    assert time.monotonic() - began < 8
+    assert ended(executor, one.attempt).exit_code == 137
+
+
+def test_stop_is_success_for_what_has_ended_is_staged_or_is_not_there(executor, task):
+    one = task()
+    executor.stop(one.attempt, 1)
+    executor.stage(one)
+    executor.stop(one.attempt, 1)
+    executor.start(one.attempt)
+    ended(executor, one.attempt)
+    executor.stop(one.attempt, 1)
+
+
+def test_wait_returns_soon_after_a_container_ends(executor, task):
+    one = task("rows; sleep 1")
+    executor.stage(one)
+    executor.start(one.attempt)
+    executor.wait(30)  # the stream's beginning
+    began = time.monotonic()
+    while executor.observe()[one.attempt].state is State.RUNNING:
+        executor.wait(30)
+    assert time.monotonic() - began < 5
+
+
+# --- what it hands back
+
+
+@pytest.mark.parametrize("deed", ["link", "fifo", "folder", "big"])
+def test_what_is_not_one_small_regular_file_is_refused(executor, task, deed):
+    one = task(deed)
+    ran(executor, one)
+    with pytest.raises(BadResult, match=r"not a regular file|bytes"):
+        executor.fetch(one.attempt, "results.csv")
+
+
+def test_a_missing_file_and_a_missing_container_are_none(executor, task):
+    one = task("no rows")
+    assert executor.fetch(one.attempt, "results.csv") is None
+    ran(executor, one)
+    assert executor.fetch(one.attempt, "results.csv") is None
+
+
+def test_logs_come_as_lines_also_while_it_runs(executor, task):
+    one = task("say first; sleep 0.5; say second; chat 100000; say third")
+    executor.stage(one)
+    executor.start(one.attempt)
+    followed = list(executor.log(one.attempt, follow=True))
+    assert [line for line in followed if line in ("first", "second", "third")] == ["first", "second", "third"]
+    assert sum(line.count("x") for line in followed) >= 100_000
+    assert list(executor.log(one.attempt)) == followed
+
+
+def test_logs_of_what_is_not_there_are_no_lines(executor, task):
+    assert list(executor.log(task().attempt, follow=True)) == []
+
+
+# --- what it may do
+
+
+def test_a_token_reaches_the_runner_and_stands_in_nothing_that_can_be_looked_at(executor, task, api):
+    one = task("token; rows; sleep 1", model="some/model")
+    executor.stage(one)
+    executor.start(one.attempt, CANARY)
+    looked_at = json.dumps(api.inspect_container(one.attempt.name)) + json.dumps(api.top(one.attempt.name))
+    ended(executor, one.attempt)
+    looked_at += json.dumps(api.inspect_container(one.attempt.name)) + "".join(executor.log(one.attempt))
+    assert CANARY not in looked_at
+    assert CANARY.encode() not in b"".join(api.get_archive(one.attempt.name, "/job")[0])
+    seen = json.loads(executor.fetch(one.attempt, "environment.json") or b"")
+    assert seen == {"sha256": hashlib.sha256(CANARY.encode()).hexdigest(), "mode": "0o600"}
+
+
+def test_where_there_is_no_token_the_runner_is_told_so(executor, task):
+    one = task("token", model="some/model")
+    ran(executor, one)
+    seen = json.loads(executor.fetch(one.attempt, "environment.json") or b"")
+    assert seen["sha256"] == hashlib.sha256(b"").hexdigest()
+
+
+# --- what is wrong with a host or a task
+
+
+def test_an_image_that_is_not_there_is_named_with_the_way_to_get_it(executor, task):
+    with pytest.raises(StartError, match="orchestrator build"):
+        executor.stage(replace(task(), image="sd-orchestrator-none:1"))
+
+
+def test_a_weights_folder_that_is_not_there_is_the_hosts_fault(docker_host, contract_image, task):
+    with closing(DockerHost(name="here", url=docker_host.url, gpus="none", weights="/no/such")) as executor:
+        one = task()
+        with pytest.raises(HostUnfit, match="/no/such"):
+            executor.stage(one)
+
+
+def test_a_container_that_cannot_start_is_removed(docker_host, contract_image, task):
+    with closing(DockerHost(name="here", url=docker_host.url, gpus="none")) as executor, docker_host.client() as api:
+        one = task()
+        executor.stage(one)
+        spec = api.inspect_container(one.attempt.name)["Config"]
+        executor.remove(one.attempt)
+        api.create_container_from_config({**spec, "Entrypoint": ["/no/such/program"]}, one.attempt.name)
+        with pytest.raises(StartError, match="no/such/program"):
+            executor.start(one.attempt)
+        assert one.attempt not in executor.observe()
+
+
+@pytest.mark.parametrize("access", ["auto", "toolkit", "cdi", "devices"])
+def test_without_a_gpu_there_is_one_message_with_the_cure(docker_host, contract_image, access):
+    host = DockerHost(name="here", url=docker_host.url, gpu_access=access)
+    with closing(host) as executor, docker_host.client() as api:
+        if "nvidia" in api.info()["Runtimes"] or os.path.exists("/dev/nvidia0"):
+            pytest.skip("this machine has a GPU")
+        with pytest.raises(HostUnfit, match=r"here: .*nvidia-c(tk|ontainer-toolkit).*gpus: none"):
+            executor.slots()
+
+
+def test_looking_for_gpus_leaves_no_container(docker_host, contract_image, api):
+    with closing(DockerHost(name="here", url=docker_host.url)) as executor, pytest.raises(HostUnfit):
+        executor.slots()
+    assert api.containers(all=True, filters={"label": "sd-orchestrator=probe"}) == []
+
+
+# --- ways to an engine
+
+
+@pytest.fixture
+def ssh_host(ssh_engine: SshEngine) -> DockerHost:
+    return DockerHost(name="far", url=ssh_engine.url, gpus="none")
+
+
+@pytest.fixture
+def far_image(docker_host: Engine, second_engine: Engine) -> str:
+    return engines.contract_image(second_engine, docker_host)
+
+
+def test_a_job_runs_over_ssh(ssh_host, far_image, task):
+    with closing(ssh_host) as executor:
+        one = task("token; rows", model="some/model")
+        executor.stage(one)
+        executor.start(one.attempt, CANARY)
+        assert ended(executor, one.attempt).exit_code == 0
+        assert b"c2" in (executor.fetch(one.attempt, "results.csv") or b"")
+        assert hashlib.sha256(CANARY.encode()).hexdigest().encode() in (
+            executor.fetch(one.attempt, "environment.json") or b""
+        )
+
+
+@DROPS
+def test_an_ssh_link_that_is_killed_under_way_comes_back(ssh_host, ssh_engine, far_image, task):
+    with closing(ssh_host) as executor:
+        one = task("sleep 3; rows")
+        executor.stage(one)
+        executor.start(one.attempt)
+        executor.observe()
+        ssh_engine.sshd.kill()
+        with pytest.raises(HostUnreachable, match="far"):
+            executor.observe()
+        ssh_engine.sshd.start()
+        assert ended(executor, one.attempt).exit_code == 0
+        assert executor.fetch(one.attempt, "results.csv")
+
+
+@DROPS
+def test_a_log_that_is_followed_over_ssh_goes_on_after_a_drop_and_repeats_nothing(
+    ssh_host, ssh_engine, far_image, task
+):
+    with closing(ssh_host) as executor:
+        one = task("say first; sleep 2; say second")
+        executor.stage(one)
+        executor.start(one.attempt)
+        following = executor.log(one.attempt, follow=True)
+        before = [next(following), next(following)]
+        forward = executor.connection._forward
+        assert forward is not None
+        assert forward._process is not None
+        os.kill(engines.children(forward._process.pid)[0], signal.SIGKILL)
+        assert [*before, *following][1:] == ["first", "second"]
+
+
+def test_40_calls_at_once_go_through_one_ssh(ssh_host, far_image):
+    with connect(ssh_host) as connection:
+
+        def ping(_: int) -> bool:
+            with connection.api() as api:
+                return bool(api.ping())
+
+        with ThreadPoolExecutor(40) as pool:
+            assert all(pool.map(ping, range(200)))
+
+
+def test_an_unknown_host_key_is_refused(ssh_engine):
+    known = ssh_engine.folder / "known_hosts"
+    text = known.read_text()
+    known.write_text("")
+    try:
+        with (
+            connect(DockerHost(name="far", url=ssh_engine.url)) as connection,
+            pytest.raises(InputError, match=r"Host key verification failed.*by hand"),
+            connection.api(),
+        ):
+            pass
+    finally:
+        known.write_text(text)
+
+
+def test_a_changed_host_key_is_refused(ssh_engine):
+    known = ssh_engine.folder / "known_hosts"
+    text = known.read_text()
+    stranger = engines.keygen(ssh_engine.folder / f"stranger{time.time_ns()}")
+    key = " ".join(Path(f"{stranger}.pub").read_text().split()[:2])
+    known.write_text(f"[127.0.0.1]:{ssh_engine.port} {key}\n")
+    try:
+        with (
+            connect(DockerHost(name="far", url=ssh_engine.url)) as connection,
+            pytest.raises(InputError, match="ssh-keygen -R"),
+            connection.api(),
+        ):
+            pass
+    finally:
+        known.write_text(text)
+
+
+def test_a_key_that_is_not_let_in_is_named_as_such(ssh_engine):
+    url = ssh_engine.url.replace("root@", "nobody@")
+    with (
+        connect(DockerHost(name="far", url=url)) as connection,
+        pytest.raises(InputError, match=r"Permission denied.*ssh-add"),
+        connection.api(),
+    ):
+        pass
+
+
+@DROPS
+def test_a_machine_without_an_engine_behind_ssh_says_so(ssh_engine):
+    url = f"ssh://root@127.0.0.1:{ssh_engine.port}/no/such.sock"
+    with (
+        connect(DockerHost(name="far", url=url)) as connection,
+        pytest.raises(HostUnreachable, match=r"ssh.*is Docker running"),
+        connection.api() as api,
+    ):
+        api.ping()
+
+
+def test_a_machine_of_no_such_name_says_so():
+    with (
+        connect(DockerHost(name="far", url="ssh://no-such-host.invalid")) as connection,
+        pytest.raises(HostUnreachable, match=r"resolve|not known"),
+        connection.api(),
+    ):
+        pass
+
+
+def test_ssh_ends_with_the_process_that_started_it_however_that_ends(ssh_engine):
+    code = (
+        "import time\nfrom orchestrator.executors.connection import connect\n"
+        "from orchestrator.model import DockerHost\n"
+        f"c = connect(DockerHost(name='far', url={ssh_engine.url!r}))\n"
+        "with c.api() as api: api.ping(); print('up', flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    with child, child.stdout as out:
+        assert out.readline() == b"up\n"
+        below = engines.children(child.pid)
+        assert below
+        child.kill()
+    engines.wait_until(lambda: not any(alive(pid) for pid in below), 10, "ssh is still there")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def tls_host(engine: TlsEngine, prefix: str = "", ca: str = "ca.pem") -> DockerHost:
+    folder = engine.certificates
+    tls = Tls(ca=f"{folder}/{ca}", cert=f"{folder}/{prefix}cert.pem", key=f"{folder}/{prefix}key.pem")
+    return DockerHost(name="far", url=engine.url, tls=tls, gpus="none")
+
+
+def test_a_job_runs_over_tls(tls_engine, far_image, task):
+    with closing(tls_host(tls_engine)) as executor:
+        one = task("token; rows", model="some/model")
+        executor.stage(one)
+        executor.start(one.attempt, CANARY)
+        assert ended(executor, one.attempt).exit_code == 0
+        assert b"c2" in (executor.fetch(one.attempt, "results.csv") or b"")
+        assert hashlib.sha256(CANARY.encode()).hexdigest().encode() in (
+            executor.fetch(one.attempt, "environment.json") or b""
+        )
+
+
+def test_an_engine_whose_certificate_another_ca_signed_is_refused(tls_engine):
+    with (
+        connect(tls_host(tls_engine, ca="other-ca.pem")) as connection,
+        pytest.raises(InputError, match="not to be trusted"),
+        connection.api(),
+    ):
+        pass
+
+
+def test_a_client_certificate_that_the_engine_does_not_take_is_named(tls_engine):
+    with (
+        connect(tls_host(tls_engine, prefix="other-")) as connection,
+        pytest.raises(InputError, match="cert and key"),
+        connection.api() as api,
+    ):
+        api.ping()
+
+
+def test_a_docker_context_reaches_its_engine_with_its_certificates(tls_engine, tmp_path, monkeypatch):
+    digest = hashlib.sha256(b"lab").hexdigest()
+    meta, material = tmp_path / "contexts/meta" / digest, tmp_path / "contexts/tls" / digest / "docker"
+    meta.mkdir(parents=True)
+    material.mkdir(parents=True)
+    meta.joinpath("meta.json").write_text(
+        json.dumps({"Name": "lab", "Endpoints": {"docker": {"Host": tls_engine.url}}})
+    )
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        material.joinpath(name).write_bytes((tls_engine.certificates / name).read_bytes())
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with connect(DockerHost(name="far", context="lab")) as connection, connection.api() as api:
+        assert api.ping()
+    assert connection.endpoint.url == tls_engine.url
+
+
+def test_an_engine_that_is_not_there_is_unreachable_and_says_what_to_do(tmp_path):
+    with (
+        connect(DockerHost(name="here", url=f"unix://{tmp_path}/none.sock")) as connection,
+        pytest.raises(HostUnreachable, match="start Docker"),
+        connection.api(),
+    ):
+        pass
+
+
+@DROPS
+def test_an_engine_that_restarts_is_found_again_with_all_that_it_had(second_engine, far_image, task):
+    with closing(DockerHost(name="here", url=second_engine.url, gpus="none")) as executor:
+        done, cut = task(), task("sleep 60", number=2)
+        ran(executor, done)
+        executor.stage(cut)
+        executor.start(cut.attempt)
+        executor.wait(0.1)
+        assert second_engine.daemon is not None
+        second_engine.daemon.stop()
+        with pytest.raises(HostUnreachable, match="start Docker"):
+            executor.observe()
+        second_engine.daemon.start()
+        executor.wait(10)
+        assert executor.observe()[done.attempt].exit_code == 0
+        assert executor.observe()[cut.attempt].state is State.EXITED
