@@ -61,13 +61,24 @@ def until(true: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def start(executor: ProcessExecutor, deeds: str, token: str | None = None) -> psutil.Process:
-    """The runner's process, once it has said that it is there."""
+def begin(executor: ProcessExecutor, deeds: str = "", token: str | None = None) -> None:
+    """Returns once the process has said that it is there."""
     executor.stage(task(deeds))
     executor.start(ATTEMPT, token)
-    folder = executor.state_dir / ATTEMPT.name
-    until(lambda: (folder / "log.txt").read_bytes())
-    return psutil.Process(int((folder / "pid").read_text()))
+    until(lambda: (executor.state_dir / ATTEMPT.name / "log.txt").read_bytes())
+
+
+def start(executor: ProcessExecutor, deeds: str, token: str | None = None) -> psutil.Process:
+    """The runner's process; its deeds must let it live until it is looked at."""
+    begin(executor, deeds, token)
+    return psutil.Process(int((executor.state_dir / ATTEMPT.name / "pid").read_text()))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def script(executor: ProcessExecutor, code: str) -> ProcessExecutor:
@@ -135,7 +146,7 @@ def test_a_process_without_its_attendant_still_runs_and_can_be_stopped(executor:
     attendant = process.parent()
     assert attendant is not None
     attendant.kill()
-    until(lambda: not attendant.is_running() or attendant.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not is_alive(attendant.pid))
     assert seen(executor).state is State.RUNNING
     executor.stop(ATTEMPT, grace_s=0.1)
     assert seen(executor).state is State.EXITED
@@ -173,11 +184,11 @@ def test_what_a_killed_process_started_ends_with_it(executor: ProcessExecutor, t
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    start(script(executor, code), "")
-    child = psutil.Process(int(next(executor.log(ATTEMPT))))
+    begin(script(executor, code))
+    child = int(next(executor.log(ATTEMPT)))
     executor.stop(ATTEMPT, grace_s=0.2)
     assert seen(executor).exit_code == 137
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not is_alive(child))
 
 
 def test_what_a_process_leaves_in_its_group_ends_with_it(executor: ProcessExecutor) -> None:
@@ -185,11 +196,11 @@ def test_what_a_process_leaves_in_its_group_ends_with_it(executor: ProcessExecut
         "import subprocess, sys\n"
         "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)\n"
     )
-    start(script(executor, code), "")
-    child = psutil.Process(int(next(executor.log(ATTEMPT, follow=True))))
+    begin(script(executor, code))
+    child = int(next(executor.log(ATTEMPT, follow=True)))
     until(lambda: seen(executor).state is State.EXITED)
     assert seen(executor).exit_code == 0
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not is_alive(child))
 
 
 def test_a_runner_that_cannot_be_executed_is_a_start_error_and_stays_staged(executor: ProcessExecutor) -> None:
@@ -237,7 +248,7 @@ def test_a_log_without_newlines_comes_in_pieces(executor: ProcessExecutor) -> No
 
 
 def test_a_log_that_is_not_utf_8_is_read_all_the_same(executor: ProcessExecutor) -> None:
-    start(script(executor, "import sys; sys.stdout.buffer.write(b'\\xffa')"), "")
+    begin(script(executor, "import sys; sys.stdout.buffer.write(b'\\xffa')"))
     until(lambda: seen(executor).state is State.EXITED)
     assert list(executor.log(ATTEMPT)) == ["\ufffda"]
 
@@ -258,7 +269,7 @@ def test_a_jobs_environment_has_the_hosts_weights_and_threads(executor: ProcessE
     threaded = ProcessExecutor(
         ProcessHost(name="here", threads=2), executor.state_dir, (sys.executable, "-c", print_threads)
     )
-    start(threaded, "")
+    begin(threaded)
     assert list(executor.log(ATTEMPT, follow=True)) == ["2"]
 
 
