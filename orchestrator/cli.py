@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from enum import Enum
 from pathlib import Path
@@ -254,9 +255,9 @@ def _print(comparison: Comparison, shape: Format) -> None:
         case Format.CSV:
             print(text.to_csv(comparison), end="")
         case Format.JSON:
-            print(text.to_json(comparison))
+            print(text.to_json(comparison), end="")
         case Format.MARKDOWN:
-            print(text.to_markdown(comparison))
+            print(text.to_markdown(comparison), end="")
 
 
 def _end(outcome: Outcome) -> None:
@@ -273,10 +274,10 @@ def _end(outcome: Outcome) -> None:
     raise typer.Exit(SOME_FAILED if outcome.has_faults else OK)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """The entry point: every error that a user can mend is its message alone, and exit code 2."""
     try:
-        app()
+        app(words)
     except InputError as error:
         for problem in error.problems:
             err.print(f"error: {problem}", style="red", soft_wrap=True)

@@ -30,7 +30,10 @@ LONGEST_LOG_LINES = 100_000
 
 @dataclass(frozen=True)
 class Update:
-    """What a watcher may want to know: a message about a host; or a job's start, an event of it, or its rows at its end."""
+    """What a watcher may want to know: a message about a host; or a job's start, an event of it, its rows at its end.
+
+    A job without event, rows and message is one that was just started.
+    """
 
     host: str
     job: Job | None = None

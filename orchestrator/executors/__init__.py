@@ -40,9 +40,9 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Observation:
-    """What a host says of one attempt. exit_code is None until it exited (and may stay None where a host has forgotten).
+    """What a host says of one attempt.
 
-    slot: the slot's name. reason: what the host adds of its own (OOM-killed, a failed start), for a human.
+    exit_code: None until it exited, and where a host has forgotten. slot: the slot's name. reason: what the host adds of its own (OOM-killed, a failed start), for a human.
     """
 
     state: State

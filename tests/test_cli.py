@@ -1,0 +1,241 @@
+"""The commands as a user types them, on this machine's processes, with a runner that measures nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator import cli
+from orchestrator.collect import read_rows
+from runner.schema import Status
+
+FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
+SCHEMA = Path(__file__).parent.parent / "runner" / "schema.py"
+MATRIX = "name: demo\nmatrix: {engine: [eager, onnxruntime], samples: [1, 2]}\nprompt: say hello\nrepeats: 6\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, and a `python -m runner` that is the fake one."""
+    package = tmp_path / "path" / "runner"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").symlink_to(FAKE_RUNNER)
+    (package / "schema.py").symlink_to(SCHEMA)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "here"
+
+
+def orchestrate(*words: str) -> int:
+    """The exit code of `orchestrator WORDS`."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    return int(ended.value.code or 0)
+
+
+def write(text: str, name: str = "matrix.yaml") -> str:
+    Path(name).write_text(text)
+    return name
+
+
+def test_a_matrix_becomes_a_table_and_a_run_that_holds_all_of_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert orchestrate("submit", write(MATRIX)) == cli.OK
+    printed = capsys.readouterr()
+    (run,) = (here / "runs").iterdir()
+    rows = read_rows(run / "results.csv")
+    assert [(row.engine, row.n_samples, row.status) for row in rows] == [
+        (engine, samples, Status.OK) for engine in ("eager", "onnxruntime") for samples in (1, 2)
+    ]
+    assert "onnxruntime" in printed.out
+    assert f"Run: runs/{run.name}" in printed.err
+    assert {path.name for path in run.iterdir()} >= {"matrix.yaml", "hosts.yaml", "journal.db", "comparison.md", "jobs"}
+    for row in rows:
+        folder = run / "jobs" / str(row.job)
+        assert {path.name for path in folder.iterdir()} >= {"results.csv", "log.txt", "attempts"}
+        assert "hello" in (folder / "log.txt").read_text()
+
+
+def test_what_init_writes_can_be_planned_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert orchestrate("init") == cli.OK
+    assert orchestrate("plan", "matrix.yaml", "-o", "json") == cli.OK
+    plan = json.loads(capsys.readouterr().out.partition("matrix.yaml")[2])
+    assert {line["host"] for line in plan["lines"]} == {"local"}
+    assert not (here / "runs").exists(), "plan runs nothing"
+
+
+def test_every_format_shows_the_same_cases(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    orchestrate("submit", write(MATRIX))
+    capsys.readouterr()
+    printed = {}
+    for shape in ("table", "csv", "json", "md"):
+        assert orchestrate("results", "-o", shape) == cli.OK
+        printed[shape] = capsys.readouterr().out
+    assert len(json.loads(printed["json"])["cases"]) == 4
+    assert all(text.count("onnxruntime") >= 2 for text in printed.values())
+
+
+def test_a_case_that_fails_is_a_row_with_its_reason_and_exit_code_1(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert orchestrate("submit", write("matrix: {samples: [1]}\nprompt: no rows; exit 3\n")) == cli.SOME_FAILED
+    printed = capsys.readouterr()
+    assert "exited with 3" in printed.out
+    (row,) = read_rows(next((here / "runs").iterdir()) / "results.csv")
+    assert row.status is Status.FAILED
+
+
+def test_status_and_logs_tell_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    orchestrate("submit", write("matrix: {engine: [eager]}\nprompt: say well done\n"))
+    capsys.readouterr()
+    assert orchestrate("status", "-o", "json") == cli.OK
+    status = json.loads(capsys.readouterr().out)
+    (job,) = status["jobs"]
+    assert (status["hosts"], job["phase"], job["attempts"]) == ({"local": {"ok": 1}}, "settled", 1)
+    assert orchestrate("logs", status["run"], job["job"][:6]) == cli.OK
+    assert "well done" in capsys.readouterr().out
+
+
+def test_the_overrides_of_a_submission_are_kept_with_it(here: Path) -> None:
+    assert (
+        orchestrate("submit", write(MATRIX), "--set", "engine=eager", "--set", "samples=4", "--name", "quick") == cli.OK
+    )
+    (run,) = (here / "runs").iterdir()
+    assert run.name.endswith("-quick")
+    assert [row.n_samples for row in read_rows(run / "results.csv")] == [4]
+    assert "# submitted with --set samples=4" in (run / "matrix.yaml").read_text()
+
+
+BAD_INPUT = {
+    "an unknown key": ({"matrix.yaml": "engin: eager\n"}, ["submit", "matrix.yaml"], "did you mean 'engine'"),
+    "an unknown engine": ({"matrix.yaml": "engine: onxx\n"}, ["submit", "matrix.yaml"], "did you mean 'onnxruntime'"),
+    "a missing file": ({}, ["submit", "matrix.yaml"], "matrix.yaml"),
+    "a YAML syntax error": ({"matrix.yaml": "matrix: [\n"}, ["submit", "matrix.yaml"], "matrix.yaml:2"),
+    "no samples": ({"matrix.yaml": "samples: [0]\n"}, ["submit", "matrix.yaml"], "matrix.yaml:1"),
+    "an unknown host": (
+        {"matrix.yaml": "matrix: {engine: [eager]}\n"},
+        ["submit", "matrix.yaml", "--hosts", "nowhere"],
+        "nowhere",
+    ),
+    "two hosts of one name": (
+        {
+            "matrix.yaml": "matrix: {engine: [eager]}\n",
+            "hosts.yaml": "hosts:\n  a: {kind: process}\n  a: {kind: docker}\n",
+        },
+        ["submit", "matrix.yaml"],
+        "hosts.yaml:3",
+    ),
+    "a cyclic matrix": ({"matrix.yaml": "matrix: &m {engine: [*m]}\n"}, ["submit", "matrix.yaml"], "matrix.yaml:1"),
+    "an empty matrix": ({"matrix.yaml": "matrix: {engine: []}\n"}, ["submit", "matrix.yaml"], "matrix.yaml:1"),
+    "exclude that excludes all": (
+        {"matrix.yaml": "matrix: {engine: [eager]}\nexclude: [{engine: eager}]\n"},
+        ["submit", "matrix.yaml"],
+        "exclude",
+    ),
+    "a context that is not there": (
+        {"matrix.yaml": "matrix: {engine: [eager]}\n", "hosts.yaml": "hosts: {a: {kind: docker, context: typo}}\n"},
+        ["submit", "matrix.yaml"],
+        "typo",
+    ),
+    "a key that is not there": (
+        {
+            "matrix.yaml": "matrix: {engine: [eager]}\n",
+            "hosts.yaml": "hosts: {a: {kind: docker, url: 'tcp://10.0.0.1:2376', tls: {ca: x, cert: y, key: z}}}\n",
+        },
+        ["submit", "matrix.yaml"],
+        "host a",
+    ),
+    "no runs yet": ({}, ["results"], "no runs yet"),
+    "a bad duration": (
+        {"matrix.yaml": "matrix: {engine: [eager]}\n"},
+        ["submit", "matrix.yaml", "--lost-after", "soon"],
+        "no duration",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_INPUT)
+def test_bad_input_is_one_message_and_exit_code_2_before_anything_ran(
+    here: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    files, words, told = BAD_INPUT[what]
+    for name, text in files.items():
+        write(text, name)
+    assert orchestrate(*words) == cli.BAD_INPUT
+    printed = capsys.readouterr()
+    assert told in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    assert not (here / "runs").exists()
+
+
+def test_all_errors_of_a_file_come_together(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write("engine: onxx\nsteps: -1\nmatrix: {samples: [0]}\nreapeats: 3\n")
+    assert orchestrate("submit", "matrix.yaml") == cli.BAD_INPUT
+    assert capsys.readouterr().err.count("error: matrix.yaml:") == 4
+
+
+def run_in_background(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(what: str, then: float = 30) -> None:
+    """Until a job's log on this machine says so."""
+    deadline = time.monotonic() + then
+    folders = Path(os.environ["XDG_STATE_HOME"]) / "orchestrator" / "processes"
+    while not any(what in path.read_text() for path in folders.glob("*/log.txt")):
+        assert time.monotonic() < deadline, f"no job said {what!r}"
+        time.sleep(0.05)
+
+
+def test_ctrl_c_leaves_the_jobs_running_and_resume_brings_them_home(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("matrix: {engine: [eager, onnxruntime]}\nprompt: say running; sleep 3\n")
+    orchestrator = run_in_background("submit", "matrix.yaml")
+    wait_for("running")
+    orchestrator.send_signal(signal.SIGINT)
+    _, said = orchestrator.communicate(timeout=30)
+    assert orchestrator.returncode == cli.INTERRUPTED
+    assert "orchestrator resume" in said
+    assert orchestrate("resume") == cli.OK
+    (run,) = (here / "runs").iterdir()
+    assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
+    capsys.readouterr()
+    orchestrate("status", "-o", "json")
+    assert [job["attempts"] for job in json.loads(capsys.readouterr().out)["jobs"]] == [1, 1]
+
+
+def test_an_orchestrator_that_was_killed_is_resumed_without_loss(here: Path) -> None:
+    write("matrix: {engine: [eager, onnxruntime]}\nprompt: say running; sleep 2\n")
+    orchestrator = run_in_background("submit", "matrix.yaml")
+    wait_for("running")
+    orchestrator.kill()
+    orchestrator.communicate()
+    assert orchestrate("resume") == cli.OK
+    (run,) = (here / "runs").iterdir()
+    assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
+
+
+def test_a_second_orchestrator_on_a_run_says_who_has_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write("matrix: {engine: [eager]}\nprompt: no rows; say running; hang\n")
+    first = run_in_background("submit", "matrix.yaml")
+    wait_for("running")
+    assert orchestrate("resume") == cli.BAD_INPUT
+    assert f"process {first.pid}" in capsys.readouterr().err
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=30)
+    assert orchestrate("cancel", next((here / "runs").iterdir()).name) == cli.SOME_FAILED
+    assert "cancelled" in capsys.readouterr().out
