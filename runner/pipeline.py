@@ -15,7 +15,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL.Image import Image
 
 from runner import memory, synthetic
@@ -96,23 +96,29 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
 @contextlib.contextmanager
 def translated(source: Source, token: str | None) -> Iterator[None]:
     """What is missing, and where to get it, instead of the library's own errors."""
-    licence = f"https://huggingface.co/{source.where}"
     try:
         yield
-    except GatedRepoError as error:
-        ask = "the token's account has not" if token else "set HF_TOKEN to a token of an account that has"
-        raise LoadError(f"{source.where} is gated: {ask} accepted the licence at {licence}") from error
-    except RepositoryNotFoundError as error:
-        hint = "" if token else "; if it is private or gated, set HF_TOKEN"
-        raise LoadError(f"there is no model {source.where} that can be read at {licence}{hint}") from error
-    except LocalEntryNotFoundError as error:
-        raise LoadError(_unreachable(source)) from error
-    except HfHubHTTPError as error:
-        raise LoadError(f"{licence} answered: {_first_line(error)}") from error
     except OSError as error:
-        if source.is_folder:
-            raise LoadError(f"{source.where} is not a diffusers pipeline's folder: {_first_line(error)}") from error
-        raise LoadError(f"{_unreachable(source)} ({_first_line(error)})") from error
+        # diffusers looks into the cache when the hub refuses, and raises that, with the refusal as its cause
+        refusal = error.__cause__ if isinstance(error.__cause__, HfHubHTTPError) else error
+        raise LoadError(_in_words(source, refusal, token)) from error
+
+
+def _in_words(source: Source, error: BaseException, token: str | None) -> str:
+    licence = f"https://huggingface.co/{source.where}"
+    if source.is_folder:
+        return f"{source.where} is not a diffusers pipeline's folder: {_first_line(error)}"
+    if isinstance(error, GatedRepoError):
+        ask = "the token's account has not" if token else "set HF_TOKEN to a token of an account that has"
+        return f"{source.where} is gated: {ask} accepted the licence at {licence}"
+    if isinstance(error, RepositoryNotFoundError):
+        hint = "; the token gives no access to it" if token else "; if it is private or gated, set HF_TOKEN"
+        return f"there is no model {source.where} to be read at {licence}{hint}"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{licence} has no revision {source.revision!r}"
+    if isinstance(error, HfHubHTTPError):
+        return f"{licence} answered: {_first_line(error)}"
+    return f"{_unreachable(source)} ({_first_line(error)})"
 
 
 def _unreachable(source: Source) -> str:

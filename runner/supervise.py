@@ -13,9 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
@@ -80,19 +79,18 @@ def signal_name(number: int) -> str:
 
 @dataclass
 class Tail:
-    """The end of what the child printed, for the row of a case that crashed."""
+    """What the child printed, in whole lines, so that no secret is cut in two; and the last one, for a crash's row."""
 
-    lines: deque[bytes] = field(default_factory=lambda: deque(maxlen=50))
+    last: str = ""
     _part: bytes = b""
 
-    def add(self, chunk: bytes) -> None:
-        *lines, self._part = (self._part + chunk).split(b"\n")
-        self.lines.extend(line for line in lines if line.strip())
-
-    @property
-    def last(self) -> str:
-        line = self._part if self._part.strip() else (self.lines[-1] if self.lines else b"")
-        return line.decode(errors="replace").strip()[:300]
+    def whole(self, chunk: bytes) -> bytes:
+        """The lines that are complete with this chunk; an empty chunk is the end, and completes what is left."""
+        text = self._part + chunk
+        end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 if chunk else len(text)
+        lines, self._part = text[:end], text[end:]
+        self.last = next((line for line in reversed(_printable(lines)) if line), self.last)
+        return lines
 
 
 def supervise(job: Job, token: str | None, listener: Listener, work: Work, processes: Any = None) -> None:
@@ -151,6 +149,8 @@ def _run_child(job: Job, left: list[Case], token: str | None, listener: Listener
         while output.poll():
             if not _forward(output, tail, listener):
                 break
+        if rest := tail.whole(b""):
+            listener.log(rest)
         killed = process.exitcode == -signal.SIGKILL and not timed_out
         return Ending(
             process.exitcode, timed_out, loading, killed and limits.oom_kills() > kills_before, started, tail.last
@@ -168,10 +168,13 @@ def _receive(messages: Connection) -> Message | None:
 
 def _forward(output: Connection, tail: Tail, listener: Listener) -> bool:
     chunk = os.read(output.fileno(), 65536)
-    tail.add(chunk)
-    if chunk:
-        listener.log(chunk)
+    if lines := tail.whole(chunk):
+        listener.log(lines)
     return bool(chunk)
+
+
+def _printable(lines: bytes) -> list[str]:
+    return [line.strip()[:300] for line in lines.decode(errors="replace").splitlines()]
 
 
 @contextlib.contextmanager

@@ -29,6 +29,8 @@ class Provenance:
 
 
 Message = Event | Row | Provenance
+# Whose message was written for a reader, so that neither its class nor a traceback adds to it.
+EXPLAINED = (Unsupported, LoadError, BrokenImage)
 Send = Callable[[Message], None]
 
 
@@ -95,7 +97,7 @@ def refuse(
 
 def report(error: Exception) -> None:
     """A traceback on standard error, where a row has one line; none where the line says it all."""
-    if not isinstance(error, (Unsupported, LoadError, BrokenImage)):
+    if not isinstance(error, EXPLAINED):
         traceback.print_exception(error)
         sys.stderr.flush()
 
@@ -117,13 +119,13 @@ def is_out_of_memory(error: BaseException) -> bool:
         "bad_alloc",
         "cublas_status_alloc_failed",
     )
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    return not isinstance(error, EXPLAINED) and any(word in str(error).lower() for word in words)
 
 
 def message_of(error: BaseException) -> str:
     """One line; the kind of error is named where the message was not written for a reader."""
     text = " ".join(str(error).split())[:500]
-    if isinstance(error, (Unsupported, LoadError, BrokenImage)):
+    if isinstance(error, EXPLAINED):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -18,7 +18,7 @@ from runner import limits
 from runner.jobs import run_job
 from runner.output import EventStream, RowFile
 from runner.schema import EventKind, Job, Row, Status, parse_rows
-from runner.supervise import Ending, context, supervise
+from runner.supervise import Ending, Tail, context, supervise
 from runner.worker import Provenance
 
 PROCESSES = context(preload=("fake_engine",))
@@ -173,6 +173,12 @@ def test_the_token_reaches_the_child_and_no_row_or_log(
     everything = out + err + b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"hf_secret" not in everything
     assert b"cannot log in with [token]" in everything
+
+
+def test_a_secret_that_is_read_in_two_pieces_is_still_one() -> None:
+    tail = Tail()
+    assert [tail.whole(piece) for piece in (b"a\nhf_se", b"cret\nb", b"")] == [b"a\n", b"hf_secret\n", b"b"]
+    assert tail.last == "b"
 
 
 def test_the_kernels_kill_is_told_from_any_other() -> None:

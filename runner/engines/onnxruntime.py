@@ -17,7 +17,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from runner import pipeline
-from runner.engines import LoadError, Unsupported
+from runner.engines import LoadError, Memory, Unsupported
 from runner.pipeline import PipelineSession
 from runner.schema import Device, Job, Precision
 
@@ -244,6 +244,11 @@ class OnnxSession(PipelineSession):
     ) -> None:
         super().__init__(pipe, job, device, dtype, fused_attention=False)
         self._folder = folder
+
+    def memory(self) -> Memory:
+        """PyTorch does not count what onnxruntime allocates on a GPU: empty, rather than too little."""
+        memory = super().memory()
+        return memory if self._device.type == "cpu" else Memory(None, None, memory.host_gb)
 
     def close(self) -> None:
         super().close()
