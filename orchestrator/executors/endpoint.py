@@ -9,16 +9,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from orchestrator.address import check_url
 from orchestrator.errors import InputError
 from orchestrator.model import DockerHost, Tls
 
 LOCAL_SOCKET = "unix:///var/run/docker.sock"
-SCHEMES = ("unix", "ssh", "tcp")
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,6 @@ def resolve(host: DockerHost, environ: Mapping[str, str], home: Path) -> Endpoin
     current context. Raises InputError with every problem found.
     """
     folder = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
-    if host.url and host.context:
-        raise InputError(f"host {host.name}: has both url and context; keep one")
     if host.url:
         endpoint = Endpoint(host.url, _expanded(host.tls, home))
     elif host.context and host.context != "default":
@@ -74,10 +71,8 @@ def _from_environment(environ: Mapping[str, str], folder: Path) -> Endpoint:
     url = environ.get("DOCKER_HOST")
     if not url:
         return Endpoint(LOCAL_SOCKET, origin="the default socket")
-    tls = None
-    if environ.get("DOCKER_TLS_VERIFY"):
-        tls = _tls_in(Path(environ.get("DOCKER_CERT_PATH") or folder))
-    return Endpoint(url, tls, origin="DOCKER_HOST")
+    material = Path(environ.get("DOCKER_CERT_PATH") or folder)
+    return Endpoint(url, _tls_in(material, url) if environ.get("DOCKER_TLS_VERIFY") else None, origin="DOCKER_HOST")
 
 
 def _from_context(host: DockerHost, name: str, folder: Path) -> Endpoint:
@@ -91,14 +86,19 @@ def _from_context(host: DockerHost, name: str, folder: Path) -> Endpoint:
             f"host {host.name}: there is no Docker context {name!r} (known: {known}); see docker context ls"
         )
     material = folder / "contexts" / "tls" / digest / "docker"
-    return Endpoint(str(url), _tls_in(material) if material.is_dir() else None, origin=f"the Docker context {name!r}")
+    return Endpoint(
+        str(url), _tls_in(material, str(url)) if material.is_dir() else None, origin=f"the Docker context {name!r}"
+    )
 
 
 def _current_context(folder: Path) -> str:
     return str(_read_json(folder / "config.json").get("currentContext") or "default")
 
 
-def _tls_in(folder: Path) -> Tls:
+def _tls_in(folder: Path, url: str) -> Tls | None:
+    """Docker's own names for the files; None where the address is not one that TLS goes with."""
+    if not url.startswith("tcp://"):
+        return None
     return Tls(ca=str(folder / "ca.pem"), cert=str(folder / "cert.pem"), key=str(folder / "key.pem"))
 
 
@@ -114,45 +114,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _address_problems(endpoint: Endpoint) -> list[str]:
-    where = f"{endpoint.origin} {endpoint.url!r}"
     try:
-        parts, _ = endpoint.parts, endpoint.parts.port
+        check_url(endpoint.url)
     except ValueError as error:
-        return [f"{where} is not an address: {error}"]
-    if parts.scheme not in SCHEMES:
-        return [f"{where}: the scheme is not one of unix://, ssh://, tcp://"]
-    if parts.password is not None:
-        return [
-            f"{where.replace(parts.password, '…')}: a password does not belong in an address; use a key and an agent"
-        ]
-    if parts.scheme == "unix":
-        return [] if parts.path.startswith("/") and not parts.netloc else [f"{where}: write unix:///absolute/path"]
-    if not parts.hostname:
-        return [f"{where} names no machine"]
-    if parts.scheme == "tcp":
-        return _tcp_problems(endpoint, where)
+        return [f"{endpoint.origin} {error}"]
     return []
-
-
-def _tcp_problems(endpoint: Endpoint, where: str) -> list[str]:
-    if endpoint.parts.port is None:
-        return [f"{where} names no port; Docker's own are 2376 with TLS"]
-    # whoever reaches an engine's open port is root there; a context or DOCKER_HOST without TLS is so for docker already
-    if endpoint.tls is None and endpoint.origin == "url" and not _is_loopback(endpoint.parts.hostname or ""):
-        return [f"{where} has no tls; give tls: {{ca, cert, key}}, or use ssh://"]
-    return []
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
 
 
 def _tls_problems(endpoint: Endpoint) -> list[str]:
+    """The files of it that are not there. That `url: tcp://…` has tls at all, the inventory has seen to."""
     if endpoint.tls is None:
         return []
-    if endpoint.parts.scheme != "tcp":
-        return [f"{endpoint.origin} {endpoint.url!r}: tls goes with tcp:// alone"]
     return [f"tls {name}: there is no file {path}" for name, path in endpoint.tls if not Path(path).is_file()]

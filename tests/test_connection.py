@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import ssl
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from docker.errors import APIError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.connection import Connection
+from orchestrator.executors.endpoint import LOCAL_SOCKET, Endpoint, resolve
+from orchestrator.executors.ssh import command
+from orchestrator.model import DockerHost, Tls
+
+
+def host(**fields: object) -> DockerHost:
+    return DockerHost(name="desk", **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with Docker's configuration: the context `lab` by SSH is the current one."""
+    docker = tmp_path / ".docker"
+    for name, url in (("lab", "ssh://me@lab"), ("rack", "tcp://rack:2376")):
+        meta = docker / "contexts/meta" / hashlib.sha256(name.encode()).hexdigest()
+        meta.mkdir(parents=True)
+        meta.joinpath("meta.json").write_text(json.dumps({"Name": name, "Endpoints": {"docker": {"Host": url}}}))
+    docker.joinpath("config.json").write_text(json.dumps({"currentContext": "lab"}))
+    return tmp_path
+
+
+def certificates(folder: Path, names: tuple[str, ...] = ("ca", "cert", "key")) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / f"{name}.pem").write_text("")
+    return folder
+
+
+# --- which engine is meant
+
+
+def test_a_url_is_taken_before_all_that_the_environment_says(home):
+    environ = {"DOCKER_HOST": "tcp://elsewhere:1", "DOCKER_CONTEXT": "rack"}
+    assert resolve(host(url="unix:///a.sock"), environ, home).url == "unix:///a.sock"
+
+
+def test_a_context_is_taken_before_docker_host(home):
+    assert resolve(host(context="lab"), {"DOCKER_HOST": "tcp://elsewhere:1"}, home).url == "ssh://me@lab"
+
+
+def test_with_nothing_given_it_is_what_docker_itself_would_take(home, tmp_path):
+    assert resolve(host(), {"DOCKER_HOST": "unix:///d.sock", "DOCKER_CONTEXT": "rack"}, home).url == "unix:///d.sock"
+    assert resolve(host(), {"DOCKER_CONTEXT": "rack"}, home).url == "tcp://rack:2376"
+    assert resolve(host(), {}, home).url == "ssh://me@lab"
+    assert resolve(host(), {}, tmp_path / "empty").url == LOCAL_SOCKET
+
+
+def test_a_context_that_is_not_there_is_an_error_with_those_that_are(home):
+    with pytest.raises(InputError, match=r"'lba' \(known: default, lab, rack\)"):
+        resolve(host(context="lba"), {}, home)
+
+
+def test_a_current_context_that_is_not_there_is_an_error_and_never_the_local_engine(home):
+    with pytest.raises(InputError, match="gone"):
+        resolve(host(), {"DOCKER_CONTEXT": "gone"}, home)
+
+
+def test_a_contexts_certificates_come_with_it(home):
+    digest = hashlib.sha256(b"rack").hexdigest()
+    folder = certificates(home / ".docker/contexts/tls" / digest / "docker")
+    assert resolve(host(context="rack"), {}, home).tls == Tls(
+        ca=f"{folder}/ca.pem", cert=f"{folder}/cert.pem", key=f"{folder}/key.pem"
+    )
+
+
+def test_docker_tls_verify_means_certificates_from_docker_cert_path(home, tmp_path):
+    folder = certificates(tmp_path / "certs")
+    environ = {"DOCKER_HOST": "tcp://far:2376", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(folder)}
+    tls = resolve(host(), environ, home).tls
+    assert tls is not None
+    assert tls.ca == f"{folder}/ca.pem"
+
+
+def test_each_tls_file_that_is_missing_is_named_at_once(tmp_path):
+    folder = certificates(tmp_path / "certs", ("ca",))
+    tls = Tls(ca=f"{folder}/ca.pem", cert=f"{folder}/cert.pem", key=f"{folder}/key.pem")
+    with pytest.raises(InputError) as caught:
+        resolve(host(url="tcp://far:2376", tls=tls), {}, tmp_path)
+    assert len(caught.value.problems) == 2
+    assert all("desk: tls" in problem for problem in caught.value.problems)
+
+
+def test_a_home_folder_is_expanded_in_tls_paths(tmp_path):
+    certificates(tmp_path / "certs")
+    tls = Tls(ca="~/certs/ca.pem", cert="~/certs/cert.pem", key="~/certs/key.pem")
+    found = resolve(host(url="tcp://far:2376", tls=tls), {}, tmp_path).tls
+    assert found is not None
+    assert found.key == f"{tmp_path}/certs/key.pem"
+
+
+@pytest.mark.parametrize(
+    "url", ["far:2376", "http://far", "ssh://", "ssh://me:secret@far", "tcp://far", "tcp://far:0x"]
+)
+def test_an_address_of_the_environment_that_cannot_be_used_is_named_by_its_origin(url, tmp_path):
+    with pytest.raises(InputError, match="desk: DOCKER_HOST") as caught:
+        resolve(host(), {"DOCKER_HOST": url}, tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_docker_host_of_any_text_is_an_endpoint_or_an_input_error(url):
+    with contextlib.suppress(InputError):
+        resolve(host(), {"DOCKER_HOST": url}, Path("/nowhere"))
+
+
+def test_docker_configuration_that_is_not_json_is_named(tmp_path):
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker/config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json"):
+        resolve(host(), {}, tmp_path)
+
+
+# --- the ssh command
+
+
+def words(url: str) -> list[str]:
+    return command(urlsplit(url), Path("/tmp/x/d.sock"))
+
+
+def test_user_and_port_are_those_of_the_url_and_else_of_the_users_configuration():
+    assert {"-l", "-p"}.isdisjoint(words("ssh://lab"))
+    asked = " ".join(words("ssh://me@lab:2222"))
+    assert "-p 2222 -l me -L /tmp/x/d.sock:/var/run/docker.sock -- lab" in asked
+
+
+def test_the_path_of_the_url_is_the_engines_socket_over_there():
+    assert "/tmp/x/d.sock:/run/user/1000/docker.sock" in words("ssh://lab/run/user/1000/docker.sock")
+
+
+def test_a_machines_name_is_never_an_option():
+    assert words("ssh://-oProxyCommand=evil/")[-2] == "--"
+
+
+# --- errors of the client
+
+
+CONNECTION = Connection("desk", Endpoint("tcp://desk:2376"))
+
+
+def wrapped(error: Exception) -> Exception:
+    """As requests and urllib3 wrap an error: some by cause, some as an argument."""
+    return requests.ConnectionError(requests.packages.urllib3.exceptions.ProtocolError("aborted", error))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("code", "cure"),
+    [
+        (errno.ENOENT, "start Docker"),
+        (errno.EACCES, "usermod -aG docker"),
+        (errno.ECONNREFUSED, "nothing listens"),
+        (errno.ETIMEDOUT, "did not answer"),
+    ],
+)
+def test_a_connection_that_fails_is_a_host_unreachable_with_the_cure(code, cure):
+    error = CONNECTION.translated(wrapped(OSError(code, "no")))
+    assert isinstance(error, HostUnreachable)
+    assert cure in str(error)
+    assert "host desk" in str(error)
+
+
+def test_a_certificate_of_another_ca_is_the_inputs_fault():
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "self-signed certificate"
+    assert isinstance(CONNECTION.translated(wrapped(error)), InputError)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(500, HostUnreachable), (400, HostUnfit)])
+def test_an_engines_refusal_is_passed_on_in_its_own_words(status, kind):
+    response = requests.Response()
+    response.status_code = status
+    error = CONNECTION.translated(APIError("x", response, "no space left on device"))
+    assert type(error) is kind
+    assert "no space left on device" in str(error)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.errors import StartError
+from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.container import attempt_of, container_spec, labels, needs_download, observation, size_bytes
+from orchestrator.executors.gpu import Access
+from orchestrator.model import DockerHost
+from runner.schema import Case, Device, Job, Precision
+
+HOST = DockerHost(name="desk", url="unix:///var/run/docker.sock", gpus="none")
+JOB = Job(run="r1", id="abc", host="desk", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
+          model="synthetic:tiny", cases=(Case("c1", 1),), prompt="a photo", steps=1, threads=2)  # fmt: skip
+TASK = Task(Attempt("r1", "abc", 2), JOB, Slot("cpu"), "sd-orchestrator-cpu:123")
+
+
+def with_model(model: str) -> Task:
+    return replace(TASK, job=replace(JOB, model=model))
+
+
+def test_the_whole_of_a_create_call():
+    assert container_spec(TASK, HOST) == {
+        "Image": "sd-orchestrator-cpu:123",
+        "User": "1000:1000",
+        "Entrypoint": ["python", "-m", "runner"],
+        "Cmd": ["--job", "/job/job.json"],
+        "WorkingDir": "/job",
+        "Env": [
+            "HOME=/job/scratch",
+            "TMPDIR=/job/scratch",
+            "PYTHONUNBUFFERED=1",
+            "PYTHONDONTWRITEBYTECODE=1",
+            "HF_HOME=/job/huggingface",
+            "HF_HUB_OFFLINE=1",
+            "OMP_NUM_THREADS=2",
+            "MKL_NUM_THREADS=2",
+        ],
+        "Labels": {
+            "sd-orchestrator": "job",
+            "sd-orchestrator.run": "r1",
+            "sd-orchestrator.job": "abc",
+            "sd-orchestrator.attempt": "2",
+            "sd-orchestrator.slot": "cpu",
+            "sd-orchestrator.host": "desk",
+        },
+        "Volumes": {"/job": {}},
+        "HostConfig": {
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Init": True,
+            "NetworkMode": "none",
+            "PidsLimit": 4096,
+            "ShmSize": 2**30,
+            "Tmpfs": {
+                "/tmp": "exec,nosuid,nodev,size=1g",
+                "/run/orchestrator": "noexec,nosuid,nodev,size=64k,mode=0700,uid=1000,gid=1000",
+            },
+            "Mounts": [],
+            "DeviceRequests": [],
+            "Devices": [],
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
+        },
+    }
+
+
+def test_a_model_of_the_hub_has_a_network_and_waits_for_its_token():
+    spec = container_spec(with_model("CompVis/stable-diffusion-v1-4"), HOST)
+    assert spec["HostConfig"]["NetworkMode"] == "bridge"
+    assert "RUNNER_TOKEN_FILE=/run/orchestrator/token" in spec["Env"]
+    assert "HF_HUB_OFFLINE=1" not in spec["Env"]
+
+
+def test_where_the_weights_are_there_already_there_is_no_network():
+    host = HOST.model_copy(update={"weights": "/data/huggingface"})
+    spec = container_spec(with_model("CompVis/stable-diffusion-v1-4"), host)
+    assert spec["HostConfig"]["NetworkMode"] == "none"
+    mount = {"Type": "bind", "Source": "/data/huggingface", "Target": "/weights", "ReadOnly": True}
+    assert spec["HostConfig"]["Mounts"] == [mount]
+    assert {"HF_HOME=/weights", "HF_HUB_OFFLINE=1"} < set(spec["Env"])
+
+
+def test_a_model_folder_is_mounted_where_it_is_and_read_only():
+    spec = container_spec(with_model("/data/sd14"), HOST)
+    assert spec["HostConfig"]["Mounts"] == [
+        {"Type": "bind", "Source": "/data/sd14", "Target": "/data/sd14", "ReadOnly": True}
+    ]
+    assert spec["HostConfig"]["NetworkMode"] == "none"
+
+
+@pytest.mark.parametrize("model", ["./sd14", "../sd14", "~/sd14"])
+def test_a_folder_relative_to_this_machine_is_refused_for_a_docker_host(model):
+    with pytest.raises(StartError, match="absolute path"):
+        container_spec(with_model(model), HOST)
+
+
+def test_memory_is_limited_without_swap_beside_it():
+    limits = container_spec(TASK, HOST.model_copy(update={"memory": "16g"}))["HostConfig"]
+    assert (limits["Memory"], limits["MemorySwap"]) == (16 * 2**30, 16 * 2**30)
+
+
+def test_gpus_are_given_as_the_host_hands_them_out():
+    task = replace(TASK, slot=Slot("gpu0", ("0",)))
+    spec = container_spec(task, HOST, Access("devices", ("/dev/nvidiactl",), "/usr/local/nvidia"))
+    assert [device["PathOnHost"] for device in spec["HostConfig"]["Devices"]] == ["/dev/nvidia0", "/dev/nvidiactl"]
+    assert "LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/usr/local/nvidia/lib" in spec["Env"]
+    assert spec["HostConfig"]["Mounts"][0]["ReadOnly"]
+
+
+def test_an_engine_without_docker_init_is_not_asked_for_it():
+    assert container_spec(TASK, HOST, init=False)["HostConfig"]["Init"] is False
+
+
+def test_no_prompt_stands_in_what_inspect_shows():
+    assert "a photo" not in str(container_spec(TASK, HOST))
+
+
+def test_an_attempt_is_known_again_by_its_labels():
+    assert attempt_of(labels(TASK, HOST)) == TASK.attempt
+
+
+@pytest.mark.parametrize("change", [{"sd-orchestrator.attempt": "two"}, {"sd-orchestrator.attempt": ""}])
+def test_labels_that_name_no_attempt_are_none(change):
+    assert attempt_of({**labels(TASK, HOST), **change}) is None
+    assert attempt_of({}) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [("created", State.STAGED), ("running", State.RUNNING), ("paused", State.RUNNING), ("exited", State.EXITED)],
+)
+def test_a_state_of_the_engine_is_one_of_ours(word, state):
+    assert observation(word, "cpu").state is state
+
+
+@pytest.mark.parametrize("word", ["dead", "removing", "", "something new"])
+def test_a_state_that_is_not_known_is_lost_and_never_done(word):
+    seen = observation(word, "cpu")
+    assert seen.state is State.LOST
+    assert repr(word) in seen.reason
+
+
+def test_a_parent_that_survives_its_childs_end_by_memory_is_told_apart_from_success():
+    seen = observation("exited", "cpu", {"ExitCode": 0, "OOMKilled": True, "Error": ""})
+    assert seen == Observation(State.EXITED, "cpu", 0, True, "the kernel ended a process of it: out of memory")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512m", 512 * 2**20), ("1.5g", 3 * 2**29), ("16gib", 2**34), ("64kb", 2**16)]
+)
+def test_sizes_are_powers_of_1024(text, size):
+    assert size_bytes(text) == size
+
+
+@pytest.mark.parametrize(("model", "weights", "expected"), [
+    ("synthetic:tiny", None, False), ("/data/sd14", None, False), ("org/name", None, True), ("org/name", "/w", False),
+])  # fmt: skip
+def test_the_network_is_for_downloads_alone(model, weights, expected):
+    assert needs_download(model, HOST.model_copy(update={"weights": weights})) is expected

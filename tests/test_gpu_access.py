@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orchestrator.errors import HostUnfit
+from orchestrator.executors import Slot
+from orchestrator.executors.gpu import (
+    NO_GPU,
+    SHARED_NODES,
+    Access,
+    Evidence,
+    Gpu,
+    GpuParts,
+    candidates,
+    chosen,
+    no_access,
+    parse_probe,
+    plain_cdi,
+    slots_of,
+    trusted,
+)
+from orchestrator.model import DockerHost
+
+TWO = (Gpu("0", "GPU-aa", "A100", 80), Gpu("1", "GPU-bb", "A100", 80))
+DEVICES = Evidence(nodes=(0, 1), shared=SHARED_NODES, driver=True)
+
+
+def host(**fields: object) -> DockerHost:
+    return DockerHost(name="desk", **fields)  # type: ignore[arg-type]
+
+
+def test_the_toolkit_is_asked_for_exactly_the_slots_gpus():
+    (request,) = Access("toolkit").render(("1", "GPU-aa")).requests
+    assert request == {"DeviceIDs": ["1", "GPU-aa"], "Capabilities": [["gpu", "compute", "utility"]]}
+
+
+def test_cdi_devices_are_named_with_their_kind_and_nothing_else():
+    (request,) = Access("cdi").render(("0", "1")).requests
+    assert request == {"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]}
+
+
+def test_device_nodes_come_with_the_shared_ones_and_the_drivers_libraries():
+    parts = Access("devices", SHARED_NODES, "/usr/local/nvidia").render(("1",))
+    assert [device["PathOnHost"] for device in parts.devices] == ["/dev/nvidia1", *SHARED_NODES]
+    assert parts.environment == {"LD_LIBRARY_PATH": "/usr/local/nvidia/lib64:/usr/local/nvidia/lib"}
+    assert [mount["Source"] for mount in parts.mounts] == ["/usr/local/nvidia"]
+
+
+@pytest.mark.parametrize("access", [Access("toolkit"), Access("cdi"), Access("devices", SHARED_NODES), NO_GPU])
+def test_the_cpus_slot_is_given_no_gpu_by_any_way(access):
+    parts = access.render(())
+    assert parts == GpuParts()
+
+
+@pytest.mark.parametrize(
+    ("seen", "kinds"),
+    [
+        (Evidence(runtime=True), ["toolkit"]),
+        (Evidence(runtime=True, cdi=("0",), nodes=(0,)), ["toolkit", "cdi"]),
+        (Evidence(cdi=("0",)), ["cdi"]),
+        (DEVICES, ["toolkit", "devices"]),
+        (Evidence(nodes=(0,)), ["toolkit"]),
+    ],
+)
+def test_auto_tries_what_the_host_shows_and_bare_nodes_only_with_a_driver_beside_them(seen, kinds):
+    assert [access.kind for access in candidates(host(), seen)] == kinds
+
+
+def test_bare_nodes_are_taken_without_a_driver_where_they_are_asked_for():
+    assert candidates(host(gpu_access="devices"), Evidence(nodes=(0,))) == (Access("devices"),)
+
+
+@pytest.mark.parametrize("access", ["auto", "toolkit", "cdi", "devices"])
+def test_a_host_without_any_gpu_is_unfit_with_the_cure(access):
+    with pytest.raises(HostUnfit, match=r"desk: .*nvidia-ct.*gpus: none"):
+        candidates(host(gpu_access=access), Evidence())
+
+
+def test_a_gpu_that_the_engine_cannot_hand_out_is_told_from_none():
+    assert "it has a GPU" in no_access(host(), Evidence(nodes=(0,)))
+    assert "no NVIDIA GPU is to be seen" in no_access(host(), Evidence())
+
+
+def test_a_probes_report_is_read_from_its_last_line():
+    gpu = {"index": 0, "uuid": "GPU-aa", "name": "A100", "memory_bytes": 80, "mig": []}
+    assert parse_probe("a library's greeting\n" + json.dumps({"gpus": [gpu]})) == TWO[:1]
+
+
+def test_a_divided_gpu_is_its_instances():
+    gpu = {"index": 0, "uuid": "GPU-aa", "mig": [{"uuid": "MIG-1", "name": "1g", "memory_bytes": 5}]}
+    assert parse_probe(json.dumps({"gpus": [gpu]})) == (Gpu("MIG-1", "MIG-1", "1g", 5),)
+
+
+@pytest.mark.parametrize("output", ["", "no json", "[]", "{}", '{"gpus": null}'])
+def test_a_probe_that_says_nothing_is_an_error_and_not_a_host_without_gpus(output):
+    with pytest.raises(ValueError, match=r"probe|JSON|Expecting"):
+        parse_probe(output)
+
+
+def test_gpus_are_picked_by_index_or_uuid_in_the_order_given():
+    assert chosen(host(gpus=("GPU-bb", 0)), TWO) == (TWO[1], TWO[0])
+    assert chosen(host(gpus="all"), TWO) == TWO
+
+
+def test_a_gpu_that_is_not_there_is_named_beside_those_that_are():
+    with pytest.raises(HostUnfit, match=r"no GPU 7, GPU-zz; it has: 0 \(GPU-aa\), 1 \(GPU-bb\)"):
+        chosen(host(gpus=(0, 7, "GPU-zz")), TWO)
+
+
+def test_one_gpu_under_two_names_is_refused():
+    with pytest.raises(HostUnfit, match="twice"):
+        chosen(host(gpus=(0, "GPU-aa")), TWO)
+
+
+def test_each_gpu_is_a_slot():
+    assert slots_of(host(), TWO) == (Slot("gpu0", ("0",)), Slot("gpu1", ("1",)))
+
+
+def test_gpus_of_one_job_share_a_slot():
+    assert slots_of(host(gpus_per_job=2), TWO) == (Slot("gpu0+1", ("0", "1")),)
+
+
+def test_too_few_gpus_for_one_job_are_an_error():
+    with pytest.raises(HostUnfit, match="gpus_per_job is 4, and it has 2"):
+        slots_of(host(gpus_per_job=4), TWO)
+
+
+def test_cdi_names_each_gpu_once():
+    assert plain_cdi(("all", "1", "0", "GPU-aa", "GPU-bb")) == ("0", "1")
+    assert plain_cdi(("all", "GPU-aa")) == ("GPU-aa",)
+
+
+def test_without_a_probe_the_toolkits_gpus_are_not_known():
+    assert trusted(host(), DEVICES, Access("toolkit")) is None
+    assert trusted(host(), DEVICES, Access("devices")) == (Gpu("0"), Gpu("1"))
+    assert trusted(host(), Evidence(cdi=("all", "0")), Access("cdi")) == (Gpu("0"),)
