@@ -20,7 +20,7 @@ from runner.schema import stable_hash
 
 REPOSITORY = "sd-orchestrator"
 FLAVOURS = ("cpu", "cuda", "deepspeed")
-SHARED = ("runner.txt", "strip.sh")
+SHARED = ("runner.txt", "cuda.txt", "strip.sh")
 WHEELS = (".whl", ".tar.gz")
 
 
