@@ -13,13 +13,15 @@ import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import docker
 import pytest
+
+from runner.schema import Job
 
 BASE_IMAGE = "python:3.11-slim-bookworm"
 CONTRACT_IMAGE = "sd-orchestrator-contract:1"
@@ -184,13 +186,18 @@ def contract_context() -> bytes:
         "runner/__main__.py": (ROOT / "tests/fake_runner/__main__.py").read_bytes(),
         "runner/schema.py": (ROOT / "runner/schema.py").read_bytes(),
     }
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
+    return packed(files)
+
+
+def packed(files: Mapping[str, bytes]) -> bytes:
+    """A tar archive of files by name."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
-    return packed.getvalue()
+    return out.getvalue()
 
 
 @cache
@@ -203,6 +210,17 @@ def contract_image(engine: Engine, base_from: Engine | None = None) -> str:
         )
         assert not any("error" in line for line in said), said
     return CONTRACT_IMAGE
+
+
+def image_with_job(engine: Engine, image: str, job: Job) -> str:
+    """The same image with a job in it, for whoever starts it by hand."""
+    files = {
+        "Dockerfile": f"FROM {image}\nCOPY --chown=1000 job /opt/job\n".encode(),
+        "job/job.json": job.to_json().encode(),
+    }
+    with contextlib.closing(engine.client()) as api:
+        list(api.build(fileobj=io.BytesIO(packed(files)), custom_context=True, tag=f"{image}-by-hand", decode=True))
+    return f"{image}-by-hand"
 
 
 def ensure_base(api: docker.APIClient, base_from: Engine | None) -> None:
