@@ -1,0 +1,54 @@
+"""The runner on an NVIDIA GPU: what only one can show."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_engine import job_of
+
+from runner.probe import gpus_or_reason
+from runner.schema import Device, Precision, Row, Status, parse_rows
+
+torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
+
+GPUS, WHY_NONE = gpus_or_reason()
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason=f"needs an NVIDIA GPU: {WHY_NONE}")]
+
+ROOT = Path(__file__).parent.parent
+
+
+def rows(tmp_path: Path, **fields: Any) -> list[Row]:
+    job = job_of("a photo of an astronaut", **{"device": Device.CUDA, "samples": (1, 4), "steps": 10, **fields})
+    (tmp_path / "job.json").write_text(job.to_json())
+    command = [sys.executable, "-m", "runner", "--job", str(tmp_path / "job.json")]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return parse_rows((tmp_path / "results.csv").read_text())
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_a_forked_child_computes_on_the_gpu(tmp_path: Path, precision: Precision) -> None:
+    measured = rows(tmp_path, precision=precision)
+    for row in measured:
+        assert row.status is Status.OK, row.error
+        assert row.device == GPUS[0]["name"]
+        assert row.driver == GPUS[0]["driver"]
+        assert row.cuda == torch.version.cuda
+        assert 0 < (row.memory_peak or 0) <= (row.memory or 0) < (row.memory_host or 0)
+
+
+def test_a_batch_that_does_not_fit_is_oom_and_the_next_case_runs(tmp_path: Path) -> None:
+    measured = rows(tmp_path, samples=(4096, 1), steps=1, height=2048, width=2048, warmup=0, repeats=1)
+    assert [row.status for row in measured] == [Status.OOM, Status.OK], [row.error for row in measured]
+
+
+def test_half_takes_less_memory_and_time_than_single(tmp_path: Path) -> None:
+    model = {"model": "synthetic:sd-v1-4", "samples": (4,), "steps": 10}
+    single, half = (rows(tmp_path, precision=precision, **model)[0] for precision in Precision)
+    assert (half.memory or 0) < 0.75 * (single.memory or 0)
+    assert (half.latency_median or 0) < (single.latency_median or 0)

@@ -1,0 +1,79 @@
+"""How what an engine raises becomes a row."""
+
+from __future__ import annotations
+
+import pytest
+from fake_engine import FakeEngine, job_of
+
+from runner import engines, worker
+from runner.engines import LoadError, Unsupported
+from runner.measure import BrokenImage
+from runner.schema import Row, Status
+from runner.worker import Message, message_of, run_cases, status_of
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as PyTorch's."""
+
+
+class OrtError(Exception):
+    """onnxruntime's errors derive from Exception alone."""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Unsupported("no"), Status.UNSUPPORTED),
+        (OutOfMemoryError("CUDA"), Status.OOM),
+        (MemoryError(), Status.OOM),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"), Status.OOM),
+        (RuntimeError("CUDA error: out of memory"), Status.OOM),
+        (OrtError("BFCArena: Failed to allocate memory for requested buffer of size 12"), Status.OOM),
+        (OrtError("std::bad_alloc"), Status.OOM),
+        (RuntimeError("shapes do not match"), Status.FAILED),
+        (LoadError("the folder about memory is not there"), Status.FAILED),
+        (BrokenImage("black"), Status.FAILED),
+    ],
+)
+def test_every_error_has_its_status(error: Exception, status: Status) -> None:
+    assert status_of(error) is status
+
+
+def test_a_message_is_one_line_and_names_the_error_where_it_was_not_written_for_a_reader() -> None:
+    assert message_of(RuntimeError("one\n  two")) == "RuntimeError: one two"
+    assert message_of(MemoryError()) == "MemoryError"
+    assert message_of(LoadError("set HF_TOKEN")) == "set HF_TOKEN"
+    assert len(message_of(ValueError("x" * 10_000))) < 600
+
+
+def rows_of(prompt: str, capsys: pytest.CaptureFixture[str]) -> tuple[list[Row], str]:
+    said: list[Message] = []
+    job = job_of(prompt, samples=(1, 2))
+    run_cases(job, job.cases, FakeEngine(), None, said.append)
+    return [message for message in said if isinstance(message, Row)], capsys.readouterr().err
+
+
+def test_a_case_that_raises_is_a_row_with_a_traceback_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    rows, log = rows_of("1:tell-token", capsys)
+    assert [row.status for row in rows] == [Status.FAILED, Status.OK]
+    assert rows[0].error == "RuntimeError: cannot log in with None"
+    assert "Traceback" in log
+
+
+def test_a_black_image_is_failed_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    rows, log = rows_of("2:black", capsys)
+    assert [row.status for row in rows] == [Status.OK, Status.FAILED]
+    assert (rows[1].latency, rows[1].trials) == (None, None)
+    assert "Traceback" not in log
+
+
+def test_an_engine_that_is_not_installed_is_an_unsupported_row_for_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> engines.Engine:
+        raise Unsupported(f"engine {name!r} is not installed here")
+
+    monkeypatch.setattr(engines, "find", missing)
+    said: list[Message] = []
+    worker.work(job_of(), job_of().cases, None, said.append)
+    assert [(row.status, row.error) for row in said if isinstance(row, Row)] == [
+        (Status.UNSUPPORTED, "engine 'eager' is not installed here")
+    ] * 3
