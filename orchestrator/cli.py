@@ -15,6 +15,7 @@ from rich.console import Console
 from orchestrator import config, show
 from orchestrator import run as runs
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
+from orchestrator.executors.check import Grade
 from orchestrator.journal import Journal
 from orchestrator.metric import Metric
 from orchestrator.model import duration_s
@@ -95,10 +96,15 @@ def hosts(
 ) -> None:
     """Show the inventory; with --check also engine, GPUs, toolkit, disk, images and clock of each host."""
     chosen = config.select(config.load_hosts(_inventory(inventory)), _names(names))
-    if shape is Shape.JSON:
-        show.as_json(show.hosts_value(chosen), out)
-    else:
-        show.hosts(chosen, out)
+    if not check:
+        show.hosts(chosen, out) if shape is Shape.TABLE else show.as_json(show.hosts_value(chosen), out)
+        return
+    from orchestrator import checkup
+
+    found = checkup.check_all(chosen)
+    show.findings(found, out) if shape is Shape.TABLE else show.as_json(show.findings_value(found), out)
+    problems = [finding for its in found.values() for finding in its if finding.grade is Grade.PROBLEM]
+    raise typer.Exit(SOME_FAILED if problems else OK)
 
 
 @app.command()

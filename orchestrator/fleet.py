@@ -112,12 +112,14 @@ def build(
         docker_hosts = [host for host in hosts if isinstance(host, DockerHost)]
         if not docker_hosts:
             raise InputError("none of these hosts runs containers; name a Docker host with --hosts")
-        flavours = {
-            host.name: {e.images[host.device] for e in ENGINES.values() if host.device in e.images}
-            for host in docker_hosts
-        }
+        needed = {host.name: flavours(host) for host in docker_hosts}
         connections = _connections(docker_hosts, open_now)
-        return images.ensure(connections, flavours, registry=registry, wheels=wheels, progress=progress)
+        return images.ensure(connections, needed, registry=registry, wheels=wheels, progress=progress)
+
+
+def flavours(host: Host) -> list[str]:
+    """The images that some engine needs on a host of its kind."""
+    return sorted({engine.images[host.device] for engine in ENGINES.values() if host.device in engine.images})
 
 
 def _connections(hosts: Collection[DockerHost], open_now: ExitStack) -> dict[str, Connection]:

@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
+from orchestrator.executors.check import Finding, Grade
 from orchestrator.images.image import ImageInfo, OnProgress
 from orchestrator.images.image import Progress as ImageProgress
 from orchestrator.journal import Entry, Journal, Kind, Phase
@@ -174,6 +176,24 @@ def status(value: Mapping[str, Any], out: Console) -> None:
     for job in value["jobs"]:
         for fault in job["faults"]:
             out.print(f"{job['job']} attempt {fault['attempt']}, {fault['at']}: {fault['reason']}", soft_wrap=True)
+
+
+def findings(found: Mapping[str, Sequence[Finding]], out: Console) -> None:
+    table = _table("host", "", "what", "found")
+    styles = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.PROBLEM: "bold red"}
+    for host, its in found.items():
+        for finding in its:
+            text = finding.text + (f"\nto mend: {finding.cure}" if finding.cure else "")
+            grade = Text(finding.grade.value, style=styles[finding.grade])
+            table.add_row(host, grade, finding.topic, Text(text))
+    out.print(table)
+
+
+def findings_value(found: Mapping[str, Sequence[Finding]]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        host: [{**dataclasses.asdict(finding), "grade": finding.grade.value} for finding in its]
+        for host, its in found.items()
+    }
 
 
 def hosts_value(chosen: Iterable[Host]) -> list[dict[str, Any]]:

@@ -1,0 +1,44 @@
+"""What `hosts --check` finds on each host, all asked at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+from orchestrator import images
+from orchestrator.errors import HostUnfit, InputError
+from orchestrator.executors.check import Finding, Grade, check
+from orchestrator.executors.connection import connect
+from orchestrator.executors.process import ProcessExecutor
+from orchestrator.fleet import flavours, processes_folder
+from orchestrator.model import Host, ProcessHost
+
+
+def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:
+    """By host, in the order given. What fails is a finding too."""
+    with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
+        return dict(zip((host.name for host in hosts), pool.map(_check, hosts)))
+
+
+def _check(host: Host) -> tuple[Finding, ...]:
+    if isinstance(host, ProcessHost):
+        return tuple(_check_this_machine(host))
+    try:
+        with closing(connect(host)) as connection:
+            return check(host, connection, [images.reference(flavour) for flavour in flavours(host)])
+    except InputError as error:
+        return (Finding("connection", Grade.PROBLEM, str(error)),)
+
+
+def _check_this_machine(host: ProcessHost) -> Iterator[Finding]:
+    yield Finding("machine", Grade.OK, f"this machine, {os.cpu_count()} CPUs")
+    try:
+        slots = ProcessExecutor(host, processes_folder()).slots()
+    except HostUnfit as error:
+        yield Finding("runner", Grade.PROBLEM, str(error))
+        return
+    yield Finding(
+        "runner", Grade.OK, f"installed; {', '.join(slot.name for slot in slots)} ({len(slots)} jobs at once)"
+    )
