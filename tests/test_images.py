@@ -1,0 +1,269 @@
+"""The images' names, contexts and ways, against engines in memory; tests/test_images_live.py has the real ones."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker.errors import ImageNotFound, NotFound
+
+from orchestrator import images
+from orchestrator.errors import HostUnreachable, ImageError, InputError
+from orchestrator.images import recipe
+from orchestrator.images.image import events
+from runner.schema import ENGINES
+
+
+@dataclass
+class Registry:
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass
+class FakeEngine:
+    """A Connection and its client at once: an engine whose images are a dictionary.
+
+    damage: what becomes of an image on its way in. says: lines of a build. dead: it does not answer.
+    """
+
+    host_name: str
+    arch: str = "amd64"
+    registry: Registry = field(default_factory=Registry)
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    damage: Callable[[bytes], bytes] = bytes
+    says: tuple[dict[str, Any], ...] = ({"stream": "Step 1/1 : FROM base\n"},)
+    dead: bool = False
+    timeout: int = 60
+    done: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def api(self) -> Iterator[FakeEngine]:
+        if self.dead:
+            raise HostUnreachable(f"host {self.host_name}: its engine did not answer")
+        yield self
+
+    def version(self) -> Mapping[str, str]:
+        return {"Arch": self.arch}
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        if name not in self.images:
+            raise ImageNotFound(name)
+        return self.images[name]
+
+    def build(self, *, tag: str, fileobj: Any, **_: Any) -> Iterator[dict[str, Any]]:
+        with self.lock:
+            self.done.append(f"build {tag}")
+        fileobj.read()
+        yield from self.says
+        self._take(tag, f"{tag} for {self.arch}".encode())
+
+    def get_image(self, name: str) -> Iterator[bytes]:
+        self.done.append(f"save {name}")
+        yield f"{name}|".encode()
+        yield self.images[name]["RootFS"]["Layers"][0].encode()
+
+    def load_image(self, data: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        name, layer = self.damage(b"".join(data)).split(b"|")
+        if not layer:
+            yield {"error": "unexpected EOF"}
+        self._take(name.decode(), layer)
+        yield {"stream": "Loaded image"}
+
+    def tag(self, image: str, repository: str, tag: str) -> None:
+        self.images[f"{repository}:{tag}"] = self.inspect_image(image)
+
+    def push(self, repository: str, tag: str, **_: Any) -> Iterator[dict[str, Any]]:
+        self.done.append(f"push {repository}:{tag}")
+        if repository.startswith("locked"):
+            yield {"error": "denied: requested access to the resource is denied"}
+        self.registry.images[f"{repository}:{tag}"] = self.images[f"{repository}:{tag}"]
+        yield {"aux": {"Digest": "sha256:d1"}}
+
+    def pull(self, repository: str, tag: str, **_: Any) -> Iterator[dict[str, Any]]:
+        self.done.append(f"pull {repository}:{tag}")
+        if f"{repository}:{tag}" not in self.registry.images:
+            raise NotFound("manifest unknown")
+        self.images[f"{repository}:{tag}"] = self.registry.images[f"{repository}:{tag}"]
+        yield {"status": "Pulling"}
+
+    def _take(self, name: str, layer: bytes) -> None:
+        self.images[name] = {"Id": f"sha256:{layer.decode()}", "Size": 1, "RootFS": {"Layers": [layer.decode()]}}
+
+
+def ensured(*engines: FakeEngine, flavours: Iterable[str] = ("cpu",), **how: Any) -> Mapping[tuple[str, str], Any]:
+    connections: dict[str, Any] = {engine.host_name: engine for engine in engines}
+    return images.ensure(connections, dict.fromkeys(connections, tuple(flavours)), **how)
+
+
+CPU = images.reference("cpu")
+
+
+def test_every_engine_of_the_runner_has_its_image() -> None:
+    named = {flavour for facts in ENGINES.values() for flavour in facts.images.values()}
+    assert named <= set(images.FLAVOURS)
+
+
+def test_a_name_is_a_repository_and_twelve_digits() -> None:
+    assert recipe.REPOSITORY + "/cpu:" in CPU
+    assert len(CPU.partition(":")[2]) == 12
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "images/runner.txt", "images/cpu/requirements.txt", "runner/schema.py"])
+def test_a_name_changes_with_each_file_that_goes_in(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = dict(recipe.recipe("cpu"))
+    assert path in files
+    changed = {**files, path: files[path] + b"\n"}
+    monkeypatch.setattr(recipe, "recipe", lambda _: changed)
+    assert images.reference("cpu") != CPU
+
+
+def test_a_name_changes_with_the_base_and_says_the_default_one() -> None:
+    assert images.reference("cpu", base="debian:12") != CPU
+    assert images.reference("cpu", base=recipe.default_base("cpu")) == CPU
+
+
+def test_a_flavour_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(InputError, match=r"'gpu'.*cpu, cuda, deepspeed"):
+        images.reference("gpu")
+
+
+def wheels_in(folder: Path) -> Path:
+    for name in ("b-1-py3-none-any.whl", "a-1-py3-none-any.whl", "notes.txt"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_context_is_the_same_bytes_at_another_time(tmp_path: Path) -> None:
+    wheels = wheels_in(tmp_path)
+    with images.context("cpu", wheels) as once:
+        first = once.read()
+    os.utime(wheels / "a-1-py3-none-any.whl", (0, 0))
+    (wheels / "b-1-py3-none-any.whl").chmod(0o600)
+    with images.context("cpu", wheels) as again:
+        assert again.read() == first
+
+
+def test_a_context_holds_the_runner_and_the_wheels_and_no_bytecode(tmp_path: Path) -> None:
+    with images.context("cpu", wheels_in(tmp_path)) as file, tarfile.open(fileobj=file) as tar:
+        names = tar.getnames()
+    assert {"Dockerfile", "runner/__main__.py", "wheels/a-1-py3-none-any.whl"} <= set(names)
+    assert not [name for name in names if "__pycache__" in name or name.endswith("notes.txt")]
+
+
+def test_a_folder_without_wheels_is_an_error_and_not_a_package_index(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match="no wheels there; fill it with: pip download"),
+        images.context("cpu", tmp_path),
+    ):
+        pass
+
+
+def test_an_error_inside_a_stream_is_raised() -> None:
+    with pytest.raises(ImageError, match="it did not load: no space left"):
+        list(events([{"status": "Loading"}, {"error": "no space left on device\n"}], "it did not load"))
+
+
+def test_a_failed_build_names_the_step_and_what_it_said_last() -> None:
+    said = ({"stream": "Step 4/9 : RUN pip install\n"}, {"stream": "No matching distribution\n"}, {"error": "code: 1"})
+    with pytest.raises(ImageError, match=r"(?s)did not build on a: code: 1 \(step 4/9, RUN pip install\).*No matching"):
+        images.build(FakeEngine("a", says=said), "cpu")
+
+
+def test_an_image_that_is_there_is_not_built() -> None:
+    engine = FakeEngine("a")
+    first, second = images.build(engine, "cpu"), images.build(engine, "cpu")
+    assert first == second
+    assert engine.done == [f"build {CPU}"]
+
+
+def test_building_waits_long_and_leaves_the_client_as_it_was() -> None:
+    engine, seen = FakeEngine("a"), []
+    images.build(engine, "cpu", progress=lambda _: seen.append(engine.timeout))
+    assert min(seen) >= 1800
+    assert engine.timeout == 60
+
+
+def test_what_arrives_must_be_what_was_sent() -> None:
+    source = FakeEngine("a")
+    images.build(source, "cpu")
+    with pytest.raises(ImageError, match=r"a sent sha256:.* and sha256:other arrived"):
+        images.ship(source, FakeEngine("b", damage=lambda tar: tar.split(b"|")[0] + b"|other"), CPU)
+
+
+def test_an_image_that_is_there_is_not_shipped_again() -> None:
+    source, target = FakeEngine("a"), FakeEngine("b")
+    images.build(source, "cpu")
+    images.ship(source, target, CPU)
+    images.ship(source, target, CPU)
+    assert source.done.count(f"save {CPU}") == 1
+
+
+def test_an_image_is_not_shipped_to_another_architecture() -> None:
+    source = FakeEngine("a")
+    images.build(source, "cpu")
+    with pytest.raises(ImageError, match="on a is for amd64, and b is arm64: build it there"):
+        images.ship(source, FakeEngine("b", arch="arm64"), CPU)
+
+
+def test_an_image_is_built_once_and_shipped_to_the_others() -> None:
+    engines = [FakeEngine(name) for name in "abc"]
+    outcomes = ensured(*engines)
+    assert sum(f"build {CPU}" in engine.done for engine in engines) == 1
+    assert len({image.id for image in outcomes.values()}) == 1
+
+
+def test_each_architecture_builds_its_own() -> None:
+    engines = [FakeEngine("a"), FakeEngine("b", arch="arm64"), FakeEngine("c", arch="arm64")]
+    outcomes = ensured(*engines)
+    assert [engine.done.count(f"build {CPU}") for engine in engines] == [1, 1, 0]
+    assert outcomes["a", "cpu"].id != outcomes["c", "cpu"].id
+
+
+def test_a_dead_host_holds_up_no_other() -> None:
+    outcomes = ensured(FakeEngine("a", dead=True), FakeEngine("b"), flavours=("cpu", "cuda"))
+    assert all(isinstance(outcomes["a", flavour], HostUnreachable) for flavour in ("cpu", "cuda"))
+    assert all(isinstance(outcomes["b", flavour], images.ImageInfo) for flavour in ("cpu", "cuda"))
+
+
+def test_an_image_that_does_not_build_is_tried_once_and_is_every_hosts_fault() -> None:
+    engines = [FakeEngine(name, says=({"error": "no"},)) for name in "ab"]
+    outcomes = ensured(*engines)
+    assert [len(engine.done) for engine in engines] == [1, 0]
+    assert outcomes["a", "cpu"] is outcomes["b", "cpu"]
+
+
+def test_a_damaged_shipment_is_one_hosts_fault() -> None:
+    outcomes = ensured(FakeEngine("a"), FakeEngine("b", damage=lambda tar: tar.split(b"|")[0] + b"|"), FakeEngine("c"))
+    assert isinstance(outcomes["b", "cpu"], ImageError)
+    assert isinstance(outcomes["c", "cpu"], images.ImageInfo)
+
+
+def test_with_a_registry_the_others_pull_what_one_pushed() -> None:
+    registry = Registry()
+    engines = [FakeEngine(name, registry=registry) for name in "abc"]
+    outcomes = ensured(*engines, registry="lab:5000")
+    remote = f"lab:5000/{CPU}-amd64"
+    assert [f"push {remote}" in engine.done for engine in engines] == [True, False, False]
+    assert all(f"pull {remote}" in engine.done for engine in engines[1:])
+    assert {image.reference for image in outcomes.values()} == {CPU}
+
+
+def test_what_a_registry_has_is_built_nowhere() -> None:
+    registry = Registry()
+    ensured(FakeEngine("a", registry=registry), registry="lab:5000")
+    later = FakeEngine("b", registry=registry)
+    ensured(later, registry="lab:5000")
+    assert not [done for done in later.done if done.startswith("build")]
+
+
+def test_a_push_that_is_denied_is_an_error() -> None:
+    outcomes = ensured(FakeEngine("a"), FakeEngine("b"), registry="locked")
+    assert all("denied" in str(outcomes[host, "cpu"]) for host in "ab")
