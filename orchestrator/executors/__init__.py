@@ -42,8 +42,8 @@ class State(Enum):
 class Observation:
     """What a host says of one attempt.
 
-    exit_code: None until it exited, and where a host has forgotten. slot: the slot's name. reason: what the host adds of
-        its own (OOM-killed, a failed start), for a human.
+    exit_code: None until it exited, and where a host has forgotten. slot: the slot's name. reason: what the host adds
+        of its own (OOM-killed, a failed start), for a human.
     """
 
     state: State
