@@ -132,19 +132,17 @@ def timed_call(
 def measure(job: Job, case: str, samples: int, session: Session, say: Callable[[Event], None]) -> dict[str, Any]:
     """The cells that measuring one case fills. Raises BrokenImage, and whatever the session raises.
 
-    The order is: the first call, on its own clock; the warm-up, of which the first call is also the one whose memory is
-    read (with no warm-up that is the first call); then the trials, with nothing between them but an event.
+    The first call has a clock of its own. Memory is read after the next, the first of the warm-up, in which no compiler
+    works; without a warm-up, after the first. Between two trials there is nothing but an event.
     """
     session.reset_memory()
     first_call_s = checked_call(session, samples)
-    for number in range(job.warmup):
-        if number == 0:
-            session.reset_memory()
+    if job.warmup:
+        session.reset_memory()
         checked_call(session, samples)
-        if number == 0:
-            memory = session.memory()
-    if job.warmup == 0:
-        memory = session.memory()
+    memory = session.memory()
+    for _ in range(job.warmup - 1):
+        checked_call(session, samples)
     say(Event(kind=EventKind.WARMED_UP, at=time.time(), case=case))
 
     trials: list[float] = []

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 from runner import contention
 from runner.contention import CpuWatch
-
-
-def spin(seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        pass
 
 
 def test_a_time_shorter_than_the_kernels_accounting_can_tell_is_not_judged() -> None:
@@ -42,11 +37,13 @@ def test_the_share_is_what_was_busy_and_not_ours(
 
 
 def test_another_process_on_the_same_cpu_is_seen() -> None:
-    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as others:
-        result = others.map_async(spin, [0.6] * (os.cpu_count() or 1))
-        time.sleep(0.05)
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
         with CpuWatch() as watch:
-            time.sleep(0.4)
-        result.wait()
+            time.sleep(0.5)
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
     assert watch.others_share is not None
     assert watch.others_share > 0.5

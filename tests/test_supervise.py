@@ -21,6 +21,7 @@ from runner.schema import EventKind, Job, Row, Status, parse_rows
 from runner.supervise import Ending, Tail, context, supervise
 from runner.worker import Provenance
 
+PROC = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc, which is Linux's")
 PROCESSES = context(preload=("fake_engine",))
 
 
@@ -128,6 +129,7 @@ def test_an_engine_for_one_shape_gets_a_process_for_each_case() -> None:
     assert len(set(ear.pids)) == 3
 
 
+@PROC
 def test_nothing_that_a_child_started_outlives_it(tmp_path: Path) -> None:
     outcome(job_of(f"1:leave-server={tmp_path / 'pid'}"))
     server = int((tmp_path / "pid").read_text())
@@ -145,6 +147,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@PROC
 def test_a_second_child_starts_its_first_trial_within_half_a_second() -> None:
     ear = Ear()
     seen: dict[EventKind, float] = {}
@@ -246,6 +249,7 @@ def test_a_child_that_the_kernel_kills_for_memory_is_oom_and_the_next_case_goes_
     assert "the limit is 0.2 GB" in str(rows[1].error)
 
 
+@PROC
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_parents_end_is_its_childs_end(tmp_path: Path, number: signal.Signals) -> None:
     with runner_process(tmp_path, job_of("2:hang")) as process:
