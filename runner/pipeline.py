@@ -43,7 +43,7 @@ def torch_device(job: Job) -> torch.device:
 
 
 def torch_dtype(job: Job) -> torch.dtype:
-    """Raises Unsupported for half precision on a CPU without arithmetic for it, which would take fifty times as long."""
+    """Raises Unsupported for half precision on a CPU without arithmetic for it, which is fifty times slower."""
     if job.precision is Precision.SINGLE:
         return torch.float32
     if job.device is Device.CPU and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
