@@ -35,7 +35,7 @@ def recipe(flavour: str) -> Mapping[str, bytes]:
     folder = _dockerfiles()
     files = {
         "Dockerfile": (folder / flavour / "Dockerfile").read_bytes(),
-        f"images/{flavour}/requirements.txt": (folder / flavour / "requirements.txt").read_bytes(),
+        **{f"images/{flavour}/{pins.name}": pins.read_bytes() for pins in (folder / flavour).glob("*.txt")},
         **{f"images/{name}": (folder / name).read_bytes() for name in SHARED},
         **{f"runner/{path}": content for path, content in _sources(_package(runner))},
     }
