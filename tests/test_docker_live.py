@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import docker
@@ -21,17 +23,28 @@ from engines import Engine, SshEngine, TlsEngine
 
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.check import Finding, Grade, check, seconds_of
 from orchestrator.executors.connection import connect
 from orchestrator.executors.docker import DockerExecutor
 from orchestrator.model import DockerHost, Tls
 from runner.schema import Case, Device, Job, Precision, parse_rows
 
 pytestmark = pytest.mark.docker
-# the Docker client leaks the socket of a connection that is refused
-DROPS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CANARY = "hf_canary_4f1c9a7e2b"
 JOB = Job(run="live", id="0", host="here", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
           model="synthetic:tiny", cases=(Case("c1", 1), Case("c2", 2)), prompt="rows", steps=1)  # fmt: skip
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+def drops(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test that loses connections: the Docker client leaks the sockets of those that are then refused."""
+    ignored = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+    return ignored(pytest.mark.usefixtures("collected")(test))
 
 
 @pytest.fixture
@@ -311,6 +324,50 @@ def test_looking_for_gpus_leaves_no_container(docker_host, contract_image, api):
     assert api.containers(all=True, filters={"label": "sd-orchestrator=probe"}) == []
 
 
+def findings(host: DockerHost, **more: object) -> dict[str, Finding]:
+    with connect(host) as connection:
+        return {finding.topic: finding for finding in check(host, connection, **more)}  # type: ignore[arg-type]
+
+
+def test_a_check_finds_all_well_where_it_is(docker_host, contract_image):
+    found = findings(DockerHost(name="here", url=docker_host.url, gpus="none"), images=[contract_image])
+    assert {topic: f.grade for topic, f in found.items() if topic != "disk"} == dict.fromkeys(
+        ("engine", "clock", "image", "gpus"), Grade.OK
+    )
+    assert "GB free" in found["disk"].text
+
+
+def test_a_check_says_what_is_wrong_and_how_to_mend_it(docker_host):
+    host = DockerHost(name="here", url=docker_host.url, weights="/no/such")
+    found = findings(host, images=["sd-orchestrator-none:1"], clock=lambda: time.time() + 60)
+    assert found["clock"].grade is Grade.WARNING
+    assert "60 s behind" in found["clock"].text
+    assert found["image"].cure.startswith("orchestrator build --hosts here")
+    assert found["weights"].grade is Grade.PROBLEM
+    if not Path("/dev/nvidia0").exists():
+        assert found["gpus"].grade is Grade.PROBLEM
+
+
+def test_a_check_of_a_host_that_is_not_there_is_one_finding(tmp_path):
+    found = findings(DockerHost(name="here", url=f"unix://{tmp_path}/none.sock"))
+    assert list(found) == ["connection"]
+    assert found["connection"].grade is Grade.PROBLEM
+
+
+@pytest.mark.parametrize("stamp", ["2026-01-02T03:04:05.5Z", "2026-01-02T04:04:05.500000000+01:00"])
+def test_an_engines_clock_is_read_in_any_zone(stamp):
+    assert seconds_of(stamp) == datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=timezone.utc).timestamp()
+
+
+def test_an_engine_without_docker_init_is_found_and_used_all_the_same(docker_host, task):
+    with engines.private_engine("--init-path", "/no/docker-init") as engine:
+        engines.contract_image(engine, docker_host)
+        host = DockerHost(name="here", url=engine.url, gpus="none")
+        assert findings(host)["init"].grade is Grade.WARNING
+        with closing(host) as executor:
+            assert ran(executor, task()).exit_code == 0
+
+
 # --- ways to an engine
 
 
@@ -336,7 +393,7 @@ def test_a_job_runs_over_ssh(ssh_host, far_image, task):
         )
 
 
-@DROPS
+@drops
 def test_an_ssh_link_that_is_killed_under_way_comes_back(ssh_host, ssh_engine, far_image, task):
     with closing(ssh_host) as executor:
         one = task("sleep 3; rows")
@@ -351,7 +408,7 @@ def test_an_ssh_link_that_is_killed_under_way_comes_back(ssh_host, ssh_engine, f
         assert executor.fetch(one.attempt, "results.csv")
 
 
-@DROPS
+@drops
 def test_a_log_that_is_followed_over_ssh_goes_on_after_a_drop_and_repeats_nothing(
     ssh_host, ssh_engine, far_image, task
 ):
@@ -421,7 +478,7 @@ def test_a_key_that_is_not_let_in_is_named_as_such(ssh_engine):
         pass
 
 
-@DROPS
+@drops
 def test_a_machine_without_an_engine_behind_ssh_says_so(ssh_engine):
     url = f"ssh://root@127.0.0.1:{ssh_engine.port}/no/such.sock"
     with (
@@ -526,7 +583,7 @@ def test_an_engine_that_is_not_there_is_unreachable_and_says_what_to_do(tmp_path
         pass
 
 
-@DROPS
+@drops
 def test_an_engine_that_restarts_is_found_again_with_all_that_it_had(second_engine, far_image, task):
     with closing(DockerHost(name="here", url=second_engine.url, gpus="none")) as executor:
         done, cut = task(), task("sleep 60", number=2)

@@ -114,6 +114,11 @@ def test_an_engine_without_docker_init_is_not_asked_for_it():
     assert container_spec(TASK, HOST, init=False)["HostConfig"]["Init"] is False
 
 
+def test_an_image_whose_id_is_known_is_taken_by_it():
+    task = replace(TASK, image="sd-orchestrator/cpu:123@sha256:abc")
+    assert container_spec(task, HOST)["Image"] == "sha256:abc"
+
+
 def test_no_prompt_stands_in_what_inspect_shows():
     assert "a photo" not in str(container_spec(TASK, HOST))
 

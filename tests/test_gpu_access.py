@@ -13,8 +13,10 @@ from orchestrator.executors.gpu import (
     Evidence,
     Gpu,
     GpuParts,
+    as_named,
     candidates,
     chosen,
+    everything,
     no_access,
     parse_probe,
     plain_cdi,
@@ -97,6 +99,36 @@ def test_a_divided_gpu_is_its_instances():
 def test_a_probe_that_says_nothing_is_an_error_and_not_a_host_without_gpus(output):
     with pytest.raises(ValueError, match=r"probe|JSON|Expecting"):
         parse_probe(output)
+
+
+def test_a_container_without_a_gpu_says_why():
+    with pytest.raises(ValueError, match="Driver Not Loaded"):
+        parse_probe(json.dumps({"gpus": [], "gpus_error": "Driver Not Loaded"}))
+
+
+def test_a_probe_sees_every_gpu_by_each_way():
+    assert everything(Access("toolkit"), DEVICES) == ("all",)
+    assert everything(Access("devices"), DEVICES) == ("0", "1")
+
+
+def test_a_gpu_is_named_by_its_device_node_where_those_are_handed_out():
+    seen = Evidence(nodes=(2, 5), shared=SHARED_NODES)
+    assert [gpu.id for gpu in as_named(Access("devices"), seen, TWO)] == ["2", "5"]
+
+
+def test_a_gpu_is_named_as_its_cdi_device_is_by_index_or_uuid():
+    assert [g.id for g in as_named(Access("cdi"), Evidence(cdi=("all", "0", "1")), TWO)] == ["0", "1"]
+    assert [g.id for g in as_named(Access("cdi"), Evidence(cdi=("all", "GPU-aa", "GPU-bb")), TWO)] == [
+        "GPU-aa",
+        "GPU-bb",
+    ]
+    with pytest.raises(ValueError, match="GPU-aa"):
+        as_named(Access("cdi"), Evidence(cdi=("all",)), TWO)
+
+
+def test_a_mig_instance_is_no_device_node():
+    with pytest.raises(ValueError, match="toolkit"):
+        as_named(Access("devices"), DEVICES, (Gpu("MIG-1", "MIG-1"),))
 
 
 def test_gpus_are_picked_by_index_or_uuid_in_the_order_given():

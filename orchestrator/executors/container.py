@@ -42,7 +42,8 @@ def container_spec(task: Task, host: DockerHost, access: Access = NO_GPU, *, ini
     online = needs_download(task.job.model, host)
     gpu = access.render(task.slot.gpus)
     return {
-        "Image": task.image,
+        # by id, where it is known: a tag may have moved on since
+        "Image": task.image.rpartition("@")[2],
         "User": f"{RUNNER_UID}:{RUNNER_UID}",
         "Entrypoint": ["python", "-m", "runner"],
         "Cmd": ["--job", f"{FOLDER}/job.json"],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Any
 
 import docker
 from docker.errors import APIError, ImageNotFound, NotFound
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from orchestrator.errors import BadResult, HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
@@ -25,13 +26,30 @@ from orchestrator.executors.container import (
     observation,
 )
 from orchestrator.executors.events import Changes
-from orchestrator.executors.gpu import CPU_SLOT, NO_GPU, Access, candidates, chosen, parse_probe, slots_of, trusted
+from orchestrator.executors.gpu import (
+    CPU_SLOT,
+    NO_GPU,
+    Access,
+    Evidence,
+    as_named,
+    candidates,
+    chosen,
+    everything,
+    no_access,
+    parse_probe,
+    slots_of,
+    trusted,
+)
 from orchestrator.executors.logs import lines
 from orchestrator.executors.secret import hand_over
 from orchestrator.model import DockerHost
 
 CHUNK_BYTES = 2**18
 PROBE_COMMAND = ("python", "-m", "runner", "probe")
+
+
+class _BeingMade(StartError):
+    """The name is taken, and its container is not there yet."""
 
 
 class DockerExecutor:
@@ -46,30 +64,27 @@ class DockerExecutor:
         self.probe_image = probe_image
         self.connection = connection or connect(host)
         self._changes = Changes(self.connection)
+        self._asking = threading.Lock()
+        self._info: Mapping[str, Any] | None = None
+        self._gpus: tuple[Access, tuple[Slot, ...]] | None = None
         # what became of containers that have exited: by the engine's id, each is asked for once
         self._ended: dict[str, Observation] = {}
 
     def slots(self) -> tuple[Slot, ...]:
         if self.host.gpus == "none":
-            self._info  # noqa: B018  # the contract says that this connects
+            self.info()
             return (CPU_SLOT,)
-        return self._gpus[1]
+        return self.gpus()[1]
 
     def stage(self, task: Task) -> None:
-        access = self._gpus[0] if task.slot.gpus else NO_GPU
-        spec = container_spec(task, self.host, access, init=self._has_init)
+        access = self.gpus()[0] if task.slot.gpus else NO_GPU
+        spec = container_spec(task, self.host, access, init=self.has_init())
         files = pack({"job.json": task.job.to_json().encode()}, folders=[SCRATCH.removeprefix(f"{FOLDER}/")])
         name = task.attempt.name
         with self.connection.api() as api:
             try:
-                api.create_container_from_config(spec, name)  # type: ignore[no-untyped-call]
-            except APIError as error:
-                if error.status_code != 409:
-                    raise self._not_created(task, error) from error
-                if not self._awaits_files(api, task.attempt):
-                    return
-            try:
-                api.put_archive(name, FOLDER, files)
+                if self._create(api, task, spec):
+                    api.put_archive(name, FOLDER, files)
             except NotFound as error:
                 raise StartError(f"host {self.host.name}: container {name} vanished while it was staged") from error
 
@@ -146,43 +161,55 @@ class DockerExecutor:
         self._changes.close()
         self.connection.close()
 
-    @cached_property
-    def _info(self) -> dict[str, Any]:
-        with self.connection.api() as api:
-            return dict(api.info())
+    def info(self) -> Mapping[str, Any]:
+        """What the engine says of itself, asked for once."""
+        # a lock of this executor's own: `cached_property` shares one between all hosts before Python 3.12
+        with self._asking:
+            if self._info is None:
+                with self.connection.api() as api:
+                    self._info = api.info()
+            return self._info
 
-    @property
-    def _has_init(self) -> bool:
-        # https://github.com/moby/moby/blob/v20.10.24/daemon/info_unix.go: «N/A» where docker-init does not run
-        return bool(self._info.get("InitBinary")) and (self._info.get("InitCommit") or {}).get("ID") != "N/A"
+    def has_init(self) -> bool:
+        """Whether the engine has a docker-init. A container that asks for it where there is none does not start."""
+        # https://github.com/moby/moby/blob/v20.10.24/daemon/info_unix.go: «N/A» where it does not run
+        return bool((self.info().get("InitCommit") or {}).get("ID", "N/A") != "N/A")
 
-    @cached_property
-    def _gpus(self) -> tuple[Access, tuple[Slot, ...]]:
+    def gpus(self) -> tuple[Access, tuple[Slot, ...]]:
         """The way to this host's GPUs, and the slots they make. Raises HostUnfit with what is missing."""
-        with self.connection.api() as api:
-            seen = probing.evidence(api, self._info)
-            ways = candidates(self.host, seen)
-            if not self.probe_image or not probing.has_image(api, self.probe_image):
-                gpus = trusted(self.host, seen, ways[0])
-                if gpus is None:
-                    raise HostUnfit(
-                        f"host {self.host.name}: its GPUs are counted by a container of our image, which is not "
-                        f"there yet; orchestrator build --hosts {self.host.name}"
-                    )
-                return ways[0], slots_of(self.host, chosen(self.host, gpus))
-            return self._probed(api, ways)
+        info = self.info()
+        with self._asking:
+            if self._gpus is None:
+                self._gpus = self._find_gpus(info)
+            return self._gpus
 
-    def _probed(self, api: docker.APIClient, ways: tuple[Access, ...]) -> tuple[Access, tuple[Slot, ...]]:
+    def _find_gpus(self, info: Mapping[str, Any]) -> tuple[Access, tuple[Slot, ...]]:
+        with self.connection.api() as api:
+            seen = probing.evidence(api, info)
+            ways = candidates(self.host, seen)
+            if self.probe_image and probing.has_image(api, self.probe_image):
+                return self._probed(api, seen, ways)
+            gpus = trusted(self.host, seen, ways[0])
+        if gpus is None:
+            raise HostUnfit(
+                f"host {self.host.name}: its GPUs are counted by a container of our image, which is not there yet; "
+                f"orchestrator build --hosts {self.host.name}"
+            )
+        return ways[0], slots_of(self.host, chosen(self.host, gpus))
+
+    def _probed(
+        self, api: docker.APIClient, seen: Evidence, ways: tuple[Access, ...]
+    ) -> tuple[Access, tuple[Slot, ...]]:
         refusals = []
         for access in ways:
             try:
-                found = parse_probe(probing.run(api, self.probe_image, PROBE_COMMAND, access, ("all",)))
+                report = probing.run(api, self.probe_image, PROBE_COMMAND, access, everything(access, seen))
+                found = as_named(access, seen, parse_probe(report))
             except (APIError, ValueError) as error:
-                refusals.append(f"{access.kind}: {error}")
+                refusals.append(f"{access.kind}: {_said(error) if isinstance(error, APIError) else error}")
                 continue
-            if found:
-                return access, slots_of(self.host, chosen(self.host, found))
-        raise HostUnfit("; ".join(refusals))
+            return access, slots_of(self.host, chosen(self.host, found))
+        raise HostUnfit(f"{no_access(self.host, seen)} (tried {'; '.join(refusals)})")
 
     def _inspect(self, api: docker.APIClient, attempt: Attempt) -> dict[str, Any] | None:
         """The container of an attempt; None where there is none. Raises StartError where its name is another's."""
@@ -194,10 +221,20 @@ class DockerExecutor:
             raise StartError(f"host {self.host.name}: a container {attempt.name} is there that is not ours; remove it")
         return container
 
-    def _awaits_files(self, api: docker.APIClient, attempt: Attempt) -> bool:
-        """Whether a container that exists already is ours, and may be one that a crash left without its job."""
-        container = self._inspect(api, attempt)
-        return container is None or container["State"]["Status"] == "created"
+    # of several creates at once one wins; the others get 409 up to 50 ms before its container can be inspected
+    @retry(retry=retry_if_exception_type(_BeingMade), stop=stop_after_delay(30), wait=wait_fixed(0.05), reraise=True)
+    def _create(self, api: docker.APIClient, task: Task, spec: dict[str, Any]) -> bool:
+        """Whether the container, made now or before, still needs its files: a crash may have left it without."""
+        try:
+            api.create_container_from_config(spec, task.attempt.name)  # type: ignore[no-untyped-call]
+        except APIError as error:
+            if error.status_code != 409:
+                raise self._not_created(task, error) from error
+            container = self._inspect(api, task.attempt)
+            if container is None:
+                raise _BeingMade(f"host {self.host.name}: {task.attempt.name} is being made by another") from error
+            return bool(container["State"]["Status"] == "created")
+        return True
 
     def _how_it_ended(self, api: docker.APIClient, container: str, slot: str) -> Observation | None:
         try:

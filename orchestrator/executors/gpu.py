@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from orchestrator.errors import HostUnfit
@@ -137,6 +137,8 @@ def parse_probe(output: str) -> tuple[Gpu, ...]:
     listed = report.get("gpus") if isinstance(report, dict) else None
     if listed is None:
         raise ValueError(f"not a probe's report: {output[-200:]!r}")
+    if not listed:
+        raise ValueError(f"a container sees no GPU: {report.get('gpus_error') or 'and its driver says nothing'}")
     return tuple(part for gpu in listed for part in _instances(gpu))
 
 
@@ -146,6 +148,27 @@ def _instances(gpu: Mapping[str, Any]) -> tuple[Gpu, ...]:
         Gpu(mig["uuid"], mig["uuid"], mig.get("name", ""), mig.get("memory_bytes")) for mig in gpu.get("mig", ())
     )
     return parts or (Gpu(str(gpu["index"]), gpu.get("uuid", ""), gpu.get("name", ""), gpu.get("memory_bytes")),)
+
+
+def everything(access: Access, seen: Evidence) -> tuple[str, ...]:
+    """What to render for a container that is to see every GPU."""
+    return tuple(map(str, seen.nodes)) if access.kind == "devices" else ("all",)
+
+
+def as_named(access: Access, seen: Evidence, found: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """GPUs that a probe saw, with the ids by which this way hands them out. Raises ValueError where it cannot."""
+    if access.kind == "devices":
+        if any(gpu.id.startswith("MIG-") for gpu in found):
+            raise ValueError("MIG instances are not handed out as device nodes; use the toolkit")
+        # the driver counts GPUs in the order of their nodes, also where a number is missing
+        return tuple(replace(gpu, id=str(node)) for gpu, node in zip(found, seen.nodes))
+    if access.kind == "cdi":
+        names = {gpu: next((name for name in (gpu.id, gpu.uuid) if name in seen.cdi), None) for gpu in found}
+        unknown = [gpu.uuid or gpu.id for gpu, name in names.items() if name is None]
+        if unknown:
+            raise ValueError(f"no CDI device is named for {', '.join(unknown)}; there: sudo nvidia-ctk cdi generate")
+        return tuple(replace(gpu, id=name) for gpu, name in names.items() if name)
+    return tuple(found)
 
 
 def chosen(host: DockerHost | ProcessHost, found: Sequence[Gpu]) -> tuple[Gpu, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ PROBE_TIMEOUT_S = 60
 LABELS = {LABEL: "probe"}
 
 
-def evidence(api: docker.APIClient, info: dict[str, Any]) -> Evidence:
+def evidence(api: docker.APIClient, info: Mapping[str, Any]) -> Evidence:
     """What the engine's info and the host's files tell of GPUs."""
     devices = (str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ())
     nodes = [f"/dev/nvidia{number}" for number in range(MAX_NODES)]

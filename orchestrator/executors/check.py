@@ -1,0 +1,169 @@
+"""What is well and what is not on a Docker host, and how to mend it: for `hosts --check`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from docker.errors import APIError
+
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors import probe as probing
+from orchestrator.executors.connection import Connection
+from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors.gpu import NO_GPU
+from orchestrator.model import DockerHost
+
+# A CUDA image unpacked takes about 10 GB, and its shipment as much again for a while.
+DISK_WANTED_BYTES = 20 * 10**9
+# Rows are put in order by `started`; a call over a slow link makes no more of a difference than this.
+SKEW_ALLOWED_S = 2.0
+FREE_BYTES = ("python", "-c", "import os; s = os.statvfs('/'); print(s.f_bavail * s.f_frsize)")
+
+
+class Grade(Enum):
+    """WARNING: jobs run, but. PROBLEM: they do not."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. cure: what to do about it, where there is something to do."""
+
+    topic: str
+    grade: Grade
+    text: str
+    cure: str = ""
+
+
+def check(
+    host: DockerHost,
+    connection: Connection,
+    images: Sequence[str] = (),
+    clock: Callable[[], float] = time.time,
+) -> tuple[Finding, ...]:
+    """Looks at an engine and its machine. images: those that its jobs need, by tag. What fails is a finding too.
+
+    The connection stays open. Beside what it looks at, the engine keeps an empty image of 0 bytes.
+    """
+    executor = DockerExecutor(host, connection=connection)
+    found: list[Finding] = []
+    try:
+        for finding in _findings(executor, images, clock):
+            found.append(finding)
+    except (HostUnreachable, HostUnfit, InputError) as error:
+        found.append(Finding("connection", Grade.PROBLEM, str(error)))
+    return tuple(found)
+
+
+def _findings(executor: DockerExecutor, images: Sequence[str], clock: Callable[[], float]) -> Iterator[Finding]:
+    executor.info()  # the first call also connects; the clocks are compared by a call that does not
+    with executor.connection.api() as api:
+        asked = clock()
+        info: dict[str, Any] = api.info()
+        answered = clock()
+        there = [image for image in images if probing.has_image(api, image)]
+    yield _engine(info, executor.connection, answered - asked)
+    yield _clock(info, asked, answered)
+    if not executor.has_init():
+        yield Finding(
+            "init",
+            Grade.WARNING,
+            "the engine has no docker-init, so a job's own children are not reaped",
+            "install tini (Debian, Ubuntu) or docker-init beside dockerd, and restart Docker",
+        )
+    if executor.host.memory and not info.get("MemoryLimit", True):
+        yield Finding(
+            "memory", Grade.PROBLEM, "its kernel cannot limit memory", "enable the memory cgroup, or drop memory"
+        )
+    yield from _images(executor.host, images, there)
+    executor.probe_image = there[0] if there else ""
+    yield _gpus(executor)
+    yield _disk(executor)
+    if executor.host.weights:
+        yield _weights(executor)
+
+
+def _engine(info: dict[str, Any], connection: Connection, took_s: float) -> Finding:
+    text = (
+        f"Docker {info['ServerVersion']} on {info['OperatingSystem']} ({info['OSType']}/{info['Architecture']}), "
+        f"{info['NCPU']} CPUs, {info['MemTotal'] / 1e9:.0f} GB; "
+        f"answers in {1000 * took_s:.0f} ms, {connection.endpoint.url}"
+    )
+    if info["OSType"] != "linux":
+        return Finding("engine", Grade.PROBLEM, text, "switch it to Linux containers")
+    return Finding("engine", Grade.OK, text)
+
+
+def _clock(info: dict[str, Any], asked: float, answered: float) -> Finding:
+    skew_s = seconds_of(info["SystemTime"]) - (asked + answered) / 2
+    if abs(skew_s) > SKEW_ALLOWED_S + (answered - asked) / 2:
+        way = "ahead of" if skew_s > 0 else "behind"
+        text = f"its clock is {abs(skew_s):.0f} s {way} this machine's"
+        return Finding("clock", Grade.WARNING, text, "there and here: sudo timedatectl set-ntp true")
+    return Finding("clock", Grade.OK, f"within {SKEW_ALLOWED_S:g} s of this machine's")
+
+
+def seconds_of(stamp: str) -> float:
+    """Seconds since the epoch of Go's RFC 3339 with up to nine decimals, in any zone."""
+    match = re.fullmatch(r"(.{19})(\.\d+)?(Z|[+-]\d\d:\d\d)", stamp)
+    if match is None:
+        raise ValueError(f"{stamp!r} is not a time")
+    whole, fraction, zone = match.groups()
+    # before Python 3.11 fromisoformat knows neither Z nor nine decimals
+    at = datetime.fromisoformat(whole + zone.replace("Z", "+00:00"))
+    return at.timestamp() + float(fraction or 0)
+
+
+def _images(host: DockerHost, wanted: Sequence[str], there: Sequence[str]) -> Iterator[Finding]:
+    for image in wanted:
+        if image in there:
+            yield Finding("image", Grade.OK, f"{image} is there")
+        else:
+            cure = f"orchestrator build --hosts {host.name}; submit does so by itself"
+            yield Finding("image", Grade.WARNING, f"{image} is not there", cure)
+
+
+def _gpus(executor: DockerExecutor) -> Finding:
+    if executor.host.gpus == "none":
+        return Finding("gpus", Grade.OK, "not used (gpus: none)")
+    try:
+        access, slots = executor.gpus()
+    except HostUnfit as error:
+        return Finding("gpus", Grade.PROBLEM, str(error))
+    names = ", ".join(slot.name for slot in slots)
+    return Finding("gpus", Grade.OK, f"{names} ({len(slots)} jobs at once), by {access.kind}")
+
+
+def _disk(executor: DockerExecutor) -> Finding:
+    root = executor.info().get("DockerRootDir", "its data folder")
+    if not executor.probe_image:
+        return Finding("disk", Grade.OK, f"free space of {root} can be told once an image is there")
+    with executor.connection.api() as api:
+        try:
+            free_bytes = int(probing.run(api, executor.probe_image, FREE_BYTES, NO_GPU, ()))
+        except (APIError, ValueError) as error:
+            return Finding("disk", Grade.PROBLEM, f"a container of our image does not run: {error}")
+    text = f"{free_bytes / 1e9:.0f} GB free in {root}"
+    if free_bytes < DISK_WANTED_BYTES:
+        cure = f"make room for images ({DISK_WANTED_BYTES / 1e9:.0f} GB): docker system df, docker image prune"
+        return Finding("disk", Grade.WARNING, text, cure)
+    return Finding("disk", Grade.OK, text)
+
+
+def _weights(executor: DockerExecutor) -> Finding:
+    folder = str(executor.host.weights)
+    with executor.connection.api() as api:
+        if folder in probing.existing(api, [folder]):
+            return Finding("weights", Grade.OK, f"{folder} is there")
+    return Finding(
+        "weights", Grade.PROBLEM, f"there is no folder {folder}", f"there: mkdir -p {folder}, or mend `weights`"
+    )
