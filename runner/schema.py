@@ -1,7 +1,7 @@
 """What the orchestrator and the runner agree on: engines, jobs, rows, events. Standard library alone.
 
-A `Job` goes into a container as JSON; `Row`s come back as CSV, one for each of its cases; meanwhile `Event`s come out of
-its standard output, one JSON object a line.
+A `Job` goes into a container as JSON; `Row`s come back as CSV, one for each of its cases; meanwhile `Event`s come out
+of its standard output, one JSON object a line.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ class Job:
 
     model: a hub id, a folder, or `synthetic:SIZE`.
     height, width: pixels of the image; None is the model's own size.
-    repeats, max_repeats, rel_ci: at least `repeats` timed calls, then more until the relative half-width of the median's
-        95% confidence interval is at most `rel_ci` or `max_repeats` are done; rel_ci None stops at `repeats`.
+    repeats, max_repeats, rel_ci: at least `repeats` timed calls, then more until the relative half-width of the
+        median's 95% confidence interval is at most `rel_ci` or `max_repeats` are done; rel_ci None stops at `repeats`.
     timeout_s: for each case, model load included; the runner ends a case that takes longer and goes on with the next.
     threads: of the CPU, for whatever computes; None is the library's own choice.
     image: what the container was made from (`repository:tag@sha256:…`), empty where there is none; for provenance.
@@ -343,7 +343,7 @@ def format_rows(rows: Iterable[Row]) -> str:
 
 
 def parse_row(cells: Sequence[str], line: int) -> Row:
-    """The row of one record's cells; `line` is where it ends, for the message of the SchemaError that this may raise."""
+    """The row of one record's cells. line: where it ends, for the message of the SchemaError that this may raise."""
     if len(cells) != len(COLUMNS):
         raise SchemaError(f"line {line}: {len(cells)} cells instead of {len(COLUMNS)}")
     values = {}
@@ -356,7 +356,7 @@ def parse_row(cells: Sequence[str], line: int) -> Row:
 
 
 def parse_rows(text: str) -> list[Row]:
-    """The rows of a CSV with exactly this schema's header. Raises SchemaError with the line and column of the first fault."""
+    """The rows of a CSV with exactly this schema's header. Raises SchemaError that names line and column of a fault."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
     try:

@@ -92,14 +92,27 @@ def test_sigterm_ends_the_runner_at_once_with_143(tmp_path: Path) -> None:
 
 def test_by_hand_with_the_lambda_benchmarks_flags_rows_are_appended(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the runner's extra is not installed")
-    lambdas = "--samples 1,2 --steps 2 --repeats 1 --autocast yes --output_file out.csv".split()
-    ours = "--model synthetic:tiny --device cpu --warmup 0 --threads 1 --height 64 --width 64".split()
+    lambdas = ["--samples", "1,2", "--steps", "2", "--repeats", "1", "--autocast", "yes", "--output_file", "out.csv"]
+    ours = [
+        "--model",
+        "synthetic:tiny",
+        "--device",
+        "cpu",
+        "--warmup",
+        "0",
+        "--threads",
+        "1",
+        "--height",
+        "64",
+        "--width",
+        "64",
+    ]
     done = runner(*lambdas, *ours, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = parse_rows((tmp_path / "out.csv").read_text())
     assert [(row.n_samples, row.autocast) for row in rows] == [(1, False), (2, False), (1, True), (2, True)]
     assert "images/min" in done.stderr
-    done = runner(*"--model /none --output-file out.csv".split(), cwd=tmp_path)
+    done = runner(*["--model", "/none", "--output-file", "out.csv"], cwd=tmp_path)
     assert done.returncode == 2
     assert len(parse_rows((tmp_path / "out.csv").read_text())) == 4
 

@@ -60,7 +60,7 @@ def make_job(run: str, name: str, cases: int = 1) -> Job:
 
 @dataclass
 class Night:
-    """A run on one fake host, and the orchestrator that drives it; `restart` is another orchestrator on the same run."""
+    """A run on one fake host, and the orchestrator that drives it; `restart` is another one on the same run."""
 
     host: FakeHost
     run: Run
