@@ -26,26 +26,12 @@ from orchestrator.executors.container import (
     observation,
 )
 from orchestrator.executors.events import Changes
-from orchestrator.executors.gpu import (
-    CPU_SLOT,
-    NO_GPU,
-    Access,
-    Evidence,
-    as_named,
-    candidates,
-    chosen,
-    everything,
-    no_access,
-    parse_probe,
-    slots_of,
-    trusted,
-)
+from orchestrator.executors.gpu import CPU_SLOT, NO_GPU, Access
 from orchestrator.executors.logs import lines
 from orchestrator.executors.secret import hand_over
 from orchestrator.model import DockerHost
 
 CHUNK_BYTES = 2**18
-PROBE_COMMAND = ("python", "-m", "runner", "probe")
 
 
 class _BeingMade(StartError):
@@ -180,36 +166,9 @@ class DockerExecutor:
         info = self.info()
         with self._asking:
             if self._gpus is None:
-                self._gpus = self._find_gpus(info)
+                with self.connection.api() as api:
+                    self._gpus = probing.find_gpus(api, self.host, info, self.probe_image)
             return self._gpus
-
-    def _find_gpus(self, info: Mapping[str, Any]) -> tuple[Access, tuple[Slot, ...]]:
-        with self.connection.api() as api:
-            seen = probing.evidence(api, info)
-            ways = candidates(self.host, seen)
-            if self.probe_image and probing.has_image(api, self.probe_image):
-                return self._probed(api, seen, ways)
-            gpus = trusted(self.host, seen, ways[0])
-        if gpus is None:
-            raise HostUnfit(
-                f"host {self.host.name}: its GPUs are counted by a container of our image, which is not there yet; "
-                f"orchestrator build --hosts {self.host.name}"
-            )
-        return ways[0], slots_of(self.host, chosen(self.host, gpus))
-
-    def _probed(
-        self, api: docker.APIClient, seen: Evidence, ways: tuple[Access, ...]
-    ) -> tuple[Access, tuple[Slot, ...]]:
-        refusals = []
-        for access in ways:
-            try:
-                report = probing.run(api, self.probe_image, PROBE_COMMAND, access, everything(access, seen))
-                found = as_named(access, seen, parse_probe(report))
-            except (APIError, ValueError) as error:
-                refusals.append(f"{access.kind}: {_said(error) if isinstance(error, APIError) else error}")
-                continue
-            return access, slots_of(self.host, chosen(self.host, found))
-        raise HostUnfit(f"{no_access(self.host, seen)} (tried {'; '.join(refusals)})")
 
     def _inspect(self, api: docker.APIClient, attempt: Attempt) -> dict[str, Any] | None:
         """The container of an attempt; None where there is none. Raises StartError where its name is another's."""

@@ -12,14 +12,68 @@ from typing import Any
 import docker
 from docker.errors import APIError
 
+from orchestrator.errors import HostUnfit
+from orchestrator.executors import Slot
 from orchestrator.executors.connection import checked
 from orchestrator.executors.container import LABEL
-from orchestrator.executors.gpu import CDI_KIND, DRIVER_FOLDER, MAX_NODES, SHARED_NODES, Access, Evidence
+from orchestrator.executors.gpu import (
+    CDI_KIND,
+    DRIVER_FOLDER,
+    MAX_NODES,
+    SHARED_NODES,
+    Access,
+    Evidence,
+    as_named,
+    candidates,
+    chosen,
+    everything,
+    no_access,
+    parse_probe,
+    slots_of,
+    trusted,
+)
+from orchestrator.model import DockerHost
 
 # made on the spot out of nothing, so that a host can be looked at before it has any image
 EMPTY_IMAGE = "sd-orchestrator-empty:1"
+PROBE_COMMAND = ("python", "-m", "runner", "probe")
 PROBE_TIMEOUT_S = 60
 LABELS = {LABEL: "probe"}
+
+
+def require_gpus(api: docker.APIClient, host: DockerHost) -> None:
+    """Raises HostUnfit where the host's GPUs can be handed to no container: told before an image is built for them."""
+    candidates(host, evidence(api, api.info()))
+
+
+def find_gpus(
+    api: docker.APIClient, host: DockerHost, info: Mapping[str, Any], image: str
+) -> tuple[Access, tuple[Slot, ...]]:
+    """The way to a host's GPUs, and the slots they make. Raises HostUnfit with what is missing and how to mend it.
+
+    image: ours, to count the GPUs with; where it is not there, only CDI and device nodes tell.
+    """
+    seen = evidence(api, info)
+    ways = candidates(host, seen)
+    if not image or not has_image(api, image):
+        gpus = trusted(host, seen, ways[0])
+        if gpus is None:
+            raise HostUnfit(
+                f"host {host.name}: its GPUs are counted by a container of our image, which is not there yet; "
+                f"orchestrator build --hosts {host.name}"
+            )
+        return ways[0], slots_of(host, chosen(host, gpus))
+    refusals = []
+    for access in ways:
+        try:
+            found = as_named(
+                access, seen, parse_probe(run(api, image, PROBE_COMMAND, access, everything(access, seen)))
+            )
+        except (APIError, ValueError) as error:
+            refusals.append(f"{access.kind}: {(error.explanation if isinstance(error, APIError) else '') or error}")
+            continue
+        return access, slots_of(host, chosen(host, found))
+    raise HostUnfit(f"{no_access(host, seen)} (tried {'; '.join(refusals)})")
 
 
 def evidence(api: docker.APIClient, info: Mapping[str, Any]) -> Evidence:
