@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker
 import engines
@@ -53,6 +54,18 @@ def ssh_engine(second_engine: Engine) -> Iterator[SshEngine]:
 def contract_image(docker_host: Engine) -> str:
     """The image of the fake runner (tests/fake_runner) on the engine at hand; `engines.contract_image` for another."""
     return engines.contract_image(docker_host)
+
+
+@pytest.fixture(scope="session")
+def wheels() -> Path:
+    """The folder with all packages of the CPU image."""
+    return engines.named_folder("WHEELS")
+
+
+@pytest.fixture(scope="session")
+def gpu_wheels() -> Path:
+    """The folder with all packages of the CUDA and DeepSpeed images, the CPU build of PyTorch among them."""
+    return engines.named_folder("WHEELS_GPU")
 
 
 @pytest.fixture

@@ -237,6 +237,14 @@ def ensure_base(api: docker.APIClient, base_from: Engine | None) -> None:
     assert not any("error" in line for line in said), said
 
 
+def named_folder(variable: str) -> Path:
+    """The folder that a variable of the environment names."""
+    named = os.environ.get(variable)
+    if not named:
+        missing(f"{variable} names no folder of wheels (docs/images.md)")
+    return Path(str(named))
+
+
 def children(pid: int) -> list[int]:
     """All processes below one, whatever session they are in."""
     found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout

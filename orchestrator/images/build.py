@@ -89,4 +89,6 @@ def _follow(stream: Iterable[Any], host: str, name: str, progress: OnProgress) -
                     progress(Progress(Step.BUILDING, host, name, line.strip(), number, of))
     except ImageError as error:
         where = f"step {number}/{of}, {instruction[:100]}" if number else "before its first step"
-        raise ImageError("\n  ".join([f"{error} ({where})", *said])) from error
+        # The engine repeats the whole command, often pages of it.
+        what = re.sub(r"The command '.*' returned", "it returned", str(error), flags=re.DOTALL)
+        raise ImageError("\n  ".join([f"{what} ({where})", *said])) from error

@@ -1,0 +1,207 @@
+"""The images on real engines: built without a package index, shipped at constant memory, by way of a real registry.
+
+WHEELS names the folder with the packages of the CPU image, WHEELS_GPU that of the other two (docs/images.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import engines
+import psutil
+import pytest
+from engines import Engine
+
+from orchestrator import images
+from orchestrator.errors import ImageError
+from orchestrator.executors.connection import Connection, connect
+from orchestrator.images import recipe
+from orchestrator.model import DockerHost
+
+pytestmark = [pytest.mark.docker, pytest.mark.images]
+
+BASE = engines.BASE_IMAGE
+# As the Docker executor runs a job: nothing to write to but /tmp and /job, no network, no capabilities.
+CONFINED = {
+    "read_only": True,
+    "network_mode": "none",
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "tmpfs": {"/tmp": "exec"},
+}
+
+
+@pytest.fixture
+def first(docker_host: Engine) -> Iterator[Connection]:
+    with contextlib.closing(docker_host.client()) as api:
+        engines.ensure_base(api, None)
+    with connect(DockerHost(name="first", url=docker_host.url)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def second(second_engine: Engine) -> Iterator[Connection]:
+    with connect(DockerHost(name="second", url=second_engine.url)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Puts a recipe of a few bytes in place of the runner's; its image's name."""
+    dockerfile = f"ARG BASE={BASE}\nFROM ${{BASE}}\nCOPY runner/ /opt/runner\nRUN test -s /opt/runner/mark\n"
+    files = {"Dockerfile": dockerfile.encode(), "runner/mark": str(time.time_ns()).encode()}
+    monkeypatch.setattr(recipe, "recipe", lambda _: files)
+    return images.reference("cpu")
+
+
+def output(connection: Connection, image: str, *command: str) -> str:
+    """What a confined container prints. Fails with its log where it does not exit with 0."""
+    with connection.api() as api:
+        confined = api.create_host_config(**CONFINED)
+        container = api.create_container(image, list(command), host_config=confined, environment={"HOME": "/tmp"})
+        try:
+            api.start(container)
+            code, log = api.wait(container)["StatusCode"], api.logs(container, stderr=False).decode()
+            assert code == 0, api.logs(container).decode()
+            return log
+        finally:
+            api.remove_container(container, force=True)
+
+
+@pytest.fixture
+def cpu_image(first: Connection, wheels: Path) -> images.ImageInfo:
+    return images.build(first, "cpu", wheels=wheels, offline=True)
+
+
+def test_the_cpu_image_builds_without_a_network_and_holds_its_pins_alone(
+    first: Connection, cpu_image: images.ImageInfo
+) -> None:
+    listing = "from importlib.metadata import distributions as all; print(*{d.name + '==' + d.version for d in all()})"
+    installed = output(first, cpu_image.id, "python", "-c", listing)
+    pins = recipe.recipe("cpu")["images/runner.txt"] + recipe.recipe("cpu")["images/cpu/requirements.txt"]
+    pinned = {line for line in pins.decode().splitlines() if "==" in line and not line.startswith("#")}
+    assert {name.lower().replace("_", "-") for name in installed.split()} == pinned
+
+
+def test_the_cpu_image_runs_the_runner_as_nobody_special(first: Connection, cpu_image: images.ImageInfo) -> None:
+    assert output(first, cpu_image.id, "id", "-u").strip() == "1000"
+    assert "--job" in output(first, cpu_image.id, "python", "-m", "runner", "--help")
+    assert output(
+        first, cpu_image.id, "python", "-c", "import diffusers, onnxruntime, torch; print(torch.ones(1).sum())"
+    )
+
+
+def test_the_cpu_image_says_what_it_is(first: Connection, cpu_image: images.ImageInfo) -> None:
+    with first.api() as api:
+        labels = api.inspect_image(cpu_image.id)["Config"]["Labels"]
+    says = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
+    assert says["version"] == cpu_image.reference.partition(":")[2]
+    assert says["revision"].startswith(says["version"])
+    assert (says["licenses"], says["base.name"]) == ("Apache-2.0", BASE)
+
+
+def test_a_changed_runner_rebuilds_its_own_layer_alone(
+    first: Connection, cpu_image: images.ImageInfo, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = {**recipe.recipe("cpu"), "runner/added.py": str(time.time_ns()).encode()}
+    monkeypatch.setattr(recipe, "recipe", lambda _: changed)
+    rebuilt = images.build(first, "cpu", wheels=wheels, offline=True)
+    try:
+        pairs = list(zip(cpu_image.layers, rebuilt.layers, strict=True))
+        assert [old == new for old, new in pairs] == [True] * (len(pairs) - 1) + [False]
+    finally:
+        with first.api() as api:
+            api.remove_image(rebuilt.reference)
+
+
+@pytest.mark.parametrize("flavour", ["cuda", "deepspeed"])
+def test_a_gpu_image_builds_on_a_stand_in_base(first: Connection, flavour: str, gpu_wheels: Path) -> None:
+    """With the CPU build of PyTorch standing in for the CUDA one, and Debian for NVIDIA's base."""
+    image = images.build(first, flavour, wheels=gpu_wheels, base=BASE)
+    imports = {"cuda": "onnxruntime", "deepspeed": "importlib.metadata as m; m.version('deepspeed-mii')"}[flavour]
+    assert output(first, image.id, "python", "-c", f"import torch; import {imports}; print(torch.__version__)")
+    assert "g++" in output(first, image.id, "g++", "--version")
+
+
+def test_a_failed_build_says_which_step_and_why(first: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    dockerfile = f"ARG BASE={BASE}\nFROM ${{BASE}}\nRUN echo the reason; exit 3\n".encode()
+    monkeypatch.setattr(recipe, "recipe", lambda _: {"Dockerfile": dockerfile})
+    with pytest.raises(
+        ImageError, match=r"(?s)on first.*returned a non-zero code: 3 \(step 3/\d+, RUN echo.*the reason"
+    ):
+        images.build(first, "cpu")
+
+
+def test_a_shipped_image_is_the_same_and_passes_at_constant_memory(
+    first: Connection, second: Connection, cpu_image: images.ImageInfo
+) -> None:
+    process, before = psutil.Process(), psutil.Process().memory_info().rss
+    grown: list[int] = []
+    arrived = images.ship(
+        first, second, cpu_image.reference, lambda _: grown.append(process.memory_info().rss - before)
+    )
+    assert arrived.id == cpu_image.id
+    assert cpu_image.size_bytes > 1e9
+    assert max(grown) < 100e6  # FACTS: 29 MB for all of the process
+
+
+def test_hosts_get_an_image_from_one_that_built_it_and_a_dead_one_is_left_out(
+    first: Connection, second: Connection, small: str
+) -> None:
+    with connect(DockerHost(name="dead", url="unix:///nowhere/docker.sock")) as dead:
+        hosts = {"first": first, "dead": dead, "second": second}
+        outcomes = images.ensure(hosts, dict.fromkeys(hosts, ("cpu",)))
+    assert outcomes["first", "cpu"].id == outcomes["second", "cpu"].id
+    assert "nowhere" in str(outcomes["dead", "cpu"])
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """The registry of the distribution project, on a loopback port; engines trust those without TLS."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        engines.missing("docker-registry is not installed (Debian: docker-registry)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    config = tmp_path / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/blobs}}}}\nhttp: {{addr: '{address}'}}\n"
+    )
+    with subprocess.Popen(
+        [str(program), "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as it:
+        engines.wait_until(lambda: engines.listens(int(address.rpartition(":")[2])), 30, "no registry")
+        yield address
+        it.terminate()
+
+
+def test_a_registry_hands_on_what_one_host_pushed(
+    first: Connection, second: Connection, small: str, registry: str
+) -> None:
+    hosts = {"first": first, "second": second}
+    steps = set()
+    outcomes = images.ensure(
+        hosts,
+        dict.fromkeys(hosts, ("cpu",)),
+        registry=registry,
+        progress=lambda said: steps.add((said.host, said.step)),
+    )
+    pushed, pulled = outcomes["first", "cpu"], outcomes["second", "cpu"]
+    assert pushed.layers == pulled.layers
+    assert pushed.digest == pulled.digest
+    assert str(pulled.digest).startswith(f"{registry}/sd-orchestrator/cpu@sha256:")
+    assert ("second", images.Step.PULLING) in steps
+    assert ("second", images.Step.SHIPPING) not in steps
+
+
+def test_a_registry_that_is_not_there_is_an_error_of_each_host(first: Connection, small: str) -> None:
+    outcomes = images.ensure({"first": first}, {"first": ("cpu",)}, registry="127.0.0.1:9")
+    assert "127.0.0.1:9" in str(outcomes["first", "cpu"])
+    assert isinstance(outcomes["first", "cpu"], Exception)
