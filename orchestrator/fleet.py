@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from orchestrator import images
-from orchestrator.errors import HostUnfit, HostUnreachable, ImageError, InputError
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors import Executor, Slot
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors.probe import require_gpus
 from orchestrator.executors.process import ProcessExecutor
 from orchestrator.images.image import OnProgress
 from orchestrator.model import DockerHost, Host, ProcessHost
-from runner.schema import ENGINES, Job
+from runner.schema import ENGINES, Device, Job
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,16 @@ def ready(
             pinned[job.host][job.image_flavour] = job.image
         else:
             needed[job.host].add(job.image_flavour)
+    unreachable: dict[str, str] = {}
     with ExitStack() as open_now:
-        connections = _connections([h for h in hosts if isinstance(h, DockerHost)], open_now)
-        flavours = {name: needed[name] for name in connections}
-        had = images.ensure(connections, flavours, registry=registry, wheels=wheels, progress=progress)
-        problems = [error for error in had.values() if isinstance(error, (ImageError, HostUnfit, InputError))]
-        if problems:
-            raise InputError(dict.fromkeys(str(error) for error in problems))
-        unreachable = {name: str(error) for (name, _), error in had.items() if isinstance(error, HostUnreachable)}
+        connections = _connections([host for host in hosts if isinstance(host, DockerHost)], open_now)
+        # what needs no image is asked first: nothing is built for a host that then turns out not to fit
+        _ask(hosts, lambda host: _must_fit(host, connections), unreachable)
+        wanted = {
+            name: flavours for name, flavours in needed.items() if name in connections and name not in unreachable
+        }
+        had = images.ensure(connections, wanted, registry=registry, wheels=wheels, progress=progress)
+        _sort_out(((name, outcome) for (name, _), outcome in had.items()), unreachable)
         for (name, flavour), image in had.items():
             if isinstance(image, images.ImageInfo):
                 pinned[name][flavour] = image.pinned
@@ -101,7 +107,12 @@ def ready(
             if host.name not in unreachable:
                 executors[host.name] = _executor(host, connections, pinned[host.name])
                 open_now.callback(executors[host.name].close)
-        yield _with_slots(executors, pinned, _places(hosts, connections), unreachable)
+        reached = [host for host in hosts if host.name in executors]
+        slots = _ask(reached, lambda host: executors[host.name].slots(), unreachable)
+        places = _places(hosts, connections)
+        yield Fleet(
+            {name: Station(executors[name], slots[name], pinned[name], places[name]) for name in slots}, unreachable
+        )
 
 
 def build(
@@ -149,27 +160,39 @@ def _places(hosts: Iterable[Host], connections: Mapping[str, Connection]) -> dic
     return {name: shared.get(where) for name, where in machine.items()}
 
 
-def _with_slots(
-    executors: Mapping[str, Executor],
-    pinned: Mapping[str, Mapping[str, str]],
-    places: Mapping[str, threading.Lock | None],
-    unreachable: dict[str, str],
-) -> Fleet:
-    def slots(name: str) -> tuple[Slot, ...] | Exception:
+def _must_fit(host: Host, connections: Mapping[str, Connection]) -> None:
+    """Raises HostUnfit where a host lacks something that no image can bring."""
+    if isinstance(host, ProcessHost):
+        ProcessExecutor(host, processes_folder()).slots()
+    elif host.device is Device.CUDA:
+        with connections[host.name].api() as api:
+            require_gpus(api, host)
+
+
+def _ask(hosts: Sequence[Host], question: Callable[[Host], T], unreachable: dict[str, str]) -> dict[str, T]:
+    """The answers of those hosts that answer, all asked at once. Raises InputError where some cannot do it."""
+
+    def attempt(host: Host) -> T | Exception:
         try:
-            return executors[name].slots()
+            return question(host)
         except (HostUnreachable, HostUnfit, InputError) as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=max(1, len(executors))) as pool:
-        found = dict(zip(executors, pool.map(slots, executors)))
-    problems = [str(error) for error in found.values() if isinstance(error, (HostUnfit, InputError))]
+    with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
+        answers = list(zip((host.name for host in hosts), pool.map(attempt, hosts)))
+    _sort_out(answers, unreachable)
+    return {name: answer for name, answer in answers if not isinstance(answer, Exception)}
+
+
+def _sort_out(outcomes: Iterable[tuple[str, object]], unreachable: dict[str, str]) -> None:
+    """Notes which hosts do not answer. Raises InputError, all together, for what is wrong with the others."""
+    problems: list[str] = []
+    for name, outcome in outcomes:
+        if isinstance(outcome, HostUnreachable):
+            unreachable[name] = str(outcome)
+        elif isinstance(outcome, InputError):
+            problems += outcome.problems
+        elif isinstance(outcome, Exception):
+            problems.append(str(outcome))
     if problems:
         raise InputError(dict.fromkeys(problems))
-    unreachable |= {name: str(error) for name, error in found.items() if isinstance(error, HostUnreachable)}
-    stations = {
-        name: Station(executors[name], slots, pinned[name], places[name])
-        for name, slots in found.items()
-        if not isinstance(slots, Exception)
-    }
-    return Fleet(stations, unreachable)

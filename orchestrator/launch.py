@@ -98,7 +98,7 @@ def submit(request: Request, console: Console, on_image: OnProgress) -> Outcome:
         jobs = [ready.equip(job, run.name) for job in plan.jobs]
         with closing(Journal.create(run.journal, run.name, jobs, options)) as journal, run.lock():
             for host, reason in ready.unreachable.items():
-                console.print(f"{host}: {reason}", style="red", markup=False)
+                console.print(reason, style="red", markup=False, soft_wrap=True)
                 for progress in journal.progress(host):
                     rows = closing_rows(run, progress.job, Status.LOST, reason)
                     commit(run, journal, progress, rows, time.time())
@@ -115,8 +115,8 @@ def resume(run: Run, console: Console, on_image: OnProgress) -> Outcome:
         hosts = config.select(config.load_hosts(run.hosts), sorted(names)) if names else ()
         jobs = [progress.job for progress in journal.progress()]
         with fleet.ready(hosts, jobs, progress=on_image) as ready:
-            for host, reason in ready.unreachable.items():
-                console.print(f"{host}: {reason}", style="red", markup=False)
+            for reason in ready.unreachable.values():
+                console.print(reason, style="red", markup=False, soft_wrap=True)
             return _drive(run, journal, ready, hosts, console)
 
 
