@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -145,6 +146,33 @@ def test_the_path_of_the_url_is_the_engines_socket_over_there():
     assert "/tmp/x/d.sock:/run/user/1000/docker.sock" in words("ssh://lab/run/user/1000/docker.sock")
 
 
+@pytest.mark.parametrize("url", ["ssh://Lab", "ssh://me@Lab:22/run/docker.sock"])
+def test_a_machines_name_keeps_its_case(url):
+    assert words(url)[-1] == "Lab"
+
+
+def test_an_address_of_ipv6_loses_its_brackets():
+    assert words("ssh://me@[::1]:2222")[-1] == "::1"
+
+
+def test_threads_that_waited_for_a_host_in_vain_do_not_try_again_one_after_another(monkeypatch, tmp_path):
+    tries = tmp_path / "tries"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho >>{tries}; sleep 0.3; echo 'no route to host' >&2; exit 255\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    connection = Connection("desk", Endpoint("ssh://desk"))
+
+    def call(_: int) -> str:
+        with pytest.raises(HostUnreachable, match="no route") as caught, connection.api():
+            pass
+        return str(caught.value)
+
+    with connection, ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(call, range(8)))) == 1
+    assert len(tries.read_text().splitlines()) == 1
+
+
 def test_a_machines_name_is_never_an_option():
     assert words("ssh://-oProxyCommand=evil/")[-2] == "--"
 
@@ -180,6 +208,11 @@ def test_a_certificate_of_another_ca_is_the_inputs_fault():
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_message = "self-signed certificate"
     assert isinstance(CONNECTION.translated(wrapped(error)), InputError)
+
+
+def test_an_engine_that_hangs_up_in_the_middle_of_tls_may_come_back():
+    error = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+    assert isinstance(CONNECTION.translated(wrapped(error)), HostUnreachable)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(500, HostUnreachable), (400, HostUnfit)])

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -503,16 +504,17 @@ def test_ssh_ends_with_the_process_that_started_it_however_that_ends(ssh_engine)
         "import time\nfrom orchestrator.executors.connection import connect\n"
         "from orchestrator.model import DockerHost\n"
         f"c = connect(DockerHost(name='far', url={ssh_engine.url!r}))\n"
-        "with c.api() as api: api.ping(); print('up', flush=True); time.sleep(60)"
+        "with c.api() as api: api.ping(); print(c._forward.socket.parent, flush=True); time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert child.stdout is not None
     with child, child.stdout as out:
-        assert out.readline() == b"up\n"
+        folder = out.readline().decode().strip()
         below = engines.children(child.pid)
         assert below
         child.kill()
     engines.wait_until(lambda: not any(alive(pid) for pid in below), 10, "ssh is still there")
+    shutil.rmtree(folder)
 
 
 def alive(pid: int) -> bool:

@@ -68,16 +68,14 @@ class Connection:
         if refusal is not None:
             kind = HostUnreachable if refusal.is_server_error() else HostUnfit
             return kind(f"{where}: its engine says: {refusal.explanation or refusal}")
-        if any(isinstance(e, ssl.SSLError) for e in chain):
-            return self._tls_refused(next(e for e in chain if isinstance(e, ssl.SSLError)))
-        code = next((e.errno for e in chain if isinstance(e, OSError) and e.errno), None)
-        what, cure = _diagnosis(code, self.endpoint)
+        tls = next((e for e in chain if isinstance(e, ssl.SSLError) and not isinstance(e, ssl.SSLEOFError)), None)
+        if tls is not None and self._version is None:
+            return self._tls_refused(tls)
+        what, cure = _diagnosis(chain)
         if self._forward:
             said = self._forward.said()
-            what, cure = (
-                f"{what} through ssh" + (f" ({said})" if said else ""),
-                ("is Docker running there, and may this user use its socket (usermod -aG docker USER)?"),
-            )
+            what += f" through ssh ({said})" if said else " through ssh"
+            cure = "is Docker running there, and may this user use its socket (usermod -aG docker USER)?"
         return HostUnreachable(f"{where}: {what} ({self.endpoint.origin}: {self.endpoint.url}); {cure}")
 
     def close(self) -> None:
@@ -161,18 +159,22 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         pending.extend(e for e in related if isinstance(e, BaseException))
 
 
-def _diagnosis(code: int | None, endpoint: Endpoint) -> tuple[str, str]:
+def _diagnosis(chain: list[BaseException]) -> tuple[str, str]:
     """What went wrong and what to do, by the system's error number."""
-    match code:
+    if any(isinstance(error, socket.gaierror) for error in chain):
+        return "its name is not known", "mend the name, or the network"
+    # an SSLError's number is OpenSSL's, not the system's
+    system = (e.errno for e in chain if isinstance(e, OSError) and not isinstance(e, ssl.SSLError) and e.errno)
+    match next(system, None):
         case errno.ENOENT:
             return (
                 "there is no engine's socket",
-                "start Docker, or name its socket (url, DOCKER_HOST, docker context use)",
+                "start Docker, or name its socket (url, DOCKER_HOST, a context)",
             )
         case errno.EACCES | errno.EPERM:
             return (
                 "you may not use the engine's socket",
-                "join its group: sudo usermod -aG docker $USER, and log in again",
+                "sudo usermod -aG docker $USER, and log in again",
             )
         case errno.ECONNREFUSED:
             return "nothing listens there", "start Docker on it"

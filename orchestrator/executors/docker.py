@@ -89,7 +89,7 @@ class DockerExecutor:
                     return
                 if f"RUNNER_TOKEN_FILE={TOKEN_FILE}" in container["Config"]["Env"]:
                     hand_over(api, attempt.name, token or "", TOKEN_FILE)
-            except APIError as error:
+            except (APIError, StartError) as error:
                 # it stays behind as `created` with exit code 128, and would be taken for staged
                 self._remove(api, attempt)
                 raise StartError(f"host {self.host.name}: {attempt.name} did not start: {_said(error)}") from error
@@ -222,5 +222,5 @@ class DockerExecutor:
         return StartError(f"{where}: {task.attempt.name} was not created: {said}")
 
 
-def _said(error: APIError) -> str:
-    return str(error.explanation or error)
+def _said(error: Exception) -> str:
+    return str((error.explanation if isinstance(error, APIError) else None) or error)

@@ -36,6 +36,7 @@ REFUSALS = {
     "Host key verification failed": "connect once by hand with ssh, and check its key",
     "Permission denied": "load the key into the agent (ssh-add), or name user and key in ~/.ssh/config",
     "Bad configuration option": "mend ~/.ssh/config",
+    "Bad owner or permissions": "chmod 600 it",
     "Too many authentication failures": "name the right key with IdentityFile and IdentitiesOnly in ~/.ssh/config",
 }
 # ssh as a child that ends with us, however we end: its standard input's other end is ours alone.
@@ -50,7 +51,13 @@ def command(url: SplitResult, local: Path) -> list[str]:
     port = ["-p", str(url.port)] if url.port else []
     user = ["-l", url.username] if url.username else []
     remote = url.path if url.path not in ("", "/") else REMOTE_SOCKET
-    return ["ssh", "-nNT", *options, *port, *user, "-L", f"{local}:{remote}", "--", url.hostname or ""]
+    return ["ssh", "-nNT", *options, *port, *user, "-L", f"{local}:{remote}", "--", _machine(url)]
+
+
+def _machine(url: SplitResult) -> str:
+    """The name as it was written: `hostname` is in lower case, and a Host line of ssh_config may not be."""
+    name = url.netloc.rpartition("@")[2]
+    return name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
 
 
 class Forward:
@@ -64,12 +71,22 @@ class Forward:
         self._process: subprocess.Popen[bytes] | None = None
         self._connected_once = False
         self._lock = threading.Lock()
+        self._failure: tuple[float, InputError | HostUnreachable] | None = None
 
     def ensure(self) -> None:
         """Returns with the socket forwarded. Raises InputError where ssh refuses for good, and HostUnreachable."""
+        asked = time.monotonic()
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
+            if self._process is not None and self._process.poll() is None:
+                return
+            # who waited while another tried in vain has tried too: many threads do not queue up for a dead host
+            if self._failure and self._failure[0] > asked:
+                raise self._failure[1]
+            try:
                 self._start()
+            except (InputError, HostUnreachable) as error:
+                self._failure = (time.monotonic(), error)
+                raise
 
     def said(self) -> str:
         """ssh's last line, for a message."""
