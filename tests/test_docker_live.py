@@ -24,9 +24,11 @@ from engines import Engine, SshEngine, TlsEngine
 
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors import probe as probing
 from orchestrator.executors.check import Finding, Grade, check, seconds_of
 from orchestrator.executors.connection import connect
 from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors.gpu import Access, Evidence
 from orchestrator.model import DockerHost, Tls
 from runner.schema import Case, Device, Job, Precision, parse_rows
 
@@ -317,6 +319,39 @@ def test_without_a_gpu_there_is_one_message_with_the_cure(docker_host, contract_
             pytest.skip("this machine has a GPU")
         with pytest.raises(HostUnfit, match=r"here: .*nvidia-c(tk|ontainer-toolkit).*gpus: none"):
             executor.slots()
+
+
+@pytest.mark.parametrize(
+    ("access", "said"), [("toolkit", "could not select device driver"), ("devices", "/dev/nvidia0")]
+)
+def test_a_way_to_a_gpu_that_fails_at_the_start_of_a_container_is_told_with_the_cure(
+    docker_host, contract_image, api, monkeypatch, access, said
+):
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setattr(probing, "evidence", lambda *_: Evidence(nodes=(0,)))
+    host = DockerHost(name="here", url=docker_host.url, gpu_access=access)
+    with (
+        closing(host) as executor,
+        pytest.raises(HostUnfit, match=f"it has a GPU.*nvidia-ctk.*tried {access}: .*{said}"),
+    ):
+        executor.probe_image = contract_image
+        executor.slots()
+    assert api.containers(all=True, filters={"label": "sd-orchestrator=probe"}) == []
+
+
+def test_a_job_whose_gpu_cannot_be_handed_out_does_not_start_and_leaves_nothing(
+    docker_host, contract_image, task, monkeypatch
+):
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has a GPU")
+    with closing(DockerHost(name="here", url=docker_host.url)) as executor:
+        monkeypatch.setattr(executor, "gpus", lambda: (Access("toolkit"), (Slot("gpu0", ("0",)),)))
+        one = replace(task(), slot=Slot("gpu0", ("0",)))
+        executor.stage(one)
+        with pytest.raises(StartError, match="could not select device driver"):
+            executor.start(one.attempt)
+        assert one.attempt not in executor.observe()
 
 
 def test_looking_for_gpus_leaves_no_container(docker_host, contract_image, api):
