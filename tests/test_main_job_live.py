@@ -1,0 +1,168 @@
+"""The main job as a user does it: one command, two real engines, one table. The real image, the real pipeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import engines
+import pytest
+from engines import Engine, SshEngine, TlsEngine
+
+from orchestrator.collect import read_rows
+from runner.schema import Row, Status, Validity
+
+pytestmark = pytest.mark.docker
+MATRIX = """\
+name: live
+model: synthetic:tiny
+prompt: a photo of an astronaut riding a horse on mars
+steps: 2
+matrix: {engine: [eager, onnxruntime], samples: [1, 2]}
+warmup: 1
+repeats: 3
+timeout: 5m
+"""
+
+
+@pytest.fixture(scope="module")
+def ssh_in_front(docker_host: Engine) -> Iterator[SshEngine]:
+    with engines.ssh_in_front_of(docker_host) as ssh:
+        yield ssh
+
+
+@pytest.fixture(scope="module")
+def wheels() -> Path:
+    """The packages of the CPU image (docs/images.md): no index is asked while it is built."""
+    folder = os.environ.get("WHEELS")
+    if not folder:
+        engines.missing("WHEELS names no folder of wheels to build the CPU image from")
+    return Path(str(folder))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ssh_in_front: SshEngine, tls_engine: TlsEngine) -> Path:
+    """A folder with a matrix and an inventory: one engine by SSH, another by TCP with TLS, two threads between them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    tls = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+    inventory = {
+        "near": {"kind": "docker", "url": ssh_in_front.url, "gpus": "none", "threads": 1},
+        "far": {
+            "kind": "docker",
+            "url": tls_engine.url,
+            "tls": {name: str(tls_engine.certificates / file) for name, file in tls.items()},
+            "gpus": "none",
+            "threads": 1,
+        },
+    }
+    Path("hosts.yaml").write_text(json.dumps({"hosts": inventory}))
+    Path("matrix.yaml").write_text(MATRIX)
+    return tmp_path
+
+
+def orchestrator(*words: str, timeout_s: float = 1500) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
+
+
+def the_rows(here: Path) -> list[Row]:
+    (run,) = (here / "runs").iterdir()
+    return read_rows(run / "results.csv")
+
+
+def containers(here: Path, *of: Engine) -> list[str]:
+    """What this folder's run has on those engines now."""
+    found = []
+    for run in (here / "runs").glob("*"):
+        for engine in of:
+            with closing(engine.client()) as api:
+                found += api.containers(all=True, filters={"label": f"sd-orchestrator.run={run.name}"})
+    return [name for container in found for name in container["Names"]]
+
+
+def test_one_command_takes_a_matrix_to_two_engines_and_brings_back_one_table(
+    here: Path, docker_host: Engine, second_engine: Engine, wheels: Path
+) -> None:
+    ended = orchestrator("submit", "matrix.yaml", "--wheels", str(wheels))
+    assert ended.returncode == 0, ended.stderr
+    rows = the_rows(here)
+    assert [(row.engine, row.n_samples, row.host) for row in rows] == [
+        (engine, samples, host) for engine in ("eager", "onnxruntime") for samples in (1, 2) for host in ("far", "near")
+    ]
+    assert {row.status for row in rows} == {Status.OK}
+    assert all(row.validity in (Validity.VALID, Validity.CONTENDED, Validity.UNSTABLE) for row in rows)
+    assert all(row.latency and row.memory and row.trials and len(row.trials) == 3 for row in rows)
+    (image,) = {row.image for row in rows}  # built once, then shipped: the same content on both
+    assert image is not None
+    assert image.startswith("sd-orchestrator/cpu:")
+    assert "@sha256:" in image
+    assert "onnxruntime" in ended.stdout
+    assert containers(here, docker_host, second_engine) == []
+    table = json.loads(orchestrator("results", "-o", "json").stdout)
+    assert [host["name"] for host in table["hosts"]] == ["far", "near"]
+
+
+def test_a_dead_host_costs_its_cases_and_the_others_finish(here: Path, wheels: Path) -> None:
+    hosts = json.loads(Path("hosts.yaml").read_text())
+    hosts["hosts"]["dead"] = {"kind": "docker", "url": f"ssh://root@127.0.0.1:{engines.free_port()}", "gpus": "none"}
+    Path("hosts.yaml").write_text(json.dumps(hosts))
+    ended = orchestrator(
+        "submit", "matrix.yaml", "--hosts", "near,dead", "--set", "engine=eager", "--wheels", str(wheels)
+    )
+    assert ended.returncode == 1
+    by_host = {(row.host, row.n_samples): row for row in the_rows(here)}
+    assert {key: row.status for key, row in by_host.items()} == {
+        ("near", 1): Status.OK,
+        ("near", 2): Status.OK,
+        ("dead", 1): Status.LOST,
+        ("dead", 2): Status.LOST,
+    }
+    assert "refused" in str(by_host["dead", 1].error)
+
+
+def test_an_orchestrator_that_is_killed_under_way_is_resumed_to_the_same_table(
+    here: Path, docker_host: Engine, second_engine: Engine, wheels: Path
+) -> None:
+    command = [sys.executable, "-m", "orchestrator.cli", "submit", "matrix.yaml", "--wheels", str(wheels)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    engines.wait_until(lambda: bool(containers(here, docker_host, second_engine)), 600, "no container came up")
+    time.sleep(2)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    ended = orchestrator("resume")
+    assert ended.returncode == 0, ended.stderr
+    rows = the_rows(here)
+    assert len(rows) == len({row.case for row in rows}) == 8
+    assert {row.status for row in rows} == {Status.OK}
+    assert containers(here, docker_host, second_engine) == []
+
+
+def test_an_image_that_does_not_build_is_one_message_before_anything_ran(here: Path, tmp_path: Path) -> None:
+    with engines.private_engine() as empty:
+        Path("hosts.yaml").write_text(
+            json.dumps({"hosts": {"empty": {"kind": "docker", "url": empty.url, "gpus": "none"}}})
+        )
+        ended = orchestrator("submit", "matrix.yaml")
+    assert ended.returncode == 2
+    assert ended.stderr.count("error:") == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (here / "runs").exists()
+
+
+def test_a_host_without_a_gpu_is_told_so_with_what_to_do_before_anything_is_scheduled(here: Path) -> None:
+    hosts = json.loads(Path("hosts.yaml").read_text())
+    del hosts["hosts"]["far"]["gpus"]
+    Path("hosts.yaml").write_text(json.dumps(hosts))
+    ended = orchestrator("submit", "matrix.yaml", "--hosts", "far")
+    assert ended.returncode == 2
+    assert "gpus: none" in ended.stderr
+    assert "nvidia-container-toolkit" in ended.stderr
+    assert not (here / "runs").exists()
