@@ -331,12 +331,10 @@ def test_a_way_to_a_gpu_that_fails_at_the_start_of_a_container_is_told_with_the_
         pytest.skip("this machine has a GPU")
     monkeypatch.setattr(probing, "evidence", lambda *_: Evidence(nodes=(0,)))
     host = DockerHost(name="here", url=docker_host.url, gpu_access=access)
-    with (
-        closing(host) as executor,
-        pytest.raises(HostUnfit, match=f"it has a GPU.*nvidia-ctk.*tried {access}: .*{said}"),
-    ):
+    with closing(host) as executor:
         executor.probe_image = contract_image
-        executor.slots()
+        with pytest.raises(HostUnfit, match=f"it has a GPU.*nvidia-ctk.*tried {access}: .*{said}"):
+            executor.slots()
     assert api.containers(all=True, filters={"label": "sd-orchestrator=probe"}) == []
 
 

@@ -1,6 +1,7 @@
 """One forwarded socket per SSH host: the engine's socket over there is a private socket here.
 
-Against one `ssh` per call it is 400 times faster (1 ms a call against 460), and timeouts work: docs/hosts.md.
+Measured on loopback, a call takes 1 ms this way; 460 ms with an `ssh` for each call, where timeouts are ignored; and
+220 ms through paramiko, where half of 20 calls at once fail by MaxSessions, and none works again after a drop.
 """
 
 from __future__ import annotations
