@@ -91,6 +91,9 @@ ENGINES: Mapping[str, EngineFacts] = {
         {Device.CPU: "cpu", Device.CUDA: "cuda"},
         runtime="onnx",
     ),
+    "openvino": EngineFacts(
+        "the same ONNX files computed by OpenVINO", (Device.CPU,), {Device.CPU: "cpu"}, runtime="onnx"
+    ),
 }
 
 

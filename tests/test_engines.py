@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,12 @@ from runner.schema import ENGINES, Device, Job, Precision
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 onnx_engine = pytest.importorskip("runner.engines.onnxruntime", reason="onnxruntime is not installed")
+openvino_engine = pytest.importorskip("runner.engines.openvino", reason="openvino is not installed")
 
+from runner import exported as export_module  # noqa: E402
 from runner.engines import eager  # noqa: E402
+
+ENGINE_MODULES = {"onnxruntime": onnx_engine, "openvino": openvino_engine}
 
 
 def tiny(engine: str = "onnxruntime", **fields: Any) -> Job:
@@ -26,35 +31,79 @@ def tiny(engine: str = "onnxruntime", **fields: Any) -> Job:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One export for all tests: it takes half a minute."""
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A session of each engine on one export for all tests: it takes half a minute."""
+    files: dict[str, Path] = {}
+    folder = tmp_path_factory.mktemp("exported")
+
+    def export_once(network: Any, file: Path) -> None:
+        if network.name not in files:
+            files[network.name] = folder / file.name
+            export(network, files[network.name])
+        for made in folder.glob(f"{file.name}*"):
+            shutil.copy(made, file.parent)
+
+    export = export_module.export
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_module, "export", export_once)
         patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("tmp")))
-        session = onnx_engine.load(tiny(), None)
-    yield session
-    session.close()
+        sessions = {name: module.load(tiny(name), None) for name, module in ENGINE_MODULES.items()}
+    yield sessions
+    for session in sessions.values():
+        session.close()
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 
 
+@pytest.mark.parametrize("engine", ENGINE_MODULES)
 @pytest.mark.parametrize("samples", [1, 2, 3])
-def test_onnxruntime_makes_eagers_images(exported: Any, samples: int) -> None:
-    theirs, ours = (session.generate(samples) for session in (eager.load(tiny("eager"), None), exported))
+def test_an_exported_pipeline_makes_eagers_images(exported: dict[str, Any], engine: str, samples: int) -> None:
+    theirs, ours = (session.generate(samples) for session in (eager.load(tiny("eager"), None), exported[engine]))
     for left, right in zip(theirs, ours, strict=True):
         assert np.abs(np.asarray(left).astype(int) - np.asarray(right).astype(int)).max() <= 1
 
 
-def test_onnxruntime_computes_every_network_on_the_provider_asked_for(exported: Any) -> None:
-    for name in ("text_encoder", "unet", "vae"):
-        network = getattr(exported.pipe, name)
-        assert network._session.get_providers() == ["CPUExecutionProvider"]
-        assert list(network.parameters()) == []
+NETWORKS = ("text_encoder", "unet", "vae")
+
+
+@pytest.mark.parametrize("engine", ENGINE_MODULES)
+def test_no_network_keeps_pytorchs_weights(exported: dict[str, Any], engine: str) -> None:
+    for name in NETWORKS:
+        assert list(getattr(exported[engine].pipe, name).parameters()) == []
+
+
+def test_onnxruntime_computes_every_network_on_the_provider_asked_for(exported: dict[str, Any]) -> None:
+    for name in NETWORKS:
+        network = getattr(exported["onnxruntime"].pipe, name).compute
+        assert network.session.get_providers() == ["CPUExecutionProvider"]
+
+
+def test_openvino_computes_every_network_in_single_precision_with_the_threads_asked_for(
+    exported: dict[str, Any],
+) -> None:
+    for name in NETWORKS:
+        model = getattr(exported["openvino"].pipe, name).compute.model
+        assert model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+        assert model.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_openvino_in_another_precision_than_asked_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    class InBfloat16:
+        def compile_model(self, *_: Any) -> Any:
+            return self
+
+        def get_property(self, name: str) -> Any:
+            return openvino_engine.openvino.Type.bf16 if name == "INFERENCE_PRECISION_HINT" else ["CPU"]
+
+    monkeypatch.setattr(openvino_engine.openvino, "Core", InBfloat16)
+    with pytest.raises(LoadError, match="bfloat16"):
+        openvino_engine.compiled(Path("x.onnx"), 1)
 
 
 def test_the_exported_files_go_with_the_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(onnx_engine, "export", lambda *_: None)
+    monkeypatch.setattr(export_module, "export", lambda *_: None)
     monkeypatch.setattr(onnx_engine, "open_session", lambda *_: None)
     session = onnx_engine.load(tiny(), None)
     assert len(list(tmp_path.iterdir())) == 1
@@ -64,7 +113,7 @@ def test_the_exported_files_go_with_the_session(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_failed_export_leaves_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(onnx_engine, "export", lambda *_: 1 / 0)
+    monkeypatch.setattr(export_module, "export", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         onnx_engine.load(tiny(), None)
     assert list(tmp_path.iterdir()) == []
@@ -78,9 +127,15 @@ def test_a_failed_export_leaves_no_files(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ({"attention": "sliced"}, "attention"),
     ],
 )
-def test_onnxruntime_refuses_what_it_cannot_do(fields: dict[str, Any], reason: str) -> None:
+@pytest.mark.parametrize("engine", ENGINE_MODULES)
+def test_an_exported_pipeline_refuses_what_it_cannot_do(engine: str, fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unsupported, match=reason):
-        onnx_engine.load(tiny(**fields), None)
+        ENGINE_MODULES[engine].load(tiny(engine, **fields), None)
+
+
+def test_openvino_refuses_an_nvidia_gpu() -> None:
+    with pytest.raises(Unsupported, match="NVIDIA"):
+        openvino_engine.load(tiny("openvino", device=Device.CUDA), None)
 
 
 def test_a_gpu_job_without_the_gpu_package_is_refused_and_not_computed_on_the_cpu(

@@ -1,61 +1,34 @@
-"""The pipeline's networks exported to ONNX and computed by onnxruntime; tokenizer, scheduler and loop stay diffusers'.
-
-Text encoder, UNet and VAE decoder become a file each, with a dynamic batch, in a folder that goes with the session. The
-export is part of the load. Sessions never fall back to another provider.
-"""
+"""The pipeline's networks exported to ONNX and computed by onnxruntime, which never falls back to another provider."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import torch
-from diffusers import StableDiffusionPipeline
 
-from runner import pipeline
-from runner.engines import LoadError, Memory, Unsupported
-from runner.pipeline import PipelineSession
+from runner import exported
+from runner.engines import LoadError, Unsupported
+from runner.exported import ExportedSession, Network
 from runner.schema import Device, Job, Precision
 
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
-OPSET = 18
-# The exporter takes a dimension of 1 for a constant.
-EXAMPLE_BATCH = 2
 ELEMENT_TYPES = {torch.float32: 1, torch.int64: 7, torch.float16: 10}
 
 
-def load(job: Job, token: str | None) -> OnnxSession:
+def load(job: Job, token: str | None) -> ExportedSession:
     provider = provider_of(job)
-    device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
-    pipeline.set_threads(job)
-    pipe = pipeline.load(job, dtype, token)
-    if not isinstance(pipe, StableDiffusionPipeline):
-        raise Unsupported(f"the ONNX export knows StableDiffusionPipeline, and this model is a {type(pipe).__name__}")
-    pipe = pipe.to(device)
-    folder = tempfile.TemporaryDirectory(prefix="onnx-")
-    try:
-        height, width = pipeline.image_size(pipe, job)
-        for network in networks(pipe, height, width):
-            file = Path(folder.name) / f"{network.name}.onnx"
-            export(network, file)
-            stand_in = STAND_INS[network.name](network, open_session(file, provider, job.threads), device)
-            setattr(pipe, network.name, stand_in)
-    except BaseException:
-        folder.cleanup()
-        raise
-    return OnnxSession(pipe, job, device, dtype, folder)
+
+    def compute(file: Path, network: Network, device: torch.device) -> OrtNetwork:
+        return OrtNetwork(network, open_session(file, provider, job.threads), device)
+
+    return exported.load(job, token, compute)
 
 
 def provider_of(job: Job) -> str:
     """Raises Unsupported for what onnxruntime cannot do, or this installation of it."""
-    if job.autocast:
-        raise Unsupported("autocast is PyTorch's; an exported network has its precision fixed")
-    if job.attention != "default":
-        raise Unsupported(f"attention {job.attention!r}: an exported network has its attention fixed")
+    exported.check(job)
     if job.device is Device.CPU and job.precision is Precision.HALF:
         raise Unsupported(
             "half precision: onnxruntime's CPU provider lacks float16 kernels and would compute in single"
@@ -67,102 +40,6 @@ def provider_of(job: Job) -> str:
             f"this onnxruntime has no {provider}, only {', '.join(available)}; onnxruntime-gpu is the package that has"
         )
     return provider
-
-
-@dataclass(frozen=True)
-class Network:
-    """One network as it is exported: tensors in by name, one tensor out.
-
-    output_shape: from the inputs, so that the output has its place before the call.
-    """
-
-    name: str
-    module: torch.nn.Module
-    example: Mapping[str, torch.Tensor]
-    dynamic: Sequence[str]
-    output_shape: Callable[[Mapping[str, torch.Tensor]], tuple[int, ...]]
-
-
-class _TextEncoder(torch.nn.Module):
-    def __init__(self, inner: torch.nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        hidden: torch.Tensor = self.inner(input_ids)[0]
-        return hidden
-
-
-class _Unet(torch.nn.Module):
-    def __init__(self, inner: torch.nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        noise: torch.Tensor = self.inner(sample, timestep, encoder_hidden_states=states, return_dict=False)[0]
-        return noise
-
-
-class _VaeDecoder(torch.nn.Module):
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        image: torch.Tensor = self.inner.decode(latents, return_dict=False)[0]
-        return image
-
-
-def networks(pipe: StableDiffusionPipeline, height: int, width: int) -> list[Network]:
-    """Examples are on the pipeline's device and in its precision. The timestep is one float, for any scheduler."""
-    scale, channels = pipe.vae_scale_factor, pipe.unet.config.in_channels
-    length, states_width = pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size
-    kind: dict[str, Any] = {"device": pipe.device, "dtype": pipe.unet.dtype}
-    latents = torch.zeros(EXAMPLE_BATCH, channels, height // scale, width // scale, **kind)
-    ids = torch.ones(EXAMPLE_BATCH, length, dtype=torch.int64, device=pipe.device)
-    states = torch.zeros(EXAMPLE_BATCH, length, states_width, **kind)
-    return [
-        Network(
-            "text_encoder",
-            _TextEncoder(pipe.text_encoder),
-            {"input_ids": ids},
-            ("input_ids",),
-            lambda inputs: (*inputs["input_ids"].shape, states_width),
-        ),
-        Network(
-            "unet",
-            _Unet(pipe.unet),
-            {"sample": latents, "timestep": torch.ones(1, device=pipe.device), "states": states},
-            ("sample", "states"),
-            lambda inputs: tuple(inputs["sample"].shape),
-        ),
-        Network(
-            "vae",
-            _VaeDecoder(pipe.vae),
-            {"latents": latents},
-            ("latents",),
-            lambda inputs: (inputs["latents"].shape[0], 3, height, width),
-        ),
-    ]
-
-
-def export(network: Network, file: Path) -> None:
-    """Weights go into a file beside it, so that there is no limit of 2 GB."""
-    dynamic = {name: {0: torch.export.Dim.DYNAMIC} if name in network.dynamic else None for name in network.example}
-    with torch.inference_mode(False), torch.no_grad():
-        torch.onnx.export(
-            network.module.eval(),
-            tuple(network.example.values()),
-            file,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(network.example),
-            output_names=["output"],
-            dynamic_shapes=tuple(dynamic.values()),
-            external_data=True,
-            optimize=True,
-            verbose=False,
-        )
 
 
 def open_session(file: Path, provider: str, threads: int | None) -> Any:
@@ -179,27 +56,25 @@ def open_session(file: Path, provider: str, threads: int | None) -> Any:
     return session
 
 
-class OrtNetwork(torch.nn.Module):
-    """Stands in the pipeline where the exported module stood, with its configuration and without its weights."""
+class OrtNetwork:
+    """Computes one network's output. Keeps nothing of the network's module, so that its weights are there once."""
 
     def __init__(self, network: Network, session: Any, device: torch.device) -> None:
-        super().__init__()
-        inner: Any = network.module.inner
-        self.config, self.dtype, self.device = inner.config, inner.dtype, device
-        self._session, self._names, self._output_shape = session, tuple(network.example), network.output_shape
+        self.session, self._names, self._output_shape = session, tuple(network.example), network.output_shape
+        self._device, self._dtype = device, network.dtype
 
-    def compute(self, *tensors: torch.Tensor) -> torch.Tensor:
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
         """By the addresses of the tensors: nothing is copied, neither on the CPU nor on the GPU."""
-        inputs = {name: tensor.to(self.device).contiguous() for name, tensor in zip(self._names, tensors)}
-        output = torch.empty(self._output_shape(inputs), dtype=self.dtype, device=self.device)
-        binding = self._session.io_binding()
+        inputs = {name: tensor.to(self._device).contiguous() for name, tensor in zip(self._names, tensors)}
+        output = torch.empty(self._output_shape(inputs), dtype=self._dtype, device=self._device)
+        binding = self.session.io_binding()
         for name, tensor in inputs.items():
             binding.bind_input(name, *_place(tensor))
         binding.bind_output("output", *_place(output))
-        if self.device.type == "cuda":
+        if self._device.type == "cuda":
             # onnxruntime computes on a stream of its own
-            torch.cuda.current_stream(self.device).synchronize()
-        self._session.run_with_iobinding(binding)
+            torch.cuda.current_stream(self._device).synchronize()
+        self.session.run_with_iobinding(binding)
         binding.synchronize_outputs()
         return output
 
@@ -213,43 +88,3 @@ def _place(tensor: torch.Tensor) -> tuple[str, int, int, list[int], int]:
         list(tensor.shape),
         tensor.data_ptr(),
     )
-
-
-class _OrtTextEncoder(OrtNetwork):
-    def forward(self, input_ids: torch.Tensor, attention_mask: None = None) -> tuple[torch.Tensor]:
-        return (self.compute(input_ids),)
-
-
-class _OrtUnet(OrtNetwork):
-    def forward(
-        self, sample: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor, **_: Any
-    ) -> tuple[torch.Tensor]:
-        moment = torch.as_tensor(timestep, dtype=torch.float32).reshape(1)
-        return (self.compute(sample, moment, encoder_hidden_states),)
-
-
-class _OrtVae(OrtNetwork):
-    def decode(self, latents: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
-        return (self.compute(latents),)
-
-
-STAND_INS = {"text_encoder": _OrtTextEncoder, "unet": _OrtUnet, "vae": _OrtVae}
-
-
-class OnnxSession(PipelineSession):
-    """A pipeline with the stand-ins; its exported files live as long as it does."""
-
-    def __init__(
-        self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype, folder: tempfile.TemporaryDirectory[str]
-    ) -> None:
-        super().__init__(pipe, job, device, dtype, fused_attention=False)
-        self._folder = folder
-
-    def memory(self) -> Memory:
-        """PyTorch does not count what onnxruntime allocates on a GPU: empty, rather than too little."""
-        memory = super().memory()
-        return memory if self._device.type == "cpu" else Memory(None, None, memory.host_gb)
-
-    def close(self) -> None:
-        super().close()
-        self._folder.cleanup()

@@ -1,0 +1,61 @@
+"""The pipeline's networks exported to ONNX and computed by OpenVINO on the CPU, in the precision that was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import openvino
+import torch
+
+from runner import exported
+from runner.engines import LoadError, Unsupported
+from runner.exported import ExportedSession, Network
+from runner.schema import Device, Job, Precision
+
+
+def load(job: Job, token: str | None) -> ExportedSession:
+    check(job)
+
+    def compute(file: Path, network: Network, device: torch.device) -> OpenVinoNetwork:
+        return OpenVinoNetwork(network, compiled(file, job.threads))
+
+    return exported.load(job, token, compute)
+
+
+def check(job: Job) -> None:
+    """Raises Unsupported for what OpenVINO would compute otherwise than asked."""
+    exported.check(job)
+    if job.device is not Device.CPU:
+        raise Unsupported("OpenVINO has no plugin for NVIDIA's GPUs; it would compute on the CPU")
+    if job.precision is Precision.HALF:
+        raise Unsupported("half precision: OpenVINO's CPU plugin would compute in bfloat16 or single where it chooses")
+
+
+def compiled(file: Path, threads: int | None) -> Any:
+    """Raises LoadError where OpenVINO did not take the precision or device that it was told.
+
+    Without the hint it computes in bfloat16 on CPUs that are faster at it.
+    """
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": openvino.Type.f32,
+        "PERFORMANCE_HINT": "LATENCY",
+        **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+    }
+    model = openvino.Core().compile_model(file, "CPU", settings)
+    got = model.get_property("INFERENCE_PRECISION_HINT"), model.get_property("EXECUTION_DEVICES")
+    if got != (openvino.Type.f32, ["CPU"]):
+        raise LoadError(f"OpenVINO computes in {got[0]} on {', '.join(got[1])}, and single precision on CPU was asked")
+    return model
+
+
+class OpenVinoNetwork:
+    """Computes one network's output. Inputs are shared; the output is a copy, for the scheduler keeps several."""
+
+    def __init__(self, network: Network, model: Any) -> None:
+        self.model, self._names = model, tuple(network.example)
+        self._request = model.create_infer_request()
+
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
+        inputs = {name: tensor.contiguous().numpy() for name, tensor in zip(self._names, tensors)}
+        return torch.from_numpy(self._request.infer(inputs, share_inputs=True)[0])
