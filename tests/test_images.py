@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +32,7 @@ class Registry:
 class FakeEngine:
     """A Connection and its client at once: an engine whose images are a dictionary.
 
-    damage: what becomes of an image on its way in. says: lines of a build. dead: it does not answer.
+    damage: what becomes of an image on its way in. says: lines of a build, which waits while `held`. dead: no answer.
     """
 
     host_name: str
@@ -43,6 +45,7 @@ class FakeEngine:
     timeout: int = 60
     done: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    held: threading.Event | None = None
 
     @contextmanager
     def api(self) -> Iterator[FakeEngine]:
@@ -62,6 +65,8 @@ class FakeEngine:
         with self.lock:
             self.done.append(f"build {tag}")
         fileobj.read()
+        if self.held:
+            self.held.wait(30)
         yield from self.says
         self._take(tag, f"{tag} for {self.arch}".encode())
 
@@ -238,6 +243,15 @@ def test_an_image_that_does_not_build_is_tried_once_and_is_every_hosts_fault() -
     outcomes = ensured(*engines)
     assert [len(engine.done) for engine in engines] == [1, 0]
     assert outcomes["a", "cpu"] is outcomes["b", "cpu"]
+
+
+def test_an_interrupt_does_not_wait_for_a_build() -> None:
+    held, begun = threading.Event(), time.monotonic()
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        ensured(FakeEngine("a", held=held))
+    assert time.monotonic() - begun < 5
+    held.set()
 
 
 def test_a_damaged_shipment_is_one_hosts_fault() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TypeAlias, TypeVar
 
 from orchestrator.errors import HostUnfit, HostUnreachable, ImageError, InputError
@@ -131,14 +132,20 @@ class _Provision:
 
 
 def _each(keys: Iterable[K], work: Callable[[K], V]) -> dict[K, V | Exception]:
-    """Does it for all keys at once: the value of each, or the fault that ended it."""
+    """Does it for all keys at once: the value of each, or the fault that ended it.
 
-    def attempt(key: K) -> V | Exception:
+    The threads are daemons, which a pool's are not: Ctrl-C does not wait for a build, and an engine ends an unread one.
+    """
+    outcomes: dict[K, Future[V | Exception]] = {key: Future() for key in keys}
+
+    def attempt(key: K, outcome: Future[V | Exception]) -> None:
         try:
-            return work(key)
-        except FAULTS as error:
-            return error
+            outcome.set_result(work(key))
+        except FAULTS as fault:
+            outcome.set_result(fault)
+        except BaseException as error:  # raised again by whoever waits
+            outcome.set_exception(error)
 
-    listed = list(keys)
-    with ThreadPoolExecutor(max_workers=max(1, len(listed))) as pool:
-        return dict(zip(listed, pool.map(attempt, listed), strict=True))
+    for pair in outcomes.items():
+        Thread(target=attempt, args=pair, daemon=True).start()
+    return {key: outcome.result() for key, outcome in outcomes.items()}
