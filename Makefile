@@ -55,5 +55,5 @@ $(STAMP): pyproject.toml constraints.txt
 	fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --retries 1 --no-deps --index-url $(TORCH_INDEX) '$(TORCH)')
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[runner,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[runner,openvino,dev]'
 	@touch $@

@@ -75,12 +75,12 @@ def cuda(name: str) -> bool:
 
 
 def test_the_constraints_cover_all_that_make_installs() -> None:
-    needed = set(closure(*declared("runner", "dev")))
+    needed = set(closure(*declared("runner", "dev"), "openvino"))
     assert {name for name in needed - set(versions("constraints.txt")) if not cuda(name)} == set()
 
 
 def test_the_cpu_image_covers_all_that_the_runner_needs() -> None:
-    needed = set(closure(*(name for name in declared("runner") if name not in declared())))
+    needed = set(closure(*(name for name in declared("runner") if name not in declared()), "openvino"))
     assert {name for name in needed - set(versions("images/cpu/requirements.txt")) if not cuda(name)} == set()
 
 
