@@ -111,9 +111,10 @@ def hosts(
 def build(names: HostNames = None, inventory: Inventory = None, push: Registry = None, wheels: Wheels = None) -> None:
     """Build the runner's images that hosts need, once, and bring them to each host that lacks them."""
     from orchestrator import fleet
+    from orchestrator.progress import image_progress
 
     chosen = config.select(config.load_hosts(_inventory(inventory)), _names(names))
-    with show.image_progress(err) as progress:
+    with image_progress(err) as progress:
         built = fleet.build(chosen, registry=push, wheels=wheels, progress=progress)
     show.images(built, out, err)
     raise typer.Exit(SOME_FAILED if any(isinstance(outcome, Exception) for outcome in built.values()) else OK)
@@ -167,9 +168,7 @@ def submit(
         wheels,
         lost_after,
     )
-    with show.image_progress(err) as progress:
-        outcome = launch.submit(request, err, progress)
-    _end(outcome)
+    _end(launch.submit(request, err))
 
 
 @app.command()
@@ -177,9 +176,7 @@ def resume(run: RunName = None) -> None:
     """Go on with a run: adopt what still runs on its hosts, collect what has ended, start what is left."""
     from orchestrator import launch
 
-    with show.image_progress(err) as progress:
-        outcome = launch.resume(runs.find(runs.ROOT, run), err, progress)
-    _end(outcome)
+    _end(launch.resume(runs.find(runs.ROOT, run), err))
 
 
 @app.command()
@@ -219,8 +216,7 @@ def cancel(
     asked = launch.cancel(found, job)
     err.print(f"Asked for the end of {len(asked)} jobs." if asked else "No job of it is open.")
     if asked and not found.is_driven:
-        with show.image_progress(err) as progress:
-            _end(launch.resume(found, err, progress))
+        _end(launch.resume(found, err))
 
 
 @app.command()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.errors import BadResult
-from orchestrator.trust import ESCAPES, LONGEST_ERROR, harmless, made_harmless, row_fault
+from orchestrator.trust import LONGEST_ERROR, harmless, made_harmless, row_fault
 from runner.schema import COLUMNS, Case, Job, Row, SchemaError, Status, format_rows, parse_row, parse_rows
 
 MAX_RESULT_BYTES = 4 << 20  # a row is 0.5 to 2 kB, and 10 000 trials are 200 kB
@@ -72,11 +72,6 @@ def judge(job: Job, data: bytes | None, ended: Ending) -> Judged:
             missing.append(rows[-1])
             dead = dead or case
     return Judged(tuple(rows), tuple(missing))
-
-
-def claimed_cases(job: Job, data: bytes | None) -> frozenset[str]:
-    """The ids of the cases for which there is a complete row, right or wrong: the others may be tried again."""
-    return frozenset(_read(job, data).rows)
 
 
 def _read(job: Job, data: bytes | None) -> _Claims:
@@ -168,11 +163,6 @@ def _why(ended: Ending) -> tuple[Status, str]:
             return Status.FAILED, f"exit code 255: its host went down, or its entry point failed{remark}"
         case code:
             return Status.FAILED, f"exited with {code} without a row for this case{remark}"
-
-
-def printable(line: str) -> str:
-    """A line of foreign text that a terminal shows and does not obey."""
-    return "".join(char if char.isprintable() or char == "\t" else " " for char in ESCAPES.sub("", line))
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -22,14 +22,13 @@ from orchestrator.comparison import Comparison
 from orchestrator.errors import InputError
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.fleet import Fleet
-from orchestrator.images.image import OnProgress
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.journal import Progress as JobProgress
 from orchestrator.metric import Metric
 from orchestrator.model import DockerHost, Host, Matrix
 from orchestrator.plan import Plan, make_plan
 from orchestrator.policy import Limits
-from orchestrator.progress import Board, watched
+from orchestrator.progress import Board, image_progress, watched
 from orchestrator.report.text import to_markdown
 from orchestrator.run import Run
 from orchestrator.scheduler import HostLoop, closing_rows, commit, drive_all
@@ -85,13 +84,13 @@ def earlier_rows(root: Path = runs.ROOT, most: int = 20) -> list[Row]:
     return rows
 
 
-def submit(request: Request, console: Console, on_image: OnProgress) -> Outcome:
+def submit(request: Request, console: Console) -> Outcome:
     """Plans, makes the hosts ready, and drives the run to its end or to the user's interruption.
 
     A host that does not answer costs its cases, which become rows that say so. Raises InputError before anything ran.
     """
     plan, hosts, matrix = make_ready(request)
-    with fleet.ready(hosts, plan.jobs, registry=request.registry, wheels=request.wheels, progress=on_image) as ready:
+    with _ready(console, hosts, plan.jobs, request.registry, request.wheels) as ready:
         run = runs.create(runs.ROOT, matrix.name, datetime.now(timezone.utc), *_as_written(request))
         run.add_planned(plan.unsupported)
         options = {"retries": matrix.retries, "lost_after_s": request.lost_after_s}
@@ -105,7 +104,7 @@ def submit(request: Request, console: Console, on_image: OnProgress) -> Outcome:
             return _drive(run, journal, ready, hosts, console)
 
 
-def resume(run: Run, console: Console, on_image: OnProgress) -> Outcome:
+def resume(run: Run, console: Console) -> Outcome:
     """Takes a run up where its journal says it is: what still runs is adopted, what has ended is collected.
 
     A host that does not answer yet keeps its jobs: they are taken up by the next resume, or ended by a cancel.
@@ -114,7 +113,7 @@ def resume(run: Run, console: Console, on_image: OnProgress) -> Outcome:
         names = {progress.job.host for progress in journal.progress()}
         hosts = config.select(config.load_hosts(run.hosts), sorted(names)) if names else ()
         jobs = [progress.job for progress in journal.progress()]
-        with fleet.ready(hosts, jobs, progress=on_image) as ready:
+        with _ready(console, hosts, jobs) as ready:
             for reason in ready.unreachable.values():
                 console.print(reason, style="red", markup=False, soft_wrap=True)
             return _drive(run, journal, ready, hosts, console)
@@ -169,6 +168,22 @@ def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
                 task = Task(Attempt("RUN", job.id, 1), job, Slot("cpu"), reference)
                 specs[job.id] = container_spec(task, host)
     return specs
+
+
+@contextmanager
+def _ready(
+    console: Console,
+    hosts: Sequence[Host],
+    jobs: Sequence[Job],
+    registry: str | None = None,
+    wheels: Path | None = None,
+) -> Iterator[Fleet]:
+    """The fleet; what is drawn while images are on their way is gone before the run itself is drawn."""
+    with ExitStack() as open_now:
+        with image_progress(console) as on_image:
+            made = fleet.ready(hosts, jobs, registry=registry, wheels=wheels, progress=on_image)
+            ready = open_now.enter_context(made)
+        yield ready
 
 
 def cancel(run: Run, job: str | None) -> list[Job]:

@@ -1,4 +1,4 @@
-"""What a run looks like while it goes on: a fold of the scheduler's updates, shown live or as plain lines."""
+"""What a run looks like while it goes on: images on their way, then a fold of the scheduler's updates."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.images.image import OnProgress
+from orchestrator.images.image import Progress as ImageProgress
 from orchestrator.report.terminal import terminal
 from orchestrator.scheduler import Update
 from orchestrator.table import compare
+from orchestrator.trust import printable
 from runner.schema import Case, Event, EventKind, Job, Row, Status
 
 REFRESH_PER_S = 4
@@ -23,17 +30,21 @@ REFRESH_PER_S = 4
 
 @dataclass
 class HostBoard:
-    """One host's part. running: what each running job is at, by job id. since: when its first job started."""
+    """One host's part. running: what each running job is at, by job id. since: when its first job started.
+
+    ended: cases that a running job says it has done with; their rows come when the job ends.
+    """
 
     total: int
     rows: dict[str, Row] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
     running: dict[str, str] = field(default_factory=dict)
     since: float | None = None
     message: str = ""
 
     @property
     def done(self) -> int:
-        return len(self.rows)
+        return len(self.rows.keys() | self.ended)
 
     @property
     def faults(self) -> int:
@@ -98,8 +109,10 @@ class Board:
                 board.running[job.id] = f"{what}: trial {event.trial} of {event.of}"
             case EventKind.CASE_STARTED | EventKind.WARMED_UP:
                 board.running[job.id] = f"{what}: warming up"
-            case EventKind.CASE_ENDED:
-                return f"{job.host}: {what}: {event.status.value if event.status else 'ended'}"
+            case EventKind.CASE_ENDED if case:
+                board.ended.add(case.id)
+                if event.status is Status.OK:  # what went wrong is said when its row tells why
+                    return f"{job.host}: {what}: ok"
         return None
 
 
@@ -159,8 +172,10 @@ class _Screen:
         return Group(table(self.board), Text(), self._drawn[1])
 
     def _comparison(self, rows: list[Row]) -> RenderableType:
-        with self.console.capture() as captured:
-            terminal(compare(rows), self.console)
+        """Printed on a console aside: printing on one that is being drawn would draw it again."""
+        aside = Console(file=StringIO(), width=self.console.width, force_terminal=True, highlight=False)
+        with aside.capture() as captured:
+            terminal(compare(rows), aside)
         return Text.from_ansi(captured.get())
 
 
@@ -181,3 +196,39 @@ def watched(board: Board, console: Console) -> Iterator[Callable[[Update], None]
             yield fold
     else:
         yield say
+
+
+@contextmanager
+def image_progress(err: Console) -> Iterator[OnProgress]:
+    """A listener that draws a line for each image being built or moved; without a terminal, a line for each step."""
+    if not err.is_terminal:
+        said: set[str] = set()
+
+        def say(progress: ImageProgress) -> None:
+            step = f" step {progress.number}/{progress.of}" if progress.number else ""
+            line = f"{progress.host}: {progress.step.value} {progress.reference}{step}"
+            if line not in said:
+                said.add(line)
+                err.print(line, soft_wrap=True)
+
+        yield say
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        TextColumn("{task.fields[line]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as drawn:
+        tasks: dict[tuple[str, str, str], Any] = {}
+
+        def draw(progress: ImageProgress) -> None:
+            key = (progress.host, progress.step.value, progress.reference)
+            if key not in tasks:
+                tasks[key] = drawn.add_task(" ".join(key), line="", total=None)
+            done, total = progress.number, progress.of
+            if progress.done_bytes is not None:
+                done, total = progress.done_bytes, progress.of_bytes
+            line = escape(" ".join(printable(progress.line).split())[:60])
+            drawn.update(tasks[key], completed=done, total=total, line=line)
+
+        yield draw

@@ -5,27 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.executors.check import Finding, Grade
-from orchestrator.images.image import ImageInfo, OnProgress
-from orchestrator.images.image import Progress as ImageProgress
+from orchestrator.images.image import ImageInfo
 from orchestrator.journal import Entry, Journal, Kind, Phase
 from orchestrator.journal import Progress as JobProgress
 from orchestrator.model import DockerHost, Host
 from orchestrator.plan import Description
 from orchestrator.progress import in_words, job_label
 from orchestrator.run import Run
-from orchestrator.trust import printable
 
 
 def as_json(value: object, out: Console) -> None:
@@ -87,42 +82,6 @@ def images(built: Mapping[tuple[str, str], ImageInfo | Exception], out: Console,
             err.print(f"{host}, {flavour}: {outcome}", style="red", soft_wrap=True)
     if table.row_count:
         out.print(table)
-
-
-@contextmanager
-def image_progress(err: Console) -> Iterator[OnProgress]:
-    """A listener that draws a line for each image being built or moved; without a terminal, a line for each step."""
-    if not err.is_terminal:
-        said: set[str] = set()
-
-        def say(progress: ImageProgress) -> None:
-            step = f" step {progress.number}/{progress.of}" if progress.number else ""
-            line = f"{progress.host}: {progress.step.value} {progress.reference}{step}"
-            if line not in said:
-                said.add(line)
-                err.print(line, soft_wrap=True)
-
-        yield say
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(20),
-        TextColumn("{task.fields[line]}"),
-    )
-    with Progress(*columns, console=err, transient=True) as drawn:
-        tasks: dict[tuple[str, str, str], Any] = {}
-
-        def draw(progress: ImageProgress) -> None:
-            key = (progress.host, progress.step.value, progress.reference)
-            if key not in tasks:
-                tasks[key] = drawn.add_task(" ".join(key), line="", total=None)
-            done, total = progress.number, progress.of
-            if progress.done_bytes is not None:
-                done, total = progress.done_bytes, progress.of_bytes
-            line = escape(" ".join(printable(progress.line).split())[:60])
-            drawn.update(tasks[key], completed=done, total=total, line=line)
-
-        yield draw
 
 
 def status_value(run: Run, journal: Journal) -> dict[str, Any]:
