@@ -153,6 +153,7 @@ def _job(matrix: Matrix, host: Host, group: Sequence[Point], round_: int) -> Job
         max_repeats=until.max_repeats if until else matrix.repeats,
         rel_ci=until.rel_ci if until else None,
         timeout_s=matrix.timeout_s,
+        quality=matrix.quality,
         threads=host.threads,
         **shared,
     )

@@ -61,16 +61,16 @@ def _shown(value: object) -> str:
 
 
 def _number_fault(row: Row) -> str | None:
-    """The first number that cannot be: none of these columns can be negative but those of decibels and degrees."""
+    """The first number that cannot be: none can be negative but decibels, degrees and SSIM."""
     for name in COLUMNS:
         value = getattr(row, name)
-        if name in (*IDENTITY_COLUMNS, "psnr", "temperature_c"):
+        if name in (*IDENTITY_COLUMNS, "psnr", "ssim", "temperature_c"):
             continue
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(number, (int, float)) and not 0 <= number < 2**53 for number in numbers):
             return f"{name} is impossible"
-    if row.ssim is not None and row.ssim > 1 + TOLERANCE:
-        return "ssim is above 1"
+    if row.ssim is not None and abs(row.ssim) > 1 + TOLERANCE:
+        return "ssim is not within -1 and 1"
     if row.gpu_busy is not None and row.gpu_busy > 1 + TOLERANCE:
         return "gpu_busy is above 1"
     return None

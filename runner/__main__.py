@@ -14,6 +14,7 @@ from runner.engines import LoadError
 from runner.jobs import fail_job, run_job
 from runner.output import EventStream, RowFile, as_table
 from runner.probe import probe
+from runner.reference import References
 from runner.schema import Job, SchemaError
 
 TERMINATED = 128 + signal.SIGTERM
@@ -65,8 +66,8 @@ def _read_job(path: Path) -> Job:
 def _run_flags(jobs: Sequence[Job], output: Path) -> int:
     token = secret.take_token(jobs[0].model)
     with RowFile.appended(output) as rows:
-        events = EventStream(sys.stdout)
-        written = [row for job in jobs for row in run_job(job, rows, events, token)]
+        events, references = EventStream(sys.stdout), References()
+        written = [row for job in jobs for row in run_job(job, rows, events, token, references=references)]
     print(as_table(written), f"rows appended to {output}", sep="\n", file=sys.stderr)
     return 0
 

@@ -107,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     )
     ours.add_argument("--max-repeats", type=positive, default=30, metavar="N", help="end of --rel-ci (default 30)")
     ours.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="seconds for each case (default 1800)")
+    ours.add_argument("--quality", action="store_true", help="compare images with single-precision eager's")
     ours.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the library's choice)")
     return flags
 
@@ -147,6 +148,7 @@ def _job(flags: argparse.Namespace, device: Device, engine: str, precision: Prec
         max_repeats=max(flags.repeats, flags.max_repeats if flags.rel_ci else 0),
         rel_ci=flags.rel_ci,
         timeout_s=flags.timeout,
+        quality=flags.quality,
         threads=flags.threads,
     )
     identity = stable_hash(job.to_json())

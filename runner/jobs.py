@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from runner import secret
 from runner.environment import environment, row_cells
 from runner.output import EventStream, RowFile, write_json
+from runner.reference import References
 from runner.schema import Event, EventKind, Job, Row, Status
-from runner.supervise import Work, supervise
+from runner.supervise import supervise
 from runner.worker import Provenance, utc_now, work
 
 
@@ -61,11 +64,15 @@ def run_job(
     token: str | None = None,
     *,
     environment_file: Path | None = None,
-    work: Work = work,
+    references: References | None = None,
+    work: Callable[..., None] = work,
     processes: Any = None,
 ) -> list[Row]:
-    """One row for each case, written as it ends; returns them."""
+    """One row for each case, written as it ends; returns them. references: kept from job to job."""
     recorder = Recorder(job, rows, events, token, environment_file)
+    if job.quality:
+        reference = (references or References(processes=processes)).of(job, token, recorder.log)
+        work = functools.partial(work, reference=reference)
     supervise(job, token, recorder, work, processes)
     return recorder.written
 

@@ -12,8 +12,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from runner import quality
 from runner.contention import CpuWatch
 from runner.engines import Session
+from runner.quality import Reference
 from runner.schema import Device, Event, EventKind, Job, Validity
 
 if TYPE_CHECKING:
@@ -129,7 +131,14 @@ def timed_call(
     return images, clock() - start
 
 
-def measure(job: Job, case: str, samples: int, session: Session, say: Callable[[Event], None]) -> dict[str, Any]:
+def measure(
+    job: Job,
+    case: str,
+    samples: int,
+    session: Session,
+    say: Callable[[Event], None],
+    reference: Reference | None = None,
+) -> dict[str, Any]:
     """The cells that measuring one case fills. Raises BrokenImage, and whatever the session raises.
 
     The first call has a clock of its own. Memory is read after the next, the first of the warm-up, in which no compiler
@@ -160,11 +169,14 @@ def measure(job: Job, case: str, samples: int, session: Session, say: Callable[[
             )
             say(event)
     check_images(images, samples)
+    compared, remark = quality.judge(images[0], reference) if reference else ({}, None)
     return {
         **summary(trials, samples, job.steps),
+        **compared,
         "first_call_s": first_call_s,
         "memory": memory.reserved_gb,
         "memory_peak": memory.peak_gb,
         "memory_host": memory.host_gb,
         "validity": validity(trials, cpus.others_share if job.device is Device.CPU else None),
+        "error": remark,
     }

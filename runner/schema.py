@@ -73,12 +73,14 @@ class EngineFacts:
     devices: those on which it can run at all; whether it really can there is for the engine itself to say.
     images: the image flavour that carries it, by device.
     runtime: the Lambda benchmark's word for it.
+    takes_latents: it starts from the noise that it is given, so that its images can be compared with another's.
     """
 
     summary: str
     devices: tuple[Device, ...]
     images: Mapping[Device, str]
     runtime: str = "pytorch"
+    takes_latents: bool = True
 
 
 ENGINES: Mapping[str, EngineFacts] = {
@@ -120,6 +122,7 @@ class Job:
     repeats, max_repeats, rel_ci: at least `repeats` timed calls, then more until the relative half-width of the
         median's 95% confidence interval is at most `rel_ci` or `max_repeats` are done; rel_ci None stops at `repeats`.
     timeout_s: for each case, model load included; the runner ends a case that takes longer and goes on with the next.
+    quality: compare each case's first image with single-precision eager's from the same latents.
     threads: of the CPU, for whatever computes; None is the library's own choice.
     image: what the container was made from (`repository:tag@sha256:…`), empty where there is none; for provenance.
     """
@@ -146,6 +149,7 @@ class Job:
     max_repeats: int = 3
     rel_ci: float | None = None
     timeout_s: float = 1800.0
+    quality: bool = False
     threads: int | None = None
     image: str = ""
 
@@ -210,7 +214,7 @@ class Row:
     work: str | None = column("hash of all that makes two rows equal work")
 
     status: Status | None = column("how the case ended")
-    error: str | None = column("why there is no measurement")
+    error: str | None = column("why there is no measurement, or what to know of the one there is")
 
     repeats: int | None = column("timed calls")
     latency_median: float | None = column("median of the trials", "s")

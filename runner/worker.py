@@ -17,6 +17,7 @@ from typing import Any
 from runner import engines
 from runner.engines import Engine, LoadError, Session, Unsupported
 from runner.measure import BrokenImage, measure
+from runner.quality import Reference
 from runner.schema import Case, Event, EventKind, Job, Row, Status
 
 
@@ -38,18 +39,25 @@ def utc_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send) -> None:
-    """Measures `cases` of the job on its engine."""
+def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, reference: Reference | None = None) -> None:
+    """Measures `cases` of the job on its engine. reference: what their images are compared with, if with anything."""
     try:
         engine = engines.find(job.engine)
         send(_provenance(job))
     except Unsupported as error:
         refuse(job, cases, Status.UNSUPPORTED, error, send)
         return
-    run_cases(job, cases, engine, token, send)
+    run_cases(job, cases, engine, token, send, reference)
 
 
-def run_cases(job: Job, cases: tuple[Case, ...], engine: Engine, token: str | None, send: Send) -> None:
+def run_cases(
+    job: Job,
+    cases: tuple[Case, ...],
+    engine: Engine,
+    token: str | None,
+    send: Send,
+    reference: Reference | None = None,
+) -> None:
     """One row for each case, unless the engine serves one shape only: then for the first, and the parent comes again.
 
     The broad `except`s are a case's boundary: what they catch becomes its row.
@@ -70,16 +78,16 @@ def run_cases(job: Job, cases: tuple[Case, ...], engine: Engine, token: str | No
     send(Event(kind=EventKind.LOADED, at=time.time()))
     try:
         for case in cases[:1] if session.one_shape else cases:
-            send(_run_case(job, case, session, load_s, send))
+            send(_run_case(job, case, session, load_s, send, reference))
     finally:
         session.close()
 
 
-def _run_case(job: Job, case: Case, session: Session, load_s: float, send: Send) -> Row:
+def _run_case(job: Job, case: Case, session: Session, load_s: float, send: Send, reference: Reference | None) -> Row:
     cells: dict[str, Any] = {**session.facts, "load_s": load_s, "started": utc_now()}
     send(Event(kind=EventKind.CASE_STARTED, at=time.time(), case=case.id))
     try:
-        measured = measure(job, case.id, case.samples, session, send)
+        measured = measure(job, case.id, case.samples, session, send, reference)
         return Row.of(job, case, Status.OK, **cells, **measured)
     except Exception as error:
         report(error)

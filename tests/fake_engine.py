@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from runner.engines import LoadError, Memory, Unsupported
+from runner.quality import Reference
 from runner.schema import Case, Device, Job, Precision
 from runner.worker import Provenance, Send, run_cases
 
@@ -106,6 +107,6 @@ class FakeEngine:
         return FakeSession(job, token)
 
 
-def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send) -> None:
+def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, reference: Reference | None = None) -> None:
     send(Provenance({"torch": "9.9"}, {"pid": os.getpid()}))
-    run_cases(job, cases, FakeEngine(), token, send)
+    run_cases(job, cases, FakeEngine(), token, send, reference)

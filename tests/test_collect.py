@@ -165,6 +165,7 @@ def test_the_size_of_the_image_is_the_runners_to_say_where_the_job_leaves_it_to_
         {"memory_peak": 1e300},
         {"gpu_busy": 2.0},
         {"ssim": 1.5},
+        {"ssim": -1.5},
     ],
     ids=str,
 )

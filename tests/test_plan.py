@@ -72,7 +72,7 @@ def test_what_does_not_affect_the_result_does_not_change_an_id() -> None:
     assert sorted(ids(matrix())) == sorted(ids(matrix(POINTS[::-1])))
 
 
-@pytest.mark.parametrize("change", [{"repeats": 4}, {"warmup": 1}, {"until": Until(rel_ci=0.1)}])
+@pytest.mark.parametrize("change", [{"repeats": 4}, {"warmup": 1}, {"quality": True}, {"until": Until(rel_ci=0.1)}])
 def test_how_it_is_measured_changes_an_id(change: dict[str, Any]) -> None:
     assert not set(ids(matrix())) & set(ids(matrix(**change)))
 
@@ -97,7 +97,7 @@ def test_every_field_of_a_point_changes_the_case_id() -> None:
 def test_ids_are_those_of_yesterday() -> None:
     """Write down new ones only where a field was added, so that rows of before are not known again."""
     job = make_plan(matrix((Point(),)), [CPU]).jobs[0]
-    assert (job.id, job.cases[0].id) == ("439de880cd2b", "c8007c7be898")
+    assert (job.id, job.cases[0].id) == ("ab2ba43c72b5", "7543cff2e22d")
 
 
 def test_ids_are_the_same_in_another_process() -> None:

@@ -1,0 +1,63 @@
+"""How near an image is to the reference: what single-precision eager makes of the same latents.
+
+scikit-image is imported where it is used: the parent process, which hands references around, imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Written for infinity, which a CSV's readers and JSON have no number for: two 8-bit images of the largest size that a
+# job may ask for (16384 × 16384), that differ by one level in one channel of one pixel, have 137.3 dB.
+IDENTICAL_DB = 150.0
+# Below it a row says so: 30 dB is where lossy image coding begins to be seen (docs/quality.md).
+GATE_DB = 30.0
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """PSNR in dB, SSIM from -1 to 1, and the root mean square error over that of the reference."""
+
+    psnr: float
+    ssim: float
+    nrmse: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference image as PNG, or the reason why there is none."""
+
+    png: bytes = b""
+    reason: str = ""
+
+
+def likeness(image: Image, reference: Image) -> Likeness:
+    """Of two images of one size, as numbers from 0 to 1 in three channels. Raises ValueError for two sizes."""
+    import numpy as np
+    from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
+
+    ours, theirs = (np.asarray(each.convert("RGB"), dtype=np.float64) / 255 for each in (image, reference))
+    if np.array_equal(ours, theirs):
+        return Likeness(IDENTICAL_DB, 1.0, 0.0)
+    return Likeness(
+        psnr=float(peak_signal_noise_ratio(theirs, ours, data_range=1.0)),
+        ssim=float(structural_similarity(theirs, ours, data_range=1.0, channel_axis=-1)),
+        nrmse=float(normalized_root_mse(theirs, ours)),
+    )
+
+
+def judge(image: Image, reference: Reference) -> tuple[dict[str, Any], str | None]:
+    """The cells of a row, and what its reader must be told: why they are empty, or that the image is another one."""
+    if not reference.png:
+        return {}, f"no quality: {reference.reason}"
+    from PIL import Image as images
+
+    found = likeness(image, images.open(io.BytesIO(reference.png)))
+    far = found.psnr < GATE_DB
+    remark = f"PSNR {found.psnr:.1f} dB against single-precision eager, below {GATE_DB:g}: visibly another image"
+    return dict(vars(found)), remark if far else None

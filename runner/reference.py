@@ -1,0 +1,90 @@
+"""The reference image of a job, drawn in a process of its own.
+
+So the measured process has neither its memory nor its CUDA context, and whatever becomes of it is a reason, no crash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner import engines
+from runner.measure import check_images
+from runner.quality import Reference
+from runner.schema import ENGINES, Case, Device, Event, Job, Precision, Row, Status
+from runner.supervise import supervise
+from runner.worker import Provenance, Send, refuse, status_of
+
+Draw = Callable[[Path, Job, tuple[Case, ...], "str | None", Send], None]
+
+
+def draw(file: Path, job: Job, cases: tuple[Case, ...], token: str | None, send: Send) -> None:
+    """What the child does: one image to `file`, and a row that says whether it is there."""
+    try:
+        session = engines.find(job.engine).load(job, token)
+        images = session.generate(1)
+        session.synchronize()
+        check_images(images, 1)
+        images[0].save(file)
+    except Exception as error:
+        refuse(job, cases, status_of(error), error, send)
+        return
+    send(Row.of(job, cases[0], Status.OK))
+
+
+@dataclass
+class _Ear:
+    """A `supervise.Listener` that keeps the outcome."""
+
+    log: Callable[[bytes], None]
+    outcome: Row | None = None
+
+    def row(self, row: Row) -> None:
+        self.outcome = row
+
+    def event(self, event: Event) -> None: ...
+
+    def provenance(self, provenance: Provenance) -> None: ...
+
+
+@dataclass
+class References:
+    """Each is drawn once for all the jobs of a runner. draw, processes: as `supervise` takes them."""
+
+    draw: Draw = draw
+    processes: Any = None
+    _drawn: dict[tuple[str, Device], Reference] = field(default_factory=dict)
+
+    def of(self, job: Job, token: str | None, log: Callable[[bytes], None]) -> Reference:
+        """log: where the child's output goes."""
+        if not ENGINES[job.engine].takes_latents:
+            return Reference(reason=f"{job.engine} takes no latents, so its images are of other noise")
+        if importlib.util.find_spec("skimage") is None:
+            return Reference(reason="there is no module 'skimage' here; pip install scikit-image")
+        key = (job.work(1), job.device)
+        if key not in self._drawn:
+            self._drawn[key] = self._draw(job, token, log)
+        return self._drawn[key]
+
+    def _draw(self, job: Job, token: str | None, log: Callable[[bytes], None]) -> Reference:
+        asked = dataclasses.replace(
+            job,
+            engine="eager",
+            precision=Precision.SINGLE,
+            autocast=False,
+            attention="default",
+            cases=(Case("reference", 1),),
+        )
+        with tempfile.TemporaryDirectory(prefix="reference-") as folder:
+            file, ear = Path(folder) / "reference.png", _Ear(log)
+            supervise(asked, token, ear, functools.partial(self.draw, file), self.processes)
+            if ear.outcome and ear.outcome.status is Status.OK:
+                return Reference(png=file.read_bytes())
+        error = ear.outcome.error if ear.outcome else None
+        return Reference(reason=f"single-precision eager made no reference image: {error}")

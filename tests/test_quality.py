@@ -1,0 +1,154 @@
+"""How near images are to the reference, and that drawing it disturbs nothing and breaks nothing."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import fake_engine
+import numpy as np
+import pytest
+from fake_engine import FakeSession, job_of
+from PIL import Image
+
+from runner.jobs import run_job
+from runner.measure import measure
+from runner.output import EventStream, RowFile
+from runner.quality import GATE_DB, IDENTICAL_DB, Reference, judge, likeness
+from runner.reference import References
+from runner.schema import ENGINES, Case, EngineFacts, Job, Row, Status, parse_rows
+from runner.supervise import context
+from runner.worker import Send
+
+pytest.importorskip("skimage", reason="scikit-image is not installed")
+
+PROCESSES = context(preload=("fake_engine",))
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+
+
+def picture(pixels: Any) -> Image.Image:
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def test_an_identical_image_has_a_finite_psnr_that_no_other_image_reaches() -> None:
+    same = likeness(picture(NOISE), picture(NOISE))
+    assert (same.psnr, same.ssim, same.nrmse) == (IDENTICAL_DB, 1.0, 0.0)
+    nearest_of_the_largest = 10 * math.log10(255**2 * 16_384**2 * 3)
+    assert nearest_of_the_largest < IDENTICAL_DB
+
+
+def test_one_level_everywhere_is_the_psnr_of_the_textbook() -> None:
+    base = np.clip(NOISE, 0, 254)
+    found = likeness(picture(base + 1), picture(base))
+    assert found.psnr == pytest.approx(20 * math.log10(255))
+    assert found.nrmse == pytest.approx(1 / np.sqrt((base.astype(float) ** 2).mean()), rel=1e-6)
+
+
+def test_the_less_alike_the_worse_is_every_figure() -> None:
+    near, far = (likeness(picture(np.roll(NOISE, by, 0) * 0.5 + NOISE * 0.5), picture(NOISE)) for by in (0, 9))
+    assert near.psnr > far.psnr
+    assert near.ssim > far.ssim
+    assert near.nrmse < far.nrmse
+
+
+def test_images_of_two_sizes_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="dimensions"):
+        likeness(picture(NOISE), picture(NOISE[:32]))
+
+
+def test_an_image_below_the_gate_is_told_of_and_one_above_is_not() -> None:
+    reference = Reference(png(picture(NOISE)))
+    cells, remark = judge(picture(NOISE[::-1]), reference)
+    assert cells["psnr"] < GATE_DB
+    assert "visibly another image" in str(remark)
+    assert judge(picture(NOISE), reference) == ({"psnr": IDENTICAL_DB, "ssim": 1.0, "nrmse": 0.0}, None)
+
+
+def test_without_a_reference_the_cells_are_empty_and_the_row_says_why() -> None:
+    job = job_of(warmup=0, repeats=1)
+    cells = measure(job, "c", 1, FakeSession(job, None), lambda _: None, Reference(reason="mii takes no latents"))
+    assert cells["error"] == "no quality: mii takes no latents"
+    assert "psnr" not in cells
+
+
+def draw_in_words(file: Path, job: Job, cases: tuple[Case, ...], token: str | None, send: Send) -> None:
+    """Draws what the fake engine draws; does as the prompt's `load:` says."""
+    words = dict(word.split(":", 1) for word in job.prompt.split())
+    fake_engine.act(words.get("reference", ""), token)
+    with (file.parent.parent / f"drawn-{os.getpid()}").open("w"):
+        picture(NOISE[:8, :8]).save(file)
+    send(Row.of(job, cases[0], Status.OK))
+
+
+def rows(tmp_path: Path, job: Job, references: References | None = None) -> list[Row]:
+    references = references or References(draw_in_words, PROCESSES)
+    with RowFile.fresh(tmp_path / "rows.csv") as file, open(os.devnull, "w") as nowhere:
+        run_job(job, file, EventStream(nowhere), references=references, work=fake_engine.work, processes=PROCESSES)
+    return parse_rows((tmp_path / "rows.csv").read_text())
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a file appears for each process that draws a reference."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_every_row_is_compared_with_one_reference_of_a_process_of_its_own(drawn: Path) -> None:
+    references = References(draw_in_words, PROCESSES)
+    found = rows(drawn, job_of(quality=True), references) + rows(drawn, job_of(quality=True), references)
+    assert [row.status for row in found] == [Status.OK] * 6
+    assert all(row.psnr is not None and row.ssim is not None and row.nrmse is not None for row in found)
+    assert len(list(drawn.glob("drawn-*"))) == 1
+    assert not list(drawn.glob("reference-*"))
+
+
+def test_no_reference_is_drawn_where_nobody_asked_for_it(drawn: Path) -> None:
+    assert [row.psnr for row in rows(drawn, job_of())] == [None] * 3
+    assert not list(drawn.glob("drawn-*"))
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [
+        ("signal=11", "killed by SIGSEGV"),
+        ("out-of-memory", "MemoryError"),
+        ("missing", "there is no such model"),
+        ("exit=3", "the last words"),
+    ],
+)
+def test_a_reference_that_cannot_be_drawn_costs_the_quality_cells_alone(drawn: Path, action: str, reason: str) -> None:
+    found = rows(drawn, job_of(f"reference:{action}", quality=True))
+    assert [row.status for row in found] == [Status.OK] * 3
+    assert all(row.psnr is None and reason in str(row.error) for row in found)
+
+
+def test_an_engine_that_takes_no_latents_has_empty_cells_with_that_reason(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = EngineFacts("", ENGINES["eager"].devices, {}, takes_latents=False)
+    monkeypatch.setitem(ENGINES, "eager", facts)
+    found = rows(drawn, job_of(quality=True))
+    assert {row.error for row in found} == {"no quality: eager takes no latents, so its images are of other noise"}
+    assert not list(drawn.glob("drawn-*"))
+
+
+def test_eager_in_single_precision_is_its_own_reference_to_the_last_bit(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the runner's extra is not installed")
+    job = job_of("a photo", samples=(1, 2), steps=2, repeats=1, warmup=0, quality=True, threads=1)
+    with RowFile.fresh(tmp_path / "rows.csv") as file:
+        run_job(job, file, EventStream(sys.stdout))
+    first, batch = parse_rows((tmp_path / "rows.csv").read_text())
+    assert (first.psnr, first.ssim, first.nrmse) == (IDENTICAL_DB, 1.0, 0.0), first.error
+    # the first image of a batch has the latents of samples 1; its sums are in another order
+    assert (batch.psnr or 0) > 50
