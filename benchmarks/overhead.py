@@ -64,7 +64,7 @@ def job(run: str, number: int) -> Job:
 
 def through_the_orchestrator(engine: Engine, image: str, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(ACTIONS_AT_ONCE) as pool:
-        run = runs.create(Path(folder), "overhead", datetime.now(timezone.utc), "", "")
+        run = runs.create(Path(folder), "overhead", datetime.now(timezone.utc))
         jobs = [replace(job(run.name, number), image=image) for number in range(count)]
         with closing(Journal.create(run.journal, run.name, jobs, {})) as journal:
             executor = DockerExecutor(DockerHost(name="bench", url=engine.url, gpus="none"))

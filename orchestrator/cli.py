@@ -239,6 +239,18 @@ def results(
     )
 
 
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.CSV", help="Such as the Lambda benchmark's benchmark.csv.")],
+    name: Annotated[str | None, typer.Option("--name", help="Of the run; default: the file's.")] = None,
+) -> None:
+    """Make a run of published or foreign results, to stand beside yours: `results RUN RUN`."""
+    from orchestrator import launch
+
+    imported = launch.import_rows(file, name or file.stem)
+    out.print(f"{len(imported.all_rows())} rows in {imported.path}", soft_wrap=True)
+
+
 def _inventory(given: Path | None) -> Path | None:
     return given or (INVENTORY if INVENTORY.exists() else None)
 

@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from orchestrator import collect, config, fleet, images, table
+from orchestrator import collect, config, fleet, foreign, images, table
 from orchestrator import run as runs
 from orchestrator.comparison import Comparison
 from orchestrator.errors import InputError
@@ -129,6 +129,19 @@ def comparison(chosen: Sequence[Run], metric: Metric, baseline: str | None) -> C
             hosts = config.load_hosts(run.hosts).values()
             prices |= {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
     return table.compare(rows, metric, baseline, prices)
+
+
+def import_rows(file: Path, name: str) -> Run:
+    """A run of a foreign CSV's rows, read as what they mean. Raises InputError with every line that means nothing."""
+    try:
+        rows = foreign.read_rows(file.read_text(encoding="utf-8-sig"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read: {error}") from error
+    name = config.load_matrix(None, [f"name={name}"]).name
+    run = runs.create(runs.ROOT, name, datetime.now(timezone.utc))
+    run.add_planned(replace(row, job="import") for row in rows)
+    run.merge()
+    return run
 
 
 def log(run: Run, name: str, *, follow: bool) -> Iterator[str]:

@@ -139,14 +139,15 @@ class Run:
             yield
 
 
-def create(root: Path, name: str, now: datetime, matrix: str, hosts: str) -> Run:
+def create(root: Path, name: str, now: datetime, matrix: str | None = None, hosts: str | None = None) -> Run:
     """A new run's folder, `<time>-<name>`, with the two files as they were. Raises InputError where that fails."""
     for count in range(1, 100):
         run = Run(root / (f"{now:%Y%m%d-%H%M%S}-{name}" + (f"-{count}" if count > 1 else "")))
         try:
             run.path.mkdir(parents=True)
-            run.matrix.write_text(matrix, encoding="utf-8")
-            run.hosts.write_text(hosts, encoding="utf-8")
+            for path, text in ((run.matrix, matrix), (run.hosts, hosts)):
+                if text is not None:
+                    path.write_text(text, encoding="utf-8")
             return run
         except FileExistsError:
             continue

@@ -239,3 +239,20 @@ def test_a_second_orchestrator_on_a_run_says_who_has_it(here: Path, capsys: pyte
     first.communicate(timeout=30)
     assert orchestrate("cancel", next((here / "runs").iterdir()).name) == cli.SOME_FAILED
     assert "cancelled" in capsys.readouterr().out
+
+
+def test_published_results_stand_beside_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published = Path(__file__).parent / "data" / "lambda-benchmark.csv"
+    assert orchestrate("import", str(published), "--name", "lambda") == cli.OK
+    assert orchestrate("submit", write("matrix: {samples: [1, 2]}\n"), "--name", "mine") == cli.OK
+    capsys.readouterr()
+    assert orchestrate("results", "lambda", "mine", "-o", "csv") == cli.OK
+    table = capsys.readouterr().out
+    assert "NVIDIA A10" in table
+    assert "local" in table
+
+
+def test_an_import_that_means_nothing_is_one_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert orchestrate("import", write("a,b\n1,2\n", "odd.csv")) == cli.BAD_INPUT
+    assert "odd.csv:1" in capsys.readouterr().err
+    assert not (here / "runs").exists()

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +25,7 @@ from fake_executor import (
 from orchestrator import run as runs
 from orchestrator.executors import Slot
 from orchestrator.journal import Journal, Kind
+from orchestrator.model import ProcessHost
 from orchestrator.policy import Limits
 from orchestrator.run import Run
 from orchestrator.scheduler import HostLoop, Update
@@ -108,7 +110,7 @@ def night(tmp_path: Path) -> Iterator[Any]:
 
     def make(*names: str, cases: int = 1, slots: Sequence[Slot] = (Slot("cpu"),)) -> Night:
         host = FakeHost(slots=tuple(slots))
-        run = runs.create(tmp_path, "sd", datetime(2026, 1, 1, tzinfo=timezone.utc), "", "")
+        run = runs.create(tmp_path, "sd", datetime(2026, 1, 1, tzinfo=timezone.utc))
         jobs = [make_job(run.name, name, cases) for name in names]
         open_journals.append(Night(host, run, Journal.create(run.journal, run.name, jobs, {})))
         return open_journals[-1]
@@ -260,6 +262,29 @@ def test_an_orchestrator_that_dies_at_any_call_leaves_a_run_that_resumes_to_the_
     assert {case: row.status for case, row in sd.rows().items()} == dict.fromkeys(("a0", "a1", "b0", "b1"), Status.OK)
     assert sd.host.containers == {}
     assert set(sd.host.starts.values()) == {1}
+
+
+def test_two_names_of_one_machine_never_share_its_slot(tmp_path: Path) -> None:
+    """Both look before either starts: only the place's lock keeps them apart."""
+    host = FakeHost()
+    run = runs.create(tmp_path, "sd", datetime(2026, 1, 1, tzinfo=timezone.utc))
+    jobs = [replace(make_job(run.name, name), host=name) for name in ("one", "other")]
+    host.behave_by(lambda task: Behaviour(runs_s=5))
+    together: list[int] = []
+    host.after = lambda call: together.append(len(host.running()))
+    place = threading.Lock()
+    with closing(Journal.create(run.journal, run.name, jobs, {})) as journal:
+        loops = []
+        for job in jobs:
+            executor = FakeExecutor(host)
+            executor.host = ProcessHost(name=job.host)
+            loops.append(HostLoop(executor, host.slots, journal, run, Inline(), clock=host.clock, place=place))
+        for _ in range(100):
+            if all([loop.step() for loop in loops]):
+                break
+            host.clock.advance(1.0)
+    assert max(together) == 1
+    assert [row.status for row in run.all_rows()] == [Status.OK, Status.OK]
 
 
 def test_a_stopped_loop_leaves_what_runs_and_does_not_start_more(night: Any) -> None:
