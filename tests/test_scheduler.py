@@ -44,6 +44,22 @@ class Inline(Pool):
         return future
 
 
+class Later(Inline):
+    """Runs nothing until it is told to: what was decided before then was decided without knowing of each other."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Future[Any], Any]] = []
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.waiting.append((Future(), lambda: fn(*args, **kwargs)))
+        return self.waiting[-1][0]
+
+    def catch_up(self) -> None:
+        while self.waiting:
+            future, work = self.waiting.pop(0)
+            future.set_result(work())
+
+
 def make_job(run: str, name: str, cases: int = 1) -> Job:
     return Job(
         run=run,
@@ -272,15 +288,17 @@ def test_two_names_of_one_machine_never_share_its_slot(tmp_path: Path) -> None:
     host.behave_by(lambda task: Behaviour(runs_s=5))
     together: list[int] = []
     host.after = lambda call: together.append(len(host.running()))
-    place = threading.Lock()
+    place, later = threading.Lock(), Later()
     with closing(Journal.create(run.journal, run.name, jobs, {})) as journal:
         loops = []
         for job in jobs:
             executor = FakeExecutor(host)
             executor.host = ProcessHost(name=job.host)
-            loops.append(HostLoop(executor, host.slots, journal, run, Inline(), clock=host.clock, place=place))
+            loops.append(HostLoop(executor, host.slots, journal, run, later, clock=host.clock, place=place))
         for _ in range(100):
-            if all([loop.step() for loop in loops]):
+            done = [loop.step() for loop in loops]
+            later.catch_up()
+            if all(done):
                 break
             host.clock.advance(1.0)
     assert max(together) == 1
