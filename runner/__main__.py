@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from runner import by_hand, secret
+from runner import by_hand, history, secret
 from runner.engines import LoadError
 from runner.jobs import fail_job, run_job
 from runner.output import EventStream, RowFile, as_table
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words == ["probe"]:
         print(json.dumps(probe()))  # on one line, which is found among what libraries print
         return 0
+    if words[:1] == ["quality"]:
+        return history.main(words[1:])
     flags = by_hand.parser().parse_args(words)
     signal.signal(signal.SIGTERM, _terminate)
     try:

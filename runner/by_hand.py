@@ -16,6 +16,7 @@ Measures Stable Diffusion inference: latency, memory and throughput of whole pip
 
   python -m runner --samples 1,2,4 --steps 50 --repeats 3 --autocast no      by hand, rows appended to results.csv
   python -m runner --job /job/job.json                                        as the orchestrator asks, in a container
+  python -m runner quality                                                    single against half precision over steps
   python -m runner probe                                                      what this machine has, as JSON
 """
 

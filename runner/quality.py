@@ -5,6 +5,7 @@ scikit-image is imported where it is used: the parent process, which hands refer
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,13 @@ class Reference:
 
     png: bytes = b""
     reason: str = ""
+
+
+def missing_library() -> str | None:
+    """What to install, where images cannot be compared here."""
+    if importlib.util.find_spec("skimage") is None:
+        return "there is no module 'skimage' here; pip install scikit-image"
+    return None
 
 
 def likeness(image: Image, reference: Image) -> Likeness:

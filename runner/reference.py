@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 
 from runner import engines
 from runner.measure import check_images
-from runner.quality import Reference
+from runner.quality import Reference, missing_library
 from runner.schema import ENGINES, Case, Device, Event, Job, Precision, Row, Status
 from runner.supervise import supervise
 from runner.worker import Provenance, Send, refuse, status_of
@@ -65,8 +64,8 @@ class References:
         """log: where the child's output goes."""
         if not ENGINES[job.engine].takes_latents:
             return Reference(reason=f"{job.engine} takes no latents, so its images are of other noise")
-        if importlib.util.find_spec("skimage") is None:
-            return Reference(reason="there is no module 'skimage' here; pip install scikit-image")
+        if missing := missing_library():
+            return Reference(reason=missing)
         key = (job.work(1), job.device)
         if key not in self._drawn:
             self._drawn[key] = self._draw(job, token, log)

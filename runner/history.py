@@ -1,0 +1,222 @@
+"""`python -m runner quality`: two precisions' images of the same latents, over a range of denoising steps.
+
+As in the Lambda benchmark's quality script, each number of steps is a run of its own, so that each picture is one that
+somebody would get; decoding a longer run on its way would show what its schedule has not finished yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import gc
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner import secret
+from runner.by_hand import pixels, positive
+from runner.engines import LoadError, Unsupported
+from runner.measure import BrokenImage, check_images
+from runner.probe import gpus_or_reason
+from runner.quality import Likeness, likeness, missing_library
+from runner.schema import Case, Device, Job, Precision
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+DESCRIPTION = """\
+Draws the same latents in two precisions with 10, 15, … 100 denoising steps, and compares the two at each of them.
+
+Into the output folder go
+  quality.csv        PSNR, SSIM and NRMSE of the second precision against the first, a line for each number of steps
+  steps-NNN.png      both images and their difference, side by side
+  history.gif        the same over the steps
+"""
+
+PRECISIONS = ("single", "half", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two images of one number of steps. remark: what is wrong with one of them, such as that it is black."""
+
+    steps: int
+    images: tuple[Image, Image]
+    likeness: Likeness
+    remark: str
+
+
+def step_range(text: str) -> tuple[int, ...]:
+    """Of `FIRST:LAST:BY`, or of `N,N…`."""
+    parts = [positive(part.strip()) for part in text.replace(":", ",").split(",")]
+    if ":" not in text:
+        return tuple(sorted(set(parts)))
+    if len(parts) != 3 or "," in text or parts[0] > parts[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither FIRST:LAST:BY, such as 10:100:5, nor a list of numbers")
+    return tuple(range(parts[0], parts[1] + 1, parts[2]))
+
+
+def two_precisions(text: str) -> tuple[str, str]:
+    words = text.split(",")
+    if len(set(words)) != 2 or not set(words) <= set(PRECISIONS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not two of {', '.join(PRECISIONS)}")
+    return words[0], words[1]
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(
+        "python -m runner quality",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    flags.add_argument(
+        "--model", default="CompVis/stable-diffusion-v1-4", metavar="M", help="hub id, folder, or synthetic:SIZE"
+    )
+    flags.add_argument("--prompt", default="a photo of an astronaut riding a horse on mars", help="default: Lambda's")
+    flags.add_argument(
+        "--steps",
+        type=step_range,
+        default=step_range("10:100:5"),
+        metavar="F:L:BY",
+        help="first, last and by how many, or a list N,N… (default 10:100:5)",
+    )
+    flags.add_argument(
+        "--precisions",
+        type=two_precisions,
+        default=("single", "half"),
+        metavar="P,P",
+        help=f"of {', '.join(PRECISIONS)}; the first is the reference (default single,half)",
+    )
+    flags.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU")
+    flags.add_argument("--height", type=pixels, metavar="PX", help="default: the model's own")
+    flags.add_argument("--width", type=pixels, metavar="PX", help="default: the model's own")
+    flags.add_argument(
+        "--guidance", type=float, default=7.5, metavar="G", help="classifier-free guidance (default 7.5)"
+    )
+    flags.add_argument("--scheduler", choices=("pndm", "ddim", "euler", "dpm++"), default="pndm")
+    flags.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
+    flags.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the library's choice)")
+    flags.add_argument(
+        "--output-folder", type=Path, default=Path("quality"), metavar="DIR", help="made if need be (default quality)"
+    )
+    return flags
+
+
+def main(words: Sequence[str]) -> int:
+    """0 when all is written; 2 where the model, the device or a precision is not to be had."""
+    flags = parser().parse_args(words)
+    job = _job(flags)
+    try:
+        token = secret.take_token(job.model)
+        comparisons = compare(job, flags.precisions, flags.steps, token, lambda line: print(line, file=sys.stderr))
+        flags.output_folder.mkdir(parents=True, exist_ok=True)
+        write(comparisons, flags.precisions, flags.output_folder)
+    except (LoadError, Unsupported, OSError) as error:
+        hint = "; --precisions single,bfloat16 can be drawn here" if isinstance(error, Unsupported) else ""
+        print(f"runner quality: {error}{hint}", file=sys.stderr)
+        return 2
+    print(f"quality.csv, {len(comparisons)} PNGs and history.gif are in {flags.output_folder}", file=sys.stderr)
+    return 0
+
+
+def _job(flags: argparse.Namespace) -> Job:
+    return Job(
+        run="quality",
+        id="",
+        host="",
+        device=Device(flags.device or ("cuda" if gpus_or_reason()[0] else "cpu")),
+        engine="eager",
+        precision=Precision.SINGLE,
+        model=flags.model,
+        cases=(Case("", 1),),
+        prompt=flags.prompt,
+        steps=flags.steps[0],
+        height=flags.height,
+        width=flags.width,
+        guidance=flags.guidance,
+        scheduler=flags.scheduler,
+        seed=flags.seed,
+        threads=flags.threads,
+    )
+
+
+def compare(
+    job: Job, precisions: tuple[str, str], steps: Sequence[int], token: str | None, say: Callable[[str], None]
+) -> list[Comparison]:
+    """One for each number of steps. Raises Unsupported before anything is drawn where one cannot be, and LoadError."""
+    if missing := missing_library():
+        raise LoadError(missing)
+    dtypes = [_dtype(job, precision) for precision in precisions]
+    drawn = [_draw(job, *named, steps, token, say) for named in zip(precisions, dtypes)]
+    return [_compared(number, precisions, images) for number, images in zip(steps, zip(*drawn))]
+
+
+def _dtype(job: Job, precision: str) -> torch.dtype:
+    import torch
+
+    from runner import pipeline
+
+    if precision == "bfloat16":
+        return torch.bfloat16
+    return pipeline.torch_dtype(dataclasses.replace(job, precision=Precision(precision)))
+
+
+def _draw(
+    job: Job, name: str, dtype: torch.dtype, steps: Sequence[int], token: str | None, say: Callable[[str], None]
+) -> list[Image]:
+    """One model load; the model is gone when this returns, so that two never share a GPU's memory."""
+    from runner import pipeline
+
+    device = pipeline.torch_device(job)
+    pipeline.set_threads(job)
+    pipe = pipeline.load(job, dtype, token).to(device)
+    images = []
+    for number in steps:
+        begun = time.perf_counter()
+        asked = dataclasses.replace(job, steps=number)
+        session = pipeline.PipelineSession(pipe, asked, device, dtype, fused_attention=True)
+        images += session.generate(1)
+        say(f"{name}: {number} steps in {time.perf_counter() - begun:.1f} s")
+    del pipe, session
+    gc.collect()
+    return images
+
+
+def _compared(steps: int, precisions: tuple[str, str], images: tuple[Any, ...]) -> Comparison:
+    remarks = []
+    for precision, image in zip(precisions, images):
+        try:
+            check_images([image], 1)
+        except BrokenImage as error:
+            remarks.append(f"{precision}: {error}")
+    return Comparison(steps, (images[0], images[1]), likeness(images[1], images[0]), "; ".join(remarks))
+
+
+def write(comparisons: Sequence[Comparison], precisions: tuple[str, str], folder: Path) -> None:
+    """quality.csv, a strip for each number of steps, and history.gif."""
+    from runner import strips
+
+    with (folder / "quality.csv").open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(("steps", "psnr", "ssim", "nrmse", "remark"))
+        for found in comparisons:
+            out.writerow((found.steps, *vars(found.likeness).values(), found.remark))
+    gain = strips.gain([found.images for found in comparisons])
+    frames = [strips.strip(*found.images, _labels(found, precisions, gain), gain) for found in comparisons]
+    for found, frame in zip(comparisons, frames):
+        frame.save(folder / f"steps-{found.steps:03d}.png")
+    strips.animate(frames, folder / "history.gif")
+
+
+def _labels(found: Comparison, precisions: tuple[str, str], gain: int) -> tuple[str, str, str]:
+    return (
+        f"{precisions[0]}\n{found.steps} steps",
+        f"{precisions[1]}\nPSNR {found.likeness.psnr:.1f} dB",
+        f"difference x {gain}\nSSIM {found.likeness.ssim:.3f}",
+    )
