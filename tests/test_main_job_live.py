@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from engines import Engine, SshEngine, TlsEngine
 from orchestrator.collect import read_rows
 from runner.schema import Row, Status, Validity
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.images]
 MATRIX = """\
 name: live
 model: synthetic:tiny
@@ -36,15 +35,6 @@ timeout: 5m
 def ssh_in_front(docker_host: Engine) -> Iterator[SshEngine]:
     with engines.ssh_in_front_of(docker_host) as ssh:
         yield ssh
-
-
-@pytest.fixture(scope="module")
-def wheels() -> Path:
-    """The packages of the CPU image (docs/images.md): no index is asked while it is built."""
-    folder = os.environ.get("WHEELS")
-    if not folder:
-        engines.missing("WHEELS names no folder of wheels to build the CPU image from")
-    return Path(str(folder))
 
 
 @pytest.fixture
