@@ -8,6 +8,8 @@ import platform
 import time
 from typing import Any
 
+import psutil
+
 from runner.probe import probe
 from runner.schema import SCHEMA_VERSION, Job
 
@@ -44,9 +46,21 @@ def environment(job: Job) -> dict[str, Any]:
         "os": _os_name(),
         "libc": "-".join(platform.libc_ver()),
         "image": job.image,
+        # of one, five and fifteen minutes
+        "load_average": os.getloadavg(),
+        "cpu_frequency_mhz": _cpu_frequency_mhz(),
         "clock": {"unix_s": time.time(), "utc_offset_s": time.localtime().tm_gmtoff},
         "perf_counter": vars(time.get_clock_info("perf_counter")),
     }
+
+
+def _cpu_frequency_mhz() -> dict[str, float] | None:
+    """current, min and max, on average over the CPUs; None where the kernel does not tell."""
+    try:
+        frequency = psutil.cpu_freq()
+    except (OSError, NotImplementedError, RuntimeError):
+        return None
+    return frequency._asdict() if frequency else None
 
 
 def _os_name() -> str:

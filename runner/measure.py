@@ -5,16 +5,19 @@ What a measurement includes, and what it does not, is told in docs/method.md.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner import quality
+from runner import quality, telemetry
 from runner.contention import CpuWatch
 from runner.engines import Session
+from runner.gpu_watch import GpuWatch
 from runner.quality import Reference
 from runner.schema import Device, Event, EventKind, Job, Validity
 
@@ -25,6 +28,17 @@ if TYPE_CHECKING:
 UNSTABLE_RELATIVE_STD = 0.25
 # Others' share of the CPUs at which a latency may be off by 11%: 1 / (1 - 0.1).
 CONTENDED_SHARE = 0.10
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What is looked at besides the clock: an image to compare with, and the GPU."""
+
+    reference: Reference | None = None
+    gpu: GpuWatch | None = None
+
+
+BY_CLOCK_ALONE = Instruments()
 
 
 class BrokenImage(Exception):
@@ -96,6 +110,17 @@ def validity(trials_s: Sequence[float], others_share: float | None) -> Validity:
     return Validity.VALID
 
 
+def verdict(
+    trials_s: Sequence[float], others_share: float | None, seen: telemetry.Observed | None
+) -> tuple[Validity, str | None]:
+    """Whether the row may rank, and what disturbed it. seen: of the GPU, where there is one."""
+    if seen and (of_gpu := telemetry.verdict(seen))[0] is not Validity.VALID:
+        return of_gpu
+    found = validity(trials_s, others_share)
+    contended = found is Validity.CONTENDED
+    return found, f"contended: other processes took {others_share:.0%} of the CPUs" if contended else None
+
+
 def check_images(images: Sequence[Image], samples: int) -> None:
     """Raises BrokenImage where one is of a single colour: black is what NaN, overflow and safety checkers leave."""
     if len(images) != samples:
@@ -137,7 +162,7 @@ def measure(
     samples: int,
     session: Session,
     say: Callable[[Event], None],
-    reference: Reference | None = None,
+    instruments: Instruments = BY_CLOCK_ALONE,
 ) -> dict[str, Any]:
     """The cells that measuring one case fills. Raises BrokenImage, and whatever the session raises.
 
@@ -155,7 +180,7 @@ def measure(
     say(Event(kind=EventKind.WARMED_UP, at=time.time(), case=case))
 
     trials: list[float] = []
-    with CpuWatch() as cpus:
+    with CpuWatch() as cpus, instruments.gpu or contextlib.nullcontext():
         while not is_enough(job, trials):
             images, seconds = timed_call(session, samples)
             trials.append(seconds)
@@ -169,7 +194,9 @@ def measure(
             )
             say(event)
     check_images(images, samples)
-    compared, remark = quality.judge(images[0], reference) if reference else ({}, None)
+    seen = instruments.gpu.seen if instruments.gpu else None
+    compared, difference = quality.judge(images[0], instruments.reference) if instruments.reference else ({}, None)
+    valid, disturbance = verdict(trials, cpus.others_share if job.device is Device.CPU else None, seen)
     return {
         **summary(trials, samples, job.steps),
         **compared,
@@ -177,6 +204,7 @@ def measure(
         "memory": memory.reserved_gb,
         "memory_peak": memory.peak_gb,
         "memory_host": memory.host_gb,
-        "validity": validity(trials, cpus.others_share if job.device is Device.CPU else None),
-        "error": remark,
+        **(telemetry.cells(seen, samples * len(trials)) if seen else {}),
+        "validity": valid,
+        "error": "; ".join(filter(None, (disturbance, difference))) or None,
     }

@@ -16,9 +16,10 @@ from typing import Any
 
 from runner import engines
 from runner.engines import Engine, LoadError, Session, Unsupported
-from runner.measure import BrokenImage, measure
+from runner.gpu_watch import Gpus
+from runner.measure import BY_CLOCK_ALONE, BrokenImage, Instruments, measure
 from runner.quality import Reference
-from runner.schema import Case, Event, EventKind, Job, Row, Status
+from runner.schema import Case, Device, Event, EventKind, Job, Row, Status
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,16 @@ def utc_now() -> str:
 
 def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, reference: Reference | None = None) -> None:
     """Measures `cases` of the job on its engine. reference: what their images are compared with, if with anything."""
+    # who is on the GPU before we are
+    gpus = Gpus.now() if job.device is Device.CUDA else Gpus({})
     try:
         engine = engines.find(job.engine)
         send(_provenance(job))
     except Unsupported as error:
         refuse(job, cases, Status.UNSUPPORTED, error, send)
         return
-    run_cases(job, cases, engine, token, send, reference)
+    gpu = gpus.watch(_gpu_uuid()) if gpus.cards else None
+    run_cases(job, cases, engine, token, send, Instruments(reference, gpu))
 
 
 def run_cases(
@@ -56,7 +60,7 @@ def run_cases(
     engine: Engine,
     token: str | None,
     send: Send,
-    reference: Reference | None = None,
+    instruments: Instruments = BY_CLOCK_ALONE,
 ) -> None:
     """One row for each case, unless the engine serves one shape only: then for the first, and the parent comes again.
 
@@ -78,16 +82,23 @@ def run_cases(
     send(Event(kind=EventKind.LOADED, at=time.time()))
     try:
         for case in cases[:1] if session.one_shape else cases:
-            send(_run_case(job, case, session, load_s, send, reference))
+            send(_run_case(job, case, session, load_s, send, instruments))
     finally:
         session.close()
 
 
-def _run_case(job: Job, case: Case, session: Session, load_s: float, send: Send, reference: Reference | None) -> Row:
+def _run_case(
+    job: Job,
+    case: Case,
+    session: Session,
+    load_s: float,
+    send: Send,
+    instruments: Instruments,
+) -> Row:
     cells: dict[str, Any] = {**session.facts, "load_s": load_s, "started": utc_now()}
     send(Event(kind=EventKind.CASE_STARTED, at=time.time(), case=case.id))
     try:
-        measured = measure(job, case.id, case.samples, session, send, reference)
+        measured = measure(job, case.id, case.samples, session, send, instruments)
         return Row.of(job, case, Status.OK, **cells, **measured)
     except Exception as error:
         report(error)
@@ -148,3 +159,10 @@ def _provenance(job: Job) -> Provenance:
         details["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         details["compute_capability"] = ".".join(map(str, torch.cuda.get_device_capability()))
     return Provenance({k: v for k, v in cells.items() if v is not None}, details)
+
+
+def _gpu_uuid() -> str:
+    """Of the GPU that PyTorch computes on, as NVML writes it; empty where PyTorch sees none."""
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(0).uuid}" if torch.cuda.is_available() else ""

@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from runner.engines import LoadError, Memory, Unsupported
+from runner.measure import Instruments
 from runner.quality import Reference
 from runner.schema import Case, Device, Job, Precision
 from runner.worker import Provenance, Send, run_cases
@@ -109,4 +110,4 @@ class FakeEngine:
 
 def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, reference: Reference | None = None) -> None:
     send(Provenance({"torch": "9.9"}, {"pid": os.getpid()}))
-    run_cases(job, cases, FakeEngine(), token, send, reference)
+    run_cases(job, cases, FakeEngine(), token, send, Instruments(reference))

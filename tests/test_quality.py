@@ -16,7 +16,7 @@ from fake_engine import FakeSession, job_of
 from PIL import Image
 
 from runner.jobs import run_job
-from runner.measure import measure
+from runner.measure import Instruments, measure
 from runner.output import EventStream, RowFile
 from runner.quality import GATE_DB, IDENTICAL_DB, Reference, judge, likeness
 from runner.reference import References
@@ -76,7 +76,8 @@ def test_an_image_below_the_gate_is_told_of_and_one_above_is_not() -> None:
 
 def test_without_a_reference_the_cells_are_empty_and_the_row_says_why() -> None:
     job = job_of(warmup=0, repeats=1)
-    cells = measure(job, "c", 1, FakeSession(job, None), lambda _: None, Reference(reason="mii takes no latents"))
+    instruments = Instruments(Reference(reason="mii takes no latents"))
+    cells = measure(job, "c", 1, FakeSession(job, None), lambda _: None, instruments)
     assert cells["error"] == "no quality: mii takes no latents"
     assert "psnr" not in cells
 

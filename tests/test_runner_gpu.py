@@ -12,7 +12,7 @@ import pytest
 from fake_engine import job_of
 
 from runner.probe import gpus_or_reason
-from runner.schema import Device, Precision, Row, Status, parse_rows
+from runner.schema import Device, Precision, Row, Status, Validity, parse_rows
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
@@ -52,3 +52,35 @@ def test_half_takes_less_memory_and_time_than_single(tmp_path: Path) -> None:
     single, half = (rows(tmp_path, precision=precision, **model)[0] for precision in Precision)
     assert (half.memory or 0) < 0.75 * (single.memory or 0)
     assert (half.latency_median or 0) < (single.latency_median or 0)
+
+
+def test_a_row_tells_what_the_gpu_did_and_that_it_was_alone(tmp_path: Path) -> None:
+    row = rows(tmp_path, samples=(4,), model="synthetic:sd-v1-4", precision=Precision.HALF, repeats=3)[0]
+    assert row.status is Status.OK, row.error
+    assert 100 < (row.sm_clock_mhz or 0) < 5000
+    assert 20 < (row.temperature_c or 0) < 110
+    assert 20 < (row.power_w or 0) < 2000
+    assert 0.1 < (row.gpu_busy or 0) <= 1
+    seconds = sum(row.trials or ())
+    assert (row.energy_j or 0) * 12 == pytest.approx((row.power_w or 0) * seconds, rel=0.2)
+    assert row.validity is Validity.VALID, row.error
+
+
+def test_another_process_on_the_gpu_keeps_a_row_from_ranking(tmp_path: Path) -> None:
+    code = "import torch; x = torch.ones(2**28, device='cuda'); print('there', flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "there\n"
+        row = rows(tmp_path, samples=(1,))[0]
+        other.communicate("\n")
+    assert row.status is Status.OK, row.error
+    assert row.validity is Validity.CONTENDED
+    assert "contended: " in (row.error or "")
+
+
+def test_quality_of_half_precision_is_measured_against_a_reference_that_is_gone(tmp_path: Path) -> None:
+    row = rows(tmp_path, samples=(1,), precision=Precision.HALF, quality=True)[0]
+    assert row.status is Status.OK, row.error
+    assert 15 < (row.psnr or 0) < 150
+    assert row.validity is not Validity.CONTENDED, row.error
