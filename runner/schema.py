@@ -96,6 +96,16 @@ ENGINES: Mapping[str, EngineFacts] = {
     "openvino": EngineFacts(
         "the same ONNX files computed by OpenVINO", (Device.CPU,), {Device.CPU: "cpu"}, runtime="onnx"
     ),
+    "compile": EngineFacts(
+        "torch.compile of UNet and VAE, CUDA graphs on a GPU",
+        (Device.CPU, Device.CUDA),
+        {Device.CPU: "cpu", Device.CUDA: "cuda"},
+    ),
+    "graph": EngineFacts("the whole call compiled into one CUDA graph", (Device.CUDA,), {Device.CUDA: "cuda"}),
+    "deepspeed": EngineFacts("DeepSpeed inference, kernels injected", (Device.CUDA,), {Device.CUDA: "deepspeed"}),
+    "mii": EngineFacts(
+        "DeepSpeed-MII's server, asked over gRPC", (Device.CUDA,), {Device.CUDA: "deepspeed"}, takes_latents=False
+    ),
 }
 
 

@@ -74,5 +74,18 @@ def find(name: str) -> Engine:
     except ModuleNotFoundError as error:
         if error.name == f"runner.engines.{name}":
             raise Unsupported(f"the runner has no engine {name!r}") from error
-        message = f"engine {name!r} is not installed here: there is no module {error.name!r}; pip install {error.name}"
-        raise Unsupported(message) from error
+        raise _not_installed(name, error) from error
+
+
+def library(name: str) -> Any:
+    """A library that an engine of the same name imports when it loads; raises Unsupported where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise _not_installed(name, error) from error
+
+
+def _not_installed(engine: str, error: ModuleNotFoundError) -> Unsupported:
+    return Unsupported(
+        f"engine {engine!r} is not installed here: there is no module {error.name!r}; pip install {error.name}"
+    )

@@ -1,0 +1,74 @@
+"""diffusers with UNet and VAE compiled by torch.compile: channels last, fused QKV projections, CUDA graphs on a GPU."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from typing import Any
+
+import torch
+
+from runner import pipeline
+from runner.engines import Unsupported
+from runner.pipeline import PipelineSession
+from runner.schema import Job
+
+# A 1×1 convolution in channels last is a matrix product, and cuBLAS is faster at it than cuDNN.
+INDUCTOR = {"conv_1x1_as_mm": True}
+
+
+class CompiledSession(PipelineSession):
+    """Compiled for the batch size of its first call: another one would compile anew, beside the first one's graphs."""
+
+    one_shape = True
+
+
+def load(job: Job, token: str | None) -> CompiledSession:
+    check(job)
+    device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
+    pipeline.set_threads(job)
+    pipe = prepared(pipeline.load(job, dtype, token).to(device))
+    options: dict[str, Any] = {**INDUCTOR, "triton.cudagraphs": device.type == "cuda"}
+    compiled = functools.partial(torch.compile, fullgraph=True, dynamic=False, options=options)
+    pipe.unet.forward = step_of(compiled(pipe.unet.forward), keep=job.guidance <= 1)
+    pipe.vae.decode = compiled(pipe.vae.decode)
+    keep_timesteps_here(pipe.scheduler)
+    return CompiledSession(pipe, job, device, dtype, fused_attention=True)
+
+
+def check(job: Job) -> None:
+    """Raises Unsupported for what a compiled network has fixed, and where nothing can compile it."""
+    if job.autocast:
+        raise Unsupported("autocast: a compiled network has its precision fixed")
+    if job.attention != "default":
+        raise Unsupported(f"attention {job.attention!r}: the fused QKV projections bring their own attention")
+    if not any(shutil.which(compiler) for compiler in ("c++", "g++", "gcc", "clang")):
+        raise Unsupported("torch.compile builds its kernels with a C++ compiler, and there is none; install g++")
+
+
+def step_of(forward: Any, *, keep: bool) -> Any:
+    """The UNet's `forward` for timesteps on the CPU.
+
+    keep: the output outlives the next call, whose graph would overwrite it; so it does in the schedulers that remember
+    earlier steps, unless guidance has made a new tensor of it.
+    """
+
+    def step(sample: torch.Tensor, timestep: torch.Tensor, *inputs: Any, **named: Any) -> Any:
+        output = forward(sample, timestep.to(sample.device, non_blocking=True), *inputs, **named)
+        return tuple(part.clone() for part in output) if keep else output
+
+    return step
+
+
+def keep_timesteps_here(scheduler: Any) -> None:
+    """On the CPU, where a scheduler looks up its coefficients: reading one back would wait for the GPU at each step."""
+    set_timesteps = scheduler.set_timesteps
+    scheduler.set_timesteps = lambda steps, device=None, **named: set_timesteps(steps, device="cpu", **named)
+
+
+def prepared(pipe: Any) -> Any:
+    """The same networks, in the layout and with the projections that compile best."""
+    for network in (pipe.unet, pipe.vae):
+        network.to(memory_format=torch.channels_last)
+        network.fuse_qkv_projections()
+    return pipe

@@ -1,0 +1,76 @@
+"""DeepSpeed inference: its kernels injected into the UNet, and CUDA graphs of text encoder, UNet and VAE.
+
+The tutorial's engine (docs/engines.md), on current versions. It compiles its operators at first use, with nvcc.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from runner import engines, pipeline
+from runner.engines import Unsupported
+from runner.pipeline import PipelineSession
+from runner.schema import Device, Job, Precision
+
+
+class DeepSpeedSession(PipelineSession):
+    """Its graphs hold the shapes of their first call, whatever is asked afterwards."""
+
+    one_shape = True
+
+
+def load(job: Job, token: str | None) -> DeepSpeedSession:
+    check(job)
+    deepspeed = engines.library("deepspeed")
+    device = pipeline.torch_device(job)
+    pipe = pipeline.load(job, torch.float16, token)
+    check_pipeline(pipe)
+    set_build_environment(torch.cuda.get_device_capability(device))
+    with_text_model(pipe.text_encoder)
+    pipe = pipe.to(device)
+    deepspeed.init_inference(pipe, dtype=torch.float16, replace_with_kernel_inject=True, enable_cuda_graph=True)
+    return DeepSpeedSession(pipe, job, device, torch.float16, fused_attention=True)
+
+
+def check(job: Job) -> None:
+    """Raises Unsupported for what the injection cannot do; DeepSpeed itself passes some of it through as it was."""
+    if job.device is not Device.CUDA:
+        raise Unsupported("DeepSpeed injects CUDA kernels; on a CPU it would pass the pipeline through unaccelerated")
+    if job.precision is not Precision.HALF:
+        raise Unsupported("DeepSpeed's injection into diffusers has kernels for half precision only")
+    if job.autocast:
+        raise Unsupported("autocast: the injected kernels have their precision fixed")
+    if job.attention != "default":
+        raise Unsupported(f"attention {job.attention!r}: the injected kernels bring their own attention")
+    if job.guidance <= 1:
+        raise Unsupported("guidance of 1 or less: the scheduler would keep an output that the UNet's graph overwrites")
+
+
+def check_pipeline(pipe: object) -> None:
+    if not isinstance(pipe, StableDiffusionPipeline):
+        raise Unsupported(f"DeepSpeed's UNet knows StableDiffusionPipeline, and this model is a {type(pipe).__name__}")
+
+
+def set_build_environment(capability: tuple[int, int]) -> None:
+    """For this GPU alone, and without the suffix of `9.0a`, which DeepSpeed 0.19.8 fails to read as a number.
+
+    ninja is looked up on the PATH, and stands beside Python where the environment was not activated.
+    """
+    os.environ["TORCH_CUDA_ARCH_LIST"] = f"{capability[0]}.{capability[1]}"
+    beside = str(Path(sys.executable).parent)
+    if beside not in os.environ["PATH"].split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join((beside, os.environ["PATH"]))
+
+
+def with_text_model(encoder: torch.nn.Module) -> None:
+    """Gives back the attribute that DeepSpeed sets a method on and that transformers 5 merged into the encoder itself.
+
+    A property, since a submodule that is its own parent would make every walk over the modules endless.
+    """
+    if not hasattr(encoder, "text_model"):
+        type(encoder).text_model = property(lambda self: self)  # type: ignore[attr-defined]

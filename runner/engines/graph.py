@@ -1,0 +1,144 @@
+"""From token ids to pixels as one CUDA graph: text encoder, every denoising step with its scheduler, VAE, 8-bit pixels.
+
+UNet and VAE are compiled as in `compile`; on top of it, nothing of a call is left to Python but the tokenizer. What is
+the same at every step is computed once a call (see `runner.hoist`). The arithmetic is that of the pipeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from runner import pipeline
+from runner.engines import Unsupported, compile
+from runner.hoist import Hoisted
+from runner.pipeline import PipelineSession
+from runner.schema import Device, Job
+
+ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+INDUCTOR: dict[str, Any] = {**compile.INDUCTOR}
+
+
+def load(job: Job, token: str | None) -> GraphSession:
+    compile.check(job)
+    if job.device is not Device.CUDA:
+        raise Unsupported("there are no CUDA graphs without a GPU")
+    device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
+    pipe = pipeline.load(job, dtype, token)
+    if not isinstance(pipe, StableDiffusionPipeline):
+        raise Unsupported(
+            f"the captured loop is that of StableDiffusionPipeline; this model is a {type(pipe).__name__}"
+        )
+    # cuDNN tries its algorithms for each convolution, before the capture.
+    torch.backends.cudnn.benchmark = True
+    return GraphSession(pipe.to(device), job, device, dtype)
+
+
+class Denoiser(torch.nn.Module):
+    """One evaluation of the UNet with guidance, so that the compiler fuses what stands around the network."""
+
+    def __init__(self, unet: torch.nn.Module, guidance: float) -> None:
+        super().__init__()
+        self.unet, self.guidance = unet, guidance
+
+    def forward(self, latents: torch.Tensor, moment: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        if self.guidance <= 1:
+            plain: torch.Tensor = self.unet(latents, moment, states, return_dict=False)[0]
+            return plain
+        noise = self.unet(torch.cat([latents] * 2), moment, states, return_dict=False)[0]
+        blank, text = noise.chunk(2)
+        guided: torch.Tensor = blank + self.guidance * (text - blank)
+        return guided
+
+
+class GraphSession(PipelineSession):
+    """Captured for the batch size of its first call."""
+
+    one_shape = True
+
+    def __init__(self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(compile.prepared(pipe), job, device, dtype, fused_attention=True)
+        self._hoisted = Hoisted(pipe.unet, guided=job.guidance > 1)
+        settings: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": INDUCTOR}
+        self._denoise = torch.compile(Denoiser(pipe.unet, job.guidance), **settings)
+        self._decode: Any = torch.compile(pipe.vae.decode, **settings)
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def generate(self, samples: int) -> list[Image.Image]:
+        with torch.inference_mode():
+            ids = self.token_ids(samples)
+            if self._graph is None:
+                noise = pipeline.latents(self.pipe, self._job, samples, self._dtype, self._device)
+                self._graph = self._capture(ids, noise)
+            else:
+                self._ids.copy_(ids)
+            self._graph.replay()
+            pixels = self._pixels.cpu().numpy()
+        return [Image.fromarray(image) for image in pixels]
+
+    def token_ids(self, samples: int) -> torch.Tensor:
+        """Without guidance those of the prompts, else first as many of the empty prompt."""
+        tokenizer = self.pipe.tokenizer
+        texts = [self._job.prompt] * samples
+        if self._job.guidance > 1:
+            texts = [""] * samples + texts
+        length = tokenizer.model_max_length
+        encoded = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        ids: torch.Tensor = encoded.input_ids
+        return ids
+
+    def _capture(self, ids: torch.Tensor, noise: torch.Tensor) -> torch.cuda.CUDAGraph:
+        """A first run compiles, and lets cuDNN and cuBLAS choose; that must be on a stream of its own."""
+        self.hold(ids, noise)
+        graph = torch.cuda.CUDAGraph()
+        with sdpa_kernel(ATTENTION, set_priority=True):
+            with aside(self._device):
+                self.compute()
+            with torch.cuda.graph(graph):
+                self._pixels = self.compute()
+        return graph
+
+    def hold(self, ids: torch.Tensor, noise: torch.Tensor) -> None:
+        """The inputs' places: a replay reads what is in them then."""
+        self._ids, self._latents = ids.to(self._device), noise
+        self.pipe.scheduler.set_timesteps(self._job.steps, device="cpu")
+        self._timesteps = self.pipe.scheduler.timesteps.to(self._device)
+
+    def compute(self) -> torch.Tensor:
+        """Bytes of shape (samples, height, width, 3).
+
+        The scheduler's timesteps stay on the CPU: its coefficients are then constants of the capture, where the
+        pipeline waits for the GPU at each step to read the timestep back.
+        """
+        scheduler = self.pipe.scheduler
+        scheduler.set_timesteps(self._job.steps, device="cpu")
+        states = self._hoisted.conditioning(self.pipe.text_encoder(self._ids)[0])
+        moments = self._hoisted.moments(self._timesteps, states.dtype)
+        latents = self._latents * scheduler.init_noise_sigma
+        for step, timestep in enumerate(scheduler.timesteps):
+            scaled = scheduler.scale_model_input(latents, timestep)
+            noise = self._denoise(scaled, moments[step], states)
+            latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
+        image: torch.Tensor = self._decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
+        shades = (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float() * 255
+        return shades.round().to(torch.uint8).contiguous()
+
+    def close(self) -> None:
+        super().close()
+        self._graph = None
+
+
+@contextlib.contextmanager
+def aside(device: torch.device) -> Iterator[None]:
+    """A stream that follows all that was asked before, and precedes all that is asked after."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)

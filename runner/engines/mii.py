@@ -1,0 +1,199 @@
+"""DeepSpeed-MII's persistent deployment of the tutorial: a server that stays, asked over gRPC (`mii.legacy`).
+
+The server is DeepSpeed's inference in a process of its own. What is timed is the client's call; the server's own time
+goes to the log. It takes no latents, so that its images are of other noise than every other engine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from PIL.Image import Image
+
+from runner import engines, memory, pipeline
+from runner.engines import LoadError, Memory, deepspeed
+from runner.schema import Job
+
+# In the environment of every process of a deployment, so that a sweep finds those that a crash left.
+MARK = "RUNNER_MII_DEPLOYMENT"
+GPUS = "RUNNER_MII_GPUS"
+END_TIMEOUT_S = 20.0
+
+# Run by every Python that finds it on its path; only the process that loads the model has a LOCAL_RANK. There
+# DeepSpeed's launcher has counted the GPUs from 0, whichever this process was given; and the text encoder lacks what
+# DeepSpeed sets.
+SITE = f"""\
+import os
+if "LOCAL_RANK" in os.environ:
+    if os.environ.get("{GPUS}"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["{GPUS}"]
+    from transformers import CLIPTextModel
+    if not hasattr(CLIPTextModel, "text_model"):
+        CLIPTextModel.text_model = property(lambda self: self)
+"""
+
+
+def load(job: Job, token: str | None) -> MiiSession:
+    deepspeed.check(job)
+    engines.library("mii")
+    device = pipeline.torch_device(job)
+    deepspeed.set_build_environment(torch.cuda.get_device_capability(device))
+    folder = tempfile.TemporaryDirectory(prefix="mii-")
+    try:
+        height, width = save_model(job, token, Path(folder.name) / "model")
+        return deploy(job, Path(folder.name), folder, (height, width))
+    except BaseException:
+        folder.cleanup()
+        raise
+
+
+def save_model(job: Job, token: str | None, folder: Path) -> tuple[int, int]:
+    """The job's model as a folder: the server loads nothing else offline. Returns the image's height and width."""
+    pipe = pipeline.load(job, torch.float16, token)
+    deepspeed.check_pipeline(pipe)
+    pipe.save_pretrained(folder)
+    return pipeline.image_size(pipe, job)
+
+
+def deploy(job: Job, folder: Path, owner: tempfile.TemporaryDirectory[str], size: tuple[int, int]) -> MiiSession:
+    """Starts the server and waits until it listens. What it started is ended if it does not."""
+    mii = engines.library("mii").legacy
+    name = folder.name
+    (folder / "site").mkdir()
+    (folder / "site/sitecustomize.py").write_text(SITE)
+    environment = server_environment(os.environ, name, folder)
+    os.environ.update(environment)
+    # The client asks for the main thread's event loop, which nothing else has made.
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    model_config, mii_config = settings(folder / "model", *free_ports())
+    try:
+        mii.deploy(deployment_name=name, model_config=model_config, mii_config=mii_config)
+        client = mii.mii_query_handle(name)
+    except BaseException as error:
+        end_processes(name)
+        if isinstance(error, RuntimeError) and "server crashed" in str(error):
+            raise LoadError("MII's server ended while it started; its output is in the log") from error
+        raise
+    return MiiSession(job, name, client, owner, size)
+
+
+def settings(model: Path, port: int, dist_port: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """MII's model and deployment configurations. Without `skip_model_check` it would list the whole hub."""
+    model_config = {
+        "model": str(model),
+        "task": "text-to-image",
+        "dtype": "fp16",
+        "skip_model_check": True,
+        "replace_with_kernel_inject": True,
+        "enable_cuda_graph": True,
+        "torch_dist_port": dist_port,
+    }
+    return model_config, {"deployment_type": "local", "port_number": port}
+
+
+def server_environment(ours: Mapping[str, str], name: str, folder: Path) -> dict[str, str]:
+    paths = [str(folder / "site"), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
+    return {
+        MARK: name,
+        GPUS: ours.get("CUDA_VISIBLE_DEVICES", ""),
+        "PYTHONPATH": os.pathsep.join(paths),
+        "MII_CACHE_PATH": str(folder / "cache"),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def free_ports() -> tuple[int, int]:
+    """A port whose next is free too (the balancer's and the server's), and one for torch.distributed."""
+    for _ in range(100):
+        with contextlib.ExitStack() as held:
+            port = _bind(held, 0)
+            with contextlib.suppress(OSError, OverflowError):
+                _bind(held, port + 1)
+                return port, _bind(held, 0)
+    raise LoadError("no two neighbouring TCP ports are free")
+
+
+def _bind(held: contextlib.ExitStack, port: int) -> int:
+    listener = held.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", port))
+    return int(listener.getsockname()[1])
+
+
+def processes(name: str) -> Iterator[psutil.Process]:
+    """Those of a deployment, wherever they were reparented to; never this one, whose environment has the mark too."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(MARK) == name:
+                yield process
+
+
+def end_processes(name: str, patience_s: float = 0.0) -> None:
+    """Waits for them to go by themselves, then kills what is left."""
+    deadline = time.monotonic() + patience_s
+    while (left := list(processes(name))) and time.monotonic() < deadline:
+        psutil.wait_procs(left, timeout=0.2)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=END_TIMEOUT_S)
+
+
+class MiiSession:
+    """The client of a deployment. Its device memory is the server's, of which a client knows nothing."""
+
+    one_shape = True
+
+    def __init__(
+        self, job: Job, name: str, client: Any, folder: tempfile.TemporaryDirectory[str], size: tuple[int, int]
+    ) -> None:
+        self._job, self._name, self._client, self._folder = job, name, client, folder
+        self.server_s: list[float] = []
+        self.facts = {"height": size[0], "width": size[1], "xformers": True}
+
+    def generate(self, samples: int) -> list[Image]:
+        grpc = engines.library("grpc")
+        try:
+            reply = self._client.query(
+                {"prompt": [self._job.prompt] * samples},
+                num_inference_steps=self._job.steps,
+                guidance_scale=float(self._job.guidance),
+                height=self.facts["height"],
+                width=self.facts["width"],
+            )
+        except grpc.RpcError as error:
+            # the words of the server's exception: out of memory is told by them
+            raise RuntimeError(f"MII's server: {error.details()}") from error
+        self.server_s.append(reply._response.time_taken)
+        images: list[Image] = reply.images
+        return images
+
+    def synchronize(self) -> None:
+        """The reply holds the images: there is nothing left to wait for."""
+
+    def reset_memory(self) -> None:
+        memory.reset_host_peak()
+
+    def memory(self) -> Memory:
+        return Memory(None, None, memory.host_peak_gb())
+
+    def close(self) -> None:
+        """Asks the server to end, then ends what is left of it."""
+        if self.server_s:
+            print(f"mii: the server's own time, median: {statistics.median(self.server_s):.4f} s", file=sys.stderr)
+        grpc = engines.library("grpc")
+        with contextlib.suppress(grpc.RpcError, TimeoutError, asyncio.TimeoutError):
+            asyncio.get_event_loop().run_until_complete(asyncio.wait_for(self._client.terminate_async(), END_TIMEOUT_S))
+        end_processes(self._name, END_TIMEOUT_S)
+        self._folder.cleanup()

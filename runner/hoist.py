@@ -1,0 +1,138 @@
+"""Takes out of a UNet what it computes more than once: exactly its own arithmetic, less often.
+
+The keys and values of cross-attention depend on the prompt alone, and the residual blocks' shifts on the timestep
+alone; a UNet as it comes computes both in dozens of small matrix products at each step. And with guidance the two
+halves of the batch are equal until the first cross-attention.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D
+from torch.nn.functional import scaled_dot_product_attention, silu
+
+
+class Hoisted:
+    """Changes a UNet in place. It then takes `moments(…)[step]` for a timestep and `conditioning(…)` for text states.
+
+    Its projections are to be fused first (`fuse_qkv_projections`). guided: the latents come doubled, for guidance.
+    """
+
+    def __init__(self, unet: Any, *, guided: bool) -> None:
+        self._embed = _TimeEmbedding(unet)
+        self._shifts = [block.time_emb_proj for block in _blocks(unet)]
+        self._keys_values = [layer.to_kv for layer in _cross_attentions(unet)]
+        _slice_shifts(unet)
+        _slice_keys_values(unet)
+        if guided:
+            _compute_halves_once(unet)
+
+    def moments(self, timesteps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Every block's shift at each timestep, side by side: shape (timesteps, 1, sum of channels)."""
+        activated = silu(self._embed(timesteps, dtype))
+        return torch.cat([shift(activated) for shift in self._shifts], dim=-1)[:, None]
+
+    def conditioning(self, states: torch.Tensor) -> torch.Tensor:
+        """Every layer's keys and values, side by side: shape (batch, tokens, 2 × sum of channels)."""
+        return torch.cat([layer(states) for layer in self._keys_values], dim=-1)
+
+
+class _TimeEmbedding:
+    """The UNet's own, kept before it is replaced."""
+
+    def __init__(self, unet: Any) -> None:
+        self._project, self._embed = unet.time_proj, unet.time_embedding
+
+    def __call__(self, timesteps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        embedded: torch.Tensor = self._embed(self._project(timesteps).to(dtype))
+        return embedded
+
+
+class _Given(torch.nn.Module):
+    """Stands for the time embedding: what comes in has been through it."""
+
+    def forward(self, sample: torch.Tensor, _condition: None = None) -> torch.Tensor:
+        return sample
+
+
+class _Slice(torch.nn.Module):
+    """Stands for one block's projection of the time embedding."""
+
+    def __init__(self, start: int, width: int) -> None:
+        super().__init__()
+        self.start, self.width = start, width
+
+    def forward(self, packed: torch.Tensor) -> torch.Tensor:
+        return packed[:, self.start : self.start + self.width]
+
+
+class _Half(torch.nn.Module):
+    """Stands for a module whose input's two halves are equal: computes one of them."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, doubled: torch.Tensor, *inputs: Any, **named: Any) -> torch.Tensor:
+        half = self.inner(doubled[: len(doubled) // 2], *inputs, **named)
+        return torch.cat([half, half])
+
+
+class _GivenCrossAttention:
+    """An attention processor whose keys and values are a part of what it is given for text states."""
+
+    def __init__(self, start: int, width: int) -> None:
+        self.start, self.width = start, width
+
+    def __call__(
+        self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, **_: Any
+    ) -> torch.Tensor:
+        key, value = encoder_hidden_states[..., self.start : self.start + 2 * self.width].chunk(2, dim=-1)
+        query, key, value = (
+            part.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for part in (attn.to_q(hidden_states), key, value)
+        )
+        attended = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(-2)
+        projected: torch.Tensor = attn.to_out[0](attended)
+        return projected
+
+
+def _blocks(unet: Any) -> list[ResnetBlock2D]:
+    return [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
+
+
+def _cross_attentions(unet: Any) -> list[Attention]:
+    return [module for module in unet.modules() if isinstance(module, Attention) and module.is_cross_attention]
+
+
+def _slice_shifts(unet: Any) -> None:
+    start = 0
+    for block in _blocks(unet):
+        width = block.time_emb_proj.out_features
+        block.time_emb_proj, block.skip_time_act = _Slice(start, width), True
+        start += width
+    unet.time_embedding = _Given()
+    unet.get_time_embed = lambda sample, timestep: timestep
+
+
+def _slice_keys_values(unet: Any) -> None:
+    start = 0
+    for layer in _cross_attentions(unet):
+        width = layer.to_kv.out_features // 2
+        layer.set_processor(_GivenCrossAttention(start, width))
+        start += 2 * width
+
+
+def _compute_halves_once(unet: Any) -> None:
+    """Up to the first cross-attention, where the first block has one (Stable Diffusion 1 and 2)."""
+    unet.conv_in = _Half(unet.conv_in)
+    first = unet.down_blocks[0]
+    if isinstance(first, CrossAttnDownBlock2D):
+        transformer = first.attentions[0]
+        block = transformer.transformer_blocks[0]
+        first.resnets[0] = _Half(first.resnets[0])
+        transformer.norm, transformer.proj_in = _Half(transformer.norm), _Half(transformer.proj_in)
+        block.norm1, block.attn1 = _Half(block.norm1), _Half(block.attn1)
