@@ -24,6 +24,7 @@ from runner.schema import Device, Job, Precision, Status, parse_rows
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
 from runner import pipeline, synthetic, worker  # noqa: E402
+from runner.captured import CapturedSession  # noqa: E402
 from runner.engines import compile as compiled  # noqa: E402
 from runner.engines import deepspeed, eager, graph, mii  # noqa: E402
 from runner.hoist import Hoisted  # noqa: E402
@@ -168,6 +169,15 @@ def test_an_output_that_the_next_call_overwrites_is_copied_where_it_is_kept() ->
         before = first.item()
         step(one, timestep)
         assert (first.item() == before) is survives
+
+
+def test_what_a_graphs_pool_holds_is_not_passed_off_as_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = CapturedSession(synthetic.build("tiny", torch.float32), tiny(), CPU, torch.float32, fused_attention=True)
+    assert (session.memory().peak_gb or 0) > 0
+    session._device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 11_200_000_000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 2_400_000_000)
+    assert (session.memory().reserved_gb, session.memory().peak_gb) == (11.2, None)
 
 
 @pytest.mark.skipif(not os.environ.get("CI"), reason="compiling takes two minutes: continuous integration does it")

@@ -9,21 +9,15 @@ from typing import Any
 import torch
 
 from runner import pipeline
+from runner.captured import CapturedSession
 from runner.engines import Unsupported
-from runner.pipeline import PipelineSession
 from runner.schema import Job
 
 # A 1×1 convolution in channels last is a matrix product, and cuBLAS is faster at it than cuDNN.
 INDUCTOR = {"conv_1x1_as_mm": True}
 
 
-class CompiledSession(PipelineSession):
-    """Compiled for the batch size of its first call: another one would compile anew, beside the first one's graphs."""
-
-    one_shape = True
-
-
-def load(job: Job, token: str | None) -> CompiledSession:
+def load(job: Job, token: str | None) -> CapturedSession:
     check(job)
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipeline.set_threads(job)
@@ -33,7 +27,7 @@ def load(job: Job, token: str | None) -> CompiledSession:
     pipe.unet.forward = step_of(compiled(pipe.unet.forward), keep=job.guidance <= 1)
     pipe.vae.decode = compiled(pipe.vae.decode)
     keep_timesteps_here(pipe.scheduler)
-    return CompiledSession(pipe, job, device, dtype, fused_attention=True)
+    return CapturedSession(pipe, job, device, dtype, fused_attention=True)
 
 
 def check(job: Job) -> None:

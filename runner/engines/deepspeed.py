@@ -13,18 +13,12 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from runner import engines, pipeline
+from runner.captured import CapturedSession
 from runner.engines import Unsupported
-from runner.pipeline import PipelineSession
 from runner.schema import Device, Job, Precision
 
 
-class DeepSpeedSession(PipelineSession):
-    """Its graphs hold the shapes of their first call, whatever is asked afterwards."""
-
-    one_shape = True
-
-
-def load(job: Job, token: str | None) -> DeepSpeedSession:
+def load(job: Job, token: str | None) -> CapturedSession:
     check(job)
     deepspeed = engines.library("deepspeed")
     device = pipeline.torch_device(job)
@@ -34,7 +28,7 @@ def load(job: Job, token: str | None) -> DeepSpeedSession:
     with_text_model(pipe.text_encoder)
     pipe = pipe.to(device)
     deepspeed.init_inference(pipe, dtype=torch.float16, replace_with_kernel_inject=True, enable_cuda_graph=True)
-    return DeepSpeedSession(pipe, job, device, torch.float16, fused_attention=True)
+    return CapturedSession(pipe, job, device, torch.float16, fused_attention=True)
 
 
 def check(job: Job) -> None:

@@ -16,9 +16,9 @@ from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from runner import pipeline
+from runner.captured import CapturedSession
 from runner.engines import Unsupported, compile
 from runner.hoist import Hoisted
-from runner.pipeline import PipelineSession
 from runner.schema import Device, Job
 
 ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -57,10 +57,8 @@ class Denoiser(torch.nn.Module):
         return guided
 
 
-class GraphSession(PipelineSession):
-    """Captured for the batch size of its first call."""
-
-    one_shape = True
+class GraphSession(CapturedSession):
+    """The pipeline's parts, in a loop of our own that is captured at the first call."""
 
     def __init__(self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(compile.prepared(pipe), job, device, dtype, fused_attention=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import statistics
 import sys
@@ -50,6 +51,8 @@ def load(job: Job, token: str | None) -> MiiSession:
     engines.library("mii")
     device = pipeline.torch_device(job)
     deepspeed.set_build_environment(torch.cuda.get_device_capability(device))
+    if shutil.which("deepspeed") is None:
+        raise LoadError("MII starts its server by the program `deepspeed`, which is neither on the PATH nor by Python")
     folder = tempfile.TemporaryDirectory(prefix="mii-")
     try:
         height, width = save_model(job, token, Path(folder.name) / "model")
