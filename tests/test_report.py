@@ -262,3 +262,9 @@ def test_a_figure_has_three_or_four_significant_digits(value: float, text: str) 
 def test_a_spread_is_never_rounded_to_nothing() -> None:
     assert spread(Interval(0.99999, 1.00001), 3) == "±0.001"
     assert spread(Interval(1.0, 1.0), 3) == "±0.000"
+
+
+def test_a_status_whose_reason_is_the_status_itself_gets_no_footnote() -> None:
+    text = printed(compare([row("a", status=Status.CANCELLED, error="cancelled")]))
+    assert "cancelled" in text
+    assert "[1]" not in text

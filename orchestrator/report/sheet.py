@@ -153,7 +153,8 @@ def _without_value(cell: Cell, notes: _Footnotes) -> CellWords:
     status, reason = cell.status or Status.FAILED, cell.reason or ""
     if status is Status.OK:
         return CellWords("no value" + notes.marks(reason, *cell.notes), "", Tone.NO_VALUE)
-    known = [] if status is Status.OOM and reason == OUT_OF_MEMORY else [f"{status.value}: {reason}"]
+    says_no_more = reason == status.value or (status is Status.OOM and reason == OUT_OF_MEMORY)
+    known = [] if says_no_more else [f"{status.value}: {reason}"]
     return CellWords(
         status.value + notes.marks(*known, *cell.notes), "", Tone.FAULT if status.is_fault else Tone.NO_VALUE
     )
