@@ -156,27 +156,35 @@ def create(root: Path, name: str, now: datetime, matrix: str | None = None, host
     raise InputError(f"{root}: a hundred runs named {name} began within this second")
 
 
-def find(root: Path, name: str | None = None) -> Run:
-    """The run of that name, path, or unique end or beginning of a name; without a name the newest one.
+def find(root: Path, name: str | None = None, *, driven: bool = False) -> Run:
+    """The run of that name, path, or unique part of a name; without a name the newest one.
 
-    Raises InputError with the runs that there are.
+    driven: only a run of our own will do; imported rows have no jobs. Raises InputError with the runs that there are.
     """
     if name and (Path(name) / "results.csv").exists() | (Path(name) / "journal.db").exists():
-        return Run(Path(name).resolve())
+        return _checked(Run(Path(name).resolve()), driven)
     runs = all_runs(root)
+    if name is None and driven:
+        runs = [run for run in runs if run.journal.exists()]
     if not runs:
         raise InputError(f"{root}: no runs yet; start one with 'orchestrator submit matrix.yaml'")
     if name is None:
         return runs[-1]
-    fitting = [run for run in runs if run.name == name] or [
-        run for run in runs if run.name.startswith(name) or run.name.endswith(name)
-    ]
+    fitting = [run for run in runs if run.name == name] or [run for run in runs if name in run.name]
     if len(fitting) == 1:
-        return fitting[0]
+        return _checked(fitting[0], driven)
     known = ", ".join(run.name for run in (fitting or runs)[-5:])
     raise InputError(
         f"{root}: {'several runs fit' if fitting else 'there is no run'} {name!r}; the last ones are {known}"
     )
+
+
+def _checked(run: Run, driven: bool) -> Run:
+    if driven and not run.journal.exists():
+        raise InputError(
+            f"run {run.name} has no journal: imported rows have no jobs; 'orchestrator results' shows them"
+        )
+    return run
 
 
 def all_runs(root: Path) -> list[Run]:
