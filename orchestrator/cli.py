@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -36,8 +37,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Takes a matrix of Stable Diffusion benchmarks to every machine you can reach, and brings back one table.",
 )
-out = Console(markup=False, highlight=False)
-err = Console(stderr=True, markup=False, highlight=False)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, markup=False, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPED_WIDTH
+    return console
+
+
+out = _console()
+err = _console(stderr=True)
 
 
 class Format(str, Enum):
@@ -68,11 +78,17 @@ Inventory = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=V[,V]", help="Replace an axis or a value of the matrix.")
 ]
-RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Default: the newest run.")]
+RunName = Annotated[str | None, typer.Argument(metavar="RUN", help="Default: the newest run.")]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or the beginning of it.")]
 Wheels = Annotated[
     Path | None,
-    typer.Option("--wheels", metavar="DIR", help="Build from the wheels in this folder alone, offline."),
+    typer.Option(
+        "--wheels",
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="Build from the wheels in this folder alone, offline.",
+    ),
 ]
 Registry = Annotated[
     str | None, typer.Option("--push", metavar="REGISTRY", help="Push images there, and let the hosts pull them.")
@@ -89,12 +105,17 @@ def init() -> None:
 
 @app.command()
 def hosts(
-    check: Annotated[bool, typer.Option("--check", help="Connect to each, and say how to mend what is wrong.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Connect to each; exit code 1 if one cannot do its jobs.")
+    ] = False,
     names: HostNames = None,
     inventory: Inventory = None,
     shape: TableOrJson = Shape.TABLE,
 ) -> None:
-    """Show the inventory; with --check also engine, GPUs, toolkit, disk, images and clock of each host."""
+    """Show the inventory; with --check, ask each host.
+
+    It tells of engine, GPUs, toolkit, disk, images and clock, and how to mend what is wrong.
+    """
     chosen = config.select(config.load_hosts(_inventory(inventory)), _names(names))
     if not check:
         show.hosts(chosen, out) if shape is Shape.TABLE else show.as_json(show.hosts_value(chosen), out)
@@ -109,7 +130,10 @@ def hosts(
 
 @app.command()
 def build(names: HostNames = None, inventory: Inventory = None, push: Registry = None, wheels: Wheels = None) -> None:
-    """Build the runner's images that hosts need, once, and bring them to each host that lacks them."""
+    """Build the runner's images, and bring them to each host.
+
+    Each image is built once, and goes to the hosts that lack it. `submit` does so by itself.
+    """
     from orchestrator import fleet
     from orchestrator.progress import image_progress
 
@@ -129,7 +153,10 @@ def plan(
     shape: TableOrJson = Shape.TABLE,
     containers: Annotated[bool, typer.Option("--containers", help="Each container's spec, as JSON.")] = False,
 ) -> None:
-    """Show what would run where, what would not and why, how long and at what price; run nothing."""
+    """Show what would run where, how long, at what price.
+
+    Also what would not run, and why. Nothing is run, and no host is asked.
+    """
     from orchestrator import launch
 
     request = launch.Request(matrix, _inventory(inventory), _names(names), tuple(overrides or ()))
@@ -156,14 +183,18 @@ def submit(
         float, typer.Option(parser=_duration, metavar="TIME", help="Give up a host that is silent this long.")
     ] = "15m",  # type: ignore[assignment]  # typer parses defaults too
 ) -> None:
-    """Run a matrix on all hosts, and show the comparison. Ctrl-C leaves what runs running; `resume` goes on."""
+    """Run a matrix on all hosts, and show the comparison.
+
+    Ctrl-C leaves what runs running, and `resume` goes on. Exit code: 0 every case has an outcome that is no fault, 1
+    some failed, 2 the input is wrong and nothing ran, 3 interrupted with work left, 130 on a second Ctrl-C.
+    """
     from orchestrator import launch
 
     request = launch.Request(
         matrix,
         _inventory(inventory),
         _names(names),
-        (*(overrides or ()), *([f"name={name}"] if name else [])),
+        (*(overrides or ()), *([] if name is None else [f"name={name}"])),
         push,
         wheels,
         lost_after,
@@ -173,16 +204,22 @@ def submit(
 
 @app.command()
 def resume(run: RunName = None) -> None:
-    """Go on with a run: adopt what still runs on its hosts, collect what has ended, start what is left."""
+    """Go on with a run that was interrupted.
+
+    What still runs on its hosts is adopted, what has ended is collected, what is left is started.
+    """
     from orchestrator import launch
 
-    _end(launch.resume(runs.find(runs.ROOT, run), err))
+    _end(launch.resume(runs.find(runs.ROOT, run, driven=True), err))
 
 
 @app.command()
 def status(run: RunName = None, shape: TableOrJson = Shape.TABLE) -> None:
-    """Show how far a run is: per host, and each job with its attempts and their reasons."""
-    found = runs.find(runs.ROOT, run)
+    """Show how far a run is, per host and job.
+
+    Each job has its attempts, and the reason of each that ended in a fault.
+    """
+    found = runs.find(runs.ROOT, run, driven=True)
     with closing(Journal.open(found.journal)) as journal:
         value = show.status_value(found, journal)
     if shape is Shape.JSON:
@@ -197,31 +234,39 @@ def logs(
     job: JobName,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
 ) -> None:
-    """Print what a job said: from its folder when it has ended, from its host while it runs."""
+    """Print what a job said, or says.
+
+    From its folder when it has ended, from its host while it runs.
+    """
     from orchestrator import launch
 
-    for line in launch.log(runs.find(runs.ROOT, run), job, follow=follow):
+    for line in launch.log(runs.find(runs.ROOT, run, driven=True), job, follow=follow):
         out.print(line, soft_wrap=True)
 
 
 @app.command()
 def cancel(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Default: all of its jobs.")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Default: all of its jobs.")] = None,
 ) -> None:
-    """End a run's open jobs, or one of them; what they have measured so far is kept."""
+    """End a run's open jobs, or one of them.
+
+    What they have measured so far is kept.
+    """
     from orchestrator import launch
 
-    found = runs.find(runs.ROOT, run)
+    found = runs.find(runs.ROOT, run, driven=True)
     asked = launch.cancel(found, job)
-    err.print(f"Asked for the end of {len(asked)} jobs." if asked else "No job of it is open.")
+    err.print(
+        f"Asked for the end of {len(asked)} job{'s' if len(asked) > 1 else ''}." if asked else "No job of it is open."
+    )
     if asked and not found.is_driven:
         _end(launch.resume(found, err))
 
 
 @app.command()
 def results(
-    run: Annotated[list[str] | None, typer.Argument(metavar="[RUN ...]", help="Default: the newest run.")] = None,
+    run: Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Default: the newest run.")] = None,
     metric: Annotated[Metric, typer.Option("--metric", help="What to compare.")] = Metric.LATENCY,
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="HOST|ENGINE", help="What ratios are to; default: eager.")
@@ -244,7 +289,10 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE.CSV", help="Such as the Lambda benchmark's benchmark.csv.")],
     name: Annotated[str | None, typer.Option("--name", help="Of the run; default: the file's.")] = None,
 ) -> None:
-    """Make a run of published or foreign results, to stand beside yours: `results RUN RUN`."""
+    """Make a run of published or foreign results.
+
+    They then stand beside yours: `results RUN RUN`.
+    """
     from orchestrator import launch
 
     imported = launch.import_rows(file, name or file.stem)
@@ -256,7 +304,13 @@ def _inventory(given: Path | None) -> Path | None:
 
 
 def _names(given: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in given.split(",") if name.strip()) if given else ()
+    """Raises InputError where none is named: an empty shell variable must not mean every host there is."""
+    if given is None:
+        return ()
+    names = tuple(name.strip() for name in given.split(",") if name.strip())
+    if not names:
+        raise InputError(f"--hosts {given!r} names no host; leave it out for all of them")
+    return names
 
 
 def _print(comparison: Comparison, shape: Format) -> None:
@@ -278,7 +332,8 @@ def _end(outcome: Outcome) -> None:
     """The table of a run that was driven, where it lies, and the exit code that says how it went."""
     from orchestrator import launch
 
-    _print(launch.comparison([outcome.run], Metric.LATENCY, None), Format.TABLE)
+    if outcome.rows:
+        _print(launch.comparison([outcome.run], Metric.LATENCY, None), Format.TABLE)
     err.print(f"Run: {outcome.run.path}", soft_wrap=True)
     if not outcome.finished:
         err.print(

@@ -22,6 +22,15 @@ from orchestrator.plan import Description
 from orchestrator.progress import in_words, job_label
 from orchestrator.run import Run
 
+# What a user would call it: once a start was asked for, the host has the job until it says that it ended.
+PHASES = {
+    Phase.PENDING.value: "waiting",
+    Phase.STAGING.value: "next",
+    Phase.STARTING.value: "running",
+    Phase.STOPPING.value: "stopping",
+    Phase.SETTLED.value: "ended",
+}
+
 
 def as_json(value: object, out: Console) -> None:
     print(json.dumps(value, indent=1, default=str), file=out.file)
@@ -130,7 +139,8 @@ def status(value: Mapping[str, Any], out: Console) -> None:
     table = _table("job", "host", "what", "samples", "phase", "slot", "attempts")
     for job in value["jobs"]:
         samples = ", ".join(map(str, job["samples"]))
-        table.add_row(job["job"], job["host"], job["what"], samples, job["phase"], job["slot"], str(job["attempts"]))
+        phase = PHASES.get(job["phase"], job["phase"])
+        table.add_row(job["job"], job["host"], job["what"], samples, phase, job["slot"], str(job["attempts"]))
     out.print(table)
     for job in value["jobs"]:
         for fault in job["faults"]:

@@ -156,6 +156,17 @@ BAD_INPUT = {
         ["submit", "matrix.yaml"],
         "host a",
     ),
+    "an empty list of hosts": (
+        {"matrix.yaml": "matrix: {engine: [eager]}\n"},
+        ["submit", "matrix.yaml", "--hosts", ""],
+        "names no host",
+    ),
+    "an empty name": ({"matrix.yaml": "matrix: {engine: [eager]}\n"}, ["submit", "matrix.yaml", "--name", ""], "name"),
+    "a folder of wheels that is not there": (
+        {"matrix.yaml": "matrix: {engine: [eager]}\n"},
+        ["submit", "matrix.yaml", "--wheels", "nowhere"],
+        "nowhere",
+    ),
     "no runs yet": ({}, ["results"], "no runs yet"),
     "a bad duration": (
         {"matrix.yaml": "matrix: {engine: [eager]}\n"},
@@ -210,6 +221,10 @@ def test_ctrl_c_leaves_the_jobs_running_and_resume_brings_them_home(
     _, said = orchestrator.communicate(timeout=30)
     assert orchestrator.returncode == cli.INTERRUPTED
     assert "orchestrator resume" in said
+    assert "No rows" not in said, "a table of nothing says nothing"
+    capsys.readouterr()
+    orchestrate("status")
+    assert "running" in capsys.readouterr().out.split("job ")[1], "started, and its end is not known"
     assert orchestrate("resume") == cli.OK
     (run,) = (here / "runs").iterdir()
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
@@ -250,6 +265,38 @@ def test_published_results_stand_beside_ones_own(here: Path, capsys: pytest.Capt
     table = capsys.readouterr().out
     assert "NVIDIA A10" in table
     assert "local" in table
+
+
+def test_an_imported_run_is_never_mistaken_for_one_that_can_go_on(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = Path(__file__).parent / "data" / "lambda-benchmark.csv"
+    assert orchestrate("submit", write("matrix: {engine: [eager]}\n"), "--name", "a-mine") == cli.OK
+    assert orchestrate("import", str(published), "--name", "z-lambda") == cli.OK
+    capsys.readouterr()
+    assert orchestrate("status") == cli.OK
+    assert "a-mine" in capsys.readouterr().out
+    assert orchestrate("resume", "lambda") == cli.BAD_INPUT
+    assert "has no journal" in capsys.readouterr().err
+
+
+def test_a_part_of_a_runs_name_is_enough_where_it_is_one_runs_alone(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = Path(__file__).parent / "data" / "lambda-benchmark.csv"
+    for name in ("lambda-2022", "lambda-2023"):
+        assert orchestrate("import", str(published), "--name", name) == cli.OK
+    assert orchestrate("results", "bda-2022", "-o", "csv") == cli.OK
+    capsys.readouterr()
+    assert orchestrate("results", "lambda") == cli.BAD_INPUT
+    assert "several runs fit 'lambda'" in capsys.readouterr().err
+
+
+def test_where_nobody_draws_a_terminal_a_table_is_not_folded_to_80_columns() -> None:
+    command = [sys.executable, "-c", "from orchestrator import cli; cli.out.print('x' * 80, 'y' * 70)"]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    said = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+    assert said.splitlines() == ["x" * 80 + " " + "y" * 70]
 
 
 def test_an_import_that_means_nothing_is_one_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
