@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.errors import BadResult
+from orchestrator.errors import InputError
 from orchestrator.trust import LONGEST_ERROR, harmless, made_harmless, row_fault
 from runner.schema import COLUMNS, Case, Job, Row, SchemaError, Status, format_rows, parse_row, parse_rows
 
@@ -166,11 +166,11 @@ def _why(ended: Ending) -> tuple[Status, str]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file that `write_rows` wrote. Raises BadResult that names the file where it is damaged."""
+    """The rows of a file that `write_rows` wrote. Raises InputError that names the file where it is damaged."""
     try:
         return parse_rows(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BadResult(f"{path}: {error}; delete the file, and 'orchestrator resume' runs its job") from error
+        raise InputError(f"{path}: {error}; delete the file, and 'orchestrator resume' runs its job again") from error
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -204,7 +204,7 @@ def _sync_folder(folder: Path) -> None:
 def merge_results(run_dir: Path) -> None:
     """Makes `results.csv` equal what the job folders hold, in an order that depends on the rows alone.
 
-    Several threads and processes may do it at once. Raises BadResult where a job's own file is not this schema's.
+    Several threads and processes may do it at once. Raises InputError where a job's own file is not this schema's.
     """
     with _alone(run_dir):
         rows: list[Row] = []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -28,15 +26,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Station:
-    """One host, ready. images: what its containers are made from, by flavour, as `reference@id`.
-
-    place: held while a job starts, where several entries of the inventory are one and the same machine.
-    """
+    """One host, ready. images: what its containers are made from, by flavour, as `reference@id`."""
 
     executor: Executor
     slots: tuple[Slot, ...]
     images: Mapping[str, str] = field(default_factory=dict)
-    place: threading.Lock | None = None
 
 
 @dataclass(frozen=True)
@@ -109,10 +103,7 @@ def ready(
                 open_now.callback(executors[host.name].close)
         reached = [host for host in hosts if host.name in executors]
         slots = _ask(reached, lambda host: executors[host.name].slots(), unreachable)
-        places = _places(hosts, connections)
-        yield Fleet(
-            {name: Station(executors[name], slots[name], pinned[name], places[name]) for name in slots}, unreachable
-        )
+        yield Fleet({name: Station(executors[name], slots[name], pinned[name]) for name in slots}, unreachable)
 
 
 def build(
@@ -151,13 +142,6 @@ def _executor(host: Host, connections: Mapping[str, Connection], pinned: Mapping
         return ProcessExecutor(host, processes_folder())
     probe_image = next((image.rpartition("@")[2] for image in pinned.values()), "")
     return DockerExecutor(host, probe_image=probe_image, connection=connections[host.name])
-
-
-def _places(hosts: Iterable[Host], connections: Mapping[str, Connection]) -> dict[str, threading.Lock | None]:
-    """A lock for each machine that stands in the inventory more than once, by host."""
-    machine = {h.name: connections[h.name].endpoint.url if h.name in connections else "this machine" for h in hosts}
-    shared = {where: threading.Lock() for where, count in Counter(machine.values()).items() if count > 1}
-    return {name: shared.get(where) for name, where in machine.items()}
 
 
 def _must_fit(host: Host, connections: Mapping[str, Connection]) -> None:

@@ -41,6 +41,7 @@ class Kind(str, Enum):
     FAULT = "fault"
     CANCEL = "cancel"
     SETTLED = "settled"
+    REOPENED = "reopened"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ _PHASES = {
     Kind.STOPPING: Phase.STOPPING,
     Kind.FAULT: Phase.PENDING,
     Kind.SETTLED: Phase.SETTLED,
+    Kind.REOPENED: Phase.PENDING,
 }
 
 
@@ -106,7 +108,7 @@ class Progress:
             attempt=entry.attempt,
             slot=entry.slot,
             since=entry.at,
-            faults=self.faults + (entry.kind is Kind.FAULT),
+            faults=0 if entry.kind is Kind.REOPENED else self.faults + (entry.kind is Kind.FAULT),
             reason=entry.reason or self.reason,
         )
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,7 +31,7 @@ from orchestrator.policy import Limits
 from orchestrator.progress import Board, image_progress, watched
 from orchestrator.report.text import to_markdown
 from orchestrator.run import Run
-from orchestrator.scheduler import HostLoop, closing_rows, commit, drive_all
+from orchestrator.scheduler import CANCELLED_UNSEEN, HostLoop, closing_rows, commit, drive_all, reopen
 from orchestrator.trust import printable
 from runner.schema import Job, Row, Status
 
@@ -80,7 +80,8 @@ def earlier_rows(root: Path = runs.ROOT, most: int = 20) -> list[Row]:
     """Rows of the last runs, for estimates: a damaged run is not worth an error here."""
     rows: list[Row] = []
     for run in runs.all_runs(root)[-most:]:
-        rows.extend(run.all_rows())
+        with suppress(InputError):
+            rows.extend(run.all_rows())
     return rows
 
 
@@ -113,9 +114,15 @@ def resume(run: Run, console: Console) -> Outcome:
         names = {progress.job.host for progress in journal.progress()}
         hosts = config.select(config.load_hosts(run.hosts), sorted(names)) if names else ()
         jobs = [progress.job for progress in journal.progress()]
+        reopen(run, journal, time.time())
+        run.merge()
         with _ready(console, hosts, jobs) as ready:
-            for reason in ready.unreachable.values():
+            for host, reason in ready.unreachable.items():
                 console.print(reason, style="red", markup=False, soft_wrap=True)
+                for progress in journal.progress(host):
+                    if progress.cancelled and not progress.is_settled:
+                        rows = closing_rows(run, progress.job, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
+                        commit(run, journal, progress, rows, time.time())
             return _drive(run, journal, ready, hosts, console)
 
 
@@ -233,7 +240,6 @@ def _drive(run: Run, journal: Journal, ready: Fleet, hosts: Sequence[Host], cons
                 limits,
                 tell=tell,
                 token=hub_token(os.environ),
-                place=station.place,
                 lost_after_s=journal.options["lost_after_s"],
             )
             for name, station in ready.stations.items()

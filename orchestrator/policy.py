@@ -94,7 +94,7 @@ def backoff_s(faults: int) -> float:
 
 def deadline_s(progress: Progress) -> float:
     """How long an attempt may run before it hangs: the runner keeps a limit for each case and the reference."""
-    return progress.job.timeout_s * (len(progress.job.cases) + progress.job.quality) + GRACE_S
+    return progress.job.timeout_s * progress.job.timed_parts + GRACE_S
 
 
 # Exit codes that say that something outside ended the attempt: the engine or its host stopped (137 without the OOM
@@ -122,9 +122,12 @@ def decide(
     action on these jobs ended. slots: those that jobs of this run may use.
     """
     steps: list[Step] = []
-    taken = _taken_slots(jobs, seen)
+    running = frozenset(o.slot for o in seen.values() if o.state is State.RUNNING)
+    taken = running | _told_slots(jobs, seen)
     for progress in jobs:
-        action = _next_step(progress, seen.get(progress.key), slots, taken, now, limits)
+        # what was told to start waits for nothing but what runs: it holds its slot already
+        blocked = running if progress.phase is Phase.STARTING else taken
+        action = _next_step(progress, seen.get(progress.key), slots, blocked, now, limits)
         if isinstance(action, Start):
             taken = taken | {progress.slot}
         if action is not None:
@@ -136,11 +139,10 @@ def decide(
     return [*steps, *_stage_ahead(idle, slots, staged, taken, now), *_sweep(jobs, seen)]
 
 
-def _taken_slots(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> frozenset[str]:
-    """Slots on which something runs, or was told to: of this run, or of any other run on the host."""
-    told = {p.slot for p in jobs if p.phase in (Phase.STARTING, Phase.STOPPING) and not _has_ended(seen.get(p.key))}
-    running = {o.slot for o in seen.values() if o.state is State.RUNNING}
-    return frozenset(told | running)
+def _told_slots(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> frozenset[str]:
+    """Slots of the jobs of this run that were told to start and have not ended."""
+    told = [p for p in jobs if p.phase in (Phase.STARTING, Phase.STOPPING) and not _has_ended(seen.get(p.key))]
+    return frozenset(p.slot for p in told)
 
 
 def _has_ended(observation: Observation | None) -> bool:
@@ -163,7 +165,7 @@ def _next_step(
         case Phase.STAGING:
             return _step_of_staged(progress, observation, slots, taken)
         case Phase.STARTING | Phase.STOPPING:
-            return _step_of_started(progress, observation, now, limits)
+            return _step_of_started(progress, observation, taken, now, limits)
 
 
 def _step_of_pending(progress: Progress, limits: Limits) -> Step | None:
@@ -183,24 +185,32 @@ def _step_of_staged(
         again = [Stage(progress, progress.attempt, slot) for slot in slots if slot.name == progress.slot]
         return again[0] if again else Fault(progress, f"slot {progress.slot} is no longer there")
     if observation.state is State.STAGED:
-        return None if progress.slot in taken else Start(progress)
+        return _start_of_staged(progress, taken)
     if observation.state is State.LOST:
         return Fault(progress, observation.reason or "the host does not say what became of it")
     return Collect(progress, observation) if observation.state is State.EXITED else None
 
 
-def _step_of_started(progress: Progress, observation: Observation | None, now: float, limits: Limits) -> Step | None:
+def _step_of_started(
+    progress: Progress, observation: Observation | None, taken: frozenset[str], now: float, limits: Limits
+) -> Step | None:
     if observation is None:
         return Fault(progress, "it vanished from the host while it ran")
     match observation.state:
-        case State.STAGED:
-            return Start(progress)
+        case State.STAGED:  # a crash came between intent and effect, or another run was there first
+            return _start_of_staged(progress, taken)
         case State.EXITED:
             return Collect(progress, observation)
         case State.LOST:
             return Fault(progress, observation.reason or "the host does not say what became of it")
         case State.RUNNING:
             return _step_of_running(progress, now, limits)
+
+
+def _start_of_staged(progress: Progress, taken: frozenset[str]) -> Step | None:
+    if progress.cancelled:
+        return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
+    return None if progress.slot in taken else Start(progress)
 
 
 def _step_of_running(progress: Progress, now: float, limits: Limits) -> Step | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -26,6 +26,7 @@ from runner.schema import Event, Job, Row, Status
 # A look at a host costs it one listing; what changes there wakes the loop before that.
 LOOK_EVERY_S = 2.0
 LONGEST_LOG_LINES = 100_000
+CANCELLED_UNSEEN = "cancelled while its host did not answer"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,6 @@ class HostLoop:
 
     pool: runs the actions; more than one at once, so that the next job is staged while the last one is collected.
     token: the Hugging Face token for jobs whose model is on the hub.
-    place: held while a job starts, where several hosts are one machine: who comes second sees that its slot is taken.
     lost_after_s: for how long a host may be silent before its jobs are given up as lost.
     """
 
@@ -60,7 +60,6 @@ class HostLoop:
     limits: Limits = field(default_factory=Limits)
     tell: Callable[[Update], None] = lambda update: None
     token: str | None = None
-    place: threading.Lock | None = None
     lost_after_s: float = 900.0
     clock: Callable[[], float] = time.time
 
@@ -68,6 +67,8 @@ class HostLoop:
         self.wake = threading.Event()
         self._in_flight: dict[str, Future[None]] = {}
         self._followed: set[Attempt] = set()
+        self._staged: set[Attempt] = set()
+        self._refused: dict[str, tuple[float, float]] = {}
         self._silent_since: float | None = None
 
     @property
@@ -76,20 +77,24 @@ class HostLoop:
 
     def drive(self, stop: threading.Event) -> None:
         """Looks and acts until every job of the host is settled and nothing of it is left there, or `stop` is set."""
-        watcher = threading.Thread(target=self._watch, args=(stop,), name=f"watch-{self.host}", daemon=True)
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(stop, over), name=f"watch-{self.host}", daemon=True)
         watcher.start()
-        while not stop.is_set() and not self.step():
-            self.wake.wait(LOOK_EVERY_S if self._silent_since is None else 2 * LOOK_EVERY_S)
-            self.wake.clear()
+        try:
+            while not stop.is_set() and not self.step():
+                self.wake.wait(LOOK_EVERY_S if self._silent_since is None else 2 * LOOK_EVERY_S)
+                self.wake.clear()
+        finally:
+            over.set()
         for future in list(self._in_flight.values()):
             future.result()
 
-    def _watch(self, stop: threading.Event) -> None:
-        while not stop.is_set():
+    def _watch(self, stop: threading.Event, over: threading.Event) -> None:
+        while not (stop.is_set() or over.is_set()):
             try:
                 self.executor.wait(LOOK_EVERY_S)
             except HostUnreachable:
-                time.sleep(LOOK_EVERY_S)
+                over.wait(LOOK_EVERY_S)
             self.wake.set()
 
     def step(self) -> bool:
@@ -101,16 +106,17 @@ class HostLoop:
         busy = set(self._in_flight)
         try:
             seen = self.executor.observe()
-        except HostUnreachable as error:
+        except (HostUnreachable, HostUnfit) as error:
             return self._count_silence(str(error))
         self._silent_since = None
         jobs = self.journal.progress(self.host)
         for action in policy.decide(jobs, seen, self.slots, self.clock(), self.limits):
-            if _key(action) not in busy:
+            if _key(action) not in busy and self._is_due(action):
                 self._act(action)
         self._follow_running(jobs, seen)
         ours = {(p.job.run, p.job.id) for p in jobs}
-        return all(p.is_settled for p in jobs) and not any((a.run, a.job) in ours for a in seen)
+        left = [a for a in seen if (a.run, a.job) in ours and not self._is_given_up(a.name)]
+        return all(p.is_settled for p in jobs) and not left
 
     def _reap(self) -> None:
         for key, future in list(self._in_flight.items()):
@@ -122,13 +128,46 @@ class HostLoop:
         now = self.clock()
         if self._silent_since is None:
             self._silent_since = now
+            self._refused.clear()
             self.tell(Update(self.host, message=f"does not answer: {reason}"))
-        if now - self._silent_since < self.lost_after_s or self._in_flight:
+        if self._in_flight:
             return False
-        for progress in self.journal.progress(self.host):
-            if not progress.is_settled:
-                self._settle(progress, Status.LOST, f"did not answer for {self.lost_after_s:.0f} s: {reason}")
-        return True
+        is_lost = now - self._silent_since >= self.lost_after_s
+        jobs = self.journal.progress(self.host)
+        with _own_files(self.run):
+            for progress in jobs:
+                if progress.cancelled and not progress.is_settled:
+                    self._settle(progress, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
+                elif is_lost and not progress.is_settled:
+                    self._settle(progress, Status.LOST, f"did not answer for {self.lost_after_s:.0f} s: {reason}")
+        return is_lost or all(progress.cancelled for progress in jobs)
+
+    def _is_due(self, action: policy.Action) -> bool:
+        """Whether to act now: what the host just refused waits for a while, and is given up after `lost_after_s`."""
+        key = _key(action)
+        if key not in self._refused:
+            return True
+        return self.clock() - self._refused[key][1] >= LOOK_EVERY_S and not self._is_given_up(key)
+
+    def _is_given_up(self, key: str) -> bool:
+        first, last = self._refused.get(key, (0.0, 0.0))
+        return key in self._refused and last - first >= self.lost_after_s
+
+    def _refuse(self, action: policy.Action, reason: str) -> None:
+        """The host did not do one thing: no fault of the job, since the next look finds out what became of it.
+
+        A host that answers every look and never does it must not keep the run from ending.
+        """
+        key, now = _key(action), self.clock()
+        self._refused[key] = (self._refused.get(key, (now, now))[0], now)
+        self.tell(Update(self.host, message=reason))
+        if not self._is_given_up(key):
+            return
+        if isinstance(action, Remove):
+            self.tell(Update(self.host, message=f"left behind: {action.attempt.name}"))
+        else:
+            del self._refused[key]
+            self._settle(action.progress, Status.LOST, f"its host refused for {self.lost_after_s:.0f} s: {reason}")
 
     def _act(self, action: policy.Action) -> None:
         """Writes the intent, then hands the effect to the pool."""
@@ -150,23 +189,23 @@ class HostLoop:
                 self._submit(action, self.executor.remove, attempt)
 
     def _submit(self, action: policy.Action, effect: Callable[..., None], *arguments: object) -> None:
-        future = self.pool.submit(self._guarded, action, effect, *arguments)
+        future = self.pool.submit(self._perform, action, effect, *arguments)
         self._in_flight[_key(action)] = future
         future.add_done_callback(lambda _: self.wake.set())
 
-    def _guarded(self, action: policy.Action, effect: Callable[..., None], *arguments: object) -> None:
-        """The boundary of a job: what goes wrong with it is written down, and the loop goes on.
+    def _perform(self, action: policy.Action, effect: Callable[..., None], *arguments: object) -> None:
+        with _own_files(self.run):
+            self._guarded(action, effect, *arguments)
 
-        A host that does not answer is no fault of the job: the next look finds out what became of it.
-        """
+    def _guarded(self, action: policy.Action, effect: Callable[..., None], *arguments: object) -> None:
+        """The boundary of a job: what goes wrong with it is written down, and the loop goes on."""
         try:
             effect(*arguments)
+            self._refused.pop(_key(action), None)
         except HostUnreachable as error:
-            self.tell(Update(self.host, message=f"does not answer: {error}"))
-        except InputError:
+            self._refuse(action, str(error))
+        except (InputError, OSError):
             raise
-        except OSError as error:
-            raise InputError(f"{error.filename or self.run.path}: {error.strerror or error}") from error
         except Exception as error:
             if isinstance(action, Remove):
                 self.tell(Update(self.host, message=f"could not remove {action.attempt.name}: {error}"))
@@ -187,11 +226,17 @@ class HostLoop:
     def _stage(self, progress: Progress, slot: Slot) -> None:
         cases = self.run.open_cases(progress.job)
         self.executor.stage(Task(progress.key, replace(progress.job, cases=cases), slot, progress.job.image))
+        self._staged.add(progress.key)
 
     def _start(self, progress: Progress) -> None:
-        with self.place or nullcontext():
-            if self.place and self._is_taken(progress):
-                return  # the next look tries again
+        if progress.key not in self._staged:  # whoever began to stage it may have died before its files were there
+            slot = next((slot for slot in self.slots if slot.name == progress.slot), None)
+            if slot is None:
+                raise StartError(f"slot {progress.slot} is no longer there")
+            self._stage(progress, slot)
+        with self.executor.hold(progress.key, progress.slot):
+            if self._is_taken(progress):  # by another run, or by another name of this machine: the look was too early
+                return
             self.executor.start(progress.key, self.token)
         self.tell(Update(self.host, progress.job))
 
@@ -244,8 +289,17 @@ class HostLoop:
                 event = Event.from_line(line)
                 if event is not None:
                     self.tell(Update(self.host, progress.job, event=event))
-        except HostUnreachable:
-            self._followed.discard(progress.key)  # followed again once the host is back
+        except (HostUnreachable, HostUnfit, InputError):
+            self._followed.discard(progress.key)  # followed again once the host is back, if it still runs then
+
+
+@contextmanager
+def _own_files(run: Run) -> Iterator[None]:
+    """Where the run's own folder cannot be written it is for the user to mend: no job's fault, and no host's."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or run.path}: {error.strerror or error}") from error
 
 
 def _key(action: policy.Action) -> str:
@@ -271,6 +325,14 @@ def commit(run: Run, journal: Journal, progress: Progress, rows: Sequence[Row], 
     run.add_rows(progress.job, rows)
     journal.record(Entry(now, Kind.SETTLED, progress.job.id, progress.attempt, progress.slot))
     run.merge()
+
+
+def reopen(run: Run, journal: Journal, now: float) -> None:
+    """Opens jobs again whose rows are gone from the run's folder since they were settled."""
+    for progress in journal.progress():
+        if progress.is_settled and run.open_cases(progress.job):
+            entry = Entry(now, Kind.REOPENED, progress.job.id, progress.attempt, reason="its rows are gone")
+            journal.record(entry)
 
 
 def drive_all(loops: Sequence[HostLoop], stop: threading.Event) -> None:

@@ -93,6 +93,7 @@ class _Container:
     ends: float | None = None
     exit_code: int | None = None
     token: str | None = None
+    has_files: bool = False
 
 
 class FakeHost:
@@ -184,11 +185,18 @@ class FakeExecutor:
             return self.world.slots
 
     def stage(self, task: Task) -> None:
-        with self.world.answering("stage", task.attempt):
+        with self.world.answering("create", task.attempt):
             behaviour = self.world.behaviour(task)
             if behaviour.stage_error:
                 raise behaviour.stage_error
             self.world.containers.setdefault(task.attempt, _Container(task, behaviour))
+        with self.world.answering("stage", task.attempt):
+            self.world.containers[task.attempt] = replace(self.world.containers[task.attempt], has_files=True)
+
+    @contextmanager
+    def hold(self, attempt: Attempt, slot: str) -> Iterator[None]:
+        with self.world.answering("hold", attempt):
+            yield
 
     def start(self, attempt: Attempt, token: str | None = None) -> None:
         with self.world.answering("start", attempt):
@@ -199,6 +207,8 @@ class FakeExecutor:
                 return
             if container.behaviour.start_error:
                 raise container.behaviour.start_error
+            if not container.has_files:
+                container = replace(container, behaviour=CRASHES)
             now, runs_s = self.world.clock(), container.behaviour.runs_s
             self.world.starts[attempt] += 1
             self.world.containers[attempt] = replace(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.collect import MAX_RESULT_BYTES, Ending, Judged, judge, merge_results, read_rows, write_rows
-from orchestrator.errors import BadResult
+from orchestrator.errors import InputError
 from orchestrator.trust import LONGEST_ERROR, harmless
 from runner.schema import COLUMNS, Case, Device, Job, Precision, Row, Status, format_rows
 
@@ -315,7 +315,7 @@ def test_merged_results_of_no_jobs_are_a_header(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "jobs/x").mkdir(parents=True)
     (tmp_path / "jobs/x/results.csv").write_bytes(b"\xff")
-    with pytest.raises(BadResult, match=r"jobs/x/results\.csv"):
+    with pytest.raises(InputError, match=r"jobs/x/results\.csv"):
         merge_results(tmp_path)
 
 

@@ -23,7 +23,7 @@ import pytest
 from engines import Engine, SshEngine, TlsEngine
 
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
-from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors import Attempt, Observation, Slot, State, Task, slot
 from orchestrator.executors import probe as probing
 from orchestrator.executors.check import Finding, Grade, check, seconds_of
 from orchestrator.executors.connection import connect
@@ -98,6 +98,42 @@ def ran(executor: DockerExecutor, task: Task) -> Observation:
     executor.stage(task)
     executor.start(task.attempt)
     return ended(executor, task.attempt)
+
+
+# --- a slot is one starter's at a time, on this engine, from wherever
+
+
+def test_what_holds_a_slot_and_has_begun_or_is_gone_or_is_our_own_earlier_self_is_taken_over_at_once(
+    executor, task, api
+):
+    begun, gone, ours = task("sleep 1"), task(number=2), task(number=3)
+    executor.stage(begun)
+    executor.stage(ours)
+    for holder in (begun, gone, ours):
+        slot.take(api, holder.attempt, holder.attempt.job, engines.BASE_IMAGE)  # and then it dies
+        if holder is begun:
+            executor.start(begun.attempt)
+        asked = time.monotonic()
+        with executor.hold(ours.attempt, holder.attempt.job):
+            assert time.monotonic() - asked < 5
+
+
+def test_a_holder_that_may_still_start_is_waited_for_and_not_for_ever(executor, task, api, monkeypatch):
+    monkeypatch.setattr("orchestrator.executors.slot.STALE_S", 1.0)
+    first, second = task(), task(number=2)
+    executor.stage(first)
+    slot.take(api, first.attempt, first.attempt.job, engines.BASE_IMAGE)
+    asked = time.monotonic()
+    with executor.hold(second.attempt, first.attempt.job):
+        assert 0.9 < time.monotonic() - asked < 10
+
+
+def test_removing_an_attempt_removes_what_held_its_slot(executor, task, api):
+    one = task()
+    executor.stage(one)
+    slot.take(api, one.attempt, one.attempt.job, engines.BASE_IMAGE)
+    executor.remove(one.attempt)
+    assert api.containers(all=True, filters={"label": [f"sd-orchestrator.job={one.attempt.job}"]}) == []
 
 
 # --- one job's way through

@@ -5,6 +5,7 @@ Jobs run the fake runner, whose deeds stand in the prompt (tests/fake_runner).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -178,6 +179,26 @@ def test_many_that_stage_and_start_at_once_run_it_once(place: Place) -> None:
     assert not faults
     place.until(State.EXITED, task.attempt)
     assert list(place.executor.log(task.attempt)).count("ran once") == 1
+
+
+def test_a_slot_is_held_by_one_at_a_time(place: Place) -> None:
+    holders: list[int] = []
+    most: list[int] = []
+
+    def hold(number: int) -> None:
+        executor = place.restart()
+        with contextlib.closing(executor), executor.hold(Attempt(place.run, f"job{number}", 1), place.run):
+            holders.append(number)
+            most.append(len(holders))
+            time.sleep(0.05)
+            holders.remove(number)
+
+    threads = [threading.Thread(target=hold, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
 
 
 def test_what_has_exited_is_never_started_again(place: Place) -> None:

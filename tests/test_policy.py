@@ -124,6 +124,17 @@ def test_a_start_that_a_crash_cut_short_is_done_again() -> None:
     assert decide_on([a], shown(a, State.STAGED)) == [Start(a)]
 
 
+def test_a_start_that_a_crash_cut_short_waits_while_another_run_has_its_slot() -> None:
+    a = started("a")
+    other = {Attempt("other-run", "x", 1): Observation(State.RUNNING, "cpu")}
+    assert decide_on([a], shown(a, State.STAGED) | other) == []
+
+
+def test_a_job_that_was_told_to_start_and_did_not_is_cancelled_where_it_is() -> None:
+    a = started("a", cancelled=True)
+    assert decide_on([a], shown(a, State.STAGED)) == [GiveUp(a, Status.CANCELLED, "cancelled before it began")]
+
+
 def test_a_vanished_container_is_a_fault_not_done() -> None:
     a = started("a")
     assert decide_on([a], {}) == [Fault(a, "it vanished from the host while it ran")]

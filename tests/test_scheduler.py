@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor as Pool
@@ -23,12 +24,13 @@ from fake_executor import (
 )
 
 from orchestrator import run as runs
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors import Slot
-from orchestrator.journal import Journal, Kind
+from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.model import ProcessHost
 from orchestrator.policy import Limits
 from orchestrator.run import Run
-from orchestrator.scheduler import HostLoop, Update
+from orchestrator.scheduler import HostLoop, Update, reopen
 from runner.schema import Case, Device, Job, Precision, Row, Status
 
 
@@ -254,7 +256,7 @@ class Died(BaseException):
     pass
 
 
-@pytest.mark.parametrize("moment", range(40))
+@pytest.mark.parametrize("moment", range(60))
 def test_an_orchestrator_that_dies_at_any_call_leaves_a_run_that_resumes_to_the_same_table(
     night: Any, moment: int
 ) -> None:
@@ -280,21 +282,167 @@ def test_an_orchestrator_that_dies_at_any_call_leaves_a_run_that_resumes_to_the_
     assert set(sd.host.starts.values()) == {1}
 
 
+def test_what_was_created_and_not_filled_when_its_orchestrator_died_is_staged_again_before_it_starts(
+    night: Any,
+) -> None:
+    sd = night("a")
+    sd.host.after = lambda call: die() if call.method == "create" else None
+
+    def die() -> None:
+        raise Died
+
+    with pytest.raises(Died):
+        sd.finish()
+    sd.host.after = lambda call: None
+    sd.restart()
+    assert sd.finish()["a0"].status is Status.OK
+    assert sd.journal.progress()[0].attempt == 1
+
+
+@pytest.mark.parametrize("method", ["create", "stage", "hold", "start", "log", "fetch", "stop"])
+def test_a_host_that_refuses_one_thing_for_good_keeps_no_run_from_ending(night: Any, method: str) -> None:
+    sd = night("a", "b")
+    sd.host.behave("a", NEVER_ENDS if method == "stop" else Behaviour())
+
+    def refuse(call: Any) -> None:
+        if call.method == method and call.attempt.job == "a":
+            raise HostUnreachable("its engine says: input/output error")
+
+    sd.host.before = refuse
+    rows = sd.finish()
+    assert (rows["a0"].status, rows["b0"].status) == (Status.LOST, Status.OK)
+    assert "input/output error" in str(rows["a0"].error)
+    assert sd.host.containers == {}
+
+
+def test_a_container_that_cannot_be_removed_is_told_and_the_run_ends(night: Any) -> None:
+    sd = night("a", "b")
+
+    def refuse(call: Any) -> None:
+        if call.method == "remove" and call.attempt.job == "a":
+            raise HostUnreachable("its engine says: device busy")
+
+    sd.host.before = refuse
+    assert {row.status for row in sd.finish().values()} == {Status.OK}
+    assert [attempt.job for attempt in sd.host.containers] == ["a"]
+    assert [u.message for u in sd.updates if "left behind" in u.message] == [
+        f"left behind: orchestrator-{sd.run.name}-a-1"
+    ]
+
+
+def test_what_a_host_just_refused_is_not_asked_for_again_at_once(night: Any) -> None:
+    sd = night("a")
+
+    def refuse(call: Any) -> None:
+        if call.method == "start":
+            raise HostUnreachable("not now")
+
+    sd.host.before = refuse
+    loop = sd.loop()
+    for _ in range(50):
+        loop.step()
+    assert [call.method for call in sd.host.calls].count("start") == 1
+
+
+def test_a_damaged_file_of_one_job_stops_the_run_and_runs_no_other_job_again(night: Any) -> None:
+    sd = night("a", "b")
+    sd.host.behave("b", Behaviour(runs_s=5))
+    loop = sd.loop()
+    while not sd.run.results.exists():
+        loop.step()
+        sd.host.clock.advance(1.0)
+    (sd.run.job("a") / "results.csv").write_text("garbage\n")
+    with pytest.raises(InputError, match=r"jobs/a/results\.csv.*delete the file"):
+        sd.finish(loop)
+    assert [entry.kind for entry in sd.journal.history("b")] == [Kind.STAGING, Kind.STARTING, Kind.SETTLED]
+
+
+def test_rows_that_are_gone_from_the_runs_folder_are_measured_again(night: Any) -> None:
+    sd = night("a", "b")
+    sd.finish()
+    (sd.run.job("a") / "results.csv").unlink()
+    reopen(sd.run, sd.journal, sd.host.clock())
+    assert {case: row.status for case, row in sd.finish().items()} == dict.fromkeys(("a0", "b0"), Status.OK)
+    assert {attempt.job: times for attempt, times in sd.host.starts.items()} == {"a": 1, "b": 1}
+    assert [p.attempt for p in sd.journal.progress()] == [2, 1]
+
+
+def test_a_full_disk_is_one_clear_message(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sd = night("a")
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    loop = sd.loop()
+    loop.step()
+    sd.host.unreachable_for(10**9)
+    monkeypatch.setattr("orchestrator.collect.write_atomically", full)
+    with pytest.raises(InputError, match=r"results\.csv: No space left"):
+        sd.finish(loop)
+
+
+def test_a_job_is_cancelled_at_once_though_its_host_is_silent(night: Any) -> None:
+    sd = night("a", "b")
+    loop = sd.loop()
+    loop.step()
+    sd.host.unreachable_for(10**9)
+    for job in ("a", "b"):
+        sd.journal.record(Entry(0.0, Kind.CANCEL, job))
+    began = sd.host.clock()
+    assert {row.status for row in sd.finish(loop).values()} == {Status.CANCELLED}
+    assert sd.host.clock() - began < 10
+
+
+def test_an_engine_that_refuses_to_be_looked_at_is_a_silent_host(night: Any) -> None:
+    sd = night("a")
+    loop = sd.loop()
+    loop.step()
+
+    def refuse(call: Any) -> None:
+        raise HostUnfit("client version 1.41 is too old")
+
+    sd.host.before = refuse
+    assert sd.finish(loop)["a0"].status is Status.LOST
+
+
+def test_a_log_that_cannot_be_followed_ends_nothing(night: Any) -> None:
+    sd = night("a")
+
+    def refuse(call: Any) -> None:
+        if call.method == "log" and threading.current_thread().name.startswith("orchestrator-"):
+            raise HostUnfit("can not get logs from container which is dead or marked for removal")
+
+    sd.host.before = refuse
+    assert sd.finish()["a0"].status is Status.OK
+    for thread in threading.enumerate():
+        if thread.name.startswith("orchestrator-"):
+            thread.join()
+
+
+def test_nothing_watches_a_host_whose_jobs_are_done(night: Any) -> None:
+    sd = night("a")
+    sd.loop().drive(threading.Event())
+    for thread in threading.enumerate():
+        if thread.name == "watch-fake":
+            thread.join(5)
+    assert "watch-fake" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_two_names_of_one_machine_never_share_its_slot(tmp_path: Path) -> None:
-    """Both look before either starts: only the place's lock keeps them apart."""
+    """Both look before either starts: only the look while the slot is held keeps them apart."""
     host = FakeHost()
     run = runs.create(tmp_path, "sd", datetime(2026, 1, 1, tzinfo=timezone.utc))
     jobs = [replace(make_job(run.name, name), host=name) for name in ("one", "other")]
     host.behave_by(lambda task: Behaviour(runs_s=5))
     together: list[int] = []
     host.after = lambda call: together.append(len(host.running()))
-    place, later = threading.Lock(), Later()
+    later = Later()
     with closing(Journal.create(run.journal, run.name, jobs, {})) as journal:
         loops = []
         for job in jobs:
             executor = FakeExecutor(host)
             executor.host = ProcessHost(name=job.host)
-            loops.append(HostLoop(executor, host.slots, journal, run, later, clock=host.clock, place=place))
+            loops.append(HostLoop(executor, host.slots, journal, run, later, clock=host.clock))
         for _ in range(100):
             done = [loop.step() for loop in loops]
             later.catch_up()
@@ -317,8 +465,6 @@ def test_a_stopped_loop_leaves_what_runs_and_does_not_start_more(night: Any) -> 
 
 
 def test_a_cancelled_job_ends_as_cancelled_and_the_others_go_on(night: Any) -> None:
-    from orchestrator.journal import Entry
-
     sd = night("a", "b")
     sd.host.behave("a", NEVER_ENDS)
     loop = sd.loop()

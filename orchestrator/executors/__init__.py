@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -83,6 +84,12 @@ class Executor(Protocol):
         """Does all that can be done before the slot is free. If the attempt exists already, that is success.
 
         Raises StartError where this task cannot be created, HostUnfit where none could.
+        """
+
+    def hold(self, attempt: Attempt, slot: str) -> AbstractContextManager[None]:
+        """While it is held, nobody else holds this slot of the host, from wherever. Waits for who does.
+
+        Who starts a job holds its slot and first looks whether it is free. A holder that died is taken over from.
         """
 
     def start(self, attempt: Attempt, token: str | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import docker
@@ -29,6 +30,7 @@ from orchestrator.executors.events import Changes
 from orchestrator.executors.gpu import CPU_SLOT, NO_GPU, Access
 from orchestrator.executors.logs import lines
 from orchestrator.executors.secret import hand_over
+from orchestrator.executors.slot import held, let_go
 from orchestrator.model import DockerHost
 
 CHUNK_BYTES = 2**18
@@ -73,6 +75,13 @@ class DockerExecutor:
                     api.put_archive(name, FOLDER, files)
             except NotFound as error:
                 raise StartError(f"host {self.host.name}: container {name} vanished while it was staged") from error
+
+    @contextmanager
+    def hold(self, attempt: Attempt, slot: str) -> Iterator[None]:
+        with self.connection.api() as api:
+            probing.make_empty_image(api)
+            with held(api, attempt, slot, probing.EMPTY_IMAGE):
+                yield
 
     def start(self, attempt: Attempt, token: str | None = None) -> None:
         with self.connection.api() as api:
@@ -141,6 +150,7 @@ class DockerExecutor:
 
     def remove(self, attempt: Attempt) -> None:
         with self.connection.api() as api:
+            let_go(api, attempt)
             self._remove(api, attempt)
 
     def close(self) -> None:

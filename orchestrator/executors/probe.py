@@ -95,7 +95,7 @@ def existing(api: docker.APIClient, paths: Sequence[str]) -> frozenset[str]:
 
     By a container that has the host's root mounted read-only and is never started: the engine tells what is in it.
     """
-    _make_empty_image(api)
+    make_empty_image(api)
     root = {"Type": "bind", "Source": "/", "Target": "/host", "ReadOnly": True}
     spec = {"Image": EMPTY_IMAGE, "Cmd": ["none"], "HostConfig": {"NetworkMode": "none", "Mounts": [root]}}
     with _container(api, spec) as name:
@@ -146,7 +146,8 @@ def _container(api: docker.APIClient, spec: dict[str, Any]) -> Iterator[str]:
         api.remove_container(name, v=True, force=True)
 
 
-def _make_empty_image(api: docker.APIClient) -> None:
+def make_empty_image(api: docker.APIClient) -> None:
+    """Sees to it that EMPTY_IMAGE is on the engine."""
     if has_image(api, EMPTY_IMAGE):
         return
     nothing = io.BytesIO()

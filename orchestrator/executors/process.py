@@ -79,6 +79,12 @@ class ProcessExecutor:
         except OSError as error:
             raise StartError(f"{target} cannot be made: {error.strerror}") from error
 
+    @contextlib.contextmanager
+    def hold(self, attempt: Attempt, slot: str) -> Iterator[None]:
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with _locked(self.state_dir / f".slot-{slot.replace('/', '-')}", "a+b"):
+            yield
+
     def start(self, attempt: Attempt, token: str | None = None) -> None:
         folder = self._folder(attempt)
         try:
@@ -265,8 +271,8 @@ def _wait_for_end(folder: Path, timeout_s: float) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("r+b") as file:
+def _locked(path: Path, mode: str = "r+b") -> Iterator[None]:
+    with path.open(mode) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
