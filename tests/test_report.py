@@ -268,3 +268,10 @@ def test_a_status_whose_reason_is_the_status_itself_gets_no_footnote() -> None:
     text = printed(compare([row("a", status=Status.CANCELLED, error="cancelled")]))
     assert "cancelled" in text
     assert "[1]" not in text
+
+
+def test_the_caption_does_not_ascribe_ones_own_model_to_published_rows() -> None:
+    published = row("a100", "eager", 1, (1.5,), model=None, steps=None, height=None, width=None, work=None)
+    own = row("desk", "eager", 1, around(2.0))
+    assert "where the source states it: model synthetic:tiny" in printed(compare([published, own]), 120)
+    assert "where the source states it" not in printed(compare([own]), 120)

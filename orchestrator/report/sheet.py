@@ -182,12 +182,20 @@ def _title(comparison: Comparison) -> str:
 
 def _caption(comparison: Comparison) -> list[str]:
     shared = ", ".join(f"{name} {label(value)}" for name, value in comparison.caption.items())
+    if shared and _some_state_no_work(comparison):
+        shared = f"where the source states it: {shared}"
     runs = ", ".join(clean(run, 120) for run in comparison.runs)
     words = [shared, f"run{'s' if len(comparison.runs) > 1 else ''} {runs}" if runs else ""]
     if base := comparison.baseline:
         where = "in the same column, all else equal" if base.kind is BaselineKind.ENGINE else "on the same line"
         words.append(f"ratio to {base.kind.value} {clean(base.name, 120)}, {where}")
     return [line for line in words if line]
+
+
+def _some_state_no_work(comparison: Comparison) -> bool:
+    """Published rows beside one's own: they did not run one's own model because a caption names it."""
+    states = {cell.work is not None for line in comparison.lines for cell in line.cells if cell.figure}
+    return len(states) > 1
 
 
 def _is_numeric(lines: Sequence[Line], axis: int) -> bool:
