@@ -303,3 +303,14 @@ def test_an_import_that_means_nothing_is_one_message(here: Path, capsys: pytest.
     assert orchestrate("import", write("a,b\n1,2\n", "odd.csv")) == cli.BAD_INPUT
     assert "odd.csv:1" in capsys.readouterr().err
     assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(("file", "told"), [("none.csv", "No such file or directory"), ("odd.csv", "not UTF-8 text")])
+def test_a_file_that_cannot_be_imported_is_named_once(
+    here: Path, capsys: pytest.CaptureFixture[str], file: str, told: str
+) -> None:
+    Path("odd.csv").write_bytes(b"\xff\xfe\x00")
+    assert orchestrate("import", file) == cli.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert told in printed
+    assert printed.count(file) == 1
