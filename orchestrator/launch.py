@@ -270,7 +270,9 @@ def _interruptible(console: Console) -> Iterator[threading.Event]:
         stop.set()
         console.print("Stopping; what runs on the hosts runs on. Once more to leave at once.", style="yellow")
 
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    # what we were started to ignore stays ignored: under nohup the terminal may close, and the night goes on
+    signals = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in signals}
     try:
         yield stop

@@ -244,6 +244,15 @@ def test_an_orchestrator_that_was_killed_is_resumed_without_loss(here: Path) -> 
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
 
 
+def test_under_nohup_a_closed_terminal_ends_nothing(here: Path) -> None:
+    write("matrix: {engine: [eager]}\nprompt: say running; sleep 1\n")
+    command = ["nohup", sys.executable, "-m", "orchestrator.cli", "submit", "matrix.yaml"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as orchestrator:
+        wait_for("running")
+        orchestrator.send_signal(signal.SIGHUP)
+        assert orchestrator.wait(30) == cli.OK
+
+
 def test_a_second_orchestrator_on_a_run_says_who_has_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write("matrix: {engine: [eager]}\nprompt: no rows; say running; hang\n")
     first = run_in_background("submit", "matrix.yaml")
