@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -239,6 +241,17 @@ def test_a_folder_that_cannot_be_made_is_a_start_error(tmp_path: Path) -> None:
         ProcessExecutor(HOST, tmp_path / "file" / "processes", FAKE_RUNNER).stage(task(""))
 
 
+def test_a_job_that_is_followed_before_it_has_said_anything_is_heard(executor: ProcessExecutor, folder: Path) -> None:
+    """Its attendant opens the log after it holds the lock: between the two it runs, and has no log of its own yet."""
+    executor.stage(task("say hello"))
+    (folder / "started").touch()
+    with (folder / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lines = executor.log(ATTEMPT, follow=True)
+        threading.Timer(0.2, lambda: (folder / "log.txt").write_text("hello\n")).start()
+        assert next(lines) == "hello"
+
+
 def test_a_log_without_newlines_comes_in_pieces(executor: ProcessExecutor) -> None:
     executor.stage(task("chat 200000"))
     executor.start(ATTEMPT)
@@ -304,7 +317,7 @@ def host_with(**fields: object) -> ProcessHost:
 @pytest.mark.parametrize(
     ("fields", "runner", "message"),
     [
-        ({"gpus": "all"}, probing({"gpus": []}), "no GPU is found"),
+        ({"gpus": "all"}, probing({"gpus": []}), "no GPU is found there"),
         ({"gpus": (7,)}, probing(TWO), "no GPU 7.*GPU-a0"),
         ({"gpus": "all", "gpus_per_job": 3}, probing(TWO), "gpus_per_job is 3"),
         ({"gpus": "all"}, probing("nonsense"), "probe for GPUs failed"),
@@ -330,5 +343,5 @@ def test_a_runner_whose_packages_are_not_installed_is_unfit_and_says_what_to_run
 
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has a GPU")
 def test_the_real_runners_probe_is_understood() -> None:
-    with pytest.raises(HostUnfit, match="no GPU is found"):
+    with pytest.raises(HostUnfit, match="no GPU is found there"):
         find_slots(host_with(gpus="all"), (sys.executable, "-m", "runner"))

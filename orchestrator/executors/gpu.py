@@ -132,13 +132,13 @@ def no_access(host: DockerHost, seen: Evidence) -> str:
 
 
 def parse_probe(output: str) -> tuple[Gpu, ...]:
-    """The GPUs that a runner saw in a container: the last line of `python -m runner probe`. Raises ValueError."""
+    """The GPUs that a runner saw, one at the least: the last line of `python -m runner probe`. Raises ValueError."""
     report = json.loads(output.strip().splitlines()[-1]) if output.strip() else {}
     listed = report.get("gpus") if isinstance(report, dict) else None
     if listed is None:
         raise ValueError(f"not a probe's report: {output[-200:]!r}")
     if not listed:
-        raise ValueError(f"a container sees no GPU: {report.get('gpus_error') or 'and its driver says nothing'}")
+        raise ValueError(f"no GPU is found there: {report.get('gpus_error') or 'and its driver says nothing'}")
     return tuple(part for gpu in listed for part in _instances(gpu))
 
 

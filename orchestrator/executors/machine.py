@@ -30,12 +30,7 @@ def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
         raise HostUnfit(f"host {host.name}: {', '.join(missing)} not installed here; run: {INSTALL}")
     if host.gpus == "none":
         return (CPU_SLOT,)
-    found = _gpus_found(host, runner)
-    if not found:
-        raise HostUnfit(
-            f"host {host.name}: no GPU is found on this machine; set gpus: none, or see what nvidia-smi says"
-        )
-    return slots_of(host, chosen(host, found))
+    return slots_of(host, chosen(host, _gpus_found(host, runner)))
 
 
 def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> tuple[Gpu, ...]:
@@ -46,7 +41,8 @@ def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> tuple[Gpu, ...]:
     except subprocess.CalledProcessError as error:
         raise HostUnfit(f"host {host.name}: the probe for GPUs failed: {error.stderr.strip()[-500:]}") from error
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        raise HostUnfit(f"host {host.name}: the probe for GPUs failed: {error}") from error
+        cure = "set gpus: none, or see what nvidia-smi says"
+        raise HostUnfit(f"host {host.name}: the probe for GPUs failed: {error}; {cure}") from error
 
 
 def job_environment(

@@ -69,6 +69,7 @@ class ProcessExecutor:
             _write(draft / "job.json", task.job.to_json())
             _write(draft / "task.json", json.dumps(about))
             _write(draft / "lock", "")
+            (draft / "log.txt").touch(0o600)  # whoever follows the job from its first moment finds it
             try:
                 draft.rename(target)
             except OSError:
