@@ -46,4 +46,4 @@ def test_another_process_on_the_same_cpu_is_seen() -> None:
             process.kill()
             process.wait()
     assert watch.others_share is not None
-    assert watch.others_share > 0.5
+    assert watch.others_share > 0.2
