@@ -97,3 +97,14 @@ def test_a_journal_that_another_process_holds_is_one_clear_message(
     with pytest.raises(InputError, match="locked"):
         Journal.open(journal.path).record(Entry(1.0, Kind.STAGING, "a", 1, "cpu"))
     blocker.close()
+
+
+def test_a_job_that_is_opened_again_has_all_its_tries_again(journal: Journal) -> None:
+    journal.record(Entry(1.0, Kind.FAULT, "a", 1, "cpu", "unplugged"))
+    journal.record(Entry(2.0, Kind.SETTLED, "a", 1, "cpu"))
+    again = journal.record(Entry(3.0, Kind.REOPENED, "a", 1))
+    assert (again.phase, again.attempt, again.faults) == (Phase.PENDING, 1, 0)
+
+
+def test_an_event_is_on_the_disk_when_it_is_recorded(journal: Journal) -> None:
+    assert journal._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL: https://sqlite.org/pragma.html"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from orchestrator.executors import Attempt, Observation, Slot, State
 from orchestrator.journal import Phase, Progress
 from orchestrator.policy import (
@@ -16,6 +18,7 @@ from orchestrator.policy import (
     backoff_s,
     deadline_s,
     decide,
+    may_retry,
 )
 from runner.schema import Case, Device, Job, Precision, Status
 
@@ -203,3 +206,36 @@ def test_a_cancelled_job_ends_wherever_it_is() -> None:
     seen = shown(ready, State.STAGED) | shown(running, State.RUNNING)
     actions = decide_on([waiting, ready, running], seen)
     assert [type(action) for action in actions] == [GiveUp, GiveUp, Stop]
+
+
+@pytest.mark.parametrize(
+    ("faults", "phase", "exit_code", "oom_killed", "again"),
+    [
+        (1, Phase.STARTING, 137, False, True),
+        (1, Phase.STARTING, None, False, True),
+        (2, Phase.STARTING, 137, False, False),
+        (1, Phase.STOPPING, 137, False, False),
+        (1, Phase.STARTING, 137, True, False),
+        (1, Phase.STARTING, 1, False, False),
+    ],
+)
+def test_only_what_came_from_outside_is_tried_again_and_not_for_ever(
+    faults: int, phase: Phase, exit_code: int | None, oom_killed: bool, again: bool
+) -> None:
+    ended = Observation(State.EXITED, "cpu", exit_code, oom_killed)
+    assert may_retry(started("a", phase=phase, faults=faults), ended, Limits(retries=2)) is again
+
+
+def test_no_backoff_is_longer_than_the_longest() -> None:
+    assert [backoff_s(faults) for faults in (0, 1, 2, 50)] == [0, 2, 4, 60]
+
+
+def test_a_slot_on_which_another_run_is_takes_over_nothing() -> None:
+    a, b = started("a", "gpu0"), staged("b", "gpu0")
+    other = {Attempt("other-run", "x", 1): Observation(State.RUNNING, "gpu1")}
+    assert decide_on([a, b], shown(a, State.RUNNING) | shown(b, State.STAGED) | other, slots=GPUS) == []
+
+
+def test_what_was_staged_and_is_in_a_state_that_is_not_known_is_a_fault() -> None:
+    a = staged("a")
+    assert isinstance(decide_on([a], shown(a, State.LOST))[0], Fault)

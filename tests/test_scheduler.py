@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor as Pool
@@ -30,7 +31,7 @@ from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.model import ProcessHost
 from orchestrator.policy import Limits
 from orchestrator.run import Run
-from orchestrator.scheduler import HostLoop, Update, reopen
+from orchestrator.scheduler import HostLoop, Update, drive_all, reopen
 from runner.schema import Case, Device, Job, Precision, Row, Status
 
 
@@ -473,3 +474,115 @@ def test_a_cancelled_job_ends_as_cancelled_and_the_others_go_on(night: Any) -> N
     sd.journal.record(Entry(0.0, Kind.CANCEL, "a"))
     rows = sd.finish(loop)
     assert (rows["a0"].status, rows["b0"].status) == (Status.CANCELLED, Status.OK)
+
+
+def test_rows_are_on_disk_before_the_journal_says_that_they_are(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sd = night("a")
+    record = Journal.record
+
+    def die(journal: Journal, entry: Entry) -> Any:
+        if entry.kind is Kind.SETTLED:
+            raise Died
+        return record(journal, entry)
+
+    monkeypatch.setattr(Journal, "record", die)
+    with pytest.raises(Died):
+        sd.finish()
+    assert [row.status for row in sd.run.rows(make_job(sd.run.name, "a"))] == [Status.OK]
+
+
+def test_what_a_job_says_of_its_environment_is_kept(night: Any) -> None:
+    sd = night("a")
+    sd.finish()
+    assert (sd.run.job("a") / "environment.json").read_text().startswith("{")
+
+
+def test_two_silences_are_not_one(night: Any) -> None:
+    sd = night("a")
+    sd.host.behave("a", Behaviour(runs_s=1300))
+    loop = sd.loop()
+    for _ in range(3):
+        loop.step()
+    for _ in range(2):
+        sd.host.unreachable_for(600)
+        while sd.host.clock() < sd.host._silent_until:
+            loop.step()
+            sd.host.clock.advance(10.0)
+        loop.step()
+    assert sd.finish(loop)["a0"].status is Status.OK
+
+
+def test_a_refusal_before_a_silence_does_not_count_to_one_after_it(night: Any) -> None:
+    sd = night("a")
+    refusals = [0, 1]
+    loop = sd.loop()
+    for _ in range(3):
+        loop.step()
+
+    def refuse(call: Any) -> None:
+        if call.method == "fetch" and refusals:
+            refusals.pop()
+            raise HostUnreachable("not now")
+
+    sd.host.before = refuse
+    sd.host.clock.advance(2.0)
+    loop.step()
+    sd.host.unreachable_for(890)
+    while sd.host.clock() < sd.host._silent_until + 20:
+        loop.step()
+        sd.host.clock.advance(10.0)
+    assert sd.finish(loop)["a0"].status is Status.OK
+
+
+def test_a_job_is_followed_once_and_again_after_its_host_was_silent(night: Any) -> None:
+    sd = night("a")
+    sd.host.behave("a", NEVER_ENDS)
+    silent: list[int] = [1]
+
+    def refuse(call: Any) -> None:
+        if call.method == "log" and silent:
+            silent.pop()
+            raise HostUnreachable("the link is cut")
+
+    sd.host.before = refuse
+    loop = sd.loop()
+    for _ in range(8):
+        loop.step()
+        for thread in threading.enumerate():
+            if thread.name.startswith("orchestrator-"):
+                thread.join()
+    assert [call.method for call in sd.host.calls].count("log") == 2
+
+
+def test_a_job_that_no_attempt_could_run_is_not_tried_again(night: Any) -> None:
+    sd = night("a")
+    sd.host.behave("a", Behaviour(stage_error=HostUnfit("there is no weights folder /data on it")))
+    row = sd.finish()["a0"]
+    assert (row.status, row.error) == (Status.FAILED, "there is no weights folder /data on it")
+    assert sd.journal.progress()[0].attempt == 1
+
+
+def test_a_journal_that_cannot_be_written_stops_every_host(night: Any) -> None:
+    good, bad = night("a"), night("b")
+    good.host.behave("a", NEVER_ENDS)
+    loops = [good.loop(), bad.loop()]
+    bad.journal.close()
+    with pytest.raises(InputError):
+        drive_all(loops, threading.Event())
+
+
+def test_a_committed_row_is_never_replaced(night: Any) -> None:
+    sd = night("a")
+    job = make_job(sd.run.name, "a")
+    for status in (Status.OOM, Status.LOST):
+        sd.run.add_rows(job, [Row.of(job, job.cases[0], status, "x")])
+    assert [row.status for row in sd.run.rows(job)] == [Status.OOM]
+
+
+def test_the_lock_names_its_holder_and_none_before_it(night: Any) -> None:
+    sd = night("a")
+    (sd.run.path / "lock").write_text("99999999999\n")
+    with sd.run.lock():
+        assert sd.run.is_driven
+        assert (sd.run.path / "lock").read_text() == f"{os.getpid()}\n"
+    assert not sd.run.is_driven
