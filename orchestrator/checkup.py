@@ -39,6 +39,4 @@ def _check_this_machine(host: ProcessHost) -> Iterator[Finding]:
     except HostUnfit as error:
         yield Finding("runner", Grade.PROBLEM, str(error))
         return
-    yield Finding(
-        "runner", Grade.OK, f"installed; {', '.join(slot.name for slot in slots)} ({len(slots)} jobs at once)"
-    )
+    yield Finding("runner", Grade.OK, f"installed; {', '.join(slot.name for slot in slots)} ({len(slots)} at once)")

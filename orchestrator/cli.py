@@ -352,6 +352,8 @@ def main(words: Sequence[str] | None = None) -> None:
             err.print(f"error: {problem}", style="red", soft_wrap=True)
     except (HostUnreachable, HostUnfit, ImageError, BadResult) as error:
         err.print(f"error: {error}", style="red", soft_wrap=True)
+    except OSError as error:  # a full disk behind `>`, a folder that went away
+        err.print(f"error: {error.filename or 'standard output'}: {error.strerror}", style="red", soft_wrap=True)
     sys.exit(BAD_INPUT)
 
 

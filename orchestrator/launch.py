@@ -132,7 +132,7 @@ def comparison(chosen: Sequence[Run], metric: Metric, baseline: str | None) -> C
     rows: list[Row] = []
     for run in chosen:
         rows += run.all_rows()
-        if run.hosts.exists():
+        if metric is Metric.COST and run.hosts.exists():
             hosts = config.load_hosts(run.hosts).values()
             prices |= {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
     return table.compare(rows, metric, baseline, prices)

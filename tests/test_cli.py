@@ -323,3 +323,14 @@ def test_a_file_that_cannot_be_imported_is_named_once(
     printed = capsys.readouterr().err
     assert told in printed
     assert printed.count(file) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_a_full_disk_behind_the_table_is_one_message(here: Path) -> None:
+    orchestrate("submit", write("matrix: {engine: [eager]}\n"))
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "orchestrator.cli", "results"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == cli.BAD_INPUT
+    assert "No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import textwrap
@@ -275,3 +276,10 @@ def test_the_caption_does_not_ascribe_ones_own_model_to_published_rows() -> None
     own = row("desk", "eager", 1, around(2.0))
     assert "where the source states it: model synthetic:tiny" in printed(compare([published, own]), 120)
     assert "where the source states it" not in printed(compare([own]), 120)
+
+
+def test_a_validity_without_a_reason_of_its_own_is_explained_below() -> None:
+    contended = dataclasses.replace(ROWS[0], validity=Validity.CONTENDED, error=None)
+    printed = io.StringIO()
+    terminal(compare([contended]), Console(file=printed, width=200))
+    assert "contended: something else used the device" in printed.getvalue()

@@ -140,7 +140,7 @@ def _gpus(executor: DockerExecutor) -> Finding:
     except HostUnfit as error:
         return Finding("gpus", Grade.PROBLEM, str(error))
     names = ", ".join(slot.name for slot in slots)
-    return Finding("gpus", Grade.OK, f"{names} ({len(slots)} jobs at once), by {access.kind}")
+    return Finding("gpus", Grade.OK, f"{names} ({len(slots)} at once), by {access.kind}")
 
 
 def _disk(executor: DockerExecutor) -> Finding:

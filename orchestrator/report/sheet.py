@@ -216,12 +216,22 @@ def _payoffs(comparison: Comparison) -> tuple[str, ...]:
     return tuple(texts)
 
 
+_INVALID = {
+    Validity.THROTTLED: "the GPU slowed its clock down while it was measured",
+    Validity.CONTENDED: "something else used the device, or over 10% of the CPUs, while it was measured",
+    Validity.FALLBACK: "another provider or device did the work",
+    Validity.SPILLED: "memory beyond the GPU's was used",
+    Validity.UNSTABLE: "the trials scatter too much to rank",
+}
+
+
 def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
     """What the marks mean, of those alone that are used."""
     ratios = [cell.ratio for cell in cells if cell.ratio]
     intervals = [r for r in ratios if r.interval]
     trials = [len(c.figure.trials_s) for c in cells if c.figure and (c.interval or (c.ratio and c.ratio.interval))]
     rounds = max((cell.rows for cell in cells if cell.figure), default=1)
+    seen = {cell.validity for cell in cells if cell.figure and not cell.notes}  # with notes, those say why
     lines = {
         "± half the width of the median's 95% confidence interval": any(c.interval for c in cells),
         "× value over the baseline's": bool(ratios),
@@ -231,6 +241,7 @@ def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
         < min(trials, default=0)
         < TRIALS_FOR_95,
         f"rounds: up to {rounds} rows of one case on one host are pooled, their trials together": rounds > 1,
+        **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
         "* best of its line": any(c.best_of_line and not c.best for c in cells),
         "** best of the table": any(c.best for c in cells),
     }
