@@ -14,7 +14,9 @@ import pytest
 
 from orchestrator import cli
 from orchestrator.collect import read_rows
-from runner.schema import Status
+from orchestrator.journal import Journal
+from orchestrator.run import Run
+from runner.schema import Case, Device, Job, Precision, Status
 
 FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
 SCHEMA = Path(__file__).parent.parent / "runner" / "schema.py"
@@ -242,6 +244,45 @@ def test_an_orchestrator_that_was_killed_is_resumed_without_loss(here: Path) -> 
     assert orchestrate("resume") == cli.OK
     (run,) = (here / "runs").iterdir()
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
+
+
+def test_what_is_gone_or_damaged_in_a_runs_folder_is_made_again_by_resume(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("matrix: {engine: [eager, onnxruntime]}\n")
+    assert orchestrate("submit", "matrix.yaml") == cli.OK
+    (run,) = (here / "runs").iterdir()
+    (run / "results.csv").write_text("garbage\n")
+    assert orchestrate("resume") == cli.OK
+    next(run.glob("jobs/*/results.csv")).unlink()
+    assert orchestrate("resume") == cli.OK
+    assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
+    capsys.readouterr()
+    orchestrate("status", "-o", "json")
+    assert sorted(job["attempts"] for job in json.loads(capsys.readouterr().out)["jobs"]) == [1, 2]
+
+
+def test_a_damaged_earlier_run_keeps_no_new_one_from_starting(here: Path) -> None:
+    write("matrix: {engine: [eager]}\n")
+    assert orchestrate("submit", "matrix.yaml") == cli.OK
+    (run,) = (here / "runs").iterdir()
+    (run / "results.csv").write_text("garbage\n")
+    assert orchestrate("plan", "matrix.yaml") == cli.OK
+
+
+def test_cancel_ends_the_jobs_of_a_host_that_does_not_answer(here: Path) -> None:
+    name = "20260101-000000-sd"
+    run = Run(here / "runs" / name)
+    run.path.mkdir(parents=True)
+    run.hosts.write_text("hosts:\n  dead: {kind: docker, url: 'unix:///nowhere/docker.sock', gpus: none}\n")
+    run.matrix.write_text("")
+    job = Job(run=name, id="a", host="dead", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
+              model="synthetic:tiny", cases=(Case("a1", 1),), prompt="", steps=1)  # fmt: skip
+    Journal.create(run.journal, name, [job], {"retries": 2, "lost_after_s": 900.0}).close()
+    assert orchestrate("resume") == cli.INTERRUPTED
+    assert orchestrate("cancel", name) == cli.SOME_FAILED
+    (row,) = run.all_rows()
+    assert (row.status, "no engine's socket" in str(row.error)) == (Status.CANCELLED, True)
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing(here: Path) -> None:

@@ -499,17 +499,18 @@ def test_what_a_job_says_of_its_environment_is_kept(night: Any) -> None:
 
 def test_two_silences_are_not_one(night: Any) -> None:
     sd = night("a")
-    sd.host.behave("a", Behaviour(runs_s=1300))
+    sd.host.behave("a", NEVER_ENDS)
     loop = sd.loop()
+    loop.lost_after_s = 100.0
     for _ in range(3):
         loop.step()
     for _ in range(2):
-        sd.host.unreachable_for(600)
+        sd.host.unreachable_for(80)
         while sd.host.clock() < sd.host._silent_until:
             loop.step()
             sd.host.clock.advance(10.0)
         loop.step()
-    assert sd.finish(loop)["a0"].status is Status.OK
+    assert sd.finish(loop)["a0"].status is Status.TIMEOUT
 
 
 def test_a_refusal_before_a_silence_does_not_count_to_one_after_it(night: Any) -> None:
@@ -527,7 +528,7 @@ def test_a_refusal_before_a_silence_does_not_count_to_one_after_it(night: Any) -
     sd.host.before = refuse
     sd.host.clock.advance(2.0)
     loop.step()
-    sd.host.unreachable_for(890)
+    sd.host.unreachable_for(899)
     while sd.host.clock() < sd.host._silent_until + 20:
         loop.step()
         sd.host.clock.advance(10.0)
@@ -567,8 +568,10 @@ def test_a_journal_that_cannot_be_written_stops_every_host(night: Any) -> None:
     good.host.behave("a", NEVER_ENDS)
     loops = [good.loop(), bad.loop()]
     bad.journal.close()
+    stop = threading.Event()
     with pytest.raises(InputError):
-        drive_all(loops, threading.Event())
+        drive_all(loops, stop)
+    assert stop.is_set()
 
 
 def test_a_committed_row_is_never_replaced(night: Any) -> None:
