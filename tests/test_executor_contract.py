@@ -187,7 +187,9 @@ def test_a_slot_is_held_by_one_at_a_time(place: Place) -> None:
 
     def hold(number: int) -> None:
         executor = place.restart()
-        with contextlib.closing(executor), executor.hold(Attempt(place.run, f"job{number}", 1), place.run):
+        task = place.task("", job=f"job{number}")
+        executor.stage(task)
+        with contextlib.closing(executor), executor.hold(task.attempt, place.run):
             holders.append(number)
             most.append(len(holders))
             time.sleep(0.05)

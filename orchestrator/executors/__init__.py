@@ -89,7 +89,8 @@ class Executor(Protocol):
     def hold(self, attempt: Attempt, slot: str) -> AbstractContextManager[None]:
         """While it is held, nobody else holds this slot of the host, from wherever. Waits for who does.
 
-        Who starts a job holds its slot and first looks whether it is free. A holder that died is taken over from.
+        attempt: one that is staged. Who starts it holds its slot and first looks whether that is free. A slot is taken
+        over from a holder that died, or that is not staged any more.
         """
 
     def start(self, attempt: Attempt, token: str | None = None) -> None:
