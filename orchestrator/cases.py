@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from runner.schema import COLUMNS, ENGINES, Row, format_cell
+from runner.schema import COLUMNS, ENGINES, MAX, Row, format_cell
 
 AxisValue: TypeAlias = str | int | float | bool | None
 Key: TypeAlias = tuple[AxisValue, ...]
@@ -18,7 +18,7 @@ ALWAYS_SHOWN = (ENGINE, PRECISION, SAMPLES)
 AXES: Mapping[str, Callable[[Row], AxisValue]] = {
     ENGINE: lambda row: row.engine,
     PRECISION: lambda row: row.precision,
-    SAMPLES: lambda row: row.n_samples,
+    SAMPLES: lambda row: MAX if row.samples_asked == MAX else row.n_samples,
     "model": lambda row: row.model,
     "steps": lambda row: row.steps,
     "size": lambda row: f"{row.width}×{row.height}" if row.width and row.height else None,

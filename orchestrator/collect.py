@@ -139,7 +139,7 @@ def _missing(job: Job, case: Case, ended: Ending, faults: Sequence[str], dead: C
         status = Status.FAILED if ended.status is None else status
         reason = "; ".join([*faults[:3], reason])
     elif dead is not None and ended.status is None and ended.exit_code != 0:
-        if status is Status.OOM and case.samples < dead.samples:
+        if status is Status.OOM and case.size < dead.size:
             status = Status.FAILED
         reason = f"not tried, the attempt ended at samples {dead.samples}: {reason}"
     return Row.of(job, case, status, harmless(reason, LONGEST_ERROR))

@@ -32,6 +32,7 @@ class Cell:
 
     status: None where the case was not planned for this host.
     ratio: to the baseline; None has its reason in no_ratio. rows: how many were pooled. notes: what the value rests on.
+    samples: images in one call, which differ along a line of `max`.
     pays_off_after: images after which a load and first call dearer than the baseline's are earned back; None where that
         is not known, or never. startup_s, image_s: what that is computed from.
     """
@@ -48,6 +49,7 @@ class Cell:
     rows: int = 0
     notes: tuple[str, ...] = ()
     pays_off_after: int | None = None
+    samples: int | None = None
     work: str | None = None
     run: str | None = None
     startup_s: float | None = field(default=None, repr=False)

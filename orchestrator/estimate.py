@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.model import Host
-from runner.schema import Case, Job, Row, Status
+from runner.schema import MAX, Case, Job, Row, Status
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class History:
         return JobTime(len(found), load_s + sum(_case_s(job, rows) for rows in found))
 
     def _of(self, job: Job, case: Case) -> list[Row]:
-        work = (job.work(case.samples), job.engine, job.precision.value)
+        # of the largest that fits nobody knows the work before
+        work = (None if case.samples == MAX else job.work(case.samples), job.engine, job.precision.value)
         return next((self._rows[key] for key in _keys(case.id, job.host, work) if key in self._rows), [])
 
 

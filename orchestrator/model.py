@@ -16,8 +16,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -25,7 +27,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from orchestrator.address import check_url, is_loopback
-from runner.schema import ENGINES, Device, Precision
+from runner.schema import ENGINES, MAX, MOST_SAMPLES, Device, Precision
 
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
 SIZE_PATTERN = r"^\d{1,12}(\.\d{1,6})?[kmg]i?b?$"
@@ -191,6 +193,13 @@ PrecisionWord: TypeAlias = Annotated[Precision, Field(strict=False)]
 DeviceWord: TypeAlias = Annotated[Device, Field(strict=False)]
 
 
+# A union that says of a wrong number what is wrong with the number.
+SamplesWord: TypeAlias = Annotated[
+    Annotated[int, Field(ge=1, le=MOST_SAMPLES), Tag("number")] | Annotated[Literal["max"], Tag("max")],
+    Discriminator(lambda value: "max" if value == MAX else "number"),
+]
+
+
 def _known_model(model: str) -> str:
     size = model.removeprefix("synthetic:")
     if size != model and size not in SYNTHETIC_SIZES:
@@ -216,7 +225,9 @@ class Point(Value):
     )
     engine: Engine = Field(default="eager", description="what executes the pipeline")
     precision: PrecisionWord = Field(default=Precision.SINGLE, description="of weights and activations: single or half")
-    samples: int = Field(default=1, ge=1, le=4096, description="batch size: images made by one call")
+    samples: SamplesWord = Field(
+        default=1, description="batch size: images made by one call; max: the largest that fits"
+    )
     steps: int = Field(default=50, ge=1, le=10_000, description="denoising steps")
     height: int | None = Field(
         default=None, ge=8, le=16_384, multiple_of=8, description="pixels; without it: the model's own"

@@ -15,7 +15,7 @@ from orchestrator.errors import InputError
 from orchestrator.estimate import History, HostEstimate, JobTime, host_estimate
 from orchestrator.matrixfile import MAX_CASES
 from orchestrator.model import Host, Matrix, Point
-from runner.schema import ENGINES, SCHEMA_VERSION, Case, Job, Precision, Row, Status, stable_hash
+from runner.schema import ENGINES, MAX, SCHEMA_VERSION, Case, Job, Precision, Row, Samples, Status, stable_hash
 
 # What of a host, besides its name, changes what a job finds there.
 _LIMITS = {"threads", "gpus_per_job", "memory", "shm"}
@@ -58,7 +58,7 @@ class Line:
     precision: str
     model: str
     steps: int
-    samples: tuple[int, ...]
+    samples: tuple[Samples, ...]
     expected_s: float | None = None
     reason: str = ""
 
@@ -137,7 +137,11 @@ def _groups(points: Sequence[Point]) -> list[tuple[Point, ...]]:
     def turn(shared: Point) -> tuple[bool, bool]:
         return shared.engine != "eager", shared.precision is not Precision.SINGLE
 
-    return [tuple(sorted(groups[key], key=lambda point: point.samples)) for key in sorted(groups, key=turn)]
+    return [tuple(sorted(groups[key], key=_size)) for key in sorted(groups, key=turn)]
+
+
+def _size(point: Point) -> float:
+    return Case("", point.samples).size
 
 
 def _job(matrix: Matrix, host: Host, group: Sequence[Point], round_: int) -> Job:
@@ -195,7 +199,7 @@ def _lines(plan: Plan) -> Iterator[Line]:
             precision=row.precision or "",
             model=row.model or "",
             steps=row.steps or 0,
-            samples=() if row.n_samples is None else (row.n_samples,),
+            samples=(MAX if row.n_samples is None else row.n_samples,),
             reason=row.error or "",
         )
     for gone in plan.excluded:

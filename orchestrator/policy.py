@@ -94,7 +94,7 @@ def backoff_s(faults: int) -> float:
 
 def deadline_s(progress: Progress) -> float:
     """How long an attempt may run before it hangs: the runner keeps a limit for each case and the reference."""
-    return progress.job.timeout_s * (len(progress.job.cases) + progress.job.quality) + GRACE_S
+    return progress.job.timeout_s * progress.job.timed_parts + GRACE_S
 
 
 # Exit codes that say that something outside ended the attempt: the engine or its host stopped (137 without the OOM

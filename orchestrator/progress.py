@@ -127,7 +127,7 @@ def case_label(job: Job, case: Case) -> str:
 def outcome(row: Row) -> str:
     """One line that says how a case ended."""
     status = row.status.value if row.status else "?"
-    what = f"{row.engine} {row.precision} samples {row.n_samples}: {status}"
+    what = f"{row.engine} {row.precision} samples {row.batch}: {status}"
     return what + (f": {row.error}" if row.error else "")
 
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 from statistics import median
 
 from orchestrator.baseline import find_baseline, with_ratios
-from orchestrator.cases import Key, axis_values, canonical, columns, key, key_order, label_axes, natural
+from orchestrator.cases import SAMPLES, Key, axis_values, canonical, columns, key, key_order, label_axes, natural
 from orchestrator.comparison import OUT_OF_MEMORY, Baseline, BaselineKind, Cell, Comparison, Line
 from orchestrator.metric import Interval, Metric, NoFigureError, Ratio, figure
-from runner.schema import Row, Status, Validity
+from runner.schema import MAX, Row, Status, Validity
 
 __all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line", "Metric", "Ratio", "compare"]
 
@@ -60,11 +60,29 @@ def compare(
         baseline=base,
         axes=axes,
         hosts=hosts,
-        lines=_with_best(metric, lines),
+        lines=_with_found(axes, _with_best(metric, lines)),
         caption={n: v[0] for n, v in axis_values(rows).items() if n not in axes and len(v) == 1},
         devices=_devices(rows, row_columns),
         runs=tuple(sorted({row.run for row in rows if row.run})),
     )
+
+
+def _with_found(axes: Sequence[str], lines: Sequence[Line]) -> tuple[Line, ...]:
+    """What `max` came to: in the line's label, and where that differs from host to host, in each cell's notes."""
+    place, done = axes.index(SAMPLES), []
+    for line in lines:
+        found = sorted({cell.samples for cell in line.cells if cell.samples is not None})
+        if line.labels[place] == MAX and found:
+            numbers = f"{found[0]}–{found[-1]}" if len(found) > 1 else str(found[0])
+            labels = (*line.labels[:place], f"{MAX} ({numbers})", *line.labels[place + 1 :])
+            cells = tuple(_noting_found(cell) if len(found) > 1 else cell for cell in line.cells)
+            line = Line(labels, cells)
+        done.append(line)
+    return tuple(done)
+
+
+def _noting_found(cell: Cell) -> Cell:
+    return cell if cell.samples is None else replace(cell, notes=(f"max is {cell.samples} here", *cell.notes))
 
 
 def _devices(rows: Sequence[Row], row_columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -83,8 +101,12 @@ def _cell(metric: Metric, rows: Sequence[Row], prices: Mapping[str, float]) -> C
     order = [Validity.VALID, None, *(v for v in Validity if v is not Validity.VALID)]
     validity = min((row.validity for row in measured), key=order.index)
     pooled = [row for row in measured if row.validity is validity]
+    # rounds may have found different batches for `max`
+    most = max((row.n_samples or 0 for row in pooled), default=0)
+    pooled = [row for row in pooled if row.samples_asked != MAX or row.n_samples == most]
     first = pooled[0]
-    shared = Cell(Status.OK, validity=validity, rows=len(pooled), work=first.work, run=first.run)
+    samples = first.n_samples
+    shared = Cell(Status.OK, validity=validity, rows=len(pooled), samples=samples, work=first.work, run=first.run)
     try:
         shown = figure(metric, pooled, prices.get(first.host or ""))
     except NoFigureError as error:
@@ -112,7 +134,8 @@ def _left_out(rows: Sequence[Row], kept: Sequence[Row]) -> tuple[str, ...]:
 
 def _outcome(row: Row) -> str:
     if row.status is Status.OK:
-        return str(row.validity.value) if row.validity else "of unstated validity"
+        validity = str(row.validity.value) if row.validity else "of unstated validity"
+        return f"{validity}, {row.batch}" if row.samples_asked == MAX else validity
     return str((row.status or Status.FAILED).value) + (f": {row.error}" if row.error else "")
 
 

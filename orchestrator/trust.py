@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from runner.schema import COLUMNS, Case, Job, Row, Status, format_cell
+from runner.schema import COLUMNS, MAX, MOST_SAMPLES, Case, Job, Row, Status, format_cell
 
 LONGEST_TEXT = 200
 LONGEST_ERROR = 1000
@@ -21,7 +21,19 @@ TOLERANCE = 1e-3
 CLAIMABLE = (Status.OK, Status.OOM, Status.UNSUPPORTED, Status.FAILED, Status.TIMEOUT)
 TEXT_COLUMNS = ("device", "python", "torch", "diffusers", "cuda", "driver", "cpu", "started")
 IDENTITY_COLUMNS = (
-    *("precision", "autocast", "runtime", "n_samples", "schema_version", "run", "job", "case", "host", "engine"),
+    *(
+        "precision",
+        "autocast",
+        "runtime",
+        "n_samples",
+        "samples_asked",
+        "schema_version",
+        "run",
+        "job",
+        "case",
+        "host",
+        "engine",
+    ),
     *("model", "steps", "height", "width", "guidance", "scheduler", "seed", "work", "image"),
 )
 # The model's own size, where the job leaves it to the model: then only the runner knows it.
@@ -44,7 +56,10 @@ def made_harmless(row: Row) -> Row:
 
 
 def _identity_fault(job: Job, case: Case, row: Row) -> str | None:
-    ours = Row.of(job, case, Status.OK)
+    found = row.n_samples if case.samples == MAX else None
+    if found is not None and not 1 <= found <= MOST_SAMPLES:
+        return "n_samples is impossible"
+    ours = Row.of(job, case, Status.OK, n_samples=found) if case.samples == MAX else Row.of(job, case, Status.OK)
     for name in IDENTITY_COLUMNS:
         asked, claimed = getattr(ours, name), getattr(row, name)
         if asked is None and name in KNOWN_TO_THE_RUNNER:
@@ -81,6 +96,8 @@ def _outcome_fault(job: Job, row: Row) -> str | None:
         return f"status {format_cell(row.status) or 'empty'} is not for a runner to claim"
     if row.status is not Status.OK:
         return None
+    if row.n_samples is None:
+        return "status ok without n_samples"
     if not row.trials or row.latency is None or row.latency_median is None or row.throughput is None:
         return "status ok without trials, latency, latency_median and throughput"
     if min(row.trials) <= 0:

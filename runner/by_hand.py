@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from runner.probe import gpus_or_reason
-from runner.schema import ENGINES, Case, Device, Job, Precision, stable_hash
+from runner.schema import ENGINES, MAX, Case, Device, Job, Precision, Samples, stable_hash
 
 DESCRIPTION = """\
 Measures Stable Diffusion inference: latency, memory and throughput of whole pipeline calls, text in and image out.
@@ -32,8 +32,9 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def batch_sizes(text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(positive(part.strip()) for part in text.split(",")))
+def batch_sizes(text: str) -> tuple[Samples, ...]:
+    parts = (part.strip() for part in text.split(","))
+    return tuple(dict.fromkeys(MAX if part == MAX else positive(part) for part in parts))
 
 
 def engine_names(text: str) -> tuple[str, ...]:
@@ -61,7 +62,13 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--job", type=Path, metavar="FILE", help="a job of the orchestrator; no other flag goes with it")
 
     lambdas = flags.add_argument_group("as in the Lambda benchmark")
-    lambdas.add_argument("--samples", type=batch_sizes, default=(1,), metavar="N,N…", help="batch sizes (default 1)")
+    lambdas.add_argument(
+        "--samples",
+        type=batch_sizes,
+        default=(1,),
+        metavar="N,N…",
+        help="batch sizes, or max: the largest that fits (default 1)",
+    )
     lambdas.add_argument("--steps", type=positive, default=40, metavar="N", help="denoising steps (default 40)")
     lambdas.add_argument("--repeats", type=positive, default=3, metavar="N", help="timed calls of each (default 3)")
     lambdas.add_argument("--autocast", choices=("yes", "no"), default="no", help="yes adds runs under torch.autocast")

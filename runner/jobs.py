@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from runner import secret
 from runner.environment import environment, row_cells
 from runner.output import EventStream, RowFile, write_json
 from runner.reference import References
-from runner.schema import Event, EventKind, Job, Row, Status
-from runner.supervise import supervise
+from runner.schema import MAX, Case, Event, EventKind, Job, Row, Status
+from runner.search import Bounds, Tries, largest
+from runner.supervise import Aside, Work, deliver, supervise
 from runner.worker import Provenance, utc_now, work
 
 
@@ -69,12 +70,43 @@ def run_job(
     processes: Any = None,
 ) -> list[Row]:
     """One row for each case, written as it ends; returns them. references: kept from job to job."""
-    recorder = Recorder(job, rows, events, token, environment_file)
+    recorder, measuring = Recorder(job, rows, events, token, environment_file), work
     if job.quality:
         reference = (references or References(processes=processes)).of(job, token, recorder.log)
-        work = functools.partial(work, reference=reference)
-    supervise(job, token, recorder, work, processes)
+        measuring = functools.partial(work, reference=reference)
+    if numbered := tuple(case for case in job.cases if case.samples != MAX):
+        supervise(dataclasses.replace(job, cases=numbered), token, recorder, measuring, processes)
+    for case in job.cases:
+        if case.samples == MAX:
+            tries = Tries(job, case, token, recorder.log, work, processes)
+            measure = functools.partial(_measure, job, case, token, recorder, measuring, processes)
+            deliver(largest(job, case, _known(recorder.written), tries, measure), recorder)
+    recorder.event(Event(kind=EventKind.JOB_ENDED, at=time.time()))
     return recorder.written
+
+
+def _known(rows: Sequence[Row]) -> Bounds:
+    """What the batches that were measured already tell of the largest."""
+    bounds = Bounds()
+    for row in rows:
+        if row.n_samples and row.status in (Status.OK, Status.OOM):
+            bounds.learn(row.n_samples, (row.status, row.error))
+    return bounds
+
+
+def _measure(
+    job: Job, case: Case, token: str | None, recorder: Recorder, work: Work, processes: Any, samples: int
+) -> Row:
+    """One batch in full, its events told and its row handed back."""
+
+    def tell(event: Event) -> None:
+        if event.kind is not EventKind.CASE_ENDED:
+            recorder.event(event)
+
+    aside = Aside(recorder.log, tell, recorder.provenance)
+    batch = dataclasses.replace(case, samples=samples)
+    supervise(dataclasses.replace(job, cases=(batch,)), token, aside, work, processes)
+    return aside.outcome or Row.of(job, batch, Status.FAILED, "no row came")
 
 
 def fail_job(job: Job, rows: RowFile, events: EventStream, error: str, environment_file: Path | None = None) -> None:

@@ -99,7 +99,7 @@ def _line(row: Row) -> tuple[str, ...]:
         row.engine or "",
         row.precision or "",
         "yes" if row.autocast else "no",
-        str(row.n_samples),
+        row.batch,
         number(row.latency),
         number(row.throughput),
         number(row.memory),

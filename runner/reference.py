@@ -16,9 +16,9 @@ from typing import Any
 from runner import engines
 from runner.measure import check_images
 from runner.quality import Reference, missing_library
-from runner.schema import ENGINES, Case, Device, Event, Job, Precision, Row, Status
-from runner.supervise import supervise
-from runner.worker import Provenance, Send, refuse, status_of
+from runner.schema import ENGINES, Case, Device, Job, Precision, Row, Status
+from runner.supervise import Aside, supervise
+from runner.worker import Send, refuse, status_of
 
 Draw = Callable[[Path, Job, tuple[Case, ...], "str | None", Send], None]
 
@@ -35,21 +35,6 @@ def draw(file: Path, job: Job, cases: tuple[Case, ...], token: str | None, send:
         refuse(job, cases, status_of(error), error, send)
         return
     send(Row.of(job, cases[0], Status.OK))
-
-
-@dataclass
-class _Ear:
-    """A `supervise.Listener` that keeps the outcome."""
-
-    log: Callable[[bytes], None]
-    outcome: Row | None = None
-
-    def row(self, row: Row) -> None:
-        self.outcome = row
-
-    def event(self, event: Event) -> None: ...
-
-    def provenance(self, provenance: Provenance) -> None: ...
 
 
 @dataclass
@@ -81,9 +66,9 @@ class References:
             cases=(Case("reference", 1),),
         )
         with tempfile.TemporaryDirectory(prefix="reference-") as folder:
-            file, ear = Path(folder) / "reference.png", _Ear(log)
-            supervise(asked, token, ear, functools.partial(self.draw, file), self.processes)
-            if ear.outcome and ear.outcome.status is Status.OK:
+            file, aside = Path(folder) / "reference.png", Aside(log)
+            supervise(asked, token, aside, functools.partial(self.draw, file), self.processes)
+            if aside.outcome and aside.outcome.status is Status.OK:
                 return Reference(png=file.read_bytes())
-        error = ear.outcome.error if ear.outcome else None
+        error = aside.outcome.error if aside.outcome else None
         return Reference(reason=f"single-precision eager made no reference image: {error}")

@@ -17,7 +17,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 SCHEMA_VERSION = 1
 
@@ -115,12 +115,26 @@ def stable_hash(value: object, length: int = 12) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+MAX: Literal["max"] = "max"
+# The largest batch that may be asked for, and the last that a search for `max` tries.
+MOST_SAMPLES = 4096
+Samples: TypeAlias = int | Literal["max"]
+
+
 @dataclass(frozen=True)
 class Case:
-    """One line of the table to be: a batch size within a job. `id` is stable across runs."""
+    """One line of the table to be: a batch size within a job. `id` is stable across runs.
+
+    samples: MAX is the largest that fits, which the runner finds.
+    """
 
     id: str
-    samples: int
+    samples: Samples
+
+    @property
+    def size(self) -> float:
+        """For comparing batch sizes: MAX is larger than any number."""
+        return math.inf if self.samples == MAX else self.samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +181,11 @@ class Job:
     def image_flavour(self) -> str:
         return ENGINES[self.engine].images[self.device]
 
+    @property
+    def timed_parts(self) -> int:
+        """How often it has timeout_s: for each case, each search for the largest batch, and a reference image."""
+        return len(self.cases) + sum(case.samples == MAX for case in self.cases) + self.quality
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1)
 
@@ -211,6 +230,7 @@ class Row:
     run: str | None = column("the run's name")
     job: str | None = column("hash of what the row's container was asked for")
     case: str | None = column("hash of what the row was asked for")
+    samples_asked: str | None = column("batch size that was asked for: a number, or max, the largest that fits")
     host: str | None = column("name in hosts.yaml")
     engine: str | None = column("what executed the pipeline")
     model: str | None = column("hub id, folder, or synthetic:SIZE")
@@ -263,16 +283,21 @@ class Row:
 
     @classmethod
     def of(cls, job: Job, case: Case, status: Status, error: str | None = None, **measured: Any) -> Row:
-        """A row of one of a job's cases: its identity from the job, all else from the keywords."""
+        """A row of one of a job's cases: its identity from the job, all else from the keywords.
+
+        Where the case asks for MAX, the keyword n_samples says what was found, if anything was.
+        """
+        samples: int | None = measured.get("n_samples") if case.samples == MAX else case.samples
         identity: dict[str, Any] = {
             "precision": job.precision.value,
             "autocast": job.autocast,
             "runtime": ENGINES[job.engine].runtime,
-            "n_samples": case.samples,
+            "n_samples": samples,
             "schema_version": SCHEMA_VERSION,
             "run": job.run,
             "job": job.id,
             "case": case.id,
+            "samples_asked": str(case.samples),
             "host": job.host,
             "engine": job.engine,
             "model": job.model,
@@ -283,10 +308,18 @@ class Row:
             "scheduler": job.scheduler,
             "seed": job.seed,
             "attention": job.attention,
-            "work": job.work(case.samples),
+            "work": None if samples is None else job.work(samples),
             "image": job.image or None,
         }
         return cls(**{**identity, "status": status, "error": error, **measured})
+
+    @property
+    def batch(self) -> str:
+        """The batch size in words: `28`, `max (28)`, or `max` where none was found."""
+        found = "" if self.n_samples is None else str(self.n_samples)
+        if self.samples_asked != MAX:
+            return found
+        return f"{MAX} ({found})" if found else MAX
 
 
 COLUMNS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(Row))

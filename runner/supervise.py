@@ -35,6 +35,22 @@ class Listener(Protocol):
     def log(self, text: bytes) -> None: ...
 
 
+def _nothing(_: object) -> None: ...
+
+
+@dataclass
+class Aside:
+    """A listener that keeps the last row instead of writing it: what is tried or drawn is no outcome of the job."""
+
+    log: Callable[[bytes], None]
+    event: Callable[[Event], None] = _nothing
+    provenance: Callable[[Provenance], None] = _nothing
+    outcome: Row | None = None
+
+    def row(self, row: Row) -> None:
+        self.outcome = row
+
+
 def context(preload: tuple[str, ...] = ("runner.pipeline",)) -> Any:
     """How children are started. A fork of macOS's frameworks crashes, so there each child imports anew."""
     if not sys.platform.startswith("linux"):
@@ -109,11 +125,10 @@ def supervise(job: Job, token: str | None, listener: Listener, work: Work, proce
         status, error = ending.verdict(job)
         for case in tuple(left) if ending.loading else tuple(left[:1]):
             left.remove(case)
-            _deliver(Row.of(job, case, status, error, started=ending.started), listener)
-    listener.event(Event(kind=EventKind.JOB_ENDED, at=time.time()))
+            deliver(Row.of(job, case, status, error, started=ending.started), listener)
 
 
-def _deliver(row: Row, listener: Listener) -> None:
+def deliver(row: Row, listener: Listener) -> None:
     listener.row(row)
     listener.event(Event(kind=EventKind.CASE_ENDED, at=time.time(), case=row.case, status=row.status))
 
@@ -133,7 +148,7 @@ def _run_child(job: Job, left: list[Case], token: str | None, listener: Listener
                 message = _receive(messages)
                 if isinstance(message, Row):
                     left[:] = [case for case in left if case.id != message.case]
-                    _deliver(message, listener)
+                    deliver(message, listener)
                     deadline, started = time.monotonic() + job.timeout_s, utc_now()
                 elif isinstance(message, Event):
                     loading = loading and message.kind is not EventKind.LOADED

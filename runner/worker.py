@@ -19,7 +19,7 @@ from runner.engines import Engine, LoadError, Session, Unsupported
 from runner.gpu_watch import Gpus
 from runner.measure import BY_CLOCK_ALONE, BrokenImage, Instruments, measure
 from runner.quality import Reference
-from runner.schema import Case, Device, Event, EventKind, Job, Row, Status
+from runner.schema import MAX, Case, Device, Event, EventKind, Job, Row, Status
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def _run_case(
     cells: dict[str, Any] = {**session.facts, "load_s": load_s, "started": utc_now()}
     send(Event(kind=EventKind.CASE_STARTED, at=time.time(), case=case.id))
     try:
+        assert case.samples != MAX  # noqa: S101  # `jobs` has found a number for it
         measured = measure(job, case.id, case.samples, session, send, instruments)
         return Row.of(job, case, Status.OK, **cells, **measured)
     except Exception as error:

@@ -233,7 +233,7 @@ def ensure_base(api: docker.APIClient, base_from: Engine | None) -> None:
             missing(f"{BASE_IMAGE} is not there and cannot be pulled: {error}")
         return
     with contextlib.closing(base_from.client()) as source:
-        said = list(api.load_image(source.get_image(BASE_IMAGE)))
+        said = list(api.load_image(source.get_image(BASE_IMAGE)))  # type: ignore[no-untyped-call]
     assert not any("error" in line for line in said), said
 
 
@@ -335,7 +335,7 @@ def tls_engine_at(folder: Path) -> Iterator[tuple[Engine, TlsEngine]]:
         missing("certificates need openssl")
     certificates, port = folder / "certificates", free_port()
     make_certificates(certificates)
-    options = ("-H", f"tcp://127.0.0.1:{port}", "--tlsverify", "--tlscacert", f"{certificates}/ca.pem")
-    options += ("--tlscert", f"{certificates}/server-cert.pem", "--tlskey", f"{certificates}/server-key.pem")
+    options = ["-H", f"tcp://127.0.0.1:{port}", "--tlsverify", "--tlscacert", f"{certificates}/ca.pem"]
+    options += ["--tlscert", f"{certificates}/server-cert.pem", "--tlskey", f"{certificates}/server-key.pem"]
     with private_engine(*options) as engine:
         yield engine, TlsEngine(f"tcp://127.0.0.1:{port}", certificates)

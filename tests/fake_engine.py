@@ -1,6 +1,6 @@
 """An engine that does as the job's prompt says, for tests of what becomes of cases. Imports neither PyTorch nor pytest.
 
-The prompt is `WHEN:ACTION` words; WHEN is a number of samples, or `load`.
+The prompt is `WHEN:ACTION` words; WHEN is a number of samples, `above-N` samples, or `load`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class FakeSession:
 
     def generate(self, samples: int) -> list[Image.Image]:
         self.log.append("generate")
-        action = self._actions.get(str(samples), "")
+        above = {int(word.split("-")[1]): deed for word, deed in self._actions.items() if word.startswith("above-")}
+        action = self._actions.get(str(samples), next((above[least] for least in above if samples > least), ""))
         act(action, self._token)
         image = Image.effect_noise((8, 8), 50).convert("RGB")
         return [Image.new("RGB", (8, 8)) if action == "black" else image] * (samples + (action == "one-more"))

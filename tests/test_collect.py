@@ -187,7 +187,7 @@ def test_a_status_that_no_runner_can_know_is_failed(status: Status | None) -> No
 @pytest.mark.parametrize("status", [Status.OOM, Status.UNSUPPORTED, Status.FAILED, Status.TIMEOUT])
 def test_a_runners_own_reason_stays_and_none_is_said_to_be_none(status: Status) -> None:
     row = Row.of(JOB, JOB.cases[0], status, "why")
-    data = csv_of(row, replace(row, case="c2", n_samples=2, work=JOB.work(2), error=None))
+    data = csv_of(row, replace(row, case="c2", n_samples=2, samples_asked="2", work=JOB.work(2), error=None))
     judged = judge(JOB, data, EXITED)
     assert judged.rows[0] == row
     assert (judged.rows[1].status, judged.rows[1].error) == (status, "the runner gave no reason")
@@ -245,7 +245,7 @@ def test_whatever_the_cells_are_each_case_has_one_row(cells: list[list[str]], ta
     assert [row.case for row in judge(JOB, data, EXITED).rows] == ["c1", "c2", "c4"]
 
 
-@given(st.sampled_from(COLUMNS), st.text(alphabet=st.characters(exclude_characters='",\r\n'), max_size=40))
+@given(st.sampled_from(COLUMNS), st.text(st.characters(codec="utf-8", exclude_characters='",\r\n'), max_size=40))
 def test_no_cell_can_make_a_judged_row_that_is_not_written_and_read_back(name: str, text: str) -> None:
     rows = judge(JOB, with_cell(name, text), EXITED).rows
     again = judge(JOB, csv_of(*rows), EXITED)
@@ -353,3 +353,35 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path) -> 
         write_rows(tmp_path / "results.csv", broken())
     assert read_rows(tmp_path / "results.csv") == GOOD
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+LARGEST = replace(JOB, cases=(Case("cmax", "max"),))
+
+
+def largest_row(found: int | None) -> Row:
+    numbered = ok_row(replace(JOB, cases=(Case("cmax", found or 1),)), Case("cmax", found or 1))
+    return replace(numbered, n_samples=found, samples_asked="max", work=found and JOB.work(found))
+
+
+def test_the_largest_batch_is_for_the_runner_to_find() -> None:
+    assert judge(LARGEST, csv_of(largest_row(28)), EXITED).rows == (largest_row(28),)
+
+
+@pytest.mark.parametrize("found", [None, 0, -1, 4097, 10**30])
+def test_a_largest_batch_that_cannot_be_is_not_believed(found: int | None) -> None:
+    row = judge(LARGEST, csv_of(largest_row(found)), EXITED).rows[0]
+    assert (row.status, row.n_samples, row.samples_asked) == (Status.FAILED, None, "max")
+
+
+def test_the_work_of_the_largest_batch_is_that_of_its_size() -> None:
+    row = judge(LARGEST, csv_of(replace(largest_row(28), work=JOB.work(2))), EXITED).rows[0]
+    assert row.status is Status.FAILED
+
+
+def test_a_case_that_does_not_ask_for_the_largest_cannot_have_been_answered_so() -> None:
+    assert judged_first(samples_asked="max").status is Status.FAILED
+
+
+def test_a_largest_batch_that_was_never_found_is_a_row_without_a_size() -> None:
+    row = judge(LARGEST, None, Ending(137, oom_killed=True)).rows[0]
+    assert (row.status, row.batch) == (Status.OOM, "max")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -245,15 +247,25 @@ def test_an_image_that_does_not_build_is_tried_once_and_is_every_hosts_fault() -
     assert outcomes["a", "cpu"] is outcomes["b", "cpu"]
 
 
+INTERRUPTED = """
+import signal, threading
+from test_images import FakeEngine, ensured
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
+print("building", flush=True)
+ensured(FakeEngine("a", held=threading.Event()))
+"""
+
+
 def test_an_interrupt_does_not_wait_for_a_build() -> None:
-    held, begun = threading.Event(), time.monotonic()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        ensured(FakeEngine("a", held=held))
-    signal.signal(signal.SIGINT, before)
-    assert time.monotonic() - begun < 5
-    held.set()
+    command = [sys.executable, "-c", INTERRUPTED]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"building\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+    assert b"KeyboardInterrupt" in said
 
 
 def test_a_damaged_shipment_is_one_hosts_fault() -> None:

@@ -1,0 +1,170 @@
+"""`samples: max`: how the largest batch is found, and what becomes of the row."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fake_engine
+import pytest
+from fake_engine import job_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.jobs import run_job
+from runner.output import EventStream, RowFile
+from runner.schema import MAX, MOST_SAMPLES, Case, Event, EventKind, Job, Row, Status, parse_rows
+from runner.search import FINENESS, Bounds, bounded, largest, search
+from runner.supervise import context
+
+PROCESSES = context(preload=("fake_engine",))
+OOM = (Status.OOM, "no more")
+
+
+def fitting(most: int, tried: list[int] | None = None) -> Callable[[int], tuple[Status, str | None]]:
+    def attempt(samples: int) -> tuple[Status, str | None]:
+        if tried is not None:
+            tried.append(samples)
+        return (Status.OK, None) if samples <= most else OOM
+
+    return attempt
+
+
+@given(st.integers(1, MOST_SAMPLES))
+def test_what_is_found_fits_and_is_at_most_3_percent_below_the_largest(most: int) -> None:
+    bounds, tried = Bounds(), []  # type: ignore[var-annotated]
+    search(bounds, fitting(most, tried))
+    assert most - max(0, most // FINENESS) <= bounds.fits <= most
+    assert len(tried) == len(set(tried)) <= 20
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 28, 31, 63])
+def test_small_batches_are_found_to_the_last_image(most: int) -> None:
+    bounds = Bounds()
+    search(bounds, fitting(most))
+    assert (bounds.fits, bounds.fails) == (most, most + 1)
+
+
+def test_the_search_begins_where_the_numbered_batches_end() -> None:
+    bounds, tried = Bounds(), []  # type: ignore[var-annotated]
+    bounds.learn(16, (Status.OK, None))
+    bounds.learn(64, OOM)
+    search(bounds, fitting(28, tried))
+    assert bounds.fits == 28
+    assert min(tried) > 16
+    assert max(tried) < 64
+
+
+def test_no_larger_batch_than_the_cap_is_tried() -> None:
+    bounds, tried = Bounds(), []  # type: ignore[var-annotated]
+    search(bounds, fitting(10**9, tried))
+    assert bounds.fits == max(tried) == MOST_SAMPLES
+    assert "no larger batch is tried" in bounds.remark()
+
+
+def case_row(samples: int, status: Status, error: str | None = None) -> Row:
+    return Row.of(job_of(), Case("case-max", samples), status, error)
+
+
+def test_a_batch_that_fits_a_try_and_not_the_measurement_gives_way_to_a_smaller_one() -> None:
+    measured: list[int] = []
+
+    def measure(samples: int) -> Row:
+        measured.append(samples)
+        return case_row(samples, Status.OK if samples <= 26 else Status.OOM)
+
+    row = largest(job_of(), Case("case-max", MAX), Bounds(), fitting(28), measure)
+    assert (row.n_samples, row.samples_asked, row.status) == (26, MAX, Status.OK)
+    assert measured == [28, 27, 26]
+
+
+def test_a_failure_of_the_measurement_that_is_not_memory_is_the_rows() -> None:
+    row = largest(
+        job_of(), Case("c", MAX), Bounds(), fitting(3), lambda samples: case_row(samples, Status.FAILED, "black")
+    )
+    assert (row.status, row.error, row.batch) == (Status.FAILED, "black", "max (3)")
+
+
+def test_a_search_without_time_is_a_timeout_that_tells_how_far_it_came() -> None:
+    def attempt(samples: int) -> tuple[Status, str | None]:
+        return (Status.OK, None) if samples < 8 else (Status.TIMEOUT, "too long")
+
+    row = largest(job_of(), Case("c", MAX), Bounds(), attempt, lambda _: pytest.fail("something was measured"))
+    assert (row.status, row.n_samples) == (Status.TIMEOUT, None)
+    assert row.error == "max: 4 fit, and 8 are timeout (too long)"
+
+
+def outcome(tmp_path: Path, prompt: str, *samples: Any, **fields: Any) -> tuple[list[Row], list[Event], str]:
+    cases = tuple(Case(f"case-{number}", number) for number in samples)
+    job: Job = job_of(prompt, cases=cases, **fields)
+    with RowFile.fresh(tmp_path / "rows.csv") as file, (tmp_path / "events").open("w") as events:
+        run_job(job, file, EventStream(events), work=fake_engine.work, processes=PROCESSES)
+    said = [Event.from_line(line) for line in (tmp_path / "events").read_text().splitlines()]
+    return parse_rows((tmp_path / "rows.csv").read_text()), [event for event in said if event], prompt
+
+
+def test_the_largest_batch_is_measured_after_the_numbered_ones_and_is_a_row_as_theirs(tmp_path: Path) -> None:
+    rows, events, _ = outcome(tmp_path, "above-5:out-of-memory", 1, 2, MAX)
+    assert [(row.case, row.n_samples, row.samples_asked) for row in rows] == [
+        ("case-1", 1, "1"),
+        ("case-2", 2, "2"),
+        ("case-max", 5, "max"),
+    ]
+    found = rows[2]
+    assert (found.status, found.steps, found.repeats) == (Status.OK, 4, 3)
+    assert found.work == job_of("above-5:out-of-memory").work(5)
+    assert found.throughput == pytest.approx(60 * 5 / (found.latency_median or 0))
+    assert found.error == "max: 5 fit, and 6 are oom (MemoryError)"
+    ended = [event.case for event in events if event.kind is EventKind.CASE_ENDED]
+    assert ended == ["case-1", "case-2", "case-max"]
+    assert [event.kind for event in events].count(EventKind.JOB_ENDED) == 1
+    assert events[-1].kind is EventKind.JOB_ENDED
+
+
+def test_a_try_that_is_killed_costs_the_try_alone_and_is_told(tmp_path: Path) -> None:
+    rows, *_ = outcome(tmp_path, "above-3:signal=11", MAX)
+    assert [(row.status, row.n_samples) for row in rows] == [(Status.OK, 3)]
+    assert rows[0].error == "max: 3 fit, and 4 are failed (the process was killed by SIGSEGV)"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "status", "reason"),
+    [
+        ("above-0:out-of-memory", Status.OOM, "MemoryError"),
+        ("load:unsupported", Status.UNSUPPORTED, "not on this moon"),
+        ("load:missing", Status.FAILED, "there is no such model"),
+    ],
+)
+def test_where_not_even_one_image_can_be_made_the_row_says_why(
+    tmp_path: Path, prompt: str, status: Status, reason: str
+) -> None:
+    rows, *_ = outcome(tmp_path, prompt, MAX)
+    assert [(row.status, row.error, row.n_samples, row.work) for row in rows] == [(status, reason, None, None)]
+    assert rows[0].batch == "max"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts mappings on Linux alone")
+def test_a_try_on_a_cpu_fails_by_itself_before_the_machine_has_no_more() -> None:
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+
+        def allocate(*_: Any) -> None:
+            try:
+                bytearray(400 * 2**20)
+            except MemoryError:
+                os.write(write, b"MemoryError")
+
+        bounded(allocate, 300 * 2**20, job_of(), (), None, lambda _: None)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 20) == b"MemoryError"
+
+
+def test_max_survives_the_jobs_json_and_is_the_largest_of_all() -> None:
+    job = job_of(cases=(Case("a", 4096), Case("b", MAX)))
+    assert Job.from_json(job.to_json()) == job
+    assert max(job.cases, key=lambda case: case.size).samples == MAX
+    assert job.timed_parts == 3
