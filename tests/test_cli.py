@@ -200,8 +200,13 @@ def test_all_errors_of_a_file_come_together(here: Path, capsys: pytest.CaptureFi
 
 
 def run_in_background(*words: str) -> subprocess.Popen[str]:
+    """As from a terminal: it hears Ctrl-C, even where this suite itself runs in a shell's background and would not."""
     command = [sys.executable, "-m", "orchestrator.cli", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_for(what: str, then: float = 30) -> None:
