@@ -74,10 +74,11 @@ def label_axes(rows: Sequence[Row], row_columns: Sequence[str]) -> tuple[str, ..
     values = axis_values(rows)
     axes = tuple(name for name in AXES if name in ALWAYS_SHOWN or len(values[name]) > 1)
     for name, of in TIE_BREAKERS.items():
-        together: dict[tuple[str, Key], set[AxisValue]] = defaultdict(set)
+        # by batch as well: rounds of `max` that found different ones are one case, whose work differs by that alone
+        together: dict[tuple[str, Key, int | None], set[AxisValue]] = defaultdict(set)
         for row, column in zip(rows, row_columns):
             if (value := of(row)) is not None:
-                together[column, key(row, axes)].add(value)
+                together[column, key(row, axes), row.n_samples].add(value)
         if any(len(several) > 1 for several in together.values()):
             axes = (*axes, name)
     return axes

@@ -103,9 +103,10 @@ class Tries:
         self._deadline = time.monotonic() + job.timeout_s
 
     def __call__(self, samples: int) -> Outcome:
+        too_long = Status.TIMEOUT, f"the search took longer than the {self._job.timeout_s:g} s that a case may take"
         left_s = self._deadline - time.monotonic()
         if left_s <= 0:
-            return Status.TIMEOUT, f"the search took longer than the {self._job.timeout_s:g} s that a case may take"
+            return too_long
         asked = dataclasses.replace(
             self._job,
             cases=(dataclasses.replace(self._case, samples=samples),),
@@ -122,6 +123,8 @@ class Tries:
         found = aside.outcome
         outcome = (found.status or Status.FAILED, found.error) if found else (Status.FAILED, "no row came")
         self._log(f"max: {samples} samples: {outcome[0].value}\n".encode())
+        if outcome[0] is Status.TIMEOUT:
+            return too_long
         return (Status.OK, None) if outcome[0] is Status.OK else outcome
 
 

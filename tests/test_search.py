@@ -163,6 +163,12 @@ def test_a_try_on_a_cpu_fails_by_itself_before_the_machine_has_no_more() -> None
     assert os.read(read, 20) == b"MemoryError"
 
 
+def test_a_try_that_hangs_takes_the_time_of_the_search_and_no_more(tmp_path: Path) -> None:
+    rows, *_ = outcome(tmp_path, "above-2:hang", MAX, timeout_s=2.0)
+    assert [row.status for row in rows] == [Status.TIMEOUT]
+    assert rows[0].error == "max: 2 fit, and 4 are timeout (the search took longer than the 2 s that a case may take)"
+
+
 def test_max_survives_the_jobs_json_and_is_the_largest_of_all() -> None:
     job = job_of(cases=(Case("a", 4096), Case("b", MAX)))
     assert Job.from_json(job.to_json()) == job

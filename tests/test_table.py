@@ -218,6 +218,40 @@ def test_the_control_plane_starts_without_the_numeric_libraries() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def largest(host: str, found: int | None, trials: Sequence[float] | None = None, **columns: object) -> Row:
+    return row(host, samples=found or 0, trials=trials, samples_asked="max", **{"n_samples": found, **columns})
+
+
+def test_what_max_came_to_stands_in_the_label_after_the_numbers() -> None:
+    comparison = compare([largest("a", 28, around(9.0)), row("a", samples=4, trials=around(2.0))])
+    assert [line.labels[2] for line in comparison.lines] == [4, "max (28)"]
+
+
+def test_hosts_that_fit_different_batches_share_a_line_and_get_no_ratio() -> None:
+    rows = [largest("a", 28, around(9.0)), largest("b", 12, around(5.0)), largest("c", None, status=Status.OOM)]
+    comparison = compare(rows, Metric.THROUGHPUT, baseline="a")
+    assert [line.labels[2] for line in comparison.lines] == ["max (12–28)"]
+    first, second, third = comparison.lines[0].cells
+    assert (first.notes, second.notes) == (("max is 28 here",), ("max is 12 here",))
+    assert second.ratio is None
+    assert "unequal work" in str(second.no_ratio)
+    assert (third.status, third.notes) == (Status.OOM, ())
+    assert not any(found.best_of_line for found in (first, second))
+
+
+def test_equal_batches_of_max_compare_as_any_others() -> None:
+    comparison = compare([largest("a", 28, around(9.0)), largest("b", 28, around(4.5))], baseline="a")
+    found = comparison.lines[0].cells[1].ratio
+    assert found is not None
+    assert found.value == pytest.approx(0.5)
+
+
+def test_rounds_that_found_different_batches_are_not_pooled() -> None:
+    found = compare([largest("a", 28, around(9.0)), largest("a", 27, around(1.0))]).lines[0].cells[0]
+    assert (found.value, found.rows, found.samples) == (9.0, 1, 28)
+    assert found.notes == ("left out 1 of 2 rows of this case: valid, max (27)",)
+
+
 seconds = st.floats(0.001, 1000)
 any_rows = st.lists(
     st.builds(
