@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from orchestrator import images
+from orchestrator import images, manifests
 from orchestrator.images.recipe import recipe
 
 ROOT = Path(__file__).parent.parent
@@ -134,7 +134,7 @@ def test_make_without_a_python_says_what_to_install(tmp_path: Path) -> None:
     assert "No Python 3.10 or newer found" in failed.stderr
 
 
-def test_the_wheel_holds_what_a_checkout_builds_images_from(tmp_path: Path) -> None:
+def test_the_wheel_holds_what_a_checkout_builds_images_from_and_applies_to_clusters(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     made = subprocess.run(
         [*pip, "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(ROOT)],
@@ -149,7 +149,11 @@ def test_the_wheel_holds_what_a_checkout_builds_images_from(tmp_path: Path) -> N
     said = subprocess.run(
         [sys.executable, "-I", "-c", PROBE, str(installed)], capture_output=True, text=True, check=True, cwd=tmp_path
     ).stdout.split()
-    assert said == [str(installed), *(images.reference(flavour) for flavour in images.FLAVOURS), "helped"]
+    references = [images.reference(flavour) for flavour in images.FLAVOURS]
+    assert said == [str(installed), *references, str(len(manifests.permissions())), "helped"]
+    there = {path.relative_to(ROOT / "manifests") for path in (ROOT / "manifests").rglob("*.yaml")}
+    packed = installed / "orchestrator" / "data" / "manifests"
+    assert {path.relative_to(packed) for path in packed.rglob("*.yaml")} == there
 
 
 # The installed package alone, its dependencies from here.
@@ -159,8 +163,8 @@ sys.path.insert(0, sys.argv[1])
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
 import orchestrator
 from pathlib import Path
-from orchestrator import cli, images
-print(Path(orchestrator.__file__).parents[1], *map(images.reference, images.FLAVOURS))
+from orchestrator import cli, images, manifests
+print(Path(orchestrator.__file__).parents[1], *map(images.reference, images.FLAVOURS), len(manifests.permissions()))
 sys.argv = ["orchestrator", "--help"]
 import contextlib, io
 with contextlib.redirect_stdout(io.StringIO()) as out:

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import IO
 
-import orchestrator
 import runner
+from orchestrator import shipped
 from orchestrator.errors import InputError
 from runner.schema import stable_hash
 
@@ -32,12 +31,12 @@ def recipe(flavour: str) -> Mapping[str, bytes]:
     """
     if flavour not in FLAVOURS:
         raise InputError(f"there is no image {flavour!r}; there are {', '.join(FLAVOURS)}")
-    folder = _dockerfiles()
+    folder = shipped.folder("images")
     files = {
         "Dockerfile": (folder / flavour / "Dockerfile").read_bytes(),
         **{f"images/{flavour}/{pins.name}": pins.read_bytes() for pins in (folder / flavour).glob("*.txt")},
         **{f"images/{name}": (folder / name).read_bytes() for name in SHARED},
-        **{f"runner/{path}": content for path, content in _sources(_package(runner))},
+        **{f"runner/{path}": content for path, content in _sources(Path(runner.__path__[0]))},
     }
     return dict(sorted(files.items()))
 
@@ -102,17 +101,6 @@ def _packages(folder: Path) -> Iterable[Path]:
             f"{folder}: no wheels there; fill it with: pip download -r images/cpu/requirements.txt -d {folder}"
         )
     return found
-
-
-def _dockerfiles() -> Path:
-    """The folder `images`: in a checkout beside the package, in an installed one among its data."""
-    package = _package(orchestrator)
-    installed = package / "data" / "images"
-    return installed if installed.is_dir() else package.parent / "images"
-
-
-def _package(module: ModuleType) -> Path:
-    return Path(module.__path__[0])
 
 
 def _sources(package: Path) -> Iterator[tuple[str, bytes]]:

@@ -1,0 +1,53 @@
+"""What `manifests/` grants: the one list of what the orchestrator may do on a cluster, each verb with its line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from pathlib import Path
+
+from orchestrator import shipped, yamlfile
+
+
+class Role(Enum):
+    """A role of the manifests, by its file. RUN is needed; without the others less can be said."""
+
+    RUN = "base/role.yaml"
+    CHECK = "base/check-role.yaml"
+    NODES = "nodes/cluster-role.yaml"
+
+
+@dataclass(frozen=True)
+class Permission:
+    """One verb on one resource (`pods/log`: a subresource). where: `file:line` of the rule that grants it."""
+
+    role: Role
+    verb: str
+    group: str
+    resource: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}{'.' * bool(self.group)}{self.group}"
+
+
+def folder() -> Path:
+    return shipped.folder("manifests")
+
+
+@cache
+def permissions() -> tuple[Permission, ...]:
+    """All that the roles grant, in the files' order."""
+    return tuple(permission for role in Role for permission in _granted_by(role))
+
+
+def _granted_by(role: Role) -> list[Permission]:
+    document = yamlfile.read(folder() / role.value)
+    return [
+        Permission(role, verb, group, resource, document.where(("rules", number, "verbs")))
+        for number, rule in enumerate(document.value["rules"])
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]

@@ -1,0 +1,141 @@
+"""What a cluster admin applies: it renders, fits every current Kubernetes version, and grants no more than it says."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import engines
+import kubernetes_validate
+import pytest
+import yaml
+from kubernetes_validate.utils import all_versions
+
+from orchestrator.manifests import permissions
+
+MANIFESTS = Path(__file__).parent.parent / "manifests"
+OVERLAYS = sorted(folder.parent.name for folder in MANIFESTS.glob("overlays/*/kustomization.yaml"))
+EXAMPLES = sorted(path.name for path in MANIFESTS.glob("examples/*.yaml"))
+VERSIONS = sorted({version.rpartition(".")[0] for version in all_versions()}, key=lambda v: int(v.split(".")[1]))
+
+
+@cache
+def rendered(folder: Path) -> tuple[dict[str, Any], ...]:
+    """What `kubectl apply -k` would apply."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        engines.missing("kubectl is not installed")
+    made = subprocess.run([str(kubectl), "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return tuple(yaml.safe_load_all(made.stdout))
+
+
+def of_kind(kind: str, folder: Path = MANIFESTS / "overlays" / "gpu") -> dict[str, dict[str, Any]]:
+    return {it["metadata"]["name"]: it for it in rendered(folder) if it["kind"] == kind}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_all_that_is_applied_fits_the_version(version: str) -> None:
+    objects = [it for overlay in OVERLAYS for it in rendered(MANIFESTS / "overlays" / overlay)]
+    objects += [yaml.safe_load((MANIFESTS / "examples" / name).read_text()) for name in EXAMPLES]
+    for it in objects:
+        kubernetes_validate.validate(it, version, strict=True)
+
+
+def test_the_versions_are_those_of_today() -> None:
+    """The schemas come with a package: one that is a year old would let this pass for ever."""
+    assert {"1.25", "1.37"} <= set(VERSIONS)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_namespace_holds_pods_to_the_restricted_standard(overlay: str) -> None:
+    (namespace,) = of_kind("Namespace", MANIFESTS / "overlays" / overlay).values()
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_no_rule_is_a_wildcard_and_none_reads_secrets_or_changes_what_others_may_do() -> None:
+    rules = [rule for kind in ("Role", "ClusterRole") for role in of_kind(kind).values() for rule in role["rules"]]
+    assert not any("*" in words for rule in rules for words in rule.values())
+    verbs = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    assert not {("secrets", verb) for verb in ("get", "list", "watch")} & verbs
+    assert not {"escalate", "bind", "impersonate"} & {verb for _, verb in verbs}
+    assert {rule_resource for rule_resource, _ in verbs}.isdisjoint(
+        {"pods/exec", "pods/attach", "serviceaccounts/token"}
+    )
+
+
+def test_whoever_submits_has_the_roles_and_the_pods_account_has_none() -> None:
+    bound = {
+        (subject["name"], binding["roleRef"]["name"])
+        for kind in ("RoleBinding", "ClusterRoleBinding")
+        for binding in of_kind(kind).values()
+        for subject in binding["subjects"]
+    }
+    roles = {*of_kind("Role"), *of_kind("ClusterRole")}
+    assert bound == {("orchestrator", role) for role in roles}
+    assert "bench-job" in of_kind("ServiceAccount")
+
+
+def test_another_namespace_takes_one_line(tmp_path: Path) -> None:
+    own = shutil.copytree(MANIFESTS, tmp_path / "manifests") / "overlays" / "own"
+    own.mkdir()
+    (own / "kustomization.yaml").write_text("namespace: sd\nresources: [../gpu]\n")
+    assert "bench" not in re.findall(r"namespace: (\S+)", yaml.safe_dump_all(rendered(own)))
+    assert [*of_kind("Namespace", own)] == ["sd"]
+
+
+def test_no_pod_is_reached_and_none_reaches_a_clouds_metadata_service() -> None:
+    (policy,) = of_kind("NetworkPolicy").values()
+    assert policy["spec"]["podSelector"] == {}
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert not policy["spec"].get("ingress")
+    ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    assert ports == {53, 443}  # the metadata service hands out credentials on port 80
+
+
+def test_every_pod_fits_a_quota_that_wants_requests() -> None:
+    """A quota on requests refuses pods without any; a default for them keeps hosts without `cpu` and `memory` going."""
+    (limits,) = of_kind("LimitRange").values()
+    (default,) = limits["spec"]["limits"]
+    assert {*default} == {"type", "defaultRequest"}  # a default limit would throttle what is measured
+    for overlay in OVERLAYS:
+        (quota,) = of_kind("ResourceQuota", MANIFESTS / "overlays" / overlay).values()
+        wanted = {name for name in quota["spec"]["hard"] if name.startswith(("requests.", "limits."))}
+        assert wanted - {"requests.nvidia.com/gpu"} <= {f"requests.{name}" for name in default["defaultRequest"]}
+
+
+def test_the_queues_name_one_another() -> None:
+    """Kueue's types have no schema here; v1beta2 is served from Kueue 0.15 on. What its own rules ask, by hand."""
+    kueue = MANIFESTS / "kueue"
+    assert {it["apiVersion"] for it in rendered(kueue)} == {"kueue.x-k8s.io/v1beta2"}
+    (local,), (cluster,) = of_kind("LocalQueue", kueue).values(), of_kind("ClusterQueue", kueue).values()
+    assert local["spec"] == {"clusterQueue": cluster["metadata"]["name"]}
+    assert "namespace" not in cluster["metadata"]
+    for group in cluster["spec"]["resourceGroups"]:
+        assert {flavor["name"] for flavor in group["flavors"]} <= {*of_kind("ResourceFlavor", kueue)}
+        for flavor in group["flavors"]:
+            assert [resource["name"] for resource in flavor["resources"]] == group["coveredResources"]
+    (namespace,) = of_kind("Namespace").values()
+    assert cluster["spec"]["namespaceSelector"]["matchLabels"].items() <= namespace["metadata"]["labels"].items()
+
+
+def test_each_permission_knows_the_line_that_grants_it() -> None:
+    granted = permissions()
+    for permission in granted:
+        path, _, line = permission.where.rpartition(":")
+        assert permission.verb in Path(path).read_text().splitlines()[int(line) - 1]
+    applied = {
+        (role["metadata"]["name"], verb, group, resource)
+        for kind in ("Role", "ClusterRole")
+        for role in of_kind(kind).values()
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert len(applied) == len(granted)
+    assert {words[1:] for words in applied} == {(p.verb, p.group, p.resource) for p in granted}
