@@ -6,18 +6,22 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
+# What the user's ssh configuration would hand to a shell (`ProxyCommand`, `Match exec`), as `%h` or `%r`.
+NOT_FOR_SSH = re.compile(r"[^\w.:/@%~+\[\]-]", re.ASCII)
+
 
 def check_url(url: str) -> None:
     """Raises ValueError with what to write instead."""
     forms = "write ssh://user@host, unix:///path/docker.sock or tcp://host:port"
+    # first of all, for every other message repeats the address
+    if re.search(r"//[^/@]*:[^/]*@", url):
+        raise ValueError("must hold no password; use a key, by the ssh agent or ~/.ssh/config")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise ValueError(f"{url!r} is not an address ({error}); {forms}") from None
-    if parts.password is not None:
-        raise ValueError("must hold no password; use a key, by the ssh agent or ~/.ssh/config")
-    if re.search(r"[\s\x00-\x1f]", url) or parts.query or parts.fragment:
+    if not url.isprintable() or " " in url or parts.query or parts.fragment:
         raise ValueError(f"{url!r} is not an engine's address; {forms}")
     host = parts.hostname or ""
     match parts.scheme:
@@ -27,7 +31,11 @@ def check_url(url: str) -> None:
         case "ssh":
             if not host or host.startswith("-") or (parts.username or "").startswith("-"):
                 raise ValueError(f"{url!r} names no machine; write ssh://user@host")
+            if found := NOT_FOR_SSH.search(url):
+                raise ValueError(f"{url!r} holds {found[0]!r}, which is of no machine's name, user or path for ssh")
         case "tcp":
+            if parts.username is not None:
+                raise ValueError("must name no user: a tcp:// engine knows its users by tls")
             if not host or port is None or parts.path.strip("/"):
                 raise ValueError(f"{url!r} is not tcp://host:port; the port of an engine with TLS is usually 2376")
         case "http" | "https":

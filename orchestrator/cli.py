@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator import config, show
 from orchestrator import run as runs
+from orchestrator.console import console
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
 from orchestrator.executors.check import Grade
 from orchestrator.journal import Journal
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
 INVENTORY = Path("hosts.yaml")
-PIPED_WIDTH = 160  # where nobody draws a terminal: a table then needs no folding
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,15 +37,8 @@ app = typer.Typer(
 )
 
 
-def _console(*, stderr: bool = False) -> Console:
-    console = Console(stderr=stderr, markup=False, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PIPED_WIDTH
-    return console
-
-
-out = _console()
-err = _console(stderr=True)
+out = console()
+err = console(stderr=True)
 
 
 class Format(str, Enum):

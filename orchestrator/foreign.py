@@ -7,7 +7,7 @@ import difflib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from orchestrator.errors import InputError
@@ -15,10 +15,27 @@ from runner.schema import COLUMNS, Row, SchemaError, Status, parse_cell, parse_r
 
 DELIMITERS = (",", ";", "\t")
 PROBLEMS_SHOWN = 20
+LARGEST_BYTES = 32 << 20  # a row is 0.5 to 2 kB
 OUT_OF_MEMORY = -1.0
 ENGINES_BY_RUNTIME = {"pytorch": "eager", "onnx": "onnxruntime"}
 PRECISIONS = {"fp32": "single", "float32": "single", "fp16": "half", "float16": "half"}
 TIMES_AND_SIZES = ("latency", "memory", "latency_median", "memory_peak", "load_s", "first_call_s")
+
+
+def read_file(path: Path) -> list[Row]:
+    """The rows of a CSV file. Raises InputError."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is not a regular file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
+        if len(content) > LARGEST_BYTES:
+            raise InputError(f"{path}: is larger than {LARGEST_BYTES >> 20} MiB, which no table of benchmarks is")
+        return read_rows(content.decode("utf-8-sig"), str(path))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text, as a CSV has to be") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def read_rows(text: str, name: str) -> list[Row]:

@@ -140,12 +140,7 @@ def comparison(chosen: Sequence[Run], metric: Metric, baseline: str | None) -> C
 
 def import_rows(file: Path, name: str) -> Run:
     """A run of a foreign CSV's rows, read as what they mean. Raises InputError with every line that means nothing."""
-    try:
-        rows = foreign.read_rows(file.read_text(encoding="utf-8-sig"), str(file))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: is not UTF-8 text, as a CSV has to be") from error
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    rows = foreign.read_file(file)
     name = config.load_matrix(None, [f"name={name}"]).name
     run = runs.create(runs.ROOT, name, datetime.now(timezone.utc))
     run.add_planned(replace(row, job="import") for row in rows)

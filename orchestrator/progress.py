@@ -109,7 +109,7 @@ class Board:
                 board.running[job.id] = f"{what}: trial {event.trial} of {event.of}"
             case EventKind.CASE_STARTED | EventKind.WARMED_UP:
                 board.running[job.id] = f"{what}: warming up"
-            case EventKind.CASE_ENDED if case:
+            case EventKind.CASE_ENDED if case and case.id not in board.ended:
                 board.ended.add(case.id)
                 if event.status is Status.OK:  # what went wrong is said when its row tells why
                     return f"{job.host}: {what}: ok"

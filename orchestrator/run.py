@@ -17,6 +17,9 @@ from orchestrator.executors import Attempt
 from runner.schema import Case, Job, Row
 
 ROOT = Path("runs")
+LONGEST_ENVIRONMENT_BYTES = 1 << 20  # a real one has some 6 kB
+# What an engine keeps of a container's output; only a process's log can be longer.
+LONGEST_LOG_CHARACTERS = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -95,22 +98,24 @@ class Run:
         """`log.txt` is the last attempt's; those of earlier ones are kept beside it."""
         folder = self.job(attempt.job) / "attempts"
         folder.mkdir(parents=True, exist_ok=True)
-        text = "".join(f"{trust.printable(line)}\n" for line in lines).encode()
-        collect.write_atomically(folder / f"{attempt.number}.txt", text)
+        text = "".join(f"{line}\n" for line in _bounded(lines))
+        collect.write_atomically(folder / f"{attempt.number}.txt", text.encode())
         draft = folder / ".log"
         draft.unlink(missing_ok=True)
         draft.symlink_to(Path("attempts") / f"{attempt.number}.txt")
         draft.replace(folder.parent / "log.txt")
 
     def keep_environment(self, job: Job, data: bytes | None) -> None:
-        """`environment.json`, where it is JSON at all; written anew, so that nothing in it is more than data."""
+        """`environment.json`, where it is JSON of a sane size; written anew, so that it is data and no more."""
+        if data is None or len(data) > LONGEST_ENVIRONMENT_BYTES:
+            return
         try:
-            value = json.loads(data or b"")
+            text = json.dumps(json.loads(data, parse_constant=lambda _: None), indent=1, allow_nan=False)
         except (ValueError, RecursionError):
             return
         folder = self.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        collect.write_atomically(folder / "environment.json", json.dumps(value, indent=1).encode())
+        collect.write_atomically(folder / "environment.json", text.encode())
 
     @property
     def is_driven(self) -> bool:
@@ -137,6 +142,17 @@ class Run:
             file.write(f"{os.getpid()}\n")
             file.flush()
             yield
+
+
+def _bounded(lines: Iterable[str]) -> Iterator[str]:
+    """The lines as a terminal may show them, as far as they are kept."""
+    left = LONGEST_LOG_CHARACTERS
+    for line in lines:
+        left -= len(line) + 1
+        if left < 0:
+            yield f"[the log goes on; its first {LONGEST_LOG_CHARACTERS >> 20} MiB are kept]"
+            return
+        yield trust.printable(line)
 
 
 def create(root: Path, name: str, now: datetime, matrix: str | None = None, hosts: str | None = None) -> Run:

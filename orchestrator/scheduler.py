@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -256,7 +256,8 @@ class HostLoop:
         job = replace(progress.job, cases=self.run.open_cases(progress.job))
         log = islice(self.executor.log(progress.key), LONGEST_LOG_LINES)
         self.run.keep_log(progress.key, log)
-        self.run.keep_environment(job, self.executor.fetch(progress.key, "environment.json"))
+        with suppress(BadResult):  # it is no part of the rows, and costs none
+            self.run.keep_environment(job, self.executor.fetch(progress.key, "environment.json"))
         try:
             data = self.executor.fetch(progress.key, "results.csv")
         except BadResult as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -196,9 +197,12 @@ class Job:
             fields = json.loads(text)
             cases = tuple(Case(**case) for case in fields.pop("cases"))
             device, precision = Device(fields.pop("device")), Precision(fields.pop("precision"))
-            return cls(**fields, cases=cases, device=device, precision=precision)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            job = cls(**fields, cases=cases, device=device, precision=precision)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise SchemaError(f"not a job of schema version {SCHEMA_VERSION}: {error}") from error
+        if not all(map(_has_types_of_its_fields, (job, *job.cases))):
+            raise SchemaError(f"not a job of schema version {SCHEMA_VERSION}: a field is not of its type")
+        return job
 
     def work(self, samples: int) -> str:
         """The hash under which rows may be compared: all that the pipeline is asked to compute, and not by what."""
@@ -423,6 +427,29 @@ def parse_rows(text: str) -> list[Row]:
     return rows
 
 
+@functools.cache
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _has_types_of_its_fields(value: object) -> bool:
+    """Whether a dataclass that JSON filled holds what its annotations say, and no number that is not finite."""
+    kind: Any = type(value)
+    return all(_is_of(getattr(value, name), hint) for name, hint in _hints(kind).items())
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_is_of(value, part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, (int, float) if hint is float else typing.get_origin(hint) or hint)
+
+
 class EventKind(str, Enum):
     """What a runner says on its standard output while it works."""
 
@@ -463,6 +490,7 @@ class Event:
             fields = json.loads(line)
             kind = EventKind(fields.pop("kind"))
             status = fields.pop("status", None)
-            return cls(kind=kind, status=Status(status) if status else None, **fields)
+            event = cls(kind=kind, status=Status(status) if status else None, **fields)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+        return event if _has_types_of_its_fields(event) else None

@@ -53,7 +53,8 @@ class Behaviour:
     """What becomes of one attempt once it is started.
 
     runs_s: None never ends. rows: how many of its cases get a good row, evenly over the time; None is all.
-    results: what results.csv holds instead, byte for byte, or the error with which it is refused.
+    results, environment: what results.csv and environment.json hold instead, byte for byte, or the error with which
+        they are refused.
     vanishes: once it has ended, it is no longer on the host at all.
     """
 
@@ -61,6 +62,7 @@ class Behaviour:
     exit_code: int | None = 0
     rows: int | None = None
     results: bytes | Exception | None = None
+    environment: bytes | Exception | None = None
     oom_killed: bool = False
     reason: str = ""
     vanishes: bool = False
@@ -242,6 +244,10 @@ class FakeExecutor:
             if container is None or container.started is None:
                 return None
             assert self.world.state(container) is State.EXITED, f"fetched {file} of {attempt.name} while it runs"
+            if file == "environment.json" and isinstance(container.behaviour.environment, Exception):
+                raise container.behaviour.environment
+            if file == "environment.json" and container.behaviour.environment is not None:
+                return container.behaviour.environment
             if file == "environment.json":
                 return json.dumps({"sha256": sha256(container.token)}).encode()
             return self._results(container) if file == "results.csv" else None

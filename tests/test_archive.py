@@ -107,9 +107,15 @@ def test_bytes_of_any_kind_are_a_bad_result_and_never_another_error(chunks):
         read_member(chunks, stat(), LIMIT)
 
 
-@pytest.mark.parametrize("header", ["", "!", base64.b64encode(b"[]").decode(), base64.b64encode(b"{}").decode()])
+NOT_STATS = [
+    *("[]", "{}", "[" * 30_000, '{"name": "r", "size": 1e400, "mode": 0}'),
+    *('{"name": "r", "size": -1, "mode": 0}', '{"name": "r", "size": 1, "mode": -1}'),
+]
+
+
+@pytest.mark.parametrize("header", ["", "!", *(base64.b64encode(text.encode()).decode() for text in NOT_STATS)])
 def test_a_stat_that_cannot_be_read_is_a_bad_result(header):
-    with pytest.raises(BadResult):
+    with pytest.raises(BadResult, match="does not say what it sends"):
         PathStat.from_header(header)
 
 

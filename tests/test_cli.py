@@ -360,11 +360,22 @@ def test_an_import_that_means_nothing_is_one_message(here: Path, capsys: pytest.
     assert not (here / "runs").exists()
 
 
-@pytest.mark.parametrize(("file", "told"), [("none.csv", "No such file or directory"), ("odd.csv", "not UTF-8 text")])
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("none.csv", "No such file or directory"),
+        ("odd.csv", "not UTF-8 text"),
+        ("big.csv", "larger than 32 MiB"),
+        ("fifo.csv", "not a regular file"),
+    ],
+)
 def test_a_file_that_cannot_be_imported_is_named_once(
     here: Path, capsys: pytest.CaptureFixture[str], file: str, told: str
 ) -> None:
     Path("odd.csv").write_bytes(b"\xff\xfe\x00")
+    Path("big.csv").touch()
+    os.truncate("big.csv", 10**10)
+    os.mkfifo("fifo.csv")
     assert orchestrate("import", file) == cli.BAD_INPUT
     printed = capsys.readouterr().err
     assert told in printed

@@ -64,10 +64,27 @@ def test_a_wrong_address_says_what_to_write(url: str, hint: str) -> None:
         DockerHost(url=url)
 
 
-def test_an_address_that_holds_a_password_is_refused_without_repeating_it() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://me:hunter2@desk",
+        "ssh://me:hunter2@desk:99999",
+        "ssh://:hunter2@[::1",
+        "ssh://me:hunter2@desk\n",
+        "tcp://hunter2@127.0.0.1:2375",
+    ],
+)
+def test_an_address_that_holds_a_password_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        DockerHost(url="ssh://me:hunter2@desk")
+        DockerHost(url=url)
     assert "hunter2" not in caught.value.errors(include_input=False)[0]["msg"]
+
+
+@pytest.mark.parametrize("word", ["$(touch${IFS}x)", "`id`", "me;id", "a|b", "a&b", "a'b", 'a"b', "a\\b", "a>b", "a*b"])
+def test_what_a_shell_of_the_users_ssh_configuration_would_run_is_no_address(word: str) -> None:
+    for url in (f"ssh://{word}", f"ssh://{word}@desk", f"ssh://desk/{word}"):
+        with pytest.raises(ValidationError, match="for ssh"):
+            DockerHost(url=url)
 
 
 def test_tcp_beyond_this_machine_needs_tls() -> None:

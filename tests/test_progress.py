@@ -77,6 +77,14 @@ def test_without_a_terminal_each_case_that_ends_and_each_fault_is_one_line() -> 
     ]
 
 
+def test_a_job_that_says_without_end_that_a_case_has_ended_is_heard_once() -> None:
+    said = StringIO()
+    with watched(Board([JOB], []), Console(file=said, width=200)) as tell:
+        for _ in range(3):
+            tell(event(EventKind.CASE_ENDED, case="c1", status=Status.OK))
+    assert said.getvalue().count("ok") == 1
+
+
 def test_on_a_terminal_the_table_fills_in_below_the_progress() -> None:
     screen = StringIO()
     console = Console(file=screen, width=100, height=40, force_terminal=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,12 +26,12 @@ from fake_executor import (
 )
 
 from orchestrator import run as runs
-from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors import Slot
+from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError
+from orchestrator.executors import Attempt, Slot
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.model import ProcessHost
 from orchestrator.policy import Limits
-from orchestrator.run import Run
+from orchestrator.run import LONGEST_ENVIRONMENT_BYTES, Run
 from orchestrator.scheduler import HostLoop, Update, drive_all, reopen
 from runner.schema import Case, Device, Job, Precision, Row, Status
 
@@ -495,6 +496,26 @@ def test_what_a_job_says_of_its_environment_is_kept(night: Any) -> None:
     sd = night("a")
     sd.finish()
     assert (sd.run.job("a") / "environment.json").read_text().startswith("{")
+
+
+NOT_KEPT = [b"[" * 100_000, b"[1e999]", b"{}" + b" " * LONGEST_ENVIRONMENT_BYTES, BadResult("it is a link")]
+
+
+@pytest.mark.parametrize("environment", NOT_KEPT, ids=["deep", "infinite", "big", "a link"])
+def test_an_environment_that_is_none_is_not_kept_and_costs_no_row(night: Any, environment: Any) -> None:
+    sd = night("a")
+    sd.host.behave("a", Behaviour(environment=environment))
+    assert [row.status for row in sd.finish().values()] == [Status.OK]
+    assert not (sd.run.job("a") / "environment.json").exists()
+
+
+def test_of_a_log_without_end_the_beginning_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "LONGEST_LOG_CHARACTERS", 2 << 20)
+    run = runs.create(tmp_path, "sd", datetime(2026, 1, 1, tzinfo=timezone.utc))
+    run.keep_log(Attempt(run.name, "a", 1), itertools.repeat("x" * 1000))
+    kept = (run.job("a") / "log.txt").read_text().splitlines()
+    assert kept[-1] == "[the log goes on; its first 2 MiB are kept]"
+    assert sum(map(len, kept)) < 2 << 20
 
 
 def test_two_silences_are_not_one(night: Any) -> None:

@@ -17,6 +17,7 @@ OVERHEAD_BYTES = 64 * 2**10
 # Go's fs.FileMode: directory, link, device, pipe, socket, character device, irregular. https://pkg.go.dev/io/fs#FileMode
 NOT_REGULAR = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19
 RUNNER_UID = 1000
+LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,12 @@ class PathStat:
         """Reads `X-Docker-Container-Path-Stat`. Raises BadResult."""
         try:
             fields = json.loads(base64.b64decode(header))
-            return cls(str(fields["name"]), int(fields["size"]), int(fields["mode"]))
-        except (ValueError, TypeError, KeyError) as error:
+            stat = cls(str(fields["name"])[:LONGEST_NAME], int(fields["size"]), int(fields["mode"]))
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise BadResult(f"the engine does not say what it sends: {error}") from error
+        if stat.size < 0 or stat.mode < 0:
+            raise BadResult(f"the engine does not say what it sends: size {stat.size}, mode {stat.mode}")
+        return stat
 
     @property
     def is_regular(self) -> bool:

@@ -1,0 +1,71 @@
+"""What crosses between orchestrator and runner is of the schema's types, or it is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fake_engine import job_of
+
+from runner.schema import MAX, Case, Event, EventKind, Job, SchemaError, Status
+
+JOB = json.loads(job_of(rel_ci=0.01, threads=2, height=64).to_json())
+
+
+def test_an_event_is_read_back_as_it_was_said() -> None:
+    event = Event(kind=EventKind.TRIAL, at=1.5, case="c", trial=1, of=3, latency_s=2, status=Status.OK)
+    assert Event.from_line(event.to_json()) == event
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"case": {"a": 1}},
+        {"trial": "\x1b[31m"},
+        {"trial": True},
+        {"at": "now"},
+        {"latency_s": float("nan")},
+        {"latency_s": 10**400, "of": []},
+        {"status": "fine"},
+        {"kind": []},
+        {"more": 1},
+    ],
+)
+def test_a_line_that_only_looks_like_an_event_is_none(fields: dict[str, object]) -> None:
+    assert Event.from_line(json.dumps({"kind": "trial", "at": 1, **fields})) is None
+
+
+def test_a_line_that_is_nested_without_end_is_no_event() -> None:
+    assert Event.from_line('{"kind":"trial","at":' + "[" * 60_000) is None
+
+
+def test_a_job_is_read_back_as_it_was() -> None:
+    job = job_of(cases=(Case("c", MAX), Case("d", 2)))
+    assert Job.from_json(job.to_json()) == job
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": []},
+        {"steps": "many"},
+        {"steps": True},
+        {"guidance": float("inf")},
+        {"prompt": None},
+        {"quality": 1},
+        {"height": 1.5},
+        {"cases": [{"id": "c", "samples": "most"}]},
+        {"cases": [{"id": 1, "samples": 1}]},
+        {"cases": "abc"},
+        {"device": "tpu"},
+        {"more": 1},
+    ],
+)
+def test_a_job_whose_fields_are_not_of_their_types_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(SchemaError, match="not a job of schema version"):
+        Job.from_json(json.dumps({**JOB, **fields}))
+
+
+def test_a_job_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(SchemaError):
+        Job.from_json("[" * 100_000)
