@@ -6,7 +6,7 @@ to the same actions. Each action is idempotent, and the scheduler writes its int
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -122,31 +122,37 @@ def decide(
     action on these jobs ended. slots: those that jobs of this run may use.
     """
     steps: list[Step] = []
-    running = frozenset(o.slot for o in seen.values() if o.state is State.RUNNING)
-    taken = running | _told_slots(jobs, seen)
+    running = _devices(o for o in seen.values() if o.state is State.RUNNING)
+    taken = running | _devices(_told(jobs, seen))
     for progress in jobs:
         # what was told to start waits for nothing but what runs: it holds its slot already
         blocked = running if progress.phase is Phase.STARTING else taken
-        action = _next_step(progress, seen.get(progress.key), slots, blocked, now, limits)
-        if isinstance(action, Start):
-            taken = taken | {progress.slot}
+        observation = seen.get(progress.key)
+        action = _next_step(progress, observation, slots, blocked, now, limits)
+        if isinstance(action, Start) and observation is not None:
+            taken = taken | observation.devices
         if action is not None:
             steps.append(action)
     starting = {step.progress.job.id for step in steps if isinstance(step, Start)}
     staged = {p.slot for p in jobs if p.phase is Phase.STAGING and p.job.id not in starting}
     touched = {step.progress.job.id for step in steps}
     idle = [p for p in jobs if p.job.id not in touched]
-    return [*steps, *_stage_ahead(idle, slots, staged, taken, now), *_sweep(jobs, seen)]
+    waiting = [p for p in idle if p.phase is Phase.STAGING and p.key in seen and seen[p.key].devices & taken]
+    return [*steps, *_stage_ahead(idle, waiting, slots, staged, taken, now), *_sweep(jobs, seen)]
 
 
-def _told_slots(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> frozenset[str]:
-    """Slots of the jobs of this run that were told to start and have not ended."""
-    told = [p for p in jobs if p.phase in (Phase.STARTING, Phase.STOPPING) and not _has_ended(seen.get(p.key))]
-    return frozenset(p.slot for p in told)
+def _devices(observations: Iterable[Observation]) -> frozenset[str]:
+    return frozenset(device for observation in observations for device in observation.devices)
 
 
-def _has_ended(observation: Observation | None) -> bool:
-    return observation is None or observation.state is State.EXITED
+def _told(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> Iterator[Observation]:
+    """Of the jobs of this run that were told to start: those that have not ended."""
+    for progress in jobs:
+        observation = seen.get(progress.key)
+        if observation is None or observation.state is State.EXITED:
+            continue
+        if progress.phase in (Phase.STARTING, Phase.STOPPING):
+            yield observation
 
 
 def _next_step(
@@ -185,7 +191,7 @@ def _step_of_staged(
         again = [Stage(progress, progress.attempt, slot) for slot in slots if slot.name == progress.slot]
         return again[0] if again else Fault(progress, f"slot {progress.slot} is no longer there")
     if observation.state is State.STAGED:
-        return _start_of_staged(progress, taken)
+        return _start_of_staged(progress, observation, taken)
     if observation.state is State.LOST:
         return Fault(progress, observation.reason or "the host does not say what became of it")
     return Collect(progress, observation) if observation.state is State.EXITED else None
@@ -198,7 +204,7 @@ def _step_of_started(
         return Fault(progress, "it vanished from the host while it ran")
     match observation.state:
         case State.STAGED:  # a crash came between intent and effect, or another run was there first
-            return _start_of_staged(progress, taken)
+            return _start_of_staged(progress, observation, taken)
         case State.EXITED:
             return Collect(progress, observation)
         case State.LOST:
@@ -207,10 +213,10 @@ def _step_of_started(
             return _step_of_running(progress, now, limits)
 
 
-def _start_of_staged(progress: Progress, taken: frozenset[str]) -> Step | None:
+def _start_of_staged(progress: Progress, observation: Observation, taken: frozenset[str]) -> Step | None:
     if progress.cancelled:
         return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
-    return None if progress.slot in taken else Start(progress)
+    return Start(progress) if observation.devices.isdisjoint(taken) else None
 
 
 def _step_of_running(progress: Progress, now: float, limits: Limits) -> Step | None:
@@ -225,7 +231,12 @@ def _step_of_running(progress: Progress, now: float, limits: Limits) -> Step | N
 
 
 def _stage_ahead(
-    idle: Sequence[Progress], slots: Sequence[Slot], staged: set[str], taken: frozenset[str], now: float
+    idle: Sequence[Progress],
+    waiting: Sequence[Progress],
+    slots: Sequence[Slot],
+    staged: set[str],
+    taken: frozenset[str],
+    now: float,
 ) -> Iterator[Stage]:
     """One attempt is staged for each slot, even while another runs there: it then idles for one start at most.
 
@@ -235,8 +246,7 @@ def _stage_ahead(
     due = [p for p in idle if p.phase is Phase.PENDING and now >= p.since + backoff_s(p.faults)]
     for slot, progress in zip(free, due):
         yield Stage(progress, progress.attempt + 1, slot)
-    unused = [slot for slot in free[len(due) :] if slot.name not in taken]
-    waiting = [p for p in idle if p.phase is Phase.STAGING and p.slot in taken]
+    unused = [slot for slot in free[len(due) :] if slot.devices.isdisjoint(taken)]
     for slot, progress in zip(unused, waiting):
         yield Stage(progress, progress.attempt + 1, slot)
 

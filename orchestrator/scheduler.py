@@ -229,20 +229,20 @@ class HostLoop:
         self._staged.add(progress.key)
 
     def _start(self, progress: Progress) -> None:
+        slot = next((slot for slot in self.slots if slot.name == progress.slot), None)
+        if slot is None:
+            raise StartError(f"slot {progress.slot} is no longer there")
         if progress.key not in self._staged:  # whoever began to stage it may have died before its files were there
-            slot = next((slot for slot in self.slots if slot.name == progress.slot), None)
-            if slot is None:
-                raise StartError(f"slot {progress.slot} is no longer there")
             self._stage(progress, slot)
-        with self.executor.hold(progress.key, progress.slot):
-            if self._is_taken(progress):  # by another run, or by another name of this machine: the look was too early
+        with self.executor.hold(progress.key, slot):
+            if self._is_taken(progress, slot):  # by another run, or another name of this machine, since the look
                 return
             self.executor.start(progress.key, self.token)
         self.tell(Update(self.host, progress.job))
 
-    def _is_taken(self, progress: Progress) -> bool:
-        running = {key: o.slot for key, o in self.executor.observe().items() if o.state is State.RUNNING}
-        return progress.slot in [slot for key, slot in running.items() if key != progress.key]
+    def _is_taken(self, progress: Progress, slot: Slot) -> bool:
+        others = [o for key, o in self.executor.observe().items() if key != progress.key and o.state is State.RUNNING]
+        return any(slot.devices & other.devices for other in others)
 
     def _fault(self, progress: Progress, reason: str) -> None:
         self._record(progress, Kind.FAULT, reason=reason)

@@ -196,7 +196,7 @@ class FakeExecutor:
             self.world.containers[task.attempt] = replace(self.world.containers[task.attempt], has_files=True)
 
     @contextmanager
-    def hold(self, attempt: Attempt, slot: str) -> Iterator[None]:
+    def hold(self, attempt: Attempt, slot: Slot) -> Iterator[None]:
         with self.world.answering("hold", attempt):
             yield
 
@@ -226,11 +226,11 @@ class FakeExecutor:
             return {attempt: self._observation(c) for attempt, c in self.world.containers.items()}
 
     def _observation(self, container: _Container) -> Observation:
-        state, slot = self.world.state(container), container.task.slot.name
+        state, slot = self.world.state(container), container.task.slot
         if state is not State.EXITED:
-            return Observation(state, slot)
+            return Observation(state, slot.name, devices=slot.devices)
         behaviour = container.behaviour
-        return Observation(state, slot, container.exit_code, behaviour.oom_killed, behaviour.reason)
+        return Observation(state, slot.name, container.exit_code, behaviour.oom_killed, behaviour.reason, slot.devices)
 
     def wait(self, timeout_s: float) -> None:
         with self.world.answering("wait"):

@@ -299,6 +299,24 @@ def test_under_nohup_a_closed_terminal_ends_nothing(here: Path) -> None:
         assert orchestrator.wait(30) == cli.OK
 
 
+def test_two_runs_on_one_machine_never_share_a_gpu_however_they_group_them(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_GPUS", "2")
+    write(
+        "hosts:\n  singly: {kind: process, gpus: all}\n"
+        "  both: {kind: process, gpus: [GPU-1, GPU-0], gpus_per_job: 2}\n",
+        "hosts.yaml",
+    )
+    write(f"prompt: occupy {here}; rows\nmatrix: {{engine: [eager, compile, deepspeed], precision: [single, half]}}\n")
+    both = [run_in_background("submit", "matrix.yaml", "--hosts", host) for host in ("singly", "both")]
+    for orchestrator in both:
+        _, said = orchestrator.communicate(timeout=120)
+        assert orchestrator.returncode == cli.OK, said
+    rows = [row for run in (here / "runs").iterdir() for row in read_rows(run / "results.csv")]
+    assert [row.status for row in rows] == [Status.OK] * 12
+
+
 def test_a_second_orchestrator_on_a_run_says_who_has_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write("matrix: {engine: [eager]}\nprompt: no rows; say running; hang\n")
     first = run_in_background("submit", "matrix.yaml")

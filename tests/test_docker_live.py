@@ -114,7 +114,7 @@ def test_what_holds_a_slot_and_has_begun_or_is_gone_or_is_our_own_earlier_self_i
         if holder is begun:
             executor.start(begun.attempt)
         asked = time.monotonic()
-        with executor.hold(ours.attempt, holder.attempt.job):
+        with executor.hold(ours.attempt, Slot(holder.attempt.job)):
             assert time.monotonic() - asked < 5
 
 
@@ -124,7 +124,7 @@ def test_a_holder_that_may_still_start_is_waited_for_and_not_for_ever(executor, 
     executor.stage(first)
     slot.take(api, first.attempt, first.attempt.job, engines.BASE_IMAGE)
     asked = time.monotonic()
-    with executor.hold(second.attempt, first.attempt.job):
+    with executor.hold(second.attempt, Slot(first.attempt.job)):
         assert 0.9 < time.monotonic() - asked < 10
 
 

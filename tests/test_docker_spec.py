@@ -45,6 +45,7 @@ def test_the_whole_of_a_create_call():
             "sd-orchestrator.attempt": "2",
             "sd-orchestrator.slot": "cpu",
             "sd-orchestrator.host": "desk",
+            "sd-orchestrator.devices": "cpu",
         },
         "Volumes": {"/job": {}},
         "HostConfig": {
@@ -138,18 +139,18 @@ def test_labels_that_name_no_attempt_are_none(change):
     [("created", State.STAGED), ("running", State.RUNNING), ("paused", State.RUNNING), ("exited", State.EXITED)],
 )
 def test_a_state_of_the_engine_is_one_of_ours(word, state):
-    assert observation(word, "cpu").state is state
+    assert observation(word, {}).state is state
 
 
 @pytest.mark.parametrize("word", ["dead", "removing", "", "something new"])
 def test_a_state_that_is_not_known_is_lost_and_never_done(word):
-    seen = observation(word, "cpu")
+    seen = observation(word, {})
     assert seen.state is State.LOST
     assert repr(word) in seen.reason
 
 
 def test_a_parent_that_survives_its_childs_end_by_memory_is_told_apart_from_success():
-    seen = observation("exited", "cpu", {"ExitCode": 0, "OOMKilled": True, "Error": ""})
+    seen = observation("exited", labels(TASK, HOST), {"ExitCode": 0, "OOMKilled": True, "Error": ""})
     assert seen == Observation(State.EXITED, "cpu", 0, True, "the kernel ended a process of it: out of memory")
 
 

@@ -181,15 +181,16 @@ def test_many_that_stage_and_start_at_once_run_it_once(place: Place) -> None:
     assert list(place.executor.log(task.attempt)).count("ran once") == 1
 
 
-def test_a_slot_is_held_by_one_at_a_time(place: Place) -> None:
+def test_a_device_is_held_by_one_at_a_time_whatever_slots_it_is_part_of(place: Place) -> None:
     holders: list[int] = []
     most: list[int] = []
+    slots = [Slot(word, devices=frozenset(f"{place.run}-{name}" for name in word)) for word in ("ab", "b", "bc", "ba")]
 
     def hold(number: int) -> None:
         executor = place.restart()
         task = place.task("", job=f"job{number}")
         executor.stage(task)
-        with contextlib.closing(executor), executor.hold(task.attempt, place.run):
+        with contextlib.closing(executor), executor.hold(task.attempt, slots[number]):
             holders.append(number)
             most.append(len(holders))
             time.sleep(0.05)

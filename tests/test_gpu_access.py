@@ -154,6 +154,13 @@ def test_gpus_of_one_job_share_a_slot():
     assert slots_of(host(gpus_per_job=2), TWO) == (Slot("gpu0+1", ("0", "1")),)
 
 
+def test_a_slot_is_known_by_every_name_of_its_gpus():
+    (both,) = slots_of(host(gpus_per_job=2), TWO)
+    (by_uuid,) = slots_of(host(), [Gpu("GPU-bb", "GPU-bb")])
+    assert both.devices == {"0", "GPU-aa", "1", "GPU-bb"}
+    assert both.devices & by_uuid.devices
+
+
 def test_too_few_gpus_for_one_job_are_an_error():
     with pytest.raises(HostUnfit, match="gpus_per_job is 4, and it has 2"):
         slots_of(host(gpus_per_job=4), TWO)

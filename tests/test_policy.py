@@ -54,8 +54,13 @@ def started(name: str, slot: str = "cpu", **fields: object) -> Progress:
     return pending(name, **{"phase": Phase.STARTING, "attempt": 1, "slot": slot, **fields})
 
 
+def on(slot: str, state: State) -> Observation:
+    """As a host shows it: with the devices of the slot."""
+    return Observation(state, slot, devices=frozenset(slot.removeprefix("gpu").split("+")))
+
+
 def shown(progress: Progress, state: State) -> dict[Attempt, Observation]:
-    return {progress.key: Observation(state, progress.slot or "cpu")}
+    return {progress.key: on(progress.slot or "cpu", state)}
 
 
 def decide_on(jobs: list[Progress], seen: dict[Attempt, Observation], now: float = 0.0, slots=(CPU,)):  # type: ignore[no-untyped-def]
@@ -98,6 +103,15 @@ def test_a_slot_that_another_run_uses_is_left_alone() -> None:
     a = staged("a")
     other = {Attempt("other-run", "x", 1): Observation(State.RUNNING, "cpu")}
     assert decide_on([a], shown(a, State.STAGED) | other) == []
+
+
+@pytest.mark.parametrize("theirs", ["gpu0", "gpu0+1", "gpu1+2"])
+def test_a_gpu_that_another_runs_slot_has_in_it_is_left_alone(theirs: str) -> None:
+    a, b = staged("a", "gpu0"), staged("b", "gpu1")
+    seen = shown(a, State.STAGED) | shown(b, State.STAGED)
+    other = {Attempt("other-run", "x", 1): on(theirs, State.RUNNING)}
+    free = [Start(p) for p in (a, b) if p.slot[-1] not in theirs]
+    assert [step for step in decide_on([a, b], seen | other, slots=GPUS) if isinstance(step, Start)] == free
 
 
 def test_a_slot_is_handed_on_in_the_same_look_that_collects_its_last_job() -> None:
@@ -232,7 +246,7 @@ def test_no_backoff_is_longer_than_the_longest() -> None:
 
 def test_a_slot_on_which_another_run_is_takes_over_nothing() -> None:
     a, b = started("a", "gpu0"), staged("b", "gpu0")
-    other = {Attempt("other-run", "x", 1): Observation(State.RUNNING, "gpu1")}
+    other = {Attempt("other-run", "x", 1): on("gpu1", State.RUNNING)}
     assert decide_on([a, b], shown(a, State.RUNNING) | shown(b, State.STAGED) | other, slots=GPUS) == []
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -453,6 +453,31 @@ def test_two_names_of_one_machine_never_share_its_slot(tmp_path: Path) -> None:
             host.clock.advance(1.0)
     assert max(together) == 1
     assert [row.status for row in run.all_rows()] == [Status.OK, Status.OK]
+
+
+def test_two_runs_whose_slots_overlap_never_share_a_gpu(tmp_path: Path) -> None:
+    """One gives a GPU to each job, the other both to one; each looks before either starts."""
+    host, later = FakeHost(), Later()
+    host.behave_by(lambda task: Behaviour(runs_s=2))
+    ways = ([Slot("gpu0", ("0",)), Slot("gpu1", ("1",))], [Slot("gpu0+1", ("0", "1"))])
+    together: list[list[str]] = []
+    host.after = lambda call: together.append([gpu for task in host.running().values() for gpu in task.slot.gpus])
+    with ExitStack() as journals:
+        loops = []
+        for slots in ways:
+            run = runs.create(tmp_path, "sd", datetime(2026, 1, 1, tzinfo=timezone.utc))
+            jobs = [make_job(run.name, name) for name in ("a", "b", "c")]
+            journal = journals.enter_context(closing(Journal.create(run.journal, run.name, jobs, {})))
+            loops.append(HostLoop(FakeExecutor(host), slots, journal, run, later, clock=host.clock))
+        for _ in range(200):
+            done = [loop.step() for loop in loops]
+            later.catch_up()
+            if all(done):
+                break
+            host.clock.advance(1.0)
+    assert all(done)
+    assert max(map(len, together)) == 2
+    assert all(len(set(gpus)) == len(gpus) for gpus in together)
 
 
 def test_a_stopped_loop_leaves_what_runs_and_does_not_start_more(night: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -26,10 +26,20 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True)
 class Slot:
-    """What one job occupies on a host. gpus: device ids as the engine wants them; empty on the CPU's slot."""
+    """What one job occupies on a host.
+
+    gpus: device ids as the engine wants them; empty on the CPU's slot.
+    devices: every name by which what it occupies is known, such as a GPU's index and its UUID. Two slots that have one
+        in common are never in use at once, whatever they are called. Without any: its gpus, or else its name.
+    """
 
     name: str
     gpus: tuple[str, ...] = ()
+    devices: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.devices:
+            object.__setattr__(self, "devices", frozenset(self.gpus or (self.name,)))
 
 
 class State(Enum):
@@ -44,7 +54,7 @@ class Observation:
     """What a host says of one attempt.
 
     exit_code: None until it exited, and where a host has forgotten. slot: the slot's name. reason: what the host adds
-        of its own (OOM-killed, a failed start), for a human.
+        of its own (OOM-killed, a failed start), for a human. devices: the slot's; without any: its name.
     """
 
     state: State
@@ -52,6 +62,11 @@ class Observation:
     exit_code: int | None = None
     oom_killed: bool = False
     reason: str = ""
+    devices: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.devices:
+            object.__setattr__(self, "devices", frozenset((self.slot,)))
 
 
 @dataclass(frozen=True)
@@ -86,8 +101,8 @@ class Executor(Protocol):
         Raises StartError where this task cannot be created, HostUnfit where none could.
         """
 
-    def hold(self, attempt: Attempt, slot: str) -> AbstractContextManager[None]:
-        """While it is held, nobody else holds this slot of the host, from wherever. Waits for who does.
+    def hold(self, attempt: Attempt, slot: Slot) -> AbstractContextManager[None]:
+        """While it is held, nobody else holds a device of this slot, from wherever. Waits for who does.
 
         attempt: one that is staged. Who starts it holds its slot and first looks whether that is free. A slot is taken
         over from a holder that died, or that is not staged any more.

@@ -78,6 +78,7 @@ def labels(task: Task, host: DockerHost) -> dict[str, str]:
     """By these an attempt is known again, also by an orchestrator that has lost all memory."""
     run, job, number = task.attempt
     named = {"run": run, "job": job, "attempt": str(number), "slot": task.slot.name, "host": host.name}
+    named["devices"] = ",".join(sorted(task.slot.devices))
     return {LABEL: "job", **{f"{LABEL}.{name}": value for name, value in named.items()}}
 
 
@@ -89,16 +90,18 @@ def attempt_of(found: Mapping[str, str]) -> Attempt | None:
         return None
 
 
-def observation(state: str, slot: str, ended: Mapping[str, Any] | None = None) -> Observation:
+def observation(state: str, labelled: Mapping[str, str], ended: Mapping[str, Any] | None = None) -> Observation:
     """What the engine says, in our words. ended: `State` of an inspected container, for one that has exited."""
     seen = STATES.get(state, State.LOST)
+    slot = labelled.get(f"{LABEL}.slot", "")
+    devices = frozenset(filter(None, labelled.get(f"{LABEL}.devices", "").split(",")))
     if seen is State.LOST:
-        return Observation(seen, slot, reason=f"the engine calls the container {state!r}")
+        return Observation(seen, slot, reason=f"the engine calls the container {state!r}", devices=devices)
     if seen is not State.EXITED or ended is None:
-        return Observation(seen, slot)
+        return Observation(seen, slot, devices=devices)
     oom = bool(ended.get("OOMKilled"))
     reason = str(ended.get("Error") or "") or ("the kernel ended a process of it: out of memory" if oom else "")
-    return Observation(seen, slot, exit_code=ended.get("ExitCode"), oom_killed=oom, reason=reason)
+    return Observation(seen, slot, ended.get("ExitCode"), oom, reason, devices)
 
 
 def needs_download(model: str, host: DockerHost) -> bool:

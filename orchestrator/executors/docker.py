@@ -77,10 +77,10 @@ class DockerExecutor:
                 raise StartError(f"host {self.host.name}: container {name} vanished while it was staged") from error
 
     @contextmanager
-    def hold(self, attempt: Attempt, slot: str) -> Iterator[None]:
+    def hold(self, attempt: Attempt, slot: Slot) -> Iterator[None]:
         with self.connection.api() as api:
             probing.make_empty_image(api)
-            with held(api, attempt, slot, probing.EMPTY_IMAGE):
+            with held(api, attempt, slot.devices, probing.EMPTY_IMAGE):
                 yield
 
     def start(self, attempt: Attempt, token: str | None = None) -> None:
@@ -111,9 +111,9 @@ class DockerExecutor:
                 attempt = attempt_of(listed["Labels"])
                 if attempt is None:
                     continue
-                found = observation(listed["State"], listed["Labels"].get(f"{LABEL}.slot", ""))
+                found = observation(listed["State"], listed["Labels"])
                 if found.state is State.EXITED:
-                    known = self._ended.get(listed["Id"]) or self._how_it_ended(api, listed["Id"], found.slot)
+                    known = self._ended.get(listed["Id"]) or self._how_it_ended(api, listed["Id"], listed["Labels"])
                     if known is None:
                         continue
                     found = ended[listed["Id"]] = known
@@ -205,12 +205,12 @@ class DockerExecutor:
             return bool(container["State"]["Status"] == "created")
         return True
 
-    def _how_it_ended(self, api: docker.APIClient, container: str, slot: str) -> Observation | None:
+    def _how_it_ended(self, api: docker.APIClient, container: str, labelled: Mapping[str, str]) -> Observation | None:
         try:
             state = api.inspect_container(container)["State"]
         except NotFound:  # removed since it was listed
             return None
-        return observation(state["Status"], slot, state)
+        return observation(state["Status"], labelled, state)
 
     def _remove(self, api: docker.APIClient, attempt: Attempt) -> None:
         try:

@@ -191,10 +191,16 @@ def chosen(host: DockerHost | ProcessHost, found: Sequence[Gpu]) -> tuple[Gpu, .
 def slots_of(host: DockerHost | ProcessHost, gpus: Sequence[Gpu]) -> tuple[Slot, ...]:
     """GPUs in groups of `gpus_per_job`. Raises HostUnfit where they make no group; what is left over stays idle."""
     size = host.gpus_per_job
-    groups = [tuple(gpu.id for gpu in gpus[at : at + size]) for at in range(0, len(gpus) - size + 1, size)]
+    groups = [gpus[at : at + size] for at in range(0, len(gpus) - size + 1, size)]
     if not groups:
         raise HostUnfit(f"host {host.name}: gpus_per_job is {size}, and it has {len(gpus)} to use")
-    return tuple(Slot("gpu" + "+".join(_short(gpu) for gpu in group), group) for group in groups)
+    return tuple(_slot(group) for group in groups)
+
+
+def _slot(gpus: Sequence[Gpu]) -> Slot:
+    """Known by every name of its GPUs: another run may have been given them by index, or by UUID."""
+    names = frozenset(name for gpu in gpus for name in (gpu.id, gpu.uuid) if name)
+    return Slot("gpu" + "+".join(_short(gpu.id) for gpu in gpus), tuple(gpu.id for gpu in gpus), names)
 
 
 def trusted(host: DockerHost, seen: Evidence, access: Access) -> tuple[Gpu, ...] | None:

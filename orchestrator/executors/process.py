@@ -60,7 +60,8 @@ class ProcessExecutor:
     def stage(self, task: Task) -> None:
         """Fills a folder beside, then renames it: an attempt is there as a whole or not at all."""
         target = self._folder(task.attempt)
-        about = {"attempt": task.attempt, "slot": task.slot.name, "gpus": task.slot.gpus}
+        slot = task.slot
+        about = {"attempt": task.attempt, "slot": slot.name, "gpus": slot.gpus, "devices": sorted(slot.devices)}
         try:
             if target.exists():
                 return
@@ -81,9 +82,11 @@ class ProcessExecutor:
             raise StartError(f"{target} cannot be made: {error.strerror}") from error
 
     @contextlib.contextmanager
-    def hold(self, attempt: Attempt, slot: str) -> Iterator[None]:
+    def hold(self, attempt: Attempt, slot: Slot) -> Iterator[None]:
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(self.state_dir / f".slot-{slot.replace('/', '-')}", "a+b"):
+        with contextlib.ExitStack() as locks:
+            for device in sorted(slot.devices):  # all in one order: of two that overlap, none waits for the other
+                locks.enter_context(_locked(self.state_dir / f".slot-{device.replace('/', '-')}", "a+b"))
             yield
 
     def start(self, attempt: Attempt, token: str | None = None) -> None:
@@ -125,7 +128,7 @@ class ProcessExecutor:
         for folder in self._folders():
             with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
                 task = _read_json(folder / "task.json")
-                seen[Attempt(*task["attempt"])] = _observation(folder, task["slot"])
+                seen[Attempt(*task["attempt"])] = _observation(folder, task["slot"], frozenset(task["devices"]))
         self._seen = {attempt.name: observation.state for attempt, observation in seen.items()}
         return seen
 
@@ -211,14 +214,15 @@ class ProcessExecutor:
             return []
 
 
-def _observation(folder: Path, slot: str) -> Observation:
+def _observation(folder: Path, slot: str, devices: frozenset[str]) -> Observation:
     state = _state(folder)
     if state is not State.EXITED:
-        return Observation(state, slot)
+        return Observation(state, slot, devices=devices)
     try:
-        return Observation(state, slot, exit_code=int((folder / "exit").read_text()))
+        return Observation(state, slot, exit_code=int((folder / "exit").read_text()), devices=devices)
     except FileNotFoundError:
-        return Observation(state, slot, reason="it vanished: killed with its attendant, or the machine went down")
+        reason = "it vanished: killed with its attendant, or the machine went down"
+        return Observation(state, slot, reason=reason, devices=devices)
 
 
 def _state(folder: Path) -> State:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import docker
 from docker.errors import APIError, NotFound
@@ -20,16 +20,16 @@ STALE_S = 120.0
 
 
 @contextmanager
-def held(api: docker.APIClient, attempt: Attempt, slot: str, image: str) -> Iterator[None]:
-    """Holds a slot by a container that is never started, and whose name is the slot's. image: any that is there.
+def held(api: docker.APIClient, attempt: Attempt, devices: Iterable[str], image: str) -> Iterator[None]:
+    """Holds a slot by containers that are never started, and whose names are its devices'. image: any that is there.
 
+    All take them in one order, so that of two whose slots overlap none waits for the other while that one waits for it.
     What is removed is removed by the engine's id: of two that find a dead holder, neither can remove the other.
     """
-    lock = take(api, attempt, slot, image)
-    try:
+    with ExitStack() as locks:
+        for device in sorted(devices):
+            locks.callback(_remove, api, take(api, attempt, device, image))
         yield
-    finally:
-        _remove(api, lock)
 
 
 def let_go(api: docker.APIClient, attempt: Attempt) -> None:
@@ -38,9 +38,9 @@ def let_go(api: docker.APIClient, attempt: Attempt) -> None:
         _remove(api, lock["Id"])
 
 
-def take(api: docker.APIClient, attempt: Attempt, slot: str, image: str) -> str:
-    """The id of the container that holds the slot, once it is ours."""
-    name = "orchestrator-slot-" + re.sub(r"[^A-Za-z0-9_.-]", "-", slot)
+def take(api: docker.APIClient, attempt: Attempt, device: str, image: str) -> str:
+    """The id of the container that holds the device, once it is ours."""
+    name = "orchestrator-slot-" + re.sub(r"[^A-Za-z0-9_.-]", "-", device)
     spec = {"Image": image, "Cmd": ["none"], "Labels": dict(_labels(attempt)), "HostConfig": {"NetworkMode": "none"}}
     began = time.monotonic()
     since: dict[str, float] = {}

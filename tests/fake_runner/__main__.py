@@ -1,8 +1,8 @@
 """Stands in for the runner in a container, in milliseconds: writes real rows, and misbehaves as the job's prompt asks.
 
 The prompt is a list of deeds, done in order: `sleep 0.5`, `say TEXT`, `chat BYTES`, `rows`, `half a line`, `no rows`,
-`big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES`, `hang` (deaf to SIGTERM), `exit 3`. Where no deed is about
-rows, it writes one for each case.
+`big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES`, `occupy FOLDER` (fails where another has a GPU of it),
+`hang` (deaf to SIGTERM), `exit 3`. Where no deed is about rows, it writes one for each case.
 """
 
 import hashlib
@@ -53,6 +53,8 @@ def main(job_file: Path) -> int:
                 (folder / "environment.json").write_text(json.dumps(seen_token()))
             case "hog":
                 hog(int(argument))
+            case "occupy":
+                occupy(Path(argument))
             case "hang":
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 print("hanging", flush=True)
@@ -90,6 +92,15 @@ def seen_token() -> dict[str, object]:
     }
 
 
+def occupy(folder: Path) -> None:
+    gpus = [folder / gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",")]
+    for gpu in gpus:
+        gpu.mkdir()
+    time.sleep(0.2)
+    for gpu in gpus:
+        gpu.rmdir()
+
+
 def hog(megabytes: int) -> None:
     """Takes memory in a child, which the kernel ends; the parent goes on to exit with 0."""
     code = f"b = bytearray({megabytes} * 2**20)\nfor i in range(0, len(b), 4096): b[i] = 1"
@@ -98,6 +109,7 @@ def hog(megabytes: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["probe"]:
-        print(json.dumps({"gpus": [], "cpus": os.cpu_count()}))
+        gpus = [{"index": index, "uuid": f"GPU-{index}"} for index in range(int(os.environ.get("FAKE_GPUS", "0")))]
+        print(json.dumps({"gpus": gpus, "cpus": os.cpu_count()}))
         sys.exit(0)
     sys.exit(main(Path(sys.argv[sys.argv.index("--job") + 1])))
