@@ -256,6 +256,45 @@ def cancel(
 
 
 @app.command()
+def clean(
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Default: none; what every run left is listed.")
+    ] = None,
+    running: Annotated[bool, typer.Option("--running", help="Also end what still runs, without its rows.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    names: HostNames = None,
+    inventory: Inventory = None,
+    shape: TableOrJson = Shape.TABLE,
+) -> None:
+    """Remove what a run left on its hosts: containers, process folders, locks.
+
+    Its rows, logs and journal stay, and so do images. What runs, or has rows that are not home yet, is left alone.
+    Where the run's folder is gone its whole name will do, and the hosts are those of hosts.yaml. Without RUN: list
+    what every run has on the hosts, and remove nothing. Exit code 1 where something of the run stays.
+    """
+    from orchestrator import clean as cleaning
+
+    if run is None:
+        found = cleaning.survey(config.select(config.load_hosts(_inventory(inventory)), _names(names)))
+        show.runs_left(found, runs.ROOT, out) if shape is Shape.TABLE else show.as_json(show.left_value(found), out)
+        show.failures(found.failed, err)
+        raise typer.Exit(SOME_FAILED if found.failed else OK)
+    folder = cleaning.locate(runs.ROOT, run)
+    if folder is not None and inventory is None:
+        hosts = cleaning.hosts_of(folder)
+    else:
+        hosts = config.select(config.load_hosts(_inventory(inventory)), _names(names))
+
+    def tell(survey: cleaning.Survey) -> bool:
+        show.left(survey, run, out) if shape is Shape.TABLE else show.as_json(show.left_value(survey), out)
+        return not dry_run
+
+    found = cleaning.clean(run if folder is None else folder.name, folder, hosts, running=running, tell=tell)
+    show.failures(found.failed, err)
+    raise typer.Exit(OK if found.is_clean else SOME_FAILED)
+
+
+@app.command()
 def results(
     run: Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Default: the newest run.")] = None,
     metric: Annotated[Metric, typer.Option("--metric", help="What to compare.")] = Metric.LATENCY,

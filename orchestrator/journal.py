@@ -186,6 +186,12 @@ class Journal:
             self._catch_up()
             return tuple(p for p in self._progress.values() if host in (None, p.job.host))
 
+    @property
+    def latest(self) -> float:
+        """When the last event was, of all jobs; 0 before the first."""
+        with self._lock, _translated(self.path):
+            return float(self._db.execute("SELECT coalesce(max(at), 0) FROM events").fetchone()[0])
+
     def history(self, job: str) -> tuple[Entry, ...]:
         """All that happened to a job, in order."""
         query = "SELECT * FROM events WHERE job = ? ORDER BY seq"

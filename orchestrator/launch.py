@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from rich.console import Console
 
 from orchestrator import collect, config, fleet, foreign, images, table
 from orchestrator import run as runs
+from orchestrator.clock import steady
 from orchestrator.comparison import Comparison
 from orchestrator.errors import InputError
 from orchestrator.executors import Attempt, Slot, Task
@@ -96,13 +97,14 @@ def submit(request: Request, console: Console) -> Outcome:
         run.add_planned(plan.unsupported)
         options = {"retries": matrix.retries, "lost_after_s": request.lost_after_s}
         jobs = [ready.equip(job, run.name) for job in plan.jobs]
+        clock = steady()
         with closing(Journal.create(run.journal, run.name, jobs, options)) as journal, run.lock():
             for host, reason in ready.unreachable.items():
                 console.print(reason, style="red", markup=False, soft_wrap=True)
                 for progress in journal.progress(host):
                     rows = closing_rows(run, progress.job, Status.LOST, reason)
-                    commit(run, journal, progress, rows, time.time())
-            return _drive(run, journal, ready, hosts, console)
+                    commit(run, journal, progress, rows, clock())
+            return _drive(run, journal, ready, hosts, console, clock)
 
 
 def resume(run: Run, console: Console) -> Outcome:
@@ -114,7 +116,8 @@ def resume(run: Run, console: Console) -> Outcome:
         names = {progress.job.host for progress in journal.progress()}
         hosts = config.select(config.load_hosts(run.hosts), sorted(names)) if names else ()
         jobs = [progress.job for progress in journal.progress()]
-        reopen(run, journal, time.time())
+        clock = steady(journal.latest)
+        reopen(run, journal, clock())
         run.merge()
         with _ready(console, hosts, jobs) as ready:
             for host, reason in ready.unreachable.items():
@@ -122,8 +125,8 @@ def resume(run: Run, console: Console) -> Outcome:
                 for progress in journal.progress(host):
                     if progress.cancelled and not progress.is_settled:
                         rows = closing_rows(run, progress.job, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
-                        commit(run, journal, progress, rows, time.time())
-            return _drive(run, journal, ready, hosts, console)
+                        commit(run, journal, progress, rows, clock())
+            return _drive(run, journal, ready, hosts, console, clock)
 
 
 def comparison(chosen: Sequence[Run], metric: Metric, baseline: str | None) -> Comparison:
@@ -209,7 +212,7 @@ def cancel(run: Run, job: str | None) -> list[Job]:
         chosen = journal.progress() if job is None else (find_job(journal.progress(), job),)
         asked = [p.job for p in chosen if not p.is_settled]
         for each in asked:
-            journal.record(Entry(time.time(), Kind.CANCEL, each.id))
+            journal.record(Entry(max(time.time(), journal.latest), Kind.CANCEL, each.id))
         return asked
 
 
@@ -221,7 +224,9 @@ def _as_written(request: Request) -> tuple[str, str]:
     return matrix, request.inventory.read_text(encoding="utf-8") if request.inventory else THIS_MACHINE
 
 
-def _drive(run: Run, journal: Journal, ready: Fleet, hosts: Sequence[Host], console: Console) -> Outcome:
+def _drive(
+    run: Run, journal: Journal, ready: Fleet, hosts: Sequence[Host], console: Console, clock: Callable[[], float]
+) -> Outcome:
     jobs = [progress.job for progress in journal.progress()]
     board = Board(jobs, run.all_rows())
     prices = {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
@@ -238,6 +243,7 @@ def _drive(run: Run, journal: Journal, ready: Fleet, hosts: Sequence[Host], cons
                 tell=tell,
                 token=hub_token(os.environ),
                 lost_after_s=journal.options["lost_after_s"],
+                clock=clock,
             )
             for name, station in ready.stations.items()
         ]

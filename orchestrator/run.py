@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -156,9 +157,13 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
 
 
 def create(root: Path, name: str, now: datetime, matrix: str | None = None, hosts: str | None = None) -> Run:
-    """A new run's folder, `<time>-<name>`, with the two files as they were. Raises InputError where that fails."""
-    for count in range(1, 100):
-        run = Run(root / (f"{now:%Y%m%d-%H%M%S}-{name}" + (f"-{count}" if count > 1 else "")))
+    """A new run's folder, `<time>-<name>`, with the two files as they were. Raises InputError where that fails.
+
+    The time ends in a few random digits: by its run's name a container is known, and another machine may begin a run
+    of that name on the same host within the same second.
+    """
+    for _ in range(100):
+        run = Run(root / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}-{name}")
         try:
             run.path.mkdir(parents=True)
             for path, text in ((run.matrix, matrix), (run.hosts, hosts)):
@@ -169,7 +174,7 @@ def create(root: Path, name: str, now: datetime, matrix: str | None = None, host
             continue
         except OSError as error:
             raise InputError(f"{run.path}: cannot make the run's folder: {error.strerror}") from error
-    raise InputError(f"{root}: a hundred runs named {name} began within this second")
+    raise InputError(f"{root}: a hundred names for a new run are taken")
 
 
 def find(root: Path, name: str | None = None, *, driven: bool = False) -> Run:
@@ -204,9 +209,10 @@ def _checked(run: Run, driven: bool) -> Run:
 
 
 def all_runs(root: Path) -> list[Run]:
-    """Oldest first: a name begins with its time."""
-    return [
-        Run(path)
-        for path in sorted(root.glob("*"))
-        if (path / "matrix.yaml").exists() or (path / "results.csv").exists()
-    ]
+    """Oldest first: a name begins with its time; within one second, by when its folder was filled."""
+    began: dict[Path, int] = {}
+    for path in root.glob("*"):
+        for first in (path / "matrix.yaml", path / "results.csv"):
+            if first.exists():
+                began.setdefault(path, first.stat().st_mtime_ns)
+    return [Run(path) for path in sorted(began, key=lambda path: (path.name[:15], began[path], path.name))]

@@ -7,7 +7,6 @@ holds no state that matters: a restart is the same loop.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from orchestrator import collect, policy
+from orchestrator.clock import steady
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.journal import Entry, Journal, Kind, Phase, Progress
@@ -50,6 +50,7 @@ class HostLoop:
     pool: runs the actions; more than one at once, so that the next job is staged while the last one is collected.
     token: the Hugging Face token for jobs whose model is on the hub.
     lost_after_s: for how long a host may be silent before its jobs are given up as lost.
+    clock: seconds since the epoch, which never go back (`clock.steady`).
     """
 
     executor: Executor
@@ -61,7 +62,7 @@ class HostLoop:
     tell: Callable[[Update], None] = lambda update: None
     token: str | None = None
     lost_after_s: float = 900.0
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = field(default_factory=steady)
 
     def __post_init__(self) -> None:
         self.wake = threading.Event()
@@ -164,7 +165,8 @@ class HostLoop:
         if not self._is_given_up(key):
             return
         if isinstance(action, Remove):
-            self.tell(Update(self.host, message=f"left behind: {action.attempt.name}"))
+            told = f"left behind: {action.attempt.name}; once it can be removed: orchestrator clean {self.run.name}"
+            self.tell(Update(self.host, message=told))
         else:
             del self._refused[key]
             self._settle(action.progress, Status.LOST, f"its host refused for {self.lost_after_s:.0f} s: {reason}")
@@ -324,7 +326,8 @@ def closing_rows(run: Run, job: Job, status: Status, reason: str) -> list[Row]:
 def commit(run: Run, journal: Journal, progress: Progress, rows: Sequence[Row], now: float) -> None:
     """Makes a job's last rows durable, then the word that it is settled: in this order nothing can be lost between."""
     run.add_rows(progress.job, rows)
-    journal.record(Entry(now, Kind.SETTLED, progress.job.id, progress.attempt, progress.slot))
+    reason = next((row.error for row in rows if row.error), "")
+    journal.record(Entry(now, Kind.SETTLED, progress.job.id, progress.attempt, progress.slot, reason))
     run.merge()
 
 

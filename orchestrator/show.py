@@ -7,7 +7,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,9 @@ from orchestrator.model import DockerHost, Host
 from orchestrator.plan import Description
 from orchestrator.progress import in_words, job_label
 from orchestrator.run import Run
+
+if TYPE_CHECKING:
+    from orchestrator.clean import Survey
 
 # What a user would call it: once a start was asked for, the host has the job until it says that it ended.
 PHASES = {
@@ -118,7 +122,7 @@ def _job_status(progress: JobProgress, journal: Journal) -> dict[str, Any]:
         "phase": "cancelled" if progress.cancelled and not progress.is_settled else progress.phase.value,
         "slot": progress.slot,
         "attempts": progress.attempt,
-        "faults": [_fault(entry) for entry in history if entry.kind is Kind.FAULT],
+        "faults": [_fault(entry) for entry in history if entry.kind in (Kind.FAULT, Kind.SETTLED) and entry.reason],
     }
 
 
@@ -145,6 +149,49 @@ def status(value: Mapping[str, Any], out: Console) -> None:
     for job in value["jobs"]:
         for fault in job["faults"]:
             out.print(f"{job['job']} attempt {fault['attempt']}, {fault['at']}: {fault['reason']}", soft_wrap=True)
+
+
+def runs_left(survey: Survey, root: Path, out: Console) -> None:
+    """What is on the hosts, run by run, and what to do about it."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for one in survey.left:
+        counts.setdefault((one.attempt.run, one.host), Counter())[one.observation.state.value] += 1
+    table = _table("run", "host", "what is there", "its folder")
+    for (run, host), states in counts.items():
+        folder = root / run
+        there = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        table.add_row(run, host, there, str(folder) if folder.exists() else "not here")
+    if counts:
+        out.print(table)
+        out.print("To remove what one of them left: orchestrator clean RUN", soft_wrap=True)
+    elif not survey.failed:
+        out.print("Nothing of any run is there.")
+
+
+def left(survey: Survey, run: str, out: Console) -> None:
+    """What a run left, and the fate of each."""
+    table = _table("host", "job", "attempt", "state", "")
+    for one in survey.left:
+        _, job, number = one.attempt
+        table.add_row(one.host, job, str(number), one.observation.state.value, one.fate.value)
+    out.print(table if survey.left else f"Nothing of {run} is there.", soft_wrap=not survey.left)
+
+
+def left_value(survey: Survey) -> list[dict[str, Any]]:
+    return [
+        {
+            "host": one.host,
+            **one.attempt._asdict(),
+            "state": one.observation.state.value,
+            "fate": one.fate.value,
+        }
+        for one in survey.left
+    ]
+
+
+def failures(failed: Mapping[str, str], err: Console) -> None:
+    for reason in dict.fromkeys(failed.values()):
+        err.print(reason, style="red", soft_wrap=True)
 
 
 def findings(found: Mapping[str, Sequence[Finding]], out: Console) -> None:

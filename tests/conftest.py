@@ -11,6 +11,24 @@ import engines
 import pytest
 from engines import Engine, SshEngine, TlsEngine
 
+FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
+SCHEMA = Path(__file__).parent.parent / "runner" / "schema.py"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, and a `python -m runner` that is the fake one."""
+    package = tmp_path / "path" / "runner"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").symlink_to(FAKE_RUNNER)
+    (package / "schema.py").symlink_to(SCHEMA)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "here"
+
 
 @pytest.fixture(scope="session")
 def docker_host() -> Iterator[Engine]:

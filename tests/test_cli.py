@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from commands import orchestrate, run_in_background, wait_for, write
 
 from orchestrator import cli
 from orchestrator.collect import read_rows
@@ -18,36 +18,7 @@ from orchestrator.journal import Journal
 from orchestrator.run import Run
 from runner.schema import Case, Device, Job, Precision, Status
 
-FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
-SCHEMA = Path(__file__).parent.parent / "runner" / "schema.py"
 MATRIX = "name: demo\nmatrix: {engine: [eager, onnxruntime], samples: [1, 2]}\nprompt: say hello\nrepeats: 6\n"
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, and a `python -m runner` that is the fake one."""
-    package = tmp_path / "path" / "runner"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "__main__.py").symlink_to(FAKE_RUNNER)
-    (package / "schema.py").symlink_to(SCHEMA)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("PYTHONPATH", str(package.parent))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return tmp_path / "here"
-
-
-def orchestrate(*words: str) -> int:
-    """The exit code of `orchestrator WORDS`."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main(words)
-    return int(ended.value.code or 0)
-
-
-def write(text: str, name: str = "matrix.yaml") -> str:
-    Path(name).write_text(text)
-    return name
 
 
 def test_a_matrix_becomes_a_table_and_a_run_that_holds_all_of_it(
@@ -197,25 +168,6 @@ def test_all_errors_of_a_file_come_together(here: Path, capsys: pytest.CaptureFi
     write("engine: onxx\nsteps: -1\nmatrix: {samples: [0]}\nreapeats: 3\n")
     assert orchestrate("submit", "matrix.yaml") == cli.BAD_INPUT
     assert capsys.readouterr().err.count("error: matrix.yaml:") == 4
-
-
-def run_in_background(*words: str) -> subprocess.Popen[str]:
-    """As from a terminal: it hears Ctrl-C, even where this suite itself runs in a shell's background and would not."""
-    command = [sys.executable, "-m", "orchestrator.cli", *words]
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def wait_for(what: str, then: float = 30) -> None:
-    """Until a job's log on this machine says so."""
-    deadline = time.monotonic() + then
-    folders = Path(os.environ["XDG_STATE_HOME"]) / "orchestrator" / "processes"
-    while not any(what in path.read_text() for path in folders.glob("*/log.txt")):
-        assert time.monotonic() < deadline, f"no job said {what!r}"
-        time.sleep(0.05)
 
 
 def test_ctrl_c_leaves_the_jobs_running_and_resume_brings_them_home(

@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future
@@ -328,7 +329,7 @@ def test_a_container_that_cannot_be_removed_is_told_and_the_run_ends(night: Any)
     assert {row.status for row in sd.finish().values()} == {Status.OK}
     assert [attempt.job for attempt in sd.host.containers] == ["a"]
     assert [u.message for u in sd.updates if "left behind" in u.message] == [
-        f"left behind: orchestrator-{sd.run.name}-a-1"
+        f"left behind: orchestrator-{sd.run.name}-a-1; once it can be removed: orchestrator clean {sd.run.name}"
     ]
 
 
@@ -635,3 +636,12 @@ def test_the_lock_names_its_holder_and_none_before_it(night: Any) -> None:
         assert sd.run.is_driven
         assert (sd.run.path / "lock").read_text() == f"{os.getpid()}\n"
     assert not sd.run.is_driven
+
+
+def test_two_runs_that_begin_in_one_second_have_two_names_and_keep_their_order(tmp_path: Path) -> None:
+    began = []
+    for root in (tmp_path / "one", tmp_path / "one", tmp_path / "another machine"):
+        began.append(runs.create(root, "sd", datetime(2026, 1, 1, tzinfo=timezone.utc), ""))
+        time.sleep(0.05)  # a file system's own clock ticks in milliseconds
+    assert len({run.name for run in began}) == 3
+    assert runs.all_runs(tmp_path / "one") == began[:2]

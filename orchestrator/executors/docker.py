@@ -107,9 +107,13 @@ class DockerExecutor:
         seen: dict[Attempt, Observation] = {}
         ended: dict[str, Observation] = {}
         with self.connection.api() as api:
-            for listed in api.containers(all=True, filters={"label": [f"{LABEL}=job"]}):
+            for listed in api.containers(all=True, filters={"label": [LABEL]}):
                 attempt = attempt_of(listed["Labels"])
                 if attempt is None:
+                    continue
+                if listed["Labels"][LABEL] == "slot":
+                    # a lock that a dead orchestrator held, where nothing else tells of its attempt any more
+                    seen.setdefault(attempt, Observation(State.LOST, "", reason="only its slot's lock is left of it"))
                     continue
                 found = observation(listed["State"], listed["Labels"])
                 if found.state is State.EXITED:

@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import docker
@@ -141,9 +141,20 @@ def has_image(api: docker.APIClient, image: str) -> bool:
 def _container(api: docker.APIClient, spec: dict[str, Any]) -> Iterator[str]:
     name = str(api.create_container_from_config({**spec, "Labels": LABELS})["Id"])  # type: ignore[no-untyped-call]
     try:
+        _remove_abandoned(api, name)
         yield name
     finally:
         api.remove_container(name, v=True, force=True)
+
+
+def _remove_abandoned(api: docker.APIClient, ours: str) -> None:
+    """Removes the probes of orchestrators that died over them: much older than ours, by the engine's own clock."""
+    probes = api.containers(all=True, filters={"label": [f"{name}={value}" for name, value in LABELS.items()]})
+    created = {probe["Id"]: probe["Created"] for probe in probes}
+    for probe, at in created.items():
+        if at < created.get(ours, at) - 2 * PROBE_TIMEOUT_S:
+            with suppress(APIError):  # another removes it just now
+                api.remove_container(probe, v=True, force=True)
 
 
 def make_empty_image(api: docker.APIClient) -> None:

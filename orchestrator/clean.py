@@ -1,0 +1,155 @@
+"""What runs left on their hosts: found by label, and removed where nothing can be lost by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from orchestrator import config, fleet
+from orchestrator import run as runs
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors import Attempt, Executor, Observation, State
+from orchestrator.journal import Journal, Progress
+from orchestrator.model import Host
+from orchestrator.run import Run
+
+T = TypeVar("T")
+
+
+class Fate(str, Enum):
+    """What becomes of one attempt, and why."""
+
+    REMOVED = "removed"
+    RUNS = "runs: cancel its run, or --running ends it without its rows"
+    NOT_HOME = "ended, and its rows are not home: resume its run, or cancel it"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    host: str
+    attempt: Attempt
+    observation: Observation
+    fate: Fate = Fate.REMOVED
+
+
+@dataclass(frozen=True)
+class Survey:
+    """left: what is there, each attempt once. failed: why a host could not be looked at or cleaned, by host."""
+
+    left: tuple[Leftover, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing stays once this is carried out."""
+        return not self.failed and all(one.fate is Fate.REMOVED for one in self.left)
+
+
+def fate(attempt: Attempt, seen: Observation, job: Progress | None, *, running: bool) -> Fate:
+    """job: the attempt's, where its run's journal is at hand. running: what runs is to be ended too."""
+    if seen.state is State.RUNNING:
+        return Fate.REMOVED if running else Fate.RUNS
+    awaited = job is not None and not job.is_settled and job.key == attempt
+    return Fate.NOT_HOME if awaited and seen.state is State.EXITED else Fate.REMOVED
+
+
+def survey(hosts: Sequence[Host]) -> Survey:
+    """All that any run has on these hosts, its fate if it were cleaned with its folder gone."""
+    with _executors(hosts) as executors:
+        return _look(executors, lambda attempt, seen: fate(attempt, seen, None, running=False))
+
+
+def locate(root: Path, name: str) -> Run | None:
+    """A run's folder by its name or a part of it; None where there is none any more. Raises InputError as `find`."""
+    is_known = Path(name).is_dir() or any(name in run.name for run in runs.all_runs(root))
+    return runs.find(root, name, driven=True) if is_known else None
+
+
+def hosts_of(run: Run) -> tuple[Host, ...]:
+    """The hosts that a run has jobs on, by its own inventory."""
+    with closing(Journal.open(run.journal)) as journal:
+        names = sorted({progress.job.host for progress in journal.progress()})
+    return config.select(config.load_hosts(run.hosts), names) if names else ()
+
+
+def clean(
+    name: str, run: Run | None, hosts: Sequence[Host], *, running: bool, tell: Callable[[Survey], bool]
+) -> Survey:
+    """Removes what a run left on these hosts. Returns what was there, and where that could not be removed.
+
+    name: the whole of it. run: its folder, where there is one; nobody else may drive it meanwhile (InputError).
+    tell: is shown what will be done before it is, and forbids it by returning False.
+    """
+    with _journalled(run) as jobs, _executors(hosts) as executors:
+        found = _look(
+            executors,
+            lambda attempt, seen: (
+                fate(attempt, seen, jobs.get(attempt.job), running=running) if attempt.run == name else None
+            ),
+        )
+        if not tell(found):
+            return found
+        kept = {one.attempt for one in found.left if one.fate is not Fate.REMOVED}
+        seen = {one.attempt for one in found.left}
+
+        def sweep(host: str) -> None:
+            # also what no listing shows: a folder half made, a lock, an upload
+            begun = {
+                job.key._replace(number=number)
+                for job in jobs.values()
+                if job.job.host == host
+                for number in range(1, job.attempt + 1)
+            }
+            for attempt in sorted((seen | begun) - kept):
+                executors[host].remove(attempt)
+
+        _, failed = _ask([host for host in executors if host not in found.failed], sweep)
+        return Survey(found.left, {**found.failed, **failed})
+
+
+@contextmanager
+def _journalled(run: Run | None) -> Iterator[Mapping[str, Progress]]:
+    """A run's jobs by id, while nobody else may drive it."""
+    if run is None:
+        yield {}
+        return
+    with run.lock(), closing(Journal.open(run.journal)) as journal:
+        yield {progress.job.id: progress for progress in journal.progress()}
+
+
+@contextmanager
+def _executors(hosts: Sequence[Host]) -> Iterator[Mapping[str, Executor]]:
+    with ExitStack() as open_now:
+        yield {host.name: open_now.enter_context(fleet.executor(host)) for host in hosts}
+
+
+def _look(executors: Mapping[str, Executor], judge: Callable[[Attempt, Observation], Fate | None]) -> Survey:
+    """What is on the hosts, with its fate; what has none is left out. Two names of one engine show it once."""
+    listings, failed = _ask(list(executors), lambda host: executors[host].observe())
+    left: dict[Attempt, Leftover] = {}
+    for host, seen in listings.items():
+        for attempt, observation in seen.items():
+            its_fate = judge(attempt, observation)
+            if its_fate is not None:
+                left.setdefault(attempt, Leftover(host, attempt, observation, its_fate))
+    return Survey(tuple(left[attempt] for attempt in sorted(left)), failed)
+
+
+def _ask(hosts: Sequence[str], question: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str]]:
+    """The answers of those that answer, all asked at once, and why the others do not."""
+
+    def attempt(host: str) -> T | Exception:
+        try:
+            return question(host)
+        except (HostUnreachable, HostUnfit, InputError) as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
+        answers = dict(zip(hosts, pool.map(attempt, hosts)))
+    failed = {host: str(answer) for host, answer in answers.items() if isinstance(answer, Exception)}
+    return {host: answer for host, answer in answers.items() if not isinstance(answer, Exception)}, failed

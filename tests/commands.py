@@ -1,0 +1,45 @@
+"""The commands as a user types them: in this process, or as one of their own that can be interrupted and killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator import cli
+
+
+def orchestrate(*words: str) -> int:
+    """The exit code of `orchestrator WORDS`."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    return int(ended.value.code or 0)
+
+
+def write(text: str, name: str = "matrix.yaml") -> str:
+    Path(name).write_text(text)
+    return name
+
+
+def run_in_background(*words: str) -> subprocess.Popen[str]:
+    """As from a terminal: it hears Ctrl-C, even where this suite itself runs in a shell's background and would not."""
+    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def wait_for(what: str, then: float = 30) -> None:
+    """Until a job's log on this machine says so."""
+    deadline = time.monotonic() + then
+    folders = Path(os.environ["XDG_STATE_HOME"]) / "orchestrator" / "processes"
+    while not any(what in path.read_text() for path in folders.glob("*/log.txt")):
+        assert time.monotonic() < deadline, f"no job said {what!r}"
+        time.sleep(0.05)

@@ -1,0 +1,143 @@
+"""`clean`: what a run left on its hosts goes, and nothing that is still worth something."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from commands import orchestrate, run_in_background, wait_for, write
+
+from orchestrator import cli
+from orchestrator.clean import Fate, fate
+from orchestrator.executors import Attempt, Observation, State
+from orchestrator.fleet import processes_folder
+from orchestrator.journal import Journal, Phase, Progress
+from orchestrator.run import Run
+from runner.schema import Case, Device, Job, Precision
+
+ATTEMPT = Attempt("r", "a", 2)
+
+
+def progress(phase: Phase, attempt: int = 2) -> Progress:
+    job = Job(run="r", id="a", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
+              model="synthetic:tiny", cases=(Case("a1", 1),), prompt="", steps=1)  # fmt: skip
+    return Progress(job, phase, attempt)
+
+
+@pytest.mark.parametrize(
+    ("state", "job", "expected"),
+    [
+        (State.RUNNING, None, Fate.RUNS),
+        (State.RUNNING, progress(Phase.SETTLED), Fate.RUNS),
+        (State.EXITED, progress(Phase.STARTING), Fate.NOT_HOME),
+        (State.EXITED, progress(Phase.STARTING, attempt=3), Fate.REMOVED),
+        (State.EXITED, progress(Phase.SETTLED), Fate.REMOVED),
+        (State.EXITED, None, Fate.REMOVED),
+        (State.STAGED, progress(Phase.STAGING), Fate.REMOVED),
+        (State.LOST, progress(Phase.STARTING), Fate.REMOVED),
+    ],
+)
+def test_what_runs_or_has_rows_that_are_not_home_stays(state: State, job: Progress | None, expected: Fate) -> None:
+    assert fate(ATTEMPT, Observation(state, "cpu"), job, running=False) is expected
+
+
+def test_what_runs_ends_where_that_is_asked_for() -> None:
+    assert fate(ATTEMPT, Observation(State.RUNNING, "cpu"), None, running=True) is Fate.REMOVED
+
+
+@pytest.fixture
+def killed(here: Path) -> Run:
+    """A run whose orchestrator was killed while its job ran, which ends soon after."""
+    write("matrix: {engine: [eager]}\nprompt: say running; sleep 2\n")
+    orchestrator = run_in_background("submit", "matrix.yaml")
+    wait_for("running")
+    orchestrator.kill()
+    orchestrator.communicate()
+    (folder,) = (here / "runs").iterdir()
+    return Run(folder)
+
+
+def left() -> list[str]:
+    return [path.name for path in processes_folder().glob("orchestrator-*")]
+
+
+def await_end() -> None:
+    deadline = time.monotonic() + 30
+    while not list(processes_folder().glob("*/exit")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_still_runs_is_removed_only_when_asked_for(killed: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert orchestrate("clean", killed.name) == cli.SOME_FAILED
+    assert "--running" in capsys.readouterr().out
+    assert len(left()) == 1
+    assert orchestrate("clean", killed.name, "--running", "--dry-run") == cli.OK
+    assert len(left()) == 1
+    assert orchestrate("clean", killed.name, "--running") == cli.OK
+    assert left() == []
+
+
+def test_rows_that_are_not_home_are_kept_until_resume_has_brought_them(
+    killed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await_end()
+    assert orchestrate("clean", killed.name, "--running") == cli.SOME_FAILED
+    assert "resume" in capsys.readouterr().out
+    assert orchestrate("resume", killed.name) == cli.OK
+    assert orchestrate("clean", killed.name) == cli.OK
+    assert left() == []
+    assert [row.status.value for row in killed.all_rows() if row.status] == ["ok"]
+
+
+def test_what_a_run_left_whose_folder_is_gone_is_found_and_removed_by_its_name(
+    killed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(killed.path)
+    await_end()
+    assert orchestrate("clean") == cli.OK
+    listed = capsys.readouterr().out
+    assert killed.name in listed
+    assert "not here" in listed
+    assert len(left()) == 1
+    assert orchestrate("clean", killed.name, "-o", "json") == cli.OK
+    (gone,) = json.loads(capsys.readouterr().out)
+    assert (gone["run"], gone["fate"]) == (killed.name, "removed")
+    assert left() == []
+    assert orchestrate("clean") == cli.OK
+    assert "Nothing" in capsys.readouterr().out
+
+
+def test_a_run_that_is_being_driven_is_not_cleaned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write("matrix: {engine: [eager]}\nprompt: say running; sleep 2\n")
+    orchestrator = run_in_background("submit", "matrix.yaml")
+    wait_for("running")
+    (run,) = (here / "runs").iterdir()
+    assert orchestrate("clean", run.name, "--running") == cli.BAD_INPUT
+    assert f"process {orchestrator.pid}" in capsys.readouterr().err
+    _, said = orchestrator.communicate(timeout=60)
+    assert orchestrator.returncode == cli.OK, said
+
+
+def test_a_folder_that_a_kill_left_half_made_is_removed_with_its_run(here: Path) -> None:
+    assert orchestrate("submit", write("matrix: {engine: [eager]}\n")) == cli.OK
+    run = Run(next((here / "runs").iterdir()))
+    journal = Journal.open(run.journal)
+    (job,) = journal.progress()
+    journal.close()
+    draft = processes_folder() / f".{job.key.name}.x1y2z3"
+    draft.mkdir()
+    assert orchestrate("clean", run.name) == cli.OK
+    assert not draft.exists()
+
+
+def test_a_host_that_does_not_answer_is_told_and_is_not_called_clean(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("hosts: {dead: {kind: docker, url: 'unix:///nowhere/docker.sock', gpus: none}}\n", "hosts.yaml")
+    for words in (("clean",), ("clean", "20260101-000000-sd")):
+        assert orchestrate(*words) == cli.SOME_FAILED
+        assert "no engine's socket" in capsys.readouterr().err
