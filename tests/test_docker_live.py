@@ -128,6 +128,23 @@ def test_a_holder_that_may_still_start_is_waited_for_and_not_for_ever(executor, 
         assert 0.9 < time.monotonic() - asked < 10
 
 
+def test_a_lock_that_is_all_that_is_left_of_an_attempt_is_seen_and_goes_with_it(executor, task, api):
+    one = task()
+    slot.take(api, one.attempt, one.attempt.job, engines.BASE_IMAGE)  # and then it dies, and its container goes
+    assert executor.observe()[one.attempt].state is State.LOST
+    executor.remove(one.attempt)
+    assert one.attempt not in executor.observe()
+
+
+def test_a_probe_whose_orchestrator_died_is_removed_by_a_later_one(executor, api, monkeypatch):
+    monkeypatch.setattr(probing, "PROBE_TIMEOUT_S", 1)
+    dead = api.create_container_from_config({"Image": engines.BASE_IMAGE, "Labels": probing.LABELS})["Id"]
+    time.sleep(4)
+    probing.existing(api, ["/etc"])
+    with pytest.raises(docker.errors.NotFound):
+        api.inspect_container(dead)
+
+
 def test_removing_an_attempt_removes_what_held_its_slot(executor, task, api):
     one = task()
     executor.stage(one)
