@@ -20,6 +20,7 @@ from docker.errors import APIError, DockerException, create_api_error_from_http_
 from docker.tls import TLSConfig
 
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.answer import Endless, take_whole
 from orchestrator.executors.endpoint import Endpoint, resolve
 from orchestrator.executors.ssh import Forward
 from orchestrator.model import DockerHost
@@ -28,6 +29,8 @@ from orchestrator.model import DockerHost
 CALL_TIMEOUT_S = 60
 # any will do for the one call that asks which the engine speaks
 FIRST_VERSION = "1.41"
+# What reading an answer of other types raises, also inside the client.
+MISREAD = (LookupError, TypeError, AttributeError, ValueError, RecursionError, AssertionError)
 FAULTS = (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, OSError)
 
 
@@ -59,6 +62,9 @@ class Connection:
             yield self._client()
         except FAULTS as error:
             raise self.translated(error) from error
+        except MISREAD as error:
+            said = f"its engine answers what no Docker engine does ({type(error).__name__}: {str(error)[:200]})"
+            raise HostUnreachable(f"host {self.host_name}: {said}") from error
 
     def translated(self, error: Exception) -> InputError | HostUnfit | HostUnreachable:
         """An error of the client as one of ours, named for the response that it calls for."""
@@ -71,6 +77,9 @@ class Connection:
         tls = next((e for e in chain if isinstance(e, ssl.SSLError) and not isinstance(e, ssl.SSLEOFError)), None)
         if tls is not None and self._version is None:
             return self._tls_refused(tls)
+        endless = next((e for e in chain if isinstance(e, Endless)), None)
+        if endless is not None:
+            return HostUnreachable(f"{where}: its engine gives {endless}, as no Docker engine does")
         what, cure = _diagnosis(chain)
         if self._forward:
             said = self._forward.said()
@@ -119,6 +128,9 @@ class Connection:
         )
         # else REQUESTS_CA_BUNDLE would take the place of this engine's CA, and a proxy stand between
         client.trust_env = False
+        client.max_redirects = 0  # no engine sends its caller, and what that hands over, elsewhere
+        client.headers["Accept-Encoding"] = "identity"
+        client.hooks["response"].append(take_whole)
         return client
 
     def _reach_socket(self) -> None:

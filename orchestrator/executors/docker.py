@@ -15,6 +15,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from orchestrator.errors import BadResult, HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors import probe as probing
+from orchestrator.executors.answer import chunks
 from orchestrator.executors.archive import PathStat, check_stat, pack, read_member
 from orchestrator.executors.connection import Connection, checked, connect
 from orchestrator.executors.container import (
@@ -33,7 +34,7 @@ from orchestrator.executors.secret import hand_over
 from orchestrator.executors.slot import held, let_go
 from orchestrator.model import DockerHost
 
-CHUNK_BYTES = 2**18
+FETCH_TIMEOUT_S = 300.0  # 16 MiB over a slow link
 
 
 class _BeingMade(StartError):
@@ -137,7 +138,7 @@ class DockerExecutor:
                 stat = PathStat.from_header(checked(response).headers.get("X-Docker-Container-Path-Stat", ""))
                 try:
                     check_stat(stat)
-                    return read_member(response.iter_content(CHUNK_BYTES), stat)
+                    return read_member(chunks(response, FETCH_TIMEOUT_S), stat)
                 except BadResult as error:
                     raise BadResult(f"host {self.host.name}, {attempt.name}: {error}") from error
 

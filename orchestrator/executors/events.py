@@ -10,10 +10,12 @@ from email.utils import parsedate_to_datetime
 
 import docker
 import requests
+import urllib3
 from docker.errors import NotFound
 from docker.types import CancellableStream
 
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.answer import lines
 from orchestrator.executors.connection import Connection, checked
 from orchestrator.executors.container import LABEL
 
@@ -73,13 +75,11 @@ class Changes:
         parameters = {"filters": FILTERS, "since": str(since)}
         with api.get(url, params=parameters, stream=True, timeout=(10, SILENCE_S)) as response:
             checked(response)
-            lines = response.iter_lines(chunk_size=1)
-            self._stream = CancellableStream(lines, response)
+            said = lines(response)
+            self._stream = CancellableStream(said, response)
             self._bump()
-            with contextlib.suppress(
-                requests.ConnectionError, requests.exceptions.ChunkedEncodingError
-            ):  # silence, or the engine's end: begin again
-                for line in filter(None, lines):
+            with contextlib.suppress(urllib3.exceptions.HTTPError):  # silence, or the engine's end: begin again
+                for line in filter(None, said):
                     _settle(api, line)
                     self._bump()
         self._closed.wait(0.05)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import docker
 import requests
 import urllib3
 
+from orchestrator.executors.answer import chunks
 from orchestrator.executors.connection import Connection, checked
 
 # https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach, "Stream format"
@@ -20,6 +21,8 @@ MESSAGE_LIMIT_BYTES = 2**20
 LINE_LIMIT_BYTES = 64 * 2**10
 # A quiet stream is opened anew after this long, from where it was: a cut link gives no error by itself.
 SILENCE_S = 30
+# A whole log that the engine keeps has 32 MB of text, and up to as much again of stamps.
+WHOLE_LOG_TIMEOUT_S, WHOLE_LOG_LIMIT_BYTES = 300.0, 96e6
 REOPEN_AFTER_S = 0.3  # by then it is known whether ssh has died
 LINK_FAULTS = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError)
 
@@ -51,7 +54,8 @@ def _stamped(api: docker.APIClient, container: str, follow: bool, after: str) ->
         if response.status_code == 404:
             return
         partial: dict[int, bytes] = {}
-        for stream, message in _messages(checked(response).raw):
+        bounds = () if follow else (WHOLE_LOG_TIMEOUT_S, WHOLE_LOG_LIMIT_BYTES)
+        for stream, message in _messages(chunks(checked(response), *bounds)):
             stamp, _, text = message.partition(b" ")
             # a line longer than a message comes in several, and only the last ends with a line feed
             line = partial.pop(stream, b"") + text
@@ -63,12 +67,19 @@ def _stamped(api: docker.APIClient, container: str, follow: bool, after: str) ->
             yield after, line.decode(errors="replace")
 
 
-def _messages(raw: urllib3.BaseHTTPResponse) -> Iterator[tuple[int, bytes]]:
-    while len(header := raw.read(FRAME.size)) == FRAME.size:
-        stream, length = FRAME.unpack(header)
-        if length > MESSAGE_LIMIT_BYTES:
-            raise urllib3.exceptions.ProtocolError(f"a log message of {length} bytes")
-        yield stream, raw.read(length)
+def _messages(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The messages of both streams, in order; one that is cut off is none. Raises ProtocolError for a giant one."""
+    received = bytearray()
+    for part in parts:
+        received += part
+        while len(received) >= FRAME.size:
+            stream, length = FRAME.unpack_from(received)
+            if length > MESSAGE_LIMIT_BYTES:
+                raise urllib3.exceptions.ProtocolError(f"a log message of {length} bytes")
+            if len(received) < FRAME.size + length:
+                break
+            yield stream, bytes(received[FRAME.size : FRAME.size + length])
+            del received[: FRAME.size + length]
 
 
 def _seconds(stamp: str) -> str:

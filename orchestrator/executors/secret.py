@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -43,5 +44,6 @@ def _send(api: docker.APIClient, exec_id: str, content: bytes) -> None:
         connection: Any = checked(response).raw._fp.fp.raw._sock  # type: ignore[union-attr]
         connection.settimeout(HAND_OVER_TIMEOUT_S)
         connection.sendall(content)
-        while connection.recv(4096):
+        deadline = time.monotonic() + HAND_OVER_TIMEOUT_S
+        while connection.recv(4096) and time.monotonic() < deadline:
             pass

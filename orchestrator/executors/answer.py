@@ -1,0 +1,60 @@
+"""What an engine answers, bounded in bytes and time: who answers need not be a Docker engine, or a sane one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+
+# A listing has 1 to 3 kB for each container. JSON of so many bytes can take twenty times as much memory.
+ANSWER_LIMIT_BYTES = 8 * 2**20
+ANSWER_TIMEOUT_S = 120.0
+LINE_LIMIT_BYTES = 64 * 2**10
+CHUNK_BYTES = 2**18
+
+
+class Endless(requests.RequestException):
+    """An answer that is longer, or takes longer, than any of an engine's does."""
+
+
+def chunks(response: requests.Response, timeout_s: float = math.inf, limit_bytes: float = math.inf) -> Iterator[bytes]:
+    """A streamed body as it comes, never more than CHUNK_BYTES at once. Raises Endless after the time or the limit.
+
+    Not by `iter_content`: that unpacks what claims to be compressed, and reads a chunk's length as a line without end.
+    """
+    deadline = time.monotonic() + timeout_s
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+        limit_bytes -= len(chunk)
+        if limit_bytes < 0:
+            raise Endless("an answer that is longer than it should be")
+        yield chunk
+        if time.monotonic() > deadline:
+            raise Endless(f"an answer that is not complete after {timeout_s:.0f} s")
+
+
+def lines(response: requests.Response) -> Iterator[bytes]:
+    """The lines of a streamed body, as long as it goes on. Raises Endless where a line does."""
+    pending = b""
+    while chunk := response.raw.read1(LINE_LIMIT_BYTES, decode_content=False):
+        *whole, pending = (pending + chunk).split(b"\n")
+        yield from whole
+        if len(pending) > LINE_LIMIT_BYTES:
+            raise Endless(f"a line of more than {LINE_LIMIT_BYTES} bytes")
+
+
+def take_whole(response: requests.Response, *, stream: bool = False, **_: Any) -> None:
+    """A response hook: reads what the client else reads whole, the bodies of calls without a stream and of refusals."""
+    if stream and response.status_code < 300:
+        return
+    body = bytearray()
+    try:
+        for chunk in chunks(response, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES):
+            body += chunk
+    except BaseException:
+        response.close()
+        raise
+    response._content, response._content_consumed = bytes(body), True  # type: ignore[attr-defined]
+    response.encoding = "utf-8"  # which is else guessed, for minutes

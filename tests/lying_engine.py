@@ -1,0 +1,116 @@
+"""Something that listens where a Docker engine should, and answers what no engine does: for tests of who believes it.
+
+A test says by path what is answered: bytes that are sent as they are, or an iterator of them, which may be endless.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import socketserver
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.container import labels
+from orchestrator.model import DockerHost
+from runner.schema import Job
+
+Answer = bytes | Callable[[], Iterable[bytes]]
+
+HONEST = {
+    r"/_ping": b"OK",
+    r"/version": {"ApiVersion": "1.41", "Arch": "amd64"},
+    r"/info": {"InitCommit": {"ID": "x"}, "Runtimes": {}},
+}
+
+
+def http(body: bytes = b"", *headers: str, status: str = "200 OK") -> bytes:
+    """A whole response."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def as_json(value: object) -> bytes:
+    return http(json.dumps(value).encode(), "Content-Type: application/json")
+
+
+def chunked(*headers: str) -> bytes:
+    """The beginning of a response in chunks."""
+    return "\r\n".join(["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *headers, "", ""]).encode()
+
+
+def endless(*beginning: bytes, again: bytes) -> Callable[[], Iterator[bytes]]:
+    """`beginning`, and then `again` for as long as anybody takes it."""
+    return lambda: itertools.chain(beginning, itertools.repeat(again))
+
+
+def in_chunks(part: bytes) -> bytes:
+    return f"{len(part):x}\r\n".encode() + part + b"\r\n"
+
+
+def ended_container(attempt: Attempt, image: str = "i") -> dict[str, object]:
+    """How a listing shows an attempt that has ended."""
+    job = Job.from_json(json.dumps(JOB))
+    task = Task(attempt, job, Slot("cpu"), image)
+    return {"Id": "c" * 64, "State": "exited", "Labels": labels(task, DockerHost(name="liar"))}
+
+
+JOB = {
+    "run": "r", "id": "j", "host": "liar", "device": "cpu", "engine": "eager", "precision": "single",
+    "model": "synthetic:tiny", "cases": [{"id": "c", "samples": 1}], "prompt": "", "steps": 1,
+}  # fmt: skip
+
+
+class LyingEngine:
+    """Answers by the first pattern that is found in a request's path, else honestly. asked: the paths so far."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self.url = f"unix://{socket_path}"
+        self.answers: dict[str, Answer] = {}
+        self.asked: list[str] = []
+        engine = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    while request := self.rfile.readline(65536):
+                        length = 0
+                        while (header := self.rfile.readline(65536)).strip():
+                            if header.lower().startswith(b"content-length:"):
+                                length = int(header.split(b":")[1])
+                        self.rfile.read(length)
+                        path = request.split()[1].decode()
+                        engine.asked.append(path)
+                        answer = engine.answer_to(path)
+                        for part in [answer] if isinstance(answer, bytes) else answer():
+                            self.wfile.write(part)
+
+        class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+            daemon_threads = True
+            block_on_close = False
+
+            def handle_error(self, *_: object) -> None: ...
+
+        self._server = Server(str(socket_path), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def answer_to(self, path: str) -> Answer:
+        for pattern, answer in self.answers.items():
+            if re.search(pattern, path):
+                return answer
+        for pattern, value in HONEST.items():
+            if re.search(pattern, path):
+                return (
+                    value
+                    if isinstance(value, bytes) and value.startswith(b"HTTP")
+                    else (http(value) if isinstance(value, bytes) else as_json(value))
+                )
+        return http(b'{"message": "no such thing"}', status="404 Not Found")
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
