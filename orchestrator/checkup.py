@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from orchestrator import images
-from orchestrator.errors import HostUnfit, InputError
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.check import Finding, Grade, check
 from orchestrator.executors.connection import connect
 from orchestrator.executors.process import ProcessExecutor
-from orchestrator.fleet import flavours, processes_folder
-from orchestrator.model import Host, ProcessHost
+from orchestrator.fleet import executor, flavours, processes_folder
+from orchestrator.model import Host, KubernetesHost, ProcessHost
 
 
 def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:
@@ -25,11 +25,23 @@ def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:
 def _check(host: Host) -> tuple[Finding, ...]:
     if isinstance(host, ProcessHost):
         return tuple(_check_this_machine(host))
+    if isinstance(host, KubernetesHost):
+        return tuple(_check_cluster(host))
     try:
         with closing(connect(host)) as connection:
             return check(host, connection, [images.reference(flavour) for flavour in flavours(host)])
     except InputError as error:
         return (Finding("connection", Grade.PROBLEM, str(error)),)
+
+
+def _check_cluster(host: KubernetesHost) -> Iterator[Finding]:
+    try:
+        with executor(host) as made:
+            slots = made.slots()
+    except (InputError, HostUnfit, HostUnreachable) as error:
+        yield Finding("connection", Grade.PROBLEM, str(error))
+        return
+    yield Finding("connection", Grade.OK, f"answers; {len(slots)} Jobs at once")
 
 
 def _check_this_machine(host: ProcessHost) -> Iterator[Finding]:

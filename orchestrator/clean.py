@@ -52,7 +52,7 @@ class Survey:
 
 def fate(attempt: Attempt, seen: Observation, job: Progress | None, *, running: bool) -> Fate:
     """job: the attempt's, where its run's journal is at hand. running: what runs is to be ended too."""
-    if seen.state is State.RUNNING:
+    if seen.state in (State.QUEUED, State.RUNNING):
         return Fate.REMOVED if running else Fate.RUNS
     awaited = job is not None and not job.is_settled and job.key == attempt
     return Fate.NOT_HOME if awaited and seen.state is State.EXITED else Fate.REMOVED

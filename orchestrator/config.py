@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from orchestrator import yamlfile
 from orchestrator.errors import InputError
 from orchestrator.matrixfile import MatrixFile, expand
-from orchestrator.model import DockerHost, Host, Matrix, ProcessHost
+from orchestrator.model import DockerHost, Host, KubernetesHost, Matrix, ProcessHost
 from orchestrator.overrides import with_overrides
 from orchestrator.problems import in_order, in_words, keys, nearest, shown
 from orchestrator.yamlfile import Document, Position
 
 LOCAL = ProcessHost(name="local")
-KINDS: Mapping[str, type[ProcessHost] | type[DockerHost]] = {
+KINDS: Mapping[str, type[ProcessHost] | type[DockerHost] | type[KubernetesHost]] = {
     kind.model_fields["kind"].default: kind for kind in typing.get_args(typing.get_args(Host)[0])
 }
 FILES = ("hosts.yaml", "matrix.yaml")

@@ -34,3 +34,7 @@ class StartError(Exception):
 
 class BadResult(Exception):
     """What a job handed back is not the rows that were asked for. Nothing of it is used."""
+
+
+class Incomplete(Exception):
+    """Part of what a job handed back got lost on its way. Its job is a fault, and is tried again."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from orchestrator import images
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
@@ -18,9 +18,13 @@ from orchestrator.executors.docker import DockerExecutor
 from orchestrator.executors.probe import require_gpus
 from orchestrator.executors.process import ProcessExecutor
 from orchestrator.images.image import OnProgress
-from orchestrator.model import DockerHost, Host, ProcessHost
+from orchestrator.model import DockerHost, Host, KubernetesHost, ProcessHost
 from runner.schema import ENGINES, Device, Job
 
+if TYPE_CHECKING:
+    from orchestrator.executors.kubernetes.cluster import Cluster
+
+AnyConnection: TypeAlias = "Connection | Cluster"
 T = TypeVar("T")
 
 
@@ -55,7 +59,7 @@ def processes_folder(environ: Mapping[str, str] = os.environ) -> Path:
 @contextmanager
 def executor(host: Host) -> Iterator[Executor]:
     """A host's executor, to look at what is there. Raises InputError (a context or key that is not found)."""
-    made = ProcessExecutor(host, processes_folder()) if isinstance(host, ProcessHost) else DockerExecutor(host)
+    made = _executor(host, connections={}, pinned={})
     try:
         yield made
     finally:
@@ -85,17 +89,19 @@ def ready(
             needed[job.host].add(job.image_flavour)
     unreachable: dict[str, str] = {}
     with ExitStack() as open_now:
-        connections = _connections([host for host in hosts if isinstance(host, DockerHost)], open_now)
+        connections = _connections([host for host in hosts if not isinstance(host, ProcessHost)], open_now)
         # what needs no image is asked first: nothing is built for a host that then turns out not to fit
         _ask(hosts, lambda host: _must_fit(host, connections), unreachable)
-        wanted = {
-            name: flavours for name, flavours in needed.items() if name in connections and name not in unreachable
-        }
-        had = images.ensure(connections, wanted, registry=registry, wheels=wheels, progress=progress)
+        engines = {name: made for name, made in connections.items() if isinstance(made, Connection)}
+        wanted = {name: flavours for name, flavours in needed.items() if name in engines and name not in unreachable}
+        had = images.ensure(engines, wanted, registry=registry, wheels=wheels, progress=progress)
         _sort_out(((name, outcome) for (name, _), outcome in had.items()), unreachable)
         for (name, flavour), image in had.items():
             if isinstance(image, images.ImageInfo):
                 pinned[name][flavour] = image.pinned
+        for host in hosts:
+            if isinstance(host, KubernetesHost):
+                pinned[host.name] |= {flavour: image_of_nodes(host, flavour) for flavour in needed[host.name]}
         executors: dict[str, Executor] = {}
         for host in hosts:
             if host.name not in unreachable:
@@ -116,7 +122,8 @@ def build(
             raise InputError("none of these hosts runs containers; name a Docker host with --hosts")
         needed = {host.name: flavours(host) for host in docker_hosts}
         connections = _connections(docker_hosts, open_now)
-        return images.ensure(connections, needed, registry=registry, wheels=wheels, progress=progress)
+        engines = {name: made for name, made in connections.items() if isinstance(made, Connection)}
+        return images.ensure(engines, needed, registry=registry, wheels=wheels, progress=progress)
 
 
 def flavours(host: Host) -> list[str]:
@@ -124,12 +131,29 @@ def flavours(host: Host) -> list[str]:
     return sorted({engine.images[host.device] for engine in ENGINES.values() if host.device in engine.images})
 
 
-def _connections(hosts: Collection[DockerHost], open_now: ExitStack) -> dict[str, Connection]:
-    connections: dict[str, Connection] = {}
+def image_of_nodes(host: KubernetesHost, flavour: str) -> str:
+    """What the pods of a cluster are made from: what its entry says, or our own image by the hash of what is in it.
+
+    The latter has to be on the nodes already: nothing can be streamed to them.
+    """
+    return host.images.get(flavour) or images.reference(flavour)
+
+
+def _connect(host: DockerHost | KubernetesHost) -> AnyConnection:
+    if isinstance(host, DockerHost):
+        return connect(host)
+    from orchestrator.executors.kubernetes.cluster import Cluster  # its client takes a second to import
+
+    return Cluster(host)
+
+
+def _connections(hosts: Collection[DockerHost | KubernetesHost], open_now: ExitStack) -> dict[str, AnyConnection]:
+    connections: dict[str, AnyConnection] = {}
     problems: list[str] = []
     for host in hosts:
         try:
-            connections[host.name] = open_now.enter_context(connect(host))
+            connections[host.name] = _connect(host)
+            open_now.callback(connections[host.name].close)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -137,19 +161,29 @@ def _connections(hosts: Collection[DockerHost], open_now: ExitStack) -> dict[str
     return connections
 
 
-def _executor(host: Host, connections: Mapping[str, Connection], pinned: Mapping[str, str]) -> Executor:
-    if isinstance(host, ProcessHost):
-        return ProcessExecutor(host, processes_folder())
-    probe_image = next((image.rpartition("@")[2] for image in pinned.values()), "")
-    return DockerExecutor(host, probe_image=probe_image, connection=connections[host.name])
+def _executor(host: Host, connections: Mapping[str, AnyConnection], pinned: Mapping[str, str]) -> Executor:
+    """With the host's connection where there is one already, and one of its own where not."""
+    connection = connections.get(host.name)
+    match host:
+        case ProcessHost():
+            return ProcessExecutor(host, processes_folder())
+        case DockerHost():
+            probe_image = next((image.rpartition("@")[2] for image in pinned.values()), "")
+            engine = connection if isinstance(connection, Connection) else None
+            return DockerExecutor(host, probe_image=probe_image, connection=engine)
+        case KubernetesHost():
+            from orchestrator.executors.kubernetes.executor import KubernetesExecutor
+
+            return KubernetesExecutor(host, None if isinstance(connection, Connection) else connection)
 
 
-def _must_fit(host: Host, connections: Mapping[str, Connection]) -> None:
+def _must_fit(host: Host, connections: Mapping[str, AnyConnection]) -> None:
     """Raises HostUnfit where a host lacks something that no image can bring."""
+    connection = connections.get(host.name)
     if isinstance(host, ProcessHost):
         ProcessExecutor(host, processes_folder()).slots()
-    elif host.device is Device.CUDA:
-        with connections[host.name].api() as api:
+    elif isinstance(host, DockerHost) and isinstance(connection, Connection) and host.device is Device.CUDA:
+        with connection.api() as api:
             require_gpus(api, host)
 
 

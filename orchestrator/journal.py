@@ -33,10 +33,15 @@ CREATE TABLE events (
 
 
 class Kind(str, Enum):
-    """What can happen to a job. Intents come before what they announce, outcomes after it."""
+    """What can happen to a job. Intents come before what they announce, outcomes after it.
+
+    QUEUED, RUNNING: seen so, on a host that queues what was started; the reason of RUNNING is the instance.
+    """
 
     STAGING = "staging"
     STARTING = "starting"
+    QUEUED = "queued"
+    RUNNING = "running"
     STOPPING = "stopping"
     FAULT = "fault"
     CANCEL = "cancel"
@@ -60,6 +65,8 @@ class Phase(Enum):
     PENDING = "pending"
     STAGING = "staging"
     STARTING = "starting"
+    QUEUED = "queued"
+    RUNNING = "running"
     STOPPING = "stopping"
     SETTLED = "settled"
 
@@ -67,6 +74,8 @@ class Phase(Enum):
 _PHASES = {
     Kind.STAGING: Phase.STAGING,
     Kind.STARTING: Phase.STARTING,
+    Kind.QUEUED: Phase.QUEUED,
+    Kind.RUNNING: Phase.RUNNING,
     Kind.STOPPING: Phase.STOPPING,
     Kind.FAULT: Phase.PENDING,
     Kind.SETTLED: Phase.SETTLED,
@@ -80,6 +89,7 @@ class Progress:
 
     attempt: the number of the current try, or of the last one while pending; 0 before the first.
     since: when the phase began. faults: tries that ended in a fault. reason: of the last fault or stop.
+    instance: which start of the attempt was seen running, where a host may make several; results are of it alone.
     """
 
     job: Job
@@ -90,6 +100,7 @@ class Progress:
     faults: int = 0
     reason: str = ""
     cancelled: bool = False
+    instance: str = ""
 
     @property
     def key(self) -> Attempt:
@@ -99,9 +110,16 @@ class Progress:
     def is_settled(self) -> bool:
         return self.phase is Phase.SETTLED
 
+    @property
+    def is_at_work(self) -> bool:
+        """Told to start and not known to have ended: it has its slot."""
+        return self.phase in (Phase.STARTING, Phase.QUEUED, Phase.RUNNING, Phase.STOPPING)
+
     def after(self, entry: Entry) -> Progress:
         if entry.kind is Kind.CANCEL:
             return replace(self, cancelled=True)
+        if entry.kind is Kind.RUNNING:
+            return replace(self, phase=Phase.RUNNING, since=entry.at, instance=entry.reason)
         return replace(
             self,
             phase=_PHASES[entry.kind],
@@ -110,6 +128,7 @@ class Progress:
             since=entry.at,
             faults=0 if entry.kind is Kind.REOPENED else self.faults + (entry.kind is Kind.FAULT),
             reason=entry.reason or self.reason,
+            instance=self.instance if entry.attempt == self.attempt else "",
         )
 
 

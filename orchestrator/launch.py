@@ -26,7 +26,7 @@ from orchestrator.fleet import Fleet
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.journal import Progress as JobProgress
 from orchestrator.metric import Metric
-from orchestrator.model import DockerHost, Host, Matrix
+from orchestrator.model import DockerHost, Host, KubernetesHost, Matrix
 from orchestrator.plan import Plan, make_plan
 from orchestrator.policy import Limits
 from orchestrator.progress import Board, image_progress, watched
@@ -39,6 +39,8 @@ from runner.schema import Job, Row, Status
 # Actions of one host at once: enough to start one job, collect another, and stage a third. More threads gain nothing:
 # an engine does 5.7 containers a second with four of them, and no more with eight.
 ACTIONS_AT_ONCE = 4
+# On a host with many slots, most actions wait for its answers: more threads than this only wait in another place.
+MOST_ACTIONS = 32
 ABORTED = 130
 THIS_MACHINE = "hosts:\n  local: {kind: process}\n"
 TOKEN_VARIABLES = ("HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN")
@@ -177,16 +179,19 @@ def find_job(jobs: Sequence[JobProgress], name: str) -> JobProgress:
 
 
 def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
-    """What the container of each job on a Docker host would be made with, on its first slot, by job id."""
+    """What the container of each job would be made with, on its host's first slot, by job id; a process has none."""
     from orchestrator.executors.container import container_spec
+    from orchestrator.executors.kubernetes.manifest import job_manifest
 
     specs: dict[str, Any] = {}
-    for host in hosts:
-        for job in plan.jobs:
-            if isinstance(host, DockerHost) and job.host == host.name:
-                reference = images.reference(job.image_flavour)
-                task = Task(Attempt("RUN", job.id, 1), job, Slot("cpu"), reference)
-                specs[job.id] = container_spec(task, host)
+    by_name = {host.name: host for host in hosts}
+    for job in plan.jobs:
+        host, attempt = by_name[job.host], Attempt("RUN", job.id, 1)
+        if isinstance(host, DockerHost):
+            specs[job.id] = container_spec(Task(attempt, job, Slot("cpu"), images.reference(job.image_flavour)), host)
+        elif isinstance(host, KubernetesHost):
+            image = fleet.image_of_nodes(host, job.image_flavour)
+            specs[job.id] = job_manifest(Task(attempt, job, Slot("1", of_run=True), image), host)
     return specs
 
 
@@ -238,7 +243,9 @@ def _drive(
                 station.slots,
                 journal,
                 run,
-                pools.enter_context(ThreadPoolExecutor(ACTIONS_AT_ONCE * len(station.slots), f"{name}-actions")),
+                pools.enter_context(
+                    ThreadPoolExecutor(min(ACTIONS_AT_ONCE * len(station.slots), MOST_ACTIONS), f"{name}-actions")
+                ),
                 limits,
                 tell=tell,
                 token=hub_token(os.environ),

@@ -18,7 +18,7 @@ from orchestrator.model import Host, Matrix, Point
 from runner.schema import ENGINES, MAX, SCHEMA_VERSION, Case, Job, Precision, Row, Samples, Status, stable_hash
 
 # What of a host, besides its name, changes what a job finds there.
-_LIMITS = {"threads", "gpus_per_job", "memory", "shm"}
+_LIMITS = {"threads", "gpus_per_job", "cpu", "memory", "shm"}
 
 
 @dataclass(frozen=True)

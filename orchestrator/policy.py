@@ -44,6 +44,14 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Note:
+    """Write down what a host that queues shows of an attempt: that it waits there, or that it runs, and as what."""
+
+    progress: Progress
+    observation: Observation
+
+
+@dataclass(frozen=True)
 class Stop:
     """End a running attempt; what it wrote so far is collected."""
 
@@ -83,7 +91,7 @@ class Remove:
     attempt: Attempt
 
 
-Step: TypeAlias = Stage | Start | Stop | Collect | Fault | GiveUp
+Step: TypeAlias = Stage | Start | Note | Stop | Collect | Fault | GiveUp
 Action: TypeAlias = Step | Remove
 
 
@@ -105,7 +113,7 @@ OUTSIDE_EXIT_CODES = frozenset({None, 137, 143, 255})
 def may_retry(progress: Progress, observation: Observation, limits: Limits) -> bool:
     """Whether the cases that an ended attempt left without a row are worth another attempt."""
     ended_by_us = progress.phase is Phase.STOPPING
-    outside = not observation.oom_killed and observation.exit_code in OUTSIDE_EXIT_CODES
+    outside = not observation.oom_killed and observation.exit_code in OUTSIDE_EXIT_CODES and observation.status is None
     return outside and not ended_by_us and progress.faults < limits.retries
 
 
@@ -122,11 +130,14 @@ def decide(
     action on these jobs ended. slots: those that jobs of this run may use.
     """
     steps: list[Step] = []
-    running = _devices(o for o in seen.values() if o.state is State.RUNNING)
+    own = {slot.name for slot in slots if slot.of_run}
+    ours = {progress.key for progress in jobs}
+    there = [o for key, o in seen.items() if key in ours or o.slot not in own]
+    running = _devices(o for o in there if o.state is State.RUNNING)
     taken = running | _devices(_told(jobs, seen))
     for progress in jobs:
         # what was told to start waits for nothing but what runs: it holds its slot already
-        blocked = running if progress.phase is Phase.STARTING else taken
+        blocked = running if progress.is_at_work else taken
         observation = seen.get(progress.key)
         action = _next_step(progress, observation, slots, blocked, now, limits)
         if isinstance(action, Start) and observation is not None:
@@ -151,7 +162,7 @@ def _told(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> Iter
         observation = seen.get(progress.key)
         if observation is None or observation.state is State.EXITED:
             continue
-        if progress.phase in (Phase.STARTING, Phase.STOPPING):
+        if progress.is_at_work:
             yield observation
 
 
@@ -170,7 +181,7 @@ def _next_step(
             return _step_of_pending(progress, limits)
         case Phase.STAGING:
             return _step_of_staged(progress, observation, slots, taken)
-        case Phase.STARTING | Phase.STOPPING:
+        case Phase.STARTING | Phase.QUEUED | Phase.RUNNING | Phase.STOPPING:
             return _step_of_started(progress, observation, taken, now, limits)
 
 
@@ -202,6 +213,8 @@ def _step_of_started(
 ) -> Step | None:
     if observation is None:
         return Fault(progress, "it vanished from the host while it ran")
+    if progress.instance and observation.instance not in ("", progress.instance):
+        return Fault(progress, "it was ended from outside, and the host has started it anew; that start does not count")
     match observation.state:
         case State.STAGED:  # a crash came between intent and effect, or another run was there first
             return _start_of_staged(progress, observation, taken)
@@ -209,7 +222,11 @@ def _step_of_started(
             return Collect(progress, observation)
         case State.LOST:
             return Fault(progress, observation.reason or "the host does not say what became of it")
+        case State.QUEUED:
+            return _step_of_queued(progress, observation)
         case State.RUNNING:
+            if observation.instance and not progress.instance and progress.phase is not Phase.STOPPING:
+                return Note(progress, observation)
             return _step_of_running(progress, now, limits)
 
 
@@ -217,6 +234,17 @@ def _start_of_staged(progress: Progress, observation: Observation, taken: frozen
     if progress.cancelled:
         return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
     return Start(progress) if observation.devices.isdisjoint(taken) else None
+
+
+def _step_of_queued(progress: Progress, observation: Observation) -> Step | None:
+    """It has not begun, so no deadline counts, and there is nothing to collect."""
+    if progress.cancelled:
+        return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
+    if progress.instance:
+        return Fault(progress, "it was ended from outside, and the host would start it anew")
+    if observation.status is not None:
+        return GiveUp(progress, observation.status, observation.reason)
+    return None if progress.phase is Phase.QUEUED else Note(progress, observation)
 
 
 def _step_of_running(progress: Progress, now: float, limits: Limits) -> Step | None:

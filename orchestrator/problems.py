@@ -13,7 +13,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
-from orchestrator.model import NAME_PATTERN
+from orchestrator.model import (
+    LABEL_KEY_PATTERN,
+    LABEL_VALUE_PATTERN,
+    NAME_PATTERN,
+    NAMESPACE_PATTERN,
+    OBJECT_PATTERN,
+    RESOURCE_PATTERN,
+)
 from orchestrator.yamlfile import Position
 
 MAX_SHOWN = 100
@@ -21,11 +28,20 @@ MAX_SHOWN = 100
 # Fields whose values have a form of their own, whatever pydantic says of them.
 FORMS: Mapping[str, str] = {
     "timeout": "a time such as 90s, 30m or 1h30m, of 7 days at most",
+    "patience": "a time such as 90s, 30m or 1h30m, of 7 days at most",
+    "weights": "the absolute path of a folder, or, on Kubernetes, {claim: NAME}",
     "memory": "a size such as 16g",
     "shm": "a size such as 1g",
     "gpus": "all, none, or a list of indices and UUIDs such as [0, 1] or [GPU-…]",
 }
-NAME_FORM = "1 to 63 letters, digits, '_', '.' or '-', with a letter or digit at both ends"
+PATTERNS: Mapping[str, str] = {
+    NAME_PATTERN: "1 to 63 letters, digits, '_', '.' or '-', with a letter or digit at both ends",
+    NAMESPACE_PATTERN: "a namespace: 1 to 63 small letters, digits or '-'",
+    OBJECT_PATTERN: "the name of a Kubernetes object: small letters, digits, '-' or '.'",
+    LABEL_KEY_PATTERN: "a label's key, such as nvidia.com/gpu.product",
+    LABEL_VALUE_PATTERN: "a label's value: at most 63 letters, digits, '_', '.' or '-'",
+    RESOURCE_PATTERN: "a resource of nodes, such as nvidia.com/gpu or nvidia.com/mig-1g.10gb",
+}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -171,8 +187,8 @@ def _wanted(kind: str, context: Mapping[str, Any]) -> str:
             return f"at least {context['min_length']} long"
         case "string_too_long" | "too_long":
             return f"at most {context['max_length']} long"
-        case "string_pattern_mismatch" if context["pattern"] == NAME_PATTERN:
-            return NAME_FORM
+        case "string_pattern_mismatch" if context["pattern"] in PATTERNS:
+            return PATTERNS[context["pattern"]]
         case "tuple_type" | "list_type":
             return "a list, such as [a, b]"
         case "model_type" | "model_attributes_type" | "dict_type":

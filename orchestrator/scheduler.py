@@ -19,7 +19,7 @@ from orchestrator.clock import steady
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.journal import Entry, Journal, Kind, Phase, Progress
-from orchestrator.policy import Collect, Fault, GiveUp, Limits, Remove, Stage, Start, Stop
+from orchestrator.policy import Collect, Fault, GiveUp, Limits, Note, Remove, Stage, Start, Stop
 from orchestrator.run import Run
 from runner.schema import Event, Job, Row, Status
 
@@ -71,6 +71,7 @@ class HostLoop:
         self._staged: set[Attempt] = set()
         self._refused: dict[str, tuple[float, float]] = {}
         self._silent_since: float | None = None
+        self._waits_told: set[str] = set()
 
     @property
     def host(self) -> str:
@@ -114,6 +115,7 @@ class HostLoop:
         for action in policy.decide(jobs, seen, self.slots, self.clock(), self.limits):
             if _key(action) not in busy and self._is_due(action):
                 self._act(action)
+        self._tell_waiting(jobs, seen)
         self._follow_running(jobs, seen)
         ours = {(p.job.run, p.job.id) for p in jobs}
         left = [a for a in seen if (a.run, a.job) in ours and not self._is_given_up(a.name)]
@@ -178,6 +180,9 @@ class HostLoop:
                 self._submit(action, self._stage, self._record(progress, Kind.STAGING, attempt, slot.name), slot)
             case Start(progress):
                 self._submit(action, self._start, self._record(progress, Kind.STARTING))
+            case Note(progress, observation):
+                kind = Kind.RUNNING if observation.state is State.RUNNING else Kind.QUEUED
+                self._record(progress, kind, reason=observation.instance)
             case Stop(progress, reason):
                 progress = self._record(progress, Kind.STOPPING, reason=reason)
                 self._submit(action, self.executor.stop, progress.key, self.limits.stop_grace_s)
@@ -243,6 +248,8 @@ class HostLoop:
         self.tell(Update(self.host, progress.job))
 
     def _is_taken(self, progress: Progress, slot: Slot) -> bool:
+        if slot.of_run:
+            return False
         others = [o for key, o in self.executor.observe().items() if key != progress.key and o.state is State.RUNNING]
         return any(slot.devices & other.devices for other in others)
 
@@ -278,6 +285,19 @@ class HostLoop:
         commit(self.run, self.journal, progress, rows, self.clock())
         self.tell(Update(self.host, progress.job, rows=tuple(self.run.rows(progress.job))))
 
+    def _tell_waiting(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
+        """Says what jobs that were started wait for: each reason once, however many jobs have it and however long."""
+        open_jobs = {p.key: p.job.id for p in jobs if p.is_at_work}
+        reasons: dict[str, list[str]] = {}
+        for key, observation in seen.items():
+            if key in open_jobs and observation.reason and observation.state in (State.QUEUED, State.RUNNING):
+                reasons.setdefault(observation.reason, []).append(open_jobs[key])
+        for reason in reasons.keys() - self._waits_told:
+            which = reasons[reason]
+            more = f" and {len(which) - 1} more" if len(which) > 1 else ""
+            self.tell(Update(self.host, message=f"job {which[0]}{more}: {reason}"))
+        self._waits_told = set(reasons)
+
     def _follow_running(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
         """Passes on what running jobs say of themselves; after a restart also those that ran on alone."""
         for progress in jobs:
@@ -311,10 +331,9 @@ def _key(action: policy.Action) -> str:
 
 def _ending(progress: Progress, observation: Observation) -> collect.Ending:
     """How an attempt ended: by our own will, or as the host says."""
-    status = None
+    status, reason = observation.status, observation.reason
     if progress.phase is Phase.STOPPING:
-        status = Status.CANCELLED if progress.cancelled else Status.TIMEOUT
-    reason = progress.reason if status else observation.reason
+        status, reason = Status.CANCELLED if progress.cancelled else Status.TIMEOUT, progress.reason
     return collect.Ending(observation.exit_code, observation.oom_killed, reason, status)
 
 

@@ -18,7 +18,7 @@ from orchestrator.executors.check import Finding, Grade
 from orchestrator.images.image import ImageInfo
 from orchestrator.journal import Entry, Journal, Kind, Phase
 from orchestrator.journal import Progress as JobProgress
-from orchestrator.model import DockerHost, Host
+from orchestrator.model import Host, KubernetesHost, ProcessHost
 from orchestrator.plan import Description
 from orchestrator.progress import in_words, job_label
 from orchestrator.run import Run
@@ -56,8 +56,11 @@ def hosts(chosen: Sequence[Host], out: Console) -> None:
 
 
 def _where(host: Host) -> str:
-    if not isinstance(host, DockerHost):
+    if isinstance(host, ProcessHost):
         return "this machine"
+    if isinstance(host, KubernetesHost):
+        where = f"context {host.context}" if host.context else "the current context"
+        return where + (f", namespace {host.namespace}" if host.namespace else "")
     return host.url or (f"context {host.context}" if host.context else "DOCKER_HOST or the current Docker context")
 
 
@@ -106,7 +109,7 @@ def status_value(run: Run, journal: Journal) -> dict[str, Any]:
     for each in progress:
         open_cases = len(run.open_cases(each.job))
         if open_cases:
-            word = "running" if each.phase in (Phase.STARTING, Phase.STOPPING) else "waiting"
+            word = "queued" if each.phase is Phase.QUEUED else "running" if each.is_at_work else "waiting"
             by_host.setdefault(each.job.host, Counter())[word] += open_cases
     jobs = [_job_status(each, journal) for each in progress]
     return {"run": run.name, "folder": str(run.path), "hosts": {h: dict(c) for h, c in by_host.items()}, "jobs": jobs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from types import FrameType
 
 from runner import by_hand, history, secret
 from runner.engines import LoadError
+from runner.frames import VARIABLE, FrameWriter
 from runner.jobs import fail_job, run_job
-from runner.output import EventStream, RowFile, as_table
+from runner.output import RESULTS, EventStream, RowFile, as_table
 from runner.probe import probe
 from runner.reference import References
 from runner.schema import Job, SchemaError
@@ -45,16 +47,23 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _run_file(path: Path) -> int:
-    """results.csv and environment.json stand beside the job's file; an earlier start's rows are replaced."""
+    """results.csv and environment.json stand beside the job's file; an earlier start's rows are replaced.
+
+    Where nobody can fetch files, they also go to standard output, as frames.
+    """
     job = _read_job(path)
     events, environment_file = EventStream(sys.stdout), path.parent / "environment.json"
-    with RowFile.fresh(path.parent / "results.csv") as rows:
+    stream = os.environ.get(VARIABLE)
+    frames = FrameWriter(sys.stdout, stream) if stream else None
+    with RowFile.fresh(path.parent / RESULTS, frames) as rows:
         try:
             token = secret.take_token(job.model)
         except LoadError as error:
-            fail_job(job, rows, events, str(error), environment_file)
-            return 0
-        run_job(job, rows, events, token, environment_file=environment_file)
+            fail_job(job, rows, events, str(error), environment_file, frames)
+        else:
+            run_job(job, rows, events, token, environment_file=environment_file, frames=frames)
+    if frames:
+        frames.end()
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from runner import secret
 from runner.environment import environment, row_cells
+from runner.frames import FrameWriter
 from runner.output import EventStream, RowFile, write_json
 from runner.reference import References
 from runner.schema import MAX, Case, Event, EventKind, Job, Row, Status
@@ -24,8 +25,15 @@ class Recorder:
     """A `supervise.Listener`: writes each row before anybody hears of it, with the cells that the parent knows."""
 
     def __init__(
-        self, job: Job, rows: RowFile, events: EventStream, token: str | None, environment_file: Path | None
+        self,
+        job: Job,
+        rows: RowFile,
+        events: EventStream,
+        token: str | None,
+        environment_file: Path | None,
+        frames: FrameWriter | None = None,
     ) -> None:
+        self._frames = frames
         self._rows, self._events, self._token, self._file = rows, events, token, environment_file
         self._environment = environment(job)
         self._cells = row_cells(self._environment, job)
@@ -55,7 +63,7 @@ class Recorder:
 
     def _save(self) -> None:
         if self._file:
-            write_json(self._file, self._environment)
+            write_json(self._file, self._environment, self._frames)
 
 
 def run_job(
@@ -66,11 +74,12 @@ def run_job(
     *,
     environment_file: Path | None = None,
     references: References | None = None,
+    frames: FrameWriter | None = None,
     work: Callable[..., None] = work,
     processes: Any = None,
 ) -> list[Row]:
     """One row for each case, written as it ends; returns them. references: kept from job to job."""
-    recorder, measuring = Recorder(job, rows, events, token, environment_file), work
+    recorder, measuring = Recorder(job, rows, events, token, environment_file, frames), work
     if job.quality:
         reference = (references or References(processes=processes)).of(job, token, recorder.log)
         measuring = functools.partial(work, reference=reference)
@@ -109,9 +118,16 @@ def _measure(
     return aside.outcome or Row.of(job, batch, Status.FAILED, "no row came")
 
 
-def fail_job(job: Job, rows: RowFile, events: EventStream, error: str, environment_file: Path | None = None) -> None:
+def fail_job(
+    job: Job,
+    rows: RowFile,
+    events: EventStream,
+    error: str,
+    environment_file: Path | None = None,
+    frames: FrameWriter | None = None,
+) -> None:
     """Every case's row says why the job could not even begin."""
-    recorder = Recorder(job, rows, events, None, environment_file)
+    recorder = Recorder(job, rows, events, None, environment_file, frames)
     for case in job.cases:
         recorder.row(Row.of(job, case, Status.FAILED, error, started=utc_now()))
         recorder.event(Event(kind=EventKind.CASE_ENDED, at=time.time(), case=case.id, status=Status.FAILED))

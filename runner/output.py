@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import tempfile
@@ -10,18 +11,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from runner.frames import FrameWriter
 from runner.schema import COLUMNS, Event, Row, SchemaError, write_header, write_row
+
+RESULTS = "results.csv"
 
 
 class RowFile:
     """results.csv. A row is on the disk when `append` returns: a crash costs the case that it met, and no other."""
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
+    def __init__(self, file: TextIO, frames: FrameWriter | None = None) -> None:
+        self._file, self._frames = file, frames
 
     def append(self, row: Row) -> None:
-        write_row(self._file, row)
+        line = io.StringIO()
+        write_row(line, row)
+        self._file.write(line.getvalue())
         self._sync()
+        if self._frames:
+            self._frames.add(RESULTS, line.getvalue())
 
     def _sync(self) -> None:
         self._file.flush()
@@ -29,11 +37,14 @@ class RowFile:
 
     @classmethod
     @contextlib.contextmanager
-    def fresh(cls, path: Path) -> Iterator[RowFile]:
-        """A file with the header alone, in place of what an earlier start has left."""
-        write_atomically(path, ",".join(COLUMNS) + "\n")
+    def fresh(cls, path: Path, frames: FrameWriter | None = None) -> Iterator[RowFile]:
+        """A file with the header alone, in place of what an earlier start has left. frames: what is sent beside it."""
+        header = ",".join(COLUMNS) + "\n"
+        write_atomically(path, header)
+        if frames:
+            frames.put(RESULTS, header)
         with path.open("a", encoding="utf-8", newline="") as file:
-            yield cls(file)
+            yield cls(file, frames)
 
     @classmethod
     @contextlib.contextmanager
@@ -61,8 +72,11 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(file.name, path)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_atomically(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+def write_json(path: Path, value: Mapping[str, Any], frames: FrameWriter | None = None) -> None:
+    text = json.dumps(value, indent=1, sort_keys=True, default=str) + "\n"
+    write_atomically(path, text)
+    if frames:
+        frames.put(path.name, text)
 
 
 class EventStream:

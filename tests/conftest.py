@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import clusters
 import docker
 import engines
 import pytest
+from clusters import LabCluster
 from engines import Engine, SshEngine, TlsEngine
 
 FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
@@ -66,6 +68,15 @@ def ssh_engine(second_engine: Engine) -> Iterator[SshEngine]:
     """The second engine, behind a real sshd."""
     with engines.ssh_in_front_of(second_engine) as ssh:
         yield ssh
+
+
+@pytest.fixture(scope="session")
+def kubernetes_cluster() -> Iterator[LabCluster]:
+    """The lab's cluster: two nodes, GPUs advertised on the first, the fake runner's image on both."""
+    with clusters.lab_cluster() as cluster:
+        for node in cluster.nodes:
+            engines.contract_image(cluster.engine(node))
+        yield cluster
 
 
 @pytest.fixture(scope="session")

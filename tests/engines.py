@@ -185,6 +185,7 @@ def contract_context() -> bytes:
         "runner/__init__.py": b"",
         "runner/__main__.py": (ROOT / "tests/fake_runner/__main__.py").read_bytes(),
         "runner/schema.py": (ROOT / "runner/schema.py").read_bytes(),
+        "runner/frames.py": (ROOT / "runner/frames.py").read_bytes(),
     }
     return packed(files)
 

@@ -108,3 +108,11 @@ def test_a_job_that_is_opened_again_has_all_its_tries_again(journal: Journal) ->
 
 def test_an_event_is_on_the_disk_when_it_is_recorded(journal: Journal) -> None:
     assert journal._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL: https://sqlite.org/pragma.html"
+
+
+def test_a_start_that_was_seen_running_is_known_until_the_next_attempt(journal: Journal) -> None:
+    journal.record(Entry(1.0, Kind.STARTING, "a", 1, "1"))
+    seen = journal.record(Entry(2.0, Kind.RUNNING, "a", 1, "1", "pod-1"))
+    assert (seen.phase, seen.since, seen.instance, seen.reason) == (Phase.RUNNING, 2.0, "pod-1", "")
+    assert journal.record(Entry(3.0, Kind.STOPPING, "a", 1, "1", "too long")).instance == "pod-1"
+    assert journal.record(Entry(4.0, Kind.STAGING, "a", 2, "1")).instance == ""

@@ -11,6 +11,7 @@ from orchestrator.policy import (
     Fault,
     GiveUp,
     Limits,
+    Note,
     Remove,
     Stage,
     Start,
@@ -253,3 +254,62 @@ def test_a_slot_on_which_another_run_is_takes_over_nothing() -> None:
 def test_what_was_staged_and_is_in_a_state_that_is_not_known_is_a_fault() -> None:
     a = staged("a")
     assert isinstance(decide_on([a], shown(a, State.LOST))[0], Fault)
+
+
+OWN = (Slot("1", of_run=True),)
+
+
+def queued(progress: Progress, reason: str = "", status: Status | None = None) -> dict[Attempt, Observation]:
+    return {progress.key: Observation(State.QUEUED, progress.slot, reason=reason, status=status)}
+
+
+def running(progress: Progress, instance: str) -> dict[Attempt, Observation]:
+    return {progress.key: Observation(State.RUNNING, progress.slot, instance=instance)}
+
+
+def test_a_slot_of_the_runs_own_is_not_taken_by_another_run() -> None:
+    a = staged("a", "1")
+    other = {Attempt("other-run", "x", 1): Observation(State.RUNNING, "1")}
+    assert decide_on([a], shown(a, State.STAGED) | other, slots=OWN) == [Start(a)]
+
+
+def test_what_waits_in_a_hosts_queue_holds_its_slot_and_has_no_deadline() -> None:
+    a, b = started("a", "1"), staged("b", "1")
+    seen = queued(a) | shown(b, State.STAGED)
+    assert decide_on([a, b], seen, slots=OWN) == [Note(a, seen[a.key])]
+    a = replace(a, phase=Phase.QUEUED)
+    assert decide_on([a, b], seen, now=1e9, slots=OWN) == []
+
+
+def test_the_deadline_counts_from_when_it_was_seen_running() -> None:
+    a = started("a", "1", phase=Phase.QUEUED)
+    seen = running(a, "pod-1")
+    assert decide_on([a], seen, now=1e6, slots=OWN) == [Note(a, seen[a.key])]
+    a = replace(a, phase=Phase.RUNNING, instance="pod-1", since=1e6)
+    assert decide_on([a], seen, now=1e6 + deadline_s(a), slots=OWN) == []
+    assert isinstance(decide_on([a], seen, now=1e6 + deadline_s(a) + 1, slots=OWN)[0], Stop)
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.QUEUED])
+def test_what_can_never_start_is_given_up_with_the_hosts_reason(phase: Phase) -> None:
+    a = started("a", "1", phase=phase)
+    seen = queued(a, "no such image", Status.FAILED)
+    assert decide_on([a], seen, slots=OWN) == [GiveUp(a, Status.FAILED, "no such image")]
+
+
+def test_what_is_cancelled_in_the_queue_never_began() -> None:
+    a = started("a", "1", phase=Phase.QUEUED, cancelled=True)
+    assert decide_on([a], queued(a), slots=OWN) == [GiveUp(a, Status.CANCELLED, "cancelled before it began")]
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.EXITED])
+def test_a_start_by_the_host_itself_in_place_of_the_one_that_was_seen_is_a_fault(state: State) -> None:
+    a = started("a", "1", phase=Phase.RUNNING, instance="pod-1")
+    second = {a.key: Observation(state, "1", instance="" if state is State.QUEUED else "pod-2")}
+    (action,) = decide_on([a], second, slots=OWN)
+    assert isinstance(action, Fault)
+
+
+def test_an_end_that_the_host_itself_set_is_not_tried_again() -> None:
+    a = started("a", "1", phase=Phase.RUNNING, instance="pod-1")
+    assert not may_retry(a, Observation(State.EXITED, "1", exit_code=137, status=Status.TIMEOUT), Limits(retries=2))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from orchestrator.model import DockerHost, ProcessHost
-from runner.schema import Job
+from orchestrator.model import Host
+from runner.schema import Job, Status
 
 
 class Attempt(NamedTuple):
@@ -31,11 +31,14 @@ class Slot:
     gpus: device ids as the engine wants them; empty on the CPU's slot.
     devices: every name by which what it occupies is known, such as a GPU's index and its UUID. Two slots that have one
         in common are never in use at once, whatever they are called. Without any: its gpus, or else its name.
+    of_run: each run has this slot for itself, for the host's own scheduler keeps jobs apart; the same slot of other
+        runs is another one.
     """
 
     name: str
     gpus: tuple[str, ...] = ()
     devices: frozenset[str] = field(default=frozenset(), compare=False)
+    of_run: bool = False
 
     def __post_init__(self) -> None:
         if not self.devices:
@@ -44,6 +47,7 @@ class Slot:
 
 class State(Enum):
     STAGED = "staged"
+    QUEUED = "queued"
     RUNNING = "running"
     EXITED = "exited"
     LOST = "lost"
@@ -53,8 +57,14 @@ class State(Enum):
 class Observation:
     """What a host says of one attempt.
 
+    QUEUED is started and does not run yet: the host has no room for it, or brings its image.
+
     exit_code: None until it exited, and where a host has forgotten. slot: the slot's name. reason: what the host adds
-        of its own (OOM-killed, a failed start), for a human. devices: the slot's; without any: its name.
+        of its own (OOM-killed, a failed start, what it waits for), for a human. devices: the slot's; without any: its
+        name.
+    status: where the host itself has given it up (it can never start; its own deadline came): what that makes of the
+        cases without a row.
+    instance: which start of the attempt this is, where a host may start one anew by itself. Results are of one alone.
     """
 
     state: State
@@ -63,6 +73,8 @@ class Observation:
     oom_killed: bool = False
     reason: str = ""
     devices: frozenset[str] = field(default=frozenset(), compare=False)
+    status: Status | None = None
+    instance: str = ""
 
     def __post_init__(self) -> None:
         if not self.devices:
@@ -89,7 +101,7 @@ class Executor(Protocol):
     """
 
     @property
-    def host(self) -> ProcessHost | DockerHost:
+    def host(self) -> Host:
         """The entry of the inventory that this is about."""
 
     def slots(self) -> tuple[Slot, ...]:
@@ -98,11 +110,14 @@ class Executor(Protocol):
     def stage(self, task: Task) -> None:
         """Does all that can be done before the slot is free. If the attempt exists already, that is success.
 
-        Raises StartError where this task cannot be created, HostUnfit where none could.
+        Raises StartError where this task cannot be created, or the host can tell that it exists with another job;
+        HostUnfit where none could.
         """
 
     def hold(self, attempt: Attempt, slot: Slot) -> AbstractContextManager[None]:
         """While it is held, nobody else holds a device of this slot, from wherever. Waits for who does.
+
+        A slot that is each run's own needs no holding.
 
         attempt: one that is staged. Who starts it holds its slot and first looks whether that is free. A slot is taken
         over from a holder that died, or that is not staged any more.
@@ -124,7 +139,8 @@ class Executor(Protocol):
     def fetch(self, attempt: Attempt, file: str) -> bytes | None:
         """One file (`results.csv`, `environment.json`) of an attempt that has exited; None where there is no such file.
 
-        Raises BadResult where it is not one regular file of bounded size. The content is not judged here.
+        Raises BadResult where it is not one regular file of bounded size, Incomplete where not all of it arrived. The
+        content is not judged here.
         """
 
     def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:

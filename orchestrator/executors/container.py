@@ -13,7 +13,7 @@ from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Observation, State, Task
 from orchestrator.executors.archive import RUNNER_UID
 from orchestrator.executors.gpu import NO_GPU, Access
-from orchestrator.model import DockerHost
+from orchestrator.model import ContainerHost, DockerHost
 
 LABEL = "sd-orchestrator"
 FOLDER = "/job"
@@ -104,7 +104,7 @@ def observation(state: str, labelled: Mapping[str, str], ended: Mapping[str, Any
     return Observation(seen, slot, ended.get("ExitCode"), oom, reason, devices)
 
 
-def needs_download(model: str, host: DockerHost) -> bool:
+def needs_download(model: str, host: ContainerHost) -> bool:
     """Whether a job needs the network: its model is a hub id, and the host has no weights for it."""
     return not model.startswith(("synthetic:", "/")) and host.weights is None
 

@@ -18,6 +18,7 @@ from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.answer import lines
 from orchestrator.executors.connection import Connection, checked
 from orchestrator.executors.container import LABEL
+from orchestrator.executors.wakeups import Wakeups
 
 # A silent stream is opened anew after this long: a link that is cut gives no error by itself.
 SILENCE_S = 30
@@ -34,22 +35,19 @@ class Changes:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._changed = threading.Condition()
-        self._count = 0
-        self._seen = threading.local()
+        self._wakeups = Wakeups()
+        self._starting = threading.Lock()
         self._stream: CancellableStream[bytes] | None = None
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     def wait(self, timeout_s: float) -> None:
         """Returns when something may have changed since this thread's last wait, at the latest after `timeout_s`."""
-        with self._changed:
+        with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._follow, name="docker-events", daemon=True)
                 self._thread.start()
-            last = getattr(self._seen, "count", 0)
-            self._changed.wait_for(lambda: self._count != last, timeout_s)
-            self._seen.count = self._count
+        self._wakeups.wait(timeout_s)
 
     def close(self) -> None:
         self._closed.set()
@@ -77,17 +75,12 @@ class Changes:
             checked(response)
             said = lines(response)
             self._stream = CancellableStream(said, response)
-            self._bump()
+            self._wakeups.bump()
             with contextlib.suppress(urllib3.exceptions.HTTPError):  # silence, or the engine's end: begin again
                 for line in filter(None, said):
                     _settle(api, line)
-                    self._bump()
+                    self._wakeups.bump()
         self._closed.wait(0.05)
-
-    def _bump(self) -> None:
-        with self._changed:
-            self._count += 1
-            self._changed.notify_all()
 
 
 def _settle(api: docker.APIClient, event: bytes) -> None:

@@ -2,10 +2,12 @@
 
 The prompt is a list of deeds, done in order: `sleep 0.5`, `say TEXT`, `chat BYTES`, `rows`, `half a line`, `no rows`,
 `big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES`, `occupy FOLDER` (fails where another has a GPU of it),
-`hang` (deaf to SIGTERM), `exit 3`. Where no deed is about rows, it writes one for each case.
+`hang` (deaf to SIGTERM), `exit 3`, `gap` (frames begin anew, as if some were lost), `unfinished` (exits with 0 without
+the last frame). Where no deed is about rows, it writes one for each case.
 """
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -14,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from runner import frames
 from runner.schema import Case, Event, EventKind, Job, Row, Status, Validity, format_rows
 
 TOKEN_WAIT_S = 20
@@ -24,6 +27,8 @@ def main(job_file: Path) -> int:
     results = folder / "results.csv"
     rows = format_rows(good_row(job, case) for case in job.cases)
     print(Event(kind=EventKind.LOADING, at=time.time()).to_json(), flush=True)
+    stream = os.environ.get(frames.VARIABLE)
+    framed = frames.FrameWriter(sys.stdout if stream else io.StringIO(), stream or "")
     deeds = [deed.strip() for deed in job.prompt.split(";")]
     if not any(deed in ("rows", "half a line", "no rows", "big", "link", "fifo", "folder") for deed in deeds):
         deeds.insert(0, "rows")
@@ -38,8 +43,14 @@ def main(job_file: Path) -> int:
                 print("x" * int(argument), flush=True)
             case "rows":
                 results.write_text(rows)
+                framed.put("results.csv", rows)
             case "half":
                 results.write_text(rows[: len(rows) - 40])
+                framed.put("results.csv", rows[: len(rows) - 40])
+            case "gap":
+                framed.add("results.csv", "lost")
+                print("A log that was cut would look like this:", flush=True)
+                framed = frames.FrameWriter(sys.stdout, stream or "")
             case "big":
                 with results.open("wb") as file:
                     file.truncate(17 * 2**20)
@@ -50,7 +61,9 @@ def main(job_file: Path) -> int:
             case "folder":
                 results.mkdir()
             case "token":
-                (folder / "environment.json").write_text(json.dumps(seen_token()))
+                seen = json.dumps(seen_token())
+                (folder / "environment.json").write_text(seen)
+                framed.put("environment.json", seen)
             case "hog":
                 hog(int(argument))
             case "occupy":
@@ -61,6 +74,9 @@ def main(job_file: Path) -> int:
                 time.sleep(3600)
             case "exit":
                 return int(argument)
+            case "unfinished":
+                return 0
+    framed.end()
     return 0
 
 

@@ -1,0 +1,212 @@
+"""Calls of a cluster's API: bodies and answers as they are on the wire; refusals become our errors here alone.
+
+The Kubernetes client brings credentials and TLS. Its typed models are not used: they refuse values that the API takes.
+API: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes.client import ApiClient
+
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.kubernetes.context import resolve
+from orchestrator.model import KubernetesHost
+
+CONNECT_TIMEOUT_S = 10
+CALL_TIMEOUT_S = 60
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+GROUPS = {"jobs": "/apis/batch/v1"}  # all else that we use is of the core
+
+
+class Refused(HostUnfit):
+    """The API server says no. code: HTTP's. reason: one of Kubernetes' words, such as AlreadyExists."""
+
+    def __init__(self, message: str, code: int, reason: str) -> None:
+        super().__init__(message)
+        self.code, self.reason = code, reason
+
+
+class Cluster:
+    """One namespace of a cluster, as one user. Safe to use from several threads.
+
+    skew_s: how far the cluster's clock was ahead of ours when it answered last; its stamps are in whole seconds.
+    """
+
+    def __init__(self, host: KubernetesHost) -> None:
+        self.host_name = host.name
+        self.context = resolve(host)
+        self.namespace = self.context.namespace
+        self.skew_s = 0.0
+        self._api: ApiClient | None = None
+        self._lock = threading.Lock()
+        self._has_answered = False
+
+    def path(self, resource: str, name: str = "", sub: str = "") -> str:
+        """Of objects in the namespace; `nodes` have none."""
+        folder = GROUPS.get(resource, "/api/v1")
+        where = "" if resource == "nodes" else f"/namespaces/{self.namespace}"
+        return "/".join(part for part in (f"{folder}{where}/{resource}", name, sub) if part)
+
+    def get(self, resource: str, name: str) -> dict[str, Any] | None:
+        """None where there is no such object."""
+        try:
+            return self.call("GET", self.path(resource, name))
+        except Refused as refusal:
+            if refusal.code == 404:
+                return None
+            raise
+
+    def list(self, resource: str, accept: str = JSON, **query: str) -> list[dict[str, Any]]:
+        """accept: METADATA_ONLY leaves the rest of each object where it is."""
+        return list(self.call("GET", self.path(resource), query, accept=accept).get("items") or ())
+
+    def create(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self.call("POST", self.path(resource), body=body)
+
+    def patch(self, resource: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self.call("PATCH", self.path(resource, name), body=body, content=MERGE_PATCH)
+
+    def delete(self, resource: str, name: str, uid: str | None = None) -> None:
+        """What is not there, or by that name is another one, is success. What it owns goes after it."""
+        body: dict[str, Any] = {"propagationPolicy": "Background"}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        try:
+            self.call("DELETE", self.path(resource, name), body=body)
+        except Refused as refusal:
+            # a precondition that does not hold answers 409 too
+            if refusal.code != 404 and not (refusal.code == 409 and refusal.reason == "Conflict"):
+                raise
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        *,
+        accept: str = JSON,
+        content: str = JSON,
+    ) -> dict[str, Any]:
+        """One call and its answer. Raises Refused, HostUnreachable, and InputError for what our credentials lack."""
+        with self.stream(method, path, query, body, accept=accept, content=content) as response:
+            return dict(json.loads(response.data))
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        *,
+        accept: str = JSON,
+        content: str = JSON,
+        silence_s: float = CALL_TIMEOUT_S,
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """An answer that is still open, for a watch or a log. silence_s: after so long without a byte it is broken."""
+        try:
+            response = self._sent(method, path, query, body, accept, content, silence_s)
+            try:
+                self._judge(response, path)
+                yield response
+            finally:
+                response.close()
+        except (urllib3.exceptions.HTTPError, OSError, ssl.SSLError, ValueError) as error:
+            raise self._unreachable(error) from error
+
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+        accept: str,
+        content: str,
+        silence_s: float,
+    ) -> urllib3.BaseHTTPResponse:
+        for last in (False, True):
+            api = self._client()
+            headers = {"Accept": accept, "Content-Type": content, "User-Agent": "sd-orchestrator"}
+            api.update_params_for_auth(headers, [], ["BearerToken"])
+            response: urllib3.BaseHTTPResponse = api.rest_client.pool_manager.request(
+                method,
+                api.configuration.host + path + (f"?{urlencode(query)}" if query else ""),
+                body=None if body is None else json.dumps(body).encode(),
+                headers=headers,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=silence_s),
+                retries=False,
+                preload_content=False,
+            )
+            if response.status != 401 or last:
+                break
+            response.close()
+            self._forget(api)  # its token has expired: the file, or the plugin, has another by now
+        return response
+
+    def _client(self) -> ApiClient:
+        with self._lock:
+            if self._api is None:
+                self._api = ApiClient(self.context.configure())
+            return self._api
+
+    def _forget(self, api: ApiClient) -> None:
+        with self._lock:
+            if self._api is api:
+                self._api = None
+
+    def _judge(self, response: urllib3.BaseHTTPResponse, path: str) -> None:
+        """Raises what an answer that is no success calls for."""
+        if date := response.headers.get("Date"):
+            self.skew_s = parsedate_to_datetime(date).timestamp() - time.time()
+        if 200 <= response.status < 300:
+            self._has_answered = True
+            return
+        message, reason = _said(response)
+        where = f"host {self.host_name}, context {self.context.name}"
+        if response.status == 401:
+            cure = f"kubectl --context {self.context.name} get pods tells more"
+            kind = HostUnreachable if self._has_answered else InputError
+            raise kind(f"{where}: the cluster does not accept your credentials ({message}); {cure}")
+        if response.status == 429 or response.status >= 500:
+            raise HostUnreachable(f"{where}: its API server says: {message} ({response.status})")
+        if response.status == 403 and reason == "Forbidden" and "cannot" in message:
+            message += "; ask the cluster's admin for that right"
+        raise Refused(f"{where}: {message}", response.status, reason)
+
+    def _unreachable(self, error: Exception) -> HostUnreachable | InputError:
+        where = f"host {self.host_name}, context {self.context.name}"
+        chain = [error, error.__cause__, error.__context__, *error.args]
+        tls = next((e for e in chain if isinstance(e, ssl.SSLCertVerificationError)), None)
+        if tls is not None and not self._has_answered:
+            return InputError(f"{where}: its certificate is not to be trusted: {tls.verify_message}")
+        return HostUnreachable(f"{where}: its API server did not answer: {error}")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._api is not None:
+                self._api.rest_client.pool_manager.clear()
+                self._api.close()
+                self._api = None
+
+
+def _said(response: urllib3.BaseHTTPResponse) -> tuple[str, str]:
+    """Message and reason of a refusal: a Status object, or whatever stands between us and the API server says."""
+    try:
+        status = json.loads(response.data)
+        return str(status["message"]), str(status.get("reason") or "")
+    except (ValueError, TypeError, KeyError):
+        return response.data.decode(errors="replace")[:300].strip() or str(response.reason), ""

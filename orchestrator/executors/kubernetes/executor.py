@@ -1,0 +1,183 @@
+"""Jobs on a Kubernetes cluster. It remembers nothing of them: labels and annotations on its objects say all.
+
+A staged attempt is a ConfigMap with the job's file and the Job to be made, so that it occupies no node. Its start makes
+the Job, then the token's Secret, and then makes the ConfigMap the Job's: of what a crash leaves between, another start
+makes the rest. From there on the cluster's scheduler places, and no slot needs holding.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from orchestrator.errors import HostUnreachable, StartError
+from orchestrator.executors import Attempt, Observation, Slot, Task
+from orchestrator.executors.kubernetes import logs
+from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+from orchestrator.executors.kubernetes.look import Look
+from orchestrator.executors.kubernetes.manifest import (
+    MANIFEST,
+    SPEC,
+    attempt_of,
+    needs_token,
+    object_name,
+    owned_by,
+    selector,
+    staged,
+    token_secret,
+)
+from orchestrator.executors.kubernetes.observation import chosen
+from orchestrator.executors.kubernetes.waiting import seconds_of
+from orchestrator.executors.kubernetes.watch import PodWatch
+from orchestrator.model import KubernetesHost
+
+ENDED = ("Succeeded", "Failed")
+# How many ended pods' files are kept, from one fetch to the next: a log is read once for all of its files.
+FILES_KEPT = 16
+
+
+class KubernetesExecutor:
+    """The Executor of a `kubernetes` host. cluster: one to share; closed by `close` all the same."""
+
+    def __init__(self, host: KubernetesHost, cluster: Cluster | None = None) -> None:
+        self.host = host
+        self.cluster = cluster or Cluster(host)
+        self._watch = PodWatch(self.cluster, selector(host))
+        self._look = Look(self.cluster, host)
+        # by a pod's uid, of pods that have ended: their logs do not change any more
+        self._files: dict[str, Mapping[str, str]] = {}
+
+    def slots(self) -> tuple[Slot, ...]:
+        self.cluster.list("jobs", labelSelector=selector(self.host), limit="1")
+        return tuple(Slot(str(number + 1), of_run=True) for number in range(self.host.parallel))
+
+    def stage(self, task: Task) -> None:
+        wanted = staged(task, self.host)
+        self._create_or_adopt("configmaps", wanted)
+
+    def hold(self, attempt: Attempt, slot: Slot) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def start(self, attempt: Attempt, token: str | None = None) -> None:
+        name = object_name(attempt)
+        config = self.cluster.get("configmaps", name)
+        if config is None or attempt_of(config["metadata"]) != attempt:
+            raise StartError(f"host {self.host.name}: nothing is staged as {name}; stage it again")
+        owners = config["metadata"].get("ownerReferences")
+        if owners:
+            if self.cluster.get("jobs", name) is None:
+                raise StartError(f"host {self.host.name}: Job {name} was deleted")
+            return
+        job = self._create_or_adopt("jobs", json.loads(config["data"][MANIFEST]))
+        if needs_token(job):
+            self._hand_over(job, token)
+        self.cluster.patch("configmaps", name, {"metadata": {"ownerReferences": [owned_by(job)]}})
+
+    def observe(self) -> Mapping[Attempt, Observation]:
+        return self._look.all()
+
+    def wait(self, timeout_s: float) -> None:
+        self._watch.wait(timeout_s)
+
+    def fetch(self, attempt: Attempt, file: str) -> bytes | None:
+        pod = self._pod(attempt)
+        if pod is None or pod["status"].get("phase") not in ENDED:
+            return None
+        uid = pod["metadata"]["uid"]
+        if uid not in self._files:
+            found = logs.files(self.cluster, pod)
+            self._files = {**dict(list(self._files.items())[1 - FILES_KEPT :]), uid: found}
+        text = self._files[uid].get(file)
+        return None if text is None else text.encode()
+
+    def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
+        return logs.lines(self.cluster, lambda: self._pod_to_come(attempt, follow), follow=follow)
+
+    def stop(self, attempt: Attempt, grace_s: float) -> None:
+        """A deadline of now ends its container and leaves the pod, with its log, where it is.
+
+        The grace is the pod's own, which cannot be changed any more. What does not run yet is left to `remove`.
+        """
+        pod = self._pod(attempt)
+        if pod is not None and pod["status"].get("phase") == "Running":
+            ran_s = time.time() + self.cluster.skew_s - seconds_of(pod["status"]["startTime"])
+            deadline = {"spec": {"activeDeadlineSeconds": max(1, int(ran_s))}}
+            try:
+                self.cluster.patch("pods", pod["metadata"]["name"], deadline)
+            except Refused as refusal:
+                if refusal.code != 404:
+                    raise
+
+    def remove(self, attempt: Attempt) -> None:
+        name = object_name(attempt)
+        job = self.cluster.get("jobs", name)
+        if job is not None:
+            self.cluster.delete("jobs", name, job["metadata"]["uid"])
+            if needs_token(job):
+                self.cluster.delete("secrets", name)
+        self.cluster.delete("configmaps", name)
+
+    def close(self) -> None:
+        self._watch.close()
+        self.cluster.close()
+
+    def _create_or_adopt(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The object, made now or before. Raises StartError where one of that name is another's, or asks for more."""
+        name = body["metadata"]["name"]
+        for _ in range(3):
+            try:
+                return self.cluster.create(resource, body)
+            except Refused as refusal:
+                if refusal.code == 403 and "exceeded quota" in str(refusal):  # of objects: some will go
+                    raise HostUnreachable(str(refusal)) from refusal
+                if refusal.reason != "AlreadyExists":
+                    raise
+            there = self.cluster.get(resource, name)
+            if there is not None:
+                self._must_be_the_same(there, body)
+                return there
+        raise HostUnreachable(f"host {self.host.name}: {resource} {name} comes and goes")
+
+    def _must_be_the_same(self, there: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+        found, wanted = there["metadata"], body["metadata"]
+        where = f"host {self.host.name}, namespace {self.cluster.namespace}: {body['kind']} {wanted['name']}"
+        if attempt_of(found) != attempt_of(wanted):
+            raise StartError(f"{where} is there, and is not ours; delete it")
+        asked, has = wanted["labels"][SPEC], (found.get("labels") or {}).get(SPEC)
+        if has != asked:
+            raise StartError(
+                f"{where} is there with another spec ({has}, and {asked} is asked for): hosts.yaml or this program "
+                f"changed since it was made"
+            )
+
+    def _hand_over(self, job: Mapping[str, Any], token: str | None) -> None:
+        secret = token_secret(job, token)
+        for _ in range(3):
+            try:
+                self.cluster.create("secrets", secret)
+                return
+            except Refused as refusal:
+                if refusal.reason != "AlreadyExists":
+                    raise
+            # of this Job before a crash, or of one by its name that was removed and whose Secret goes after it
+            self.cluster.delete("secrets", secret["metadata"]["name"])
+        raise HostUnreachable(f"host {self.host.name}: Secret {secret['metadata']['name']} comes and goes")
+
+    def _pod(self, attempt: Attempt) -> Mapping[str, Any] | None:
+        """The attempt's pod, of a Job that is still there."""
+        pods = self.cluster.list("pods", labelSelector=selector(self.host, attempt))
+        pod = chosen([pod for pod in pods if attempt_of(pod["metadata"]) == attempt])
+        if pod is None or self.cluster.get("jobs", object_name(attempt)) is None:
+            return None
+        return pod
+
+    def _pod_to_come(self, attempt: Attempt, follow: bool) -> Mapping[str, Any] | None:
+        """The attempt's pod; with follow, waits for it as long as the attempt is there."""
+        while (pod := self._pod(attempt)) is None:
+            if not follow or attempt not in self.observe():
+                return None
+            time.sleep(logs.LOOK_EVERY_S)
+        return pod

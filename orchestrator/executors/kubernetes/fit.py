@@ -1,0 +1,80 @@
+"""Whether any node there is could ever take a pod, were it empty: the scheduler says only why none does now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from kubernetes.utils.quantity import parse_quantity
+
+MOST_NAMED = 4
+# Taints that come and go with a node's health say nothing of what it could take.
+PASSING_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+
+
+def why_none_fits(pod: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> str:
+    """What each node lacks; empty where one has all. Other pods' use of it is not counted."""
+    lacking = {str(node["metadata"]["name"]): lacks(pod["spec"], node) for node in nodes}
+    if not all(lacking.values()):
+        return ""
+    if not nodes:
+        return "the cluster has no nodes"
+    named = [f"{name} {what}" for name, what in list(lacking.items())[:MOST_NAMED]]
+    more = len(lacking) - len(named)
+    return "no node could ever take it: " + ", ".join(named) + (f", and {more} more" if more else "")
+
+
+def lacks(spec: Mapping[str, Any], node: Mapping[str, Any]) -> str:
+    """What a pod needs and a node has not, first of all its labels; empty where there is nothing."""
+    labels = node["metadata"].get("labels") or {}
+    for key, value in (spec.get("nodeSelector") or {}).items():
+        if labels.get(key) != value:
+            return f"is {key}={labels[key]}, not {value}" if key in labels else f"has no label {key}"
+    for taint in node["spec"].get("taints") or ():
+        lasts = taint["effect"] != "PreferNoSchedule" and not taint["key"].startswith(PASSING_TAINTS)
+        if lasts and not any(_tolerates(toleration, taint) for toleration in spec.get("tolerations") or ()):
+            return f"has the taint {taint['key']}"
+    has = node["status"].get("allocatable") or {}
+    for name, asked in _requests(spec).items():
+        if parse_quantity(has.get(name, "0")) < asked:
+            return f"has {has.get(name, 'no')} {name}"
+    return ""
+
+
+def exceeds_alone(message: str) -> bool:
+    """Whether one pod asks for more than a quota has in all: no waiting will help it.
+
+    «exceeded quota: gpus, requested: requests.nvidia.com/gpu=2, used: requests.nvidia.com/gpu=0, limited:
+    requests.nvidia.com/gpu=1»
+    """
+    parts = re.search(r"requested: (.*?), used: (.*?), limited: (.*)$", message)
+    if parts is None:
+        return False
+    asked, _, limited = (dict(re.findall(r"([^\s,=]+)=([^\s,]+)", part)) for part in parts.groups())
+    try:
+        return any(parse_quantity(asked[name]) > parse_quantity(limit) for name, limit in limited.items())
+    except (KeyError, ValueError):
+        return False
+
+
+def _requests(spec: Mapping[str, Any]) -> dict[str, Decimal]:
+    return {
+        name: sum((parse_quantity(r[name]) for c in spec["containers"] if (r := _of(c)) and name in r), Decimal(0))
+        for container in spec["containers"]
+        for name in _of(container)
+    }
+
+
+def _of(container: Mapping[str, Any]) -> Mapping[str, str]:
+    resources = container.get("resources") or {}
+    return {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    if toleration.get("effect") not in (None, "", taint["effect"]):
+        return False
+    if toleration.get("operator") == "Exists":
+        return toleration.get("key") in (None, "", taint["key"])
+    return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))

@@ -1,0 +1,87 @@
+"""A pod's log: as lines for a human, without the frames that carry files; and as those files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from orchestrator.errors import BadResult, HostUnreachable, Incomplete
+from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+from orchestrator.executors.kubernetes.manifest import CONTAINER
+from orchestrator.executors.kubernetes.watch import whole_lines
+from runner import frames
+
+# A quiet job is well, and a connection that is cut gives no error by itself: a followed log is opened anew.
+SILENCE_S = 30.0
+LOOK_EVERY_S = 0.5
+LIMIT_BYTES = 64 * 2**20
+# A stream may end early and cleanly, when a kubelet or an API server goes: what is there is asked for again.
+READS = 3
+NANOSECONDS = len("2026-11-24T15:04:05.123456789Z")
+
+
+def files(cluster: Cluster, pod: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the frames of a pod that has ended hold.
+
+    Raises Incomplete where a frame is missing, or the runner ended well and the last one is not there.
+    """
+    uid, ended_well = pod["metadata"]["uid"], pod["status"].get("phase") == "Succeeded"
+    for last in (*(False,) * (READS - 1), True):
+        found = frames.read(_whole(cluster, pod["metadata"]["name"]), uid)
+        fault = found.fault or ("its last frame is missing" if ended_well and not found.ended else "")
+        if not fault:
+            return found.files
+        if not last:
+            time.sleep(LOOK_EVERY_S)
+    raise Incomplete(
+        f"the log of pod {pod['metadata']['name']} lacks part of the results ({fault}); a log that its node has cut or "
+        f"rotated does"
+    )
+
+
+def _whole(cluster: Cluster, pod: str) -> Iterator[str]:
+    size = 0
+    try:
+        with cluster.stream("GET", cluster.path("pods", pod, "log"), {"container": CONTAINER}) as response:
+            for line in whole_lines(response):
+                if (size := size + len(line)) > LIMIT_BYTES:
+                    raise BadResult(f"the log of pod {pod} has more than {LIMIT_BYTES} bytes, and results.csv is in it")
+                yield line.decode(errors="replace")
+    except Refused as refusal:
+        if refusal.code not in (400, 404):  # no container began, or the pod is gone
+            raise
+
+
+def lines(cluster: Cluster, pod: Callable[[], Mapping[str, Any] | None], *, follow: bool) -> Iterator[str]:
+    """What a pod says, each line once; none where there is no pod. pod: as it is now; None once there will be none."""
+    seen = ""
+    while (found := pod()) is not None:
+        phase = found["status"].get("phase", "Pending")
+        if phase != "Pending":
+            for stamp, text in _stamped(cluster, found["metadata"]["name"], follow, seen):
+                seen = stamp
+                if not frames.is_frame(text):
+                    yield text
+        if not follow or phase in ("Succeeded", "Failed"):
+            return
+        time.sleep(LOOK_EVERY_S)
+
+
+def _stamped(cluster: Cluster, pod: str, follow: bool, after: str) -> Iterator[tuple[str, str]]:
+    """Lines later than `after`, with the node's time stamps, which have a fixed width."""
+    query = {"container": CONTAINER, "timestamps": "true", "follow": str(follow).lower()}
+    if after:
+        query["sinceTime"] = f"{after[:19]}Z"
+    try:
+        with cluster.stream("GET", cluster.path("pods", pod, "log"), query, silence_s=SILENCE_S) as response:
+            for line in whole_lines(response):
+                stamp, _, text = line.decode(errors="replace").partition(" ")
+                if stamp > after:
+                    yield stamp, text.rstrip("\r")
+    except Refused as refusal:
+        if refusal.code not in (400, 404):
+            raise
+    except HostUnreachable:
+        if not follow:
+            raise

@@ -1,0 +1,97 @@
+"""One look at a host's attempts: three lists by label, and what else is needed to say why some do not run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.executors import Attempt, Observation
+from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster, Refused
+from orchestrator.executors.kubernetes.fit import why_none_fits
+from orchestrator.executors.kubernetes.manifest import attempt_of, selector
+from orchestrator.executors.kubernetes.observation import Shown, observation
+from orchestrator.executors.kubernetes.waiting import Evidence
+from orchestrator.model import KubernetesHost
+
+# Nodes come and go slowly, and of a large cluster they are megabytes.
+NODES_KEPT_S = 30.0
+
+
+class Look:
+    """Looks at one host. What it keeps of nodes is no state of jobs."""
+
+    def __init__(self, cluster: Cluster, host: KubernetesHost) -> None:
+        self._cluster, self._host = cluster, host
+        self._nodes: tuple[float, Sequence[Mapping[str, Any]]] = (-NODES_KEPT_S, ())
+
+    def all(self) -> dict[Attempt, Observation]:
+        shown = self._shown()
+        now = time.time() + self._cluster.skew_s
+        waiting = [each for each in shown.values() if each.is_waiting]
+        evidence = self._evidence(waiting) if waiting else Evidence()
+        seen = {a: observation(each, now, self._host.patience, evidence) for a, each in shown.items()}
+        return {attempt: found for attempt, found in seen.items() if found is not None}
+
+    def _shown(self) -> dict[Attempt, Shown]:
+        """In this order, so that no attempt falls between two lists: each exists before what comes after it."""
+        query = {"labelSelector": selector(self._host)}
+        configs = _by_attempt(self._cluster.list("configmaps", METADATA_ONLY, **query))
+        jobs = _by_attempt(self._cluster.list("jobs", **query))
+        pods = _by_owner(self._cluster.list("pods", **query))
+        return {
+            attempt: Shown(
+                configs[attempt]["metadata"] if attempt in configs else None,
+                (job := jobs.get(attempt)),
+                tuple(pods.get(job["metadata"]["uid"], ())) if job else (),
+            )
+            for attempt in {**configs, **jobs}
+        }
+
+    def _evidence(self, waiting: Sequence[Shown]) -> Evidence:
+        unknown: list[str] = []
+        about = {_waiting_for(each)["metadata"]["uid"] for each in waiting}
+        warnings: dict[str, list[str]] = {}
+        try:
+            events = self._cluster.list("events", fieldSelector="type=Warning")
+        except Refused:
+            events = []
+            unknown.append("its events may not be read")
+        for event in sorted(events, key=_when):
+            if (uid := event["involvedObject"].get("uid")) in about:
+                warnings.setdefault(uid, []).append(str(event.get("message") or event.get("reason")))
+        misfits: dict[str, str] = {}
+        unplaced = [pod for each in waiting if (pod := each.pod) and not pod["spec"].get("nodeName")]
+        if unplaced:
+            try:
+                nodes = self._all_nodes()
+                misfits = {pod["metadata"]["uid"]: why_none_fits(pod, nodes) for pod in unplaced}
+            except Refused:
+                unknown.append("whether any node ever could is not known: nodes may not be listed")
+        return Evidence({uid: tuple(said) for uid, said in warnings.items()}, misfits, "; ".join(unknown))
+
+    def _all_nodes(self) -> Sequence[Mapping[str, Any]]:
+        if time.monotonic() - self._nodes[0] > NODES_KEPT_S:
+            self._nodes = (time.monotonic(), self._cluster.list("nodes"))
+        return self._nodes[1]
+
+
+def _waiting_for(shown: Shown) -> Mapping[str, Any]:
+    return shown.pod or shown.job or {}
+
+
+def _by_attempt(objects: Sequence[Mapping[str, Any]]) -> dict[Attempt, Mapping[str, Any]]:
+    return {attempt: each for each in objects if (attempt := attempt_of(each["metadata"])) is not None}
+
+
+def _by_owner(pods: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """By the uid of the Job that made them."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for pod in pods:
+        for owner in pod["metadata"].get("ownerReferences") or ():
+            found.setdefault(owner["uid"], []).append(pod)
+    return found
+
+
+def _when(event: Mapping[str, Any]) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])

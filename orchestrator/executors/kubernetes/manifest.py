@@ -1,0 +1,251 @@
+"""A task as Kubernetes objects. Pure: `plan --containers` shows the Job that would be created.
+
+The pod passes the Pod Security Standard "restricted", except where a folder of the nodes (`weights: /path`, a model's
+folder) is mounted. API: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.errors import StartError
+from orchestrator.executors import Attempt, Task
+from orchestrator.executors.archive import RUNNER_UID
+from orchestrator.executors.container import FOLDER, LABEL, SECRETS, TOKEN_FILE, WEIGHTS, needs_download, size_bytes
+from orchestrator.model import Claim, KubernetesHost
+from runner import frames
+from runner.schema import Device, stable_hash
+
+CONTAINER = "runner"
+JOB_FILE = "job.json"
+MANIFEST = "manifest.json"
+SPEC = f"{LABEL}.spec"
+RUN = f"{LABEL}.run"
+TOKEN_VOLUME = "token"  # noqa: S105 - a volume's name
+
+# Between asking a container to end and ending it: a pod's is fixed when it is made.
+STOP_GRACE_S = 10
+# A pod's deadline counts from when its node took it, so its image is brought within it. The orchestrator's own deadline
+# comes first, where one is there: this is for those that nobody looks after any more.
+IMAGE_TIME_S = 1800
+# A Job's deadline counts the queue too, and takes the pod and its log along.
+QUEUE_TIME_S = 7 * 86400
+# Finished Jobs that nobody collects go away by themselves, where the server is not too old for it (1.23).
+KEPT_S = 3 * 86400
+# What moves pods about to save nodes is to let a measurement be.
+STAY = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+
+
+def object_name(attempt: Attempt) -> str:
+    """The same for the Job and all that belongs to it: readable, a DNS label with its pod's suffix, and one attempt's.
+
+    A run's name may be longer, or have capitals, so a hash of the attempt is what tells two apart.
+    """
+    readable = re.sub(r"[^a-z0-9]+", "-", f"{attempt.run}-{attempt.job}-{attempt.number}".lower())
+    return f"sd-{readable[-40:].strip('-')}-{stable_hash(list(attempt), 10)}"
+
+
+def labels(task: Task, host: KubernetesHost) -> dict[str, str]:
+    run, job, number = task.attempt
+    named = {"run": label_value(run), "job": job, "attempt": str(number), "slot": task.slot.name, "host": host.name}
+    return {LABEL: "job", **{f"{LABEL}.{name}": value for name, value in named.items()}}
+
+
+def label_value(text: str) -> str:
+    """At most 63 characters, as a label's value may have; a run's whole name stands in an annotation."""
+    return text if len(text) <= 63 else f"{text[:50]}-{stable_hash(text)}"
+
+
+def selector(host: KubernetesHost, attempt: Attempt | None = None) -> str:
+    """Picks the objects of a host, or of one attempt on it."""
+    wanted = {LABEL: "job", f"{LABEL}.host": host.name}
+    if attempt is not None:
+        wanted |= {
+            f"{LABEL}.run": label_value(attempt.run),
+            f"{LABEL}.job": attempt.job,
+            f"{LABEL}.attempt": str(attempt.number),
+        }
+    return ",".join(f"{name}={value}" for name, value in wanted.items())
+
+
+def attempt_of(metadata: Mapping[str, Any]) -> Attempt | None:
+    """The attempt that an object belongs to; None where it names none."""
+    try:
+        found = metadata["labels"]
+        return Attempt(metadata["annotations"][RUN], found[f"{LABEL}.job"], int(found[f"{LABEL}.attempt"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def staged(task: Task, host: KubernetesHost) -> dict[str, Any]:
+    """The ConfigMap that an attempt is until it starts: the job's file, and the Job to be made."""
+    job = job_manifest(task, host)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": job["metadata"],
+        "data": {JOB_FILE: task.job.to_json(), MANIFEST: json.dumps(job)},
+    }
+
+
+def job_manifest(task: Task, host: KubernetesHost) -> dict[str, Any]:
+    """The body of the create call. Raises StartError where the model is a folder that no node can know."""
+    name, marks = object_name(task.attempt), labels(task, host)
+    annotations = {RUN: task.attempt.run}
+    pod = _pod(task, host, name)
+    queue = {"kueue.x-k8s.io/queue-name": host.queue} if host.queue else {}
+    spec = {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": pod["activeDeadlineSeconds"] + QUEUE_TIME_S,
+        "ttlSecondsAfterFinished": KEPT_S,
+        "template": {"metadata": {"labels": marks, "annotations": {**annotations, **STAY}}, "spec": pod},
+    }
+    # the job's file is not in the Job, and makes another one of it all the same
+    marks = {**marks, **queue, SPEC: stable_hash([spec, task.job.to_json()], 16)}
+    metadata = {"name": name, "labels": marks, "annotations": annotations}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def token_secret(job: Mapping[str, Any], token: str | None) -> dict[str, Any]:
+    """The Hugging Face token of a Job that exists; it goes with it. An empty one says that there is none."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": {
+            "name": job["metadata"]["name"],
+            "labels": {name: value for name, value in job["metadata"]["labels"].items() if name.startswith(LABEL)},
+            "ownerReferences": [owned_by(job)],
+        },
+        "stringData": {"token": token or ""},
+    }
+
+
+def owned_by(job: Mapping[str, Any]) -> dict[str, Any]:
+    of = job["metadata"]
+    return {"apiVersion": "batch/v1", "kind": "Job", "name": of["name"], "uid": of["uid"]}
+
+
+def needs_token(job: Mapping[str, Any]) -> bool:
+    """Whether a Job's pod waits for the token's Secret."""
+    return any(volume["name"] == TOKEN_VOLUME for volume in job["spec"]["template"]["spec"].get("volumes", ()))
+
+
+def _pod(task: Task, host: KubernetesHost, name: str) -> dict[str, Any]:
+    online = needs_download(task.job.model, host)
+    volumes, mounts = _volumes(task, host, name, online)
+    optional = {
+        "nodeSelector": host.node_selector,
+        "tolerations": [toleration.model_dump(exclude_none=True) for toleration in host.tolerations],
+        "runtimeClassName": host.runtime_class,
+        "serviceAccountName": host.service_account,
+        "imagePullSecrets": [{"name": host.image_pull_secret}] if host.image_pull_secret else [],
+    }
+    return {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": round(task.job.timeout_s * task.job.timed_parts) + IMAGE_TIME_S,
+        "terminationGracePeriodSeconds": STOP_GRACE_S,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        # the runner is then not process 1: a signal ends it as it would anywhere, and its orphans are reaped
+        "shareProcessNamespace": True,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": RUNNER_UID,
+            "runAsGroup": RUNNER_UID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **{key: value for key, value in optional.items() if value},
+        "volumes": volumes,
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": task.image,
+                # a digest or a tag that means one image: what a node has need not be asked for again
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["python", "-m", "runner", "--job", f"{FOLDER}/{JOB_FILE}"],
+                "workingDir": FOLDER,
+                "env": _environment(task, host, online),
+                "resources": _resources(task, host),
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                    "readOnlyRootFilesystem": True,
+                },
+                "volumeMounts": mounts,
+            }
+        ],
+    }
+
+
+def _environment(task: Task, host: KubernetesHost, online: bool) -> list[dict[str, Any]]:
+    # without a word of the user's: as many threads as CPUs were asked for, not as many as the node has
+    threads = task.job.threads or host.threads or (max(1, int(host.cpu)) if host.cpu else None)
+    plain = {
+        "HOME": FOLDER,
+        "TMPDIR": "/tmp",  # noqa: S108  # a volume of the pod's own
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HF_HOME": WEIGHTS if host.weights else f"{FOLDER}/huggingface",
+        **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {"HF_HUB_OFFLINE": "1"}),
+        **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
+    }
+    uid = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}
+    return [
+        *({"name": name, "value": value} for name, value in plain.items()),
+        {"name": frames.VARIABLE, "valueFrom": uid},
+    ]
+
+
+def _resources(task: Task, host: KubernetesHost) -> dict[str, Any]:
+    """Requests equal limits: what is measured does not depend on what the neighbours leave."""
+    wanted: dict[str, str] = {}
+    if host.cpu is not None:
+        wanted["cpu"] = f"{round(host.cpu * 1000)}m"
+    if host.memory is not None:
+        wanted["memory"] = str(size_bytes(host.memory))
+    if task.job.device is Device.CUDA:
+        wanted[host.gpu_resource] = str(host.gpus_per_job)
+    return {"requests": wanted, "limits": wanted} if wanted else {}
+
+
+def _volumes(
+    task: Task, host: KubernetesHost, name: str, online: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    volumes: list[dict[str, Any]] = [
+        {"name": "job", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(size_bytes(host.shm))}},
+        {"name": "config", "configMap": {"name": name, "items": [{"key": JOB_FILE, "path": JOB_FILE}]}},
+    ]
+    mounts: list[dict[str, Any]] = [
+        {"name": "job", "mountPath": FOLDER},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # where it is mounted, not what is in it
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+        {"name": "config", "mountPath": f"{FOLDER}/{JOB_FILE}", "subPath": JOB_FILE, "readOnly": True},
+    ]
+    if online:
+        volumes.append({"name": TOKEN_VOLUME, "secret": {"secretName": name, "defaultMode": 0o444}})
+        mounts.append({"name": TOKEN_VOLUME, "mountPath": SECRETS, "readOnly": True})
+    if isinstance(host.weights, Claim):
+        claim = {"claimName": host.weights.claim, "readOnly": True}
+        volumes.append({"name": "weights", "persistentVolumeClaim": claim})
+        mounts.append({"name": "weights", "mountPath": WEIGHTS, "readOnly": True})
+    elif host.weights:
+        volumes.append(_folder("weights", host.weights))
+        mounts.append({"name": "weights", "mountPath": WEIGHTS, "readOnly": True})
+    model = task.job.model
+    if model.startswith(("./", "../", "~")):
+        raise StartError(f"model {model!r}: on the cluster {host.name} a folder must be an absolute path of its nodes")
+    if model.startswith("/") and not (host.weights and model.startswith(f"{WEIGHTS}/")):
+        volumes.append(_folder("model", model))
+        mounts.append({"name": "model", "mountPath": model, "readOnly": True})
+    return volumes, mounts
+
+
+def _folder(name: str, path: str) -> dict[str, Any]:
+    # a Directory that is not there is an error; without a type it would be made, empty and owned by root
+    return {"name": name, "hostPath": {"path": path, "type": "Directory"}}

@@ -1,0 +1,158 @@
+"""What the cluster shows of an attempt, in our words. Pure: objects as the API gives them, and the cluster's time.
+
+An attempt is a ConfigMap until it starts; then a Job; then the Job's pod. Its pod is the oldest that the Job has: what
+Kubernetes puts in the place of a pod that was deleted is another instance, which `policy` does not take for this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.executors import Observation, State
+from orchestrator.executors.container import LABEL
+from orchestrator.executors.kubernetes.manifest import CONTAINER
+from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of, why_no_pod, why_pending
+from runner.schema import Status
+
+# A pod that was told to end, and has not this long after its grace: its node does not hear.
+DEAF_AFTER_S = 30.0
+# A kubelet looks for deadlines every second or so, and stamps are in whole seconds.
+DEADLINE_SLACK_S = 3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """All that one look shows of an attempt. config: the ConfigMap's metadata. pods: those of the Job."""
+
+    config: Mapping[str, Any] | None = None
+    job: Mapping[str, Any] | None = None
+    pods: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a start went through to its end: its last deed makes the ConfigMap the Job's."""
+        return self.config is None or bool(self.config.get("ownerReferences"))
+
+    @property
+    def pod(self) -> Mapping[str, Any] | None:
+        return chosen(self.pods)
+
+    @property
+    def slot(self) -> str:
+        metadata = self.job["metadata"] if self.job else self.config or {}
+        return str(metadata.get("labels", {}).get(f"{LABEL}.slot", ""))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether more than these objects is needed to say why it does not run: events, nodes."""
+        if self.job is None or (self.pod is None and finished(self.job)):
+            return False
+        return self.pod is None or self.pod["status"].get("phase", "Pending") == "Pending"
+
+
+def chosen(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The attempt's pod: the first that its Job made of those that are there."""
+    return min(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["uid"]), default=None)
+
+
+def finished(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The condition by which a Job has ended; None where it has not."""
+    conditions = job.get("status", {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+
+
+def observation(shown: Shown, now: float, patience_s: float, evidence: Evidence) -> Observation | None:
+    """None where the attempt is not there any more. now: the cluster's time."""
+    slot, pod = shown.slot, shown.pod
+    if shown.job is None:
+        # a ConfigMap whose Job is gone goes after it
+        return None if shown.config is None or shown.has_begun else Observation(State.STAGED, slot)
+    if pod is None:
+        return _without_pod(shown, now, patience_s, evidence)
+    is_pending = pod["status"].get("phase", "Pending") == "Pending"
+    if is_pending and not shown.has_begun:
+        return Observation(State.STAGED, slot)
+    if is_pending and "deletionTimestamp" not in pod["metadata"]:
+        reason, status = why_pending(pod, now, patience_s, evidence)
+        return Observation(State.QUEUED, slot, reason=reason, status=status)
+    return of_pod(pod, slot, now)
+
+
+def of_pod(pod: Mapping[str, Any], slot: str, now: float) -> Observation:
+    """A pod that a node has taken."""
+    status, uid = pod["status"], str(pod["metadata"]["uid"])
+    state = _container_state(status)
+    ended, said = state.get("terminated"), _said(status)
+    if ended or (status.get("phase") in ("Succeeded", "Failed") and not _may_still_end(pod, state, now)):
+        ended = ended or {}
+        why = said or _said(ended) if ended.get("reason") not in ("Completed", "Error", "OOMKilled") else said
+        oom = ended.get("reason") == "OOMKilled"
+        return Observation(
+            State.EXITED,
+            slot,
+            exit_code=ended.get("exitCode"),
+            oom_killed=oom,
+            reason=why or ("the kernel ended a process of it: out of memory" if oom else ""),
+            status=Status.TIMEOUT if status.get("reason") == "DeadlineExceeded" else None,
+            instance=uid,
+        )
+    told = pod["metadata"].get("deletionTimestamp")
+    if told and now > seconds_of(told) + DEAF_AFTER_S:
+        return Observation(
+            State.LOST, slot, reason=f"its node {_node(pod)} does not answer: told to end it, and did not", instance=uid
+        )
+    if status.get("phase") == "Unknown" or status.get("reason") == "NodeLost":
+        return Observation(State.LOST, slot, reason=f"its node {_node(pod)} does not answer", instance=uid)
+    reason = f"its node {_node(pod)} does not answer; nothing is lost yet" if _is_cut_off(status, state) else ""
+    return Observation(State.RUNNING, slot, reason=reason, instance=uid)
+
+
+def _without_pod(shown: Shown, now: float, patience_s: float, evidence: Evidence) -> Observation:
+    job, slot = shown.job or {}, shown.slot
+    end = finished(job)
+    if end is None:
+        if not shown.has_begun:
+            return Observation(State.STAGED, slot)
+        reason, status = why_no_pod(job, now, patience_s, evidence)
+        return Observation(State.QUEUED, slot, reason=reason, status=status)
+    if end.get("reason") == "DeadlineExceeded":
+        return Observation(
+            State.EXITED, slot, reason="its Job's own deadline came, queue included", status=Status.TIMEOUT
+        )
+    said = _said(end)
+    return Observation(State.LOST, slot, reason="its pod is gone, and its log with it" + (f" ({said})" if said else ""))
+
+
+def _container_state(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    states = [each.get("state") or {} for each in status.get("containerStatuses") or () if each["name"] == CONTAINER]
+    return dict(states[0]) if states else {}
+
+
+def _said(of: Mapping[str, Any]) -> str:
+    """Reason and message of a status or condition, as one phrase."""
+    return ": ".join(str(of[key]).strip() for key in ("reason", "message") if of.get(key))
+
+
+def _may_still_end(pod: Mapping[str, Any], state: Mapping[str, Any], now: float) -> bool:
+    """Whether its container may be writing its last lines, after the pod's deadline: within its grace.
+
+    Kubelets before 1.22 (seen with 1.20) call such a pod failed before they end its container, which their status goes
+    on to show as running.
+    """
+    status, spec = pod["status"], pod["spec"]
+    if "running" not in state or status.get("reason") != "DeadlineExceeded" or "startTime" not in status:
+        return False
+    grace_s = spec.get("terminationGracePeriodSeconds", 0) + DEADLINE_SLACK_S
+    return bool(now < seconds_of(status["startTime"]) + spec.get("activeDeadlineSeconds", 0) + grace_s)
+
+
+def _node(pod: Mapping[str, Any]) -> str:
+    return str(pod["spec"].get("nodeName", "?"))
+
+
+def _is_cut_off(status: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    """Our containers have no readiness probe: one that runs and is not ready is on a node that is given up."""
+    ready = [c for c in status.get("conditions") or () if c["type"] == "Ready" and c["status"] == "False"]
+    return "running" in state and any(not c.get("reason") for c in ready)

@@ -1,0 +1,109 @@
+"""Why a Job does not run yet, and whether it ever will: what Kubernetes itself goes on trying without end.
+
+Each answer is a message and, where waiting is of no use, the status of the cases that it takes along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from orchestrator.executors.kubernetes.fit import exceeds_alone
+from runner.schema import Status
+
+Why: TypeAlias = tuple[str, "Status | None"]
+
+# https://github.com/kubernetes/kubernetes/blob/v1.33.0/pkg/kubelet/images/types.go and kuberuntime: what a kubelet says
+# of a container that it does not start. The first cannot mend themselves.
+HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
+IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
+IN_THE_MAKING = ("ContainerCreating", "PodInitializing")
+# What a registry says of an image that will not be there later either.
+NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|no such|does not exist|denied|unauthorized|forbidden", re.I)
+LOOKED_FOR_AFTER_S = 5.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was asked beside the objects themselves.
+
+    warnings: messages of warning events by the uid of what they are about, oldest first. misfits: by pod's uid, why no
+    node there is could ever take it. unknown: what could not be asked, and why.
+    """
+
+    warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    misfits: Mapping[str, str] = field(default_factory=dict)
+    unknown: str = ""
+
+
+def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence: Evidence) -> Why:
+    """Of a pod that no container of has run."""
+    status, uid = pod["status"], pod["metadata"]["uid"]
+    scheduled: Mapping[str, Any] = next(
+        (c for c in status.get("conditions") or () if c["type"] == "PodScheduled"), {"status": "Unknown"}
+    )
+    if scheduled["status"] != "True":
+        return _unscheduled(pod, scheduled, now, patience_s, evidence)
+    waited_s = now - seconds_of(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
+    states = [each.get("state") or {} for each in status.get("containerStatuses") or ()]
+    waiting: Mapping[str, Any] = next((state["waiting"] for state in states if "waiting" in state), {})
+    reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
+    said = f"{reason}: {message}" if message else reason
+    if reason in HOPELESS:
+        return f"its container cannot be made: {said}", Status.FAILED
+    if reason in IMAGE_TROUBLE:
+        image = pod["spec"]["containers"][0]["image"]
+        is_over = waited_s > patience_s or bool(NO_SUCH_IMAGE.search(message))
+        return f"image {image} does not come: {said}", Status.FAILED if is_over else None
+    last = (evidence.warnings.get(uid) or ("",))[-1]
+    if reason and reason not in IN_THE_MAKING:
+        return f"its container is not made: {said}", Status.FAILED if waited_s > patience_s else None
+    if last and waited_s > LOOKED_FOR_AFTER_S:
+        no_folder = "hostPath type check failed" in last
+        return f"its container is not made: {last}", Status.FAILED if no_folder or waited_s > patience_s else None
+    return "", None
+
+
+def _unscheduled(
+    pod: Mapping[str, Any], condition: Mapping[str, Any], now: float, patience_s: float, evidence: Evidence
+) -> Why:
+    if condition.get("reason") == "SchedulingGated":
+        return "it is held back by a scheduling gate", None
+    words = str(condition.get("message") or "")
+    if not words:
+        return "", None
+    waited_s = now - seconds_of(pod["metadata"]["creationTimestamp"])
+    misfit = evidence.misfits.get(pod["metadata"]["uid"], "")
+    no_claim = bool(re.search(r'persistentvolumeclaim "[^"]*" not found', words))
+    status = Status.FAILED if (misfit or no_claim) and waited_s > patience_s else None
+    parts = (f"no node takes it: {words}", misfit, evidence.unknown)
+    return "; ".join(part.rstrip(". ") for part in parts if part), status
+
+
+def why_no_pod(job: Mapping[str, Any], now: float, patience_s: float, evidence: Evidence) -> Why:
+    """Of a Job of which the cluster has made no pod."""
+    if job["spec"].get("suspend"):
+        queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
+        return f"it waits in the queue {queue}" if queue else "the Job is suspended", None
+    waited_s = now - seconds_of(job["metadata"]["creationTimestamp"])
+    warnings = evidence.warnings.get(job["metadata"]["uid"]) or ()
+    if not warnings:
+        slow = waited_s > 6 * LOOKED_FOR_AFTER_S
+        said = f"the cluster has made no pod of it for {waited_s:.0f} s"
+        return ("; ".join(filter(None, (said, evidence.unknown))) if slow else ""), None
+    last = warnings[-1]
+    said = f"the cluster makes no pod of it: {last}"
+    if "exceeded quota" in last:
+        return said, Status.FAILED if exceeds_alone(last) else None
+    if "error looking up service account" in last:  # in a new namespace its account comes a moment later
+        return said, Status.FAILED if waited_s > patience_s else None
+    is_refused = "is forbidden" in last or "is invalid" in last or "denied the request" in last
+    return said, Status.FAILED if is_refused else None
+
+
+def seconds_of(stamp: str) -> float:
+    """Of RFC 3339 as Kubernetes writes it, in UTC."""
+    return datetime.fromisoformat(f"{stamp[:19]}+00:00").timestamp()

@@ -1,0 +1,101 @@
+"""Something may have changed on a cluster: one watch of a host's pods, however many they are.
+
+A watch ends for many reasons and tells of few of them: by its own timeout, when the server restarts, when what it is to
+go on from is forgotten (410), or not at all when a connection is cut. Each new one is a wake-up: the look that follows
+sees what happened meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+
+import urllib3
+
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster
+from orchestrator.executors.wakeups import Wakeups
+
+# The server ends a watch after this long, and a connection that is silent longer is cut.
+WATCH_S = 50
+SILENCE_S = 65
+RECONNECT_S = 1.0
+# Changes come in bursts, a pod's start alone in four: one look for all of them.
+SETTLE_S = 0.1
+
+
+class PodWatch:
+    """Wakes who waits when a pod changes. It begins with the first wait."""
+
+    def __init__(self, cluster: Cluster, selector: str) -> None:
+        self._cluster, self._selector = cluster, selector
+        self._wakeups = Wakeups()
+        self._closed = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._response: urllib3.BaseHTTPResponse | None = None
+
+    def wait(self, timeout_s: float) -> None:
+        with self._starting:
+            if self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(target=self._follow, name="pods-watch", daemon=True)
+                self._thread.start()
+        self._wakeups.wait(timeout_s)
+
+    def close(self) -> None:
+        self._closed.set()
+        if (response := self._response) is not None:
+            with contextlib.suppress(Exception):  # it may be closing by itself just now
+                response.shutdown()
+        if self._thread is not None:
+            self._thread.join(5)
+
+    def _follow(self) -> None:
+        version = ""
+        while not self._closed.is_set():
+            try:
+                version = self._watch(version or self._present())
+            except (HostUnreachable, HostUnfit, InputError):
+                # who looks next is told by its own call; 410 as an answer comes here too
+                version = ""
+                self._closed.wait(RECONNECT_S)
+
+    def _present(self) -> str:
+        """The version from which to watch: all before it is seen by the look that this wakes."""
+        query = {"labelSelector": self._selector, "limit": "1"}
+        listed = self._cluster.call("GET", self._cluster.path("pods"), query, accept=METADATA_ONLY)
+        return str(listed["metadata"]["resourceVersion"])
+
+    def _watch(self, version: str) -> str:
+        """Follows until the stream ends, and returns the version from which to go on; empty: a new list is needed."""
+        query = {
+            "watch": "1",
+            "labelSelector": self._selector,
+            "resourceVersion": version,
+            "timeoutSeconds": str(WATCH_S),
+            "allowWatchBookmarks": "true",
+        }
+        with self._cluster.stream("GET", self._cluster.path("pods"), query, silence_s=SILENCE_S) as response:
+            self._response = response
+            self._wakeups.bump()
+            if self._closed.is_set():
+                return ""
+            for line in whole_lines(response):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    return ""
+                version = str(event["object"]["metadata"]["resourceVersion"])
+                if event["type"] != "BOOKMARK":
+                    self._wakeups.bump()
+                    self._closed.wait(SETTLE_S)
+        return version
+
+
+def whole_lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """Lines as they arrive; a last one without its end is not one."""
+    rest = b""
+    while chunk := response.read1(2**16):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines

@@ -1,0 +1,186 @@
+"""Tasks as Kubernetes objects: what is asked of the cluster, as values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import StartError
+from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.kubernetes.manifest import (
+    SPEC,
+    attempt_of,
+    job_manifest,
+    label_value,
+    object_name,
+    staged,
+    token_secret,
+)
+from orchestrator.journal import Progress
+from orchestrator.model import Claim, KubernetesHost, Toleration
+from orchestrator.policy import deadline_s
+from runner.schema import Case, Device, Job, Precision
+
+JOB = Job(
+    run="r",
+    id="0123456789ab",
+    host="lab",
+    device=Device.CUDA,
+    engine="eager",
+    precision=Precision.HALF,
+    model="synthetic:tiny",
+    cases=(Case("c1", 1), Case("c2", 2)),
+    prompt="p",
+    steps=1,
+    timeout_s=100,
+)
+
+
+def task(**fields: Any) -> Task:
+    job = replace(JOB, **fields)
+    return Task(Attempt("20261124-150000-sd14", job.id, 1), job, Slot("2", of_run=True), "registry.example/sd@sha256:0")
+
+
+def host(**fields: Any) -> KubernetesHost:
+    return KubernetesHost(name="lab", **fields)
+
+
+def pod(manifest: dict[str, Any]) -> dict[str, Any]:
+    return dict(manifest["spec"]["template"]["spec"])
+
+
+def container(manifest: dict[str, Any]) -> dict[str, Any]:
+    (only,) = pod(manifest)["containers"]
+    return dict(only)
+
+
+def test_a_job_is_tried_once_and_its_pod_never_restarted() -> None:
+    job = job_manifest(task(), host())
+    assert job["spec"]["backoffLimit"] == 0
+    assert pod(job)["restartPolicy"] == "Never"
+
+
+def test_the_pods_deadline_lies_behind_the_orchestrators_and_the_jobs_behind_that() -> None:
+    job = job_manifest(task(), host())
+    of_pod, of_job = pod(job)["activeDeadlineSeconds"], job["spec"]["activeDeadlineSeconds"]
+    assert deadline_s(Progress(JOB)) < of_pod < of_job
+
+
+def test_a_pod_has_nothing_that_the_restricted_standard_forbids() -> None:
+    job = job_manifest(task(model="owner/model"), host(weights=Claim(claim="weights")))
+    assert pod(job)["securityContext"]["runAsNonRoot"] is True
+    assert pod(job)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(job)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    kinds = {kind for volume in pod(job)["volumes"] for kind in volume if kind != "name"}
+    assert kinds <= {"configMap", "emptyDir", "secret", "persistentVolumeClaim"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod(job).keys()
+
+
+def test_a_pod_gets_no_account_of_the_cluster() -> None:
+    assert pod(job_manifest(task(), host()))["automountServiceAccountToken"] is False
+
+
+def test_what_a_host_asks_for_stands_where_the_scheduler_looks() -> None:
+    asked = host(
+        node_selector={"nvidia.com/gpu.product": "A100"},
+        tolerations=(Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),),
+        runtime_class="nvidia",
+        queue="gpus",
+        service_account="bench",
+        image_pull_secret="registry",
+        gpus_per_job=2,
+        cpu=1.5,
+        memory="2g",
+        shm="512m",
+    )
+    job = job_manifest(task(), asked)
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert pod(job)["nodeSelector"] == {"nvidia.com/gpu.product": "A100"}
+    assert pod(job)["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert (pod(job)["runtimeClassName"], pod(job)["serviceAccountName"]) == ("nvidia", "bench")
+    assert pod(job)["imagePullSecrets"] == [{"name": "registry"}]
+    limits = {"cpu": "1500m", "memory": str(2 << 30), "nvidia.com/gpu": "2"}
+    assert container(job)["resources"] == {"requests": limits, "limits": limits}
+    shm = next(volume for volume in pod(job)["volumes"] if volume["name"] == "shm")
+    assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": str(512 << 20)}
+
+
+def test_a_mig_instance_is_asked_for_by_its_own_name() -> None:
+    job = job_manifest(task(), host(gpu_resource="nvidia.com/mig-1g.10gb"))
+    assert container(job)["resources"]["limits"] == {"nvidia.com/mig-1g.10gb": "1"}
+
+
+def test_a_job_of_the_cpu_asks_for_no_gpu() -> None:
+    assert container(job_manifest(task(device=Device.CPU), host(gpus="none")))["resources"] == {}
+
+
+def test_threads_follow_the_cpus_where_nobody_says_otherwise() -> None:
+    def threads(**fields: Any) -> object:
+        found = container(job_manifest(task(), host(**fields)))["env"]
+        return next((each["value"] for each in found if each["name"] == "OMP_NUM_THREADS"), None)
+
+    assert (threads(), threads(cpu=4), threads(cpu=0.5), threads(cpu=4, threads=2)) == (None, "4", "1", "2")
+
+
+def test_the_token_is_in_no_object_but_a_secret_that_the_job_owns() -> None:
+    config = staged(task(model="owner/gated"), host())
+    job = json.loads(config["data"]["manifest.json"])
+    job["metadata"]["uid"] = "u1"
+    secret = token_secret(job, "hf_secret")
+    assert "hf_secret" not in json.dumps([config, job])
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == "u1"
+    mounted = next(volume for volume in pod(job)["volumes"] if "secret" in volume)
+    assert mounted["secret"]["secretName"] == secret["metadata"]["name"]
+
+
+def test_without_a_download_no_secret_is_waited_for() -> None:
+    job = job_manifest(task(), host())
+    assert not [volume for volume in pod(job)["volumes"] if "secret" in volume]
+    assert {"name": "HF_HUB_OFFLINE", "value": "1"} in container(job)["env"]
+
+
+def test_a_folder_of_the_nodes_is_mounted_read_only_and_must_be_there() -> None:
+    job = job_manifest(task(model="/models/sd"), host(weights="/data/huggingface"))
+    folders = [volume["hostPath"] for volume in pod(job)["volumes"] if "hostPath" in volume]
+    assert folders == [
+        {"path": "/data/huggingface", "type": "Directory"},
+        {"path": "/models/sd", "type": "Directory"},
+    ]
+    assert all(m["readOnly"] for m in container(job)["volumeMounts"] if m["name"] in ("weights", "model"))
+
+
+def test_a_model_beside_the_matrix_is_an_error_that_says_where_it_would_have_to_be() -> None:
+    with pytest.raises(StartError, match="absolute path of its nodes"):
+        job_manifest(task(model="./sd"), host())
+
+
+def test_another_job_or_host_makes_another_spec_and_the_same_makes_the_same() -> None:
+    def spec(job: Task, on: KubernetesHost) -> str:
+        return str(job_manifest(job, on)["metadata"]["labels"][SPEC])
+
+    assert spec(task(), host()) == spec(task(), host())
+    assert len({spec(task(), host()), spec(task(prompt="q"), host()), spec(task(), host(memory="1g"))}) == 3
+
+
+@pytest.mark.parametrize("run", ["20261124-150000-sd14", "R" * 80, "a.b_c-", "x" * 63])
+def test_a_name_is_a_dns_label_with_room_for_its_pods_suffix_and_labels_hold_any_run(run: str) -> None:
+    attempt = Attempt(run, "0123456789ab", 12)
+    name = object_name(attempt)
+    assert len(name) <= 57
+    assert name.replace("-", "").isalnum()
+    assert name == name.lower()
+    assert len(label_value(run)) <= 63
+    made = job_manifest(replace(task(), attempt=attempt), host())
+    assert attempt_of(made["metadata"]) == attempt
+
+
+def test_runs_that_look_alike_have_names_of_their_own() -> None:
+    names = {object_name(Attempt(run, "j", 1)) for run in ("a.b", "a-b", "A-B", "x" * 60 + "a.b")}
+    assert len(names) == 4
