@@ -14,7 +14,7 @@ from clusters import LabCluster
 from engines import Engine, SshEngine, TlsEngine
 
 FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
-SCHEMA = Path(__file__).parent.parent / "runner" / "schema.py"
+SHARED = [Path(__file__).parent.parent / "runner" / name for name in ("schema.py", "frames.py")]
 
 
 @pytest.fixture
@@ -24,7 +24,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").symlink_to(FAKE_RUNNER)
-    (package / "schema.py").symlink_to(SCHEMA)
+    for shared in SHARED:
+        (package / shared.name).symlink_to(shared)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
