@@ -92,7 +92,7 @@ def test_all_problems_of_an_inventory_come_at_once_in_its_order(write: Write) ->
   b: {gpus: none}
   c: {kind: docker, url: "tcp://desk:2376", memory: 16}
   d: {kind: docker, gpus: [0, first], gpu_acess: cdi}
-  e: {kind: kubernetes}
+  e: {kind: podman}
   f/g: {kind: process}
   h: {kind: process, url: ssh://desk}
   i:
@@ -105,20 +105,20 @@ host: {}
     found = problems_of(config.load_hosts, write(text.replace("  k: {kind: docker}\n", "")))
     assert found == [
         "m.yaml:2: kind 'dcker' is unknown; did you mean 'docker'?",
-        "m.yaml:3: host 'b' says no kind; it is one of process, docker",
+        "m.yaml:3: host 'b' says no kind; it is one of process, docker, kubernetes",
         "m.yaml:4: tls is missing: without it tcp://desk:2376 makes whoever reaches that port root on that machine; "
         "add tls: {ca: ca.pem, cert: cert.pem, key: key.pem}, or use ssh://",
         "m.yaml:4: memory must be a size such as 16g, not 16",
         'm.yaml:5: gpus must be all, none, or a list of indices and UUIDs such as [0, 1] or [GPU-…], not [0, "first"]',
         "m.yaml:5: unknown key 'gpu_acess'; did you mean 'gpu_access'?",
-        "m.yaml:6: kind 'kubernetes' is unknown; it is one of process, docker",
+        "m.yaml:6: kind 'podman' is unknown; it is one of process, docker, kubernetes",
         "m.yaml:7: name must be 1 to 63 letters, digits, '_', '.' or '-', with a letter or digit at both ends, "
         "not 'f/g'",
-        "m.yaml:8: unknown key 'url'; it is one of price_per_hour, weights, gpus, gpus_per_job, threads, kind",
+        "m.yaml:8: unknown key 'url'; it is one of price_per_hour, gpus, gpus_per_job, threads, kind, weights",
         "m.yaml:9: host 'i' must be keys and values, such as {kind: docker}, not nothing",
         "m.yaml:10: unknown key 'name'; a host's name is the key that it stands under",
         "m.yaml:10: key is missing",
-        "m.yaml:11: kind 3 is unknown; it is one of process, docker",
+        "m.yaml:11: kind 3 is unknown; it is one of process, docker, kubernetes",
         "m.yaml:12: unknown key 'prise'; did you mean 'price_per_hour'?",
         "m.yaml:12: price_per_hour must be at least 0, not -1",
         "m.yaml:13: unknown key 'host'; did you mean 'hosts'?",
