@@ -11,11 +11,13 @@ from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster, Re
 from orchestrator.executors.kubernetes.fit import why_none_fits
 from orchestrator.executors.kubernetes.manifest import attempt_of, selector
 from orchestrator.executors.kubernetes.observation import Shown, observation
-from orchestrator.executors.kubernetes.waiting import Evidence
+from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of
 from orchestrator.model import KubernetesHost
 
 # Nodes come and go slowly, and of a large cluster they are megabytes.
 NODES_KEPT_S = 30.0
+# A kubelet tries a mount, or a sandbox, again within two minutes: a failure that was not repeated since is over.
+REPEATED_S = 180.0
 
 
 class Look:
@@ -29,7 +31,7 @@ class Look:
         shown = self._shown()
         now = time.time() + self._cluster.skew_s
         waiting = [each for each in shown.values() if each.is_waiting]
-        evidence = self._evidence(waiting) if waiting else Evidence()
+        evidence = self._evidence(waiting, now) if waiting else Evidence()
         seen = {a: observation(each, now, self._host.patience, evidence) for a, each in shown.items()}
         return {attempt: found for attempt, found in seen.items() if found is not None}
 
@@ -48,9 +50,9 @@ class Look:
             for attempt in {**configs, **jobs}
         }
 
-    def _evidence(self, waiting: Sequence[Shown]) -> Evidence:
+    def _evidence(self, waiting: Sequence[Shown], now: float) -> Evidence:
         unknown: list[str] = []
-        about = {_waiting_for(each)["metadata"]["uid"] for each in waiting}
+        about = {_waiting_for(each)["metadata"]["uid"]: each.pod is not None for each in waiting}
         warnings: dict[str, list[str]] = {}
         try:
             events = self._cluster.list("events", fieldSelector="type=Warning")
@@ -58,7 +60,9 @@ class Look:
             events = []
             unknown.append("its events may not be read")
         for event in sorted(events, key=_when):
-            if (uid := event["involvedObject"].get("uid")) in about:
+            uid = event["involvedObject"].get("uid")
+            is_over = about.get(uid, False) and seconds_of(_when(event)) < now - REPEATED_S
+            if uid in about and not is_over and str(event.get("reason")).startswith("Failed"):
                 warnings.setdefault(uid, []).append(str(event.get("message") or event.get("reason")))
         misfits: dict[str, str] = {}
         unplaced = [pod for each in waiting if (pod := each.pod) and not pod["spec"].get("nodeName")]

@@ -45,7 +45,7 @@ def object_name(attempt: Attempt) -> str:
     A run's name may be longer, or have capitals, so a hash of the attempt is what tells two apart.
     """
     readable = re.sub(r"[^a-z0-9]+", "-", f"{attempt.run}-{attempt.job}-{attempt.number}".lower())
-    return f"sd-{readable[-40:].strip('-')}-{stable_hash(list(attempt), 10)}"
+    return f"sd-{readable[-44:].strip('-')}-{stable_hash(list(attempt), 8)}"
 
 
 def labels(task: Task, host: KubernetesHost) -> dict[str, str]:

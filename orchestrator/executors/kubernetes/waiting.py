@@ -23,6 +23,7 @@ IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "Regis
 IN_THE_MAKING = ("ContainerCreating", "PodInitializing")
 # What a registry says of an image that will not be there later either.
 NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|no such|does not exist|denied|unauthorized|forbidden", re.I)
+NO_FOLDER = "hostPath type check failed"
 LOOKED_FOR_AFTER_S = 5.0
 
 
@@ -58,12 +59,13 @@ def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence:
         image = pod["spec"]["containers"][0]["image"]
         is_over = waited_s > patience_s or bool(NO_SUCH_IMAGE.search(message))
         return f"image {image} does not come: {said}", Status.FAILED if is_over else None
-    last = (evidence.warnings.get(uid) or ("",))[-1]
+    warnings = evidence.warnings.get(uid) or ("",)
+    last = next((said for said in warnings if NO_FOLDER in said), warnings[-1])
     if reason and reason not in IN_THE_MAKING:
         return f"its container is not made: {said}", Status.FAILED if waited_s > patience_s else None
     if last and waited_s > LOOKED_FOR_AFTER_S:
-        no_folder = "hostPath type check failed" in last
-        return f"its container is not made: {last}", Status.FAILED if no_folder or waited_s > patience_s else None
+        is_over = NO_FOLDER in last or waited_s > patience_s
+        return f"its container is not made: {last}", Status.FAILED if is_over else None
     return "", None
 
 
