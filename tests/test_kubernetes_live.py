@@ -1,0 +1,416 @@
+"""Kubernetes for real: whole runs over a cluster whose parts fail under way, and what never starts there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import docker
+import engines
+import pytest
+from clusters import LabCluster
+from commands import orchestrate, run_in_background, write
+from engines import CONTRACT_IMAGE, Engine, wait_until
+
+from orchestrator import images
+from orchestrator.errors import Incomplete, InputError, StartError
+from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.kubernetes.cluster import Cluster
+from orchestrator.executors.kubernetes.executor import KubernetesExecutor
+from orchestrator.executors.kubernetes.manifest import object_name
+from orchestrator.journal import Journal, Kind
+from orchestrator.model import Claim, KubernetesHost
+from orchestrator.run import Run
+from runner.schema import Case, Device, Job, Precision, Status
+
+pytestmark = pytest.mark.kubernetes
+IMAGES = {"cpu": CONTRACT_IMAGE, "cuda": CONTRACT_IMAGE}
+JOB = Job(run="live", id="0", host="lab", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
+          model="synthetic:tiny", cases=(Case("c1", 1), Case("c2", 2)), prompt="rows", steps=1)  # fmt: skip
+PATIENCE_S = 480
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(kubernetes_cluster: LabCluster) -> Iterator[None]:
+    yield
+    for part in ("apiserver", "kubelet-node-a", "kubelet-node-b"):
+        kubernetes_cluster.start(part)
+    kubernetes_cluster.kubectl("delete", "jobs,configmaps,secrets", "-l", "sd-orchestrator=job", "--wait=false")
+
+
+# --- whole runs
+
+
+def inventory(**hosts: dict[str, Any]) -> None:
+    common = {"kind": "kubernetes", "images": IMAGES}
+    text = {name: (common if "url" not in keys else {"kind": "docker"}) | keys for name, keys in hosts.items()}
+    write(json.dumps({"hosts": text}), "hosts.yaml")
+
+
+def matrix(prompt: str, **axes: list[Any]) -> None:
+    write(json.dumps({"matrix": {"samples": [1, 2], **axes}, "prompt": prompt, "retries": 3}))
+
+
+def only_run() -> Run:
+    (folder,) = Path("runs").iterdir()
+    return Run(folder)
+
+
+def outcomes(run: Run) -> Counter[tuple[str | None, str]]:
+    return Counter((row.host, row.status.value if row.status else "?") for row in run.all_rows())
+
+
+def assert_every_case_has_its_row_once(run: Run, cases: int) -> None:
+    rows = run.all_rows()
+    assert {row.status for row in rows} == {Status.OK}, [row.error for row in rows]
+    assert len(rows) == cases == len({(row.host, row.case) for row in rows})
+
+
+def faults(run: Run) -> list[str]:
+    with contextlib.closing(Journal.open(run.journal)) as journal:
+        return [
+            entry.reason
+            for progress in journal.progress()
+            for entry in journal.history(progress.job.id)
+            if entry.kind is Kind.FAULT
+        ]
+
+
+def pods(cluster: LabCluster, *more: str) -> list[dict[str, Any]]:
+    found = json.loads(cluster.kubectl("get", "pods", "-l", "sd-orchestrator=job", "-o", "json", *more))["items"]
+    return [pod for pod in found if pod["status"]["phase"] == "Running"]
+
+
+def until_running(cluster: LabCluster, count: int = 1) -> list[dict[str, Any]]:
+    wait_until(lambda: len(pods(cluster)) >= count, 240, f"no {count} pods run")
+    return pods(cluster)
+
+
+def test_one_run_over_an_engine_a_gpu_pool_and_a_cpu_pool_makes_one_table(
+    here: Path, kubernetes_cluster: LabCluster, second_engine: Engine, docker_host: Engine
+) -> None:
+    engines.contract_image(second_engine, docker_host)
+    with contextlib.closing(second_engine.client()) as api:
+        for flavour in ("cpu", "cuda"):
+            api.tag(CONTRACT_IMAGE, *images.reference(flavour).split(":"))
+    gpu = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}
+    inventory(
+        engine={"url": second_engine.url, "gpus": "none"},
+        gpus={"node_selector": gpu, "parallel": 3},
+        cpus={"node_selector": {"pool": "cpu"}, "gpus": "none", "parallel": 2},
+    )
+    matrix("sleep 1", engine=["eager", "onnxruntime"], precision=["single", "half"])
+    assert orchestrate("submit", "matrix.yaml") == 0
+    run = only_run()
+    assert_every_case_has_its_row_once(run, cases=24)
+    assert outcomes(run) == {(host, "ok"): 8 for host in ("engine", "gpus", "cpus")}
+    told = kubernetes_cluster.kubectl("get", "events", "--field-selector", "reason=Scheduled", "-o", "json")
+    placed = {event["involvedObject"]["name"]: event["message"].split()[-1] for event in json.loads(told)["items"]}
+    with contextlib.closing(Journal.open(run.journal)) as journal:
+        for progress in journal.progress():
+            name = object_name(progress.key)
+            nodes = {node for pod, node in placed.items() if pod.startswith(name)}
+            assert nodes == {"engine": set(), "gpus": {"node-a"}, "cpus": {"node-b"}}[progress.job.host]
+    left = "jobs,configmaps,secrets"
+    assert kubernetes_cluster.kubectl("get", left, "-l", f"sd-orchestrator.run={run.name}", "-o", "name") == ""
+
+
+def test_pods_deleted_under_way_cost_a_try_and_no_row(here: Path, kubernetes_cluster: LabCluster) -> None:
+    inventory(lab={"gpus": "none", "parallel": 2})
+    matrix("sleep 6", precision=["single", "half"])
+    running = run_in_background("submit", "matrix.yaml")
+    deleted = [pod["metadata"]["name"] for pod in until_running(kubernetes_cluster, 2)]
+    time.sleep(2)  # so that they were seen running
+    kubernetes_cluster.kubectl("delete", "pod", *deleted, "--wait=false")
+    _, err = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 0, err
+    assert_every_case_has_its_row_once(only_run(), cases=4)
+    assert len(faults(only_run())) == 2
+
+
+def test_a_node_that_goes_silent_costs_a_try_and_no_row(here: Path, kubernetes_cluster: LabCluster) -> None:
+    soon = [
+        {"key": f"node.kubernetes.io/{ill}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}
+        for ill in ("unreachable", "not-ready")
+    ]
+    inventory(lab={"gpus": "none", "parallel": 2, "tolerations": soon})
+    matrix("sleep 20", precision=["single", "half"])
+    running = run_in_background("submit", "matrix.yaml")
+    (pod, *_) = until_running(kubernetes_cluster, 2)
+    node = pod["spec"]["nodeName"]
+    kubernetes_cluster.stop(f"kubelet-{node}")
+    _, err = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 0, err
+    assert_every_case_has_its_row_once(only_run(), cases=4)
+    assert any(f"its node {node} does not answer" in reason for reason in faults(only_run())), err
+
+
+@pytest.mark.parametrize("how", ["restarted", "frozen"])
+def test_an_api_server_that_goes_and_comes_costs_nothing(here: Path, kubernetes_cluster: LabCluster, how: str) -> None:
+    inventory(lab={"gpus": "none", "parallel": 2})
+    matrix("sleep 5", precision=["single", "half"])
+    running = run_in_background("submit", "matrix.yaml")
+    until_running(kubernetes_cluster)
+    if how == "restarted":
+        kubernetes_cluster.stop("apiserver")
+        time.sleep(5)
+        kubernetes_cluster.start("apiserver")
+    else:
+        kubernetes_cluster.freeze("apiserver")
+        time.sleep(20)
+        kubernetes_cluster.thaw("apiserver")
+    _, err = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 0, err
+    assert_every_case_has_its_row_once(only_run(), cases=4)
+    assert faults(only_run()) == []
+
+
+def test_an_orchestrator_that_is_killed_goes_on_where_it_was(here: Path, kubernetes_cluster: LabCluster) -> None:
+    inventory(lab={"gpus": "none", "parallel": 2})
+    matrix("sleep 4", precision=["single", "half"], engine=["eager", "onnxruntime"])
+    for _ in range(2):
+        words = ["resume"] if list(Path().glob("runs/*")) else ["submit", "matrix.yaml"]
+        running = run_in_background(*words)
+        until_running(kubernetes_cluster)
+        running.kill()
+        running.communicate()
+    assert orchestrate("resume") == 0
+    assert_every_case_has_its_row_once(only_run(), cases=8)
+    assert faults(only_run()) == []
+    told = kubernetes_cluster.kubectl("get", "events", "--field-selector", "reason=SuccessfulCreate", "-o", "json")
+    made = Counter(event["involvedObject"]["name"] for event in json.loads(told)["items"])
+    with contextlib.closing(Journal.open(only_run().journal)) as journal:
+        assert [made[object_name(progress.key)] for progress in journal.progress()] == [1] * 4
+
+
+def test_two_runs_share_a_pool_and_neither_waits_for_the_other(here: Path, kubernetes_cluster: LabCluster) -> None:
+    inventory(lab={"gpus": "none"})
+    matrix("sleep 60")
+    long = run_in_background("submit", "matrix.yaml", "--name", "long")
+    until_running(kubernetes_cluster)
+    matrix("rows")
+    assert orchestrate("submit", "matrix.yaml", "--name", "short") == 0
+    assert long.poll() is None
+    assert orchestrate("cancel", "long") == 0
+    _, err = long.communicate(timeout=PATIENCE_S)
+    assert long.returncode == 1, err
+    assert {row.status for row in Run(next(Path("runs").glob("*-long"))).all_rows()} == {Status.CANCELLED}
+
+
+def test_what_waits_for_a_gpu_says_so_in_the_schedulers_words_and_then_runs(
+    here: Path, kubernetes_cluster: LabCluster
+) -> None:
+    inventory(lab={"gpus_per_job": 2, "parallel": 2})
+    matrix("sleep 5", precision=["single", "half"])
+    running = run_in_background("submit", "matrix.yaml")
+    _, err = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 0, err
+    assert "Insufficient nvidia.com/gpu" in err
+    assert_every_case_has_its_row_once(only_run(), cases=4)
+
+
+def test_a_followed_log_shows_what_the_job_says_and_not_how_its_rows_travel(
+    here: Path, kubernetes_cluster: LabCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inventory(lab={"gpus": "none"})
+    matrix("say first; rows; sleep 3; say last")
+    running = run_in_background("submit", "matrix.yaml")
+    until_running(kubernetes_cluster)
+    run = only_run()
+    with contextlib.closing(Journal.open(run.journal)) as journal:
+        (progress,) = journal.progress()
+    cli_out = run_in_background("logs", run.name, progress.job.id, "--follow")
+    out, err = cli_out.communicate(timeout=PATIENCE_S)
+    lines = [line for line in out.splitlines() if not line.startswith("{")]
+    assert (lines, err) == (["first", "last"], "")
+    assert running.wait(PATIENCE_S) == 0
+    running.communicate()
+
+
+# --- one attempt
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest, kubernetes_cluster: LabCluster) -> Iterator[Callable[..., KubernetesExecutor]]:
+    """Makes executors of the lab's cluster, and ends what they started."""
+    made: list[KubernetesExecutor] = []
+
+    def executor(**keys: Any) -> KubernetesExecutor:
+        fields = {"name": "lab", "context": "lab", "gpus": "none", "patience": 4.0, **keys}
+        made.append(KubernetesExecutor(KubernetesHost(**fields)))
+        return made[-1]
+
+    yield executor
+    for one in made:
+        for attempt in one.observe():
+            one.remove(attempt)
+        one.close()
+
+
+def task(prompt: str = "rows", number: int = 1, image: str = CONTRACT_IMAGE, **changes: Any) -> Task:
+    job = replace(JOB, id="one", prompt=prompt, **changes)
+    run = f"live-{time.monotonic_ns()}"
+    return Task(Attempt(run, job.id, number), replace(job, run=run), Slot("1", of_run=True), image)
+
+
+def begun(executor: KubernetesExecutor, what: Task) -> Attempt:
+    executor.stage(what)
+    executor.start(what.attempt)
+    return what.attempt
+
+
+def seen_as(
+    executor: KubernetesExecutor, attempt: Attempt, true: Callable[[Observation], bool], timeout_s: float = 240
+) -> Observation:
+    deadline = time.monotonic() + timeout_s
+    while not true(seen := executor.observe()[attempt]):
+        assert time.monotonic() < deadline, seen
+        executor.wait(1)
+    return seen
+
+
+def ended(executor: KubernetesExecutor, attempt: Attempt) -> Observation:
+    return seen_as(executor, attempt, lambda seen: seen.state is State.EXITED)
+
+
+@pytest.mark.parametrize(
+    ("keys", "image", "says"),
+    [
+        ({}, "Sd/UPPER:1", "InvalidImageName"),
+        ({}, "registry.invalid/sd:1", "image registry.invalid/sd:1 does not come"),
+        ({"runtime_class": "nope"}, CONTRACT_IMAGE, 'RuntimeClass "nope" not found'),
+        ({"node_selector": {"pool": "moon"}}, CONTRACT_IMAGE, r"0/2 nodes .*no node could ever take it: node-a has no"),
+        ({"cpu": 999}, CONTRACT_IMAGE, r"Insufficient cpu.*node-a has \d+ cpu"),
+        ({"gpus": "all", "gpus_per_job": 3}, CONTRACT_IMAGE, "node-a has 2 nvidia.com/gpu, node-b has no"),
+        ({"service_account": "nobody"}, CONTRACT_IMAGE, 'serviceaccount "nobody" not found'),
+        ({"weights": Claim(claim="nope")}, CONTRACT_IMAGE, 'persistentvolumeclaim "nope" not found'),
+        ({"weights": "/no/such/folder"}, CONTRACT_IMAGE, "/no/such/folder is not a directory"),
+    ],
+    ids=["image name", "image", "runtime class", "selector", "cpu", "gpus", "account", "claim", "folder"],
+)  # fmt: skip
+def test_what_can_never_start_is_said_in_the_clusters_words_and_ends(
+    make: Callable[..., KubernetesExecutor], keys: dict[str, Any], image: str, says: str
+) -> None:
+    executor = make(**keys)
+    device = Device.CUDA if executor.host.device is Device.CUDA else Device.CPU
+    attempt = begun(executor, task("rows", image=image, device=device))
+    seen = seen_as(executor, attempt, lambda seen: seen.status is not None)
+    assert (seen.state, seen.status) == (State.QUEUED, Status.FAILED)
+    assert re.search(says, seen.reason), seen.reason
+
+
+@pytest.fixture
+def quota(kubernetes_cluster: LabCluster) -> Iterator[str]:
+    """A namespace in which one pod of 100 MB may run at a time."""
+    name = f"quota-{time.monotonic_ns()}"
+    kubernetes_cluster.kubectl("create", "namespace", name)
+    kubernetes_cluster.kubectl("create", "quota", "small", "--hard=limits.memory=100M,requests.memory=100M", "-n", name)
+    yield name
+    kubernetes_cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_a_quota_in_use_is_waited_for_and_one_that_is_too_small_is_not(
+    make: Callable[..., KubernetesExecutor], quota: str
+) -> None:
+    small, large = make(namespace=quota, memory="64m"), make(namespace=quota, memory="1g", name="large")
+    first = begun(small, task("sleep 600"))
+    seen_as(small, first, lambda seen: seen.state is State.RUNNING)
+    second = begun(small, task())
+    waits = seen_as(small, second, lambda seen: "exceeded quota" in seen.reason)
+    assert (waits.state, waits.status) == (State.QUEUED, None)
+    never = begun(large, task())
+    assert seen_as(large, never, lambda seen: seen.status is not None).status is Status.FAILED
+    small.remove(first)
+    assert ended(small, second).exit_code == 0
+
+
+def test_out_of_memory_is_told_from_killed(
+    make: Callable[..., KubernetesExecutor], kubernetes_cluster: LabCluster
+) -> None:
+    executor = make(memory="64m")
+    hog, killed = begun(executor, task("hog 300; exit 137")), begun(executor, task("rows; sleep 600"))
+    assert ended(executor, hog).oom_killed
+    seen_as(executor, killed, lambda seen: seen.state is State.RUNNING)
+    wait_until(lambda: any(executor.log(killed)), 30, "it says nothing")
+    end_container(kubernetes_cluster, killed)
+    seen = ended(executor, killed)
+    assert (seen.exit_code, seen.oom_killed) == (137, False)
+    rows = executor.fetch(killed, "results.csv")
+    assert rows is not None
+    assert rows.count(b"\n") == 3  # what was safe before it was killed
+
+
+def end_container(cluster: LabCluster, attempt: Attempt) -> None:
+    for node in cluster.nodes:
+        with contextlib.closing(cluster.engine(node).client()) as api:
+            for found in api.containers(filters={"label": "io.kubernetes.container.name=runner"}):
+                if found["Labels"]["io.kubernetes.pod.name"].startswith(object_name(attempt)):
+                    with contextlib.suppress(docker.errors.APIError):
+                        api.kill(found["Id"])
+
+
+@pytest.mark.parametrize(("deeds", "says"), [("gap; rows", "frame 1"), ("rows; unfinished", "last frame is missing")])
+def test_a_log_that_lost_part_of_the_results_is_a_fault_and_no_short_table(
+    make: Callable[..., KubernetesExecutor], deeds: str, says: str
+) -> None:
+    executor = make()
+    attempt = begun(executor, task(deeds))
+    assert ended(executor, attempt).exit_code == 0
+    with pytest.raises(Incomplete, match=says):
+        executor.fetch(attempt, "results.csv")
+
+
+def test_what_a_crash_left_of_a_start_is_staged_and_another_start_makes_the_rest(
+    make: Callable[..., KubernetesExecutor],
+) -> None:
+    executor = make()
+    what = task("token", model="owner/gated")
+    executor.stage(what)
+    name = object_name(what.attempt)
+    config = executor.cluster.get("configmaps", name)
+    assert config is not None
+    executor.cluster.create("jobs", json.loads(config["data"]["manifest.json"]))  # and here it died
+    assert executor.observe()[what.attempt].state is State.STAGED
+    executor.start(what.attempt, "hf_secret")
+    assert ended(executor, what.attempt).exit_code == 0
+    secret = executor.cluster.get("secrets", name)
+    assert secret is not None
+    assert secret["metadata"]["ownerReferences"][0]["kind"] == "Job"
+    executor.remove(what.attempt)
+    assert executor.cluster.get("secrets", name) is None
+
+
+def test_what_is_there_with_another_spec_is_no_success(make: Callable[..., KubernetesExecutor]) -> None:
+    executor, what = make(), task()
+    executor.stage(what)
+    other = replace(what, job=replace(what.job, prompt="exit 3"))
+    with pytest.raises(StartError, match="with another spec"):
+        executor.stage(other)
+
+
+def test_a_token_that_expired_is_read_anew(
+    make: Callable[..., KubernetesExecutor], kubernetes_cluster: LabCluster, tmp_path: Path, monkeypatch: Any
+) -> None:
+    config = json.loads(kubernetes_cluster.kubectl("config", "view", "--raw", "-o", "json"))
+    good, file = config["users"][0]["user"].pop("token"), tmp_path / "token"
+    file.write_text("expired")
+    config["users"][0]["user"]["tokenFile"] = str(file)
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    with contextlib.closing(Cluster(KubernetesHost(name="lab"))) as cluster:
+        with pytest.raises(InputError, match="does not accept your credentials"):
+            cluster.list("jobs")
+        file.write_text(good)
+        cluster.list("jobs")
+
+
+def test_a_context_that_is_not_there_is_an_error_with_the_nearest_name(kubernetes_cluster: LabCluster) -> None:
+    with pytest.raises(InputError, match=r"no context 'lap'; did you mean 'lab'\?"):
+        Cluster(KubernetesHost(name="lab", context="lap"))
