@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -25,6 +26,8 @@ def take_token(model: str, environ: MutableMapping[str, str] = os.environ, wait_
     found = [environ.pop(name, "").strip() for name in VARIABLES]
     if not Source.parse(model).is_hub:
         return None
+    # a process that crashes, ours or a child, must not leave its memory as a file
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if name := environ.get(FILE_VARIABLE):
         path, deadline = Path(name), time.monotonic() + wait_s
         while not path.exists():

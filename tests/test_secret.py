@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -55,3 +59,17 @@ def test_no_token_is_none() -> None:
 
 def test_a_token_is_cut_out_of_text() -> None:
     assert scrub("Bearer hf_x refused", "hf_x") == "Bearer [token] refused"
+
+
+def test_who_has_a_token_leaves_no_core_file_when_it_crashes(tmp_path: Path) -> None:
+    code = (
+        "import resource, os\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)\n"
+        "from runner.secret import take_token\n"
+        f"take_token({HUB!r}, {{'HF_TOKEN': 'hf_x'}})\n"
+        "os.abort()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True)
+    assert ended.returncode == -signal.SIGABRT
+    assert list(tmp_path.iterdir()) == []

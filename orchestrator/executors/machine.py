@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,11 @@ TOKEN_FILE = "/dev/stdin"  # noqa: S105 - not a token
 PROBE_TIMEOUT_S = 120.0
 
 
+def without_tokens(ours: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a process that we start: only who needs a token is given one, and by another way."""
+    return {name: value for name, value in ours.items() if name not in TOKENS}
+
+
 def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
     """Raises HostUnfit where the runner's packages or the GPUs are not there."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -36,7 +42,14 @@ def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
 def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> tuple[Gpu, ...]:
     """Asks a runner, in a process of its own: only that may load a GPU's libraries."""
     try:
-        done = subprocess.run([*runner, "probe"], capture_output=True, timeout=PROBE_TIMEOUT_S, check=True, text=True)
+        done = subprocess.run(
+            [*runner, "probe"],
+            capture_output=True,
+            timeout=PROBE_TIMEOUT_S,
+            check=True,
+            text=True,
+            env=without_tokens(os.environ),
+        )
         return parse_probe(done.stdout)
     except subprocess.CalledProcessError as error:
         raise HostUnfit(f"host {host.name}: the probe for GPUs failed: {error.stderr.strip()[-500:]}") from error
@@ -49,9 +62,8 @@ def job_environment(
     ours: Mapping[str, str], host: ProcessHost, gpus: Sequence[str], threads: int | None
 ) -> dict[str, str]:
     """Our environment without tokens, with the slot's GPUs and no others to be seen."""
-    kept = {name: value for name, value in ours.items() if name not in TOKENS}
     return {
-        **kept,
+        **without_tokens(ours),
         "PYTHONUNBUFFERED": "1",
         "RUNNER_TOKEN_FILE": TOKEN_FILE,
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),

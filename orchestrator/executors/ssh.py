@@ -7,6 +7,7 @@ Measured on loopback, a call takes 1 ms this way; 460 ms with an `ssh` for each 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from orchestrator.errors import HostUnreachable, InputError
+from orchestrator.executors.machine import without_tokens
 
 REMOTE_SOCKET = "/var/run/docker.sock"
 CONNECT_TIMEOUT_S = 15
@@ -113,6 +115,7 @@ class Forward:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
+                env=without_tokens(os.environ),
                 start_new_session=True,  # Ctrl-C is for us: the containers' last states are still to be asked for
             )
         deadline = time.monotonic() + CONNECT_TIMEOUT_S

@@ -3,9 +3,11 @@
 The prompt is a list of deeds, done in order: `sleep 0.5`, `say TEXT`, `chat BYTES`, `rows`, `half a line`, `no rows`,
 `big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES`, `occupy FOLDER` (fails where another has a GPU of it),
 `hang` (deaf to SIGTERM), `exit 3`, `gap` (frames begin anew, as if some were lost), `unfinished` (exits with 0 without
-the last frame). Where no deed is about rows, it writes one for each case.
+the last frame), and `python CODE`, whose code is in base64 and knows job, folder, results and rows. Where no deed is
+about rows, it writes one for each case.
 """
 
+import base64
 import hashlib
 import io
 import json
@@ -72,6 +74,8 @@ def main(job_file: Path) -> int:
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 print("hanging", flush=True)
                 time.sleep(3600)
+            case "python":
+                exec(base64.b64decode(argument), {"job": job, "folder": folder, "results": results, "rows": rows})
             case "exit":
                 return int(argument)
             case "unfinished":

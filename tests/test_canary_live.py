@@ -1,0 +1,235 @@
+"""A token is found nowhere but in the environment that the user put it into, in memory, and in a container's tmpfs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import docker
+import engines
+import pytest
+from canary import Canary, seen_in_processes, watched
+from engines import Engine, SshEngine, TlsEngine
+
+from orchestrator import images
+from orchestrator.executors import machine
+from orchestrator.executors.connection import connect
+from orchestrator.images import recipe
+from orchestrator.images.build import build
+from orchestrator.model import DockerHost
+
+pytestmark = pytest.mark.live
+# The command as its user runs it, but with every logger at its most talkative.
+TALKATIVE = "import logging, sys; logging.basicConfig(level=1); from orchestrator.cli import main; main(sys.argv[1:])"
+MATRIX = "name: canary\nmodel: canary/private-model\nmatrix: {engine: [eager], samples: [1]}\nretries: 0\n"
+
+
+class TellTale(http.server.BaseHTTPRequestHandler):
+    """A hub that repeats the token that it was shown, in every way that a hub's client passes on."""
+
+    shown: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        authorization = self.headers.get("Authorization", "")
+        self.shown.append(authorization)
+        body = json.dumps({"error": f"no access with {authorization}"}).encode()
+        self.send_response(403, f"not with {authorization}")
+        self.send_header("X-Error-Message", f"{authorization} may not read this")
+        self.send_header("X-Error-Code", f"Refused {authorization}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_HEAD = do_POST = do_GET
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    TellTale.shown.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), TellTale) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def submitted(
+    here: Path, hosts: str, matrix: str, variables: dict[str, str], canary: Canary, look: Callable[[], Iterable[str]]
+) -> tuple[str, set[str]]:
+    """What a whole run says, and where the token was seen meanwhile: by `look`, and in any process but the command's.
+
+    The command's environment holds it, because its user put it there.
+    """
+    (here / "matrix.yaml").write_text(matrix)
+    (here / "hosts.yaml").write_text(hosts)
+    environment = {**os.environ, "XDG_STATE_HOME": str(here / "state"), "OMP_NUM_THREADS": "1", **variables}
+    command = [sys.executable, "-c", TALKATIVE, "submit", "matrix.yaml"]
+    with subprocess.Popen(
+        command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout is not None
+
+        def seen() -> set[str]:
+            return {*seen_in_processes(canary, lambda pid: pid == process.pid), *look()}
+
+        with watched(seen) as found:
+            said = process.stdout.read().decode(errors="replace")
+    return said, found
+
+
+@pytest.mark.parametrize("variable", ["HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN"])
+def test_a_token_reaches_the_hub_and_nothing_that_is_kept_or_shown_where_jobs_are_processes(
+    tmp_path: Path, hub: str, variable: str
+) -> None:
+    pytest.importorskip("torch", reason="the runner's extra is not installed")
+    canary = Canary()
+    talk = {"HF_ENDPOINT": hub, "HF_DEBUG": "1", "HF_HUB_VERBOSITY": "debug", "DIFFUSERS_VERBOSITY": "debug"}
+    cache = {"HF_HOME": str(tmp_path / "hf")}
+    hosts = "hosts:\n  here: {kind: process}\n"
+    variables = {variable: canary.text, **talk, **cache}
+    said, found = submitted(tmp_path, hosts, MATRIX, variables, canary, lambda: map(str, canary.files(tmp_path)))
+    assert f"Bearer {canary.text}" in TellTale.shown, said
+    assert "[token]" in said + "".join(p.read_text() for p in tmp_path.glob("runs/*/jobs/*/attempts/*.txt"))
+    assert not canary.is_in(said.encode())
+    assert canary.files(tmp_path) == []
+    assert found == set()
+
+
+# --- containers
+
+FAKE_MATRIX = """\
+name: canary
+model: canary/private-model
+prompt: token; rows; sleep 2
+matrix: {samples: [1]}
+repeats: 6
+"""
+
+
+@dataclass
+class Looked:
+    """All that an engine shows, and keeps on its disk, of the containers that are there at a moment."""
+
+    engine: Engine
+    canary: Canary
+    containers: set[str] = field(default_factory=set)
+
+    def __call__(self) -> set[str]:
+        found = set()
+        with contextlib.closing(self.engine.client()) as api:
+            root = Path(api.info()["DockerRootDir"])
+            for listed in api.containers(all=True):
+                with contextlib.suppress(docker.errors.APIError):  # it is just being removed
+                    found |= self._of(api, listed)
+        return found | set(map(str, self.canary.files(root / "containers", root / "volumes")))
+
+    def _of(self, api: docker.APIClient, listed: dict[str, Any]) -> set[str]:
+        inspected = api.inspect_container(listed["Id"])
+        self.containers.add(listed["Id"])
+        said = [listed, inspected, *(api.exec_inspect(one) for one in inspected["ExecIDs"] or ())]
+        if inspected["State"]["Status"] == "running":
+            said.append(api.top(listed["Id"]))
+        shown = {"inspect"} if self.canary.is_in(json.dumps(said).encode()) else set()
+        layer = Path(inspected["GraphDriver"]["Data"]["UpperDir"])
+        return shown | set(map(str, self.canary.files(layer)))
+
+
+def in_image(engine: Engine, image: str, canary: Canary) -> bool:
+    """Whether it is in the image's history or in any file of any layer; layers are tar files in what is saved."""
+    with contextlib.closing(engine.client()) as api:
+        history = json.dumps([api.history(image), api.inspect_image(image)])  # type: ignore[no-untyped-call]
+        saved = api.get_image(image)  # type: ignore[no-untyped-call]
+        return canary.is_in(history.encode()) or canary.is_in_stream(saved)
+
+
+@pytest.fixture
+def debugged() -> Iterator[Engine]:
+    """An engine that logs all that it is asked."""
+    with engines.private_engine("--debug") as engine:
+        yield engine
+
+
+@pytest.mark.docker
+def test_a_token_reaches_a_container_and_nothing_that_its_engine_shows_logs_or_keeps(
+    tmp_path: Path, docker_host: Engine, debugged: Engine
+) -> None:
+    canary, image = Canary(), images.reference("cpu")
+    engines.contract_image(debugged, docker_host)
+    with contextlib.closing(debugged.client()) as api:
+        api.tag(engines.CONTRACT_IMAGE, *image.split(":"))
+    looked = Looked(debugged, canary)
+    hosts = f"hosts:\n  here: {{kind: docker, url: '{debugged.url}', gpus: none}}\n"
+    said, found = submitted(tmp_path, hosts, FAKE_MATRIX, {"HF_TOKEN": canary.text}, canary, looked)
+    assert_was_handed_over(tmp_path, canary)
+    assert looked.containers
+    assert found == set()
+    assert not canary.is_in(said.encode())
+    assert canary.files(tmp_path) == []
+    assert "POST /v1.41/exec/" in (log := Path(debugged.socket).with_name("log").read_text())
+    assert not canary.is_in(log.encode())
+    assert not in_image(debugged, image, canary)
+
+
+def assert_was_handed_over(here: Path, canary: Canary) -> None:
+    (environment,) = here.glob("runs/*/jobs/*/environment.json")
+    assert json.loads(environment.read_text())["sha256"] == hashlib.sha256(canary.text.encode()).hexdigest()
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("way", ["ssh", "tls"])
+def test_neither_token_nor_private_key_is_shown_or_kept_on_the_way_to_an_engine(
+    tmp_path: Path,
+    docker_host: Engine,
+    second_engine: Engine,
+    ssh_engine: SshEngine,
+    tls_engine: TlsEngine,
+    way: str,
+) -> None:
+    canary, image = Canary(), images.reference("cpu")
+    engines.contract_image(second_engine, docker_host)
+    with contextlib.closing(second_engine.client()) as api:
+        api.tag(engines.CONTRACT_IMAGE, *image.split(":"))
+    files = {name: f"{tls_engine.certificates}/{name}.pem" for name in ("ca", "cert", "key")}
+    host = {"url": ssh_engine.url} if way == "ssh" else {"url": tls_engine.url, "tls": files}
+    hosts = json.dumps({"hosts": {"far": {"kind": "docker", "gpus": "none", **host}}})
+    said, found = submitted(
+        tmp_path, hosts, FAKE_MATRIX, {"HF_TOKEN": canary.text}, canary, Looked(second_engine, canary)
+    )
+    assert_was_handed_over(tmp_path, canary)
+    assert found == set()
+    for secret in (canary, *(Canary(line) for line in Path(files["key"]).read_text().splitlines()[1:-1])):
+        assert not secret.is_in(said.encode())
+        assert secret.files(tmp_path) == []
+
+
+@pytest.mark.docker
+def test_neither_a_token_nor_a_proxys_password_is_in_an_image_that_was_built_beside_it(
+    docker_host: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = Canary()
+    for name in machine.TOKENS:
+        monkeypatch.setenv(name, canary.text)
+    proxies = {"default": {"httpProxy": f"http://me:{canary.text}@proxy:3128", "noProxy": "*"}}
+    (tmp_path / "config.json").write_text(json.dumps({"proxies": proxies}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    dockerfile = f'ARG BASE={engines.BASE_IMAGE}\nFROM ${{BASE}}\nCOPY runner/ /opt/runner\nRUN test -n "$HTTP_PROXY"\n'
+    monkeypatch.setattr(recipe, "recipe", lambda _: {"Dockerfile": dockerfile.encode(), "runner/mark": b""})
+    with contextlib.closing(docker_host.client()) as api:
+        engines.ensure_base(api, None)
+        with connect(DockerHost(name="here", url=docker_host.url)) as connection:
+            built = build(connection, "cpu")
+        try:
+            assert not in_image(docker_host, built.id, canary)
+        finally:
+            api.remove_image(built.id, force=True)
