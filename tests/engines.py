@@ -308,25 +308,35 @@ def ssh_in_front_of(engine: Engine) -> Iterator[SshEngine]:
 
 
 def make_certificates(folder: Path) -> None:
-    """A CA with server and client certificates, and a stranger's CA with a client of its own, all for one day."""
+    """A CA with server and client certificates, and a stranger's CA with a client of its own, all for one day.
+
+    Two more for servers are of no use: one has expired, one is for another machine.
+    """
     folder.mkdir(parents=True)
 
     def openssl(*words: str) -> None:
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
     (folder / "server.ext").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
+    (folder / "elsewhere.ext").write_text("subjectAltName=DNS:elsewhere\nextendedKeyUsage=serverAuth\n")
     (folder / "client.ext").write_text("extendedKeyUsage=clientAuth\n")
     for ca in ("ca", "other-ca"):
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN=test {ca}",
                 "-addext", "keyUsage=critical,keyCertSign,cRLSign",
                 "-keyout", f"{ca}-key.pem", "-out", f"{ca}.pem")  # fmt: skip
-    for name, ca, purpose in (("server", "ca", "server"), ("client", "ca", "client"), ("other", "other-ca", "client")):
-        prefix = {"server": "server-", "client": "", "other": "other-"}[name]
+    for prefix, ca, purpose, days in (
+        ("server-", "ca", "server", 1),
+        ("expired-", "ca", "server", -1),
+        ("elsewhere-", "ca", "elsewhere", 1),
+        ("", "ca", "client", 1),
+        ("other-", "other-ca", "client", 1),
+    ):
+        name = prefix.strip("-") or "client"
         openssl(
             "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{prefix}key.pem", "-out", "csr"
         )
         openssl("x509", "-req", "-in", "csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}-key.pem", "-CAcreateserial",
-                "-days", "1", "-extfile", f"{purpose}.ext", "-out", f"{prefix}cert.pem")  # fmt: skip
+                "-days", str(days), "-extfile", f"{purpose}.ext", "-out", f"{prefix}cert.pem")  # fmt: skip
 
 
 @contextlib.contextmanager

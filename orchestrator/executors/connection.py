@@ -31,6 +31,17 @@ CALL_TIMEOUT_S = 60
 FIRST_VERSION = "1.41"
 # What reading an answer of other types raises, also inside the client.
 MISREAD = (LookupError, TypeError, AttributeError, ValueError, RecursionError, AssertionError)
+# What OpenSSL says, and what to do about it.
+TLS_CURES = {
+    "expired": "renew it, or set this machine's clock right",
+    "not yet valid": "set the clocks right",
+    "mismatch": "write the url with a name or address that the certificate is for, or renew it with this one",
+    "WRONG_VERSION_NUMBER": "no TLS is spoken at that port; an engine's port for it is usually 2376",
+    "PROTOCOL": "it speaks only TLS older than 1.2, which is not secure; bring Docker on it up to date",
+    "KEY_VALUES_MISMATCH": "tls cert and tls key do not belong together",
+    "PEM": "tls ca, cert and key must be PEM files",
+    "NO_CERTIFICATE_OR_CRL_FOUND": "tls ca must be a PEM file with a certificate",
+}
 FAULTS = (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, OSError)
 
 
@@ -142,10 +153,13 @@ class Connection:
 
     def _tls_refused(self, error: ssl.SSLError) -> InputError:
         if isinstance(error, ssl.SSLCertVerificationError):
-            why = f"its certificate is not to be trusted ({error.verify_message}); tls ca must be the CA that signed it"
+            said, usual = error.verify_message, "tls ca must be the CA that signed it"
+            what = f"its certificate is not to be trusted ({said})"
         else:
-            why = f"the TLS handshake failed ({error.reason or error}); tls cert and key must be of the engine's CA"
-        return InputError(f"host {self.host_name}: {self.endpoint.url}: {why}")
+            said, usual = error.reason or str(error), "tls cert and key must be of the engine's CA"
+            what = f"the TLS handshake failed ({said})"
+        cure = next((cure for sign, cure in TLS_CURES.items() if sign in said), usual)
+        return InputError(f"host {self.host_name}: {self.endpoint.url}: {what}; {cure}")
 
 
 def checked(response: requests.Response) -> requests.Response:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import docker
+import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -34,6 +35,8 @@ from orchestrator.executors.secret import hand_over
 from orchestrator.executors.slot import held, let_go
 from orchestrator.model import DockerHost
 
+# What the engine, asked for a link that a container made, says as if it were its own failure (500): it would stay so.
+LINK_FAULTS = ("evalSymlinksInScope", "too many l", "not a directory", "file name too long")
 FETCH_TIMEOUT_S = 300.0  # 16 MiB over a slow link
 
 
@@ -135,10 +138,8 @@ class DockerExecutor:
             with api.get(url, params={"path": f"{FOLDER}/{file}"}, stream=True, timeout=api.timeout) as response:
                 if response.status_code == 404:
                     return None
-                stat = PathStat.from_header(checked(response).headers.get("X-Docker-Container-Path-Stat", ""))
                 try:
-                    check_stat(stat)
-                    return read_member(chunks(response, FETCH_TIMEOUT_S), stat)
+                    return _content(response)
                 except BadResult as error:
                     raise BadResult(f"host {self.host.name}, {attempt.name}: {error}") from error
 
@@ -235,6 +236,19 @@ class DockerExecutor:
                 f"{where}: there is no weights folder {self.host.weights} on it; make it, or mend `weights`"
             )
         return StartError(f"{where}: {task.attempt.name} was not created: {said}")
+
+
+def _content(response: requests.Response) -> bytes:
+    """The one file of an archive that the engine sends. Raises BadResult."""
+    try:
+        header = checked(response).headers.get("X-Docker-Container-Path-Stat", "")
+    except APIError as error:
+        if any(word in _said(error) for word in LINK_FAULTS):
+            raise BadResult(f"it is not a regular file but a link that leads nowhere: {_said(error)}") from error
+        raise
+    stat = PathStat.from_header(header)
+    check_stat(stat)
+    return read_member(chunks(response, FETCH_TIMEOUT_S), stat)
 
 
 def _said(error: Exception) -> str:

@@ -17,6 +17,9 @@ from orchestrator.address import check_url
 from orchestrator.errors import InputError
 from orchestrator.model import DockerHost, Tls
 
+ENCRYPTED = (
+    "tls key: {} is protected by a passphrase; write one without: openssl rsa -in KEY -out NEW, and chmod 600 it"
+)
 LOCAL_SOCKET = "unix:///var/run/docker.sock"
 
 
@@ -122,7 +125,17 @@ def _address_problems(endpoint: Endpoint) -> list[str]:
 
 
 def _tls_problems(endpoint: Endpoint) -> list[str]:
-    """The files of it that are not there. That `url: tcp://…` has tls at all, the inventory has seen to."""
+    """The files of it that cannot be used. That `url: tcp://…` has tls at all, the inventory has seen to."""
     if endpoint.tls is None:
         return []
-    return [f"tls {name}: there is no file {path}" for name, path in endpoint.tls if not Path(path).is_file()]
+    problems = [f"tls {name}: there is no file {path}" for name, path in endpoint.tls if not Path(path).is_file()]
+    return problems or ([ENCRYPTED.format(endpoint.tls.key)] if _is_encrypted(Path(endpoint.tls.key)) else [])
+
+
+def _is_encrypted(key: Path) -> bool:
+    """OpenSSL would ask for its passphrase on the terminal, and there may be nobody to answer."""
+    try:
+        with key.open("rb") as file:
+            return b"ENCRYPTED" in file.read(4096)
+    except OSError:  # the client says so
+        return False
