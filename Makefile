@@ -32,14 +32,21 @@ check: $(STAMP) ## lint, types, import contracts, Dockerfiles, tests: what a con
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive orchestrator runner benchmarks
 	$(BIN)/hadolint images/*/Dockerfile
 	$(BIN)/pytest
 
+audit: ## look up known weaknesses of all that is pinned; ends with an error too where they cannot be looked up
+	.ci/audit
+
+fuzz: $(STAMP) ## fuzz each parser of what others send, for SECONDS=10 each
+	$(BIN)/python tests/fuzz $(or $(SECONDS),10)
+
 clean: ## remove .venv and what the tools left; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz
 	find orchestrator runner tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install bench build test check clean
+.PHONY: help install bench build test check audit fuzz clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@set -eu; \

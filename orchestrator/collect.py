@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from orchestrator.errors import InputError
 from orchestrator.trust import LONGEST_ERROR, harmless, made_harmless, row_fault
 from runner.schema import COLUMNS, Case, Job, Row, SchemaError, Status, format_rows, parse_row, parse_rows
 
+MAX_ENVIRONMENT_BYTES = 1 << 20  # a real one has some 6 kB
 MAX_RESULT_BYTES = 4 << 20  # a row is 0.5 to 2 kB, and 10 000 trials are 200 kB
 
 
@@ -163,6 +165,16 @@ def _why(ended: Ending) -> tuple[Status, str]:
             return Status.FAILED, f"exit code 255: its host went down, or its entry point failed{remark}"
         case code:
             return Status.FAILED, f"exited with {code} without a row for this case{remark}"
+
+
+def environment_text(data: bytes | None) -> str | None:
+    """environment.json, written anew so that it is data and no more; None where it is no JSON of a sane size."""
+    if data is None or len(data) > MAX_ENVIRONMENT_BYTES:
+        return None
+    try:
+        return json.dumps(json.loads(data, parse_constant=lambda _: None), indent=1, allow_nan=False)
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,6 @@ from orchestrator.executors import Attempt
 from runner.schema import Case, Job, Row
 
 ROOT = Path("runs")
-LONGEST_ENVIRONMENT_BYTES = 1 << 20  # a real one has some 6 kB
 # What an engine keeps of a container's output; only a process's log can be longer.
 LONGEST_LOG_CHARACTERS = 32 << 20
 
@@ -107,12 +105,9 @@ class Run:
         draft.replace(folder.parent / "log.txt")
 
     def keep_environment(self, job: Job, data: bytes | None) -> None:
-        """`environment.json`, where it is JSON of a sane size; written anew, so that it is data and no more."""
-        if data is None or len(data) > LONGEST_ENVIRONMENT_BYTES:
-            return
-        try:
-            text = json.dumps(json.loads(data, parse_constant=lambda _: None), indent=1, allow_nan=False)
-        except (ValueError, RecursionError):
+        """`environment.json`, where there is one; an earlier one stays else."""
+        text = collect.environment_text(data)
+        if text is None:
             return
         folder = self.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)

@@ -66,10 +66,12 @@ JOB = {
 
 
 class LyingEngine:
-    """Answers by the first pattern that is found in a request's path, else honestly. asked: the paths so far."""
+    """Answers by the first pattern that is found in a request's path, else honestly. asked: the paths so far.
 
-    def __init__(self, socket_path: Path) -> None:
-        self.url = f"unix://{socket_path}"
+    It listens on a socket, or else at a port of its own.
+    """
+
+    def __init__(self, socket_path: Path | None = None) -> None:
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
         engine = self
@@ -89,13 +91,18 @@ class LyingEngine:
                         for part in [answer] if isinstance(answer, bytes) else answer():
                             self.wfile.write(part)
 
-        class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+        class Quiet(socketserver.ThreadingMixIn):
             daemon_threads = True
             block_on_close = False
 
             def handle_error(self, *_: object) -> None: ...
 
-        self._server = Server(str(socket_path), Handler)
+        class OnSocket(Quiet, socketserver.UnixStreamServer): ...
+
+        class AtPort(Quiet, socketserver.TCPServer): ...
+
+        self._server = OnSocket(str(socket_path), Handler) if socket_path else AtPort(("127.0.0.1", 0), Handler)
+        self.url = f"unix://{socket_path}" if socket_path else f"tcp://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def answer_to(self, path: str) -> Answer:

@@ -27,12 +27,13 @@ from fake_executor import (
 )
 
 from orchestrator import run as runs
+from orchestrator.collect import MAX_ENVIRONMENT_BYTES
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError
 from orchestrator.executors import Attempt, Slot
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.model import ProcessHost
 from orchestrator.policy import Limits
-from orchestrator.run import LONGEST_ENVIRONMENT_BYTES, Run
+from orchestrator.run import Run
 from orchestrator.scheduler import HostLoop, Update, drive_all, reopen
 from runner.schema import Case, Device, Job, Precision, Row, Status
 
@@ -524,7 +525,7 @@ def test_what_a_job_says_of_its_environment_is_kept(night: Any) -> None:
     assert (sd.run.job("a") / "environment.json").read_text().startswith("{")
 
 
-NOT_KEPT = [b"[" * 100_000, b"[1e999]", b"{}" + b" " * LONGEST_ENVIRONMENT_BYTES, BadResult("it is a link")]
+NOT_KEPT = [b"[" * 100_000, b"[1e999]", b"{}" + b" " * MAX_ENVIRONMENT_BYTES, BadResult("it is a link")]
 
 
 @pytest.mark.parametrize("environment", NOT_KEPT, ids=["deep", "infinite", "big", "a link"])

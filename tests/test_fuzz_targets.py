@@ -1,0 +1,21 @@
+"""What `make fuzz` starts from, and what it has found: each goes through its target, without a fuzzer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
+from targets import TARGETS, seeds
+
+FOUND: dict[str, list[bytes]] = {}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_right_and_what_once_broke_it_go_through_a_target(name: str) -> None:
+    right = list(seeds(name))
+    assert right
+    for data in (b"", *right, *FOUND.get(name, [])):
+        TARGETS[name](data)
