@@ -10,7 +10,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 from targets import TARGETS, seeds
 
-FOUND: dict[str, list[bytes]] = {}
+FOUND: dict[str, list[bytes]] = {
+    "probes": [b'{"gpus": [{"index": 0, "mig": [{" uid": "MIG-1"}]}]}', b'{"gpus": [1]}', b'{"gpus": {"a": 1}}'],
+}
 
 
 @pytest.mark.parametrize("name", TARGETS)

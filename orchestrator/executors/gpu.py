@@ -133,21 +133,26 @@ def no_access(host: DockerHost, seen: Evidence) -> str:
 
 def parse_probe(output: str) -> tuple[Gpu, ...]:
     """The GPUs that a runner saw, one at the least: the last line of `python -m runner probe`. Raises ValueError."""
-    report = json.loads(output.strip().splitlines()[-1]) if output.strip() else {}
-    listed = report.get("gpus") if isinstance(report, dict) else None
-    if listed is None:
-        raise ValueError(f"not a probe's report: {output[-200:]!r}")
-    if not listed:
+    said = output.strip().splitlines() or ["{}"]
+    try:
+        report = json.loads(said[-1])
+        found = tuple(part for gpu in report["gpus"] for part in _instances(gpu))
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ValueError(f"not a probe's report: {output[-200:]!r}") from error
+    if not found:
         raise ValueError(f"no GPU is found there: {report.get('gpus_error') or 'and its driver says nothing'}")
-    return tuple(part for gpu in listed for part in _instances(gpu))
+    return found
 
 
 def _instances(gpu: Mapping[str, Any]) -> tuple[Gpu, ...]:
     """A GPU, or the MIG instances that it is divided into: then nothing can run on it as a whole."""
     parts = tuple(
-        Gpu(mig["uuid"], mig["uuid"], mig.get("name", ""), mig.get("memory_bytes")) for mig in gpu.get("mig", ())
+        Gpu(str(mig["uuid"]), str(mig["uuid"]), str(mig.get("name", "")), mig.get("memory_bytes"))
+        for mig in gpu.get("mig", ())
     )
-    return parts or (Gpu(str(gpu["index"]), gpu.get("uuid", ""), gpu.get("name", ""), gpu.get("memory_bytes")),)
+    return parts or (
+        Gpu(str(gpu["index"]), str(gpu.get("uuid", "")), str(gpu.get("name", "")), gpu.get("memory_bytes")),
+    )
 
 
 def everything(access: Access, seen: Evidence) -> tuple[str, ...]:
