@@ -1,4 +1,4 @@
-"""Where a Docker engine is: `ssh://`, `unix://` or `tcp://`, checked before anything connects."""
+"""Addresses of engines (`ssh://`, `unix://`, `tcp://`) and of object stores, checked before anything connects."""
 
 from __future__ import annotations
 
@@ -42,6 +42,22 @@ def check_url(url: str) -> None:
             raise ValueError(f"{url!r}: an engine over the network is tcp://host:port with tls")
         case _:
             raise ValueError(f"{url!r} is not an engine's address; {forms}")
+
+
+def check_endpoint(url: str) -> None:
+    """Of an object store. Raises ValueError with what to write instead."""
+    form = "write https://host[:port]"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} is not an address ({error}); {form}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must hold no key; give it to boto3, by a profile or AWS_ACCESS_KEY_ID and its secret")
+    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f]", url):
+        raise ValueError(f"{url!r} is not a store's address; {form}")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} holds more than an address; {form}, and the bucket in `bucket`")
 
 
 def is_loopback(url: str) -> bool:

@@ -12,8 +12,8 @@ from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.check import Finding, Grade, check
 from orchestrator.executors.connection import connect
 from orchestrator.executors.process import ProcessExecutor
-from orchestrator.fleet import executor, flavours, processes_folder
-from orchestrator.model import Host, KubernetesHost, ProcessHost
+from orchestrator.fleet import executor, flavours, processes_folder, store_of
+from orchestrator.model import S3, Host, KubernetesHost, ProcessHost
 
 
 def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:
@@ -25,13 +25,22 @@ def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:
 def _check(host: Host) -> tuple[Finding, ...]:
     if isinstance(host, ProcessHost):
         return tuple(_check_this_machine(host))
+    s3 = store_of(host)
+    stored = tuple(_check_store(s3)) if s3 else ()
     if isinstance(host, KubernetesHost):
-        return tuple(_check_cluster(host))
+        return (*_check_cluster(host), *stored)
     try:
         with closing(connect(host)) as connection:
-            return check(host, connection, [images.reference(flavour) for flavour in flavours(host)])
+            found = check(host, connection, [images.reference(flavour) for flavour in flavours(host)])
     except InputError as error:
-        return (Finding("connection", Grade.PROBLEM, str(error)),)
+        found = (Finding("connection", Grade.PROBLEM, str(error)),)
+    return (*found, *stored)
+
+
+def _check_store(s3: S3) -> Iterator[Finding]:
+    from orchestrator.store.check import check_store  # boto3 takes its time, and not everybody needs it
+
+    yield from check_store(s3)
 
 
 def _check_cluster(host: KubernetesHost) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from orchestrator.plan import describe
 if TYPE_CHECKING:
     from orchestrator.comparison import Comparison
     from orchestrator.launch import Outcome
+    from runner.schema import Row
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
 INVENTORY = Path("hosts.yaml")
@@ -303,15 +304,26 @@ def results(
     ] = None,
     shape: Annotated[Format, typer.Option("-o", help="How to print it.")] = Format.TABLE,
 ) -> None:
-    """Show the rows of one or more runs side by side."""
+    """Show the rows of one or more runs side by side.
+
+    A run may also be an address, s3://BUCKET/PREFIX/RUN: it is then read from the store alone.
+    """
     from orchestrator import launch
 
-    _print(
-        launch.comparison(
-            [runs.find(runs.ROOT, name) for name in run] if run else [runs.find(runs.ROOT)], metric, baseline
-        ),
-        shape,
-    )
+    names: Sequence[str | None] = run or [None]
+    stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
+    chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
+    _print(launch.comparison(chosen, metric, baseline, stored), shape)
+
+
+def _stored(address: str) -> Sequence[Row]:
+    from orchestrator.store import reading
+
+    found = reading.read(address)
+    err.print(f"{found.name}: {len(found.rows)} rows", soft_wrap=True)
+    if found.missing:
+        err.print(f"Not all of it has come yet: {', '.join(found.missing)}", style="yellow", soft_wrap=True)
+    return found.rows
 
 
 @app.command("import")

@@ -18,7 +18,8 @@ from orchestrator.executors.docker import DockerExecutor
 from orchestrator.executors.probe import require_gpus
 from orchestrator.executors.process import ProcessExecutor
 from orchestrator.images.image import OnProgress
-from orchestrator.model import DockerHost, Host, KubernetesHost, ProcessHost
+from orchestrator.model import S3, DockerHost, Host, KubernetesHost, ProcessHost
+from orchestrator.store import Inbox
 from runner.schema import ENGINES, Device, Job
 
 if TYPE_CHECKING:
@@ -30,24 +31,33 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Station:
-    """One host, ready. images: what its containers are made from, by flavour, as `reference@id`."""
+    """One host, ready.
+
+    images: what its containers are made from, by flavour, as `reference@id`. inbox: the store that they deliver to.
+    """
 
     executor: Executor
     slots: tuple[Slot, ...]
     images: Mapping[str, str] = field(default_factory=dict)
+    inbox: Inbox | None = None
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """stations: by host. unreachable: why the others do not answer, by host."""
+    """stations: by host. unreachable: why the others do not answer, by host. inboxes: of all hosts that have one."""
 
     stations: Mapping[str, Station]
     unreachable: Mapping[str, str]
+    inboxes: Mapping[str, Inbox] = field(default_factory=dict)
 
     def equip(self, job: Job, run: str) -> Job:
         """The job as it will run: with its run's name, and with what its container is made from."""
         station = self.stations.get(job.host)
         return replace(job, run=run, image=station.images.get(job.image_flavour, "") if station else "")
+
+
+def store_of(host: Host) -> S3 | None:
+    return None if isinstance(host, ProcessHost) or host.collect is None else host.collect.s3
 
 
 def processes_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -90,8 +100,10 @@ def ready(
     unreachable: dict[str, str] = {}
     with ExitStack() as open_now:
         connections = _connections([host for host in hosts if not isinstance(host, ProcessHost)], open_now)
+        inboxes = _open_inboxes(hosts, unreachable)
         # what needs no image is asked first: nothing is built for a host that then turns out not to fit
-        _ask(hosts, lambda host: _must_fit(host, connections), unreachable)
+        there = [host for host in hosts if host.name not in unreachable]
+        _ask(there, lambda host: _must_fit(host, connections), unreachable)
         engines = {name: made for name, made in connections.items() if isinstance(made, Connection)}
         wanted = {name: flavours for name, flavours in needed.items() if name in engines and name not in unreachable}
         had = images.ensure(engines, wanted, registry=registry, wheels=wheels, progress=progress)
@@ -109,7 +121,8 @@ def ready(
                 open_now.callback(executors[host.name].close)
         reached = [host for host in hosts if host.name in executors]
         slots = _ask(reached, lambda host: executors[host.name].slots(), unreachable)
-        yield Fleet({name: Station(executors[name], slots[name], pinned[name]) for name in slots}, unreachable)
+        stations = {name: Station(executors[name], slots[name], pinned[name], inboxes.get(name)) for name in slots}
+        yield Fleet(stations, unreachable, inboxes)
 
 
 def build(
@@ -159,6 +172,24 @@ def _connections(hosts: Collection[DockerHost | KubernetesHost], open_now: ExitS
     if problems:
         raise InputError(problems)
     return connections
+
+
+def _open_inboxes(hosts: Sequence[Host], unreachable: dict[str, str]) -> dict[str, Inbox]:
+    """By host, each store opened once. Raises InputError for what is wrong with any of them."""
+    wanted = {host.name: s3 for host in hosts if (s3 := store_of(host)) is not None}
+    if not wanted:
+        return {}
+    from orchestrator.store.inbox import S3Inbox  # boto3 takes its time, and not everybody needs it
+
+    opened: dict[S3, S3Inbox | Exception] = {}
+    for s3 in wanted.values():
+        if s3 not in opened:
+            try:
+                opened[s3] = S3Inbox.open(s3)
+            except (HostUnreachable, InputError) as error:
+                opened[s3] = error
+    _sort_out([(name, opened[s3]) for name, s3 in wanted.items()], unreachable)
+    return {name: inbox for name, s3 in wanted.items() if isinstance(inbox := opened[s3], S3Inbox)}
 
 
 def _executor(host: Host, connections: Mapping[str, AnyConnection], pinned: Mapping[str, str]) -> Executor:

@@ -20,7 +20,7 @@ from orchestrator import collect, config, fleet, foreign, images, table
 from orchestrator import run as runs
 from orchestrator.clock import steady
 from orchestrator.comparison import Comparison
-from orchestrator.errors import InputError
+from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.fleet import Fleet
 from orchestrator.journal import Entry, Journal, Kind
@@ -32,7 +32,16 @@ from orchestrator.policy import Limits
 from orchestrator.progress import Board, image_progress, watched
 from orchestrator.report.text import to_markdown
 from orchestrator.run import Run
-from orchestrator.scheduler import CANCELLED_UNSEEN, HostLoop, closing_rows, commit, drive_all, reopen
+from orchestrator.scheduler import (
+    CANCELLED_UNSEEN,
+    HostLoop,
+    closing_rows,
+    collect_delivered,
+    commit,
+    drive_all,
+    reopen,
+)
+from orchestrator.store import Inbox
 from orchestrator.trust import printable
 from runner.schema import Job, Row, Status
 
@@ -125,16 +134,30 @@ def resume(run: Run, console: Console) -> Outcome:
             for host, reason in ready.unreachable.items():
                 console.print(reason, style="red", markup=False, soft_wrap=True)
                 for progress in journal.progress(host):
-                    if progress.cancelled and not progress.is_settled:
+                    if progress.is_settled or _has_delivered(run, journal, ready, progress, console):
+                        continue
+                    if progress.cancelled:
                         rows = closing_rows(run, progress.job, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
                         commit(run, journal, progress, rows, clock())
             return _drive(run, journal, ready, hosts, console, clock)
 
 
-def comparison(chosen: Sequence[Run], metric: Metric, baseline: str | None) -> Comparison:
-    """The rows of one or more runs side by side, with the prices of their own inventories."""
+def _has_delivered(run: Run, journal: Journal, ready: Fleet, progress: JobProgress, console: Console) -> bool:
+    """Whether a job of a host that does not answer is settled by what it put into its store."""
+    try:
+        return collect_delivered(run, journal, ready.inboxes.get(progress.job.host), progress, time.time())
+    except (HostUnreachable, BadResult) as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        return False
+
+
+def comparison(chosen: Sequence[Run], metric: Metric, baseline: str | None, stored: Sequence[Row] = ()) -> Comparison:
+    """The rows of one or more runs side by side, with the prices of their own inventories.
+
+    stored: rows of runs that are not on this machine, and beside which no inventory lies.
+    """
     prices: dict[str, float] = {}
-    rows: list[Row] = []
+    rows: list[Row] = list(stored)
     for run in chosen:
         rows += run.all_rows()
         if metric is Metric.COST and run.hosts.exists():
@@ -236,6 +259,7 @@ def _drive(
     board = Board(jobs, run.all_rows())
     prices = {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
     limits = Limits(retries=journal.options["retries"])
+    _announce(run, jobs, ready, console)
     with ExitStack() as pools, watched(board, console) as tell, _interruptible(console) as stop:
         loops = [
             HostLoop(
@@ -249,6 +273,7 @@ def _drive(
                 limits,
                 tell=tell,
                 token=hub_token(os.environ),
+                inbox=station.inbox,
                 lost_after_s=journal.options["lost_after_s"],
                 clock=clock,
             )
@@ -257,8 +282,24 @@ def _drive(
         drive_all(loops, stop)
     run.merge()
     rows = run.all_rows()
+    for inbox in _distinct(ready):
+        try:
+            inbox.keep_rows(run.name, rows)
+        except (HostUnreachable, InputError) as error:  # they are here; `results s3://…` reads what was delivered
+            console.print(f"The rows are not kept in the store: {error}", style="yellow", markup=False, soft_wrap=True)
     collect.write_atomically(run.comparison, to_markdown(table.compare(rows, prices=prices)).encode())
     return Outcome(run, tuple(rows), all(progress.is_settled for progress in journal.progress()))
+
+
+def _announce(run: Run, jobs: Sequence[Job], ready: Fleet, console: Console) -> None:
+    """Writes into each store which jobs will deliver there, and tells what a write may rely on."""
+    for inbox in _distinct(ready):
+        inbox.announce(run.name, [job for job in jobs if ready.inboxes.get(job.host) is inbox])
+        console.print(inbox.describe(), style="dim", markup=False, soft_wrap=True)
+
+
+def _distinct(ready: Fleet) -> list[Inbox]:
+    return list({id(inbox): inbox for inbox in ready.inboxes.values()}.values())
 
 
 def hub_token(environ: Mapping[str, str]) -> str | None:

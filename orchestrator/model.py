@@ -26,9 +26,11 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from orchestrator.address import check_url, is_loopback
+from orchestrator.address import check_endpoint, check_url, is_loopback
 from runner.schema import ENGINES, MAX, MOST_SAMPLES, Device, Precision
 
+BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+PREFIX_PATTERN = r"^([A-Za-z0-9_-][A-Za-z0-9_.=-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.=-]{0,99}){0,9})?$"
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
 SIZE_PATTERN = r"^\d{1,12}(\.\d{1,6})?[kmg]i?b?$"
 SYNTHETIC_SIZES = ("tiny", "small", "sd-v1-4", "sdxl")
@@ -97,6 +99,54 @@ class Tls(Value):
     cert: str = Field(min_length=1, description="this client's certificate")
     key: str = Field(min_length=1, description="this client's private key")
 
+
+class S3(Value):
+    """A bucket of S3 or a store that speaks like it, or a folder of one. Its keys are boto3's matter."""
+
+    bucket: Annotated[str, StringConstraints(pattern=BUCKET_PATTERN)] = Field(description="its name")
+    prefix: Annotated[str, StringConstraints(pattern=PREFIX_PATTERN)] = Field(
+        default="", description="the folder of the bucket that all runs go into"
+    )
+    endpoint_url: str | None = Field(
+        default=None, description="of MinIO, R2 and the like; without it: AWS_ENDPOINT_URL, or else AWS"
+    )
+    region: str | None = Field(default=None, min_length=1, max_length=64, description="without it: boto3's own choice")
+    profile: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="of ~/.aws, for the keys; without it: boto3's own choice",
+    )
+    addressing: Literal["auto", "path", "virtual"] = Field(
+        default="auto",
+        description="whether the bucket stands in an address's path or in its host name; auto: path except at AWS",
+    )
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_endpoint(url)
+        return url
+
+
+class Collect(Value):
+    """How results come back, where not by the host itself."""
+
+    s3: S3 = Field(description="containers put their results into this bucket, by an address that is for them alone")
+
+    @field_validator("s3")
+    @classmethod
+    def _can_be_reached(cls, s3: S3) -> S3:
+        if s3.endpoint_url is not None and is_loopback(s3.endpoint_url):
+            raise ValueError(
+                f"endpoint_url {s3.endpoint_url} is each container's own self; give an address of this machine that "
+                "its containers reach too"
+            )
+        return s3
+
+
+COLLECT_MEANS = "{s3: …}: results come by an object store; without it: from the host itself"
 
 Gpu: TypeAlias = (
     Annotated[int, Field(ge=0, le=1023)] | Annotated[str, StringConstraints(pattern=r"^(GPU|MIG)-[A-Za-z0-9/-]{1,80}$")]
@@ -168,6 +218,7 @@ class DockerHost(_Host):
     )
     memory: Size | None = Field(default=None, description="limit of each job, such as 16g")
     shm: Size = Field(default="1g", description="shared memory of each job")
+    collect: Collect | None = Field(default=None, description=COLLECT_MEANS)
 
     @field_validator("url")
     @classmethod
@@ -261,6 +312,7 @@ class KubernetesHost(_Host):
     cpu: float | None = Field(default=None, gt=0, le=4096, description="CPUs of each job, requested and its limit")
     memory: Size | None = Field(default=None, description="of each job, requested and its limit, such as 16g")
     shm: Size = Field(default="1g", description="shared memory of each job; it counts as the job's memory")
+    collect: Collect | None = Field(default=None, description=COLLECT_MEANS)
     weights: Claim | str | None = Field(
         default=None, description="a Hugging Face cache: {claim: NAME}, or a folder of every node"
     )

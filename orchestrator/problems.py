@@ -32,6 +32,8 @@ FORMS: Mapping[str, str] = {
     "weights": "the absolute path of a folder, or, on Kubernetes, {claim: NAME}",
     "memory": "a size such as 16g",
     "shm": "a size such as 1g",
+    "bucket": "a bucket's name: 3 to 63 lower-case letters, digits, '.' or '-'",
+    "prefix": "names with '/' between them, such as team/sd, of letters, digits, '_', '.', '=' or '-'",
     "gpus": "all, none, or a list of indices and UUIDs such as [0, 1] or [GPU-…]",
 }
 PATTERNS: Mapping[str, str] = {

@@ -10,22 +10,26 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from orchestrator import collect, policy
 from orchestrator.clock import steady
-from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
+from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, Incomplete, InputError, StartError
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.journal import Entry, Journal, Kind, Phase, Progress
 from orchestrator.policy import Collect, Fault, GiveUp, Limits, Note, Remove, Stage, Start, Stop
 from orchestrator.run import Run
+from orchestrator.sources import Files, bring_home
+from orchestrator.store import Inbox
 from runner.schema import Event, Job, Row, Status
 
 # A look at a host costs it one listing; what changes there wakes the loop before that.
 LOOK_EVERY_S = 2.0
 LONGEST_LOG_LINES = 100_000
+# A container may still be at it when its time is over, and clocks differ.
+DELIVERY_S = 3600.0
 CANCELLED_UNSEEN = "cancelled while its host did not answer"
 
 
@@ -48,7 +52,7 @@ class HostLoop:
     """The loop of one host.
 
     pool: runs the actions; more than one at once, so that the next job is staged while the last one is collected.
-    token: the Hugging Face token for jobs whose model is on the hub.
+    token: the Hugging Face token for jobs whose model is on the hub. inbox: the store that the host's jobs deliver to.
     lost_after_s: for how long a host may be silent before its jobs are given up as lost.
     clock: seconds since the epoch, which never go back (`clock.steady`).
     """
@@ -61,6 +65,7 @@ class HostLoop:
     limits: Limits = field(default_factory=Limits)
     tell: Callable[[Update], None] = lambda update: None
     token: str | None = None
+    inbox: Inbox | None = None
     lost_after_s: float = 900.0
     clock: Callable[[], float] = field(default_factory=steady)
 
@@ -139,9 +144,9 @@ class HostLoop:
         jobs = self.journal.progress(self.host)
         with _own_files(self.run):
             for progress in jobs:
-                if progress.cancelled and not progress.is_settled:
+                if progress.cancelled and not progress.is_settled and not self._has_delivered_unseen(progress):
                     self._settle(progress, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
-                elif is_lost and not progress.is_settled:
+                elif is_lost and not progress.is_settled and not self._has_delivered_unseen(progress):
                     self._settle(progress, Status.LOST, f"did not answer for {self.lost_after_s:.0f} s: {reason}")
         return is_lost or all(progress.cancelled for progress in jobs)
 
@@ -189,7 +194,7 @@ class HostLoop:
             case Collect(progress, observation):
                 self._submit(action, self._collect, progress, observation)
             case Fault(progress, reason):
-                self._submit(action, self._fault, progress, reason)
+                self._submit(action, self._gone, progress, reason)
             case GiveUp(progress, status, reason):
                 self._submit(action, self._settle, progress, status, reason)
             case Remove(attempt):
@@ -221,7 +226,8 @@ class HostLoop:
             if isinstance(error, HostUnfit):
                 self._settle(progress, Status.FAILED, str(error))
             else:
-                self._fault(progress, str(error) if isinstance(error, (StartError, BadResult)) else repr(error))
+                said = isinstance(error, (StartError, BadResult, Incomplete))
+                self._fault(progress, str(error) if said else repr(error))
 
     def _record(
         self, progress: Progress, kind: Kind, attempt: int | None = None, slot: str | None = None, reason: str = ""
@@ -244,8 +250,14 @@ class HostLoop:
         with self.executor.hold(progress.key, slot):
             if self._is_taken(progress, slot):  # by another run, or another name of this machine, since the look
                 return
-            self.executor.start(progress.key, self.token)
+            self.executor.start(progress.key, self.token, self._ticket(progress))
         self.tell(Update(self.host, progress.job))
+
+    def _ticket(self, progress: Progress) -> str | None:
+        """Made at the start and not when staged: what waited for its slot has its whole time to deliver."""
+        if self.inbox is None:
+            return None
+        return self.inbox.ticket(progress.key, policy.deadline_s(progress) + DELIVERY_S)
 
     def _is_taken(self, progress: Progress, slot: Slot) -> bool:
         if slot.of_run:
@@ -265,18 +277,36 @@ class HostLoop:
         job = replace(progress.job, cases=self.run.open_cases(progress.job))
         log = islice(self.executor.log(progress.key), LONGEST_LOG_LINES)
         self.run.keep_log(progress.key, log)
-        with suppress(BadResult):  # it is no part of the rows, and costs none
-            self.run.keep_environment(job, self.executor.fetch(progress.key, "environment.json"))
         try:
-            data = self.executor.fetch(progress.key, "results.csv")
+            files = bring_home(self.executor, self.inbox, progress.key)
         except BadResult as error:
-            data, observation = None, replace(observation, reason=str(error))
-        judged = collect.judge(job, data, _ending(progress, observation))
+            files, observation = Files(), replace(observation, reason=str(error))
+        self.run.keep_environment(job, files.environment)
+        judged = collect.judge(job, files.results, _ending(progress, observation))
         if judged.missing and policy.may_retry(progress, observation, self.limits):
             self.run.add_rows(progress.job, [row for row in judged.rows if row not in judged.missing])
             self._fault(progress, judged.missing[0].error or "no row")
         else:
             self._commit(progress, judged.rows)
+
+    def _gone(self, progress: Progress, reason: str) -> None:
+        """The host does not have the attempt any more: what it has delivered before counts."""
+        if not self._has_delivered(progress):
+            self._fault(progress, reason)
+
+    def _has_delivered(self, progress: Progress) -> bool:
+        if not collect_delivered(self.run, self.journal, self.inbox, progress, self.clock()):
+            return False
+        message = f"attempt {progress.attempt} of {progress.job.id} is not on its host; its rows are those it delivered"
+        self.tell(Update(self.host, progress.job, rows=tuple(self.run.rows(progress.job)), message=message))
+        return True
+
+    def _has_delivered_unseen(self, progress: Progress) -> bool:
+        try:
+            return self._has_delivered(progress)
+        except (HostUnreachable, BadResult) as error:
+            self.tell(Update(self.host, message=str(error)))
+            return False
 
     def _settle(self, progress: Progress, status: Status, reason: str) -> None:
         self._commit(progress, closing_rows(self.run, progress.job, status, reason))
@@ -348,6 +378,25 @@ def commit(run: Run, journal: Journal, progress: Progress, rows: Sequence[Row], 
     reason = next((row.error for row in rows if row.error), "")
     journal.record(Entry(now, Kind.SETTLED, progress.job.id, progress.attempt, progress.slot, reason))
     run.merge()
+
+
+def collect_delivered(run: Run, journal: Journal, inbox: Inbox | None, progress: Progress, now: float) -> bool:
+    """Commits what an attempt has put into a store, wherever it is itself. True when that settles its job.
+
+    Rows that are there without those of other cases are kept, and the others are for the next attempt.
+    """
+    if inbox is None or progress.phase not in (Phase.STARTING, Phase.STOPPING):
+        return False
+    parcel = inbox.take(progress.key)
+    if parcel is None:
+        return False
+    judged = collect.judge(progress.job, parcel.results.encode(), collect.Ending(parcel.exit_code))
+    run.keep_environment(progress.job, parcel.environment.encode())
+    run.add_rows(progress.job, [row for row in judged.rows if row not in judged.missing])
+    if run.open_cases(progress.job):
+        return False
+    commit(run, journal, progress, (), now)
+    return True
 
 
 def reopen(run: Run, journal: Journal, now: float) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from runner import by_hand, history, secret
+from runner import by_hand, delivery, history, secret
 from runner.engines import LoadError
 from runner.frames import VARIABLE, FrameWriter
 from runner.jobs import fail_job, run_job
@@ -55,7 +55,7 @@ def _run_file(path: Path) -> int:
     events, environment_file = EventStream(sys.stdout), path.parent / "environment.json"
     stream = os.environ.get(VARIABLE)
     frames = FrameWriter(sys.stdout, stream) if stream else None
-    with RowFile.fresh(path.parent / RESULTS, frames) as rows:
+    with delivery.delivered(job, path.parent, sys.stdout), RowFile.fresh(path.parent / RESULTS, frames) as rows:
         try:
             token = secret.take_token(job.model)
         except LoadError as error:

@@ -10,11 +10,13 @@ import clusters
 import docker
 import engines
 import pytest
+import stores
 from clusters import LabCluster
 from engines import Engine, SshEngine, TlsEngine
+from stores import Store
 
 FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
-SHARED = [Path(__file__).parent.parent / "runner" / name for name in ("schema.py", "frames.py")]
+SHARED = [engines.ROOT / "runner" / f"{name}.py" for name in engines.REAL_MODULES]
 
 
 @pytest.fixture
@@ -103,3 +105,36 @@ def api(docker_host: Engine) -> Iterator[docker.APIClient]:
     client = docker_host.client()
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def rclone_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store that checks signatures, and ignores conditional writes."""
+    with stores.rclone(tmp_path_factory.mktemp("rclone") / "data") as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def moto_store() -> Iterator[Store]:
+    """A store that has conditional writes, and ignores signatures."""
+    with stores.moto() as store:
+        yield store
+
+
+@pytest.fixture(params=["rclone", "moto"])
+def store(request: pytest.FixtureRequest, keys: None) -> Store:
+    """Each of the two: what neither has alone, no test of both relies on."""
+    made: Store = request.getfixturevalue(f"{request.param}_store")
+    return made
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The stores' keys in the environment, and nothing of the user's own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", stores.KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stores.SECRET)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

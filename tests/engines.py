@@ -25,6 +25,7 @@ from runner.schema import Job
 
 BASE_IMAGE = "python:3.11-slim-bookworm"
 CONTRACT_IMAGE = "sd-orchestrator-contract:1"
+REAL_MODULES = ("schema", "frames", "parcel", "delivery")
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = f"""\
 FROM {BASE_IMAGE}
@@ -179,13 +180,12 @@ def quietly(*command: str) -> None:
 
 
 def contract_context() -> bytes:
-    """A build context: the fake runner, with the real schema in it."""
+    """A build context: the fake runner, with the real schema and the real delivery in it."""
     files = {
         "Dockerfile": DOCKERFILE.encode(),
         "runner/__init__.py": b"",
         "runner/__main__.py": (ROOT / "tests/fake_runner/__main__.py").read_bytes(),
-        "runner/schema.py": (ROOT / "runner/schema.py").read_bytes(),
-        "runner/frames.py": (ROOT / "runner/frames.py").read_bytes(),
+        **{f"runner/{name}.py": (ROOT / f"runner/{name}.py").read_bytes() for name in REAL_MODULES},
     }
     return packed(files)
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from orchestrator.errors import HostUnreachable, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.model import DockerHost, ProcessHost
+from runner.parcel import Receipt
 from runner.schema import Case, Job, Row, Status, Validity, format_rows
 
 
@@ -55,7 +56,7 @@ class Behaviour:
     runs_s: None never ends. rows: how many of its cases get a good row, evenly over the time; None is all.
     results, environment: what results.csv and environment.json hold instead, byte for byte, or the error with which
         they are refused.
-    vanishes: once it has ended, it is no longer on the host at all.
+    vanishes: once it has ended, it is no longer on the host at all. receipt: what it says of its delivery to a store.
     """
 
     runs_s: float | None = 1.0
@@ -69,6 +70,7 @@ class Behaviour:
     ignores_term: bool = False
     stage_error: Exception | None = None
     start_error: Exception | None = None
+    receipt: Receipt | None = None
     log: tuple[str, ...] = ('{"kind":"loading","at":0}',)
 
 
@@ -200,7 +202,7 @@ class FakeExecutor:
         with self.world.answering("hold", attempt):
             yield
 
-    def start(self, attempt: Attempt, token: str | None = None) -> None:
+    def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
         with self.world.answering("start", attempt):
             container = self.world.containers.get(attempt)
             if container is None:
@@ -262,6 +264,11 @@ class FakeExecutor:
         if behaviour.runs_s and container.ends is not None and container.started is not None:
             rows = min(rows, int(len(cases) * (container.ends - container.started) / behaviour.runs_s + 1e-9))
         return format_rows(ok_row(container.task.job, case) for case in cases[:rows]).encode() if rows else None
+
+    def receipt(self, attempt: Attempt) -> Receipt | None:
+        with self.world.answering("receipt", attempt):
+            container = self.world.containers.get(attempt)
+            return container.behaviour.receipt if container else None
 
     def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
         with self.world.answering("log", attempt):

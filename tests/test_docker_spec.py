@@ -8,7 +8,7 @@ from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.container import attempt_of, container_spec, labels, needs_download, observation, size_bytes
 from orchestrator.executors.gpu import Access
-from orchestrator.model import DockerHost
+from orchestrator.model import S3, Collect, DockerHost
 from runner.schema import Case, Device, Job, Precision
 
 HOST = DockerHost(name="desk", url="unix:///var/run/docker.sock", gpus="none")
@@ -73,6 +73,14 @@ def test_a_model_of_the_hub_has_a_network_and_waits_for_its_token():
     assert spec["HostConfig"]["NetworkMode"] == "bridge"
     assert "RUNNER_TOKEN_FILE=/run/orchestrator/token" in spec["Env"]
     assert "HF_HUB_OFFLINE=1" not in spec["Env"]
+
+
+def test_what_delivers_to_a_store_has_a_network_and_an_address_that_comes_later():
+    spec = container_spec(TASK, HOST.model_copy(update={"collect": Collect(s3=S3(bucket="bench"))}))
+    assert spec["HostConfig"]["NetworkMode"] == "bridge"
+    assert "RUNNER_TICKET_FILE=/run/orchestrator/ticket" in spec["Env"]
+    assert "HF_HUB_OFFLINE=1" in spec["Env"]
+    assert "bench" not in str(spec["Env"])
 
 
 def test_where_the_weights_are_there_already_there_is_no_network():

@@ -299,6 +299,12 @@ def test_a_file_that_the_job_did_not_write_is_none(place: Place) -> None:
     assert place.executor.fetch(attempt, "results.csv") is None
 
 
+def test_what_delivered_to_no_store_has_no_receipt(place: Place) -> None:
+    attempt, _ = place.exited("rows")
+    assert place.executor.receipt(attempt) is None
+    assert place.executor.receipt(place.task("", job="none").attempt) is None
+
+
 def test_files_and_lines_of_what_is_not_there_are_none(place: Place) -> None:
     attempt = place.task("").attempt
     assert place.executor.fetch(attempt, "results.csv") is None

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from orchestrator.model import Host
+from runner.parcel import Receipt
 from runner.schema import Job, Status
 
 
@@ -123,10 +124,11 @@ class Executor(Protocol):
         over from a holder that died, or that is not staged any more.
         """
 
-    def start(self, attempt: Attempt, token: str | None = None) -> None:
+    def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
         """Starts what was staged. What runs or has exited is never started again: that is success too.
 
-        token: the Hugging Face token, handed over so that it appears in no file, argument, label or environment.
+        token: the Hugging Face token. ticket: the right to put the attempt's one object into a store, where the host
+        collects so. Both are handed over so that they appear in no file, argument, label or environment.
         Raises StartError; nothing of the attempt is then left running.
         """
 
@@ -142,6 +144,9 @@ class Executor(Protocol):
         Raises BadResult where it is not one regular file of bounded size, Incomplete where not all of it arrived. The
         content is not judged here.
         """
+
+    def receipt(self, attempt: Attempt) -> Receipt | None:
+        """What an attempt that has exited said of its delivery to a store; None where it said nothing."""
 
     def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
         """Lines of standard output and error; with follow, until it exits. No such attempt: no lines."""

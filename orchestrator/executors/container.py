@@ -22,6 +22,7 @@ CACHE = f"{FOLDER}/huggingface"
 WEIGHTS = "/weights"
 SECRETS = "/run/orchestrator"
 TOKEN_FILE = f"{SECRETS}/token"
+TICKET_FILE = f"{SECRETS}/ticket"
 
 # What the engine calls a container's state → what it is to us. What is not here is lost:
 # a `dead` container is one that the engine failed to remove, and `removing` has no files any more.
@@ -56,7 +57,7 @@ def container_spec(task: Task, host: DockerHost, access: Access = NO_GPU, *, ini
             "SecurityOpt": ["no-new-privileges"],
             "ReadonlyRootfs": True,
             "Init": init,
-            "NetworkMode": "bridge" if online else "none",
+            "NetworkMode": "bridge" if online or host.collect else "none",
             "PidsLimit": 4096,
             "ShmSize": size_bytes(host.shm),
             # no swap beside the memory: a benchmark that swaps measures the disk
@@ -126,6 +127,7 @@ def _environment(task: Task, host: DockerHost, online: bool) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "HF_HOME": WEIGHTS if host.weights else CACHE,
         **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {"HF_HUB_OFFLINE": "1"}),
+        **({"RUNNER_TICKET_FILE": TICKET_FILE} if host.collect else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }
 

@@ -23,6 +23,7 @@ from orchestrator.executors.container import (
     FOLDER,
     LABEL,
     SCRATCH,
+    TICKET_FILE,
     TOKEN_FILE,
     attempt_of,
     container_spec,
@@ -30,14 +31,17 @@ from orchestrator.executors.container import (
 )
 from orchestrator.executors.events import Changes
 from orchestrator.executors.gpu import CPU_SLOT, NO_GPU, Access
-from orchestrator.executors.logs import lines
+from orchestrator.executors.logs import last_lines, lines
 from orchestrator.executors.secret import hand_over
 from orchestrator.executors.slot import held, let_go
 from orchestrator.model import DockerHost
+from runner.parcel import Receipt
 
 # What the engine, asked for a link that a container made, says as if it were its own failure (500): it would stay so.
 LINK_FAULTS = ("evalSymlinksInScope", "too many l", "not a directory", "file name too long")
 FETCH_TIMEOUT_S = 300.0  # 16 MiB over a slow link
+# It is the last word of a runner; what dies after it may say a word more.
+RECEIPT_WITHIN_LINES = 20
 
 
 class _BeingMade(StartError):
@@ -87,7 +91,7 @@ class DockerExecutor:
             with held(api, attempt, slot.devices, probing.EMPTY_IMAGE):
                 yield
 
-    def start(self, attempt: Attempt, token: str | None = None) -> None:
+    def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
         with self.connection.api() as api:
             container = self._inspect(api, attempt)
             if container is None:
@@ -100,8 +104,12 @@ class DockerExecutor:
                     api.start(attempt.name)
                 elif container["State"]["Status"] != "running":
                     return
-                if f"RUNNER_TOKEN_FILE={TOKEN_FILE}" in container["Config"]["Env"]:
-                    hand_over(api, attempt.name, token or "", TOKEN_FILE)
+                for variable, secret, file in (
+                    ("RUNNER_TOKEN_FILE", token, TOKEN_FILE),
+                    ("RUNNER_TICKET_FILE", ticket, TICKET_FILE),
+                ):
+                    if f"{variable}={file}" in container["Config"]["Env"]:
+                        hand_over(api, attempt.name, secret or "", file)
             except (APIError, StartError) as error:
                 # it stays behind as `created` with exit code 128, and would be taken for staged
                 self._remove(api, attempt)
@@ -142,6 +150,11 @@ class DockerExecutor:
                     return _content(response)
                 except BadResult as error:
                     raise BadResult(f"host {self.host.name}, {attempt.name}: {error}") from error
+
+    def receipt(self, attempt: Attempt) -> Receipt | None:
+        said = last_lines(self.connection, attempt.name, RECEIPT_WITHIN_LINES)
+        found = map(Receipt.from_line, reversed(said))
+        return next((receipt for receipt in found if receipt is not None), None)
 
     def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
         return lines(self.connection, attempt.name, follow=follow)

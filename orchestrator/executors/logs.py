@@ -46,10 +46,19 @@ def lines(connection: Connection, container: str, *, follow: bool) -> Iterator[s
                 time.sleep(REOPEN_AFTER_S)
 
 
-def _stamped(api: docker.APIClient, container: str, follow: bool, after: str) -> Iterator[tuple[str, str]]:
+def last_lines(connection: Connection, container: str, count: int) -> list[str]:
+    """The last lines of standard output and error; none where there is no such container. Raises HostUnreachable."""
+    with connection.api() as api:
+        return [text for _, text in _stamped(api, container, False, "", str(count))]
+
+
+def _stamped(
+    api: docker.APIClient, container: str, follow: bool, after: str, tail: str = "all"
+) -> Iterator[tuple[str, str]]:
     """Lines with the engine's time stamps, which have a fixed width, those later than `after`."""
     url = f"{api.base_url}/v{api.api_version}/containers/{container}/logs"
     parameters = {"stdout": "1", "stderr": "1", "timestamps": "1", "follow": str(int(follow)), "since": _seconds(after)}
+    parameters["tail"] = tail
     with api.get(url, params=parameters, stream=True, timeout=(10, SILENCE_S)) as response:
         if response.status_code == 404:
             return

@@ -30,6 +30,7 @@ from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.archive import FILE_LIMIT_BYTES
 from orchestrator.executors.machine import find_slots, job_environment
 from orchestrator.model import ProcessHost
+from runner.parcel import Receipt
 
 RUNNER = (sys.executable, "-m", "runner")
 ATTENDANT = Path(__file__).with_name("attend.py")
@@ -89,7 +90,7 @@ class ProcessExecutor:
                 locks.enter_context(_locked(self.state_dir / f".slot-{device.replace('/', '-')}", "a+b"))
             yield
 
-    def start(self, attempt: Attempt, token: str | None = None) -> None:
+    def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
         folder = self._folder(attempt)
         try:
             with _locked(folder / "task.json"), (folder / "lock").open("r+b") as lock:
@@ -159,6 +160,9 @@ class ProcessExecutor:
         if len(content) > FILE_LIMIT_BYTES:
             raise BadResult(f"{path} has more than the {FILE_LIMIT_BYTES} bytes that are taken")
         return content
+
+    def receipt(self, attempt: Attempt) -> Receipt | None:
+        return None  # what is on this machine already is delivered nowhere
 
     def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
         folder = self._folder(attempt)

@@ -1,4 +1,7 @@
-"""A token into a running container: by an exec's standard input into a tmpfs file; no inspect, no argument shows it."""
+"""A secret (a token, an address to deliver to) into a running container, so that no inspect and no argument shows it.
+
+It goes by an exec's standard input into a tmpfs file.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def hand_over(api: docker.APIClient, container: str, secret: str, path: str) -> 
             return
         raise
     if code:
-        raise StartError(f"{container}: the token could not be handed over (exit code {code})")
+        raise StartError(f"{container}: {file.name} could not be handed over (exit code {code})")
 
 
 def _send(api: docker.APIClient, exec_id: str, content: bytes) -> None:

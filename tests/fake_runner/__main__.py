@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from runner import frames
+from runner.delivery import delivered
 from runner.schema import Case, Event, EventKind, Job, Row, Status, Validity, format_rows
 
 TOKEN_WAIT_S = 20
@@ -26,6 +27,14 @@ TOKEN_WAIT_S = 20
 
 def main(job_file: Path) -> int:
     job, folder = Job.from_json(job_file.read_bytes()), job_file.parent
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with delivered(job, folder, sys.stdout):
+        if code := misbehave(job, folder):
+            sys.exit(code)
+    return 0
+
+
+def misbehave(job: Job, folder: Path) -> int:
     results = folder / "results.csv"
     rows = format_rows(good_row(job, case) for case in job.cases)
     print(Event(kind=EventKind.LOADING, at=time.time()).to_json(), flush=True)

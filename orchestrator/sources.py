@@ -1,0 +1,44 @@
+"""Where an attempt's files come from: the store that it delivered to, or else its host. One of them, whole."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from orchestrator.errors import BadResult, HostUnreachable
+from orchestrator.executors import Attempt, Executor
+from orchestrator.store import Inbox
+from runner.parcel import Outcome, Parcel, Receipt
+
+
+@dataclass(frozen=True)
+class Files:
+    """results.csv and environment.json, None where there is no such file."""
+
+    results: bytes | None = None
+    environment: bytes | None = None
+
+
+def bring_home(executor: Executor, inbox: Inbox | None, attempt: Attempt) -> Files:
+    """The files of an attempt that has exited.
+
+    What is in the store goes first, since it stays there. What never came there (the container was killed, the store
+    refused) is still on the host, in the very files that would have been delivered. Raises what `Inbox.take` and
+    `Executor.fetch` raise.
+    """
+    parcel = _delivered(inbox, attempt, executor.receipt(attempt)) if inbox else None
+    if parcel is not None:
+        return Files(parcel.results.encode(), parcel.environment.encode())
+    environment = None
+    with suppress(BadResult):  # it is no part of the rows, and costs none
+        environment = executor.fetch(attempt, "environment.json")
+    return Files(executor.fetch(attempt, "results.csv"), environment)
+
+
+def _delivered(inbox: Inbox, attempt: Attempt, receipt: Receipt | None) -> Parcel | None:
+    try:
+        return inbox.take(attempt, receipt)
+    except HostUnreachable:
+        if receipt is not None and receipt.outcome is not Outcome.FAILED:
+            raise  # it is there: worth waiting for
+        return None

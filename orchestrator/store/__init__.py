@@ -1,0 +1,40 @@
+"""An object store as an inbox: each attempt puts one object there, whoever is at home to take it.
+
+`bucket` speaks to the store, and alone knows boto3; `inbox` is what lies where in it, and what it means; `reading`
+makes a run's rows of it; `check` says whether a host's jobs can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from orchestrator.executors import Attempt
+from runner.parcel import Parcel, Receipt
+from runner.schema import Job, Row
+
+
+class Inbox(Protocol):
+    """What a run needs of a store. Every method may raise HostUnreachable, after which it may be called again."""
+
+    def ticket(self, attempt: Attempt, valid_s: float) -> str:
+        """What the attempt's container is handed at its start: the right to put its one object. It is a secret."""
+
+    def take(self, attempt: Attempt, receipt: Receipt | None = None) -> Parcel | None:
+        """What an attempt has delivered; None where that is nothing (yet).
+
+        receipt: what its container said of it. Raises Incomplete where the object is not what the container delivered,
+        BadResult where it is no parcel of this attempt.
+        """
+
+    def announce(self, run: str, jobs: Sequence[Job]) -> None:
+        """Writes down what the run's objects are to be judged by. Raises InputError where the name is another run's."""
+
+    def keep_rows(self, run: str, rows: Iterable[Row]) -> None:
+        """Writes down the run's rows, in place of those it had."""
+
+    def remove(self, run: str) -> int:
+        """Deletes all objects of a run; how many there were."""
+
+    def describe(self) -> str:
+        """Where it is, and what a write may rely on there, for a human."""

@@ -1,0 +1,292 @@
+"""One folder of an S3 bucket: the calls that are used, and every refusal as an error of ours. Knows boto3, alone.
+
+Credentials are boto3's own matter: its chain, or the profile that the inventory names.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import urllib3
+from botocore import exceptions
+from botocore.config import Config
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from orchestrator.address import is_loopback
+from orchestrator.errors import BadResult, HostUnreachable, InputError
+from orchestrator.model import S3
+
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
+MOST_TRIES = 5
+# What SigV4 allows. https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
+LONGEST_VALID_S = 7 * 86400
+UNKNOWN_CONDITION = frozenset({"NotImplemented", "InvalidArgument", "501"})
+PASSING = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "TooManyRequests", "429"})
+
+
+class Conditional(Enum):
+    """What a store does with `If-None-Match: *` on a write."""
+
+    HONOURED = "honoured"
+    IGNORED = "ignored"
+    REFUSED = "refused"
+
+
+class _Cut(HostUnreachable):
+    """The connection ended within an object."""
+
+
+@dataclass(frozen=True)
+class Presigned:
+    """An address that stands for one PUT, and the headers that have to come with it. The address is a secret."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+class Bucket:
+    """Keys are below `where.prefix`, which no caller sees. Safe to use from several threads.
+
+    Every call may raise HostUnreachable (the store does not answer, or asks to slow down) and InputError (credentials,
+    bucket, rights, clock: what a user has to mend).
+    """
+
+    def __init__(self, where: S3) -> None:
+        self.where = where
+        self._root = f"{where.prefix}/" if where.prefix else ""
+        self.endpoint = where.endpoint_url or "AWS"
+        with self._translated("open it"):
+            session = boto3.session.Session(profile_name=where.profile, region_name=where.region)
+            self._credentials = session.get_credentials()
+            self._client = _client(session, where, where.addressing)
+            self.endpoint = str(self._client.meta.endpoint_url)
+            if where.addressing == "auto" and not _is_amazon(self.endpoint):
+                self._client = _client(session, where, "path")
+
+    @property
+    def name(self) -> str:
+        return f"s3://{self.where.bucket}/{self.where.prefix}".rstrip("/") + f" at {self.endpoint}"
+
+    @property
+    def is_loopback(self) -> bool:
+        return is_loopback(self.endpoint)
+
+    def credentials_end(self) -> datetime | None:
+        """When the credentials in use expire, and with them all that was signed by them; None where they do not."""
+        return getattr(self._credentials, "_expiry_time", None)
+
+    def skew_s(self) -> float | None:
+        """How far the store's clock is ahead of ours, to a second; None where it does not say."""
+        asked = time.time()
+        with self._translated("list it (s3:ListBucket)"):
+            answer = self._client.list_objects_v2(Bucket=self.where.bucket, Prefix=self._root, MaxKeys=1)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(date).timestamp() - (asked + time.time()) / 2 if date else None
+
+    def keys(self, folder: str) -> list[str]:
+        """All keys of a folder, however deep."""
+        prefix = f"{self._root}{folder}/"
+        return [key.removeprefix(self._root) for page in self._pages(prefix) for key in _names(page, "Contents", "Key")]
+
+    def folders(self) -> list[str]:
+        """The names of the folders at the top."""
+        pages = self._pages(self._root, Delimiter="/")
+        return [
+            name.removeprefix(self._root).strip("/")
+            for page in pages
+            for name in _names(page, "CommonPrefixes", "Prefix")
+        ]
+
+    # the client tries again what fails before the body, and leaves to its caller what is cut within it
+    @retry(
+        retry=retry_if_exception_type(_Cut),
+        stop=stop_after_attempt(MOST_TRIES),
+        wait=wait_random_exponential(0.3, 5),
+        reraise=True,
+    )
+    def get(self, key: str, limit: int) -> bytes | None:
+        """None where there is no such object. Raises BadResult where it is larger than `limit`."""
+        with self._translated("read from it (s3:GetObject)"):
+            try:
+                answer = self._client.get_object(Bucket=self.where.bucket, Key=self._root + key)
+            except exceptions.ClientError as error:
+                if _code(error) in ("NoSuchKey", "404"):
+                    return None
+                raise
+            content = self._body(key, answer, limit)
+            if len(content) > limit:
+                raise BadResult(f"{key} in {self.name} is larger than the {limit} bytes that are taken")
+            return content
+
+    def _body(self, key: str, answer: Mapping[str, Any], limit: int) -> bytes:
+        try:
+            with answer["Body"] as body:
+                content = bytes(body.read(limit + 1))
+        except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
+            raise _Cut(f"{self.name}: the connection was cut within {key}: {error}") from error
+        if len(content) < min(answer["ContentLength"], limit + 1):
+            raise _Cut(f"{self.name}: the connection was cut within {key}")
+        return content
+
+    def put(self, key: str, content: bytes) -> None:
+        with self._translated("write into it (s3:PutObject)"):
+            self._client.put_object(Bucket=self.where.bucket, Key=self._root + key, Body=content)
+
+    def put_new(self, key: str, content: bytes) -> bool:
+        """Whether it was written. False: one is there already, which not every store tells (see `conditional`)."""
+        with self._translated("write into it (s3:PutObject)"):
+            try:
+                self._client.put_object(Bucket=self.where.bucket, Key=self._root + key, Body=content, IfNoneMatch="*")
+            except exceptions.ClientError as error:
+                if _status(error) == http.client.PRECONDITION_FAILED:
+                    return False
+                raise
+        return True
+
+    def delete(self, *keys: str) -> None:
+        """What is not there is success. One call for each: not every store that speaks S3 deletes several at once."""
+        with self._translated("delete in it (s3:DeleteObject)"):
+            for key in keys:
+                self._client.delete_object(Bucket=self.where.bucket, Key=self._root + key)
+
+    def conditional(self) -> Conditional:
+        """Tries it: two writes of one key, which is deleted again where that is allowed."""
+        key = f".probe-{uuid.uuid4().hex}"
+        try:
+            first = self._probe(key)
+            return first if first is Conditional.REFUSED else self._probe(key)
+        finally:
+            with suppress(InputError, HostUnreachable):  # `check` says what it means
+                self.delete(key)
+
+    def _probe(self, key: str) -> Conditional:
+        try:
+            return Conditional.IGNORED if self.put_new(key, b"") else Conditional.HONOURED
+        except InputError as error:
+            cause = error.__cause__
+            if isinstance(cause, exceptions.ClientError) and _code(cause) in (
+                "NotImplemented",
+                "InvalidArgument",
+                "501",
+            ):
+                return Conditional.REFUSED
+            raise
+
+    def presigned_put(self, key: str, content_type: str, valid_s: float, *, new: bool) -> Presigned:
+        """An address for a PUT of this key and no other call. new: the store is to refuse it where one is there."""
+        headers = {"Content-Type": content_type, **({"If-None-Match": "*"} if new else {})}
+        parameters = {"Bucket": self.where.bucket, "Key": self._root + key, "ContentType": content_type}
+        if new:
+            parameters["IfNoneMatch"] = "*"
+        with self._translated("sign an address"):
+            url = self._client.generate_presigned_url(
+                "put_object", Params=parameters, ExpiresIn=int(min(valid_s, LONGEST_VALID_S))
+            )
+        return Presigned(url, headers)
+
+    def _pages(self, prefix: str, **query: str) -> Iterator[dict[str, Any]]:
+        with self._translated("list it (s3:ListBucket)"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.where.bucket, Prefix=prefix, **query
+            )
+            yield from pages
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        """what: that is asked of the store, with its name in a policy, for who lacks the right."""
+        try:
+            yield
+        except exceptions.ClientError as error:
+            raise self._refused(error, what) from error
+        except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise self._not_spoken_to(error) from error
+
+    def _refused(self, error: exceptions.ClientError, what: str) -> InputError | HostUnreachable:
+        code, status = _code(error), _status(error)
+        said = str(error.response.get("Error", {}).get("Message") or code)
+        if (status >= 500 and code not in UNKNOWN_CONDITION) or status == 429 or code in PASSING:
+            return HostUnreachable(f"{self.name}: the store asks to come back later: {code}, {said}")
+        return InputError(f"{self.name}: {self._cure(code, status, said, what)}")
+
+    def _cure(self, code: str, status: int, said: str, what: str) -> str:
+        bucket, key = self.where.bucket, getattr(self._credentials, "access_key", None)
+        match code:
+            case "NoSuchBucket" | "404":
+                return f"there is no bucket {bucket}; make it, or mend `bucket` and `endpoint_url`"
+            case "InvalidAccessKeyId":
+                return f"the store does not know the access key {key}; mend the profile, or AWS_ACCESS_KEY_ID"
+            case "SignatureDoesNotMatch":
+                return f"the secret of the access key {key} is wrong; mend the profile, or AWS_SECRET_ACCESS_KEY"
+            case "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired":
+                return "the credentials have expired; log in again, as with: aws sso login"
+            case "RequestTimeTooSkewed":
+                return f"this machine's clock is wrong ({said}); sudo timedatectl set-ntp true"
+            case "AccessDenied" if "request time" in said:  # as rclone says it
+                return f"this machine's clock is wrong ({said}); sudo timedatectl set-ntp true"
+            case "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "301":
+                return f"the bucket is in another region ({said}); mend `region`"
+            case "AccessDenied" | "AllAccessDisabled" | "403":
+                return f"the access key {key} may not {what}: {said}; grant it (docs/s3.md has the policy)"
+            case _:
+                return f"the store refuses to {what}: {code} ({status}), {said}"
+
+    def _not_spoken_to(self, error: Exception) -> InputError | HostUnreachable:
+        where = f"s3://{self.where.bucket}"
+        match error:
+            case exceptions.ProfileNotFound():
+                return InputError(f"{where}: {error}; aws configure list-profiles shows those that there are")
+            case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
+                return InputError(
+                    f"{where}: no credentials found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                    "or `profile`"
+                )
+            case exceptions.SSLError():
+                return InputError(f"{self.name}: its certificate is not to be trusted: {error}; set AWS_CA_BUNDLE")
+            case exceptions.ConnectionError() | exceptions.HTTPClientError() | urllib3.exceptions.HTTPError():
+                return HostUnreachable(f"{self.name}: the store does not answer: {error}")
+            case exceptions.TokenRetrievalError() | exceptions.SSOError() | exceptions.CredentialRetrievalError():
+                return InputError(f"{where}: no credentials could be had: {error}")
+            case _:
+                return InputError(f"{where}: {error}")
+
+
+def _client(session: Any, where: S3, addressing: str) -> Any:
+    """Checksums beyond MD5 are asked of no store that does not ask for them: not all that speak S3 know them."""
+    config = Config(
+        signature_version="s3v4",
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        retries={"mode": "standard", "max_attempts": MOST_TRIES},
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        s3={"addressing_style": addressing},
+    )
+    region = session.region_name or "us-east-1"
+    return session.client("s3", endpoint_url=where.endpoint_url, region_name=region, config=config)
+
+
+def _is_amazon(endpoint: str) -> bool:
+    return (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _code(error: exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: exceptions.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _names(page: Mapping[str, Any], kind: str, name: str) -> list[str]:
+    return [str(entry[name]) for entry in page.get(kind) or ()]

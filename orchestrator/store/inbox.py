@@ -1,0 +1,100 @@
+"""What lies where in a store, and what it means. Nothing is deleted here but by `remove`: it is the archive too.
+
+<prefix>/<run>/run.json                        the jobs, as they were submitted
+<prefix>/<run>/results.csv                     the run's rows, as the orchestrator had them when it last stopped
+<prefix>/<run>/<job>/<attempt>/parcel.json     what an attempt delivered: the container's one object
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from orchestrator.errors import BadResult, Incomplete, InputError
+from orchestrator.executors import Attempt
+from orchestrator.model import S3
+from orchestrator.store.bucket import Bucket, Conditional
+from runner.parcel import CONTENT_TYPE, LIMIT_BYTES, Outcome, Parcel, Receipt, digest
+from runner.schema import Job, Row, format_rows
+
+VERSION = 1
+MANIFEST_LIMIT_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class S3Inbox:
+    """The `Inbox` of one bucket's folder. conditional: what a write may rely on there."""
+
+    bucket: Bucket
+    conditional: Conditional = Conditional.IGNORED
+
+    @classmethod
+    def open(cls, where: S3) -> S3Inbox:
+        """Reaches the store, and finds out what it can. Raises InputError, HostUnreachable."""
+        bucket = Bucket(where)
+        if bucket.is_loopback:
+            raise InputError(f"{bucket.name} is each container's own self; give an address that containers reach too")
+        return cls(bucket, bucket.conditional())
+
+    def ticket(self, attempt: Attempt, valid_s: float) -> str:
+        new = self.conditional is not Conditional.REFUSED
+        presigned = self.bucket.presigned_put(_parcel(attempt), CONTENT_TYPE, valid_s, new=new)
+        return json.dumps(dataclasses.asdict(presigned))
+
+    def take(self, attempt: Attempt, receipt: Receipt | None = None) -> Parcel | None:
+        data = self.bucket.get(_parcel(attempt), LIMIT_BYTES)
+        if data is None:
+            return None
+        where = f"{_parcel(attempt)} in {self.bucket.name}"
+        # where it said that another was first, that other start of the attempt is the one that counts
+        if receipt is not None and receipt.outcome is Outcome.STORED:
+            _must_match(data, receipt, where)
+        try:
+            parcel = Parcel.from_bytes(data)
+        except ValueError as error:
+            raise BadResult(f"{where}: {error}") from error
+        if (parcel.run, parcel.job) != (attempt.run, attempt.job):
+            raise BadResult(f"{where} is of job {parcel.job:.40} in run {parcel.run:.80}")
+        return parcel
+
+    def announce(self, run: str, jobs: Sequence[Job]) -> None:
+        text = json.dumps({"version": VERSION, "jobs": [json.loads(job.to_json()) for job in jobs]}, indent=1).encode()
+        key = f"{run}/run.json"
+        there = self.bucket.get(key, MANIFEST_LIMIT_BYTES)
+        if there is None and not self.bucket.put_new(key, text):
+            there = self.bucket.get(key, MANIFEST_LIMIT_BYTES)
+        if there not in (None, text):
+            raise InputError(f"{self.bucket.name}: another run is called {run}; submit again, or with another --name")
+
+    def keep_rows(self, run: str, rows: Iterable[Row]) -> None:
+        self.bucket.put(f"{run}/results.csv", format_rows(rows).encode())
+
+    def remove(self, run: str) -> int:
+        keys = self.bucket.keys(run)
+        # the jobs' own first: what is cut off in the middle can still be told to be this run's
+        self.bucket.delete(*sorted(keys, key=lambda key: key == f"{run}/run.json"))
+        return len(keys)
+
+    def describe(self) -> str:
+        means = {
+            Conditional.HONOURED: "has conditional writes: of an attempt's deliveries the first one counts",
+            Conditional.IGNORED: "ignores conditional writes: what is collected is compared with its receipt",
+            Conditional.REFUSED: "refuses conditional writes: what is collected is compared with its receipt",
+        }
+        end = self.bucket.credentials_end()
+        until = f"; its credentials end at {end:%H:%M} UTC on {end:%d %B}, and with them every delivery" if end else ""
+        return f"{self.bucket.name} {means[self.conditional]}{until}"
+
+
+def _parcel(attempt: Attempt) -> str:
+    return f"{attempt.run}/{attempt.job}/{attempt.number}/parcel.json"
+
+
+def _must_match(data: bytes, receipt: Receipt, where: str) -> None:
+    if (digest(data), len(data)) != (receipt.sha256, receipt.size):
+        raise Incomplete(
+            f"{where} is not what the container delivered: {len(data)} bytes with SHA-256 {digest(data)[:12]}, and its "
+            f"receipt says {receipt.size} with {receipt.sha256[:12]}; somebody else wrote there"
+        )

@@ -1,0 +1,114 @@
+"""A run's rows from its store alone, on a machine that has nothing of the run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from orchestrator import collect, trust
+from orchestrator.errors import BadResult, InputError
+from orchestrator.executors import Attempt
+from orchestrator.model import S3
+from orchestrator.store.bucket import Bucket
+from orchestrator.store.inbox import MANIFEST_LIMIT_BYTES, VERSION, S3Inbox
+from runner.schema import Job, Row, parse_rows
+
+SCHEME = "s3://"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run as its store holds it. missing: jobs that have delivered nothing, by id."""
+
+    name: str
+    rows: tuple[Row, ...]
+    missing: tuple[str, ...]
+
+
+def read(address: str) -> Stored:
+    """The run at `s3://BUCKET/PREFIX/RUN`, or the newest of those at `s3://BUCKET/PREFIX`.
+
+    Endpoint, region and credentials are boto3's own matter (AWS_ENDPOINT_URL, AWS_PROFILE). Raises InputError.
+    """
+    bucket, path = _parts(address)
+    above, _, last = path.rpartition("/")
+    if last and (manifest := Bucket(_where(address, bucket, above)).get(f"{last}/run.json", MANIFEST_LIMIT_BYTES)):
+        return _read(S3Inbox(Bucket(_where(address, bucket, above))), last, manifest)
+    store = Bucket(_where(address, bucket, path))
+    for run in sorted(store.folders(), reverse=True):  # a name begins with its time
+        if manifest := store.get(f"{run}/run.json", MANIFEST_LIMIT_BYTES):
+            return _read(S3Inbox(store), run, manifest)
+    raise InputError(f"{address} at {store.endpoint}: there is no run; what is read is PREFIX/RUN/run.json below it")
+
+
+def _parts(address: str) -> tuple[str, str]:
+    parts = urlsplit(address)
+    return parts.netloc, re.sub(r"//+", "/", parts.path).strip("/")
+
+
+def _where(address: str, bucket: str, prefix: str) -> S3:
+    try:
+        return S3(bucket=bucket, prefix=prefix)
+    except ValidationError as error:
+        raise InputError(f"{address}: is not s3://BUCKET/PREFIX or s3://BUCKET/PREFIX/RUN") from error
+
+
+def _read(inbox: S3Inbox, run: str, manifest: bytes) -> Stored:
+    jobs = _jobs(inbox, run, manifest)
+    rows = {(row.job, row.case): row for row in _committed(inbox, run)}
+    delivered = _attempts(inbox, run)
+    missing: list[str] = []
+    for job in jobs:
+        wanted = {(job.id, case.id) for case in job.cases}
+        if not wanted <= rows.keys():
+            found = {(row.job, row.case): row for row in _delivered(inbox, job, delivered.get(job.id, []))}
+            rows = {**found, **rows}
+        if not wanted <= rows.keys():
+            missing.append(job.id)
+    return Stored(run, tuple(rows.values()), tuple(missing))
+
+
+def _jobs(inbox: S3Inbox, run: str, manifest: bytes) -> list[Job]:
+    try:
+        value = json.loads(manifest)
+        if value["version"] != VERSION:
+            raise ValueError(f"it has version {value['version']}")
+        return [Job.from_json(json.dumps(job)) for job in value["jobs"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{run}/run.json in {inbox.bucket.name} is not this version's: {error}") from error
+
+
+def _committed(inbox: S3Inbox, run: str) -> list[Row]:
+    """The rows that the orchestrator had; other people may write there too, so their text is made harmless again."""
+    try:
+        data = inbox.bucket.get(f"{run}/results.csv", MANIFEST_LIMIT_BYTES)
+        return [trust.made_harmless(row) for row in parse_rows((data or b"").decode())] if data else []
+    except (ValueError, BadResult) as error:
+        raise InputError(f"{run}/results.csv in {inbox.bucket.name} cannot be read: {error}") from error
+
+
+def _attempts(inbox: S3Inbox, run: str) -> dict[str, list[int]]:
+    """The numbers of the attempts that delivered, by job, the first one first."""
+    found: dict[str, list[int]] = {}
+    for key in inbox.bucket.keys(run):
+        match = re.fullmatch(r"[^/]+/([^/]+)/(\d{1,6})/parcel\.json", key)
+        if match:
+            found.setdefault(match[1], []).append(int(match[2]))
+    return {job: sorted(numbers) for job, numbers in found.items()}
+
+
+def _delivered(inbox: S3Inbox, job: Job, numbers: list[int]) -> Iterator[Row]:
+    """A row of each case that some attempt measured: the first attempt's that did."""
+    done: set[str | None] = set()
+    for number in numbers:
+        parcel = inbox.take(Attempt(job.run, job.id, number)) if len(done) < len(job.cases) else None
+        if parcel is not None:
+            judged = collect.judge(job, parcel.results.encode(), collect.Ending(parcel.exit_code))
+            rows = [row for row in judged.rows if row not in judged.missing and row.case not in done]
+            done |= {row.case for row in rows}
+            yield from rows

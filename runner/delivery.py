@@ -1,0 +1,175 @@
+"""Delivers what a job has measured to an object store, by the one address that it was handed: no key, no library.
+
+The address comes as a file after the start, as the token does, and is asked for at the end. Whatever ends the job, the
+rows so far are delivered; what the store says of it is the receipt. A delivery that fails is no failure of the job:
+its files are still where they are.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from runner.parcel import LIMIT_BYTES, Outcome, Parcel, Receipt, digest
+from runner.schema import Job
+
+TICKET_VARIABLE = "RUNNER_TICKET_FILE"
+RECEIPT_VARIABLE = "RUNNER_RECEIPT_FILE"
+TICKET_WAIT_S = 30.0
+PATIENCE_S = 120.0
+# Whoever asks a job to end ends it 10 s later by force.
+PATIENCE_WHEN_TERMINATED_S = 7.0
+CALL_TIMEOUT_S = 30.0
+LONGEST_PAUSE_S = 10.0
+# 409: two conditional writes at once. https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+TERMINATED = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A presigned PUT: the address, which is a secret, and the headers that were signed with it."""
+
+    url: str
+    headers: Mapping[str, str]
+
+    @classmethod
+    def from_json(cls, text: str) -> Ticket:
+        fields = json.loads(text)
+        return cls(str(fields["url"]), {str(name): str(value) for name, value in fields["headers"].items()})
+
+
+@contextlib.contextmanager
+def delivered(job: Job, folder: Path, out: TextIO, environ: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Around a job's work: delivers results.csv and environment.json of the folder when it ends, however it does.
+
+    Where the environment names no ticket, nothing is delivered and nothing said.
+    """
+    code = 2
+    try:
+        yield
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+        raise
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+        raise
+    finally:
+        if environ.get(TICKET_VARIABLE):
+            with contextlib.suppress(ValueError):  # not the main thread
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _hand_in(_receipt(job, folder, code, Path(environ[TICKET_VARIABLE])), out, environ)
+
+
+def _receipt(job: Job, folder: Path, code: int, ticket: Path) -> Receipt:
+    data = Parcel(job.run, job.id, _text(folder / "results.csv"), _text(folder / "environment.json"), code).to_bytes()
+    if len(data) > LIMIT_BYTES:
+        return _failed(data, f"{len(data)} bytes are more than the {LIMIT_BYTES} that are taken", 0)
+    patience_s = PATIENCE_WHEN_TERMINATED_S if code == TERMINATED else PATIENCE_S
+    try:
+        text = _awaited(ticket, min(TICKET_WAIT_S, patience_s))
+        if not text:
+            return _failed(data, "there is no address to deliver to", 0)
+        return put(Ticket.from_json(text), data, patience_s)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return _failed(data, f"no address to deliver to came: {type(error).__name__}", 0)
+
+
+def put(
+    ticket: Ticket,
+    data: bytes,
+    patience_s: float = PATIENCE_S,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Receipt:
+    """One object, put until the store has it or says no; what may pass is tried again for `patience_s` seconds."""
+    # the store compares it with what arrived
+    headers = {**ticket.headers, "Content-MD5": base64.b64encode(hashlib.md5(data).digest()).decode()}  # noqa: S324
+    began, tries = clock(), 0
+    while True:
+        tries += 1
+        left_s = patience_s - (clock() - began)
+        status, said = _once(ticket.url, headers, data, max(1.0, min(CALL_TIMEOUT_S, left_s)))
+        if status is not None and 200 <= status < 300:
+            return Receipt(Outcome.STORED, digest(data), len(data), tries)
+        if status == http.client.PRECONDITION_FAILED:  # perhaps by ourselves, and the answer got lost
+            return Receipt(Outcome.TAKEN, digest(data), len(data), tries)
+        # so that many that were throttled together do not come back together
+        pause_s = random.uniform(0.5, 1.0) * min(0.5 * 2.0**tries, LONGEST_PAUSE_S)  # noqa: S311
+        if (status is not None and status not in PASSING) or clock() - began + pause_s > patience_s:
+            return _failed(data, f"{status} {said}" if status else said, tries)
+        sleep(pause_s)
+
+
+def _once(url: str, headers: Mapping[str, str], data: bytes, timeout_s: float) -> tuple[int | None, str]:
+    """The answer's status, None where there was none, and what was said; an untrusted certificate is an answer."""
+    # S310: the address is the orchestrator's own
+    request = urllib.request.Request(url, data=data, headers=dict(headers), method="PUT")  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
+            answer.read()
+            return int(answer.status), ""
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, _said(error)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        untrusted = isinstance(reason, ssl.SSLCertVerificationError)
+        return 495 if untrusted else None, _harmless(f"{type(reason).__name__}: {reason}")
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """Code and message of S3's error document, or HTTP's own reason."""
+    try:
+        body = error.read(64 * 2**10).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        body = ""
+    parts = [match[1] for tag in ("Code", "Message") if (match := re.search(f"<{tag}>([^<]*)</{tag}>", body))]
+    return _harmless(": ".join(parts) or str(error.reason))
+
+
+def _harmless(text: str) -> str:
+    """Without what follows a question mark in an address: there the signature stands."""
+    return re.sub(r"\?\S*", "?…", text)[:200]
+
+
+def _failed(data: bytes, why: str, tries: int) -> Receipt:
+    return Receipt(Outcome.FAILED, digest(data), len(data), tries, why)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _awaited(path: Path, wait_s: float) -> str:
+    deadline = time.monotonic() + wait_s
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return path.read_text()
+
+
+def _hand_in(receipt: Receipt, out: TextIO, environ: Mapping[str, str]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(receipt.to_line(), file=out, flush=True)
+    if name := environ.get(RECEIPT_VARIABLE):
+        try:
+            Path(name).write_text(receipt.to_line())
+        except OSError as error:
+            print(f"runner: the receipt cannot be written to {name}: {error.strerror}", file=sys.stderr)

@@ -1,0 +1,107 @@
+"""A parcel holds what it should and nothing else; a receipt is one line that says what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runner.delivery import delivered
+from runner.parcel import LIMIT_BYTES, Outcome, Parcel, Receipt, digest
+from runner.schema import Case, Device, Job, Precision
+
+PARCEL = Parcel("r", "j", "device\n", "{}", 143)
+JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
+          model="synthetic:tiny", cases=(Case("c1", 1),), prompt="p", steps=1)  # fmt: skip
+
+
+def with_members(**members: object) -> bytes:
+    return json.dumps({**json.loads(PARCEL.to_bytes()), **members}).encode()
+
+
+def test_a_parcel_comes_back_as_it_was() -> None:
+    odd = replace(PARCEL, results='a,"é\u2028\x00"\n')
+    assert Parcel.from_bytes(odd.to_bytes()) == odd
+
+
+@pytest.mark.parametrize(
+    ("data", "wrong"),
+    [
+        (b"", "not a parcel"),
+        (b"[]", "not a parcel of version 1"),
+        (PARCEL.to_bytes()[:-9], "not a parcel"),
+        (b"[" * 100_000, "not a parcel"),
+        (b"\xff\xfe{}", "not a parcel"),
+        (with_members(parcel=2), "of version 1"),
+        (with_members(more="x"), "its members are not run, job, results, environment, exit_code"),
+        (with_members(exit_code=True), "its members"),
+        (with_members(results=None), "its members"),
+        (PARCEL.to_bytes().replace(b'"job"', b'"run"'), "twice"),
+        (b" " * (LIMIT_BYTES + 1), "more than"),
+    ],
+)
+def test_what_is_no_parcel_is_refused_with_the_reason(data: bytes, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        Parcel.from_bytes(data)
+
+
+def test_a_receipt_is_one_line_and_other_lines_are_none() -> None:
+    receipt = Receipt(Outcome.FAILED, digest(b"x"), 1, 3, 'said\n"no"')
+    assert "\n" not in receipt.to_line()
+    assert Receipt.from_line(receipt.to_line()) == receipt
+    for line in ("", "{}", "[1]", '{"kind":"receipt"}', '{"kind":"loading","at":0}', "{" * 50_000, "null"):
+        assert Receipt.from_line(line) is None
+
+
+def delivering(folder: Path, ending: BaseException | None, ticket: str | None = "") -> Receipt | None:
+    """The receipt of a job that ends like this, and whose ticket says this: empty, that there is none to use."""
+    out, environ = io.StringIO(), {}
+    if ticket is not None:
+        (folder / "ticket").write_text(ticket)
+        environ = {"RUNNER_TICKET_FILE": str(folder / "ticket"), "RUNNER_RECEIPT_FILE": str(folder / "receipt")}
+    before = signal.getsignal(signal.SIGTERM)
+    with contextlib.suppress(type(ending)), delivered(JOB, folder, out, environ):
+        (folder / "results.csv").write_text("rows so far\n")
+        if ending:
+            raise ending
+    signal.signal(signal.SIGTERM, before)
+    return Receipt.from_line(out.getvalue()) if out.getvalue() else None
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"), [(None, 0), (SystemExit(143), 143), (KeyboardInterrupt(), 130), (OSError("disk"), 2)]
+)
+def test_whatever_ends_a_job_its_rows_so_far_are_packed_with_its_exit_code(
+    tmp_path: Path, ending: BaseException | None, code: int
+) -> None:
+    receipt = delivering(tmp_path, ending)
+    expected = Parcel("r", "j", "rows so far\n", "", code).to_bytes()
+    assert receipt == Receipt(Outcome.FAILED, digest(expected), len(expected), 0, "there is no address to deliver to")
+    assert Receipt.from_line((tmp_path / "receipt").read_text()) == receipt
+
+
+def test_a_ticket_that_cannot_be_read_is_told_without_what_stands_in_it(tmp_path: Path) -> None:
+    receipt = delivering(tmp_path, None, '{"url": "http://store/secret')
+    assert receipt is not None
+    assert receipt.outcome is Outcome.FAILED
+    assert "secret" not in receipt.error
+
+
+def test_without_a_ticket_there_is_nothing_to_deliver_and_nothing_to_say(tmp_path: Path) -> None:
+    assert delivering(tmp_path, None, ticket=None) is None
+
+
+def test_the_runner_delivers_on_the_standard_library_alone() -> None:
+    script = "import sys, runner.delivery; print([name for name in ('torch', 'boto3', 'numpy') if name in sys.modules])"
+    # -S: without site-packages
+    command = [sys.executable, "-S", "-c", script]
+    found = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": os.getcwd()}, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,164 @@
+"""Where rows come from: the store before the host, one of them whole, and the store alone where the host is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fake_executor import CRASHES, NEVER_ENDS, VANISHES, WORKS, Behaviour, ok_row
+from test_scheduler import Night, night
+
+from orchestrator.errors import BadResult, HostUnreachable, Incomplete
+from orchestrator.executors import Attempt
+from orchestrator.journal import Kind
+from runner.parcel import Outcome, Parcel, Receipt
+from runner.schema import Job, Row, Status, format_rows
+
+__all__ = ["night"]
+
+
+@dataclass
+class FakeInbox:
+    """A store in memory. fault: what every look at it raises. tickets: for which attempts, and for how long."""
+
+    parcels: dict[Attempt, Parcel] = field(default_factory=dict)
+    fault: Exception | None = None
+    tickets: dict[Attempt, float] = field(default_factory=dict)
+
+    def deliver(self, job: Job, number: int, *cases: int, exit_code: int = 0) -> None:
+        rows = format_rows(ok_row(job, job.cases[case], latency_s=0.25) for case in cases)
+        self.parcels[Attempt(job.run, job.id, number)] = Parcel(job.run, job.id, rows, "{}", exit_code)
+
+    def ticket(self, attempt: Attempt, valid_s: float) -> str:
+        self.tickets[attempt] = valid_s
+        return "secret"
+
+    def take(self, attempt: Attempt, receipt: Receipt | None = None) -> Parcel | None:
+        if self.fault:
+            raise self.fault
+        return self.parcels.get(attempt)
+
+    def announce(self, run: str, jobs: Sequence[Job]) -> None: ...
+    def keep_rows(self, run: str, rows: Iterable[Row]) -> None: ...
+    def remove(self, run: str) -> int:
+        return 0
+
+    def describe(self) -> str:
+        return "in memory"
+
+
+def job_of(one: Night) -> Job:
+    return one.journal.progress()[0].job
+
+
+def faults(one: Night) -> list[str]:
+    return [entry.reason for entry in one.journal.history(job_of(one).id) if entry.kind is Kind.FAULT]
+
+
+def stored(outcome: Outcome) -> Behaviour:
+    return Behaviour(receipt=Receipt(outcome, "", 0))
+
+
+def test_what_is_in_the_store_goes_before_what_is_on_the_host(night: Any) -> None:
+    one, inbox = night("a"), FakeInbox()
+    inbox.deliver(job_of(one), 1, 0)
+    rows = one.finish(one.loop(inbox=inbox))
+    assert rows["a0"].latency == 0.25
+    assert "fetch" not in {call.method for call in one.host.calls}
+
+
+def test_what_is_not_in_the_store_is_still_on_the_host(night: Any) -> None:
+    one = night("a")
+    assert one.finish(one.loop(inbox=FakeInbox()))["a0"].latency == 0.5
+
+
+def test_an_address_is_made_at_the_start_for_longer_than_the_job_may_take(night: Any) -> None:
+    one, inbox = night("a"), FakeInbox()
+    one.finish(one.loop(inbox=inbox))
+    assert list(inbox.tickets) == [Attempt(one.run.name, "a", 1)]
+    assert inbox.tickets[Attempt(one.run.name, "a", 1)] > 2 * job_of(one).timeout_s
+
+
+def test_what_vanished_after_it_delivered_is_done_and_not_tried_again(night: Any) -> None:
+    one, inbox = night("a", cases=2), FakeInbox()
+    one.host.behave("a", VANISHES)
+    inbox.deliver(job_of(one), 1, 0, 1)
+    rows = one.finish(one.loop(inbox=inbox))
+    assert [row.status for row in rows.values()] == [Status.OK, Status.OK]
+    assert sum(one.host.starts.values()) == 1
+    assert any("its rows are those it delivered" in update.message for update in one.updates)
+
+
+def test_what_vanished_after_it_delivered_a_part_runs_again_for_the_rest(night: Any) -> None:
+    one, inbox = night("a", cases=2), FakeInbox()
+    one.host.behave("a", VANISHES, WORKS)
+    inbox.deliver(job_of(one), 1, 0, exit_code=143)
+    rows = one.finish(one.loop(inbox=inbox))
+    assert [rows[case].latency for case in ("a0", "a1")] == [0.25, 0.5]
+    assert faults(one) == ["it vanished from the host while it ran"]
+
+
+def test_a_host_that_stays_silent_loses_no_job_that_has_delivered(night: Any) -> None:
+    one, inbox = night("a", "b"), FakeInbox()
+    one.host.behave("a", NEVER_ENDS)
+    loop = one.loop(inbox=inbox)
+    for _ in range(3):
+        loop.step()
+    inbox.deliver(job_of(one), 1, 0)
+    one.host.unreachable_for(1e9)
+    rows = one.finish(loop)
+    assert (rows["a0"].status, rows["b0"].status) == (Status.OK, Status.LOST)
+
+
+@pytest.mark.parametrize("fault", [HostUnreachable("no store"), BadResult("no parcel")])
+def test_a_host_and_a_store_that_are_both_silent_lose_the_job(night: Any, fault: Exception) -> None:
+    one, inbox = night("a"), FakeInbox(fault=fault)
+    one.host.behave("a", NEVER_ENDS)
+    loop = one.loop(inbox=inbox)
+    for _ in range(3):
+        loop.step()
+    one.host.unreachable_for(1e9)
+    assert one.finish(loop)["a0"].status is Status.LOST
+
+
+def test_a_store_that_is_silent_is_waited_for_where_it_has_the_rows(night: Any) -> None:
+    one, inbox = night("a"), FakeInbox(fault=HostUnreachable("no store"))
+    one.host.behave("a", stored(Outcome.STORED))
+    inbox.deliver(job_of(one), 1, 0)
+    loop = one.loop(inbox=inbox)
+    for _ in range(20):
+        loop.step()
+        one.host.clock.advance(1.0)
+    assert not one.journal.progress()[0].is_settled
+    inbox.fault = None
+    assert one.finish(loop)["a0"].latency == 0.25
+
+
+@pytest.mark.parametrize("behaviour", [stored(Outcome.FAILED), WORKS], ids=["refused", "killed before"])
+def test_a_store_that_is_silent_holds_up_nothing_that_never_came_there(night: Any, behaviour: Behaviour) -> None:
+    one = night("a")
+    one.host.behave("a", behaviour)
+    assert one.finish(one.loop(inbox=FakeInbox(fault=HostUnreachable("no store"))))["a0"].latency == 0.5
+
+
+def test_an_object_that_is_not_what_was_delivered_is_a_fault_as_often_as_retries_allow(night: Any) -> None:
+    one = night("a")
+    row = one.finish(one.loop(inbox=FakeInbox(fault=Incomplete("not what the container delivered"))))["a0"]
+    assert faults(one) == ["not what the container delivered"] * 3
+    assert row.status is Status.FAILED
+    assert row.error == "gave up after 3 attempts: not what the container delivered"
+
+
+def test_what_is_no_parcel_is_judged_as_no_rows(night: Any) -> None:
+    one = night("a")
+    row = one.finish(one.loop(inbox=FakeInbox(fault=BadResult("it is not a parcel"))))["a0"]
+    assert row.status is Status.FAILED
+    assert "it is not a parcel" in str(row.error)
+
+
+def test_a_run_that_crashed_without_delivering_is_as_it_was_without_a_store(night: Any) -> None:
+    one = night("a")
+    one.host.behave("a", CRASHES)
+    assert one.finish(one.loop(inbox=FakeInbox()))["a0"].error == "exited with 1 without a row for this case"
