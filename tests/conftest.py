@@ -16,7 +16,6 @@ from engines import Engine, SshEngine, TlsEngine
 from stores import Store
 
 FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
-SHARED = [engines.ROOT / "runner" / f"{name}.py" for name in engines.REAL_MODULES]
 
 
 @pytest.fixture
@@ -26,8 +25,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").symlink_to(FAKE_RUNNER)
-    for shared in SHARED:
-        (package / shared.name).symlink_to(shared)
+    for name in engines.REAL_MODULES:
+        (package / f"{name}.py").symlink_to(engines.ROOT / "runner" / f"{name}.py")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
