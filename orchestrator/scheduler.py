@@ -30,6 +30,8 @@ LOOK_EVERY_S = 2.0
 LONGEST_LOG_LINES = 100_000
 # A container may still be at it when its time is over, and clocks differ.
 DELIVERY_S = 3600.0
+# What a host's own scheduler starts may wait there, and longer than this no address holds.
+QUEUED_S = 7 * 86400.0
 CANCELLED_UNSEEN = "cancelled while its host did not answer"
 
 
@@ -257,7 +259,8 @@ class HostLoop:
         """Made at the start and not when staged: what waited for its slot has its whole time to deliver."""
         if self.inbox is None:
             return None
-        return self.inbox.ticket(progress.key, policy.deadline_s(progress) + DELIVERY_S)
+        may_queue = any(slot.of_run for slot in self.slots)
+        return self.inbox.ticket(progress.key, policy.deadline_s(progress) + (QUEUED_S if may_queue else DELIVERY_S))
 
     def _is_taken(self, progress: Progress, slot: Slot) -> bool:
         if slot.of_run:
@@ -385,7 +388,7 @@ def collect_delivered(run: Run, journal: Journal, inbox: Inbox | None, progress:
 
     Rows that are there without those of other cases are kept, and the others are for the next attempt.
     """
-    if inbox is None or progress.phase not in (Phase.STARTING, Phase.STOPPING):
+    if inbox is None or not progress.is_at_work:
         return False
     parcel = inbox.take(progress.key)
     if parcel is None:

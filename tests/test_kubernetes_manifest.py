@@ -15,12 +15,13 @@ from orchestrator.executors.kubernetes.manifest import (
     attempt_of,
     job_manifest,
     label_value,
+    needs_secrets,
     object_name,
+    secrets,
     staged,
-    token_secret,
 )
 from orchestrator.journal import Progress
-from orchestrator.model import Claim, KubernetesHost, Toleration
+from orchestrator.model import S3, Claim, Collect, KubernetesHost, Toleration
 from orchestrator.policy import deadline_s
 from runner.schema import Case, Device, Job, Precision
 
@@ -133,11 +134,22 @@ def test_the_token_is_in_no_object_but_a_secret_that_the_job_owns() -> None:
     config = staged(task(model="owner/gated"), host())
     job = json.loads(config["data"]["manifest.json"])
     job["metadata"]["uid"] = "u1"
-    secret = token_secret(job, "hf_secret")
+    secret = secrets(job, "hf_secret", "a ticket")
     assert "hf_secret" not in json.dumps([config, job])
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "u1"
     mounted = next(volume for volume in pod(job)["volumes"] if "secret" in volume)
     assert mounted["secret"]["secretName"] == secret["metadata"]["name"]
+
+
+def test_a_pod_that_delivers_to_a_store_finds_the_address_in_its_secret_and_leaves_a_receipt() -> None:
+    job = job_manifest(task(), host(collect=Collect(s3=S3(bucket="bench"))))
+    job["metadata"]["uid"] = "u1"
+    env = {each["name"]: each.get("value") for each in container(job)["env"]}
+    assert env["RUNNER_TICKET_FILE"] == "/run/orchestrator/ticket"
+    assert env["RUNNER_RECEIPT_FILE"] == "/dev/termination-log"
+    assert secrets(job, None, "an address")["stringData"] == {"token": "", "ticket": "an address"}
+    assert needs_secrets(job)
+    assert "bench" not in str(env)
 
 
 def test_without_a_download_no_secret_is_waited_for() -> None:

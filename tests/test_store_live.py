@@ -6,110 +6,63 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+import benches
 import docker
 import engines
 import pytest
 import stores
+from benches import Bench
 from engines import Engine
+from fake_executor import ok_row
 from rich.console import Console
 from stores import Fault, Spoils, Store
 
 from orchestrator import launch
 from orchestrator import run as runs
-from orchestrator.executors import Attempt, Slot
+from orchestrator.executors import Attempt
 from orchestrator.executors.docker import DockerExecutor
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.model import S3, Collect, DockerHost
-from orchestrator.run import Run
-from orchestrator.scheduler import HostLoop
 from orchestrator.store import reading
 from orchestrator.store.inbox import S3Inbox
-from runner.schema import Case, Device, Job, Precision, Row, Status
+from runner.delivery import Ticket, put
+from runner.parcel import Parcel
+from runner.schema import Job, Status, format_rows
 
 pytestmark = [pytest.mark.docker, pytest.mark.s3]
 SECRET_MARK = "X-Amz-Signature"
 
 
-@dataclass
-class Bench:
-    """A run on a Docker host that collects by a store. `drive`: one orchestrator's life, to the run's end or a stop."""
-
-    engine: Engine
-    s3: S3
-    run: Run
-    jobs: list[Job]
-    journal: Journal = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.host = DockerHost(name="here", url=self.engine.url, gpus="none", collect=Collect(s3=self.s3))
-        self.inbox = S3Inbox.open(self.s3)
-        self.journal = Journal.create(self.run.journal, self.run.name, self.jobs, {"retries": 2, "lost_after_s": 60})
-        self.inbox.announce(self.run.name, self.jobs)
-
-    def drive(self, until: threading.Event | None = None) -> list[Row]:
-        executor = DockerExecutor(self.host)
-        with closing(executor), ThreadPoolExecutor(4) as pool:
-            loop = HostLoop(executor, (Slot("cpu"),), self.journal, self.run, pool, inbox=self.inbox)
-            loop.drive(until or threading.Event())
-        self.run.merge()
-        return self.run.all_rows()
-
-    def attempt(self, number: int = 1) -> Attempt:
-        return Attempt(self.run.name, self.jobs[0].id, number)
-
-    def delivered(self) -> bool:
-        return self.inbox.take(self.attempt()) is not None
-
-    def faults(self) -> list[str]:
-        return [e.reason for job in self.jobs for e in self.journal.history(job.id) if e.kind is Kind.FAULT]
-
-
-def jobs_of(run: Run, *prompts: str) -> list[Job]:
-    return [
-        Job(run=run.name, id=f"job{number}", host="here", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-            model="synthetic:tiny", cases=(Case(f"{number}a", 1), Case(f"{number}b", 2)), prompt=prompt, steps=1,
-            image=engines.CONTRACT_IMAGE)
-        for number, prompt in enumerate(prompts)
-    ]  # fmt: skip
-
-
 @pytest.fixture
-def made(
-    docker_host: Engine, contract_image: str, store: Store, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[list[Bench]]:
+def made() -> Iterator[list[Bench]]:
     """The benches of a test, for what they left to be swept."""
-    benches: list[Bench] = []
-    yield benches
-    for bench in benches:
-        bench.journal.close()
-        executor = DockerExecutor(bench.host)
-        with closing(executor):
-            for attempt in list(executor.observe()):
-                if attempt.run == bench.run.name:
-                    executor.remove(attempt)
+    found: list[Bench] = []
+    yield found
+    for each in found:
+        each.sweep()
 
 
 def bench_of(
     made: list[Bench], engine: Engine, store: Store, folder: Path, prompts: Sequence[str], port: int = 0
 ) -> Bench:
-    """The store as containers reach it: by the address of their bridge on this machine."""
-    with closing(engine.client()) as api:
-        (bridge,) = api.inspect_network("bridge")["IPAM"]["Config"]
-    run = runs.create(folder / "runs", f"live{time.time_ns()}", datetime.now(timezone.utc))
-    bench = Bench(engine, store.s3(url=f"http://{bridge['Gateway']}:{port or store.port}"), run, jobs_of(run, *prompts))
-    made.append(bench)
-    return bench
+    s3 = store.s3(url=f"http://{benches.gateway(engine)}:{port or store.port}")
+    host = DockerHost(name="here", url=engine.url, gpus="none", collect=Collect(s3=s3))
+    made.append(benches.bench(folder, [host], prompts))
+    return made[-1]
 
 
 @pytest.fixture
 def bench(
-    made: list[Bench], docker_host: Engine, store: Store, tmp_path: Path, request: pytest.FixtureRequest
+    made: list[Bench],
+    docker_host: Engine,
+    contract_image: str,
+    store: Store,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> Bench:
     """A bench whose jobs do what the test's `deeds` say."""
     return bench_of(made, docker_host, store, tmp_path, request.param)
@@ -120,19 +73,14 @@ def deeds(*prompts: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("bench", [prompts], indirect=True, ids=["bench"])
 
 
-def all_ok(bench: Bench, rows: list[Row]) -> bool:
-    return [(row.case, row.status) for row in rows] == [
-        (case.id, Status.OK) for case in sorted((c for job in bench.jobs for c in job.cases), key=lambda c: c.samples)
-    ]
-
-
 @deeds("rows", "rows; say done", "rows")
 def test_rows_come_by_the_store_and_the_run_can_be_read_from_it_alone(
     bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor_fetches: list[str] = []
     monkeypatch.setattr(DockerExecutor, "fetch", lambda self, attempt, file: executor_fetches.append(file))
-    assert all_ok(bench, bench.drive())
+    bench.drive()
+    assert bench.is_whole()
     assert executor_fetches == []
     assert bench.faults() == []
     monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
@@ -178,7 +126,7 @@ def test_a_container_that_was_killed_before_it_delivered_gives_its_rows_by_the_e
     engines.wait_until(lambda: running(api, name) and b"hanging" in api.logs(name), 60, "it does not hang")
     api.kill(name)
     driving.join()
-    assert all_ok(bench, bench.run.all_rows())
+    assert bench.is_whole()
     assert not bench.delivered()
 
 
@@ -193,7 +141,7 @@ def test_a_container_that_is_stopped_delivers_its_rows_so_far(bench: Bench, api:
     parcel = bench.inbox.take(bench.attempt())
     assert parcel is not None
     assert parcel.exit_code == 143
-    assert all_ok(bench, bench.run.all_rows())
+    assert bench.is_whole()
 
 
 @deeds("rows; sleep 3")
@@ -210,7 +158,8 @@ def test_what_arrived_while_nobody_was_at_home_counts_though_its_container_is_go
     assert not bench.journal.progress()[0].is_settled
     engines.wait_until(bench.delivered, 60, "nothing was delivered")
     api.remove_container(bench.attempt().name, v=True, force=True)
-    assert all_ok(bench, bench.drive())
+    bench.drive()
+    assert bench.is_whole()
     assert bench.faults() == []
     assert bench.journal.progress()[0].attempt == 1
 
@@ -223,23 +172,25 @@ def spoiling(*words: str) -> Fault:
 
 @pytest.mark.parametrize("words", [["503", "429", "500", "cut"], ["lost", "slow"]], ids=["refused", "lost"])
 def test_a_bad_day_between_containers_and_store_costs_no_row_and_doubles_none(
-    made: list[Bench], docker_host: Engine, store: Store, tmp_path: Path, words: list[str]
+    made: list[Bench], docker_host: Engine, contract_image: str, store: Store, tmp_path: Path, words: list[str]
 ) -> None:
     with stores.proxy(store) as between:
         bench = bench_of(made, docker_host, store, tmp_path, ("rows", "rows", "rows"), between.port)
         between.fault = spoiling(*words)
-        assert all_ok(bench, bench.drive())
+        bench.drive()
+        assert bench.is_whole()
     assert [word for method, _, word in between.seen if method == "PUT" and word] == words
     assert bench.faults() == []
 
 
 def test_a_store_that_fails_while_containers_deliver_leaves_the_rows_to_the_engine(
-    made: list[Bench], docker_host: Engine, store: Store, tmp_path: Path
+    made: list[Bench], docker_host: Engine, contract_image: str, store: Store, tmp_path: Path
 ) -> None:
     with stores.proxy(store) as between:
         bench = bench_of(made, docker_host, store, tmp_path, ("rows",), between.port)
         between.fault = lambda method, path: "403" if method == "PUT" and "parcel" in path else None
-        assert all_ok(bench, bench.drive())
+        bench.drive()
+        assert bench.is_whole()
         assert not bench.delivered()
 
 
@@ -251,10 +202,11 @@ def test_an_object_that_somebody_else_wrote_is_a_fault_with_both_hashes_and_the_
 
         def overwritten(method: str, path: str) -> None:
             if method == "GET" and path.endswith("/1/parcel.json"):
-                bench.inbox.bucket.put(f"{bench.run.name}/job0/1/parcel.json", b"not mine")
+                bench.inbox.bucket.put(f"{bench.run.name}/here0/1/parcel.json", b"not mine")
 
         between.fault = overwritten
-        assert all_ok(bench, bench.drive())
+        bench.drive()
+        assert bench.is_whole()
     (fault,) = bench.faults()
     assert "is not what the container delivered: 8 bytes with SHA-256" in fault
     assert bench.journal.progress()[0].attempt == 2
@@ -268,24 +220,18 @@ def test_resume_collects_what_a_dead_host_had_delivered(
     store = {"bucket": "bench", "prefix": "dead", "endpoint_url": endpoint, "region": "us-east-1"}
     host = {"kind": "docker", "url": "tcp://127.0.0.1:1", "gpus": "none", "collect": {"s3": store}}
     run = runs.create(tmp_path / "runs", "dead", datetime.now(timezone.utc), "", json.dumps({"hosts": {"here": host}}))
-    (job,) = jobs_of(run, "rows")
+    (job,) = benches.jobs_of(run, DockerHost(name="here"), ["rows"])
     with closing(Journal.create(run.journal, run.name, [job], {"retries": 2, "lost_after_s": 60})) as journal:
         journal.record(Entry(time.time(), Kind.STAGING, job.id, 1, "cpu"))
         journal.record(Entry(time.time(), Kind.STARTING, job.id, 1, "cpu"))
     delivered(S3Inbox.open(S3(**store)), job)  # type: ignore[arg-type]
     outcome = launch.resume(run, Console(quiet=True))
     assert outcome.finished
-    assert [(row.case, row.status) for row in outcome.rows] == [("0a", Status.OK), ("0b", Status.OK)]
+    assert [(row.case, row.status) for row in outcome.rows] == [("here0a", Status.OK), ("here0b", Status.OK)]
 
 
 def delivered(inbox: S3Inbox, job: Job) -> None:
     """As its container would have done."""
-    from fake_executor import ok_row
-
-    from runner.delivery import Ticket, put
-    from runner.parcel import Parcel
-    from runner.schema import format_rows
-
     ticket = Ticket.from_json(inbox.ticket(Attempt(job.run, job.id, 1), 60))
     rows = format_rows(ok_row(job, case) for case in job.cases)
     put(ticket, Parcel(job.run, job.id, rows).to_bytes())

@@ -1,8 +1,8 @@
 """Jobs on a Kubernetes cluster. It remembers nothing of them: labels and annotations on its objects say all.
 
 A staged attempt is a ConfigMap with the job's file and the Job to be made, so that it occupies no node. Its start makes
-the Job, then the token's Secret, and then makes the ConfigMap the Job's: of what a crash leaves between, another start
-makes the rest. From there on the cluster's scheduler places, and no slot needs holding.
+the Job, then its Secret, and then makes the ConfigMap the Job's: of what a crash leaves between, another start makes
+the rest. From there on the cluster's scheduler places, and no slot needs holding.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from orchestrator.executors.kubernetes.manifest import (
     MANIFEST,
     SPEC,
     attempt_of,
-    needs_token,
+    needs_secrets,
     object_name,
     owned_by,
+    secrets,
     selector,
     staged,
-    token_secret,
 )
-from orchestrator.executors.kubernetes.observation import chosen
+from orchestrator.executors.kubernetes.observation import chosen, last_word
 from orchestrator.executors.kubernetes.waiting import seconds_of
 from orchestrator.executors.kubernetes.watch import PodWatch
 from orchestrator.model import KubernetesHost
+from runner.parcel import Receipt
 
 ENDED = ("Succeeded", "Failed")
 # How many ended pods' files are kept, from one fetch to the next: a log is read once for all of its files.
@@ -61,7 +62,7 @@ class KubernetesExecutor:
     def hold(self, attempt: Attempt, slot: Slot) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def start(self, attempt: Attempt, token: str | None = None) -> None:
+    def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
         name = object_name(attempt)
         config = self.cluster.get("configmaps", name)
         if config is None or attempt_of(config["metadata"]) != attempt:
@@ -72,8 +73,8 @@ class KubernetesExecutor:
                 raise StartError(f"host {self.host.name}: Job {name} was deleted")
             return
         job = self._create_or_adopt("jobs", json.loads(config["data"][MANIFEST]))
-        if needs_token(job):
-            self._hand_over(job, token)
+        if needs_secrets(job):
+            self._hand_over(job, token, ticket)
         self.cluster.patch("configmaps", name, {"metadata": {"ownerReferences": [owned_by(job)]}})
 
     def observe(self) -> Mapping[Attempt, Observation]:
@@ -92,6 +93,10 @@ class KubernetesExecutor:
             self._files = {**dict(list(self._files.items())[1 - FILES_KEPT :]), uid: found}
         text = self._files[uid].get(file)
         return None if text is None else text.encode()
+
+    def receipt(self, attempt: Attempt) -> Receipt | None:
+        pod = self._pod(attempt)
+        return None if pod is None else Receipt.from_line(last_word(pod))
 
     def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
         return logs.lines(self.cluster, lambda: self._pod_to_come(attempt, follow), follow=follow)
@@ -116,7 +121,7 @@ class KubernetesExecutor:
         job = self.cluster.get("jobs", name)
         if job is not None:
             self.cluster.delete("jobs", name, job["metadata"]["uid"])
-            if needs_token(job):
+            if needs_secrets(job):
                 self.cluster.delete("secrets", name)
         self.cluster.delete("configmaps", name)
 
@@ -153,8 +158,8 @@ class KubernetesExecutor:
                 f"changed since it was made"
             )
 
-    def _hand_over(self, job: Mapping[str, Any], token: str | None) -> None:
-        secret = token_secret(job, token)
+    def _hand_over(self, job: Mapping[str, Any], token: str | None, ticket: str | None) -> None:
+        secret = secrets(job, token, ticket)
         for _ in range(3):
             try:
                 self.cluster.create("secrets", secret)

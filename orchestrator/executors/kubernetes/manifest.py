@@ -9,12 +9,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Task
 from orchestrator.executors.archive import RUNNER_UID
-from orchestrator.executors.container import FOLDER, LABEL, SECRETS, TOKEN_FILE, WEIGHTS, needs_download, size_bytes
+from orchestrator.executors.container import (
+    FOLDER,
+    LABEL,
+    SECRETS,
+    TICKET_FILE,
+    TOKEN_FILE,
+    WEIGHTS,
+    needs_download,
+    size_bytes,
+)
 from orchestrator.model import Claim, KubernetesHost
 from runner import frames
 from runner.schema import Device, stable_hash
@@ -24,7 +34,9 @@ JOB_FILE = "job.json"
 MANIFEST = "manifest.json"
 SPEC = f"{LABEL}.spec"
 RUN = f"{LABEL}.run"
-TOKEN_VOLUME = "token"  # noqa: S105 - a volume's name
+SECRETS_VOLUME = "secrets"
+# A container's last word, of 4096 bytes at most, which the API shows with its exit code.
+TERMINATION_LOG = "/dev/termination-log"
 
 # Between asking a container to end and ending it: a pod's is fixed when it is made.
 STOP_GRACE_S = 10
@@ -109,8 +121,11 @@ def job_manifest(task: Task, host: KubernetesHost) -> dict[str, Any]:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
-def token_secret(job: Mapping[str, Any], token: str | None) -> dict[str, Any]:
-    """The Hugging Face token of a Job that exists; it goes with it. An empty one says that there is none."""
+def secrets(job: Mapping[str, Any], token: str | None, ticket: str | None = None) -> dict[str, Any]:
+    """The secrets of a Job that exists: the Hugging Face token, and the address to deliver to. They go with it.
+
+    An empty one says that there is none.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -120,7 +135,7 @@ def token_secret(job: Mapping[str, Any], token: str | None) -> dict[str, Any]:
             "labels": {name: value for name, value in job["metadata"]["labels"].items() if name.startswith(LABEL)},
             "ownerReferences": [owned_by(job)],
         },
-        "stringData": {"token": token or ""},
+        "stringData": {PurePosixPath(TOKEN_FILE).name: token or "", PurePosixPath(TICKET_FILE).name: ticket or ""},
     }
 
 
@@ -129,9 +144,9 @@ def owned_by(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "batch/v1", "kind": "Job", "name": of["name"], "uid": of["uid"]}
 
 
-def needs_token(job: Mapping[str, Any]) -> bool:
-    """Whether a Job's pod waits for the token's Secret."""
-    return any(volume["name"] == TOKEN_VOLUME for volume in job["spec"]["template"]["spec"].get("volumes", ()))
+def needs_secrets(job: Mapping[str, Any]) -> bool:
+    """Whether a Job's pod waits for a Secret."""
+    return any(volume["name"] == SECRETS_VOLUME for volume in job["spec"]["template"]["spec"].get("volumes", ()))
 
 
 def _pod(task: Task, host: KubernetesHost, name: str) -> dict[str, Any]:
@@ -191,6 +206,7 @@ def _environment(task: Task, host: KubernetesHost, online: bool) -> list[dict[st
         "PYTHONDONTWRITEBYTECODE": "1",
         "HF_HOME": WEIGHTS if host.weights else f"{FOLDER}/huggingface",
         **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {"HF_HUB_OFFLINE": "1"}),
+        **({"RUNNER_TICKET_FILE": TICKET_FILE, "RUNNER_RECEIPT_FILE": TERMINATION_LOG} if host.collect else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }
     uid = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}
@@ -227,9 +243,9 @@ def _volumes(
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
         {"name": "config", "mountPath": f"{FOLDER}/{JOB_FILE}", "subPath": JOB_FILE, "readOnly": True},
     ]
-    if online:
-        volumes.append({"name": TOKEN_VOLUME, "secret": {"secretName": name, "defaultMode": 0o444}})
-        mounts.append({"name": TOKEN_VOLUME, "mountPath": SECRETS, "readOnly": True})
+    if online or host.collect:
+        volumes.append({"name": SECRETS_VOLUME, "secret": {"secretName": name, "defaultMode": 0o444}})
+        mounts.append({"name": SECRETS_VOLUME, "mountPath": SECRETS, "readOnly": True})
     if isinstance(host.weights, Claim):
         claim = {"claimName": host.weights.claim, "readOnly": True}
         volumes.append({"name": "weights", "persistentVolumeClaim": claim})

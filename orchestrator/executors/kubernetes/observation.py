@@ -109,6 +109,11 @@ def of_pod(pod: Mapping[str, Any], slot: str, now: float) -> Observation:
     return Observation(State.RUNNING, slot, reason=reason, instance=uid)
 
 
+def last_word(pod: Mapping[str, Any]) -> str:
+    """What a container that has ended left as its termination message; empty where it left none."""
+    return str(_container_state(pod["status"]).get("terminated", {}).get("message") or "")
+
+
 def _without_pod(shown: Shown, now: float, patience_s: float, evidence: Evidence) -> Observation:
     job, slot = shown.job or {}, shown.slot
     end = finished(job)

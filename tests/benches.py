@@ -1,0 +1,100 @@
+"""A run of the fake runner's jobs on real hosts, driven as `submit` drives one; rows come home as its hosts say."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import engines
+from engines import Engine
+
+from orchestrator import fleet
+from orchestrator import run as runs
+from orchestrator.executors import Attempt
+from orchestrator.journal import Journal, Kind
+from orchestrator.model import ContainerHost
+from orchestrator.run import Run
+from orchestrator.scheduler import HostLoop, drive_all
+from orchestrator.store.inbox import S3Inbox
+from runner.schema import Case, Device, Job, Precision, Row, Status
+
+
+@dataclass
+class Bench:
+    """`drive` is one orchestrator's life, to the run's end or a stop; the next one knows what the journal says."""
+
+    hosts: Sequence[ContainerHost]
+    run: Run
+    jobs: Sequence[Job]
+    journal: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.journal = Journal.create(self.run.journal, self.run.name, self.jobs, {"retries": 2, "lost_after_s": 60})
+        self.inboxes = {host.name: S3Inbox.open(s3) for host in self.hosts if (s3 := fleet.store_of(host))}
+        for inbox in self.inboxes.values():
+            inbox.announce(self.run.name, [job for job in self.jobs if job.host in self.inboxes])
+
+    @property
+    def inbox(self) -> S3Inbox:
+        return next(iter(self.inboxes.values()))
+
+    def drive(self, until: threading.Event | None = None) -> list[Row]:
+        with ExitStack() as open_now, ThreadPoolExecutor(4 * len(self.hosts)) as pool:
+            executors = [open_now.enter_context(fleet.executor(host)) for host in self.hosts]
+            loops = [
+                HostLoop(each, each.slots(), self.journal, self.run, pool, inbox=self.inboxes.get(each.host.name))
+                for each in executors
+            ]
+            drive_all(loops, until or threading.Event())
+        self.run.merge()
+        return self.run.all_rows()
+
+    def attempt(self, number: int = 1) -> Attempt:
+        return Attempt(self.run.name, self.jobs[0].id, number)
+
+    def delivered(self) -> bool:
+        return self.inbox.take(self.attempt()) is not None
+
+    def faults(self) -> list[str]:
+        return [e.reason for job in self.jobs for e in self.journal.history(job.id) if e.kind is Kind.FAULT]
+
+    def is_whole(self) -> bool:
+        """Whether the run has one good row for each case."""
+        found = [(row.host, row.case, row.status) for row in self.run.all_rows()]
+        return sorted(found) == sorted((job.host, case.id, Status.OK) for job in self.jobs for case in job.cases)
+
+    def sweep(self) -> None:
+        self.journal.close()
+        for host in self.hosts:
+            with fleet.executor(host) as executor:
+                for attempt in list(executor.observe()):
+                    if attempt.run == self.run.name:
+                        executor.remove(attempt)
+
+
+def bench(folder: Path, hosts: Sequence[ContainerHost], prompts: Sequence[str]) -> Bench:
+    """Each host gets a job of two cases for each prompt: what the fake runner then does."""
+    run = runs.create(folder / "runs", f"live{time.time_ns()}", datetime.now(timezone.utc))
+    return Bench(hosts, run, [replace(job, host=host.name) for host in hosts for job in jobs_of(run, host, prompts)])
+
+
+def jobs_of(run: Run, host: ContainerHost, prompts: Sequence[str]) -> list[Job]:
+    return [
+        Job(run=run.name, id=f"{host.name}{number}", host=host.name, device=Device.CPU, engine="eager",
+            precision=Precision.SINGLE, model="synthetic:tiny", prompt=prompt, steps=1, image=engines.CONTRACT_IMAGE,
+            cases=(Case(f"{host.name}{number}a", 1), Case(f"{host.name}{number}b", 2)))
+        for number, prompt in enumerate(prompts)
+    ]  # fmt: skip
+
+
+def gateway(engine: Engine) -> str:
+    """The address at which this engine's containers reach this machine."""
+    with closing(engine.client()) as api:
+        (bridge,) = api.inspect_network("bridge")["IPAM"]["Config"]
+    return str(bridge["Gateway"])
