@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from orchestrator import images
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.check import Finding, Grade, check
 from orchestrator.executors.connection import connect
 from orchestrator.executors.process import ProcessExecutor
-from orchestrator.fleet import executor, flavours, processes_folder, store_of
+from orchestrator.fleet import executor, flavours, processes_folder, reference, store_of
 from orchestrator.model import S3, Host, KubernetesHost, ProcessHost
 
 
@@ -31,7 +30,7 @@ def _check(host: Host) -> tuple[Finding, ...]:
         return (*_check_cluster(host), *stored)
     try:
         with closing(connect(host)) as connection:
-            found = check(host, connection, [images.reference(flavour) for flavour in flavours(host)])
+            found = check(host, connection, [reference(flavour, host) for flavour in flavours(host)])
     except InputError as error:
         found = (Finding("connection", Grade.PROBLEM, str(error)),)
     return (*found, *stored)

@@ -92,11 +92,12 @@ def ready(
     """
     needed: dict[str, set[str]] = {host.name: set() for host in hosts}
     pinned: dict[str, dict[str, str]] = {host.name: {} for host in hosts}
+    bases = _bases(hosts)
     for job in jobs:
         if job.image:
             pinned[job.host][job.image_flavour] = job.image
         else:
-            needed[job.host].add(job.image_flavour)
+            needed[job.host].add(images.GIVEN if job.host in bases else job.image_flavour)
     unreachable: dict[str, str] = {}
     with ExitStack() as open_now:
         connections = _connections([host for host in hosts if not isinstance(host, ProcessHost)], open_now)
@@ -106,11 +107,12 @@ def ready(
         _ask(there, lambda host: _must_fit(host, connections), unreachable)
         engines = {name: made for name, made in connections.items() if isinstance(made, Connection)}
         wanted = {name: flavours for name, flavours in needed.items() if name in engines and name not in unreachable}
-        had = images.ensure(engines, wanted, registry=registry, wheels=wheels, progress=progress)
+        had = images.ensure(engines, wanted, bases=bases, registry=registry, wheels=wheels, progress=progress)
         _sort_out(((name, outcome) for (name, _), outcome in had.items()), unreachable)
         for (name, flavour), image in had.items():
             if isinstance(image, images.ImageInfo):
-                pinned[name][flavour] = image.pinned
+                carried = _all_flavours() if flavour == images.GIVEN else (flavour,)
+                pinned[name] |= dict.fromkeys(carried, image.pinned)
         for host in hosts:
             if isinstance(host, KubernetesHost):
                 pinned[host.name] |= {flavour: image_of_nodes(host, flavour) for flavour in needed[host.name]}
@@ -136,11 +138,27 @@ def build(
         needed = {host.name: flavours(host) for host in docker_hosts}
         connections = _connections(docker_hosts, open_now)
         engines = {name: made for name, made in connections.items() if isinstance(made, Connection)}
-        return images.ensure(engines, needed, registry=registry, wheels=wheels, progress=progress)
+        on = _bases(docker_hosts)
+        return images.ensure(engines, needed, bases=on, registry=registry, wheels=wheels, progress=progress)
+
+
+def _bases(hosts: Iterable[Host]) -> dict[str, str]:
+    return {host.name: host.base for host in hosts if isinstance(host, DockerHost) and host.base}
+
+
+def _all_flavours() -> set[str]:
+    return {flavour for engine in ENGINES.values() for flavour in engine.images.values()}
+
+
+def reference(flavour: str, host: DockerHost) -> str:
+    """The name of the image that a host runs jobs of a flavour in."""
+    return images.reference(images.GIVEN, host.base) if host.base else images.reference(flavour)
 
 
 def flavours(host: Host) -> list[str]:
     """The images that some engine needs on a host of its kind."""
+    if isinstance(host, DockerHost) and host.base:
+        return [images.GIVEN]
     return sorted({engine.images[host.device] for engine in ENGINES.values() if host.device in engine.images})
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator import collect, config, fleet, foreign, images, table
+from orchestrator import collect, config, fleet, foreign, table
 from orchestrator import run as runs
 from orchestrator.clock import steady
 from orchestrator.comparison import Comparison
@@ -211,7 +211,8 @@ def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
     for job in plan.jobs:
         host, attempt = by_name[job.host], Attempt("RUN", job.id, 1)
         if isinstance(host, DockerHost):
-            specs[job.id] = container_spec(Task(attempt, job, Slot("cpu"), images.reference(job.image_flavour)), host)
+            image = fleet.reference(job.image_flavour, host)
+            specs[job.id] = container_spec(Task(attempt, job, Slot("cpu"), image), host)
         elif isinstance(host, KubernetesHost):
             image = fleet.image_of_nodes(host, job.image_flavour)
             specs[job.id] = job_manifest(Task(attempt, job, Slot("1", of_run=True), image), host)

@@ -219,6 +219,16 @@ class DockerHost(_Host):
     memory: Size | None = Field(default=None, description="limit of each job, such as 16g")
     shm: Size = Field(default="1g", description="shared memory of each job")
     collect: Collect | None = Field(default=None, description=COLLECT_MEANS)
+    cache: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a folder of that host where jobs keep what they compile, for later ones",
+    )
+    base: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_./:@-]{0,254}$",
+        description="an image of that host that brings PyTorch and the engines: the runner alone is added to it",
+    )
 
     @field_validator("url")
     @classmethod
@@ -227,10 +237,10 @@ class DockerHost(_Host):
             check_url(url)
         return url
 
-    @field_validator("weights")
+    @field_validator("weights", "cache")
     @classmethod
-    def _is_absolute(cls, weights: str | None) -> str | None:
-        return _absolute(weights)
+    def _is_absolute(cls, folder: str | None) -> str | None:
+        return _absolute(folder)
 
     @field_validator("context")
     @classmethod

@@ -114,10 +114,11 @@ def _share(matrix: Matrix, host: Host) -> Plan:
     able: list[tuple[Point, ...]] = []
     unsupported: list[Row] = []
     for group in _groups(points):
-        if host.device in ENGINES[group[0].engine].devices:
-            able.append(group)
+        job = _job(matrix, host, group, 0)
+        if reason := _why_not(job):
+            unsupported += (Row.of(job, case, Status.UNSUPPORTED, reason) for case in job.cases)
         else:
-            unsupported += _unsupported(_job(matrix, host, group, 0))
+            able.append(group)
     jobs: list[Job] = []
     for round_ in range(matrix.rounds):
         turn = round_ % max(1, len(able))
@@ -169,10 +170,15 @@ def _job(matrix: Matrix, host: Host, group: Sequence[Point], round_: int) -> Job
     return dataclasses.replace(job, id=stable_hash([asked, [case.samples for case in cases]]), cases=cases)
 
 
-def _unsupported(job: Job) -> Iterator[Row]:
-    able = " or ".join(device.value for device in ENGINES[job.engine].devices)
-    reason = f"{job.engine} runs on {able}, and host {job.host!r} gives its jobs {job.device.value}"
-    return (Row.of(job, case, Status.UNSUPPORTED, reason) for case in job.cases)
+def _why_not(job: Job) -> str | None:
+    """Why a job cannot run, as far as its engine's facts tell."""
+    facts = ENGINES[job.engine]
+    if job.device not in facts.devices:
+        able = " or ".join(device.value for device in facts.devices)
+        return f"{job.engine} runs on {able}, and host {job.host!r} gives its jobs {job.device.value}"
+    if job.precision not in facts.precisions:
+        return f"{job.engine} has kernels for {' or '.join(each.value for each in facts.precisions)} precision only"
+    return None
 
 
 def _lines(plan: Plan) -> Iterator[Line]:

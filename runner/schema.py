@@ -75,6 +75,7 @@ class EngineFacts:
     images: the image flavour that carries it, by device.
     runtime: the Lambda benchmark's word for it.
     takes_latents: it starts from the noise that it is given, so that its images can be compared with another's.
+    precisions: those that it has kernels for; also a point that needs no host to be told.
     """
 
     summary: str
@@ -82,6 +83,7 @@ class EngineFacts:
     images: Mapping[Device, str]
     runtime: str = "pytorch"
     takes_latents: bool = True
+    precisions: tuple[Precision, ...] = tuple(Precision)
 
 
 ENGINES: Mapping[str, EngineFacts] = {
@@ -103,9 +105,18 @@ ENGINES: Mapping[str, EngineFacts] = {
         {Device.CPU: "cpu", Device.CUDA: "cuda"},
     ),
     "graph": EngineFacts("the whole call compiled into one CUDA graph", (Device.CUDA,), {Device.CUDA: "cuda"}),
-    "deepspeed": EngineFacts("DeepSpeed inference, kernels injected", (Device.CUDA,), {Device.CUDA: "deepspeed"}),
+    "deepspeed": EngineFacts(
+        "DeepSpeed inference, kernels injected",
+        (Device.CUDA,),
+        {Device.CUDA: "deepspeed"},
+        precisions=(Precision.HALF,),
+    ),
     "mii": EngineFacts(
-        "DeepSpeed-MII's server, asked over gRPC", (Device.CUDA,), {Device.CUDA: "deepspeed"}, takes_latents=False
+        "DeepSpeed-MII's server, asked over gRPC",
+        (Device.CUDA,),
+        {Device.CUDA: "deepspeed"},
+        takes_latents=False,
+        precisions=(Precision.HALF,),
     ),
 }
 

@@ -260,7 +260,7 @@ def test_two_runs_on_one_machine_never_share_a_gpu_however_they_group_them(
         "  both: {kind: process, gpus: [GPU-1, GPU-0], gpus_per_job: 2}\n",
         "hosts.yaml",
     )
-    write(f"prompt: occupy {here}; rows\nmatrix: {{engine: [eager, compile, deepspeed], precision: [single, half]}}\n")
+    write(f"prompt: occupy {here}; rows\nmatrix: {{engine: [eager, compile, graph], precision: [single, half]}}\n")
     both = [run_in_background("submit", "matrix.yaml", "--hosts", host) for host in ("singly", "both")]
     for orchestrator in both:
         _, said = orchestrator.communicate(timeout=120)

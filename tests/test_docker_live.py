@@ -345,6 +345,21 @@ def test_an_image_that_is_not_there_is_named_with_the_way_to_get_it(executor, ta
         executor.stage(replace(task(), image="sd-orchestrator-none:1"))
 
 
+def test_what_one_container_compiled_the_next_one_of_its_image_finds(docker_host, contract_image, task, api, tmp_path):
+    (tmp_path / "compiled").mkdir()
+    os.chown(tmp_path / "compiled", 1000, 1000)
+    api.tag(engines.CONTRACT_IMAGE, engines.CONTRACT_IMAGE.partition(":")[0], "other")
+    other = engines.CONTRACT_IMAGE.partition(":")[0] + ":other"
+    host = DockerHost(name="here", url=docker_host.url, gpus="none", cache=str(tmp_path / "compiled"))
+    said = []
+    with closing(host) as executor:
+        for number, image in enumerate((engines.CONTRACT_IMAGE, engines.CONTRACT_IMAGE, other), 1):
+            one = replace(task("compile; rows", number), image=image)
+            assert ran(executor, one).exit_code == 0
+            said += [line for line in executor.log(one.attempt) if line in ("cold", "warm")]
+    assert said == ["cold", "warm", "cold"]
+
+
 def test_a_weights_folder_that_is_not_there_is_the_hosts_fault(docker_host, contract_image, task):
     with closing(DockerHost(name="here", url=docker_host.url, gpus="none", weights="/no/such")) as executor:
         one = task()

@@ -100,6 +100,16 @@ def test_a_model_folder_is_mounted_where_it_is_and_read_only():
     assert spec["HostConfig"]["NetworkMode"] == "none"
 
 
+def test_a_cache_of_compiled_kernels_is_writable_and_apart_for_each_image():
+    host = HOST.model_copy(update={"cache": "/data/compiled"})
+    spec = container_spec(replace(TASK, image="sd-orchestrator/cuda:123@sha256:abc"), host)
+    assert spec["HostConfig"]["Mounts"] == [{"Type": "bind", "Source": "/data/compiled", "Target": "/compiled"}]
+    assert {"TORCHINDUCTOR_CACHE_DIR=/compiled/123/inductor", "TRITON_CACHE_DIR=/compiled/123/triton"} < set(
+        spec["Env"]
+    )
+    assert "TORCH_EXTENSIONS_DIR=/compiled/123/extensions" in spec["Env"]
+
+
 @pytest.mark.parametrize("model", ["./sd14", "../sd14", "~/sd14"])
 def test_a_folder_relative_to_this_machine_is_refused_for_a_docker_host(model):
     with pytest.raises(StartError, match="absolute path"):

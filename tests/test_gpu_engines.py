@@ -28,6 +28,7 @@ from runner.captured import CapturedSession  # noqa: E402
 from runner.engines import compile as compiled  # noqa: E402
 from runner.engines import deepspeed, eager, graph, mii  # noqa: E402
 from runner.hoist import Hoisted  # noqa: E402
+from runner.norms import ByChannel  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -132,6 +133,20 @@ def test_a_hoisted_unet_predicts_the_same_noise(guided: bool) -> None:
         for moment, noise in zip(moments, expected):
             found = pipe.unet(sample, moment, conditioning, return_dict=False)[0]
             assert torch.allclose(found, noise, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 320, 16, 16), (2, 320, 77)])
+def test_a_group_norm_by_channel_is_pytorchs_also_far_from_zero(shape: tuple[int, ...]) -> None:
+    norm = torch.nn.GroupNorm(32, 320)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    sample = 50 + 3 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    if len(shape) == 4:
+        sample = sample.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        found = ByChannel(norm)(sample)
+        assert torch.allclose(found.double(), norm.double()(sample.double()), atol=1e-4)
+    assert found.stride() == sample.stride()
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Euler's sigmas, in diffusers

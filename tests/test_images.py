@@ -137,6 +137,15 @@ def test_a_name_changes_with_the_base_and_says_the_default_one() -> None:
     assert images.reference("cpu", base=recipe.default_base("cpu")) == CPU
 
 
+def test_a_host_with_a_base_of_its_own_gets_that_with_the_runner_added_and_nothing_installed() -> None:
+    there, other = FakeEngine("there"), FakeEngine("other")
+    outcomes = ensured(there, other, flavours=[images.GIVEN], bases={"there": "mine:1", "other": "theirs:2"})
+    assert outcomes["there", images.GIVEN].reference == images.reference(images.GIVEN, "mine:1")
+    assert outcomes["other", images.GIVEN].reference == images.reference(images.GIVEN, "theirs:2")
+    assert {path.partition("/")[0] for path in recipe.recipe(images.GIVEN)} == {"Dockerfile", "runner"}
+    assert b"pip" not in recipe.recipe(images.GIVEN)["Dockerfile"]
+
+
 def test_a_flavour_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(InputError, match=r"'gpu'.*cpu, cuda, deepspeed"):
         images.reference("gpu")

@@ -153,6 +153,20 @@ def test_an_engine_that_cannot_run_on_a_host_is_an_unsupported_row_and_no_job(mo
     assert plan.unsupported[0].error == "onnxruntime runs on cuda, and host 'cpu' gives its jobs cpu"
 
 
+def test_an_engine_without_kernels_for_a_precision_is_an_unsupported_row_and_no_job() -> None:
+    points = [Point(engine=engine, precision=each) for engine in ("eager", "deepspeed", "mii") for each in Precision]
+    plan = make_plan(Matrix(points=tuple(points)), [GPU])
+    assert [(job.engine, job.precision.value) for job in plan.jobs] == [
+        ("eager", "single"),
+        ("eager", "half"),
+        ("deepspeed", "half"),
+        ("mii", "half"),
+    ]
+    assert [row.error for row in plan.unsupported] == [
+        f"{engine} has kernels for half precision only" for engine in ("deepspeed", "mii")
+    ]
+
+
 def row_of(plan: Any, index: int = 0, **values: Any) -> Row:
     job = plan.jobs[index]
     return Row.of(job, job.cases[0], Status.OK, **values)

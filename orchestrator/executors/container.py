@@ -20,6 +20,7 @@ FOLDER = "/job"
 SCRATCH = f"{FOLDER}/scratch"
 CACHE = f"{FOLDER}/huggingface"
 WEIGHTS = "/weights"
+COMPILED = "/compiled"
 SECRETS = "/run/orchestrator"
 TOKEN_FILE = f"{SECRETS}/token"
 TICKET_FILE = f"{SECRETS}/ticket"
@@ -128,7 +129,18 @@ def _environment(task: Task, host: DockerHost, online: bool) -> dict[str, str]:
         "HF_HOME": WEIGHTS if host.weights else CACHE,
         **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {"HF_HUB_OFFLINE": "1"}),
         **({"RUNNER_TICKET_FILE": TICKET_FILE} if host.collect else {}),
+        **(_compiled_environment(task.image) if host.cache else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
+    }
+
+
+def _compiled_environment(image: str) -> dict[str, str]:
+    """Where the compilers of an image keep their work: apart from any other image's, whose versions may differ."""
+    folder = f"{COMPILED}/{image.partition('@')[0].rpartition(':')[2]}"
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
+        "TRITON_CACHE_DIR": f"{folder}/triton",
+        "TORCH_EXTENSIONS_DIR": f"{folder}/extensions",
     }
 
 
@@ -141,4 +153,5 @@ def _mounts(task: Task, host: DockerHost) -> list[dict[str, Any]]:
     folders = [(host.weights, WEIGHTS)] if host.weights else []
     folders += [(model, model)] if model.startswith("/") else []
     # a mount and not a `-v` bind: that one makes a missing folder, empty and owned by root
-    return [{"Type": "bind", "Source": here, "Target": there, "ReadOnly": True} for here, there in folders]
+    read = [{"Type": "bind", "Source": here, "Target": there, "ReadOnly": True} for here, there in folders]
+    return read + ([{"Type": "bind", "Source": host.cache, "Target": COMPILED}] if host.cache else [])

@@ -3,11 +3,12 @@
 from orchestrator.images.build import build, find
 from orchestrator.images.ensure import ensure
 from orchestrator.images.image import ImageInfo, Progress, Step
-from orchestrator.images.recipe import FLAVOURS, context, reference
+from orchestrator.images.recipe import FLAVOURS, GIVEN, context, reference
 from orchestrator.images.transfer import pull, push, ship
 
 __all__ = [
     "FLAVOURS",
+    "GIVEN",
     "ImageInfo",
     "Progress",
     "Step",

@@ -27,6 +27,7 @@ def ensure(
     connections: Mapping[str, Connection],
     needed: Mapping[str, Collection[str]],
     *,
+    bases: Mapping[str, str] | None = None,
     registry: str | None = None,
     wheels: Path | None = None,
     progress: OnProgress = lambda _: None,
@@ -34,23 +35,25 @@ def ensure(
     """The image of each (host, flavour), or why it is not there: one host's fault holds up no other.
 
     needed: host → flavours. Where nobody has an image it is built on the first host that answers, and streamed on.
+    bases: host → the image that its own are built on, instead of the default one.
     registry: the image is pushed to it, and pulled from it instead. wheels: where a build finds its packages.
     """
-    seen = _each(needed, lambda host: _look(connections[host], needed[host]))
+    on = bases or {}
+    seen = _each(needed, lambda host: _look(connections[host], needed[host], on.get(host)))
     outcomes: dict[tuple[str, str], Outcome] = {}
-    groups: dict[tuple[str, str], dict[str, ImageInfo | None]] = {}
+    groups: dict[tuple[str, str | None, str], dict[str, ImageInfo | None]] = {}
     for host, flavours in needed.items():
         there = seen[host]
         for flavour in flavours:
             if isinstance(there, Exception):
                 outcomes[host, flavour] = there
             else:
-                groups.setdefault((flavour, there.arch), {})[host] = there.images[flavour]
+                groups.setdefault((flavour, on.get(host), there.arch), {})[host] = there.images[flavour]
 
-    def provide(group: tuple[str, str]) -> Mapping[str, Outcome]:
-        return _Provision(connections, group[0], registry, wheels, progress).provide(groups[group])
+    def provide(group: tuple[str, str | None, str]) -> Mapping[str, Outcome]:
+        return _Provision(connections, group[0], group[1], registry, wheels, progress).provide(groups[group])
 
-    for (flavour, _), provided in _each(groups, provide).items():
+    for (flavour, *_), provided in _each(groups, provide).items():
         if isinstance(provided, Exception):
             raise provided
         outcomes |= {(host, flavour): outcome for host, outcome in provided.items()}
@@ -63,16 +66,18 @@ class _Seen:
     images: Mapping[str, ImageInfo | None]
 
 
-def _look(connection: Connection, flavours: Iterable[str]) -> _Seen:
-    return _Seen(architecture(connection), {flavour: find(connection, reference(flavour)) for flavour in flavours})
+def _look(connection: Connection, flavours: Iterable[str], base: str | None) -> _Seen:
+    images = {flavour: find(connection, reference(flavour, base)) for flavour in flavours}
+    return _Seen(architecture(connection), images)
 
 
 @dataclass(frozen=True)
 class _Provision:
-    """One flavour for the hosts of one architecture."""
+    """One flavour on one base for the hosts of one architecture."""
 
     connections: Mapping[str, Connection]
     flavour: str
+    base: str | None
     registry: str | None
     wheels: Path | None
     progress: OnProgress
@@ -108,12 +113,14 @@ class _Provision:
         return tried
 
     def _pulled_or_built(self, connection: Connection) -> ImageInfo:
-        if self.registry and (pulled := pull(connection, reference(self.flavour), self.registry, self.progress)):
+        if self.registry and (
+            pulled := pull(connection, reference(self.flavour, self.base), self.registry, self.progress)
+        ):
             return pulled
-        return build(connection, self.flavour, wheels=self.wheels, progress=self.progress)
+        return build(connection, self.flavour, base=self.base, wheels=self.wheels, progress=self.progress)
 
     def _push(self, host: str, registry: str) -> Outcome:
-        name, connection = reference(self.flavour), self.connections[host]
+        name, connection = reference(self.flavour, self.base), self.connections[host]
         try:
             push(connection, name, registry, self.progress)
             return find(connection, name) or ImageError(f"{name} went away from {host} while it was pushed")
@@ -121,7 +128,7 @@ class _Provision:
             return error
 
     def _bring(self, origin: str, host: str) -> ImageInfo:
-        name, connection = reference(self.flavour), self.connections[host]
+        name, connection = reference(self.flavour, self.base), self.connections[host]
         if self.registry is None:
             return ship(self.connections[origin], connection, name, self.progress)
         if (pulled := pull(connection, name, self.registry, self.progress)) is None:

@@ -19,6 +19,8 @@ from runner.schema import stable_hash
 
 REPOSITORY = "sd-orchestrator"
 FLAVOURS = ("cpu", "cuda", "deepspeed")
+# What a host with a base of its own gets for every engine: that image, with the runner added.
+GIVEN = "given"
 SHARED = ("runner.txt", "cuda.txt", "strip.sh")
 WHEELS = (".whl", ".tar.gz")
 
@@ -29,13 +31,13 @@ def recipe(flavour: str) -> Mapping[str, bytes]:
 
     Raises InputError where there is no such flavour.
     """
-    if flavour not in FLAVOURS:
+    if flavour not in (*FLAVOURS, GIVEN):
         raise InputError(f"there is no image {flavour!r}; there are {', '.join(FLAVOURS)}")
     folder = shipped.folder("images")
     files = {
         "Dockerfile": (folder / flavour / "Dockerfile").read_bytes(),
         **{f"images/{flavour}/{pins.name}": pins.read_bytes() for pins in (folder / flavour).glob("*.txt")},
-        **{f"images/{name}": (folder / name).read_bytes() for name in SHARED},
+        **{f"images/{name}": (folder / name).read_bytes() for name in SHARED if flavour != GIVEN},
         **{f"runner/{path}": content for path, content in _sources(Path(runner.__path__[0]))},
     }
     return dict(sorted(files.items()))

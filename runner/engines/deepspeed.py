@@ -15,6 +15,7 @@ from diffusers import StableDiffusionPipeline
 from runner import engines, pipeline
 from runner.captured import CapturedSession
 from runner.engines import Unsupported
+from runner.engines.compile import keep_timesteps_here, step_of
 from runner.schema import Device, Job, Precision
 
 
@@ -28,6 +29,9 @@ def load(job: Job, token: str | None) -> CapturedSession:
     with_text_model(pipe.text_encoder)
     pipe = pipe.to(device)
     deepspeed.init_inference(pipe, dtype=torch.float16, replace_with_kernel_inject=True, enable_cuda_graph=True)
+    # as in `compile`: else each step waits for the GPU to read its timestep back (0.09 s of 0.64 on an H200)
+    pipe.unet.forward = step_of(pipe.unet.forward, keep=False)
+    keep_timesteps_here(pipe.scheduler)
     return CapturedSession(pipe, job, device, torch.float16, fused_attention=True)
 
 

@@ -19,6 +19,7 @@ from runner import pipeline
 from runner.captured import CapturedSession
 from runner.engines import Unsupported, compile
 from runner.hoist import Hoisted
+from runner.norms import replace_group_norms
 from runner.schema import Device, Job
 
 ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -62,6 +63,8 @@ class GraphSession(CapturedSession):
 
     def __init__(self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(compile.prepared(pipe), job, device, dtype, fused_attention=True)
+        for network in (pipe.unet, pipe.vae.decoder):
+            replace_group_norms(network)
         self._hoisted = Hoisted(pipe.unet, guided=job.guidance > 1)
         settings: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": INDUCTOR}
         self._denoise = torch.compile(Denoiser(pipe.unet, job.guidance), **settings)

@@ -2,9 +2,9 @@
 
 The prompt is a list of deeds, done in order: `sleep 0.5`, `say TEXT`, `chat BYTES`, `rows`, `half a line`, `no rows`,
 `big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES`, `occupy FOLDER` (fails where another has a GPU of it),
-`hang` (deaf to SIGTERM), `exit 3`, `gap` (frames begin anew, as if some were lost), `unfinished` (exits with 0 without
-the last frame), and `python CODE`, whose code is in base64 and knows job, folder, results and rows. Where no deed is
-about rows, it writes one for each case.
+`compile` (says whether that was done before), `hang` (deaf to SIGTERM), `exit 3`, `gap` (frames begin anew, as if some
+were lost), `unfinished` (exits with 0 without the last frame), and `python CODE`, whose code is in base64 and knows
+job, folder, results and rows. Where no deed is about rows, it writes one for each case.
 """
 
 import base64
@@ -75,6 +75,8 @@ def misbehave(job: Job, folder: Path) -> int:
                 seen = json.dumps(seen_token())
                 (folder / "environment.json").write_text(seen)
                 framed.put("environment.json", seen)
+            case "compile":
+                compile_once(Path(os.environ["TRITON_CACHE_DIR"]))
             case "hog":
                 hog(int(argument))
             case "occupy":
@@ -128,6 +130,11 @@ def occupy(folder: Path) -> None:
     time.sleep(0.2)
     for gpu in gpus:
         gpu.rmdir()
+
+
+def compile_once(folder: Path) -> None:
+    print("warm" if folder.exists() else "cold", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def hog(megabytes: int) -> None:
