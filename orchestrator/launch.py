@@ -312,8 +312,12 @@ def hub_token(environ: Mapping[str, str]) -> str | None:
 def _interruptible(console: Console) -> Iterator[threading.Event]:
     """An event that the first Ctrl-C (or a termination, or a closed terminal) sets; a second one ends the process."""
     stop = threading.Event()
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def interrupt(number: int, frame: object) -> None:
+        for descriptor in terminals:
+            if not os.isatty(descriptor):  # it was closed, and every word to it would be an error
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         if stop.is_set():
             console.show_cursor(True)
             os._exit(ABORTED)

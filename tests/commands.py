@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,14 @@ def run_in_background(*words: str) -> subprocess.Popen[str]:
         signal.signal(signal.SIGINT, before)
 
 
+def until(true: Callable[[], object], then: float = 30, what: str = "it did not come true") -> None:
+    deadline = time.monotonic() + then
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
 def wait_for(what: str, then: float = 30) -> None:
     """Until a job's log on this machine says so."""
-    deadline = time.monotonic() + then
     folders = Path(os.environ["XDG_STATE_HOME"]) / "orchestrator" / "processes"
-    while not any(what in path.read_text() for path in folders.glob("*/log.txt")):
-        assert time.monotonic() < deadline, f"no job said {what!r}"
-        time.sleep(0.05)
+    until(lambda: any(what in path.read_text() for path in folders.glob("*/log.txt")), then, f"no job said {what!r}")

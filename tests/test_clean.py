@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
-from commands import orchestrate, run_in_background, wait_for, write
+from commands import orchestrate, run_in_background, until, wait_for, write
 
 from orchestrator import cli
 from orchestrator.clean import Fate, fate
@@ -65,10 +64,7 @@ def left() -> list[str]:
 
 
 def await_end() -> None:
-    deadline = time.monotonic() + 30
-    while not list(processes_folder().glob("*/exit")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: list(processes_folder().glob("*/exit")))
 
 
 def test_what_still_runs_is_removed_only_when_asked_for(killed: Run, capsys: pytest.CaptureFixture[str]) -> None:
