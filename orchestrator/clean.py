@@ -66,12 +66,16 @@ def survey(hosts: Sequence[Host]) -> Survey:
 
 def locate(root: Path, name: str) -> Run | None:
     """A run's folder by its name or a part of it; None where there is none any more. Raises InputError as `find`."""
-    is_known = Path(name).is_dir() or any(name in run.name for run in runs.all_runs(root))
-    return runs.find(root, name, driven=True) if is_known else None
+    if not Path(name).is_dir() and not any(name in run.name for run in runs.all_runs(root)):
+        return None
+    found = runs.find(root, name)
+    return found if found.hosts.exists() else runs.find(root, name, driven=True)
 
 
 def hosts_of(run: Run) -> tuple[Host, ...]:
-    """The hosts that a run has jobs on, by its own inventory."""
+    """The hosts that a run has jobs on, by its own inventory; all of that where its journal was moved away."""
+    if not run.journal.exists():
+        return tuple(config.load_hosts(run.hosts).values())
     with closing(Journal.open(run.journal)) as journal:
         names = sorted({progress.job.host for progress in journal.progress()})
     return config.select(config.load_hosts(run.hosts), names) if names else ()
@@ -114,8 +118,8 @@ def clean(
 
 @contextmanager
 def _journalled(run: Run | None) -> Iterator[Mapping[str, Progress]]:
-    """A run's jobs by id, while nobody else may drive it."""
-    if run is None:
+    """A run's jobs by id, while nobody else may drive it; none where its journal is gone."""
+    if run is None or not run.journal.exists():
         yield {}
         return
     with run.lock(), closing(Journal.open(run.journal)) as journal:

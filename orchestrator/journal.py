@@ -233,6 +233,12 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise InputError(f"{path}: {error}; is the disk full, read-only, or another process at work there?") from error
+        raise InputError(
+            f"{path}: {error}; is the disk full, read-only, or another process at work there? "
+            f"Nothing is lost: once that is mended, orchestrator resume {path.parent.name} goes on"
+        ) from error
     except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: the journal is damaged ({error}); the rows in jobs/ are whole") from error
+        raise InputError(
+            f"{path}: the journal is damaged ({error}); the rows in jobs/ are whole. To begin anew move it away, "
+            f"remove what its jobs left (orchestrator clean {path.parent.name}), and submit again"
+        ) from error

@@ -355,7 +355,10 @@ def _own_files(run: Run) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{error.filename or run.path}: {error.strerror or error}") from error
+        where = error.filename or run.path
+        raise InputError(
+            f"{where}: {error.strerror or error}; once that is mended, orchestrator resume {run.name} goes on"
+        ) from error
 
 
 def _key(action: policy.Action) -> str:

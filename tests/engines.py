@@ -13,13 +13,14 @@ import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import docker
 import pytest
+import requests
 
 from runner.schema import Job
 
@@ -27,6 +28,8 @@ BASE_IMAGE = "python:3.11-slim-bookworm"
 CONTRACT_IMAGE = "sd-orchestrator-contract:1"
 REAL_MODULES = ("schema", "frames", "parcel", "delivery")
 ROOT = Path(__file__).parent.parent
+SSH_CONFIGS: list[Path] = []
+DEAD = (docker.errors.DockerException, requests.RequestException, OSError)  # what an engine that is down may raise
 DOCKERFILE = f"""\
 FROM {BASE_IMAGE}
 RUN install -d -o 1000 -g 1000 /job
@@ -254,8 +257,8 @@ def children(pid: int) -> list[int]:
     return [*below, *(deeper for one in below for deeper in children(one))]
 
 
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+def listens(port: int, address: str = "127.0.0.1") -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
         return True
     return False
 
@@ -266,7 +269,36 @@ def keygen(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def ssh_in_front_of(engine: Engine) -> Iterator[SshEngine]:
+def far_away(engine: Engine) -> Iterator[tuple[SshEngine, Callable[[str], None]]]:
+    """An engine behind an sshd in a network of its own, at the end of a cable: plug it in ("up") or out ("down")."""
+    number = os.getpid() % 60_000
+    space, here, there = f"orc{number}", f"orch{number}", f"orct{number}"
+    subnet = f"10.203.{number % 250}"
+    if subprocess.run(["ip", "netns", "add", space], capture_output=True).returncode != 0:
+        missing("a network of its own needs root and network namespaces")
+    try:
+        for words in (
+            f"ip link add {here} type veth peer name {there}",
+            f"ip link set {there} netns {space}",
+            f"ip addr add {subnet}.1/24 dev {here}",
+            f"ip link set {here} up",
+            f"ip -n {space} addr add {subnet}.2/24 dev {there}",
+            f"ip -n {space} link set {there} up",
+        ):
+            subprocess.run(words.split(), check=True, capture_output=True)
+
+        def cable(state: str) -> None:
+            subprocess.run(["ip", "-n", space, "link", "set", there, state], check=True)
+
+        with ssh_in_front_of(engine, f"{subnet}.2", ("ip", "netns", "exec", space)) as ssh:
+            yield ssh, cable
+    finally:
+        quietly("ip", "link", "del", here)
+        quietly("ip", "netns", "del", space)
+
+
+@contextlib.contextmanager
+def ssh_in_front_of(engine: Engine, address: str = "127.0.0.1", within: Sequence[str] = ()) -> Iterator[SshEngine]:
     """A real sshd with a host key, a client key and a client's configuration of its own; the user's are not touched.
 
     `ssh` on PATH becomes one that reads the private configuration: OpenSSH finds the user's by the password database,
@@ -280,28 +312,33 @@ def ssh_in_front_of(engine: Engine) -> Iterator[SshEngine]:
     host_key, client_key = keygen(folder / "host_key"), keygen(folder / "client_key")
     shutil.copy(f"{client_key}.pub", folder / "authorized_keys")
     (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nPidFile {folder}/pid\n"
+        f"Port {port}\nListenAddress {address}\nHostKey {host_key}\nPidFile {folder}/pid\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
         "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\nMaxSessions 2\n"
     )
     key = " ".join(Path(f"{host_key}.pub").read_text().split()[:2])
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {key}\n")
+    (folder / "known_hosts").write_text(f"[{address}]:{port} {key}\n")
+    others = "".join(f"Match all\nInclude {path}\n" for path in SSH_CONFIGS[-1:])  # of another that is open meanwhile
     (folder / "ssh_config").write_text(
-        f"IdentityFile {client_key}\nIdentitiesOnly yes\nIdentityAgent none\nUserKnownHostsFile {folder}/known_hosts\n"
-        "GlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\nUpdateHostKeys no\n"
+        f"Host {address}\nIdentityFile {client_key}\nIdentitiesOnly yes\nIdentityAgent none\n"
+        f"UserKnownHostsFile {folder}/known_hosts\nGlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\n"
+        f"UpdateHostKeys no\n{others}"
     )
     wrapper = folder / "bin" / "ssh"
     wrapper.parent.mkdir()
     wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n')
     wrapper.chmod(0o755)
     Path("/run/sshd").mkdir(exist_ok=True)  # where it locks itself in; a package's init script would make it
-    sshd = Daemon([str(program), "-D", "-e", "-f", f"{folder}/sshd_config"], folder / "log", lambda: listens(port))
+    command = [*within, str(program), "-D", "-e", "-f", f"{folder}/sshd_config"]
+    sshd = Daemon(command, folder / "log", lambda: listens(port, address))
     path = os.environ["PATH"]
     os.environ["PATH"] = f"{wrapper.parent}:{path}"
+    SSH_CONFIGS.append(folder / "ssh_config")
     try:
         sshd.start()
-        yield SshEngine(f"ssh://root@127.0.0.1:{port}{engine.socket}", port, folder, sshd)
+        yield SshEngine(f"ssh://root@{address}:{port}{engine.socket}", port, folder, sshd)
     finally:
+        SSH_CONFIGS.pop()
         os.environ["PATH"] = path
         sshd.kill()
         shutil.rmtree(folder, ignore_errors=True)

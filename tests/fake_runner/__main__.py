@@ -1,10 +1,11 @@
 """Stands in for the runner in a container, in milliseconds: writes real rows, and misbehaves as the job's prompt asks.
 
 The prompt is a list of deeds, done in order: `sleep 0.5`, `say TEXT`, `chat BYTES`, `rows`, `half a line`, `no rows`,
-`big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES`, `occupy FOLDER` (fails where another has a GPU of it),
-`compile` (says whether that was done before), `hang` (deaf to SIGTERM), `exit 3`, `gap` (frames begin anew, as if some
-were lost), `unfinished` (exits with 0 without the last frame), and `python CODE`, whose code is in base64 and knows
-job, folder, results and rows. Where no deed is about rows, it writes one for each case.
+`big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES` (in a child), `bloat MEGABYTES`, `fill` (its disk),
+`occupy FOLDER` (fails where another has a GPU of it), `compile` (says whether that was done before), `hang` (deaf to
+SIGTERM), `exit 3`, `gap` (frames begin anew, as if some were lost), `unfinished` (exits with 0 without the last frame),
+and `python CODE`, whose code is in base64 and knows job, folder, results and rows. Where no deed is about rows, it writes
+one for each case.
 """
 
 import base64
@@ -79,6 +80,10 @@ def misbehave(job: Job, folder: Path) -> int:
                 compile_once(Path(os.environ["TRITON_CACHE_DIR"]))
             case "hog":
                 hog(int(argument))
+            case "bloat":
+                bytearray(os.urandom(2**20)) * int(argument)
+            case "fill":
+                fill(folder / "scratch" / "everything")
             case "occupy":
                 occupy(Path(argument))
             case "hang":
@@ -135,6 +140,12 @@ def occupy(folder: Path) -> None:
 def compile_once(folder: Path) -> None:
     print("warm" if folder.exists() else "cold", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def fill(file: Path) -> None:
+    with file.open("wb") as out:
+        while True:
+            out.write(bytes(2**20))
 
 
 def hog(megabytes: int) -> None:

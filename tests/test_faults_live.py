@@ -1,0 +1,400 @@
+"""Faults that a benchmark night meets, each on the real thing: engines, processes, kills (docs/faults.md).
+
+What is claimed of every one: after it each case has one row, nothing is left on the hosts, and nothing ran twice that
+was not lost before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import engines
+import pytest
+from engines import Engine
+from night import Night, Witness, furnish, witnessed
+
+from orchestrator import cli
+from orchestrator.journal import Kind
+from runner.schema import Status
+
+pytestmark = [pytest.mark.docker, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+KILLS = int(os.environ.get("KILLS", "20"))
+SEED = int(os.environ.get("SEED", "5"))
+
+
+@pytest.fixture(scope="module")
+def two(docker_host: Engine) -> Iterator[dict[str, Engine]]:
+    """Two engines that nobody else uses: they are stopped, killed and filled."""
+    with engines.private_engine() as near, engines.private_engine() as far:
+        for engine in (near, far):
+            furnish(engine, docker_host)
+        yield {"far": far, "near": near}
+
+
+@pytest.fixture
+def night(two: dict[str, Engine], tmp_path: Path) -> Iterator[Night]:
+    with closing(Night(tmp_path, two)) as made:
+        yield made
+
+
+@pytest.fixture
+def alone(two: dict[str, Engine], tmp_path: Path) -> Iterator[Night]:
+    """On one engine."""
+    with closing(Night(tmp_path, {"near": two["near"]})) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[Path]:
+    """A file system of its own at this folder."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", *(["-o", ",".join(options)] if options else []), "none", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode != 0:
+        engines.missing("a file system of its own needs root and mount")
+    try:
+        yield folder
+    finally:
+        engines.quietly("umount", "-l", str(folder))
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A real disk, in a file, that can be filled."""
+    image, mount = folder / "disk", folder / "small"
+    mount.mkdir()
+    with image.open("wb") as file:
+        file.truncate(megabytes * 2**20)
+    made = subprocess.run(["mkfs.ext4", "-q", str(image)], capture_output=True)
+    if made.returncode or subprocess.run(["mount", "-o", "loop", image, mount], capture_output=True).returncode:
+        engines.missing("a small disk needs root, mkfs.ext4 and loop devices")
+    try:
+        yield mount
+    finally:
+        engines.quietly("umount", "-l", str(mount))
+
+
+def assert_one_message(said: str, pattern: str) -> None:
+    assert "Traceback" not in said
+    assert said.count("error:") == 1, said
+    assert re.search(pattern, said), said
+
+
+# --- the orchestrator dies
+
+# One job that works, one that is lost twice, one that hangs: every kind of event is in its journal.
+EVERY_KIND = {
+    "matrix": {"prompt": ["say well", "no rows; exit 137", "no rows; sleep 60"]},
+    "samples": 2,
+    "retries": 1,
+    "timeout": "4s",
+}
+QUICK = {"grace_s": 0.5, "backoff_s": 0.1}
+EVENTS = 13
+
+
+@pytest.fixture(scope="module")
+def undisturbed(two: dict[str, Engine], tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
+    night = Night(tmp_path_factory.mktemp("undisturbed"), {"near": two["near"]})
+    night.write(**EVERY_KIND)
+    assert night.did("submit", "matrix.yaml", **QUICK).returncode == cli.SOME_FAILED
+    assert len(night.kinds()) == EVENTS
+    assert {*night.kinds()} == {*Kind} - {Kind.CANCEL, Kind.REOPENED}
+    return night.table()
+
+
+@pytest.mark.parametrize("events", range(1, EVENTS + 1))
+def test_killed_after_any_event_of_its_journal_it_is_resumed_to_the_undisturbed_table(
+    alone: Night, undisturbed: list[tuple[object, ...]], events: int
+) -> None:
+    alone.write(**EVERY_KIND)
+    with witnessed(list(alone.engines.values())) as starts:
+        assert alone.did("submit", "matrix.yaml", die_after=events, **QUICK).returncode == -signal.SIGKILL
+        ended = alone.did("resume", **QUICK)
+    assert ended.returncode == cli.SOME_FAILED, ended.stderr
+    assert alone.table() == undisturbed
+    assert alone.containers() == []
+    assert alone.ran_twice(starts) == []
+
+
+def test_killed_at_random_moments_again_and_again_it_loses_nothing_and_runs_nothing_twice(night: Night) -> None:
+    chance = random.Random(SEED)
+    night.write(matrix={"prompt": [f"say {n}; sleep 0.3" for n in range(KILLS)], "samples": [1, 2]})
+    killed = 0
+    with witnessed(list(night.engines.values())) as starts:
+        process = night.start("submit", "matrix.yaml")
+        while killed < KILLS:
+            night.wait_until_driven(process)
+            time.sleep(chance.uniform(0.0, 1.0))
+            process.kill()
+            _, said = process.communicate()
+            if process.returncode != -signal.SIGKILL:
+                break
+            killed += 1
+            process = night.start("resume")
+        else:
+            _, said = process.communicate(timeout=600)
+    assert process.returncode == cli.OK, said
+    assert killed >= KILLS * 3 // 4, "the run ended before enough kills"
+    table = night.table()
+    assert len(table) == len({case for _, _, _, case, *_ in table}) == KILLS * 4
+    assert {row[-1] for row in table} == {Status.OK}
+    assert night.containers() == []
+    assert night.ran_twice(starts) == []
+    assert sum(starts.values()) == KILLS * 2
+
+
+# --- a container does
+
+
+def test_a_container_that_somebody_kills_runs_again_and_its_reason_is_told(alone: Night) -> None:
+    alone.write(matrix={"prompt": ["say here; sleep 2"]}, samples=1)
+    orchestrator = alone.start("submit", "matrix.yaml")
+    alone.wait_for_running(1)
+    (name,) = alone.running()
+    with closing(alone.engines["near"].client()) as api:
+        api.kill(name)
+    _, said = orchestrator.communicate(timeout=120)
+    assert orchestrator.returncode == cli.OK, said
+    (faults,) = [job["faults"] for job in json.loads(alone.did("status", "-o", "json").stdout)["jobs"]]
+    assert [fault["attempt"] for fault in faults] == [1]
+    assert "137" in faults[0]["reason"]
+    assert alone.containers() == []
+
+
+def test_whatever_becomes_of_a_container_its_cases_have_one_row_each_that_says_it(alone: Night) -> None:
+    hosts = {"near": {"kind": "docker", "url": alone.engines["near"].url, "gpus": "none", "memory": "64m"}}
+    alone.write_hosts(hosts)
+    fates = {
+        "no rows": (Status.FAILED, Status.FAILED),
+        "half a line": (Status.OK, Status.FAILED),
+        "no rows; bloat 200": (Status.OOM, Status.OOM),
+        "no rows; hog 200": (Status.OOM, Status.OOM),
+        "no rows; say deaf; hang": (Status.TIMEOUT, Status.TIMEOUT),
+    }
+    alone.write(matrix={"prompt": list(fates), "samples": [1, 2]}, timeout="1s")
+    ended = alone.did("submit", "matrix.yaml", grace_s=1)
+    assert ended.returncode == cli.SOME_FAILED, ended.stderr
+    assert alone.outcomes() == fates
+    assert Kind.FAULT not in alone.kinds(), "none of these is worth a second try"
+    assert all(row.error for row in alone.rows() if row.status is not Status.OK)
+    assert alone.containers() == []
+
+
+def test_a_container_that_fills_its_hosts_disk_fails_alone(docker_host: Engine, tmp_path: Path) -> None:
+    with small_disk(tmp_path, megabytes=700) as data, engines.private_engine("--data-root", str(data)) as engine:
+        furnish(engine, docker_host)
+        night = Night(tmp_path, {"near": engine})
+        night.write(matrix={"prompt": ["no rows; fill", "say next"]}, samples=1, retries=1)
+        ended = night.did("submit", "matrix.yaml", backoff_s=0.1)
+        assert ended.returncode == cli.SOME_FAILED, ended.stderr
+        assert night.outcomes() == {"no rows; fill": (Status.FAILED,), "say next": (Status.OK,)}
+        assert night.containers() == []
+        assert night.volumes() == 0
+
+
+# --- a host does
+
+
+SLOW = {"matrix": {"prompt": ["say a; sleep 2", "say b; sleep 2"]}, "samples": 1}
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_an_engine_that_goes_down_under_its_jobs_and_comes_back_runs_them_again(night: Night, end: str) -> None:
+    daemon = night.engines["near"].daemon
+    assert daemon is not None
+    night.write(**SLOW)
+    with witnessed(list(night.engines.values())) as starts:
+        orchestrator = night.start("submit", "matrix.yaml")
+        night.wait_for_running(2)
+        getattr(daemon, end)()
+        time.sleep(3)
+        daemon.start()
+        _, said = orchestrator.communicate(timeout=180)
+    assert orchestrator.returncode == cli.OK, said
+    assert "near: does not answer" in said
+    assert len(night.rows()) == 4
+    assert night.containers() == []
+    assert night.ran_twice(starts) == []
+
+
+def test_with_live_restore_an_engine_that_restarts_costs_its_jobs_nothing(docker_host: Engine, tmp_path: Path) -> None:
+    with engines.private_engine("--live-restore") as engine:
+        furnish(engine, docker_host)
+        night = Night(tmp_path, {"near": engine})
+        night.write(**SLOW)
+        with witnessed([engine]) as starts:
+            orchestrator = night.start("submit", "matrix.yaml")
+            night.wait_for_running(1)
+            assert engine.daemon is not None
+            engine.daemon.stop()
+            time.sleep(3)
+            engine.daemon.start()
+            _, said = orchestrator.communicate(timeout=180)
+        assert orchestrator.returncode == cli.OK, said
+        assert Kind.FAULT not in night.kinds()
+        assert sorted(starts.values()) == [1, 1]
+        assert night.containers() == []
+
+
+def test_an_ssh_link_that_is_cut_and_restored_costs_nothing(alone: Night) -> None:
+    with engines.ssh_in_front_of(alone.engines["near"]) as ssh:
+        alone.write_hosts({"near": {"kind": "docker", "url": ssh.url, "gpus": "none"}})
+        alone.write(**SLOW)
+        with witnessed(list(alone.engines.values())) as starts:
+            orchestrator = alone.start("submit", "matrix.yaml")
+            alone.wait_for_running(1)
+            ssh.sshd.kill()
+            time.sleep(4)
+            ssh.sshd.start()
+            _, said = orchestrator.communicate(timeout=180)
+        assert orchestrator.returncode == cli.OK, said
+        assert Kind.FAULT not in alone.kinds()
+        assert sorted(starts.values()) == [1, 1]
+        assert alone.containers() == []
+
+
+def test_a_host_whose_network_is_down_for_a_while_comes_back_with_what_it_finished(alone: Night) -> None:
+    with engines.far_away(alone.engines["near"]) as (ssh, cable):
+        alone.write_hosts({"near": {"kind": "docker", "url": ssh.url, "gpus": "none"}})
+        alone.write(**SLOW)
+        with witnessed(list(alone.engines.values())) as starts:
+            orchestrator = alone.start("submit", "matrix.yaml")
+            alone.wait_for_running(1)
+            cable("down")
+            time.sleep(25)  # ssh itself notices after 15 s
+            assert alone.running() == [], "it has ended meanwhile"
+            cable("up")
+            _, said = orchestrator.communicate(timeout=180)
+        assert orchestrator.returncode == cli.OK, said
+        assert "does not answer" in said
+        assert Kind.FAULT not in alone.kinds()
+        assert sorted(starts.values()) == [1, 1]
+        assert alone.containers() == []
+
+
+def test_a_host_that_never_comes_back_costs_its_own_cases_and_what_it_holds_is_cleaned_later(night: Night) -> None:
+    with engines.far_away(night.engines["near"]) as (ssh, cable):
+        far = {"kind": "docker", "url": night.engines["far"].url, "gpus": "none"}
+        night.write_hosts({"near": {"kind": "docker", "url": ssh.url, "gpus": "none"}, "far": far})
+        night.write(**SLOW)
+        orchestrator = night.start("submit", "matrix.yaml", "--lost-after", "10s")
+        night.wait_for_running(2)
+        cable("down")
+        _, said = orchestrator.communicate(timeout=180)
+        assert orchestrator.returncode == cli.SOME_FAILED, said
+        by_host = sorted((row.host, row.status) for row in night.rows())
+        assert by_host == [("far", Status.OK)] * 2 + [("near", Status.LOST)] * 2
+        assert len(night.containers()) == 2
+        cable("up")
+        assert night.did("clean", night.run.name).returncode == cli.OK
+        assert night.containers() == []
+
+
+# --- this machine does
+
+
+def test_a_full_disk_here_is_one_message_and_once_there_is_room_resume_goes_on(alone: Night) -> None:
+    alone.write(**SLOW)
+    with mounted(alone.folder / "runs", "size=400k"):
+        orchestrator = alone.start("submit", "matrix.yaml")
+        alone.wait_for_running(1)
+        ballast = alone.folder / "runs" / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1024))
+        _, said = orchestrator.communicate(timeout=120)
+        assert orchestrator.returncode == cli.BAD_INPUT, said
+        assert_one_message(said, "full|No space left")
+        ballast.unlink()
+        assert alone.did("resume").returncode == cli.OK
+        assert [row.status for row in alone.rows()] == [Status.OK, Status.OK]
+        assert alone.containers() == []
+
+
+def test_a_read_only_run_folder_is_one_message_and_nothing_in_it_is_lost(alone: Night) -> None:
+    alone.write(**SLOW)
+    with mounted(alone.folder / "runs") as runs:
+        orchestrator = alone.start("submit", "matrix.yaml")
+        alone.wait_for_running(1)
+        orchestrator.kill()
+        orchestrator.communicate()
+        subprocess.run(["mount", "-o", "remount,ro", str(runs)], check=True)
+        ended = alone.did("resume")
+        assert ended.returncode == cli.BAD_INPUT, ended.stderr
+        assert_one_message(ended.stderr, "[Rr]ead-only")
+        subprocess.run(["mount", "-o", "remount,rw", str(runs)], check=True)
+        assert alone.did("resume").returncode == cli.OK
+        assert [row.status for row in alone.rows()] == [Status.OK, Status.OK]
+        assert alone.containers() == []
+
+
+def test_a_damaged_journal_is_one_message_with_what_to_do_and_nothing_is_destroyed(alone: Night) -> None:
+    alone.write(**SLOW)
+    orchestrator = alone.start("submit", "matrix.yaml")
+    alone.wait_for_event(Kind.SETTLED)
+    orchestrator.kill()
+    orchestrator.communicate()
+    journal = alone.run.journal
+    for file in (journal, *journal.parent.glob("journal.db-*")):
+        file.write_bytes(file.read_bytes()[:100] + os.urandom(max(0, file.stat().st_size - 100)))
+    damaged = journal.read_bytes()
+    for words in (("resume",), ("clean", alone.run.name)):
+        ended = alone.did(*words)
+        assert ended.returncode == cli.BAD_INPUT, ended.stderr
+        assert_one_message(ended.stderr, "damaged.*move it away.*orchestrator clean")
+    assert journal.read_bytes() == damaged
+    assert len(alone.rows()) == 1
+    assert alone.did("results").returncode == cli.OK
+    journal.rename(journal.with_suffix(".damaged"))
+    assert alone.did("clean", alone.run.name, "--running").returncode == cli.OK
+    assert alone.containers() == []
+
+
+@pytest.mark.parametrize("hours", [-24, 24])
+def test_a_clock_that_is_set_while_jobs_run_ends_none_and_lets_none_hang(alone: Night, hours: int) -> None:
+    wrong = alone.folder / "clock"
+    wrong.write_text("0")
+    alone.write(matrix={"prompt": ["say a; sleep 2", "no rows; sleep 60"]}, samples=1, timeout="2s")
+    orchestrator = alone.start("submit", "matrix.yaml", clock=str(wrong), grace_s=2)
+    alone.wait_for_running(1)
+    wrong.write_text(str(hours * 3600))
+    _, said = orchestrator.communicate(timeout=120)
+    assert orchestrator.returncode == cli.SOME_FAILED, said
+    assert alone.outcomes() == {"say a; sleep 2": (Status.OK,), "no rows; sleep 60": (Status.TIMEOUT,)}
+
+
+def test_a_clock_that_was_set_back_before_resume_lets_nothing_hang(alone: Night) -> None:
+    wrong = alone.folder / "clock"
+    wrong.write_text("86400")
+    alone.write(matrix={"prompt": ["no rows; sleep 60"]}, samples=1, timeout="2s")
+    orchestrator = alone.start("submit", "matrix.yaml", clock=str(wrong), grace_s=2)
+    alone.wait_for_running(1)
+    orchestrator.kill()
+    orchestrator.communicate()
+    wrong.write_text("0")
+    assert alone.did("resume", clock=str(wrong), grace_s=2).returncode == cli.SOME_FAILED
+    assert alone.outcomes() == {"no rows; sleep 60": (Status.TIMEOUT,)}
+
+
+def test_two_runs_on_one_host_take_turns(alone: Night, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Night(tmp_path / "other", alone.engines)
+    for one in (alone, other):
+        one.write(matrix={"prompt": [f"say {n}; sleep 0.3" for n in range(5)]}, samples=1)
+    with Witness(alone.engines["near"]) as witness:
+        both = [one.start("submit", "matrix.yaml") for one in (alone, other)]
+        for orchestrator in both:
+            _, said = orchestrator.communicate(timeout=120)
+            assert orchestrator.returncode == cli.OK, said
+    assert len(witness.starts) == 10
+    assert witness.most_at_once == 1
