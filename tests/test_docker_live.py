@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -615,7 +614,7 @@ def test_ssh_ends_with_the_process_that_started_it_however_that_ends(ssh_engine)
         assert below
         child.kill()
     engines.wait_until(lambda: not any(alive(pid) for pid in below), 10, "ssh is still there")
-    shutil.rmtree(folder)
+    engines.wait_until(lambda: not Path(folder).exists(), 10, "its socket is still there")
 
 
 def alive(pid: int) -> bool:

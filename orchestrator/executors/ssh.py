@@ -42,9 +42,11 @@ REFUSALS = {
     "Bad owner or permissions": "chmod 600 it",
     "Too many authentication failures": "name the right key with IdentityFile and IdentitiesOnly in ~/.ssh/config",
 }
-# ssh as a child that ends with us, however we end: its standard input's other end is ours alone.
+# ssh as a child that ends with us, however we end: its standard input's other end is ours alone. Where we are gone,
+# which is when its parent is another's, it takes the socket's folder with it.
 WATCHDOG = (
-    'exec 3<&0; "$@" </dev/null 3<&- & s=$!; { cat <&3 >&2; kill $s; } 2>/dev/null & wait $s; r=$?; kill $!; exit $r'
+    'exec 3<&0; "$@" </dev/null 3<&- & s=$!; { cat <&3 >&2; kill $s; } 2>/dev/null & wait $s; r=$?; kill $!; '
+    'p=$(ps -o ppid= -p $$ 2>/dev/null) && [ "$p" -ne "$PPID" ] && rm -rf "$0"; exit $r'
 )
 
 
@@ -111,7 +113,7 @@ class Forward:
             )
         with self._stderr.open("wb") as stderr:
             self._process = subprocess.Popen(
-                ["sh", "-c", WATCHDOG, "sh", *command(self.url, self.socket)],
+                ["sh", "-c", WATCHDOG, str(self._folder), *command(self.url, self.socket)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
