@@ -7,6 +7,7 @@ was not lost before.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -30,6 +31,13 @@ from runner.schema import Status
 pytestmark = [pytest.mark.docker, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 KILLS = int(os.environ.get("KILLS", "20"))
 SEED = int(os.environ.get("SEED", "5"))
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """The Docker client leaks the sockets of engines that are down: they are found here, not in another test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
