@@ -60,7 +60,7 @@ class HostBoard:
 class Board:
     """The state of a run as far as its watchers saw it. `update` may be called from any thread."""
 
-    def __init__(self, jobs: Iterable[Job], rows: Iterable[Row], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, jobs: Iterable[Job], rows: Iterable[Row], clock: Callable[[], float] = time.monotonic) -> None:
         self.hosts: dict[str, HostBoard] = {}
         self.clock = clock
         self.lock = threading.RLock()
