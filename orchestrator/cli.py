@@ -16,6 +16,7 @@ from orchestrator import run as runs
 from orchestrator.console import console
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
 from orchestrator.executors.check import Grade
+from orchestrator.interrupt import INTERRUPTED
 from orchestrator.journal import Journal
 from orchestrator.metric import Metric
 from orchestrator.model import duration_s
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.launch import Outcome
     from runner.schema import Row
 
-OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
+OK, SOME_FAILED, BAD_INPUT = 0, 1, 2
 INVENTORY = Path("hosts.yaml")
 
 app = typer.Typer(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +21,7 @@ from orchestrator.comparison import Comparison
 from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.fleet import Fleet
+from orchestrator.interrupt import ABORTED, INTERRUPTED, Leave, interruptible, leaving_at_once
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.journal import Progress as JobProgress
 from orchestrator.metric import Metric
@@ -50,7 +49,6 @@ from runner.schema import Job, Row, Status
 ACTIONS_AT_ONCE = 4
 # On a host with many slots, most actions wait for its answers: more threads than this only wait in another place.
 MOST_ACTIONS = 32
-ABORTED = 130
 THIS_MACHINE = "hosts:\n  local: {kind: process}\n"
 TOKEN_VARIABLES = ("HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN")
 
@@ -103,7 +101,8 @@ def submit(request: Request, console: Console) -> Outcome:
     A host that does not answer costs its cases, which become rows that say so. Raises InputError before anything ran.
     """
     plan, hosts, matrix = make_ready(request)
-    with _ready(console, hosts, plan.jobs, request.registry, request.wheels) as ready:
+    leave = Leave(ABORTED, "Nothing ran.")
+    with _ready(console, hosts, plan.jobs, request.registry, request.wheels, leave=leave) as ready:
         run = runs.create(runs.ROOT, matrix.name, datetime.now(timezone.utc), *_as_written(request))
         run.add_planned(plan.unsupported)
         options = {"retries": matrix.retries, "lost_after_s": request.lost_after_s}
@@ -130,7 +129,8 @@ def resume(run: Run, console: Console) -> Outcome:
         clock = steady(journal.latest)
         reopen(run, journal, clock())
         run.merge()
-        with _ready(console, hosts, jobs) as ready:
+        leave = Leave(INTERRUPTED, f"There is work left; go on with: orchestrator resume {run.name}")
+        with _ready(console, hosts, jobs, leave=leave) as ready:
             for host, reason in ready.unreachable.items():
                 console.print(reason, style="red", markup=False, soft_wrap=True)
                 for progress in journal.progress(host):
@@ -226,10 +226,12 @@ def _ready(
     jobs: Sequence[Job],
     registry: str | None = None,
     wheels: Path | None = None,
+    *,
+    leave: Leave,
 ) -> Iterator[Fleet]:
     """The fleet; what is drawn while images are on their way is gone before the run itself is drawn."""
     with ExitStack() as open_now:
-        with image_progress(console) as on_image:
+        with leaving_at_once(console, leave), image_progress(console) as on_image:
             made = fleet.ready(hosts, jobs, registry=registry, wheels=wheels, progress=on_image)
             ready = open_now.enter_context(made)
         yield ready
@@ -261,7 +263,7 @@ def _drive(
     prices = {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
     limits = Limits(retries=journal.options["retries"])
     _announce(run, jobs, ready, console)
-    with ExitStack() as pools, watched(board, console) as tell, _interruptible(console) as stop:
+    with ExitStack() as pools, watched(board, console) as tell, interruptible(console) as stop:
         loops = [
             HostLoop(
                 station.executor,
@@ -306,30 +308,3 @@ def _distinct(ready: Fleet) -> list[Inbox]:
 def hub_token(environ: Mapping[str, str]) -> str | None:
     """The Hugging Face token, by any of the names that the documents of its users give it."""
     return next((environ[name] for name in TOKEN_VARIABLES if environ.get(name)), None)
-
-
-@contextmanager
-def _interruptible(console: Console) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or a termination, or a closed terminal) sets; a second one ends the process."""
-    stop = threading.Event()
-    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
-
-    def interrupt(number: int, frame: object) -> None:
-        for descriptor in terminals:
-            if not os.isatty(descriptor):  # it was closed, and every word to it would be an error
-                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-        if stop.is_set():
-            console.show_cursor(True)
-            os._exit(ABORTED)
-        stop.set()
-        console.print("Stopping; what runs on the hosts runs on. Once more to leave at once.", style="yellow")
-
-    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    # what we were started to ignore stays ignored: under nohup the terminal may close, and the night goes on
-    signals = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in signals}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -19,8 +20,8 @@ from commands import orchestrate, until, wait_for, write
 
 from orchestrator import cli
 from orchestrator.collect import read_rows
+from orchestrator.interrupt import ABORTED
 from orchestrator.journal import Journal, Phase
-from orchestrator.launch import ABORTED
 from runner.schema import Status
 
 
@@ -138,3 +139,21 @@ def test_a_terminal_that_is_closed_ends_the_orchestrator_and_not_its_jobs(long: 
         code, _ = window.end()
     assert code == cli.INTERRUPTED
     assert brought_home(long)
+
+
+def test_ctrl_c_while_a_host_is_being_reached_leaves_at_once_and_says_how_to_go_on(long: Path) -> None:
+    """The host takes the connection, and never says a word."""
+    with terminal("submit", "matrix.yaml") as window:
+        wait_for("running")
+        window.press(b"\x03")
+        window.end()
+    (run,) = (long / "runs").iterdir()
+    with socket.create_server(("127.0.0.1", 0)) as dumb:
+        url = f"tcp://127.0.0.1:{dumb.getsockname()[1]}"
+        (run / "hosts.yaml").write_text(f"hosts: {{local: {{kind: docker, url: '{url}', gpus: none}}}}\n")
+        with terminal("resume") as window:
+            dumb.accept()[0].detach()
+            window.press(b"\x03")
+            code, shown = window.end()
+    assert code == cli.INTERRUPTED
+    assert f"orchestrator resume {run.name}" in shown
