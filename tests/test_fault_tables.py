@@ -1,0 +1,25 @@
+"""The tables that say which test shows what: every test that they name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+DOCS = TESTS.parent / "docs"
+
+
+@pytest.mark.parametrize("page", ["faults.md", "retries.md"])
+def test_every_test_that_a_table_names_is_there(page: str) -> None:
+    file, named = "", 0
+    for line in (DOCS / page).read_text().splitlines():
+        shown_by = line.rstrip(" |").rpartition(" | ")[2] if line.startswith("| ") else ""
+        for word in re.findall(r"\btest_\w+|`\w+`", shown_by):
+            if word.startswith("test_"):
+                file = (TESTS / f"{word}.py").read_text()
+            else:
+                named += 1
+                assert re.search(rf"def test_\w*{word.strip('`')}", file), f"{page}: no test is called …{word}…"
+    assert named > 10
