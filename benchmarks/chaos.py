@@ -36,7 +36,7 @@ from orchestrator import cli
 from runner.schema import Status
 
 RETRIES = 100  # of a job: here one may well be hit again and again
-ROOM = "size=4m"
+ROOM = "size=64m"  # of the run's folder: what is written to it at once fills it
 GAP_S = (0.1, 1.2)
 PATIENCE_S = 1500.0
 

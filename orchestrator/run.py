@@ -128,15 +128,22 @@ class Run:
 
         The lock is the kernel's: it is gone with its process, however that ended.
         """
-        with (self.path / "lock").open("a+") as file:
+        path = self.path / "lock"
+        try:
+            file = path.open("a+")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 file.seek(0)
-                raise InputError(f"run {self.name} is being driven by process {file.read().strip() or '?'}") from None
+                holder = file.read().strip() or "?"
+                file.close()
+                raise InputError(f"run {self.name} is being driven by process {holder}") from None
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}; a run that cannot be written to cannot go on") from error
+        with file:
             yield
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -49,8 +51,8 @@ def test_what_runs_ends_where_that_is_asked_for() -> None:
 
 @pytest.fixture
 def killed(here: Path) -> Run:
-    """A run whose orchestrator was killed while its job ran, which ends soon after."""
-    write("matrix: {engine: [eager]}\nprompt: say running; sleep 2\n")
+    """A run whose orchestrator was killed while its job, which has written its rows, runs on."""
+    write("matrix: {engine: [eager]}\nprompt: rows; say running; sleep 600\n")
     orchestrator = run_in_background("submit", "matrix.yaml")
     wait_for("running")
     orchestrator.kill()
@@ -63,7 +65,9 @@ def left() -> list[str]:
     return [path.name for path in processes_folder().glob("orchestrator-*")]
 
 
-def await_end() -> None:
+def end_its_job() -> None:
+    (pid,) = processes_folder().glob("*/pid")
+    os.kill(int(pid.read_text()), signal.SIGTERM)
     until(lambda: list(processes_folder().glob("*/exit")))
 
 
@@ -80,7 +84,7 @@ def test_what_still_runs_is_removed_only_when_asked_for(killed: Run, capsys: pyt
 def test_rows_that_are_not_home_are_kept_until_resume_has_brought_them(
     killed: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await_end()
+    end_its_job()
     assert orchestrate("clean", killed.name, "--running") == cli.SOME_FAILED
     assert "resume" in capsys.readouterr().out
     assert orchestrate("resume", killed.name) == cli.OK
@@ -93,7 +97,7 @@ def test_what_a_run_left_whose_folder_is_gone_is_found_and_removed_by_its_name(
     killed: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(killed.path)
-    await_end()
+    end_its_job()
     assert orchestrate("clean") == cli.OK
     listed = capsys.readouterr().out
     assert killed.name in listed
@@ -108,12 +112,13 @@ def test_what_a_run_left_whose_folder_is_gone_is_found_and_removed_by_its_name(
 
 
 def test_a_run_that_is_being_driven_is_not_cleaned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write("matrix: {engine: [eager]}\nprompt: say running; sleep 2\n")
+    write("matrix: {engine: [eager]}\nprompt: rows; say running; sleep 600\n")
     orchestrator = run_in_background("submit", "matrix.yaml")
     wait_for("running")
     (run,) = (here / "runs").iterdir()
     assert orchestrate("clean", run.name, "--running") == cli.BAD_INPUT
     assert f"process {orchestrator.pid}" in capsys.readouterr().err
+    end_its_job()
     _, said = orchestrator.communicate(timeout=60)
     assert orchestrator.returncode == cli.OK, said
 
