@@ -47,6 +47,7 @@ class Daemon:
     command: list[str]
     log: Path
     up: Callable[[], bool]
+    pid_files: tuple[Path, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -54,7 +55,7 @@ class Daemon:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        wait_until(self.up, 60, f"{self.command[0]} did not start: see {self.log}")
+        wait_until(self.up, 180, f"{self.command[0]} did not start: {last_lines(self.log)}")
 
     def stop(self) -> None:
         """As its machine's shutdown would: politely."""
@@ -72,6 +73,8 @@ class Daemon:
                     os.kill(pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+            for file in self.pid_files:  # its number may be another process's by now, and it would wait for that one
+                file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ def private_engine(*options: str) -> Iterator[Engine]:
     url = f"unix://{folder}/docker.sock"
     command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-H", url]
     command += ["--pidfile", f"{folder}/docker.pid", "--bridge", bridge, *clamped_runtime(folder), *options]
-    daemon = Daemon(command, folder / "log", lambda: answers(url))
+    pid_files = (folder / "docker.pid", folder / "exec/containerd/containerd.pid")
+    daemon = Daemon(command, folder / "log", lambda: answers(url), pid_files)
     try:
         daemon.start()
         yield Engine(url, daemon)
@@ -176,6 +180,10 @@ def wait_until(true: Callable[[], bool], timeout_s: float, message: str) -> None
         if time.monotonic() > deadline:
             raise TimeoutError(message)
         time.sleep(0.05)
+
+
+def last_lines(log: Path) -> str:
+    return " | ".join(log.read_text(errors="replace").splitlines()[-5:])
 
 
 def quietly(*command: str) -> None:
