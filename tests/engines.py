@@ -146,6 +146,9 @@ def private_engine(*options: str) -> Iterator[Engine]:
     finally:
         daemon.stop()
         quietly("ip", "link", "del", bridge)
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in (mount for mount in reversed(mounts) if mount.startswith(f"{folder}/")):
+            quietly("umount", "-l", mount)  # an engine that was killed has mounted what it mounted again
         shutil.rmtree(folder, ignore_errors=True)
 
 
