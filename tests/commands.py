@@ -48,3 +48,11 @@ def wait_for(what: str, then: float = 30) -> None:
     """Until a job's log on this machine says so."""
     folders = Path(os.environ["XDG_STATE_HOME"]) / "orchestrator" / "processes"
     until(lambda: any(what in path.read_text() for path in folders.glob("*/log.txt")), then, f"no job said {what!r}")
+
+
+def end_running_job() -> None:
+    """The one that runs on this machine; it has ended when this returns."""
+    folders = Path(os.environ["XDG_STATE_HOME"]) / "orchestrator" / "processes"
+    (folder,) = [path.parent for path in folders.glob("*/pid") if not (path.parent / "exit").exists()]
+    os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
+    until((folder / "exit").exists)

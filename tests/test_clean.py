@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
-from commands import orchestrate, run_in_background, until, wait_for, write
+from commands import end_running_job, orchestrate, run_in_background, wait_for, write
 
 from orchestrator import cli
 from orchestrator.clean import Fate, fate
@@ -65,12 +63,6 @@ def left() -> list[str]:
     return [path.name for path in processes_folder().glob("orchestrator-*")]
 
 
-def end_its_job() -> None:
-    (pid,) = processes_folder().glob("*/pid")
-    os.kill(int(pid.read_text()), signal.SIGTERM)
-    until(lambda: list(processes_folder().glob("*/exit")))
-
-
 def test_what_still_runs_is_removed_only_when_asked_for(killed: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert orchestrate("clean", killed.name) == cli.SOME_FAILED
     assert "--running" in capsys.readouterr().out
@@ -84,7 +76,7 @@ def test_what_still_runs_is_removed_only_when_asked_for(killed: Run, capsys: pyt
 def test_rows_that_are_not_home_are_kept_until_resume_has_brought_them(
     killed: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    end_its_job()
+    end_running_job()
     assert orchestrate("clean", killed.name, "--running") == cli.SOME_FAILED
     assert "resume" in capsys.readouterr().out
     assert orchestrate("resume", killed.name) == cli.OK
@@ -97,7 +89,7 @@ def test_what_a_run_left_whose_folder_is_gone_is_found_and_removed_by_its_name(
     killed: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(killed.path)
-    end_its_job()
+    end_running_job()
     assert orchestrate("clean") == cli.OK
     listed = capsys.readouterr().out
     assert killed.name in listed
@@ -118,7 +110,7 @@ def test_a_run_that_is_being_driven_is_not_cleaned(here: Path, capsys: pytest.Ca
     (run,) = (here / "runs").iterdir()
     assert orchestrate("clean", run.name, "--running") == cli.BAD_INPUT
     assert f"process {orchestrator.pid}" in capsys.readouterr().err
-    end_its_job()
+    end_running_job()
     _, said = orchestrator.communicate(timeout=60)
     assert orchestrator.returncode == cli.OK, said
 

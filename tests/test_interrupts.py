@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands import orchestrate, until, wait_for, write
+from commands import end_running_job, orchestrate, until, wait_for, write
 
 from orchestrator import cli
 from orchestrator.collect import read_rows
@@ -81,12 +81,13 @@ def terminal(*words: str) -> Iterator[Terminal]:
 
 @pytest.fixture
 def long(here: Path) -> Path:
-    """A matrix of two jobs, of which the first runs for a while."""
-    write("matrix: {engine: [eager, onnxruntime]}\nprompt: say running; sleep 3\n")
+    """A matrix of two jobs, of which the first runs on until it is ended, its rows written."""
+    write('matrix: {prompt: ["rows; say running; sleep 600", "say next"]}\n')
     return here
 
 
 def brought_home(here: Path) -> bool:
+    end_running_job()
     assert orchestrate("resume") == cli.OK
     (run,) = (here / "runs").iterdir()
     return [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
@@ -157,3 +158,4 @@ def test_ctrl_c_while_a_host_is_being_reached_leaves_at_once_and_says_how_to_go_
             code, shown = window.end()
     assert code == cli.INTERRUPTED
     assert f"orchestrator resume {run.name}" in shown
+    end_running_job()
