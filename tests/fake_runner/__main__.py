@@ -4,8 +4,8 @@ The prompt is a list of deeds, done in order: `sleep 0.5`, `say TEXT`, `chat BYT
 `big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES` (in a child), `bloat MEGABYTES`, `fill` (its disk),
 `occupy FOLDER` (fails where another has a GPU of it), `compile` (says whether that was done before), `hang` (deaf to
 SIGTERM), `exit 3`, `gap` (frames begin anew, as if some were lost), `unfinished` (exits with 0 without the last frame),
-and `python CODE`, whose code is in base64 and knows job, folder, results and rows. Where no deed is about rows, it writes
-one for each case.
+and `python CODE`, whose code is in base64 and knows job, folder, results and rows. Where no deed is about rows, it
+writes one for each case.
 """
 
 import base64
