@@ -1,4 +1,4 @@
-"""What runs left on their hosts: found by label, and removed where nothing can be lost by it."""
+"""What runs left on their hosts, and in their stores: found by label, and removed where nothing can be lost by it."""
 
 from __future__ import annotations
 
@@ -114,6 +114,27 @@ def clean(
 
         _, failed = _ask([host for host in executors if host not in found.failed], sweep)
         return Survey(found.left, {**found.failed, **failed})
+
+
+def remove_stored(name: str, run: Run | None, hosts: Sequence[Host]) -> Mapping[str, int]:
+    """Deletes a run's objects in the stores of these hosts. Returns how many, by store.
+
+    name: the whole of it. run: its folder, where there is one. Raises InputError where jobs of it are open: what they
+    have delivered may be in the store alone.
+    """
+    stores = {s3 for host in hosts if (s3 := fleet.store_of(host)) is not None}
+    if not stores:
+        raise InputError(f"run {name}: none of its hosts collects by a store")
+    from orchestrator.store.inbox import S3Inbox  # boto3 takes its time, and not everybody needs it
+
+    with _journalled(run) as jobs:
+        if waiting := [job.job.id for job in jobs.values() if not job.is_settled]:
+            raise InputError(
+                f"run {name}: {len(waiting)} of its jobs are open, and their rows may be in the store alone; "
+                f"orchestrator resume {name}, or cancel it"
+            )
+        inboxes = [S3Inbox.known(s3) for s3 in stores]
+        return {inbox.bucket.name: inbox.remove(name) for inbox in inboxes}
 
 
 @contextmanager

@@ -264,6 +264,9 @@ def clean(
     ] = None,
     running: Annotated[bool, typer.Option("--running", help="Also end what still runs, without its rows.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="Also delete its objects in the stores that its hosts collect by.")
+    ] = False,
     names: HostNames = None,
     inventory: Inventory = None,
     shape: TableOrJson = Shape.TABLE,
@@ -293,6 +296,9 @@ def clean(
 
     found = cleaning.clean(run if folder is None else folder.name, folder, hosts, running=running, tell=tell)
     show.failures(found.failed, err)
+    if stored and not dry_run:
+        for where, count in cleaning.remove_stored(run if folder is None else folder.name, folder, hosts).items():
+            err.print(f"{where}: {count} objects deleted", soft_wrap=True)
     raise typer.Exit(OK if found.is_clean else SOME_FAILED)
 
 

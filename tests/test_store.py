@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,13 +16,18 @@ from pathlib import Path
 
 import pytest
 import stores
+from commands import orchestrate, write
 from fake_executor import ok_row
 from stores import Proxy, Spoils, Store
 
+from orchestrator import cli
+from orchestrator.clean import remove_stored
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete, InputError
 from orchestrator.executors import Attempt
 from orchestrator.executors.check import Grade
-from orchestrator.model import S3
+from orchestrator.journal import Journal
+from orchestrator.model import S3, Collect, DockerHost
+from orchestrator.run import Run
 from orchestrator.store import reading
 from orchestrator.store.bucket import Bucket, Conditional
 from orchestrator.store.check import check_store
@@ -382,3 +388,62 @@ def test_removing_a_run_removes_its_objects_and_no_others(store: Store, job: Job
     assert inbox.remove(job.run) == 2
     assert [key for key in store.objects() if job.run in key] == [f"sd/{longer.run}/run.json"]
     assert inbox.remove(job.run) == 0
+
+
+# --- as a user does it
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_results_prints_a_stored_run_where_nothing_of_it_is_on_this_machine(
+    store: Store, job: Job, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inbox = announced(store, job)
+    put(ticket(inbox, first(job)), parcel(job, "c1").to_bytes())
+    assert orchestrate("results", f"s3://bench/sd/{job.run}", "-o", "json") == cli.OK
+    printed = capsys.readouterr()
+    (host,) = json.loads(printed.out)["hosts"]
+    assert host["name"] == "h"
+    assert "1 rows" in printed.err
+    assert "Not all of it has come yet: j" in printed.err
+    assert not (here / "runs").exists()
+
+
+def inventory(**s3: str) -> Path:
+    store = {"bucket": "bench", "region": "us-east-1", **s3}
+    host = {"kind": "docker", "url": "tcp://127.0.0.1:1", "gpus": "none", "collect": {"s3": store}}
+    Path("hosts.yaml").write_text(json.dumps({"hosts": {"desk": host}}))
+    return Path("hosts.yaml")
+
+
+def test_a_store_that_is_not_there_is_told_before_anything_runs(
+    store: Store, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inventory(bucket="nowhere", endpoint_url=f"http://{stores.own_address()}:{store.port}")
+    assert orchestrate("submit", write("matrix: {samples: [1]}\n")) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1
+    assert "there is no bucket nowhere; make it" in said
+    assert not (here / "runs").exists()
+
+
+def test_hosts_check_tells_of_the_store_beside_a_host_that_does_not_answer(
+    store: Store, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inventory(endpoint_url=f"http://{stores.own_address()}:{store.port}", prefix="checked")
+    assert orchestrate("hosts", "--check", "-o", "json") == cli.SOME_FAILED
+    found = json.loads(capsys.readouterr().out)["desk"]
+    assert [each["grade"] for each in found if each["topic"] == "connection"] == ["problem"]
+    assert {each["grade"] for each in found if each["topic"] == "store"} == {"ok"}
+
+
+def test_cleaning_a_store_leaves_a_run_with_open_jobs_alone(store: Store, job: Job, tmp_path: Path) -> None:
+    where = store.s3(url=f"http://{stores.own_address()}:{store.port}")
+    host = DockerHost(name="desk", collect=Collect(s3=where))
+    inbox = announced(store, job)
+    put(ticket(inbox, first(job)), parcel(job, "c1").to_bytes())
+    run = Run(tmp_path / job.run)
+    run.path.mkdir()
+    Journal.create(run.journal, run.name, [job], {}).close()
+    with pytest.raises(InputError, match=rf"1 of its jobs are open, .* orchestrator resume {job.run}"):
+        remove_stored(job.run, run, [host])
+    assert remove_stored(job.run, None, [host]) == {inbox_of(store, str(where.endpoint_url)).bucket.name: 2}

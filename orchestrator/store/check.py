@@ -46,7 +46,7 @@ def _rights(bucket: Bucket) -> Iterator[Finding]:
     if read:
         yield Finding(TOPIC, Grade.PROBLEM, read)
     if deleted:
-        cure = f"`orchestrator clean` needs it; by hand: delete .check-* and .probe-* below {bucket.name}"
+        cure = f"`orchestrator clean --stored` needs it; by hand: delete .check-* and .probe-* below {bucket.name}"
         yield Finding(TOPIC, Grade.WARNING, deleted, cure)
     if not read and not deleted:
         yield Finding(TOPIC, Grade.OK, "may be written, read and deleted in")
