@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors.check import Finding, Grade, check
+from orchestrator.executors.check import check
 from orchestrator.executors.connection import connect
+from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.process import ProcessExecutor
 from orchestrator.fleet import executor, flavours, processes_folder, reference, store_of
 from orchestrator.model import S3, Host, KubernetesHost, ProcessHost

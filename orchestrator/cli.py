@@ -15,7 +15,7 @@ from orchestrator import config, show
 from orchestrator import run as runs
 from orchestrator.console import console
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
-from orchestrator.executors.check import Grade
+from orchestrator.executors.finding import Grade
 from orchestrator.interrupt import INTERRUPTED
 from orchestrator.journal import Journal
 from orchestrator.metric import Metric

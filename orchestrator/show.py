@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.executors.check import Finding, Grade
+from orchestrator.executors.finding import Finding, Grade
 from orchestrator.images.image import ImageInfo
 from orchestrator.journal import Entry, Journal, Kind, Phase
 from orchestrator.journal import Progress as JobProgress

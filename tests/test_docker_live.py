@@ -24,9 +24,10 @@ from engines import Engine, SshEngine, TlsEngine
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task, slot
 from orchestrator.executors import probe as probing
-from orchestrator.executors.check import Finding, Grade, check, seconds_of
+from orchestrator.executors.check import check, seconds_of
 from orchestrator.executors.connection import connect
 from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.gpu import Access, Evidence
 from orchestrator.model import DockerHost, Tls
 from runner.schema import Case, Device, Job, Precision, parse_rows

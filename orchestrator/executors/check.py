@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 from docker.errors import APIError
@@ -16,6 +14,7 @@ from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors import probe as probing
 from orchestrator.executors.connection import Connection
 from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.gpu import NO_GPU
 from orchestrator.model import DockerHost
 
@@ -24,24 +23,6 @@ DISK_WANTED_BYTES = 20 * 10**9
 # Rows are put in order by `started`; a call over a slow link makes no more of a difference than this.
 SKEW_ALLOWED_S = 2.0
 FREE_BYTES = ("python", "-c", "import os; s = os.statvfs('/'); print(s.f_bavail * s.f_frsize)")
-
-
-class Grade(Enum):
-    """WARNING: jobs run, but. PROBLEM: they do not."""
-
-    OK = "ok"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. cure: what to do about it, where there is something to do."""
-
-    topic: str
-    grade: Grade
-    text: str
-    cure: str = ""
 
 
 def check(
