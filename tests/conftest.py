@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,11 @@ import stores
 from clusters import LabCluster
 from engines import Engine, SshEngine, TlsEngine
 from stores import Store
+
+from orchestrator import images
+from orchestrator.executors.connection import Connection, connect
+from orchestrator.images import recipe
+from orchestrator.model import DockerHost
 
 FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
 
@@ -137,3 +144,33 @@ def keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def first(docker_host: Engine) -> Iterator[Connection]:
+    """A connection to the engine at hand, which has the base of our images."""
+    with contextlib.closing(docker_host.client()) as api:
+        engines.ensure_base(api, None)
+    with connect(DockerHost(name="first", url=docker_host.url)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, first: Connection) -> Iterator[str]:
+    """Puts a recipe of a few bytes in place of the runner's; its image's name."""
+    dockerfile = (
+        f"ARG BASE={engines.BASE_IMAGE}\nFROM ${{BASE}}\nCOPY runner/ /opt/runner\nRUN test -s /opt/runner/mark\n"
+    )
+    files = {"Dockerfile": dockerfile.encode(), "runner/mark": str(time.time_ns()).encode()}
+    monkeypatch.setattr(recipe, "recipe", lambda _: files)
+    yield images.reference("cpu")
+    if there := images.find(first, images.reference("cpu")):
+        with first.api() as api:
+            api.remove_image(there.id, force=True)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """The address of a real registry on this machine; engines trust those without TLS."""
+    with engines.registry(tmp_path) as address:
+        yield address

@@ -398,3 +398,24 @@ def tls_engine_at(folder: Path) -> Iterator[tuple[Engine, TlsEngine]]:
     options += ["--tlscert", f"{certificates}/server-cert.pem", "--tlskey", f"{certificates}/server-key.pem"]
     with private_engine(*options) as engine:
         yield engine, TlsEngine(f"tcp://127.0.0.1:{port}", certificates)
+
+
+@contextlib.contextmanager
+def registry(folder: Path) -> Iterator[str]:
+    """The registry of the distribution project, on a loopback port; yields its address."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        missing("docker-registry is not installed (Debian: docker-registry)")
+    address = f"127.0.0.1:{free_port()}"
+    config = folder / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/blobs}}}}\nhttp: {{addr: '{address}'}}\n"
+    )
+    daemon = Daemon(
+        [str(program), "serve", str(config)], folder / "registry.log", lambda: listens(int(address.rpartition(":")[2]))
+    )
+    try:
+        daemon.start()
+        yield address
+    finally:
+        daemon.stop()

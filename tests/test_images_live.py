@@ -5,10 +5,6 @@ WHEELS names the folder with the packages of the CPU image, WHEELS_GPU that of t
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +15,7 @@ import pytest
 from engines import Engine
 
 from orchestrator import images
-from orchestrator.errors import ImageError
+from orchestrator.errors import HostUnreachable, ImageError
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.images import recipe
 from orchestrator.model import DockerHost
@@ -38,29 +34,9 @@ CONFINED = {
 
 
 @pytest.fixture
-def first(docker_host: Engine) -> Iterator[Connection]:
-    with contextlib.closing(docker_host.client()) as api:
-        engines.ensure_base(api, None)
-    with connect(DockerHost(name="first", url=docker_host.url)) as connection:
-        yield connection
-
-
-@pytest.fixture
 def second(second_engine: Engine) -> Iterator[Connection]:
     with connect(DockerHost(name="second", url=second_engine.url)) as connection:
         yield connection
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch, first: Connection) -> Iterator[str]:
-    """Puts a recipe of a few bytes in place of the runner's; its image's name."""
-    dockerfile = f"ARG BASE={BASE}\nFROM ${{BASE}}\nCOPY runner/ /opt/runner\nRUN test -s /opt/runner/mark\n"
-    files = {"Dockerfile": dockerfile.encode(), "runner/mark": str(time.time_ns()).encode()}
-    monkeypatch.setattr(recipe, "recipe", lambda _: files)
-    yield images.reference("cpu")
-    if there := images.find(first, images.reference("cpu")):
-        with first.api() as api:
-            api.remove_image(there.id, force=True)
 
 
 def output(connection: Connection, image: str, *command: str) -> str:
@@ -164,27 +140,6 @@ def test_hosts_get_an_image_from_one_that_built_it_and_a_dead_one_is_left_out(
     assert "nowhere" in str(outcomes["dead", "cpu"])
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[str]:
-    """The registry of the distribution project, on a loopback port; engines trust those without TLS."""
-    program = shutil.which("docker-registry")
-    if program is None:
-        engines.missing("docker-registry is not installed (Debian: docker-registry)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    config = tmp_path / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/blobs}}}}\nhttp: {{addr: '{address}'}}\n"
-    )
-    with subprocess.Popen(
-        [str(program), "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as it:
-        engines.wait_until(lambda: engines.listens(int(address.rpartition(":")[2])), 30, "no registry")
-        yield address
-        it.terminate()
-
-
 def test_a_registry_hands_on_what_one_host_pushed(
     first: Connection, second: Connection, small: str, registry: str
 ) -> None:
@@ -208,3 +163,37 @@ def test_a_registry_that_is_not_there_is_an_error_of_each_host(first: Connection
     outcomes = images.ensure({"first": first}, {"first": ("cpu",)}, registry="127.0.0.1:9")
     assert "127.0.0.1:9" in str(outcomes["first", "cpu"])
     assert isinstance(outcomes["first", "cpu"], Exception)
+
+
+def test_what_pods_pull_is_pushed_once_and_known_by_its_digest(first: Connection, small: str, registry: str) -> None:
+    steps: list[images.Step] = []
+    published = images.publish({"first": first}, ["cpu"], registry, progress=lambda said: steps.append(said.step))
+    with first.api() as api:
+        assert str(published["cpu"]) in api.inspect_image(images.reference("cpu"))["RepoDigests"]
+        api.remove_image(images.reference("cpu"), force=True)
+    steps.clear()
+    again = images.publish({"first": first}, ["cpu"], registry, progress=lambda said: steps.append(said.step))
+    assert (again, steps) == (published, [])
+
+
+def test_an_engine_that_does_not_answer_leaves_the_building_to_the_next(
+    first: Connection, small: str, registry: str
+) -> None:
+    with connect(DockerHost(name="dead", url="unix:///nowhere/docker.sock")) as dead:
+        assert "@sha256:" in str(images.publish({"dead": dead, "first": first}, ["cpu"], registry)["cpu"])
+        nobody = images.publish({"dead": dead}, ["cpu"], registry)["cpu"]
+    assert isinstance(nobody, HostUnreachable)
+    assert "no Docker engine is at hand" in str(nobody)
+    assert "nowhere" in str(nobody)
+
+
+def test_nodes_of_another_architecture_want_an_engine_of_theirs(first: Connection, registry: str) -> None:
+    error = images.publish({"first": first}, ["cpu"], registry, arch="s390x")["cpu"]
+    assert "s390x nodes, and first is for" in str(error)
+
+
+def test_a_registry_that_does_not_answer_is_said_before_anything_is_built(first: Connection) -> None:
+    steps: list[images.Step] = []
+    error = images.publish({"first": first}, ["cpu"], "127.0.0.1:9", progress=lambda said: steps.append(said.step))
+    assert "127.0.0.1:9" in str(error["cpu"])
+    assert steps == []

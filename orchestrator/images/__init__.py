@@ -3,6 +3,7 @@
 from orchestrator.images.build import build, find
 from orchestrator.images.ensure import ensure
 from orchestrator.images.image import ImageInfo, Progress, Step
+from orchestrator.images.publish import publish
 from orchestrator.images.recipe import FLAVOURS, GIVEN, context, reference
 from orchestrator.images.transfer import pull, push, ship
 
@@ -16,6 +17,7 @@ __all__ = [
     "context",
     "ensure",
     "find",
+    "publish",
     "pull",
     "push",
     "reference",
