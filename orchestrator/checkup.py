@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.errors import HostUnfit, InputError
 from orchestrator.executors.check import check
 from orchestrator.executors.connection import connect
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.process import ProcessExecutor
-from orchestrator.fleet import executor, flavours, processes_folder, reference, store_of
-from orchestrator.model import S3, Host, KubernetesHost, ProcessHost
+from orchestrator.fleet import flavours, processes_folder, reference, store_of
+from orchestrator.model import S3, DockerHost, Host, KubernetesHost, ProcessHost
+from orchestrator.pod_images import image_of_nodes
 
 
 def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:
@@ -27,11 +28,8 @@ def _check(host: Host) -> tuple[Finding, ...]:
         return tuple(_check_this_machine(host))
     s3 = store_of(host)
     stored = tuple(_check_store(s3)) if s3 else ()
-    if isinstance(host, KubernetesHost):
-        return (*_check_cluster(host), *stored)
     try:
-        with closing(connect(host)) as connection:
-            found = check(host, connection, [reference(flavour, host) for flavour in flavours(host)])
+        found = _check_cluster(host) if isinstance(host, KubernetesHost) else _check_engine(host)
     except InputError as error:
         found = (Finding("connection", Grade.PROBLEM, str(error)),)
     return (*found, *stored)
@@ -43,14 +41,18 @@ def _check_store(s3: S3) -> Iterator[Finding]:
     yield from check_store(s3)
 
 
-def _check_cluster(host: KubernetesHost) -> Iterator[Finding]:
-    try:
-        with executor(host) as made:
-            slots = made.slots()
-    except (InputError, HostUnfit, HostUnreachable) as error:
-        yield Finding("connection", Grade.PROBLEM, str(error))
-        return
-    yield Finding("connection", Grade.OK, f"answers; {len(slots)} Jobs at once")
+def _check_engine(host: DockerHost) -> tuple[Finding, ...]:
+    with closing(connect(host)) as connection:
+        return check(host, connection, [reference(flavour, host) for flavour in flavours(host)])
+
+
+def _check_cluster(host: KubernetesHost) -> tuple[Finding, ...]:
+    # its client takes a second to import
+    from orchestrator.executors.kubernetes.check import check as check_cluster
+    from orchestrator.executors.kubernetes.cluster import Cluster
+
+    with closing(Cluster(host)) as cluster:
+        return check_cluster(host, cluster, [image_of_nodes(host, flavour) for flavour in flavours(host)])
 
 
 def _check_this_machine(host: ProcessHost) -> Iterator[Finding]:

@@ -28,6 +28,10 @@ class Permission:
     resource: str
     where: str
 
+    @property
+    def in_all_namespaces(self) -> bool:
+        return self.role is Role.NODES
+
     def __str__(self) -> str:
         return f"{self.verb} {self.resource}{'.' * bool(self.group)}{self.group}"
 

@@ -34,7 +34,7 @@ def lacks(spec: Mapping[str, Any], node: Mapping[str, Any]) -> str:
             return f"is {key}={labels[key]}, not {value}" if key in labels else f"has no label {key}"
     for taint in node["spec"].get("taints") or ():
         lasts = taint["effect"] != "PreferNoSchedule" and not taint["key"].startswith(PASSING_TAINTS)
-        if lasts and not any(_tolerates(toleration, taint) for toleration in spec.get("tolerations") or ()):
+        if lasts and not any(tolerates(toleration, taint) for toleration in spec.get("tolerations") or ()):
             return f"has the taint {taint['key']}"
     has = node["status"].get("allocatable") or {}
     for name, asked in _requests(spec).items():
@@ -72,7 +72,13 @@ def _of(container: Mapping[str, Any]) -> Mapping[str, str]:
     return {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
 
 
-def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+def amount(quantity: str) -> Decimal:
+    """What Kubernetes writes as `250m` or `1Gi`, exactly."""
+    return Decimal(parse_quantity(quantity))
+
+
+def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    """Source: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/"""
     if toleration.get("effect") not in (None, "", taint["effect"]):
         return False
     if toleration.get("operator") == "Exists":

@@ -1,0 +1,120 @@
+"""What a cluster says of all that a host's jobs need there, as one value: `check` judges it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+from orchestrator.manifests import Permission, permissions
+from orchestrator.model import Claim, KubernetesHost
+
+QUEUES = "/apis/kueue.x-k8s.io"
+RUNTIMES = "/apis/node.k8s.io/v1/runtimeclasses"
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+Object: TypeAlias = Mapping[str, Any]
+
+
+class No(Enum):
+    """Why there is no answer."""
+
+    MISSING = "there is none"
+    FORBIDDEN = "may not be looked at"
+    UNASKED = "not used"
+
+
+Answer: TypeAlias = Object | No
+Listing: TypeAlias = Sequence[Object] | No
+
+
+@dataclass(frozen=True)
+class Answers:
+    """pods: of all namespaces, or else own_pods are those of ours. refused: what we may not do."""
+
+    version: str
+    took_s: float
+    namespace: Answer
+    refused: Sequence[Permission]
+    nodes: Listing
+    pods: Listing
+    own_pods: Listing
+    quotas: Listing
+    defaults: Listing
+    kueue: Answer
+    queue: Answer
+    runtime_class: Answer
+    claim: Answer
+    service_account: Answer
+    pull_secret: Answer
+
+
+def ask(host: KubernetesHost, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> Answers:
+    """Asks for what the host names, and changes nothing. Raises HostUnreachable, and InputError for our credentials."""
+
+    def get(path: str, wanted: object = True) -> Answer:
+        if not wanted:
+            return No.UNASKED
+        try:
+            return cluster.call("GET", path)
+        except Refused as refusal:
+            return _no(refusal)
+
+    def listed(path: str) -> Listing:
+        answer = get(path)
+        return answer if isinstance(answer, No) else list(answer.get("items") or ())
+
+    began = clock()
+    version = str(cluster.call("GET", "/version")["gitVersion"])
+    took_s = clock() - began
+    here = f"/api/v1/namespaces/{cluster.namespace}"
+    claim = host.weights.claim if isinstance(host.weights, Claim) else None
+    pods = listed("/api/v1/pods")
+    kueue = get(QUEUES, host.queue)
+    served = "" if isinstance(kueue, No) else kueue["preferredVersion"]["groupVersion"]
+    return Answers(
+        version,
+        took_s,
+        namespace=get(here),
+        refused=[permission for permission in permissions() if not _may(cluster, permission)],
+        nodes=listed("/api/v1/nodes"),
+        pods=pods,
+        own_pods=listed(f"{here}/pods") if isinstance(pods, No) else No.UNASKED,
+        quotas=listed(f"{here}/resourcequotas"),
+        defaults=listed(f"{here}/limitranges"),
+        kueue=kueue,
+        queue=get(f"/apis/{served}/namespaces/{cluster.namespace}/localqueues/{host.queue}", served),
+        runtime_class=get(f"{RUNTIMES}/{host.runtime_class}", host.runtime_class),
+        claim=get(f"{here}/persistentvolumeclaims/{claim}", claim),
+        service_account=get(f"{here}/serviceaccounts/{host.service_account}", host.service_account),
+        pull_secret=get(f"{here}/secrets/{host.image_pull_secret}", host.image_pull_secret),
+    )
+
+
+def _no(refusal: Refused) -> No:
+    """Raises the refusal again where it is neither of the two that say something."""
+    if refusal.code == 404:
+        return No.MISSING
+    if refusal.code == 403:
+        return No.FORBIDDEN
+    raise refusal
+
+
+def _may(cluster: Cluster, permission: Permission) -> bool:
+    """Source: https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access"""
+    resource, _, subresource = permission.resource.partition("/")
+    attributes = {
+        "verb": permission.verb,
+        "group": permission.group,
+        "resource": resource,
+        **({"subresource": subresource} if subresource else {}),
+        **({} if permission.in_all_namespaces else {"namespace": cluster.namespace}),
+    }
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    return bool(cluster.call("POST", REVIEWS, body=review)["status"]["allowed"])

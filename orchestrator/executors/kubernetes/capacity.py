@@ -1,0 +1,119 @@
+"""Which nodes a host's jobs could run on, and how many GPUs are free there. Pure: of what the API server lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from orchestrator.executors.container import size_bytes
+from orchestrator.executors.kubernetes.fit import amount, tolerates
+from orchestrator.model import KubernetesHost, Toleration
+
+PRODUCT = "nvidia.com/gpu.product"
+SHARING = "nvidia.com/gpu.sharing-strategy"
+UNKNOWN_PRODUCT = "GPUs of unknown make"
+KEEPS_PODS_OUT = ("NoSchedule", "NoExecute")
+ENDED = ("Succeeded", "Failed")
+NONE = Decimal(0)
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """GPUs of one product, on the nodes that a host's jobs may run on.
+
+    shared: how one GPU is made out to be several (`time-slicing`, `mps`); empty where it is not.
+    """
+
+    product: str
+    nodes: int
+    total: int
+    free: int
+    shared: str = ""
+
+
+def selected(nodes: Iterable[Object], selector: Mapping[str, str]) -> list[Object]:
+    """The nodes that have all of the labels."""
+    return [node for node in nodes if selector.items() <= labels(node).items()]
+
+
+def taints(node: Object, tolerations: Sequence[Toleration]) -> list[str]:
+    """The taints of a node that keep a pod with these tolerations out, as `key=value:effect`."""
+    puts_up_with = [toleration.model_dump(exclude_none=True) for toleration in tolerations]
+    return [
+        f"{taint['key']}{'=' * bool(taint.get('value'))}{taint.get('value') or ''}:{taint['effect']}"
+        for taint in node.get("spec", {}).get("taints") or ()
+        if taint["effect"] in KEEPS_PODS_OUT and not any(tolerates(it, taint) for it in puts_up_with)
+    ]
+
+
+def allocatable(node: Object, resource: str) -> Decimal:
+    """What a node's pods may ask for together, in the resource's unit (CPUs, bytes, GPUs)."""
+    return amount(node.get("status", {}).get("allocatable", {}).get(resource, "0"))
+
+
+def requested(pod: Object, resource: str) -> Decimal:
+    """What the scheduler keeps for a pod: its containers' sum, or an init container's if that is more."""
+    spec = pod["spec"]
+    together = sum((_asks(container, resource) for container in spec["containers"]), NONE)
+    first = max((_asks(container, resource) for container in spec.get("initContainers") or ()), default=NONE)
+    return max(together, first) + amount((spec.get("overhead") or {}).get(resource, "0"))
+
+
+def _asks(container: Object, resource: str) -> Decimal:
+    resources = container.get("resources") or {}
+    said = (resources.get("requests") or {}).get(resource) or (resources.get("limits") or {}).get(resource)
+    return amount(said or "0")
+
+
+def pools(nodes: Iterable[Object], pods: Iterable[Object], resource: str) -> tuple[Pool, ...]:
+    """The GPUs of the nodes that have some, by product. pods: of all namespaces, or those that may be seen."""
+    used: dict[str, Decimal] = {}
+    for pod in pods:
+        if (node_name := pod["spec"].get("nodeName")) and pod.get("status", {}).get("phase") not in ENDED:
+            used[node_name] = used.get(node_name, NONE) + requested(pod, resource)
+    by_product: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for node in nodes:
+        if (has := int(allocatable(node, resource))) > 0:
+            free = max(0, has - int(used.get(node["metadata"]["name"], 0)))
+            product = labels(node).get(PRODUCT, UNKNOWN_PRODUCT)
+            by_product.setdefault((product, _shared(node)), []).append((has, free))
+    return tuple(
+        Pool(product, len(gpus), sum(has for has, _ in gpus), sum(free for _, free in gpus), shared)
+        for (product, shared), gpus in by_product.items()
+    )
+
+
+def _shared(node: Object) -> str:
+    """Source: https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-sharing.html"""
+    strategy = labels(node).get(SHARING, "none")
+    if strategy == "none":
+        return "time-slicing" if labels(node).get(PRODUCT, "").endswith("-SHARED") else ""
+    return strategy
+
+
+def fits(node: Object, host: KubernetesHost) -> bool:
+    """Whether the node has what a job of the host asks for, were it empty."""
+    return all(allocatable(node, resource) >= wanted for resource, wanted in wants(host).items())
+
+
+def wants(host: KubernetesHost) -> dict[str, Decimal]:
+    """What each job of a host asks for; what it leaves open is not in it."""
+    asked: dict[str, Decimal] = {}
+    if host.gpus != "none":
+        asked[host.gpu_resource] = Decimal(host.gpus_per_job)
+    if host.cpu is not None:
+        asked["cpu"] = Decimal(str(host.cpu))
+    if host.memory is not None:
+        asked["memory"] = Decimal(size_bytes(host.memory))
+    return asked
+
+
+def labels(it: Object) -> Mapping[str, str]:
+    return it["metadata"].get("labels") or {}
+
+
+def shown(resource: str, much: Decimal) -> str:
+    return f"{float(much) / 2**30:.3g} GiB of memory" if resource == "memory" else f"{float(much):g} {resource}"

@@ -1,0 +1,150 @@
+"""What is well and what is not on a cluster, for one host's jobs, and how to mend it: for `hosts --check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from orchestrator import manifests
+from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.finding import Finding, Grade
+from orchestrator.executors.kubernetes.answers import Answer, Answers, No, ask
+from orchestrator.executors.kubernetes.capacity import labels
+from orchestrator.executors.kubernetes.check_nodes import of_images, of_nodes
+from orchestrator.executors.kubernetes.check_quota import of_quotas
+from orchestrator.executors.kubernetes.cluster import Cluster
+from orchestrator.manifests import Permission, Role
+from orchestrator.model import Claim, KubernetesHost
+
+ENFORCE = "pod-security.kubernetes.io/enforce"
+DOCKER_CONFIG = "kubernetes.io/dockerconfigjson"
+# What is only looked at where the host's entry has the key.
+FOR_KEYS = {
+    "localqueues": "queue",
+    "runtimeclasses": "runtime_class",
+    "serviceaccounts": "service_account",
+    "persistentvolumeclaims": "weights",
+}
+
+
+def check(host: KubernetesHost, cluster: Cluster, images: Sequence[str] = ()) -> tuple[Finding, ...]:
+    """Looks at a cluster as a host's jobs will find it, and changes nothing. What fails is a finding too.
+
+    images: those that its pods are made from.
+    """
+    try:
+        answers = ask(host, cluster)
+    except (HostUnreachable, HostUnfit, InputError) as error:
+        return (Finding("connection", Grade.PROBLEM, str(error)),)
+    context, namespace = cluster.context.name, cluster.namespace
+    text = f"Kubernetes {answers.version}, context {context}; answers in {1000 * answers.took_s:.0f} ms"
+    return (Finding("server", Grade.OK, text), *findings(host, namespace, answers, images))
+
+
+def findings(host: KubernetesHost, namespace: str, answers: Answers, images: Sequence[str] = ()) -> Iterator[Finding]:
+    """The judgement of a cluster's answers; a pure function."""
+    yield _namespace(host, namespace, answers.namespace)
+    yield from _rights(host, namespace, answers.refused)
+    yield from of_nodes(host, answers)
+    yield from of_images(host, images, answers)
+    yield from of_quotas(host, answers)
+    if host.queue:
+        yield _queue(host.queue, namespace, answers)
+    if host.runtime_class:
+        yield _named("runtime class", host.runtime_class, answers.runtime_class, "kubectl get runtimeclasses")
+    if host.service_account:
+        known = f"kubectl -n {namespace} get serviceaccounts"
+        yield _named("service account", host.service_account, answers.service_account, known)
+    if isinstance(host.weights, Claim):
+        yield _claim(host.weights.claim, namespace, answers.claim)
+    if host.image_pull_secret:
+        yield _pull_secret(host.image_pull_secret, namespace, answers.pull_secret)
+
+
+def _namespace(host: KubernetesHost, namespace: str, answer: Answer) -> Finding:
+    if answer is No.MISSING:
+        return Finding("namespace", Grade.PROBLEM, f"there is no namespace {namespace}", _apply(host))
+    level = "" if isinstance(answer, No) else labels(answer).get(ENFORCE, "")
+    text = f"{namespace}{f', which holds pods to Pod Security {level!r}' if level else ''}"
+    if isinstance(host.weights, str) and level in ("baseline", "restricted"):
+        return Finding(
+            "namespace",
+            Grade.PROBLEM,
+            f"{text}: that forbids folders of a node, and `weights` is one, {host.weights}",
+            "weights: {claim: NAME}, or a namespace of its own that enforces 'privileged'",
+        )
+    return Finding("namespace", Grade.OK, text)
+
+
+def _rights(host: KubernetesHost, namespace: str, refused: Sequence[Permission]) -> Iterator[Finding]:
+    needed = [permission for permission in refused if permission.role is Role.RUN]
+    for permission in needed:
+        text = f"may not {permission} in {namespace}, without which no job runs"
+        yield Finding("permissions", Grade.PROBLEM, text, f"granted by {permission.where}; {_apply(host)}")
+    for permission in refused:
+        if permission.role is not Role.RUN and _matters(permission, host):
+            where = "all namespaces" if permission.in_all_namespaces else namespace
+            text = f"may not {permission} in {where}, so this check says less; jobs run all the same"
+            yield Finding("permissions", Grade.WARNING, text, f"granted by {permission.where}")
+    if not needed:
+        count = sum(permission.role is Role.RUN for permission in manifests.permissions())
+        yield Finding("permissions", Grade.OK, f"all {count} that jobs need, in {namespace}")
+
+
+def _matters(permission: Permission, host: KubernetesHost) -> bool:
+    if permission.resource == "pods" and permission.in_all_namespaces:
+        return host.gpus != "none"
+    return bool(getattr(host, FOR_KEYS.get(permission.resource, "name")))
+
+
+def _queue(queue: str, namespace: str, answers: Answers) -> Finding:
+    if answers.kueue is No.MISSING:
+        text = f"queue is {queue}, and the cluster has no Kueue"
+        return Finding("queue", Grade.PROBLEM, text, "drop `queue`, or have Kueue installed (docs/kubernetes-admin.md)")
+    answer = answers.queue
+    if isinstance(answer, No):
+        return _named("queue", queue, answer, f"kubectl -n {namespace} get localqueues")
+    status = answer.get("status") or {}
+    active = next((it for it in status.get("conditions") or () if it["type"] == "Active"), None)
+    held = (answer["spec"].get("stopPolicy") or "None") != "None"
+    if held or (active is not None and active["status"] != "True"):
+        said = "it is on hold" if held else active["message"] if active else ""
+        return Finding("queue", Grade.PROBLEM, f"{queue} admits nothing: {said}", "ask the cluster's admin")
+    waiting, running = status.get("pendingWorkloads", 0), status.get("admittedWorkloads", 0)
+    return Finding("queue", Grade.OK, f"{queue}: {running} admitted, {waiting} waiting")
+
+
+def _named(topic: str, name: str, answer: Answer, known: str) -> Finding:
+    """A thing that has to be there by its name; where it may not be looked at, that is no problem yet."""
+    if answer is No.MISSING:
+        return Finding(topic, Grade.PROBLEM, f"there is no {topic} {name}", f"those that are there: {known}")
+    if answer is No.FORBIDDEN:
+        return Finding(topic, Grade.OK, f"{name} may not be looked at")
+    return Finding(topic, Grade.OK, f"{name} is there")
+
+
+def _claim(claim: str, namespace: str, answer: Answer) -> Finding:
+    if isinstance(answer, No):
+        return _named("weights", claim, answer, f"kubectl -n {namespace} get persistentvolumeclaims")
+    phase, modes = answer["status"].get("phase"), ", ".join(answer["spec"]["accessModes"])
+    if phase == "Lost":
+        return Finding("weights", Grade.PROBLEM, f"claim {claim} has lost its volume", "make it anew")
+    if phase != "Bound":
+        cure = f"some are bound when the first pod uses them: kubectl -n {namespace} describe pvc {claim}"
+        return Finding("weights", Grade.WARNING, f"claim {claim} is not bound yet ({phase})", cure)
+    return Finding("weights", Grade.OK, f"claim {claim} ({modes})")
+
+
+def _pull_secret(name: str, namespace: str, answer: Answer) -> Finding:
+    if answer is No.FORBIDDEN:  # as it should be: our role reads no secrets
+        return Finding(
+            "pull secret", Grade.OK, f"{name} may not be looked at: kubectl -n {namespace} get secret {name}"
+        )
+    if not isinstance(answer, No) and answer.get("type") != DOCKER_CONFIG:
+        text = f"{name} is a secret of type {answer.get('type')}, and kubelets read {DOCKER_CONFIG} alone"
+        return Finding("pull secret", Grade.PROBLEM, text, f"kubectl -n {namespace} create secret docker-registry")
+    return _named("pull secret", name, answer, f"kubectl -n {namespace} get secrets")
+
+
+def _apply(host: KubernetesHost) -> str:
+    overlay = "cpu" if host.gpus == "none" else "gpu"
+    return f"a cluster admin: kubectl apply -k {manifests.folder()}/overlays/{overlay}"

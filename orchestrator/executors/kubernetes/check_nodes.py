@@ -1,0 +1,136 @@
+"""Nodes, GPUs and images, as one host's jobs will find them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from orchestrator.executors.finding import Finding, Grade
+from orchestrator.executors.kubernetes import capacity
+from orchestrator.executors.kubernetes.answers import Answers, No, Object
+from orchestrator.executors.kubernetes.capacity import labels
+from orchestrator.model import KubernetesHost
+
+
+def of_nodes(host: KubernetesHost, answers: Answers) -> Iterator[Finding]:
+    """Whether some node can take its jobs, and which GPUs there are."""
+    if isinstance(answers.nodes, No):
+        yield Finding(
+            "nodes", Grade.OK, "not seen: whether one could ever fit a job, and which GPUs are free, is not known"
+        )
+        return
+    chosen = capacity.selected(answers.nodes, host.node_selector)
+    if not chosen:
+        yield Finding("nodes", Grade.PROBLEM, *_none_selected(host, answers.nodes))
+        return
+    open_to_us = [node for node in chosen if not capacity.taints(node, host.tolerations)]
+    if not open_to_us:
+        yield Finding("nodes", Grade.WARNING, *_all_tainted(host, chosen))
+    usable = open_to_us or chosen
+    if host.gpus != "none" and not any(capacity.allocatable(node, host.gpu_resource) for node in usable):
+        yield Finding("gpus", Grade.PROBLEM, *_no_gpus(host, usable))
+        return
+    fitting = [node for node in usable if capacity.fits(node, host)]
+    if not fitting:
+        yield Finding("nodes", Grade.PROBLEM, *_none_fits(host, usable))
+    elif open_to_us:
+        yield Finding("nodes", Grade.OK, f"{len(fitting)} of {len(answers.nodes)} can take its jobs")
+    if host.gpus != "none":
+        yield from _gpus(host, usable, answers)
+
+
+def _none_selected(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, str]:
+    wanted = ", ".join(f"{key}={value}" for key, value in host.node_selector.items()) or "no label at all"
+    if not nodes:
+        return "the cluster has no node", "wait for one, or ask its admin"
+    there = {key: sorted({labels(node)[key] for node in nodes if key in labels(node)}) for key in host.node_selector}
+    said = "; ".join(f"{key} is {', '.join(values) if values else 'on no node'}" for key, values in there.items())
+    cure = "node_selector has to name labels that nodes have: kubectl get nodes --show-labels"
+    if not there.get(capacity.PRODUCT, ["not asked for"]):
+        cure += f"; GPU feature discovery, of NVIDIA's GPU operator, is what sets {capacity.PRODUCT}"
+    return f"none of {len(nodes)} has {wanted}: {said}", cure
+
+
+def _all_tainted(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, str]:
+    found = Counter(taint for node in nodes for taint in capacity.taints(node, host.tolerations))
+    kept = ", ".join(found)
+    key, _, effect = next(iter(found)).rpartition(":")
+    key = key.partition("=")[0]
+    text = f"all {len(nodes)} that node_selector picks keep its pods out: {kept}"
+    if key.startswith("node.kubernetes.io/"):
+        return text, "the cluster's admin has to bring them back: kubectl describe nodes"
+    return text, (
+        f"tolerations: [{{key: {key}, operator: Exists, effect: {effect}}}], unless the cluster adds it by itself, "
+        "as some do for GPUs"
+    )
+
+
+def _no_gpus(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, str]:
+    domain = host.gpu_resource.partition("/")[0]
+    others = sorted(
+        {name for node in nodes for name in node["status"].get("allocatable", {}) if name.partition("/")[0] == domain}
+        - {host.gpu_resource}
+    )
+    text = f"none of the {len(nodes)} nodes advertises {host.gpu_resource}"
+    if others:
+        return f"{text}, but {', '.join(others)}", f"gpu_resource: {others[0]}"
+    return text, "NVIDIA's GPU operator or device plugin has to run on them; gpus: none measures on their CPUs"
+
+
+def _none_fits(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, str]:
+    wanted = capacity.wants(host)
+    most = {name: max(capacity.allocatable(node, name) for node in nodes) for name in wanted}
+    text = "no node could ever take a job, which asks for " + ", ".join(map(capacity.shown, wanted, wanted.values()))
+    has = ", ".join(map(capacity.shown, most, most.values()))
+    return f"{text}; the most that any of them has is {has}", "ask for less: gpus_per_job, cpu, memory"
+
+
+def _gpus(host: KubernetesHost, nodes: Sequence[Object], answers: Answers) -> Iterator[Finding]:
+    seen = answers.own_pods if isinstance(answers.pods, No) else answers.pods
+    pods, everyones = ([] if isinstance(seen, No) else seen), not isinstance(answers.pods, No)
+    for pool in capacity.pools(nodes, pods, host.gpu_resource):
+        free = (
+            f"{pool.free} of {pool.total} free"
+            if everyones
+            else f"{pool.total}, of which we use {pool.total - pool.free}"
+        )
+        text = f"{pool.product}: {free}, on {pool.nodes} node{'s' * (pool.nodes > 1)}"
+        if pool.shared:
+            yield Finding(
+                "gpus",
+                Grade.WARNING,
+                f"{text}; one GPU passes for several ({pool.shared}), so a job's neighbours slow it down",
+                "measure on nodes without sharing: node_selector: {nvidia.com/gpu.sharing-strategy: none}",
+            )
+        elif everyones and pool.free < host.gpus_per_job:
+            yield Finding(
+                "gpus", Grade.WARNING, f"{text}, and a job wants {host.gpus_per_job}", "its jobs wait until then"
+            )
+        else:
+            yield Finding("gpus", Grade.OK, text)
+
+
+def of_images(host: KubernetesHost, images: Sequence[str], answers: Answers) -> Iterator[Finding]:
+    """Whether its pods will come by their images."""
+    for image in images:
+        if image in host.images.values():
+            yield Finding("image", Grade.OK, f"{image}, pulled by the nodes")
+            continue
+        text = f"{image}, which no registry hands out: a node must have it already"
+        if not isinstance(answers.nodes, No):
+            chosen = capacity.selected(answers.nodes, host.node_selector)
+            having = [node for node in chosen if _has_image(node, image)]
+            if having and len(having) == len(chosen):
+                yield Finding("image", Grade.OK, f"{image} is on all nodes")
+                continue
+            text = (
+                f"{image}: no registry hands it out, and {len(having)} of {len(chosen)} nodes report that they have it"
+            )
+        cure = "orchestrator submit --push REGISTRY, or load it into each node (docs/kubernetes.md)"
+        yield Finding("image", Grade.WARNING, text, cure)
+
+
+def _has_image(node: Object, image: str) -> bool:
+    """A node reports its 50 largest images, as a rule; Docker Hub's name may stand before ours."""
+    names = [name for it in node["status"].get("images") or () for name in it.get("names") or ()]
+    return any(name == image or name.endswith(f"/{image}") for name in names)

@@ -1,0 +1,207 @@
+"""The rights in manifests/, on a real cluster: enough for whole runs, and none that is not used."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import engines
+import pytest
+import urllib3
+import yaml
+from clusters import LabCluster
+
+from orchestrator import cli, launch, manifests
+from orchestrator import run as runs
+from orchestrator.journal import Journal
+from orchestrator.manifests import Role
+
+pytestmark = pytest.mark.kubernetes
+
+NAMESPACE = "bench"
+VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
+# What every account may do: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#discovery-roles
+EVERYONES = {"selfsubjectaccessreviews", ""}
+QUEUES = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "localqueues.kueue.x-k8s.io"},
+    "spec": {
+        "group": "kueue.x-k8s.io",
+        "names": {"plural": "localqueues", "singular": "localqueue", "kind": "LocalQueue"},
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1beta2",
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+            }
+        ],
+    },
+}
+
+
+def needed_right(method: str, url: str) -> tuple[str, str, str, bool] | None:
+    """Verb, group, resource, whether of all namespaces: what RBAC asks of a request. None: of no resource."""
+    parts = urlsplit(url)
+    words = parts.path.strip("/").split("/")
+    group, words = ("", words[2:]) if words[0] == "api" else (words[1] if len(words) > 1 else "", words[3:])
+    everywhere = words[:1] != ["namespaces"]
+    if not everywhere and len(words) > 2:
+        words = words[2:]
+    resource, name, sub = (*words, "", "", "")[:3]
+    if resource in EVERYONES:
+        return None
+    verb = VERBS[method]
+    if verb == "get" and not name:
+        verb = "watch" if "watch" in parse_qs(parts.query) else "list"
+    return verb, group, f"{resource}/{sub}" if sub else resource, everywhere
+
+
+def test_a_request_is_known_by_what_rbac_asks_of_it() -> None:
+    pods = "/api/v1/namespaces/bench/pods"
+    assert needed_right("GET", f"{pods}?watch=1&labelSelector=a") == ("watch", "", "pods", False)
+    assert needed_right("GET", f"{pods}/a/log?follow=true") == ("get", "", "pods/log", False)
+    assert needed_right("GET", "/api/v1/pods") == ("list", "", "pods", True)
+    assert needed_right("GET", "/api/v1/namespaces/bench") == ("get", "", "namespaces", False)
+    assert needed_right("DELETE", "/apis/batch/v1/namespaces/bench/jobs/a") == ("delete", "batch", "jobs", False)
+    assert needed_right("GET", "/version") is None
+    assert needed_right("GET", "/apis/kueue.x-k8s.io") is None
+
+
+@pytest.fixture
+def account(kubernetes_cluster: LabCluster, tmp_path: Path) -> Iterator[LabCluster]:
+    """Applies the manifests as an admin would, and from then on KUBECONFIG has the orchestrator's account alone."""
+    cluster = kubernetes_cluster
+    cluster.kubectl("apply", "-k", str(manifests.folder() / "overlays" / "gpu"))
+    queues = tmp_path / "queues.json"
+    queues.write_text(json.dumps(QUEUES))
+    cluster.kubectl("apply", "-f", str(queues))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/localqueues.kueue.x-k8s.io")
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    token = cluster.kubectl("-n", NAMESPACE, "create", "token", "orchestrator").strip()
+    config["users"] = [{"name": "admin", "user": {"token": token}}]
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    os.environ["KUBECONFIG"] = str(tmp_path / "kubeconfig")
+    try:
+        yield cluster
+    finally:
+        os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
+        cluster.kubectl("delete", "namespace", NAMESPACE)
+        cluster.kubectl("delete", "-k", str(manifests.folder() / "nodes"), "--ignore-not-found")
+        cluster.kubectl("delete", "-f", str(queues))
+
+
+@pytest.fixture
+def requests(account: LabCluster, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
+    """Every request that this process makes of the cluster: method, address, and the answer's status."""
+    seen: list[tuple[str, str, int]] = []
+    send = urllib3.connectionpool.HTTPConnectionPool.urlopen
+    port = int(yaml.safe_load(account.kubeconfig.read_text())["clusters"][0]["cluster"]["server"].rpartition(":")[2])
+
+    def recorded(pool: Any, method: str, url: str, *args: Any, **options: Any) -> Any:
+        response = send(pool, method, url, *args, **options)
+        if pool.port == port:
+            seen.append((method, url, response.status))
+        return response
+
+    monkeypatch.setattr(urllib3.connectionpool.HTTPConnectionPool, "urlopen", recorded)
+    return seen
+
+
+def orchestrator(*words: str) -> int:
+    """The command line, in this process; its exit code."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    return int(end.value.code or 0)
+
+
+HOSTS = """
+hosts:
+  cpu:
+    kind: kubernetes
+    namespace: bench
+    service_account: bench-job
+    gpus: none
+    parallel: 2
+    images: {cpu: "sd-orchestrator-contract:1"}
+  all-there-is:
+    kind: kubernetes
+    namespace: bench
+    service_account: bench-job
+    queue: bench
+    runtime_class: nvidia
+    weights: {claim: huggingface}
+"""
+MATRIX = "name: rights\nmodel: some/model\nprompt: {}\nsteps: 1\nmatrix: {{seed: [{}]}}\nretries: 0\ntimeout: 10m\n"
+
+
+def test_the_account_can_do_whole_runs_and_has_no_right_that_they_do_not_use(
+    requests: list[tuple[str, str, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_of-nobody")
+    Path("hosts.yaml").write_text(HOSTS)
+    Path("short.yaml").write_text(MATRIX.format("token; say it is read", "1, 2"))
+    Path("long.yaml").write_text(MATRIX.format("no rows; sleep 600", "3"))
+    assert orchestrator("hosts", "--check", "--hosts", "cpu") == 0
+    orchestrator("hosts", "--check", "--hosts", "all-there-is")
+    assert orchestrator("submit", "short.yaml", "--hosts", "cpu") == 0, capfd.readouterr().err
+    with followed_and_cancelled():
+        assert orchestrator("submit", "long.yaml", "--hosts", "cpu") == 1
+    refused = [(method, url) for method, url, status in requests if status == 403]
+    assert refused == []
+    used = {right for method, url, _ in requests if (right := needed_right(method, url))}
+    granted = {(p.verb, p.group, p.resource, p.in_all_namespaces) for p in manifests.permissions()}
+    assert used == granted
+
+
+@contextmanager
+def followed_and_cancelled() -> Iterator[None]:
+    """Follows the log of the job that is started meanwhile, and ends it once it has said something."""
+    earlier = set(runs.all_runs(runs.ROOT))
+
+    def act() -> None:
+        engines.wait_until(lambda: bool(set(runs.all_runs(runs.ROOT)) - earlier), 60, "no run began")
+        (run,) = set(runs.all_runs(runs.ROOT)) - earlier
+        engines.wait_until(lambda: started(run), 120, "no job began")
+        with closing(Journal.open(run.journal)) as journal:
+            (progress,) = journal.progress()
+        next(launch.log(run, progress.job.id, follow=True))
+        launch.cancel(run, None)
+
+    with ThreadPoolExecutor(1) as pool:
+        acting = pool.submit(act)
+        yield
+        acting.result()
+
+
+def started(run: runs.Run) -> bool:
+    if not run.journal.exists():
+        return False
+    with closing(Journal.open(run.journal)) as journal:
+        return any(progress.attempt for progress in journal.progress())
+
+
+def test_without_a_right_that_jobs_need_the_check_names_the_line_that_grants_it(
+    account: LabCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("hosts.yaml").write_text(HOSTS)
+    account.kubectl("--kubeconfig", str(account.kubeconfig), "-n", NAMESPACE, "patch", "role", "orchestrator",
+                    "--type=json", "-p", '[{"op": "remove", "path": "/rules/1"}]')  # fmt: skip
+    assert orchestrator("hosts", "--check", "--hosts", "cpu", "-o", "json") == 1
+    findings = json.loads(capfd.readouterr().out)
+    said = [it for it in findings["cpu"] if it["topic"] == "permissions"]
+    jobs = [p for p in manifests.permissions() if p.resource == "jobs" and p.role is Role.RUN]
+    assert [it["cure"].partition(";")[0] for it in said] == [f"granted by {p.where}" for p in jobs]

@@ -1,0 +1,258 @@
+"""What `hosts --check` makes of a cluster's answers: each finding says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.executors.finding import Finding, Grade
+from orchestrator.executors.kubernetes.answers import Answers, No
+from orchestrator.executors.kubernetes.check import findings
+from orchestrator.manifests import Role, permissions
+from orchestrator.model import Claim, KubernetesHost, Toleration
+
+A100, A6000 = "NVIDIA-A100-SXM4-80GB", "NVIDIA-RTX-A6000"
+ANY_GPU_HOST = KubernetesHost(name="lab", node_selector={"nvidia.com/gpu.product": A100})
+
+
+def node(name: str, gpus: int = 0, *, product: str = A100, taints: Sequence[str] = (), **more: str) -> dict[str, Any]:
+    labels = {"nvidia.com/gpu.product": product, **{key.replace("_", "-"): value for key, value in more.items()}}
+    allocatable = {"cpu": "31850m", "memory": "64Gi", **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
+    kept = [{"key": key, "value": "present", "effect": "NoSchedule"} for key in taints]
+    return {
+        "metadata": {"name": name, "labels": labels if gpus else {}},
+        "spec": {"taints": kept} if kept else {},
+        "status": {"allocatable": allocatable},
+    }
+
+
+def pod(node_name: str, gpus: int, phase: str = "Running") -> dict[str, Any]:
+    resources = {"limits": {"nvidia.com/gpu": str(gpus)}}
+    return {"spec": {"nodeName": node_name, "containers": [{"resources": resources}]}, "status": {"phase": phase}}
+
+
+WELL = Answers(
+    version="v1.33.1",
+    took_s=0.003,
+    namespace={"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
+    refused=(),
+    nodes=[node("a", 8), node("b")],
+    pods=[pod("a", 2), pod("a", 1, "Succeeded")],
+    own_pods=No.UNASKED,
+    quotas=(),
+    defaults=(),
+    kueue=No.UNASKED,
+    queue=No.UNASKED,
+    runtime_class=No.UNASKED,
+    claim=No.UNASKED,
+    service_account=No.UNASKED,
+    pull_secret=No.UNASKED,
+)
+
+
+def found(host: KubernetesHost = ANY_GPU_HOST, images: Sequence[str] = (), **changed: Any) -> dict[str, Finding]:
+    """By topic; of several on one topic, the worst."""
+    order = list(Grade)
+    its = findings(host, "bench", replace(WELL, **changed), images)
+    return {it.topic: it for it in sorted(its, key=lambda it: order.index(it.grade))}
+
+
+def host(**keys: Any) -> KubernetesHost:
+    return ANY_GPU_HOST.model_copy(update=keys)
+
+
+def test_a_cluster_where_all_is_well_has_no_finding_that_is_not_ok() -> None:
+    assert {it.grade for it in found().values()} == {Grade.OK}
+    assert found()["nodes"].text == "1 of 2 can take its jobs"
+
+
+def test_gpus_are_counted_by_product_less_what_running_pods_have() -> None:
+    assert found()["gpus"].text == f"{A100}: 6 of 8 free, on 1 node"
+
+
+def test_a_right_that_jobs_need_is_a_problem_with_the_line_that_grants_it() -> None:
+    missing = next(p for p in permissions() if (p.verb, p.resource) == ("create", "jobs"))
+    finding = found(refused=[missing])["permissions"]
+    assert finding.grade is Grade.PROBLEM
+    assert "may not create jobs.batch in bench" in finding.text
+    assert missing.where in finding.cure
+    assert "kubectl apply -k" in finding.cure
+
+
+def test_a_right_to_look_is_missed_only_where_the_host_needs_the_look() -> None:
+    looks = [p for p in permissions() if p.role is not Role.RUN]
+    queues = [p for p in looks if p.resource == "localqueues"]
+    assert found(refused=queues)["permissions"].grade is Grade.OK
+    assert found(host(queue="q"), refused=queues, kueue=No.FORBIDDEN)["permissions"].grade is Grade.WARNING
+
+
+def test_without_a_right_to_list_nodes_it_says_what_it_does_not_know() -> None:
+    assert "is not known" in found(nodes=No.FORBIDDEN)["nodes"].text
+    assert "gpus" not in found(nodes=No.FORBIDDEN)
+
+
+def test_without_a_right_to_see_others_pods_it_counts_ours() -> None:
+    seen = found(pods=No.FORBIDDEN, own_pods=[pod("a", 1)])["gpus"]
+    assert seen.text == f"{A100}: 8, of which we use 1, on 1 node"
+
+
+def test_a_namespace_that_is_not_there_is_a_problem() -> None:
+    finding = found(namespace=No.MISSING)["namespace"]
+    assert (finding.grade, finding.text) == (Grade.PROBLEM, "there is no namespace bench")
+    assert "overlays/gpu" in finding.cure
+    assert "overlays/cpu" in found(host(gpus="none"), namespace=No.MISSING)["namespace"].cure
+
+
+def test_a_folder_of_the_node_does_not_go_with_pod_security() -> None:
+    assert found(host(weights="/data"))["namespace"].grade is Grade.PROBLEM
+    claim = {"status": {"phase": "Bound"}, "spec": {"accessModes": ["ReadWriteMany"]}}
+    assert found(host(weights=Claim(claim="hf")), claim=claim)["namespace"].grade is Grade.OK
+
+
+def test_a_product_that_no_node_has_is_a_problem_that_names_those_that_are_there() -> None:
+    finding = found(host(node_selector={"nvidia.com/gpu.product": A6000}))["nodes"]
+    assert finding.grade is Grade.PROBLEM
+    assert f"nvidia.com/gpu.product is {A100}" in finding.text
+
+
+def test_a_label_that_nobody_sets_is_one_that_feature_discovery_would() -> None:
+    assert "GPU feature discovery" in found(nodes=[node("b")])["nodes"].cure
+
+
+def test_a_taint_comes_with_the_toleration_for_it() -> None:
+    nodes = [node("a", 8, taints=["nvidia.com/gpu"])]
+    finding = found(nodes=nodes)["nodes"]
+    assert finding.grade is Grade.WARNING
+    assert finding.cure.startswith("tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]")
+    tolerant = host(tolerations=(Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),))
+    assert found(tolerant, nodes=nodes)["nodes"].grade is Grade.OK
+
+
+@pytest.mark.parametrize(
+    ("toleration", "tolerates"),
+    [
+        (Toleration(operator="Exists"), True),
+        (Toleration(key="nvidia.com/gpu", value="present"), True),
+        (Toleration(key="nvidia.com/gpu", value="absent"), False),
+        (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoExecute"), False),
+        (Toleration(key="other", operator="Exists"), False),
+    ],
+)
+def test_a_toleration_means_what_kubernetes_means_by_it(toleration: Toleration, tolerates: bool) -> None:
+    grade = found(host(tolerations=(toleration,)), nodes=[node("a", 8, taints=["nvidia.com/gpu"])])["nodes"].grade
+    assert (grade is Grade.OK) == tolerates
+
+
+def test_a_cordoned_node_is_for_the_admin_to_bring_back() -> None:
+    finding = found(nodes=[node("a", 8, taints=["node.kubernetes.io/unschedulable"])])["nodes"]
+    assert "kubectl describe nodes" in finding.cure
+
+
+def test_a_gpu_by_another_name_is_named() -> None:
+    mig = node("a", 8)
+    mig["status"]["allocatable"] = {"nvidia.com/mig-1g.10gb": "7"}
+    finding = found(nodes=[mig])["gpus"]
+    assert (finding.grade, finding.cure) == (Grade.PROBLEM, "gpu_resource: nvidia.com/mig-1g.10gb")
+    assert "7 of 7" in found(host(gpu_resource="nvidia.com/mig-1g.10gb"), nodes=[mig], pods=())["gpus"].text
+
+
+def test_a_job_larger_than_any_node_could_never_run() -> None:
+    finding = found(host(gpus_per_job=16))["nodes"]
+    assert finding.grade is Grade.PROBLEM
+    assert "asks for 16 nvidia.com/gpu; the most that any of them has is 8" in finding.text
+    assert found(host(memory="100g"))["nodes"].grade is Grade.PROBLEM
+    assert found(host(memory="60g"))["nodes"].grade is Grade.OK
+
+
+def test_gpus_that_are_all_in_use_are_a_warning() -> None:
+    assert found(pods=[pod("a", 8)])["gpus"].grade is Grade.WARNING
+
+
+@pytest.mark.parametrize("label", [{"product": f"{A100}-SHARED"}, {"nvidia.com/gpu.sharing-strategy": "mps"}])
+def test_a_shared_gpu_is_a_warning(label: dict[str, str]) -> None:
+    shared = node("a", 8, **label)  # type: ignore[arg-type]
+    finding = found(host(node_selector={}), nodes=[shared])["gpus"]
+    assert finding.grade is Grade.WARNING
+    assert "neighbours slow it down" in finding.text
+
+
+def test_a_cpu_host_asks_for_no_gpu() -> None:
+    seen = found(host(gpus="none", node_selector={}), nodes=[node("b")])
+    assert seen["nodes"].grade is Grade.OK
+    assert "gpus" not in seen
+
+
+def quota(hard: dict[str, str], used: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    return [{"metadata": {"name": "bench"}, "spec": {}, "status": {"hard": hard, "used": used or {}}}]
+
+
+def test_a_quota_below_one_job_is_a_problem_and_one_that_is_used_up_a_warning() -> None:
+    assert found(quotas=quota({"requests.nvidia.com/gpu": "0"}))["quota"].grade is Grade.PROBLEM
+    full = quota({"requests.nvidia.com/gpu": "8"}, {"requests.nvidia.com/gpu": "8"})
+    assert found(quotas=full)["quota"].grade is Grade.WARNING
+    part = quota({"requests.nvidia.com/gpu": "8"}, {"requests.nvidia.com/gpu": "3"})
+    assert found(quotas=part)["quota"].text == "bench: 3 of 8 requests.nvidia.com/gpu used"
+
+
+def test_a_quota_on_what_its_pods_do_not_say_is_a_problem_unless_a_limit_range_says_it() -> None:
+    wants = quota({"requests.cpu": "64"})
+    finding = found(quotas=wants)["quota"]
+    assert finding.grade is Grade.PROBLEM
+    assert "requests.cpu" in finding.text
+    said = [{"spec": {"limits": [{"type": "Container", "defaultRequest": {"cpu": "1"}}]}}]
+    assert "quota" not in found(quotas=wants, defaults=said)
+    assert found(host(cpu=4.0), quotas=wants)["quota"].text == "bench: 0 of 64 requests.cpu used"
+
+
+def test_a_queue_has_to_be_there_and_to_admit() -> None:
+    served = {"preferredVersion": {"groupVersion": "kueue.x-k8s.io/v1beta2"}}
+    assert "no Kueue" in found(host(queue="q"), kueue=No.MISSING, queue=No.UNASKED)["queue"].text
+    missing = found(host(queue="q"), kueue=served, queue=No.MISSING)["queue"]
+    assert (missing.grade, missing.text) == (Grade.PROBLEM, "there is no queue q")
+    closed = {"type": "Active", "status": "False", "message": "its ClusterQueue is not there"}
+    inactive = found(host(queue="q"), kueue=served, queue={"spec": {}, "status": {"conditions": [closed]}})["queue"]
+    assert inactive.text == "q admits nothing: its ClusterQueue is not there"
+    well = {"spec": {}, "status": {"pendingWorkloads": 3, "admittedWorkloads": 1}}
+    assert found(host(queue="q"), kueue=served, queue=well)["queue"].text == "q: 1 admitted, 3 waiting"
+
+
+@pytest.mark.parametrize(
+    ("key", "topic", "answer"),
+    [
+        ("runtime_class", "runtime class", "runtime_class"),
+        ("service_account", "service account", "service_account"),
+        ("image_pull_secret", "pull secret", "pull_secret"),
+    ],
+)
+def test_what_is_named_has_to_be_there(key: str, topic: str, answer: str) -> None:
+    named = host(**{key: "it"})
+    assert found(named, **{answer: No.MISSING})[topic].grade is Grade.PROBLEM
+    assert "may not be looked at" in found(named, **{answer: No.FORBIDDEN})[topic].text
+    there = {"type": "kubernetes.io/dockerconfigjson"}
+    assert found(named, **{answer: there})[topic].text == "it is there"
+
+
+def test_a_secret_of_another_type_pulls_nothing() -> None:
+    finding = found(host(image_pull_secret="it"), pull_secret={"type": "Opaque"})["pull secret"]
+    assert finding.grade is Grade.PROBLEM
+
+
+def test_a_claim_that_waits_for_its_first_pod_is_a_warning_and_a_lost_one_a_problem() -> None:
+    def of(phase: str) -> Grade:
+        claim = {"status": {"phase": phase}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+        return found(host(weights=Claim(claim="hf")), claim=claim)["weights"].grade
+
+    assert [of("Bound"), of("Pending"), of("Lost")] == [Grade.OK, Grade.WARNING, Grade.PROBLEM]
+
+
+def test_an_image_that_no_registry_hands_out_has_to_be_on_the_nodes() -> None:
+    image = "sd-orchestrator/cuda:0123456789ab"
+    assert found(images=[image])["image"].grade is Grade.WARNING
+    has = node("a", 8)
+    has["status"]["images"] = [{"names": [f"docker.io/{image}"]}]
+    assert found(images=[image], nodes=[has])["image"].grade is Grade.OK
+    pulled = "registry.example/cuda@sha256:" + "0" * 64
+    assert found(host(images={"cuda": pulled}), images=[pulled])["image"].grade is Grade.OK

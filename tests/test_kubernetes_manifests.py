@@ -1,0 +1,95 @@
+"""Every Job that a host's options can make, held to what clusters newer than the one at hand ask for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import kubernetes_validate
+import pod_security
+import pytest
+from test_manifests import VERSIONS
+
+from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.kubernetes import capacity
+from orchestrator.executors.kubernetes.fit import amount
+from orchestrator.executors.kubernetes.manifest import job_manifest, staged, token_secret
+from orchestrator.model import Claim, KubernetesHost, Toleration
+from runner.schema import Case, Device, Job, Precision
+
+JOB = Job(
+    run="nightly.1", id="0123456789ab", host="lab", device=Device.CUDA, engine="eager", precision=Precision.HALF,
+    model="synthetic:tiny", cases=(Case("c1", 1),), prompt="a photo", steps=1,
+)  # fmt: skip
+MODELS = ("synthetic:tiny", "CompVis/stable-diffusion-v1-4", "/models/sd14")
+IMAGE = "registry.example/sd-orchestrator/cuda@sha256:" + "0" * 64
+# By key of a host: its default, and whatever else makes another Job.
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "node_selector": ({}, {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}),
+    "tolerations": ((), (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)),
+    "runtime_class": (None, "nvidia"),
+    "queue": (None, "bench"),
+    "service_account": (None, "bench-job"),
+    "image_pull_secret": (None, "registry"),
+    "gpus": ("none", "all"),
+    "gpu_resource": ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb"),
+    "cpu": (None, 0.5),
+    "memory": (None, "16g"),
+    "shm": ("1g", "64m"),
+    "weights": (None, Claim(claim="huggingface"), "/data/huggingface"),
+}
+
+
+def task(host: KubernetesHost, model: str = MODELS[0]) -> Task:
+    return Task(Attempt(JOB.run, JOB.id, 1), replace(JOB, device=host.device, model=model), Slot("1"), IMAGE)
+
+
+def every_pod() -> Iterator[KubernetesHost]:
+    """All combinations of what is in a pod; a queue is not, and shared memory is there in any case."""
+    choices = {key: values for key, values in OPTIONS.items() if key not in ("queue", "shm")}
+    for values in itertools.product(*choices.values()):
+        yield KubernetesHost(name="lab", **dict(zip(choices, values)))
+
+
+def each_option_alone_and_all_at_once() -> Iterator[KubernetesHost]:
+    yield KubernetesHost(name="lab", **{key: values[-1] for key, values in OPTIONS.items()})
+    for key, values in OPTIONS.items():
+        for value in values:
+            yield KubernetesHost(name="lab", **{key: value})
+
+
+def test_every_pod_fits_the_restricted_standard_unless_a_folder_of_the_node_is_mounted() -> None:
+    for host, model in itertools.product(every_pod(), MODELS):
+        pod = job_manifest(task(host, model), host)["spec"]["template"]
+        mounts_a_folder = isinstance(host.weights, str) or model.startswith("/")
+        assert pod_security.broken(pod) == ["HostPath Volumes", "Volume Types"] * mounts_a_folder
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_fits_the_version(version: str) -> None:
+    everything, *single = each_option_alone_and_all_at_once()
+    for model in MODELS:
+        job = job_manifest(task(everything, model), everything)
+        made = {**job, "metadata": {**job["metadata"], "uid": "5ca1ab1e"}}
+        for it in (job, staged(task(everything, model), everything), token_secret(made, "hf_it")):
+            kubernetes_validate.validate(it, version, strict=True)
+    # what one version takes alone and another not would be a rule that came or went: the ends show it
+    for host in single if version in (VERSIONS[0], VERSIONS[-1]) else ():
+        kubernetes_validate.validate(job_manifest(task(host), host), version, strict=True)
+
+
+def test_a_field_that_a_version_does_not_know_would_be_found() -> None:
+    host = KubernetesHost(name="lab", gpus="none")
+    job = job_manifest(task(host), host)
+    job["spec"]["podReplacementPolice"] = "Failed"
+    with pytest.raises(kubernetes_validate.ValidationError, match="podReplacementPolice"):
+        kubernetes_validate.validate(job, VERSIONS[-1], strict=True)
+
+
+def test_what_the_check_reckons_with_is_what_a_pod_asks_for() -> None:
+    for host in each_option_alone_and_all_at_once():
+        (container,) = job_manifest(task(host), host)["spec"]["template"]["spec"]["containers"]
+        asked = {name: amount(much) for name, much in container["resources"].get("requests", {}).items()}
+        assert asked == capacity.wants(host)
