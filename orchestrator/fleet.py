@@ -19,6 +19,7 @@ from orchestrator.executors.probe import require_gpus
 from orchestrator.executors.process import ProcessExecutor
 from orchestrator.images.image import OnProgress
 from orchestrator.model import S3, DockerHost, Host, KubernetesHost, ProcessHost
+from orchestrator.pod_images import provide
 from orchestrator.store import Inbox
 from runner.schema import ENGINES, Device, Job
 
@@ -113,9 +114,13 @@ def ready(
             if isinstance(image, images.ImageInfo):
                 carried = _all_flavours() if flavour == images.GIVEN else (flavour,)
                 pinned[name] |= dict.fromkeys(carried, image.pinned)
-        for host in hosts:
-            if isinstance(host, KubernetesHost):
-                pinned[host.name] |= {flavour: image_of_nodes(host, flavour) for flavour in needed[host.name]}
+        pools = [host for host in hosts if isinstance(host, KubernetesHost) and host.name not in unreachable]
+        builders = {name: engine for name, engine in engines.items() if name not in unreachable}
+        of_pods = [(pool, needed[pool.name]) for pool in pools]
+        named = provide(of_pods, builders, registry=registry, wheels=wheels, progress=progress)
+        _sort_out(((name, outcome) for (name, _), outcome in named.items()), unreachable)
+        for (name, flavour), its in named.items():
+            pinned[name][flavour] = str(its)
         executors: dict[str, Executor] = {}
         for host in hosts:
             if host.name not in unreachable:
@@ -129,17 +134,28 @@ def ready(
 
 def build(
     hosts: Iterable[Host], *, registry: str | None = None, wheels: Path | None = None, progress: OnProgress
-) -> Mapping[tuple[str, str], images.ImageInfo | Exception]:
-    """Brings every image that some engine needs there to each Docker host: built once, and then moved."""
+) -> Mapping[tuple[str, str], images.ImageInfo | str | Exception]:
+    """Brings every image that some engine needs there to each Docker host: built once, and then moved.
+
+    With a registry also those of clusters: as what a Job names, by digest.
+    """
     with ExitStack() as open_now:
         docker_hosts = [host for host in hosts if isinstance(host, DockerHost)]
-        if not docker_hosts:
+        pools = [host for host in hosts if isinstance(host, KubernetesHost)]
+        if pools and not docker_hosts and registry is None:
+            raise InputError(f"host {pools[0].name}: nothing can be streamed to a cluster's nodes; add --push REGISTRY")
+        if not docker_hosts and not pools:
             raise InputError("none of these hosts runs containers; name a Docker host with --hosts")
         needed = {host.name: flavours(host) for host in docker_hosts}
         connections = _connections(docker_hosts, open_now)
         engines = {name: made for name, made in connections.items() if isinstance(made, Connection)}
+        built: dict[tuple[str, str], images.ImageInfo | str | Exception] = {}
         on = _bases(docker_hosts)
-        return images.ensure(engines, needed, bases=on, registry=registry, wheels=wheels, progress=progress)
+        built |= images.ensure(engines, needed, bases=on, registry=registry, wheels=wheels, progress=progress)
+        if registry is not None:
+            of_pods = [(pool, flavours(pool)) for pool in pools]
+            built |= provide(of_pods, engines, registry=registry, wheels=wheels, progress=progress)
+        return built
 
 
 def _bases(hosts: Iterable[Host]) -> dict[str, str]:
@@ -160,14 +176,6 @@ def flavours(host: Host) -> list[str]:
     if isinstance(host, DockerHost) and host.base:
         return [images.GIVEN]
     return sorted({engine.images[host.device] for engine in ENGINES.values() if host.device in engine.images})
-
-
-def image_of_nodes(host: KubernetesHost, flavour: str) -> str:
-    """What the pods of a cluster are made from: what its entry says, or our own image by the hash of what is in it.
-
-    The latter has to be on the nodes already: nothing can be streamed to them.
-    """
-    return host.images.get(flavour) or images.reference(flavour)
 
 
 def _connect(host: DockerHost | KubernetesHost) -> AnyConnection:
@@ -231,7 +239,9 @@ def _must_fit(host: Host, connections: Mapping[str, AnyConnection]) -> None:
     connection = connections.get(host.name)
     if isinstance(host, ProcessHost):
         ProcessExecutor(host, processes_folder()).slots()
-    elif isinstance(host, DockerHost) and isinstance(connection, Connection) and host.device is Device.CUDA:
+    elif isinstance(host, KubernetesHost):
+        _executor(host, connections, {}).slots()
+    elif isinstance(connection, Connection) and host.device is Device.CUDA:
         with connection.api() as api:
             require_gpus(api, host)
 

@@ -27,6 +27,7 @@ from orchestrator.journal import Progress as JobProgress
 from orchestrator.metric import Metric
 from orchestrator.model import DockerHost, Host, KubernetesHost, Matrix
 from orchestrator.plan import Plan, make_plan
+from orchestrator.pod_images import image_of_nodes
 from orchestrator.policy import Limits
 from orchestrator.progress import Board, image_progress, watched
 from orchestrator.report.text import to_markdown
@@ -214,7 +215,7 @@ def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
             image = fleet.reference(job.image_flavour, host)
             specs[job.id] = container_spec(Task(attempt, job, Slot("cpu"), image), host)
         elif isinstance(host, KubernetesHost):
-            image = fleet.image_of_nodes(host, job.image_flavour)
+            image = image_of_nodes(host, job.image_flavour)
             specs[job.id] = job_manifest(Task(attempt, job, Slot("1", of_run=True), image), host)
     return specs
 

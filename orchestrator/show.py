@@ -87,13 +87,16 @@ def plan(description: Description, out: Console) -> None:
         out.print(f"{host.host}: {host.jobs} jobs, {host.cases} cases, {duration}{price}")
 
 
-def images(built: Mapping[tuple[str, str], ImageInfo | Exception], out: Console, err: Console) -> None:
+def images(built: Mapping[tuple[str, str], ImageInfo | str | Exception], out: Console, err: Console) -> None:
+    """What `build` brought where; of a cluster, what its Jobs name."""
     table = _table("host", "image", "id", "GB")
     for (host, flavour), outcome in built.items():
         if isinstance(outcome, ImageInfo):
             table.add_row(
                 host, outcome.reference, outcome.id.removeprefix("sha256:")[:12], f"{outcome.size_bytes / 1e9:.2f}"
             )
+        elif isinstance(outcome, str):
+            table.add_row(host, outcome, "", "")
         else:
             err.print(f"{host}, {flavour}: {outcome}", style="red", soft_wrap=True)
     if table.row_count:

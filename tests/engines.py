@@ -31,7 +31,8 @@ ROOT = Path(__file__).parent.parent
 SSH_CONFIGS: list[Path] = []
 DEAD = (docker.errors.DockerException, requests.RequestException, OSError)  # what an engine that is down may raise
 DOCKERFILE = f"""\
-FROM {BASE_IMAGE}
+ARG BASE={BASE_IMAGE}
+FROM ${{BASE}}
 RUN install -d -o 1000 -g 1000 /job
 ENV PYTHONPATH=/opt/runner PYTHONDONTWRITEBYTECODE=1
 COPY runner /opt/runner/runner
@@ -195,13 +196,16 @@ def quietly(*command: str) -> None:
 
 def contract_context() -> bytes:
     """A build context: the fake runner, with the real schema and the real delivery in it."""
-    files = {
+    return packed(contract_files())
+
+
+def contract_files() -> dict[str, bytes]:
+    return {
         "Dockerfile": DOCKERFILE.encode(),
         "runner/__init__.py": b"",
         "runner/__main__.py": (ROOT / "tests/fake_runner/__main__.py").read_bytes(),
         **{f"runner/{name}.py": (ROOT / f"runner/{name}.py").read_bytes() for name in REAL_MODULES},
     }
-    return packed(files)
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:

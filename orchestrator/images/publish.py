@@ -60,7 +60,7 @@ def _published(
     if others:
         return ImageError(f"{name} is for {arch} nodes, and {', '.join(others)}: name a Docker host that is")
     cure = "start Docker here, or name a Docker host in --hosts"
-    return HostUnreachable("\n  ".join([f"no Docker engine is at hand to build {name}: {cure}", *silent]))
+    return ImageError("\n  ".join([f"no Docker engine is at hand to build {name}: {cure}", *silent]))
 
 
 def _in_registry(connection: Connection, name: str, registry: str) -> str | None:

@@ -1,0 +1,195 @@
+"""A thousand Jobs submitted and watched: what it costs the API server and this machine, against a plain loop.
+
+The pods fit no node, so that nothing but submitting and watching happens. Two ways, each in a process of its own, one
+after the other on the same cluster: through the orchestrator (journal, staging, one watch), and by the loop that one
+would write with the Kubernetes client (`create_namespaced_job` for each, then a list of its pods for each, every few
+seconds). Counted at the client: every request. The last one is seen when its pod is known to be unschedulable.
+
+usage: KUBECONFIG=… python benchmarks/kubernetes_scale.py [--jobs 1000] [--steady 60] [--every 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+import urllib3
+
+from orchestrator import run as runs
+from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.journal import Journal, Phase
+from orchestrator.launch import MOST_ACTIONS
+from orchestrator.model import KubernetesHost
+from orchestrator.scheduler import HostLoop, drive_all
+from runner.schema import Case, Device, Job, Precision
+
+NAMESPACE = "sd-benchmark"
+IMAGE = "sd-orchestrator/cpu:none"
+JOB = Job(
+    run="", id="", host="bench", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
+    model="synthetic:tiny", cases=(Case("case", 1),), prompt="nothing", steps=1, image=IMAGE,
+)  # fmt: skip
+
+
+def host(count: int) -> KubernetesHost:
+    """Jobs that no node takes, and that wait for one as long as it takes."""
+    nowhere = {"sd-orchestrator/benchmark": "nowhere"}
+    return KubernetesHost(
+        name="bench", namespace=NAMESPACE, gpus="none", node_selector=nowhere, parallel=count, patience=7 * 86400.0
+    )
+
+
+class Traffic:
+    """Counts the requests that this process sends, and the bytes that it reads."""
+
+    def __init__(self) -> None:
+        self.requests = self.bytes_read = 0
+        pool: Any = urllib3.connectionpool.HTTPConnectionPool
+        tls: Any = ssl.SSLSocket
+        send, receive = pool.urlopen, tls.recv_into
+
+        def counted(*args: Any, **options: Any) -> Any:
+            self.requests += 1
+            return send(*args, **options)
+
+        def weighed(*args: Any, **options: Any) -> int:
+            size = int(receive(*args, **options))
+            self.bytes_read += size
+            return size
+
+        pool.urlopen, tls.recv_into = counted, weighed
+
+
+def measure(watching: Callable[[], int], count: int, steady_s: float) -> dict[str, float]:
+    """watching: how many Jobs have been seen to wait so far."""
+    traffic, began = Traffic(), time.monotonic()
+    while watching() < count:
+        time.sleep(0.2)
+    seen_s, requests, bytes_read = time.monotonic() - began, traffic.requests, traffic.bytes_read
+    end = time.monotonic() + steady_s
+    while time.monotonic() < end:
+        watching()
+        time.sleep(0.2)
+    return {
+        "seen_s": seen_s,
+        "calls_per_job": requests / count,
+        "kb_per_job": bytes_read / count / 1e3,
+        "calls_per_minute": (traffic.requests - requests) / steady_s * 60,
+        "mb_per_minute": (traffic.bytes_read - bytes_read) / steady_s * 60 / 1e6,
+        "rss_mb": psutil.Process().memory_info().rss / 1e6,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+    }
+
+
+def through_the_orchestrator(count: int, steady_s: float, _: float) -> dict[str, float]:
+    from orchestrator.executors.kubernetes.executor import KubernetesExecutor
+
+    stop = threading.Event()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(MOST_ACTIONS) as pool:
+        run = runs.create(Path(folder), "scale", datetime.now(timezone.utc))
+        jobs = [replace(JOB, run=run.name, id=f"job{number}") for number in range(count)]
+        with (
+            closing(Journal.create(run.journal, run.name, jobs, {})) as journal,
+            closing(KubernetesExecutor(host(count))) as executor,
+        ):
+            loop = HostLoop(executor, executor.slots(), journal, run, pool)
+            driving = threading.Thread(target=drive_all, args=([loop], stop))
+
+            def watching() -> int:
+                if not driving.is_alive():
+                    driving.start()
+                return sum(progress.phase is Phase.QUEUED for progress in journal.progress())
+
+            try:
+                return measure(watching, count, steady_s)
+            finally:
+                stop.set()
+                loop.wake.set()
+                driving.join()
+
+
+def by_hand(count: int, steady_s: float, every_s: float) -> dict[str, float]:
+    from kubernetes import client, config
+
+    from orchestrator.executors.kubernetes.manifest import job_manifest
+
+    config.load_kube_config()
+    batch, core = client.BatchV1Api(), client.CoreV1Api()
+    names: list[str] = []
+    waiting: set[str] = set()
+    last = -every_s
+
+    def watching() -> int:
+        nonlocal last
+        for number in range(len(names), count):
+            attempt = Attempt("by-hand", f"job{number}", 1)
+            body = job_manifest(Task(attempt, replace(JOB, id=attempt.job), Slot("1"), IMAGE), host(count))
+            # what the orchestrator keeps in a ConfigMap of its own; the pod never comes so far as to miss it
+            names.append(batch.create_namespaced_job(NAMESPACE, body).metadata.name)
+        if time.monotonic() - last >= every_s:
+            for name in names:
+                pods = core.list_namespaced_pod(NAMESPACE, label_selector=f"job-name={name}").items
+                conditions = [condition for pod in pods for condition in pod.status.conditions or ()]
+                if any(condition.type == "PodScheduled" and condition.status == "False" for condition in conditions):
+                    waiting.add(name)
+            last = time.monotonic()
+        return len(waiting)
+
+    return measure(watching, count, steady_s)
+
+
+WAYS = {"orchestrator": through_the_orchestrator, "by hand": by_hand}
+
+
+def alone(way: str, arguments: list[str]) -> dict[str, float]:
+    """One way in a process and a namespace of its own."""
+    kubectl("create", "namespace", NAMESPACE)
+    try:
+        command = [sys.executable, __file__, "--way", way, *arguments]
+        return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+    finally:
+        kubectl("delete", "namespace", NAMESPACE)
+
+
+def kubectl(*words: str) -> None:
+    subprocess.run(["kubectl", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--steady", type=float, default=60.0, help="seconds of watching once all are seen")
+    parser.add_argument("--every", type=float, default=10.0, help="seconds between two rounds of the loop by hand")
+    parser.add_argument("--way", choices=WAYS, help="one alone, into a namespace that is there; prints JSON")
+    asked = parser.parse_args()
+    if asked.way:
+        print(json.dumps(WAYS[asked.way](asked.jobs, asked.steady, asked.every)))
+        return
+    arguments = ["--jobs", str(asked.jobs), "--steady", str(asked.steady), "--every", str(asked.every)]
+    print(f"{'':14}{'until all are seen':>34}{'a minute of watching':>24}{'memory':>18}")
+    print(f"{'':14}{'s':>8}{'calls/Job':>13}{'kB/Job':>13}{'calls':>12}{'MB':>12}{'MB':>9}{'peak':>9}")
+    for way in WAYS:
+        its = alone(way, arguments)
+        print(
+            f"{way:14}{its['seen_s']:8.1f}{its['calls_per_job']:13.1f}{its['kb_per_job']:13.1f}"
+            f"{its['calls_per_minute']:12.0f}{its['mb_per_minute']:12.1f}{its['rss_mb']:9.0f}{its['peak_rss_mb']:9.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

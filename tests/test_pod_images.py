@@ -1,0 +1,85 @@
+"""What pods are made from, with engines in memory; a real registry and pods: tests/test_kubernetes_images_live.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from docker.errors import NotFound
+from test_images import CPU, FakeEngine
+
+from orchestrator import pod_images
+from orchestrator.errors import ImageError, InputError
+from orchestrator.model import DockerHost, KubernetesHost
+
+REGISTRY = "registry.example"
+PUSHED = f"{REGISTRY}/sd-orchestrator/cpu@sha256:d1"
+OWN = "registry.example/own/cpu:1"
+
+
+class Builder(FakeEngine):
+    """An engine that can ask a registry what it has."""
+
+    def inspect_distribution(self, name: str) -> Mapping[str, Any]:
+        if name not in self.registry.images:
+            raise NotFound("manifest unknown", response=SimpleNamespace(status_code=404))  # type: ignore[arg-type]
+        return {"Descriptor": {"digest": "sha256:d1"}}
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Builder:
+    """The engine of this machine."""
+    engine = Builder("here")
+    monkeypatch.setattr(pod_images, "connect", lambda _: nullcontext(engine))
+    return engine
+
+
+def pool(name: str = "pool", **keys: Any) -> KubernetesHost:
+    return KubernetesHost(name=name, gpus="none", **keys)
+
+
+def provided(*hosts: KubernetesHost, engines: tuple[Builder, ...] = (), registry: str | None = REGISTRY) -> Any:
+    by_name: dict[str, Any] = {engine.host_name: engine for engine in engines}
+    return pod_images.provide([(host, ["cpu"]) for host in hosts], by_name, registry=registry)
+
+
+def test_without_a_registry_the_nodes_have_to_have_our_image() -> None:
+    assert provided(pool(), registry=None) == {("pool", "cpu"): CPU}
+
+
+def test_what_an_entry_names_is_taken_and_nothing_is_built(here: Builder) -> None:
+    assert provided(pool(images={"cpu": OWN})) == {("pool", "cpu"): OWN}
+    assert here.done == []
+
+
+def test_the_engine_here_builds_once_for_all_clusters(here: Builder) -> None:
+    assert provided(pool("a"), pool("b")) == {("a", "cpu"): PUSHED, ("b", "cpu"): PUSHED}
+    assert [deed.split()[0] for deed in here.done] == ["build", "push"]
+
+
+def test_a_docker_host_of_the_run_builds_before_the_engine_here(here: Builder) -> None:
+    desk = Builder("desk")
+    assert provided(pool(), engines=(Builder("dead", dead=True), desk)) == {("pool", "cpu"): PUSHED}
+    assert (here.done, len(desk.done)) == ([], 2)
+
+
+def test_a_selector_for_an_architecture_picks_the_engine_that_builds(here: Builder) -> None:
+    arm = Builder("arm", arch="arm64")
+    hosts = pool("a", node_selector={"kubernetes.io/arch": "arm64"}), pool("b")
+    assert set(provided(*hosts, engines=(here, arm)).values()) == {PUSHED}
+    assert [deed for deed in arm.done if deed.startswith("push")] == [
+        f"push {REGISTRY}/sd-orchestrator/cpu:{CPU.partition(':')[2]}-arm64"
+    ]
+
+
+def test_without_any_engine_it_is_said_where_one_was_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_context(host: DockerHost) -> None:
+        raise InputError("there is no context x")
+
+    monkeypatch.setattr(pod_images, "connect", no_context)
+    outcome = provided(pool(), engines=(Builder("dead", dead=True),))["pool", "cpu"]
+    assert isinstance(outcome, ImageError)
+    assert "start Docker here, or name a Docker host in --hosts\n  host dead:" in str(outcome)
