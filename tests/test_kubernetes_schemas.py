@@ -15,8 +15,8 @@ from test_manifests import VERSIONS
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.executors.kubernetes import capacity
 from orchestrator.executors.kubernetes.fit import amount
-from orchestrator.executors.kubernetes.manifest import job_manifest, staged, token_secret
-from orchestrator.model import Claim, KubernetesHost, Toleration
+from orchestrator.executors.kubernetes.manifest import job_manifest, secrets, staged
+from orchestrator.model import S3, Claim, Collect, KubernetesHost, Toleration
 from runner.schema import Case, Device, Job, Precision
 
 JOB = Job(
@@ -38,6 +38,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "cpu": (None, 0.5),
     "memory": (None, "16g"),
     "shm": ("1g", "64m"),
+    "collect": (None, Collect(s3=S3(bucket="bench"))),
     "weights": (None, Claim(claim="huggingface"), "/data/huggingface"),
 }
 
@@ -73,7 +74,11 @@ def test_every_object_fits_the_version(version: str) -> None:
     for model in MODELS:
         job = job_manifest(task(everything, model), everything)
         made = {**job, "metadata": {**job["metadata"], "uid": "5ca1ab1e"}}
-        for it in (job, staged(task(everything, model), everything), token_secret(made, "hf_it")):
+        for it in (
+            job,
+            staged(task(everything, model), everything),
+            secrets(made, "hf_it", "https://store.example/put"),
+        ):
             kubernetes_validate.validate(it, version, strict=True)
     # what one version takes alone and another not would be a rule that came or went: the ends show it
     for host in single if version in (VERSIONS[0], VERSIONS[-1]) else ():

@@ -11,7 +11,7 @@ import pytest
 from docker.errors import NotFound
 from test_images import CPU, FakeEngine
 
-from orchestrator import pod_images
+from orchestrator import fleet, pod_images
 from orchestrator.errors import ImageError, InputError
 from orchestrator.model import DockerHost, KubernetesHost
 
@@ -83,3 +83,15 @@ def test_without_any_engine_it_is_said_where_one_was_looked_for(monkeypatch: pyt
     outcome = provided(pool(), engines=(Builder("dead", dead=True),))["pool", "cpu"]
     assert isinstance(outcome, ImageError)
     assert "start Docker here, or name a Docker host in --hosts\n  host dead:" in str(outcome)
+
+
+def test_a_build_for_clusters_alone_wants_a_registry() -> None:
+    with pytest.raises(
+        InputError, match="host pool: nothing can be streamed to a cluster's nodes; add --push REGISTRY"
+    ):
+        fleet.build([pool()], progress=lambda _: None)
+
+
+def test_a_build_for_a_cluster_tells_what_its_jobs_will_name(here: Builder) -> None:
+    built = fleet.build([pool(images={"cpu": OWN}), pool("b")], registry=REGISTRY, progress=lambda _: None)
+    assert built == {("pool", "cpu"): OWN, ("b", "cpu"): PUSHED}

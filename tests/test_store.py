@@ -24,7 +24,7 @@ from orchestrator import cli
 from orchestrator.clean import remove_stored
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete, InputError
 from orchestrator.executors import Attempt
-from orchestrator.executors.check import Grade
+from orchestrator.executors.finding import Grade
 from orchestrator.journal import Journal
 from orchestrator.model import S3, Collect, DockerHost
 from orchestrator.run import Run

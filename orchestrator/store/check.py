@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 
 from orchestrator.errors import BadResult, HostUnreachable, InputError
-from orchestrator.executors.check import Finding, Grade
+from orchestrator.executors.finding import Finding, Grade
 from orchestrator.model import S3
 from orchestrator.store.bucket import Bucket, Conditional
 
