@@ -32,6 +32,8 @@ LONGEST_LOG_LINES = 100_000
 DELIVERY_S = 3600.0
 # What a host's own scheduler starts may wait there, and longer than this no address holds.
 QUEUED_S = 7 * 86400.0
+# Each followed job holds a connection and a thread; of those beyond, what they are at is seen when they end.
+MOST_FOLLOWED = 64
 CANCELLED_UNSEEN = "cancelled while its host did not answer"
 
 
@@ -79,6 +81,7 @@ class HostLoop:
         self._refused: dict[str, tuple[float, float]] = {}
         self._silent_since: float | None = None
         self._waits_told: set[str] = set()
+        self._followers = threading.Semaphore(MOST_FOLLOWED)
 
     @property
     def host(self) -> str:
@@ -335,7 +338,8 @@ class HostLoop:
         """Passes on what running jobs say of themselves; after a restart also those that ran on alone."""
         for progress in jobs:
             observation = seen.get(progress.key)
-            if observation and observation.state is State.RUNNING and progress.key not in self._followed:
+            is_new = observation and observation.state is State.RUNNING and progress.key not in self._followed
+            if is_new and self._followers.acquire(blocking=False):
                 self._followed.add(progress.key)
                 threading.Thread(target=self._follow, args=(progress,), name=progress.key.name, daemon=True).start()
 
@@ -347,6 +351,8 @@ class HostLoop:
                     self.tell(Update(self.host, progress.job, event=event))
         except (HostUnreachable, HostUnfit, InputError):
             self._followed.discard(progress.key)  # followed again once the host is back, if it still runs then
+        finally:
+            self._followers.release()
 
 
 @contextmanager

@@ -42,7 +42,10 @@ def nothing_left(kubernetes_cluster: LabCluster) -> Iterator[None]:
     yield
     for part in ("apiserver", "kubelet-node-a", "kubelet-node-b"):
         kubernetes_cluster.start(part)
+    ours = ("-l", "sd-orchestrator=job", "--all-namespaces")
+    left = kubernetes_cluster.kubectl("get", "jobs,configmaps,secrets", *ours, "-o", "name")
     kubernetes_cluster.kubectl("delete", "jobs,configmaps,secrets", "-l", "sd-orchestrator=job", "--wait=false")
+    wait_until(lambda: not kubernetes_cluster.kubectl("get", "pods", *ours, "-o", "name"), 120, f"pods stay of {left}")
 
 
 # --- whole runs
@@ -85,7 +88,7 @@ def faults(run: Run) -> list[str]:
 
 def pods(cluster: LabCluster, *more: str) -> list[dict[str, Any]]:
     found = json.loads(cluster.kubectl("get", "pods", "-l", "sd-orchestrator=job", "-o", "json", *more))["items"]
-    return [pod for pod in found if pod["status"]["phase"] == "Running"]
+    return [p for p in found if p["status"]["phase"] == "Running" and "deletionTimestamp" not in p["metadata"]]
 
 
 def until_running(cluster: LabCluster, count: int = 1) -> list[dict[str, Any]]:
@@ -192,7 +195,7 @@ def test_an_orchestrator_that_is_killed_goes_on_where_it_was(here: Path, kuberne
 
 def test_two_runs_share_a_pool_and_neither_waits_for_the_other(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none"})
-    matrix("sleep 60")
+    matrix("no rows; sleep 60")
     long = run_in_background("submit", "matrix.yaml", "--name", "long")
     until_running(kubernetes_cluster)
     matrix("rows")
