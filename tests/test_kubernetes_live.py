@@ -97,9 +97,9 @@ def until_running(cluster: LabCluster, count: int = 1) -> list[dict[str, Any]]:
 
 
 def test_one_run_over_an_engine_a_gpu_pool_and_a_cpu_pool_makes_one_table(
-    here: Path, kubernetes_cluster: LabCluster, second_engine: Engine, docker_host: Engine
+    here: Path, kubernetes_cluster: LabCluster, second_engine: Engine
 ) -> None:
-    engines.contract_image(second_engine, docker_host)
+    engines.contract_image(second_engine, kubernetes_cluster.engine("node-a"))
     with contextlib.closing(second_engine.client()) as api:
         for flavour in ("cpu", "cuda"):
             api.tag(CONTRACT_IMAGE, *images.reference(flavour).split(":"))
