@@ -33,8 +33,8 @@ from orchestrator.store.bucket import Bucket, Conditional
 from orchestrator.store.check import check_store
 from orchestrator.store.inbox import S3Inbox
 from runner.delivery import Ticket, put
-from runner.parcel import Outcome, Parcel, digest
-from runner.schema import Case, Device, Job, Precision, format_rows
+from runner.parcel import Outcome, Parcel, Receipt, digest
+from runner.schema import Case, Device, Job, Precision, format_rows, parse_rows
 
 pytestmark = pytest.mark.s3
 JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
@@ -447,3 +447,31 @@ def test_cleaning_a_store_leaves_a_run_with_open_jobs_alone(store: Store, job: J
     with pytest.raises(InputError, match=rf"1 of its jobs are open, .* orchestrator resume {job.run}"):
         remove_stored(job.run, run, [host])
     assert remove_stored(job.run, None, [host]) == {inbox_of(store, str(where.endpoint_url)).bucket.name: 2}
+
+
+def test_the_runner_itself_delivers_what_it_measured_and_when_it_is_ended_what_it_has(
+    rclone_store: Store, keys: None, job: Job, tmp_path: Path
+) -> None:
+    inbox = inbox_of(rclone_store)
+    many = replace(job, cases=(Case("c1", 1), Case("c2", 2)), repeats=1, max_repeats=1, warmup=0)
+    endless = replace(many, id="endless", steps=100_000)
+    for each in (many, endless):
+        folder = tmp_path / each.id
+        folder.mkdir()
+        (folder / "job.json").write_text(each.to_json())
+        (folder / "ticket").write_text(inbox.ticket(first(each), 600))
+        environ = {**os.environ, "RUNNER_TICKET_FILE": str(folder / "ticket"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "runner", "--job", str(folder / "job.json")]
+        with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as it:
+            assert it.stdout is not None
+            for line in it.stdout:
+                if each is endless and '"case_started"' in line:
+                    it.terminate()
+        receipt = Receipt.from_line(line)
+        taken = inbox.take(first(each), receipt)
+        assert taken is not None
+        assert receipt is not None
+        assert digest(taken.to_bytes()) == receipt.sha256
+        rows = [row.case for row in parse_rows(taken.results)]
+        assert (rows, taken.exit_code) == ((["c1", "c2"], 0) if each is many else ([], 143))
+        assert json.loads(taken.environment)
