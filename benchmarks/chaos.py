@@ -108,7 +108,11 @@ def engine_killed(world: World) -> bool:
     daemon = world.daemon()
     daemon.kill()
     time.sleep(world.chance.uniform(0, 2))
-    daemon.start()
+    try:
+        daemon.start()
+    except TimeoutError:  # seen once on a busy machine: a dockerd that says nothing at all after its predecessor's kill
+        daemon.kill()
+        daemon.start()
     return True
 
 
@@ -296,6 +300,7 @@ def world_of(hosts: int, chance: random.Random, base_from: Engine | None) -> Ite
         night = Night(folder, made)
         urls = {name: links[name].url if name in links else engine.url for name, engine in made.items()}
         night.write_hosts({name: {"kind": "docker", "url": url, "gpus": "none"} for name, url in urls.items()})
+        stack.callback(night.close)
         yield World(night, chance, links, cable, folder / "clock")
 
 
