@@ -55,8 +55,10 @@ class Judged:
     missing: tuple[Row, ...] = ()
 
 
-def judge(job: Job, data: bytes | None, ended: Ending) -> Judged:
+def judge(job: Job, data: bytes | None, ended: Ending, cases: Sequence[Case] | None = None) -> Judged:
     """What the bytes of a job's results.csv (None: there is no such file) say about its cases. Never raises.
+
+    cases: those of the job that are asked about, where the file may hold others that are known already.
 
     Complete rows count whatever the exit code was; a torn last line (no newline at its end) does not. A row that cannot
     be believed becomes `failed` with the reason. Where the file is broken as a whole, all its cases are missing.
@@ -65,7 +67,7 @@ def judge(job: Job, data: bytes | None, ended: Ending) -> Judged:
     rows: list[Row] = []
     missing: list[Row] = []
     dead: Case | None = None
-    for case in job.cases:
+    for case in job.cases if cases is None else cases:
         claimed = claims.rows.get(case.id, [])
         if claimed:
             rows.append(_believed(job, case, claimed))

@@ -280,15 +280,16 @@ class HostLoop:
 
         Cases that the infrastructure took are open again for the next attempt; the rows of the others stay.
         """
-        job = replace(progress.job, cases=self.run.open_cases(progress.job))
         log = islice(self.executor.log(progress.key), LONGEST_LOG_LINES)
         self.run.keep_log(progress.key, log)
         try:
             files = bring_home(self.executor, self.inbox, progress.key)
         except BadResult as error:
             files, observation = Files(), replace(observation, reason=str(error))
-        self.run.keep_environment(job, files.environment)
-        judged = collect.judge(job, files.results, _ending(progress, observation))
+        self.run.keep_environment(progress.job, files.environment)
+        # a crash may have come after some of its rows were committed, and before the word of it was
+        still_open = self.run.open_cases(progress.job)
+        judged = collect.judge(progress.job, files.results, _ending(progress, observation), still_open)
         if judged.missing and policy.may_retry(progress, observation, self.limits):
             self.run.add_rows(progress.job, [row for row in judged.rows if row not in judged.missing])
             self._fault(progress, judged.missing[0].error or "no row")

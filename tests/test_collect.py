@@ -203,6 +203,13 @@ def test_a_cell_of_the_wrong_type_costs_its_own_row_alone(name: str, text: str) 
     assert name in (judged.rows[0].error or "")
 
 
+def test_rows_of_cases_that_are_known_already_neither_count_nor_spoil_the_others() -> None:
+    judged = judge(JOB, csv_of(*GOOD[:2]), Ending(137), JOB.cases[1:])
+    assert judged.rows[0] == GOOD[1]
+    assert [row.case for row in judged.missing] == ["c4"]
+    assert "killed (exit code 137)" in (judged.missing[0].error or "")
+
+
 def test_two_rows_for_one_case_are_none() -> None:
     judged = judge(JOB, csv_of(GOOD[0], GOOD[0], GOOD[2]), EXITED)
     assert statuses(judged) == [Status.FAILED, Status.FAILED, Status.OK]
