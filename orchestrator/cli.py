@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -395,7 +396,10 @@ def _end(outcome: Outcome) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """The entry point: every error that a user can mend is its message alone, and exit code 2."""
     try:
-        app(words)
+        try:
+            app(words)
+        finally:
+            sys.stdout.flush()  # a disk that is full is told now, and not by the interpreter's end
     except InputError as error:
         for problem in error.problems:
             err.print(f"error: {problem}", style="red", soft_wrap=True)
@@ -403,6 +407,9 @@ def main(words: Sequence[str] | None = None) -> None:
         err.print(f"error: {error}", style="red", soft_wrap=True)
     except OSError as error:  # a full disk behind `>`, a folder that went away
         err.print(f"error: {error.filename or 'standard output'}: {error.strerror}", style="red", soft_wrap=True)
+        stdout = sys.__stdout__
+        if error.filename is None and stdout is not None and stdout is sys.stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # else the interpreter's end tries once more
     sys.exit(BAD_INPUT)
 
 

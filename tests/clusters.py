@@ -66,9 +66,11 @@ class LabCluster:
             return
         command = self._command(part).split("\0")
         if part.startswith("kubelet-"):
-            own = self.folder / part.removeprefix("kubelet-") / "pods"
-            own.mkdir(exist_ok=True)
-            script = 'mount --bind "$0" /var/log/pods && exec "$@"'
+            own = self.folder / part.removeprefix("kubelet-")
+            (own / "pods").mkdir(exist_ok=True)
+            # of two that start at once with one socket, both would speak to the engine of the later one
+            command.append(f"--container-runtime-endpoint=unix://{own}/dockershim.sock")
+            script = 'mount --bind "$0/pods" /var/log/pods && exec "$@"'
             command = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", script, str(own), *command]
         # as nobody's child: it may outlive the test
         script = 'cd "$0"; log=$1; shift; setsid "$@" >> "$log" 2>&1 < /dev/null & echo $!'

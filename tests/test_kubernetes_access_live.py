@@ -159,6 +159,9 @@ def test_the_account_can_do_whole_runs_and_has_no_right_that_they_do_not_use(
     assert orchestrator("submit", "short.yaml", "--hosts", "cpu") == 0, capfd.readouterr().err
     with followed_and_cancelled():
         assert orchestrator("submit", "long.yaml", "--hosts", "cpu") == 1
+    for run in runs.all_runs(runs.ROOT):
+        assert orchestrator("resume", run.name) in (cli.OK, cli.SOME_FAILED)
+        assert orchestrator("clean", run.name) == cli.OK
     refused = [(method, url) for method, url, status in requests if status == 403]
     assert refused == []
     used = {right for method, url, _ in requests if (right := needed_right(method, url))}
