@@ -19,6 +19,7 @@ import docker
 import engines
 import pytest
 from canary import Canary, seen_in_processes, watched
+from clusters import LabCluster
 from engines import Engine, SshEngine, TlsEngine
 
 from orchestrator import images
@@ -65,7 +66,13 @@ def hub() -> Iterator[str]:
 
 
 def submitted(
-    here: Path, hosts: str, matrix: str, variables: dict[str, str], canary: Canary, look: Callable[[], Iterable[str]]
+    here: Path,
+    hosts: str,
+    matrix: str,
+    variables: dict[str, str],
+    canary: Canary,
+    look: Callable[[], Iterable[str]],
+    *options: str,
 ) -> tuple[str, set[str]]:
     """What a whole run says, and where the token was seen meanwhile: by `look`, and in any process but the command's.
 
@@ -74,7 +81,7 @@ def submitted(
     (here / "matrix.yaml").write_text(matrix)
     (here / "hosts.yaml").write_text(hosts)
     environment = {**os.environ, "XDG_STATE_HOME": str(here / "state"), "OMP_NUM_THREADS": "1", **variables}
-    command = [sys.executable, "-c", TALKATIVE, "submit", "matrix.yaml"]
+    command = [sys.executable, "-c", TALKATIVE, "submit", "matrix.yaml", *options]
     with subprocess.Popen(
         command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
@@ -233,3 +240,73 @@ def test_neither_a_token_nor_a_proxys_password_is_in_an_image_that_was_built_bes
             assert not in_image(docker_host, built.id, canary)
         finally:
             api.remove_image(built.id, force=True)
+
+
+@pytest.mark.docker
+@pytest.mark.images
+def test_the_real_runner_in_a_container_fails_to_reach_the_hub_without_showing_its_token(
+    tmp_path: Path, docker_host: Engine, wheels: Path
+) -> None:
+    canary = Canary()
+    looked = Looked(docker_host, canary)
+    hosts = f"hosts: {{here: {{kind: docker, url: '{docker_host.url}', gpus: none}}}}\n"
+    variables = {"HF_TOKEN": canary.text}
+    said, found = submitted(tmp_path, hosts, MATRIX, variables, canary, looked, "--wheels", str(wheels))
+    (kept,) = tmp_path.glob("runs/*/results.csv")
+    assert "huggingface.co could not be reached" in kept.read_text(), said
+    assert looked.containers
+    assert found == set()
+    assert not canary.is_in(said.encode())
+    assert canary.files(tmp_path) == []
+    assert not in_image(docker_host, images.reference("cpu"), canary)
+
+
+# --- Kubernetes
+
+
+@dataclass
+class LookedCluster:
+    """A namespace's objects, and what its nodes' engines show and keep. secrets: by what kind of object they are owned.
+
+    What a Secret holds is not looked at.
+    """
+
+    cluster: LabCluster
+    canary: Canary
+    secrets: set[str] = field(default_factory=set)
+
+    def __call__(self) -> set[str]:
+        shown = self.cluster.kubectl("get", "pods,jobs,configmaps,events", "-o", "json", check=False)
+        secrets = json.loads(self.cluster.kubectl("get", "secrets", "-l", "sd-orchestrator=job", "-o", "json"))["items"]
+        self.secrets |= {
+            owner["kind"] for one in secrets for owner in one["metadata"].get("ownerReferences", [{"kind": ""}])
+        }
+        named = {f"Secret's metadata {one['metadata']}" for one in secrets if self._is_in(one["metadata"])}
+        found = named | ({"an object"} if self.canary.is_in(shown.encode()) else set())
+        return found.union(*(Looked(self.cluster.engine(node), self.canary)() for node in self.cluster.nodes))
+
+    def _is_in(self, value: object) -> bool:
+        return self.canary.is_in(json.dumps(value).encode())
+
+
+@pytest.mark.kubernetes
+def test_on_a_cluster_a_token_is_in_a_secret_of_its_job_that_goes_with_it_and_nowhere_else(
+    tmp_path: Path, kubernetes_cluster: LabCluster
+) -> None:
+    canary = Canary()
+    looked = LookedCluster(kubernetes_cluster, canary)
+    host = {
+        "kind": "kubernetes",
+        "gpus": "none",
+        "node_selector": {"pool": "cpu"},
+        "images": {"cpu": engines.CONTRACT_IMAGE},
+    }
+    hosts = json.dumps({"hosts": {"lab": host}})
+    said, found = submitted(tmp_path, hosts, FAKE_MATRIX, {"HF_TOKEN": canary.text}, canary, looked)
+    assert_was_handed_over(tmp_path, canary)
+    assert looked.secrets == {"Job"}
+    assert found == set()
+    assert not canary.is_in(said.encode())
+    assert canary.files(tmp_path) == []
+    secrets = ("get", "secrets", "-l", "sd-orchestrator=job", "-o", "name")
+    engines.wait_until(lambda: not kubernetes_cluster.kubectl(*secrets), 60, "the Secret is still there")

@@ -25,6 +25,7 @@ from orchestrator.executors import answer, archive, events, gpu, logs
 from orchestrator.progress import Board
 from orchestrator.report.sheet import clean
 from orchestrator.scheduler import Update
+from runner import frames
 from runner.schema import Case, Device, Event, Job, Precision, Row, SchemaError, Status, format_rows, parse_rows
 
 JOB = Job(
@@ -74,6 +75,12 @@ def messages(data: bytes) -> None:
     """An engine's log stream, in which standard output and error are interleaved."""
     with contextlib.suppress(ProtocolError):
         assert sum(len(text) for _, text in logs._messages([data[:7], data[7:]])) <= len(data)
+
+
+def frames_of_a_log(data: bytes) -> None:
+    """A pod's log, in which the runner's files are."""
+    found = frames.read(data.decode(errors="replace").splitlines(), "s")
+    assert sum(map(len, found.files.values())) <= len(data)
 
 
 def engine_events(data: bytes) -> None:
@@ -172,7 +179,7 @@ def _good_rows() -> bytes:
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__.replace("_", "-"): target
     for target in (
-        *(results, members, stats, said, messages, engine_events, probes, environments, jobs),
+        *(results, members, stats, said, messages, frames_of_a_log, engine_events, probes, environments, jobs),
         *(plain_yaml, hosts, matrices, overrides, foreign_rows, addresses, texts),
     )
 }
@@ -194,6 +201,13 @@ def seeds(name: str) -> Iterator[bytes]:
             yield b'{"kind":"trial","at":1.5,"case":"c1","trial":1,"of":3,"latency_s":0.5,"status":"ok"}'
         case "messages":
             yield b"\x01\0\0\0\0\0\0\x05hello\x02\0\0\0\0\0\0\x01\n"
+        case "frames-of-a-log":
+            out = io.StringIO()
+            written = frames.FrameWriter(out, "s")
+            written.put("results.csv", "a,b\n")
+            written.add("results.csv", "1,2\n")
+            written.end()
+            yield out.getvalue().encode()
         case "engine-events":
             yield b'{"status":"die","id":"c0ffee","Actor":{"Attributes":{}}}\n' * 2
         case "probes":

@@ -92,7 +92,7 @@ class KubernetesExecutor:
             found = logs.files(self.cluster, pod)
             self._files = {**dict(list(self._files.items())[1 - FILES_KEPT :]), uid: found}
         text = self._files[uid].get(file)
-        return None if text is None else text.encode()
+        return None if text is None else text.encode(errors="replace")  # half a surrogate is no character
 
     def receipt(self, attempt: Attempt) -> Receipt | None:
         pod = self._pod(attempt)
