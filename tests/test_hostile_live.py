@@ -167,7 +167,8 @@ def test_a_hostile_process_costs_its_own_row_at_most(here: Path, monkeypatch: py
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").symlink_to(ROOT / "tests/fake_runner/__main__.py")
-    (package / "schema.py").symlink_to(ROOT / "runner/schema.py")
+    for module in ("delivery", "frames", "parcel", "schema"):  # what the fake runner is made of besides
+        (package / f"{module}.py").symlink_to(ROOT / f"runner/{module}.py")
     monkeypatch.setenv("PYTHONPATH", f"{package.parent}:{ROOT}")
     monkeypatch.setenv("XDG_STATE_HOME", str(here.parent / "state"))
     check(here, "hosts: {here: {kind: process}}\n")
