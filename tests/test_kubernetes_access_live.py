@@ -153,7 +153,7 @@ def test_the_account_can_do_whole_runs_and_has_no_right_that_they_do_not_use(
     monkeypatch.setenv("HF_TOKEN", "hf_of-nobody")
     Path("hosts.yaml").write_text(HOSTS)
     Path("short.yaml").write_text(MATRIX.format("token; say it is read", "1, 2"))
-    Path("long.yaml").write_text(MATRIX.format("no rows; sleep 600", "3"))
+    Path("long.yaml").write_text(MATRIX.format("say it runs; no rows; sleep 600", "3"))
     assert orchestrator("hosts", "--check", "--hosts", "cpu") == 0
     orchestrator("hosts", "--check", "--hosts", "all-there-is")
     assert orchestrator("submit", "short.yaml", "--hosts", "cpu") == 0, capfd.readouterr().err
