@@ -45,6 +45,10 @@ class Parcel:
         wanted = {field.name: int if field.name == "exit_code" else str for field in dataclasses.fields(cls)}
         if {name: type(value) for name, value in members.items()} != wanted:
             raise ValueError(f"its members are not {', '.join(wanted)}")
+        try:
+            "".join(value for value in members.values() if isinstance(value, str)).encode()
+        except UnicodeEncodeError as error:  # JSON can say half a character, and no file can hold it
+            raise ValueError(f"it is not text: {error.reason}") from error
         return cls(**members)
 
 
@@ -93,5 +97,5 @@ class Receipt:
             outcome = Outcome(members.pop("outcome"))
             size, tries = int(members.pop("size")), int(members.pop("tries"))
             return cls(outcome, str(members["sha256"])[:64], size, tries, str(members["error"])[:300])
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None

@@ -37,7 +37,9 @@ class Canary:
     def files(self, *roots: Path) -> list[Path]:
         """Regular files in folders, or in what they hold, that have it in them or in their name."""
         found = []
-        for path in (path for root in roots for path in root.rglob("*")):
+        # what vanishes while it is walked is passed over
+        walked = (step for root in roots for step in os.walk(root))
+        for path in (Path(folder, name) for folder, folders, files in walked for name in (*folders, *files)):
             if self.is_in(os.fsencode(path)):
                 found.append(path)
             with contextlib.suppress(OSError):  # gone, or a socket

@@ -148,8 +148,10 @@ class Looked:
         if inspected["State"]["Status"] == "running":
             said.append(api.top(listed["Id"]))
         shown = {"inspect"} if self.canary.is_in(json.dumps(said).encode()) else set()
-        layer = Path(inspected["GraphDriver"]["Data"]["UpperDir"])
-        return shown | set(map(str, self.canary.files(layer)))
+        if "sd-orchestrator" not in (listed["Labels"] or {}):  # a step of a build: its layer is looked at in the image
+            return shown
+        layer = inspected["GraphDriver"]["Data"]  # None while it is being removed
+        return shown | (set(map(str, self.canary.files(Path(layer["UpperDir"])))) if layer else set())
 
 
 def in_image(engine: Engine, image: str, canary: Canary) -> bool:

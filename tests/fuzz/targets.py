@@ -26,6 +26,7 @@ from orchestrator.progress import Board
 from orchestrator.report.sheet import clean
 from orchestrator.scheduler import Update
 from runner import frames
+from runner.parcel import Outcome, Parcel, Receipt
 from runner.schema import Case, Device, Event, Job, Precision, Row, SchemaError, Status, format_rows, parse_rows
 
 JOB = Job(
@@ -80,7 +81,23 @@ def messages(data: bytes) -> None:
 def frames_of_a_log(data: bytes) -> None:
     """A pod's log, in which the runner's files are."""
     found = frames.read(data.decode(errors="replace").splitlines(), "s")
-    assert sum(map(len, found.files.values())) <= len(data)
+    assert sum(len(text.encode(errors="replace")) for text in found.files.values()) <= 4 * len(data)
+
+
+def parcels(data: bytes) -> None:
+    """What a job left in a store."""
+    whole = None
+    with contextlib.suppress(ValueError):
+        whole = Parcel.from_bytes(data)
+    if whole is not None:
+        assert Parcel.from_bytes(whole.to_bytes()) == whole
+        assert whole.results.encode().decode() == whole.results
+
+
+def receipts(data: bytes) -> None:
+    """What a runner says of its delivery to a store."""
+    receipt = Receipt.from_line(data.decode(errors="replace"))
+    assert receipt is None or Receipt.from_line(receipt.to_line()) == receipt
 
 
 def engine_events(data: bytes) -> None:
@@ -179,7 +196,20 @@ def _good_rows() -> bytes:
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__.replace("_", "-"): target
     for target in (
-        *(results, members, stats, said, messages, frames_of_a_log, engine_events, probes, environments, jobs),
+        *(
+            results,
+            members,
+            stats,
+            said,
+            messages,
+            frames_of_a_log,
+            parcels,
+            receipts,
+            engine_events,
+            probes,
+            environments,
+            jobs,
+        ),
         *(plain_yaml, hosts, matrices, overrides, foreign_rows, addresses, texts),
     )
 }
@@ -208,6 +238,10 @@ def seeds(name: str) -> Iterator[bytes]:
             written.add("results.csv", "1,2\n")
             written.end()
             yield out.getvalue().encode()
+        case "parcels":
+            yield Parcel("r", "j", "a,b\n", "{}", 1).to_bytes()
+        case "receipts":
+            yield Receipt(Outcome.STORED, "0" * 64, 100).to_line().encode()
         case "engine-events":
             yield b'{"status":"die","id":"c0ffee","Actor":{"Attributes":{}}}\n' * 2
         case "probes":
