@@ -143,7 +143,7 @@ def _said(of: Mapping[str, Any]) -> str:
 def _may_still_end(pod: Mapping[str, Any], state: Mapping[str, Any], now: float) -> bool:
     """Whether its container may be writing its last lines, after the pod's deadline: within its grace.
 
-    Kubelets before 1.22 (seen with 1.20) call such a pod failed before they end its container, which their status goes
+    Old kubelets (seen with 1.20) call such a pod failed before they end its container, which their status goes
     on to show as running.
     """
     status, spec = pod["status"], pod["spec"]
