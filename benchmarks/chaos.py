@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import engines
 from engines import Daemon, Engine, SshEngine
-from night import Night, furnish, witnessed
+from night import Night, witnessed
 
 from orchestrator import cli
 from runner.schema import Status
@@ -288,7 +288,7 @@ def world_of(hosts: int, chance: random.Random, base_from: Engine | None) -> Ite
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         made = {f"host{n}": stack.enter_context(engines.private_engine()) for n in range(hosts)}
         for engine in made.values():
-            furnish(engine, base_from)
+            engines.furnish(engine, base_from)
         first, last = made["host0"], made[f"host{hosts - 1}"]
         near = stack.enter_context(engines.ssh_in_front_of(first))
         far, cable = stack.enter_context(engines.far_away(last))

@@ -37,14 +37,14 @@ def run_in_background(*words: str) -> subprocess.Popen[str]:
         signal.signal(signal.SIGINT, before)
 
 
-def until(true: Callable[[], object], then: float = 30, what: str = "it did not come true") -> None:
+def until(true: Callable[[], object], then: float = 120, what: str = "it did not come true") -> None:
     deadline = time.monotonic() + then
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
 
 
-def wait_for(what: str, then: float = 30) -> None:
+def wait_for(what: str, then: float = 120) -> None:
     """Until a job's log on this machine says so."""
     folders = Path(os.environ["XDG_STATE_HOME"]) / "orchestrator" / "processes"
     until(lambda: any(what in path.read_text() for path in folders.glob("*/log.txt")), then, f"no job said {what!r}")

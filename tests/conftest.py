@@ -66,6 +66,13 @@ def second_engine(_second: tuple[Engine, TlsEngine]) -> Engine:
     return _second[0]
 
 
+@pytest.fixture
+def furnished_engine(second_engine: Engine, docker_host: Engine) -> Iterator[Engine]:
+    """The second engine, on which the fake runner passes for ours."""
+    with engines.furnished(second_engine, docker_host) as engine:
+        yield engine
+
+
 @pytest.fixture(scope="session")
 def tls_engine(_second: tuple[Engine, TlsEngine]) -> TlsEngine:
     """The second engine, by TCP with TLS."""

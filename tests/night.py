@@ -22,7 +22,6 @@ import engines
 from docker.types import CancellableStream
 from engines import Engine
 
-from orchestrator import images
 from orchestrator.collect import read_rows
 from orchestrator.errors import InputError
 from orchestrator.journal import Journal, Kind
@@ -30,14 +29,6 @@ from orchestrator.run import Run
 from runner.schema import Row
 
 HURT = str(Path(__file__).with_name("hurt.py"))
-
-
-def furnish(engine: Engine, base_from: Engine | None = None) -> None:
-    """Gives an engine the fake runner under the real image's name, so that nothing is built or streamed for it."""
-    made = engines.contract_image(engine, base_from)
-    repository, tag = images.reference("cpu").split(":")
-    with closing(engine.client()) as api:
-        api.tag(made, repository, tag)
 
 
 @dataclass

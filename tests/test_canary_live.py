@@ -173,10 +173,8 @@ def debugged() -> Iterator[Engine]:
 def test_a_token_reaches_a_container_and_nothing_that_its_engine_shows_logs_or_keeps(
     tmp_path: Path, docker_host: Engine, debugged: Engine
 ) -> None:
-    canary, image = Canary(), images.reference("cpu")
-    engines.contract_image(debugged, docker_host)
-    with contextlib.closing(debugged.client()) as api:
-        api.tag(engines.CONTRACT_IMAGE, *image.split(":"))
+    canary = Canary()
+    engines.furnish(debugged, docker_host)
     looked = Looked(debugged, canary)
     hosts = f"hosts:\n  here: {{kind: docker, url: '{debugged.url}', gpus: none}}\n"
     said, found = submitted(tmp_path, hosts, FAKE_MATRIX, {"HF_TOKEN": canary.text}, canary, looked)
@@ -187,7 +185,7 @@ def test_a_token_reaches_a_container_and_nothing_that_its_engine_shows_logs_or_k
     assert canary.files(tmp_path) == []
     assert "POST /v1.41/exec/" in (log := Path(debugged.socket).with_name("log").read_text())
     assert not canary.is_in(log.encode())
-    assert not in_image(debugged, image, canary)
+    assert not in_image(debugged, images.reference("cpu"), canary)
 
 
 def assert_was_handed_over(here: Path, canary: Canary) -> None:
@@ -199,21 +197,17 @@ def assert_was_handed_over(here: Path, canary: Canary) -> None:
 @pytest.mark.parametrize("way", ["ssh", "tls"])
 def test_neither_token_nor_private_key_is_shown_or_kept_on_the_way_to_an_engine(
     tmp_path: Path,
-    docker_host: Engine,
-    second_engine: Engine,
+    furnished_engine: Engine,
     ssh_engine: SshEngine,
     tls_engine: TlsEngine,
     way: str,
 ) -> None:
-    canary, image = Canary(), images.reference("cpu")
-    engines.contract_image(second_engine, docker_host)
-    with contextlib.closing(second_engine.client()) as api:
-        api.tag(engines.CONTRACT_IMAGE, *image.split(":"))
+    canary = Canary()
     files = {name: f"{tls_engine.certificates}/{name}.pem" for name in ("ca", "cert", "key")}
     host = {"url": ssh_engine.url} if way == "ssh" else {"url": tls_engine.url, "tls": files}
     hosts = json.dumps({"hosts": {"far": {"kind": "docker", "gpus": "none", **host}}})
     said, found = submitted(
-        tmp_path, hosts, FAKE_MATRIX, {"HF_TOKEN": canary.text}, canary, Looked(second_engine, canary)
+        tmp_path, hosts, FAKE_MATRIX, {"HF_TOKEN": canary.text}, canary, Looked(furnished_engine, canary)
     )
     assert_was_handed_over(tmp_path, canary)
     assert found == set()

@@ -22,7 +22,7 @@ from pathlib import Path
 import engines
 import pytest
 from engines import Engine
-from night import Night, Witness, furnish, witnessed
+from night import Night, Witness, witnessed
 
 from orchestrator import cli
 from orchestrator.journal import Kind
@@ -45,7 +45,7 @@ def two(docker_host: Engine) -> Iterator[dict[str, Engine]]:
     """Two engines that nobody else uses: they are stopped, killed and filled."""
     with engines.private_engine() as near, engines.private_engine() as far:
         for engine in (near, far):
-            furnish(engine, docker_host)
+            engines.furnish(engine, docker_host)
         yield {"far": far, "near": near}
 
 
@@ -201,7 +201,7 @@ def test_whatever_becomes_of_a_container_its_cases_have_one_row_each_that_says_i
 
 def test_a_container_that_fills_its_hosts_disk_fails_alone(docker_host: Engine, tmp_path: Path) -> None:
     with small_disk(tmp_path, megabytes=700) as data, engines.private_engine("--data-root", str(data)) as engine:
-        furnish(engine, docker_host)
+        engines.furnish(engine, docker_host)
         night = Night(tmp_path, {"near": engine})
         night.write(matrix={"prompt": ["no rows; fill", "say next"]}, samples=1, retries=1)
         ended = night.did("submit", "matrix.yaml", backoff_s=0.1)
@@ -238,7 +238,7 @@ def test_an_engine_that_goes_down_under_its_jobs_and_comes_back_runs_them_again(
 
 def test_with_live_restore_an_engine_that_restarts_costs_its_jobs_nothing(docker_host: Engine, tmp_path: Path) -> None:
     with engines.private_engine("--live-restore") as engine:
-        furnish(engine, docker_host)
+        engines.furnish(engine, docker_host)
         night = Night(tmp_path, {"near": engine})
         night.write(**SLOW)
         with witnessed([engine]) as starts:

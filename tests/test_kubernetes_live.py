@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import engines
 import pytest
 from clusters import LabCluster
 from commands import orchestrate, run_in_background, write
 from engines import CONTRACT_IMAGE, Engine, wait_until
 
-from orchestrator import images
 from orchestrator.errors import Incomplete, InputError, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.kubernetes.cluster import Cluster
@@ -97,15 +95,11 @@ def until_running(cluster: LabCluster, count: int = 1) -> list[dict[str, Any]]:
 
 
 def test_one_run_over_an_engine_a_gpu_pool_and_a_cpu_pool_makes_one_table(
-    here: Path, kubernetes_cluster: LabCluster, second_engine: Engine
+    here: Path, kubernetes_cluster: LabCluster, furnished_engine: Engine
 ) -> None:
-    engines.contract_image(second_engine, kubernetes_cluster.engine("node-a"))
-    with contextlib.closing(second_engine.client()) as api:
-        for flavour in ("cpu", "cuda"):
-            api.tag(CONTRACT_IMAGE, *images.reference(flavour).split(":"))
     gpu = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}
     inventory(
-        engine={"url": second_engine.url, "gpus": "none"},
+        engine={"url": furnished_engine.url, "gpus": "none"},
         gpus={"node_selector": gpu, "parallel": 3},
         cpus={"node_selector": {"pool": "cpu"}, "gpus": "none", "parallel": 2},
     )

@@ -89,7 +89,10 @@ def test_one_command_takes_a_matrix_to_two_engines_and_brings_back_one_table(
     ]
     assert {row.status for row in rows} == {Status.OK}
     assert all(row.validity in (Validity.VALID, Validity.CONTENDED, Validity.UNSTABLE) for row in rows)
-    assert all(row.latency and row.memory and row.trials and len(row.trials) == 3 for row in rows)
+    for row in rows:
+        assert row.latency, row
+        assert row.memory, row
+        assert len(row.trials or ()) == 3, row
     (image,) = {row.image for row in rows}  # built once, then shipped: the same content on both
     assert image is not None
     assert image.startswith("sd-orchestrator/cpu:")
