@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from orchestrator import config, fleet
 from orchestrator import run as runs
+from orchestrator.config import Host
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors import Attempt, Executor, Observation, State
 from orchestrator.journal import Journal, Progress
-from orchestrator.model import Host
 from orchestrator.run import Run
 
 T = TypeVar("T")

@@ -14,18 +14,18 @@ import typer
 
 from orchestrator import config, show
 from orchestrator import run as runs
+from orchestrator.config.values import duration_s
 from orchestrator.console import console
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
 from orchestrator.executors.finding import Grade
 from orchestrator.interrupt import INTERRUPTED
 from orchestrator.journal import Journal
-from orchestrator.metric import Metric
-from orchestrator.model import duration_s
 from orchestrator.plan import describe
+from orchestrator.table.metric import Metric
 
 if TYPE_CHECKING:
-    from orchestrator.comparison import Comparison
     from orchestrator.launch import Outcome
+    from orchestrator.table.comparison import Comparison
     from runner.schema import Row
 
 OK, SOME_FAILED, BAD_INPUT = 0, 1, 2
@@ -114,7 +114,7 @@ def hosts(
     if not check:
         show.hosts(chosen, out) if shape is Shape.TABLE else show.as_json(show.hosts_value(chosen), out)
         return
-    from orchestrator import checkup
+    from orchestrator.fleet import checkup
 
     found = checkup.check_all(chosen)
     show.findings(found, out) if shape is Shape.TABLE else show.as_json(show.findings_value(found), out)

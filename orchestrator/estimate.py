@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from orchestrator.model import Host
+from orchestrator.config import Host
 from runner.schema import MAX, Case, Job, Row, Status
 
 

@@ -17,17 +17,15 @@ from rich.console import Console
 from orchestrator import collect, config, fleet, foreign, table
 from orchestrator import run as runs
 from orchestrator.clock import steady
-from orchestrator.comparison import Comparison
+from orchestrator.config import DockerHost, Host, KubernetesHost, Matrix
 from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.fleet import Fleet
+from orchestrator.fleet.pod_images import image_of_nodes
 from orchestrator.interrupt import ABORTED, INTERRUPTED, Leave, interruptible, leaving_at_once
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.journal import Progress as JobProgress
-from orchestrator.metric import Metric
-from orchestrator.model import DockerHost, Host, KubernetesHost, Matrix
 from orchestrator.plan import Plan, make_plan
-from orchestrator.pod_images import image_of_nodes
 from orchestrator.policy import Limits
 from orchestrator.progress import Board, image_progress, watched
 from orchestrator.report.text import to_markdown
@@ -42,6 +40,8 @@ from orchestrator.scheduler import (
     reopen,
 )
 from orchestrator.store import Inbox
+from orchestrator.table.comparison import Comparison
+from orchestrator.table.metric import Metric
 from orchestrator.trust import printable
 from runner.schema import Job, Row, Status
 

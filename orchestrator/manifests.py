@@ -7,7 +7,8 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
-from orchestrator import shipped, yamlfile
+from orchestrator import shipped
+from orchestrator.config import yamlfile
 
 
 class Role(Enum):

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.config import Host, Matrix, Point
+from orchestrator.config.matrixfile import MAX_CASES
 from orchestrator.errors import InputError
 from orchestrator.estimate import History, HostEstimate, JobTime, host_estimate
-from orchestrator.matrixfile import MAX_CASES
-from orchestrator.model import Host, Matrix, Point
 from runner.schema import ENGINES, MAX, SCHEMA_VERSION, Case, Job, Precision, Row, Samples, Status, stable_hash
 
 # What of a host, besides its name, changes what a job finds there.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,13 +17,15 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.images.image import OnProgress
-from orchestrator.images.image import Progress as ImageProgress
 from orchestrator.report.terminal import terminal
 from orchestrator.scheduler import Update
 from orchestrator.table import compare
 from orchestrator.trust import printable
 from runner.schema import Case, Event, EventKind, Job, Row, Status
+
+if TYPE_CHECKING:  # Docker's SDK is half of the time that a command takes to begin
+    from orchestrator.images.image import OnProgress
+    from orchestrator.images.image import Progress as ImageProgress
 
 REFRESH_PER_S = 4
 

@@ -14,17 +14,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.config import Host, KubernetesHost, ProcessHost
 from orchestrator.executors.finding import Finding, Grade
-from orchestrator.images.image import ImageInfo
 from orchestrator.journal import Entry, Journal, Kind, Phase
 from orchestrator.journal import Progress as JobProgress
-from orchestrator.model import Host, KubernetesHost, ProcessHost
 from orchestrator.plan import Description
 from orchestrator.progress import in_words, job_label
 from orchestrator.run import Run
 
 if TYPE_CHECKING:
     from orchestrator.clean import Survey
+    from orchestrator.images import ImageInfo  # else Docker's SDK is imported here, as in `progress`
 
 # What a user would call it: once a start was asked for, the host has the job until it says that it ended.
 PHASES = {
@@ -91,14 +91,13 @@ def images(built: Mapping[tuple[str, str], ImageInfo | str | Exception], out: Co
     """What `build` brought where; of a cluster, what its Jobs name."""
     table = _table("host", "image", "id", "GB")
     for (host, flavour), outcome in built.items():
-        if isinstance(outcome, ImageInfo):
-            table.add_row(
-                host, outcome.reference, outcome.id.removeprefix("sha256:")[:12], f"{outcome.size_bytes / 1e9:.2f}"
-            )
+        if isinstance(outcome, Exception):
+            err.print(f"{host}, {flavour}: {outcome}", style="red", soft_wrap=True)
         elif isinstance(outcome, str):
             table.add_row(host, outcome, "", "")
         else:
-            err.print(f"{host}, {flavour}: {outcome}", style="red", soft_wrap=True)
+            its_id = outcome.id.removeprefix("sha256:")[:12]
+            table.add_row(host, outcome.reference, its_id, f"{outcome.size_bytes / 1e9:.2f}")
     if table.row_count:
         out.print(table)
 

@@ -16,9 +16,9 @@ from engines import Engine
 
 from orchestrator import fleet
 from orchestrator import run as runs
+from orchestrator.config import ContainerHost
 from orchestrator.executors import Attempt
 from orchestrator.journal import Journal, Kind
-from orchestrator.model import ContainerHost
 from orchestrator.run import Run
 from orchestrator.scheduler import HostLoop, drive_all
 from orchestrator.store.inbox import S3Inbox

@@ -18,9 +18,9 @@ from engines import Engine, SshEngine, TlsEngine
 from stores import Store
 
 from orchestrator import images
+from orchestrator.config import DockerHost
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.images import recipe
-from orchestrator.model import DockerHost
 
 FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from orchestrator.config import DockerHost, ProcessHost
 from orchestrator.errors import HostUnreachable, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
-from orchestrator.model import DockerHost, ProcessHost
 from runner.parcel import Receipt
 from runner.schema import Case, Job, Row, Status, Validity, format_rows
 

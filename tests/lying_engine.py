@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from orchestrator.config import DockerHost
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.executors.container import labels
-from orchestrator.model import DockerHost
 from runner.schema import Job
 
 Answer = bytes | Callable[[], Iterable[bytes]]

@@ -23,7 +23,7 @@ import engines
 import psutil
 from botocore.config import Config
 
-from orchestrator.model import S3
+from orchestrator.config import S3
 
 KEY, SECRET = "AKIDORCHESTRATORTEST", "a-secret-of-the-tests-alone"
 BUCKET = "bench"

@@ -23,11 +23,11 @@ from clusters import LabCluster
 from engines import Engine, SshEngine, TlsEngine
 
 from orchestrator import images
+from orchestrator.config import DockerHost
 from orchestrator.executors import machine
 from orchestrator.executors.connection import connect
 from orchestrator.images import recipe
 from orchestrator.images.build import build
-from orchestrator.model import DockerHost
 
 pytestmark = pytest.mark.live
 # The command as its user runs it, but with every logger at its most talkative.

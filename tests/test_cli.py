@@ -362,3 +362,9 @@ def test_a_full_disk_behind_the_table_is_one_message(here: Path, shape: str, mon
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == cli.BAD_INPUT
     assert ended.stderr == "error: standard output: No space left on device\n"
+
+
+def test_a_command_starts_without_the_libraries_that_only_some_of_them_need() -> None:
+    heavy = ("docker", "kubernetes", "boto3", "numpy", "torch")
+    code = f"import sys, orchestrator.cli; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

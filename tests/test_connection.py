@@ -15,11 +15,11 @@ from docker.errors import APIError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.config import DockerHost, Tls
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.connection import Connection
 from orchestrator.executors.endpoint import LOCAL_SOCKET, Endpoint, resolve
 from orchestrator.executors.ssh import command
-from orchestrator.model import DockerHost, Tls
 
 
 def host(**fields: object) -> DockerHost:

@@ -21,6 +21,7 @@ import engines
 import pytest
 from engines import Engine, SshEngine, TlsEngine
 
+from orchestrator.config import DockerHost, Tls
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task, slot
 from orchestrator.executors import probe as probing
@@ -29,7 +30,6 @@ from orchestrator.executors.connection import connect
 from orchestrator.executors.docker import DockerExecutor
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.gpu import Access, Evidence
-from orchestrator.model import DockerHost, Tls
 from runner.schema import Case, Device, Job, Precision, parse_rows
 
 pytestmark = pytest.mark.docker
@@ -603,7 +603,7 @@ def test_a_machine_of_no_such_name_says_so():
 def test_ssh_ends_with_the_process_that_started_it_however_that_ends(ssh_engine):
     code = (
         "import time\nfrom orchestrator.executors.connection import connect\n"
-        "from orchestrator.model import DockerHost\n"
+        "from orchestrator.config.model import DockerHost\n"
         f"c = connect(DockerHost(name='far', url={ssh_engine.url!r}))\n"
         "with c.api() as api: api.ping(); print(c._forward.socket.parent, flush=True); time.sleep(60)"
     )

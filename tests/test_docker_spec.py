@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.container import attempt_of, container_spec, labels, needs_download, observation, size_bytes
 from orchestrator.executors.gpu import Access
-from orchestrator.model import S3, Collect, DockerHost
 from runner.schema import Case, Device, Job, Precision
 
 HOST = DockerHost(name="desk", url="unix:///var/run/docker.sock", gpus="none")

@@ -21,11 +21,11 @@ from clusters import LabCluster
 from engines import CONTRACT_IMAGE
 from fake_executor import Behaviour, FakeExecutor, FakeHost, sha256
 
+from orchestrator.config import DockerHost, KubernetesHost, ProcessHost
 from orchestrator.errors import BadResult, StartError
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.executors.kubernetes.manifest import STOP_GRACE_S
 from orchestrator.executors.process import ProcessExecutor
-from orchestrator.model import DockerHost, KubernetesHost, ProcessHost
 from runner.schema import Case, Device, Job, Precision, parse_rows
 
 FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))

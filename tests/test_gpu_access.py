@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
 from orchestrator.executors.gpu import (
@@ -23,7 +24,6 @@ from orchestrator.executors.gpu import (
     slots_of,
     trusted,
 )
-from orchestrator.model import DockerHost
 
 TWO = (Gpu("0", "GPU-aa", "A100", 80), Gpu("1", "GPU-bb", "A100", 80))
 DEVICES = Evidence(nodes=(0, 1), shared=SHARED_NODES, driver=True)

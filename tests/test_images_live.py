@@ -15,10 +15,10 @@ import pytest
 from engines import Engine
 
 from orchestrator import images
+from orchestrator.config import DockerHost
 from orchestrator.errors import ImageError
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.images import recipe
-from orchestrator.model import DockerHost
 
 pytestmark = [pytest.mark.docker, pytest.mark.images]
 

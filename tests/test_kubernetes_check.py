@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from orchestrator.config import KubernetesHost
+from orchestrator.config.kubernetes import Claim, Toleration
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes.answers import Answers, No
 from orchestrator.executors.kubernetes.check import findings
 from orchestrator.manifests import Role, permissions
-from orchestrator.model import Claim, KubernetesHost, Toleration
 
 A100, A6000 = "NVIDIA-A100-SXM4-80GB", "NVIDIA-RTX-A6000"
 ANY_GPU_HOST = KubernetesHost(name="lab", node_selector={"nvidia.com/gpu.product": A100})

@@ -18,13 +18,14 @@ from clusters import LabCluster
 from commands import orchestrate, run_in_background, write
 from engines import CONTRACT_IMAGE, Engine, wait_until
 
+from orchestrator.config import KubernetesHost
+from orchestrator.config.kubernetes import Claim
 from orchestrator.errors import Incomplete, InputError, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.kubernetes.cluster import Cluster
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import object_name
 from orchestrator.journal import Journal, Kind
-from orchestrator.model import Claim, KubernetesHost
 from orchestrator.run import Run
 from runner.schema import Case, Device, Job, Precision, Status
 

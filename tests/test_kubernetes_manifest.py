@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.config import S3, Collect, KubernetesHost
+from orchestrator.config.kubernetes import Claim, Toleration
 from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.executors.kubernetes.manifest import (
@@ -21,7 +23,6 @@ from orchestrator.executors.kubernetes.manifest import (
     staged,
 )
 from orchestrator.journal import Progress
-from orchestrator.model import S3, Claim, Collect, KubernetesHost, Toleration
 from orchestrator.policy import deadline_s
 from runner.schema import Case, Device, Job, Precision
 

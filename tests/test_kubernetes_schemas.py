@@ -12,11 +12,12 @@ import pod_security
 import pytest
 from test_manifests import VERSIONS
 
+from orchestrator.config import S3, Collect, KubernetesHost
+from orchestrator.config.kubernetes import Claim, Toleration
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.executors.kubernetes import capacity
 from orchestrator.executors.kubernetes.fit import amount
 from orchestrator.executors.kubernetes.manifest import job_manifest, secrets, staged
-from orchestrator.model import S3, Claim, Collect, KubernetesHost, Toleration
 from runner.schema import Case, Device, Job, Precision
 
 JOB = Job(

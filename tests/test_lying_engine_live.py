@@ -26,10 +26,10 @@ from lying_engine import (
 )
 from memory import grows_by_less_than
 
+from orchestrator.config import DockerHost
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, StartError
 from orchestrator.executors import Attempt, State, answer, logs
 from orchestrator.executors.docker import DockerExecutor
-from orchestrator.model import DockerHost
 
 pytestmark = pytest.mark.live
 # Generous: what is refused at 8 MiB of JSON has been 8 MiB, and its pieces, and perhaps objects of it.

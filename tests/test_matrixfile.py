@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.config import Matrix
+from orchestrator.config.matrixfile import MAX_CASES, MatrixFile, expand
 from orchestrator.errors import InputError
-from orchestrator.matrixfile import MAX_CASES, MatrixFile, expand
-from orchestrator.model import Matrix
 
 BOTH = ["eager", "onnxruntime"]
 

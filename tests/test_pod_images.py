@@ -11,9 +11,10 @@ import pytest
 from docker.errors import NotFound
 from test_images import CPU, FakeEngine
 
-from orchestrator import fleet, pod_images
+from orchestrator import fleet
+from orchestrator.config import DockerHost, KubernetesHost
 from orchestrator.errors import ImageError, InputError
-from orchestrator.model import DockerHost, KubernetesHost
+from orchestrator.fleet import pod_images
 
 REGISTRY = "registry.example"
 PUSHED = f"{REGISTRY}/sd-orchestrator/cpu@sha256:d1"

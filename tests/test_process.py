@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task, machine
 from orchestrator.executors.machine import find_slots, job_environment
 from orchestrator.executors.process import ProcessExecutor
-from orchestrator.model import ProcessHost
 from runner.schema import Case, Device, Job, Precision
 
 FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
@@ -112,7 +112,7 @@ def test_a_process_outlives_the_orchestrator_and_its_exit_code_is_kept(
         "from pathlib import Path\nimport os, sys\n"
         "from orchestrator.executors import Attempt\n"
         "from orchestrator.executors.process import ProcessExecutor\n"
-        "from orchestrator.model import ProcessHost\n"
+        "from orchestrator.config import ProcessHost\n"
         "ProcessExecutor(ProcessHost(name='here'), Path(sys.argv[1]), sys.argv[2:]).start(Attempt('run', 'job', 1))\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 from table_rows import around, row
 
-from orchestrator.metric import Interval
 from orchestrator.report.numbers import significant, spread
 from orchestrator.report.sheet import clean
 from orchestrator.report.terminal import terminal
 from orchestrator.report.text import to_csv, to_json, to_markdown
 from orchestrator.table import Comparison, Metric, compare
+from orchestrator.table.metric import Interval
 from runner.schema import Status, Validity
 
 ROWS = [

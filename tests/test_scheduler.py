@@ -28,10 +28,10 @@ from fake_executor import (
 
 from orchestrator import run as runs
 from orchestrator.collect import MAX_ENVIRONMENT_BYTES
+from orchestrator.config import ProcessHost
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError
 from orchestrator.executors import Attempt, Slot
 from orchestrator.journal import Entry, Journal, Kind
-from orchestrator.model import ProcessHost
 from orchestrator.policy import Limits
 from orchestrator.run import Run
 from orchestrator.scheduler import HostLoop, Update, drive_all, reopen

@@ -22,11 +22,11 @@ from stores import Proxy, Spoils, Store
 
 from orchestrator import cli
 from orchestrator.clean import remove_stored
+from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete, InputError
 from orchestrator.executors import Attempt
 from orchestrator.executors.finding import Grade
 from orchestrator.journal import Journal
-from orchestrator.model import S3, Collect, DockerHost
 from orchestrator.run import Run
 from orchestrator.store import reading
 from orchestrator.store.bucket import Bucket, Conditional
@@ -284,7 +284,7 @@ def test_a_clock_that_is_wrong_is_told_as_such(rclone_store: Store) -> None:
         "import datetime, sys\nimport botocore.auth\nfrom botocore import compat\n"
         "late = lambda *_, **__: datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=2)\n"
         "botocore.auth.get_current_datetime = late\n"
-        "from orchestrator.model import S3\nfrom orchestrator.store.bucket import Bucket\n"
+        "from orchestrator.config.model import S3\nfrom orchestrator.store.bucket import Bucket\n"
         f"where = S3(bucket='bench', endpoint_url={rclone_store.url!r}, region='us-east-1')\n"
         "try:\n    Bucket(where).folders()\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
     )

@@ -16,7 +16,7 @@ from engines import Engine
 from stores import Store
 
 from orchestrator import fleet
-from orchestrator.model import Collect, DockerHost, KubernetesHost
+from orchestrator.config import Collect, DockerHost, KubernetesHost
 from runner.parcel import Outcome
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.s3]

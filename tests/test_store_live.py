@@ -23,10 +23,10 @@ from stores import Fault, Spoils, Store
 
 from orchestrator import launch
 from orchestrator import run as runs
+from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.executors import Attempt
 from orchestrator.executors.docker import DockerExecutor
 from orchestrator.journal import Entry, Journal, Kind
-from orchestrator.model import S3, Collect, DockerHost
 from orchestrator.store import reading
 from orchestrator.store.inbox import S3Inbox
 from runner.delivery import Ticket, put

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from table_rows import around, row
 
 from orchestrator.errors import InputError
-from orchestrator.metric import Interval, median_interval, ratio_interval
 from orchestrator.table import BaselineKind, Cell, Comparison, Metric, compare
+from orchestrator.table.metric import Interval, median_interval, ratio_interval
 from runner.schema import Row, Status, Validity
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import engines
 import pytest
 
+from orchestrator.config import DockerHost, Tls
 from orchestrator.errors import InputError
 from orchestrator.executors.connection import connect
-from orchestrator.model import DockerHost, Tls
 
 pytestmark = pytest.mark.live
 

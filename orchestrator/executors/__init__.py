@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from orchestrator.model import Host
+from orchestrator.config import Host
 from runner.parcel import Receipt
 from runner.schema import Job, Status
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from docker.errors import APIError
 
+from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors import probe as probing
 from orchestrator.executors.connection import Connection
 from orchestrator.executors.docker import DockerExecutor
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.gpu import NO_GPU
-from orchestrator.model import DockerHost
 
 # A CUDA image unpacked takes about 10 GB, and its shipment as much again for a while.
 DISK_WANTED_BYTES = 20 * 10**9

@@ -19,11 +19,11 @@ import urllib3
 from docker.errors import APIError, DockerException, create_api_error_from_http_exception
 from docker.tls import TLSConfig
 
+from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.answer import Endless, take_whole
 from orchestrator.executors.endpoint import Endpoint, resolve
 from orchestrator.executors.ssh import Forward
-from orchestrator.model import DockerHost
 
 # Long enough for a create on a busy disk; a call that takes longer says so with a timeout of its own.
 CALL_TIMEOUT_S = 60

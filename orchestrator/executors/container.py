@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.config import ContainerHost, DockerHost
 from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Observation, State, Task
 from orchestrator.executors.archive import RUNNER_UID
 from orchestrator.executors.gpu import NO_GPU, Access
-from orchestrator.model import ContainerHost, DockerHost
 
 LABEL = "sd-orchestrator"
 FOLDER = "/job"

@@ -13,6 +13,7 @@ import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from orchestrator.config import DockerHost
 from orchestrator.errors import BadResult, HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors import probe as probing
@@ -34,7 +35,6 @@ from orchestrator.executors.gpu import CPU_SLOT, NO_GPU, Access
 from orchestrator.executors.logs import last_lines, lines
 from orchestrator.executors.secret import hand_over
 from orchestrator.executors.slot import held, let_go
-from orchestrator.model import DockerHost
 from runner.parcel import Receipt
 
 # What the engine, asked for a link that a container made, says as if it were its own failure (500): it would stay so.

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from orchestrator.address import check_url
+from orchestrator.config import DockerHost, Tls
+from orchestrator.config.address import check_url
 from orchestrator.errors import InputError
-from orchestrator.model import DockerHost, Tls
 
 ENCRYPTED = (
     "tls key: {} is protected by a passphrase; write one without: openssl rsa -in KEY -out NEW, and chmod 600 it"

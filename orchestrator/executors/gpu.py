@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from orchestrator.config import DockerHost, ProcessHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
-from orchestrator.model import DockerHost, ProcessHost
 
 CPU_SLOT = Slot("cpu")
 CDI_KIND = "nvidia.com/gpu"

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
 from orchestrator.executors.gpu import CPU_SLOT, Gpu, chosen, parse_probe, slots_of
-from orchestrator.model import ProcessHost
 
 # What a runner cannot do without, whatever its engine; found without importing it, which takes seconds.
 NEEDED = ("torch", "diffusers", "transformers")

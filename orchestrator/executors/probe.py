@@ -12,6 +12,7 @@ from typing import Any
 import docker
 from docker.errors import APIError
 
+from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
 from orchestrator.executors.connection import checked
@@ -32,7 +33,6 @@ from orchestrator.executors.gpu import (
     slots_of,
     trusted,
 )
-from orchestrator.model import DockerHost
 
 # made on the spot out of nothing, so that a host can be looked at before it has any image
 EMPTY_IMAGE = "sd-orchestrator-empty:1"

@@ -25,11 +25,11 @@ from typing import Any
 
 import psutil
 
+from orchestrator.config import ProcessHost
 from orchestrator.errors import BadResult, HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.archive import FILE_LIMIT_BYTES
 from orchestrator.executors.machine import find_slots, job_environment
-from orchestrator.model import ProcessHost
 from runner.parcel import Receipt
 
 RUNNER = (sys.executable, "-m", "runner")

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.comparison import Cell
-from orchestrator.metric import Interval
+from orchestrator.table.comparison import Cell
+from orchestrator.table.metric import Interval
 
 
 def significant(value: float) -> tuple[str, int]:

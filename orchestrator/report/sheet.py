@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from orchestrator.cases import AxisValue
-from orchestrator.comparison import OUT_OF_MEMORY, BaselineKind, Cell, Comparison, Line
-from orchestrator.metric import Ratio
 from orchestrator.report.numbers import Column, significant
+from orchestrator.table.cases import AxisValue
+from orchestrator.table.comparison import OUT_OF_MEMORY, BaselineKind, Cell, Comparison, Line
+from orchestrator.table.metric import Ratio
 from runner.schema import Status, Validity
 
 LONGEST_REASON = 300

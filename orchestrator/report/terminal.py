@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.comparison import Comparison
 from orchestrator.report.sheet import CellWords, Sheet, Tone, sheet
+from orchestrator.table.comparison import Comparison
 
 PADDING = 2
 WIDEST_LABEL = 24

@@ -9,10 +9,10 @@ import json
 import re
 from typing import Any
 
-from orchestrator.cases import AxisValue
-from orchestrator.comparison import Cell, Comparison
-from orchestrator.metric import Interval
 from orchestrator.report.sheet import CellWords, Sheet, clean, label, sheet
+from orchestrator.table.cases import AxisValue
+from orchestrator.table.comparison import Cell, Comparison
+from orchestrator.table.metric import Interval
 
 JSON_VERSION = 1
 PER_HOST = ("value", "ci_low", "ci_high", "ratio", "ratio_ci_low", "ratio_ci_high", "status", "validity", "reason")

@@ -23,9 +23,9 @@ from botocore import exceptions
 from botocore.config import Config
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from orchestrator.address import is_loopback
+from orchestrator.config import S3
+from orchestrator.config.address import is_loopback
 from orchestrator.errors import BadResult, HostUnreachable, InputError
-from orchestrator.model import S3
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 MOST_TRIES = 5

@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 
+from orchestrator.config import S3
 from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.executors.finding import Finding, Grade
-from orchestrator.model import S3
 from orchestrator.store.bucket import Bucket, Conditional
 
 TOPIC = "store"

@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from orchestrator.config import S3
 from orchestrator.errors import BadResult, Incomplete, InputError
 from orchestrator.executors import Attempt
-from orchestrator.model import S3
 from orchestrator.store.bucket import Bucket, Conditional
 from runner.parcel import CONTENT_TYPE, LIMIT_BYTES, Outcome, Parcel, Receipt, digest
 from runner.schema import Job, Row, format_rows

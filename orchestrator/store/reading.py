@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from orchestrator import collect, trust
+from orchestrator.config import S3
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import Attempt
-from orchestrator.model import S3
 from orchestrator.store.bucket import Bucket
 from orchestrator.store.inbox import MANIFEST_LIMIT_BYTES, VERSION, S3Inbox
 from runner.schema import Job, Row, parse_rows

@@ -18,8 +18,9 @@ from typing import Any
 from docker.errors import NotFound
 from urllib3.exceptions import ProtocolError
 
-from orchestrator import collect, config, foreign, trust, yamlfile
-from orchestrator.address import check_url
+from orchestrator import collect, config, foreign, trust
+from orchestrator.config import yamlfile
+from orchestrator.config.address import check_url
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import answer, archive, events, gpu, logs
 from orchestrator.progress import Board

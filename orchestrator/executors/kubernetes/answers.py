@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
 
+from orchestrator.config import KubernetesHost
+from orchestrator.config.kubernetes import Claim
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.manifests import Permission, permissions
-from orchestrator.model import Claim, KubernetesHost
 
 QUEUES = "/apis/kueue.x-k8s.io"
 RUNTIMES = "/apis/node.k8s.io/v1/runtimeclasses"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from orchestrator.config import KubernetesHost
+from orchestrator.config.kubernetes import Toleration
 from orchestrator.executors.container import size_bytes
 from orchestrator.executors.kubernetes.fit import amount, tolerates
-from orchestrator.model import KubernetesHost, Toleration
 
 PRODUCT = "nvidia.com/gpu.product"
 SHARING = "nvidia.com/gpu.sharing-strategy"

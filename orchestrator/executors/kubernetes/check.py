@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator import manifests
+from orchestrator.config import KubernetesHost
+from orchestrator.config.kubernetes import Claim
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes.answers import Answer, Answers, No, ask
@@ -13,7 +15,6 @@ from orchestrator.executors.kubernetes.check_nodes import of_images, of_nodes
 from orchestrator.executors.kubernetes.check_quota import of_quotas
 from orchestrator.executors.kubernetes.cluster import Cluster
 from orchestrator.manifests import Permission, Role
-from orchestrator.model import Claim, KubernetesHost
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 DOCKER_CONFIG = "kubernetes.io/dockerconfigjson"

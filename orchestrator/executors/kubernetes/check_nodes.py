@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from orchestrator.config import KubernetesHost
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes import capacity
 from orchestrator.executors.kubernetes.answers import Answers, No, Object
 from orchestrator.executors.kubernetes.capacity import labels
-from orchestrator.model import KubernetesHost
 
 
 def of_nodes(host: KubernetesHost, answers: Answers) -> Iterator[Finding]:

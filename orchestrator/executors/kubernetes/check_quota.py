@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
+from orchestrator.config import KubernetesHost
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes import capacity
 from orchestrator.executors.kubernetes.answers import Answers, No, Object
 from orchestrator.executors.kubernetes.fit import amount
-from orchestrator.model import KubernetesHost
 
 # A quota on one of these refuses every pod that says nothing of it.
 MUST_BE_SAID = ("requests.cpu", "requests.memory", "limits.cpu", "limits.memory", "cpu", "memory")

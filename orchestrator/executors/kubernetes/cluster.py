@@ -19,9 +19,9 @@ from urllib.parse import urlencode
 import urllib3
 from kubernetes.client import ApiClient
 
+from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.kubernetes.context import resolve
-from orchestrator.model import KubernetesHost
 
 CONNECT_TIMEOUT_S = 10
 CALL_TIMEOUT_S = 60

@@ -11,9 +11,9 @@ from kubernetes.client import Configuration
 from kubernetes.config import ConfigException, incluster_config, kube_config
 from yaml import YAMLError
 
+from orchestrator.config import KubernetesHost
+from orchestrator.config.problems import nearest
 from orchestrator.errors import InputError
-from orchestrator.model import KubernetesHost
-from orchestrator.problems import nearest
 
 POOL_SIZE = 64
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnreachable, StartError
 from orchestrator.executors import Attempt, Observation, Slot, Task
 from orchestrator.executors.kubernetes import logs
@@ -32,7 +33,6 @@ from orchestrator.executors.kubernetes.manifest import (
 from orchestrator.executors.kubernetes.observation import chosen, last_word
 from orchestrator.executors.kubernetes.waiting import seconds_of
 from orchestrator.executors.kubernetes.watch import PodWatch
-from orchestrator.model import KubernetesHost
 from runner.parcel import Receipt
 
 ENDED = ("Succeeded", "Failed")

@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.config import KubernetesHost
 from orchestrator.executors import Attempt, Observation
 from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster, Refused
 from orchestrator.executors.kubernetes.fit import why_none_fits
 from orchestrator.executors.kubernetes.manifest import attempt_of, selector
 from orchestrator.executors.kubernetes.observation import Shown, observation
 from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of
-from orchestrator.model import KubernetesHost
 
 # Nodes come and go slowly, and of a large cluster they are megabytes.
 NODES_KEPT_S = 30.0

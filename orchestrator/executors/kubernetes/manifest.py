@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from orchestrator.config import KubernetesHost
+from orchestrator.config.kubernetes import Claim
 from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Task
 from orchestrator.executors.archive import RUNNER_UID
@@ -25,7 +27,6 @@ from orchestrator.executors.container import (
     needs_download,
     size_bytes,
 )
-from orchestrator.model import Claim, KubernetesHost
 from runner import frames
 from runner.schema import Device, stable_hash
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.model import DockerHost, Point, ProcessHost, Settings, Tls, Until, duration_s
+from orchestrator.config import DockerHost, Point, ProcessHost, Tls
+from orchestrator.config.matrix import Settings, Until
+from orchestrator.config.values import duration_s
 from runner.schema import Device, Precision
 
 TLS = Tls(ca="ca.pem", cert="cert.pem", key="key.pem")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator import yamlfile
+from orchestrator.config import yamlfile
+from orchestrator.config.matrix import Point
+from orchestrator.config.matrixfile import MatrixFile
+from orchestrator.config.problems import nearest
+from orchestrator.config.yamlfile import Document, Position
 from orchestrator.errors import InputError
-from orchestrator.matrixfile import MatrixFile
-from orchestrator.model import Point
-from orchestrator.problems import nearest
-from orchestrator.yamlfile import Document, Position
 
 SETTABLE = tuple(key for key in MatrixFile.model_fields if key not in ("matrix", "include", "exclude"))
 WITH_COMMAS = ("prompt", "name")  # in which a comma separates nothing

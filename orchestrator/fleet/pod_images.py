@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator import images
+from orchestrator.config import DockerHost, KubernetesHost
 from orchestrator.errors import InputError
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.images.image import OnProgress
-from orchestrator.model import DockerHost, KubernetesHost
 
 ARCHITECTURE = "kubernetes.io/arch"
 HERE = DockerHost(name="here")

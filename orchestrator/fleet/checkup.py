@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+from orchestrator.config import S3, DockerHost, Host, KubernetesHost, ProcessHost
 from orchestrator.errors import HostUnfit, InputError
 from orchestrator.executors.check import check
 from orchestrator.executors.connection import connect
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.process import ProcessExecutor
-from orchestrator.fleet import flavours, processes_folder, reference, store_of
-from orchestrator.model import S3, DockerHost, Host, KubernetesHost, ProcessHost
-from orchestrator.pod_images import image_of_nodes
+from orchestrator.fleet.host import flavours, processes_folder, reference, store_of
+from orchestrator.fleet.pod_images import image_of_nodes
 
 
 def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:

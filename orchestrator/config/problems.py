@@ -13,15 +13,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
-from orchestrator.model import (
+from orchestrator.config.kubernetes import (
     LABEL_KEY_PATTERN,
     LABEL_VALUE_PATTERN,
-    NAME_PATTERN,
     NAMESPACE_PATTERN,
     OBJECT_PATTERN,
     RESOURCE_PATTERN,
 )
-from orchestrator.yamlfile import Position
+from orchestrator.config.values import NAME_PATTERN
+from orchestrator.config.yamlfile import Position
 
 MAX_SHOWN = 100
 

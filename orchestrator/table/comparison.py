@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from orchestrator.cases import AxisValue
-from orchestrator.metric import Figure, Interval, Metric, Ratio
+from orchestrator.table.cases import AxisValue
+from orchestrator.table.metric import Figure, Interval, Metric, Ratio
 from runner.schema import Status, Validity
 
 OUT_OF_MEMORY = "out of memory"  # the reason where the row gives none; a report need not repeat it

@@ -15,10 +15,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, create_model
 
+from orchestrator.config.matrix import DeviceWord, Exclude, Matrix, Point, Settings
+from orchestrator.config.problems import shown
+from orchestrator.config.values import Duration, Name, Value
+from orchestrator.config.yamlfile import Position
 from orchestrator.errors import InputError
-from orchestrator.model import DeviceWord, Duration, Exclude, Matrix, Name, Point, Settings, Value
-from orchestrator.problems import shown
-from orchestrator.yamlfile import Position
 
 MAX_CASES = 10_000
 MAX_ENTRIES = 100

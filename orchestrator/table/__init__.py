@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
-from orchestrator.baseline import find_baseline, with_ratios
-from orchestrator.cases import SAMPLES, Key, axis_values, canonical, columns, key, key_order, label_axes, natural
-from orchestrator.comparison import OUT_OF_MEMORY, Baseline, BaselineKind, Cell, Comparison, Line
-from orchestrator.metric import Interval, Metric, NoFigureError, Ratio, figure
+from orchestrator.table.baseline import find_baseline, with_ratios
+from orchestrator.table.cases import SAMPLES, Key, axis_values, canonical, columns, key, key_order, label_axes, natural
+from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, BaselineKind, Cell, Comparison, Line
+from orchestrator.table.metric import Interval, Metric, NoFigureError, Ratio, figure
 from runner.schema import MAX, Row, Status, Validity
 
 __all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line", "Metric", "Ratio", "compare"]

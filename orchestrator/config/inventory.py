@@ -1,28 +1,29 @@
-"""hosts.yaml and matrix.yaml, parsed once into frozen values; all of a file's problems come in one InputError."""
+"""hosts.yaml: the kinds of hosts, and the inventory as it is read."""
 
 from __future__ import annotations
 
-import importlib.resources
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from orchestrator import yamlfile
+from orchestrator.config import yamlfile
+from orchestrator.config.docker import DockerHost
+from orchestrator.config.host import ProcessHost
+from orchestrator.config.kubernetes import KubernetesHost
+from orchestrator.config.problems import in_order, in_words, keys, nearest, shown
+from orchestrator.config.yamlfile import Document, Position
 from orchestrator.errors import InputError
-from orchestrator.matrixfile import MatrixFile, expand
-from orchestrator.model import DockerHost, Host, KubernetesHost, Matrix, ProcessHost
-from orchestrator.overrides import with_overrides
-from orchestrator.problems import in_order, in_words, keys, nearest, shown
-from orchestrator.yamlfile import Document, Position
+
+Host: TypeAlias = Annotated[ProcessHost | DockerHost | KubernetesHost, Field(discriminator="kind")]
+ContainerHost: TypeAlias = DockerHost | KubernetesHost
 
 LOCAL = ProcessHost(name="local")
 KINDS: Mapping[str, type[ProcessHost] | type[DockerHost] | type[KubernetesHost]] = {
     kind.model_fields["kind"].default: kind for kind in typing.get_args(typing.get_args(Host)[0])
 }
-FILES = ("hosts.yaml", "matrix.yaml")
 
 
 def load_hosts(path: Path | None) -> dict[str, Host]:
@@ -49,48 +50,6 @@ def select(hosts: Mapping[str, Host], names: Sequence[str] | None) -> tuple[Host
     if problems:
         raise InputError(dict.fromkeys(problems))
     return tuple(hosts[name] for name in names)
-
-
-def load_matrix(path: Path | None, overrides: Sequence[str] = ()) -> Matrix:
-    """The matrix with its points. path: None is the embedded default.
-
-    overrides: `KEY=VALUE[,VALUE…]`, as `--set` has it: each replaces an axis, or a value at the top of the file.
-    """
-    if path is None:
-        document = yamlfile.parse(template("matrix.yaml").encode(), "the default matrix.yaml")
-    else:
-        document = yamlfile.read(path)
-    if not isinstance(document.value, dict):
-        raise InputError(f"{document.where(())}: must hold keys and values at the top, not {shown(document.value)}")
-    document, problems = with_overrides(document, overrides)
-    try:
-        file = MatrixFile.model_validate(document.value)
-    except ValidationError as error:
-        found = in_words(error, MatrixFile, document.value, document.where)
-        raise InputError(in_order([*problems, *found])) from error
-    if problems:
-        raise InputError(in_order(problems))
-    return expand(file, document.where)
-
-
-def template(name: str) -> str:
-    """The commented file of that name that `init` writes; matrix.yaml's is the embedded default too."""
-    return (importlib.resources.files("orchestrator") / "data" / name).read_text(encoding="utf-8")
-
-
-def init(folder: Path) -> list[Path]:
-    """Writes a commented hosts.yaml and matrix.yaml. Raises InputError, and writes nothing, where one is there."""
-    paths = [folder / name for name in FILES]
-    if problems := [f"{path}: is there already, and is left as it is" for path in paths if path.exists()]:
-        raise InputError(problems)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(template(path.name))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written to: {error.strerror}") from error
-    return paths
 
 
 def _hosts(document: Document, problems: list[str]) -> Iterator[Host]:

@@ -1,4 +1,4 @@
-"""JSON Schemas of both files, for editors. `python -m orchestrator.jsonschemas` writes the copies that ship."""
+"""JSON Schemas of both files, for editors. `python -m orchestrator.config.jsonschemas` writes the copies that ship."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from orchestrator.config import KINDS
-from orchestrator.matrixfile import MatrixFile
-from orchestrator.model import NAME_PATTERN, Host
+from orchestrator.config.inventory import Host
+from orchestrator.config.matrixfile import MatrixFile
+from orchestrator.config.values import NAME_PATTERN
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-FOLDER = Path(__file__).parent / "data"
+FOLDER = Path(__file__).parent.parent / "data"
 
 
 def matrix_schema() -> dict[str, Any]:

@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.cases import ENGINE, TIE_BREAKERS, Key, natural
-from orchestrator.comparison import Baseline, BaselineKind, Cell, Line
 from orchestrator.errors import InputError
-from orchestrator.metric import Metric, Ratio, ratio
+from orchestrator.table.cases import ENGINE, TIE_BREAKERS, Key, natural
+from orchestrator.table.comparison import Baseline, BaselineKind, Cell, Line
+from orchestrator.table.metric import Metric, Ratio, ratio
 from runner.schema import Row, Status, Validity
 
 DEFAULT_ENGINE = "eager"

@@ -1,0 +1,70 @@
+"""hosts.yaml and matrix.yaml, parsed once into frozen values; all of a file's problems come in one InputError."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from orchestrator.config import yamlfile
+from orchestrator.config.docker import DockerHost, Tls
+from orchestrator.config.host import ProcessHost
+from orchestrator.config.inventory import KINDS, LOCAL, ContainerHost, Host, load_hosts, select
+from orchestrator.config.kubernetes import KubernetesHost
+from orchestrator.config.matrix import Exclude, Matrix, Point
+from orchestrator.config.matrixfile import MatrixFile, expand
+from orchestrator.config.overrides import with_overrides
+from orchestrator.config.problems import in_order, in_words, shown
+from orchestrator.config.store import S3, Collect
+from orchestrator.errors import InputError
+
+__all__ = [
+    "KINDS", "LOCAL", "S3", "Collect", "ContainerHost", "DockerHost", "Exclude", "Host", "KubernetesHost", "Matrix",
+    "Point", "ProcessHost", "Tls", "init", "load_hosts", "load_matrix", "select", "template",
+]  # fmt: skip
+
+FILES = ("hosts.yaml", "matrix.yaml")
+
+
+def load_matrix(path: Path | None, overrides: Sequence[str] = ()) -> Matrix:
+    """The matrix with its points. path: None is the embedded default.
+
+    overrides: `KEY=VALUE[,VALUE…]`, as `--set` has it: each replaces an axis, or a value at the top of the file.
+    """
+    if path is None:
+        document = yamlfile.parse(template("matrix.yaml").encode(), "the default matrix.yaml")
+    else:
+        document = yamlfile.read(path)
+    if not isinstance(document.value, dict):
+        raise InputError(f"{document.where(())}: must hold keys and values at the top, not {shown(document.value)}")
+    document, problems = with_overrides(document, overrides)
+    try:
+        file = MatrixFile.model_validate(document.value)
+    except ValidationError as error:
+        found = in_words(error, MatrixFile, document.value, document.where)
+        raise InputError(in_order([*problems, *found])) from error
+    if problems:
+        raise InputError(in_order(problems))
+    return expand(file, document.where)
+
+
+def template(name: str) -> str:
+    """The commented file of that name that `init` writes; matrix.yaml's is the embedded default too."""
+    return (importlib.resources.files("orchestrator") / "data" / name).read_text(encoding="utf-8")
+
+
+def init(folder: Path) -> list[Path]:
+    """Writes a commented hosts.yaml and matrix.yaml. Raises InputError, and writes nothing, where one is there."""
+    paths = [folder / name for name in FILES]
+    if problems := [f"{path}: is there already, and is left as it is" for path in paths if path.exists()]:
+        raise InputError(problems)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(template(path.name))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to: {error.strerror}") from error
+    return paths

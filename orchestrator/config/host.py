@@ -1,0 +1,65 @@
+"""What every host has, and a host that is this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from orchestrator.config.values import Name, Value
+from runner.schema import Device
+
+Gpu: TypeAlias = (
+    Annotated[int, Field(ge=0, le=1023)] | Annotated[str, StringConstraints(pattern=r"^(GPU|MIG)-[A-Za-z0-9/-]{1,80}$")]
+)
+Gpus: TypeAlias = Literal["all", "none"] | Annotated[tuple[Gpu, ...], Field(strict=False, min_length=1)]
+
+
+WEIGHTS_MEAN = "the host's Hugging Face cache folder, mounted for every job"
+
+
+class BaseHost(Value):
+    """What every host has. name: its key in hosts.yaml, and so no key of its own there."""
+
+    name: SkipJsonSchema[Name] = "unnamed"
+    price_per_hour: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="of one slot, in any currency"
+    )
+    gpus: Gpus = Field(default="none", description="all, none, or a list of indices and UUIDs (GPU-…, MIG-…)")
+    gpus_per_job: int = Field(default=1, ge=1, le=1024, description="GPUs that one job occupies: they are one slot")
+    threads: int | None = Field(
+        default=None, ge=1, le=4096, description="CPU threads of each job; without it: the library's own choice"
+    )
+
+    @property
+    def device(self) -> Device:
+        return Device.CPU if self.gpus == "none" else Device.CUDA
+
+    @field_validator("gpus")
+    @classmethod
+    def _are_distinct(cls, gpus: Gpus) -> Gpus:
+        if isinstance(gpus, tuple) and len(set(gpus)) < len(gpus):
+            raise ValueError("names the same GPU twice")
+        return gpus
+
+    @field_validator("gpus_per_job")
+    @classmethod
+    def _are_there(cls, gpus_per_job: int, info: ValidationInfo) -> int:
+        gpus = info.data.get("gpus")
+        if isinstance(gpus, tuple) and gpus_per_job > len(gpus):
+            raise ValueError(f"is {gpus_per_job}, but gpus lists {len(gpus)}")
+        return gpus_per_job
+
+
+class ProcessHost(BaseHost):
+    """This machine, without containers."""
+
+    kind: Literal["process"] = "process"
+    weights: str | None = Field(default=None, min_length=1, description=WEIGHTS_MEAN)
+
+
+def absolute(path: str | None) -> str | None:
+    if path is not None and not path.startswith("/"):
+        raise ValueError(f"must be an absolute path on that host, not {path!r}")
+    return path

@@ -1,0 +1,130 @@
+"""A matrix, parsed: the points, and how they are measured."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
+
+from orchestrator.config.inventory import Host
+from orchestrator.config.values import Name, Value
+from runner.schema import ENGINES, MAX, MOST_SAMPLES, Device, Precision
+
+SYNTHETIC_SIZES = ("tiny", "small", "sd-v1-4", "sdxl")
+
+
+class Until(Value):
+    """When enough trials were made: the confidence interval is narrow, or the limit is reached."""
+
+    rel_ci: float = Field(
+        gt=0, lt=1, description="half-width of the median's 95% confidence interval, as a fraction of it"
+    )
+    max_repeats: int = Field(default=30, ge=2, le=10_000, description="timed calls at most")
+
+
+Engine: TypeAlias = Literal[tuple(ENGINES)]  # type: ignore[valid-type]  # pydantic reads the names at run time
+PrecisionWord: TypeAlias = Annotated[Precision, Field(strict=False)]
+DeviceWord: TypeAlias = Annotated[Device, Field(strict=False)]
+
+
+# A union that says of a wrong number what is wrong with the number.
+SamplesWord: TypeAlias = Annotated[
+    Annotated[int, Field(ge=1, le=MOST_SAMPLES), Tag("number")] | Annotated[Literal["max"], Tag("max")],
+    Discriminator(lambda value: "max" if value == MAX else "number"),
+]
+
+
+def _known_model(model: str) -> str:
+    size = model.removeprefix("synthetic:")
+    if size != model and size not in SYNTHETIC_SIZES:
+        near = difflib.get_close_matches(size, SYNTHETIC_SIZES, n=1)
+        hint = f"did you mean 'synthetic:{near[0]}'?" if near else "the sizes are " + ", ".join(SYNTHETIC_SIZES)
+        raise ValueError(f"{model!r} is unknown; {hint}")
+    return model
+
+
+ModelId: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_known_model)]
+
+
+class Point(Value):
+    """One point of the matrix, hosts aside. Every field may stand at the top of matrix.yaml, or be an axis."""
+
+    model: ModelId = Field(
+        default="synthetic:tiny", description="a hub id, a folder, or synthetic:tiny|small|sd-v1-4|sdxl"
+    )
+    prompt: str = Field(
+        default="a photo of an astronaut riding a horse on mars",
+        max_length=10_000,
+        description="what to draw, for every image",
+    )
+    engine: Engine = Field(default="eager", description="what executes the pipeline")
+    precision: PrecisionWord = Field(default=Precision.SINGLE, description="of weights and activations: single or half")
+    samples: SamplesWord = Field(
+        default=1, description="batch size: images made by one call; max: the largest that fits"
+    )
+    steps: int = Field(default=50, ge=1, le=10_000, description="denoising steps")
+    height: int | None = Field(
+        default=None, ge=8, le=16_384, multiple_of=8, description="pixels; without it: the model's own"
+    )
+    width: int | None = Field(
+        default=None, ge=8, le=16_384, multiple_of=8, description="pixels; without it: the model's own"
+    )
+    guidance: float = Field(
+        default=7.5, ge=0, le=1000, allow_inf_nan=False, description="classifier-free guidance scale"
+    )
+    scheduler: Literal["pndm", "ddim", "euler", "dpm++"] = Field(default="pndm", description="noise scheduler")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of the latents, the same for every engine")
+    autocast: bool = Field(default=False, description="mixed precision by torch.autocast")
+    attention: Literal["default", "sliced", "math"] = Field(default="default", description="how attention is computed")
+
+
+class Settings(Value):
+    """How the points are measured; the same for all of them."""
+
+    name: Name = Field(default="bench", description="part of the run's name")
+    warmup: int = Field(default=2, ge=0, le=1000, description="calls before the clock counts")
+    repeats: int = Field(default=3, ge=1, le=10_000, description="timed calls, at least")
+    until: Until | None = Field(default=None, description="more timed calls than `repeats`, until they agree")
+    rounds: int = Field(default=1, ge=1, le=1000, description="all of a host's jobs again, in rotated order")
+    quality: bool = Field(default=False, description="compare images with single-precision eager's of the same latents")
+    retries: int = Field(default=2, ge=0, le=100, description="of infrastructure faults; an out-of-memory is a result")
+
+    @field_validator("until")
+    @classmethod
+    def _allows_repeats(cls, until: Until | None, info: ValidationInfo) -> Until | None:
+        repeats = info.data.get("repeats", 0)
+        if until is not None and until.max_repeats < repeats:
+            raise ValueError(f"allows {until.max_repeats} repeats at most, and repeats asks for {repeats}")
+        return until
+
+
+class Exclude(Value):
+    """An exclude that names a host or a device: it takes effect where hosts are known.
+
+    point: the values, by field of Point, that a point must have to be excluded; other points stay.
+    """
+
+    host: Name | None = None
+    device: Device | None = None
+    point: tuple[tuple[str, Any], ...] = ()
+
+    def matches(self, point: Point, host: Host) -> bool:
+        return (
+            self.host in (None, host.name)
+            and self.device in (None, host.device)
+            and all(getattr(point, key) == value for key, value in self.point)
+        )
+
+
+class Matrix(Settings):
+    """matrix.yaml, parsed. points: the axes multiplied out, with exclude and include applied.
+
+    excluded: points that an exclude took away on every host, for `plan` to show.
+    exclude_hosts: the excludes that name `host` or `device`.
+    """
+
+    points: tuple[Point, ...]
+    excluded: tuple[Point, ...] = ()
+    exclude_hosts: tuple[Exclude, ...] = ()
+    timeout_s: float = 1800.0
