@@ -603,7 +603,7 @@ def test_a_machine_of_no_such_name_says_so():
 def test_ssh_ends_with_the_process_that_started_it_however_that_ends(ssh_engine):
     code = (
         "import time\nfrom orchestrator.executors.connection import connect\n"
-        "from orchestrator.config.model import DockerHost\n"
+        "from orchestrator.config import DockerHost\n"
         f"c = connect(DockerHost(name='far', url={ssh_engine.url!r}))\n"
         "with c.api() as api: api.ping(); print(c._forward.socket.parent, flush=True); time.sleep(60)"
     )

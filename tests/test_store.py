@@ -284,7 +284,7 @@ def test_a_clock_that_is_wrong_is_told_as_such(rclone_store: Store) -> None:
         "import datetime, sys\nimport botocore.auth\nfrom botocore import compat\n"
         "late = lambda *_, **__: datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=2)\n"
         "botocore.auth.get_current_datetime = late\n"
-        "from orchestrator.config.model import S3\nfrom orchestrator.store.bucket import Bucket\n"
+        "from orchestrator.config import S3\nfrom orchestrator.store.bucket import Bucket\n"
         f"where = S3(bucket='bench', endpoint_url={rclone_store.url!r}, region='us-east-1')\n"
         "try:\n    Bucket(where).folders()\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
     )
