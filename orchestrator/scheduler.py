@@ -78,6 +78,7 @@ class HostLoop:
         self._in_flight: dict[str, Future[None]] = {}
         self._followed: set[Attempt] = set()
         self._staged: set[Attempt] = set()
+        self._begun: set[Attempt] = set()
         self._refused: dict[str, tuple[float, float]] = {}
         self._silent_since: float | None = None
         self._waits_told: set[str] = set()
@@ -125,6 +126,7 @@ class HostLoop:
         for action in policy.decide(jobs, seen, self.slots, self.clock(), self.limits):
             if _key(action) not in busy and self._is_due(action):
                 self._act(action)
+        self._finish_starts(jobs, seen)
         self._tell_waiting(jobs, seen)
         self._follow_running(jobs, seen)
         ours = {(p.job.run, p.job.id) for p in jobs}
@@ -234,6 +236,18 @@ class HostLoop:
                 said = isinstance(error, (StartError, BadResult, Incomplete))
                 self._fault(progress, str(error) if said else repr(error))
 
+    def _finish_starts(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
+        """Of what runs and another orchestrator started, which may have died before it handed over token and ticket.
+
+        On a host that tells instances a start that was cut short is seen as such.
+        """
+        for progress in jobs:
+            observation = seen.get(progress.key)
+            runs = observation is not None and observation.state is State.RUNNING and not observation.instance
+            is_new = progress.key not in self._begun and progress.job.id not in self._in_flight
+            if progress.phase is Phase.STARTING and runs and is_new and self._is_due(Start(progress)):
+                self._submit(Start(progress), self._begin, progress)
+
     def _record(
         self, progress: Progress, kind: Kind, attempt: int | None = None, slot: str | None = None, reason: str = ""
     ) -> Progress:
@@ -255,8 +269,12 @@ class HostLoop:
         with self.executor.hold(progress.key, slot):
             if self._is_taken(progress, slot):  # by another run, or another name of this machine, since the look
                 return
-            self.executor.start(progress.key, self.token, self._ticket(progress))
+            self._begin(progress)
         self.tell(Update(self.host, progress.job))
+
+    def _begin(self, progress: Progress) -> None:
+        self.executor.start(progress.key, self.token, self._ticket(progress))
+        self._begun.add(progress.key)
 
     def _ticket(self, progress: Progress) -> str | None:
         """Made at the start and not when staged: what waited for its slot has its whole time to deliver."""

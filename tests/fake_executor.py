@@ -207,21 +207,23 @@ class FakeExecutor:
             container = self.world.containers.get(attempt)
             if container is None:
                 raise StartError(f"{attempt.name} is not there")
-            if container.started is not None:
-                return
-            if container.behaviour.start_error:
-                raise container.behaviour.start_error
-            if not container.has_files:
-                container = replace(container, behaviour=CRASHES)
-            now, runs_s = self.world.clock(), container.behaviour.runs_s
-            self.world.starts[attempt] += 1
-            self.world.containers[attempt] = replace(
-                container,
-                started=now,
-                ends=None if runs_s is None else now + runs_s,
-                exit_code=container.behaviour.exit_code,
-                token=token,
-            )
+            if container.started is None:
+                self._begin(attempt, container)
+        with self.world.answering("hand over", attempt):
+            if (container := self.world.containers.get(attempt)) is not None:
+                self.world.containers[attempt] = replace(container, token=token)
+
+    def _begin(self, attempt: Attempt, container: _Container) -> None:
+        if container.behaviour.start_error:
+            raise container.behaviour.start_error
+        if not container.has_files:
+            container = replace(container, behaviour=CRASHES)
+        now, runs_s = self.world.clock(), container.behaviour.runs_s
+        self.world.starts[attempt] += 1
+        ends = None if runs_s is None else now + runs_s
+        self.world.containers[attempt] = replace(
+            container, started=now, ends=ends, exit_code=container.behaviour.exit_code
+        )
 
     def observe(self) -> Mapping[Attempt, Observation]:
         with self.world.answering("observe"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ from fake_executor import (
     Behaviour,
     FakeExecutor,
     FakeHost,
+    sha256,
 )
 
 from orchestrator import run as runs
@@ -301,6 +303,23 @@ def test_what_was_created_and_not_filled_when_its_orchestrator_died_is_staged_ag
     sd.restart()
     assert sd.finish()["a0"].status is Status.OK
     assert sd.journal.progress()[0].attempt == 1
+
+
+def test_what_began_and_was_handed_no_token_when_its_orchestrator_died_is_handed_it_by_the_next(night: Any) -> None:
+    sd = night("a")
+    sd.host.before = lambda call: die() if call.method == "hand over" else None
+
+    def die() -> None:
+        raise Died
+
+    with pytest.raises(Died):
+        sd.finish(sd.loop(token="hf_secret"))
+    sd.host.before = lambda call: None
+    sd.restart()
+    assert sd.finish(sd.loop(token="hf_secret"))["a0"].status is Status.OK
+    seen = json.loads((sd.run.job("a") / "environment.json").read_text())
+    assert seen["sha256"] == sha256("hf_secret")
+    assert set(sd.host.starts.values()) == {1}
 
 
 @pytest.mark.parametrize("method", ["create", "stage", "hold", "start", "log", "fetch", "stop"])

@@ -127,6 +127,8 @@ class Executor(Protocol):
     def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
         """Starts what was staged. What runs or has exited is never started again: that is success too.
 
+        What runs is handed token and ticket again: whoever started it may have died before.
+
         token: the Hugging Face token. ticket: the right to put the attempt's one object into a store, where the host
         collects so. Both are handed over so that they appear in no file, argument, label or environment.
         Raises StartError; nothing of the attempt is then left running.
