@@ -1,11 +1,14 @@
 """The orchestrator's command line with a fault in it, for a process of its own: hurt.py FAULTS WORDS...
 
-FAULTS is JSON. die_after: SIGKILL, by its own hand, once that many events are in the journal of this process. clock: a
-file that holds by how many seconds the wall clock is wrong. grace_s, backoff_s: the policy's, to be shorter.
+FAULTS is JSON. What dies does so by its own hand, of SIGKILL. die_after: once that many events are in the journal of
+this process. die_after_calls: once a store has answered that many calls. die_before_handing_over: when a container has
+begun, and before it is handed a secret. clock: a file that holds by how many seconds the wall clock is wrong. grace_s,
+backoff_s: the policy's, to be shorter. forgotten_s: after how long a trial of a store is nobody's any more.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -35,6 +38,27 @@ def die_after(events: int) -> None:
     Journal.record = fatal  # type: ignore[method-assign]
 
 
+def die_after_calls(calls: int) -> None:
+    from botocore.client import BaseClient
+
+    ask, answered = BaseClient._make_api_call, itertools.count(1)
+
+    def fatal(*question: Any) -> Any:
+        try:
+            return ask(*question)
+        finally:  # a refusal is an answer too
+            if next(answered) == calls:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    BaseClient._make_api_call = fatal
+
+
+def die_before_handing_over() -> None:
+    from orchestrator.executors import docker
+
+    docker.hand_over = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main(faults: dict[str, Any], words: list[str]) -> None:
     if "clock" in faults:  # before anybody keeps a name of the clock
         wrong_clock(Path(faults["clock"]))
@@ -44,6 +68,14 @@ def main(faults: dict[str, Any], words: list[str]) -> None:
     policy.BACKOFF_S = faults.get("backoff_s", policy.BACKOFF_S)
     if "die_after" in faults:
         die_after(faults["die_after"])
+    if "die_after_calls" in faults:
+        die_after_calls(faults["die_after_calls"])
+    if "die_before_handing_over" in faults:
+        die_before_handing_over()
+    if "forgotten_s" in faults:
+        from orchestrator.store import bucket
+
+        bucket.FORGOTTEN_S = faults["forgotten_s"]
     cli.main(words)
 
 

@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 DOCS = TESTS.parent / "docs"
 
 
-@pytest.mark.parametrize("page", ["faults.md", "retries.md"])
+@pytest.mark.parametrize("page", ["faults.md", "retries.md", "s3.md"])
 def test_every_test_that_a_table_names_is_there(page: str) -> None:
     file, named, heads = "", 0, False
     for line in (DOCS / page).read_text().splitlines():

@@ -96,6 +96,17 @@ def test_which_stores_have_conditional_writes_is_found_out_and_nothing_of_it_sta
         assert not [key for key in store.objects() if key.startswith("probed")]
 
 
+def test_what_a_killed_trial_left_is_swept_by_a_later_one_and_what_is_fresh_is_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.client().put_object(Bucket="bench", Key="swept/.probe-left", Body=b"")
+    Bucket(store.s3("swept")).conditional()
+    assert "swept/.probe-left" in store.objects()
+    monkeypatch.setattr("orchestrator.store.bucket.FORGOTTEN_S", -5.0)  # stamps are in whole seconds
+    Bucket(store.s3("swept")).conditional()
+    assert not [key for key in store.objects() if key.startswith("swept")]
+
+
 def test_of_many_that_deliver_one_attempt_at_once_exactly_one_is_first(moto_store: Store, keys: None, job: Job) -> None:
     inbox = inbox_of(moto_store)
     one = ticket(inbox, first(job))

@@ -31,6 +31,9 @@ CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 MOST_TRIES = 5
 # What SigV4 allows. https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
 LONGEST_VALID_S = 7 * 86400
+PROBE = ".probe-"
+# An orchestrator that was killed while it tried a store left an object there. Nobody's trial lasts this long.
+FORGOTTEN_S = 3600.0
 UNKNOWN_CONDITION = frozenset({"NotImplemented", "InvalidArgument", "501"})
 PASSING = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "TooManyRequests", "429"})
 
@@ -161,14 +164,23 @@ class Bucket:
                 self._client.delete_object(Bucket=self.where.bucket, Key=self._root + key)
 
     def conditional(self) -> Conditional:
-        """Tries it: two writes of one key, which is deleted again where that is allowed."""
-        key = f".probe-{uuid.uuid4().hex}"
+        """Tries it: two writes of one key, which is deleted again where that is allowed, with what others left so."""
+        key = f"{PROBE}{uuid.uuid4().hex}"
         try:
             first = self._probe(key)
             return first if first is Conditional.REFUSED else self._probe(key)
         finally:
             with suppress(InputError, HostUnreachable):  # `check` says what it means
-                self.delete(key)
+                self.delete(key, *self._forgotten())
+
+    def _forgotten(self) -> list[str]:
+        now = time.time()
+        found = (each for page in self._pages(self._root + PROBE) for each in page.get("Contents") or ())
+        return [
+            str(each["Key"]).removeprefix(self._root)
+            for each in found
+            if now - each["LastModified"].timestamp() > FORGOTTEN_S
+        ]
 
     def _probe(self, key: str) -> Conditional:
         try:

@@ -1,0 +1,195 @@
+"""An orchestrator that collects by a store is killed at any moment and resumed (docs/faults.md).
+
+A proxy between the containers and the store is the witness: it counts what anybody puts there. Each container delivers
+once, so that a parcel that is put twice is an attempt that ran twice, or one that was told to deliver twice.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from urllib.parse import urlsplit
+
+import benches
+import engines
+import pytest
+import stores
+from engines import Engine
+from night import Night, witnessed
+from stores import Proxy, Store
+
+from orchestrator import cli
+from orchestrator.journal import Journal, Kind
+from orchestrator.store import reading
+from runner.schema import Status
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.s3,
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+QUICK = {"grace_s": 0.5, "backoff_s": 0.1}
+# One that works, and one whose every attempt is ended from outside: it delivers what it has, twice, and has no row.
+JOBS = {"matrix": {"prompt": ["say well", "no rows; exit 137"]}, "samples": 2, "retries": 1}
+# Staging and starting of three attempts, the fault of one that is tried again, two ends.
+EVENTS = 9
+# Two writes of a trial, its end and a list of forgotten ones; what is announced, looked for and written; three parcels;
+# the rows.
+CALLS, CALLS_BEFORE_ITS_JOBS = 10, 6
+
+
+@pytest.fixture
+def between(store: Store) -> Iterator[Proxy]:
+    with stores.proxy(store) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"night-{time.monotonic_ns()}"
+
+
+@pytest.fixture
+def night(furnished_engine: Engine, between: Proxy, prefix: str, tmp_path: object) -> Iterator[Night]:
+    """One host, whose jobs deliver to the store behind the proxy."""
+    address = f"http://{benches.gateway(furnished_engine)}:{between.port}"
+    s3 = {"bucket": stores.BUCKET, "prefix": prefix, "endpoint_url": address, "region": "us-east-1"}
+    with closing(Night(tmp_path, {"near": furnished_engine})) as made:  # type: ignore[arg-type]
+        near = {"kind": "docker", "url": furnished_engine.url, "gpus": "none", "collect": {"s3": s3}}
+        made.write_hosts({"near": near})
+        yield made
+
+
+def went_on(night: Night) -> None:
+    """As a user would: what began is resumed, and what had not begun is submitted again."""
+    words = ["resume"] if list(night.folder.glob("runs/*/journal.db")) else ["submit", "matrix.yaml"]
+    ended = night.did(*words, **QUICK, forgotten_s=-5)
+    assert ended.returncode == cli.SOME_FAILED, ended.stderr
+
+
+def assert_undisturbed(night: Night, between: Proxy, prefix: str, starts: Mapping[str, int]) -> None:
+    """One row a case, here and in the store; each attempt ran once and was put once; nothing else is left anywhere."""
+    assert night.outcomes() == {"say well": (Status.OK,), "no rows; exit 137": (Status.FAILED,)}
+    assert night.containers() == []
+    assert night.ran_twice(starts) == []
+    with closing(Journal.open(night.run.journal)) as journal:
+        attempts = [(p.job.id, number) for p in journal.progress() for number in range(1, p.attempt + 1)]
+    assert len(attempts) == 3
+    parcels = {f"{prefix}/{night.run.name}/{job}/{number}/parcel.json": 1 for job, number in attempts}
+    assert puts(between) == parcels
+    own = {f"{prefix}/{night.run.name}/{name}" for name in ("run.json", "results.csv")}
+    assert {key for key in between.store.objects() if key.startswith(f"{prefix}/")} == {*parcels, *own}
+    stored = reading.read(f"s3://{stores.BUCKET}/{prefix}")
+    assert sorted(stored.rows, key=repr) == sorted(night.run.all_rows(), key=repr)
+
+
+def puts(between: Proxy) -> Counter[str]:
+    """How often each parcel was put, by its key."""
+    paths = [urlsplit(path).path for method, path, _ in between.seen if method == "PUT"]
+    return Counter(path.removeprefix(f"/{stores.BUCKET}/") for path in paths if path.endswith("/parcel.json"))
+
+
+@pytest.fixture(autouse=True)
+def read_here(between: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", between.store.url)
+
+
+def test_undisturbed_it_asks_the_store_so_often_and_leaves_this(night: Night, between: Proxy, prefix: str) -> None:
+    night.write(**JOBS)
+    with witnessed(list(night.engines.values())) as starts:
+        assert night.did("submit", "matrix.yaml", **QUICK).returncode == cli.SOME_FAILED
+    assert_undisturbed(night, between, prefix, starts)
+    assert len(night.kinds()) == EVENTS
+    by_containers = len(puts(between))
+    assert len(between.seen) - by_containers == CALLS
+
+
+@pytest.mark.parametrize(
+    ("store", "calls"),
+    [
+        *(("rclone", calls) for calls in range(1, CALLS + 1)),
+        *(("moto", calls) for calls in range(1, CALLS_BEFORE_ITS_JOBS + 1)),  # where its conditions count
+    ],
+    indirect=["store"],
+)
+def test_killed_after_any_answer_of_its_store_it_is_resumed_to_the_undisturbed_table(
+    night: Night, between: Proxy, prefix: str, calls: int
+) -> None:
+    night.write(**JOBS)
+    with witnessed(list(night.engines.values())) as starts:
+        assert night.did("submit", "matrix.yaml", die_after_calls=calls, **QUICK).returncode == -signal.SIGKILL
+        went_on(night)
+    assert_undisturbed(night, between, prefix, starts)
+
+
+@pytest.mark.parametrize("store", ["rclone"], indirect=True)  # what is put twice is there twice: no condition helps
+@pytest.mark.parametrize("events", range(1, EVENTS + 1))
+def test_killed_after_any_event_of_its_journal_it_is_resumed_to_the_undisturbed_table(
+    night: Night, between: Proxy, prefix: str, events: int
+) -> None:
+    night.write(**JOBS)
+    with witnessed(list(night.engines.values())) as starts:
+        assert night.did("submit", "matrix.yaml", die_after=events, **QUICK).returncode == -signal.SIGKILL
+        went_on(night)
+    assert_undisturbed(night, between, prefix, starts)
+
+
+def test_killed_while_a_container_delivers_it_collects_that_delivery_later(
+    night: Night, between: Proxy, prefix: str
+) -> None:
+    night.write(**JOBS)
+    with witnessed(list(night.engines.values())) as starts:
+        orchestrator = night.start("submit", "matrix.yaml", **QUICK)
+
+        def killed_meanwhile(method: str, path: str) -> None:
+            if method == "PUT" and path.endswith("/1/parcel.json"):
+                orchestrator.kill()
+                orchestrator.wait()
+
+        between.fault = killed_meanwhile
+        orchestrator.communicate(timeout=120)
+        assert orchestrator.returncode == -signal.SIGKILL
+        went_on(night)
+    assert_undisturbed(night, between, prefix, starts)
+
+
+def test_a_container_that_began_and_had_no_address_when_its_orchestrator_died_is_handed_one(
+    night: Night, between: Proxy, prefix: str
+) -> None:
+    night.write(**JOBS)
+    with witnessed(list(night.engines.values())) as starts:
+        assert night.did("submit", "matrix.yaml", die_before_handing_over=True, **QUICK).returncode == -signal.SIGKILL
+        assert night.running()
+        went_on(night)
+    assert_undisturbed(night, between, prefix, starts)
+
+
+def test_what_was_delivered_and_removed_while_it_was_dead_is_taken_from_the_store(
+    night: Night, between: Proxy, prefix: str
+) -> None:
+    night.write(matrix={"prompt": ["say well; sleep 2"]}, samples=2, retries=1)
+    orchestrator = night.start("submit", "matrix.yaml", **QUICK)
+    night.wait_for_running(1)
+    (name,) = night.running()
+    engines.wait_until(lambda: has_address(night.engines["near"], name), 60, "no address came")
+    orchestrator.kill()
+    orchestrator.communicate()
+    engines.wait_until(lambda: bool(puts(between)), 60, "nothing was delivered")
+    engines.wait_until(lambda: not night.running(), 60, "it did not end")
+    with closing(night.engines["near"].client()) as api:
+        api.remove_container(name, v=True)
+    assert night.did("resume", **QUICK).returncode == cli.OK
+    assert night.outcomes() == {"say well; sleep 2": (Status.OK,)}
+    assert Kind.FAULT not in night.kinds()
+    assert [*puts(between).values()] == [1]
+    assert night.containers() == []
+
+
+def has_address(engine: Engine, container: str) -> bool:
+    with closing(engine.client()) as api:
+        made = api.exec_create(container, ["test", "-e", "/run/orchestrator/ticket"])
+        api.exec_start(made["Id"])
+        return bool(api.exec_inspect(made["Id"])["ExitCode"] == 0)
