@@ -15,8 +15,8 @@ from runner.environment import environment, row_cells
 from runner.frames import FrameWriter
 from runner.output import EventStream, RowFile, write_json
 from runner.reference import References
-from runner.schema import MAX, Case, Event, EventKind, Job, Row, Status
-from runner.search import Bounds, Tries, largest
+from runner.schema import MAX, Case, Device, Event, EventKind, Job, Row, Status
+from runner.search import Bounds, Tries, free_bytes, largest, outcome_of
 from runner.supervise import Aside, Work, deliver, supervise
 from runner.worker import Provenance, utc_now, work
 
@@ -55,6 +55,12 @@ class Recorder:
         self._environment["process"] = dict(provenance.details)
         self._save()
 
+    def room_gb(self, device: Device) -> float | None:
+        """What a job may take of the memory that `Row.memory` counts; None where no GPU tells."""
+        if device is Device.CPU:
+            return free_bytes() / 1e9
+        return min((gpu["memory_bytes"] / 1e9 for gpu in self._environment["machine"]["gpus"]), default=None)
+
     def log(self, text: bytes) -> None:
         """What the child and its libraries print, without the token."""
         clean = text.replace(self._token.encode(), b"[token]") if self._token else text
@@ -89,17 +95,18 @@ def run_job(
         if case.samples == MAX:
             tries = Tries(job, case, token, recorder.log, work, processes)
             measure = functools.partial(_measure, job, case, token, recorder, measuring, processes)
-            deliver(largest(job, case, _known(recorder.written), tries, measure), recorder)
+            known = _known(recorder.written, recorder.room_gb(job.device))
+            deliver(largest(job, case, known, tries, measure), recorder)
     recorder.event(Event(kind=EventKind.JOB_ENDED, at=time.time()))
     return recorder.written
 
 
-def _known(rows: Sequence[Row]) -> Bounds:
+def _known(rows: Sequence[Row], room_gb: float | None) -> Bounds:
     """What the batches that were measured already tell of the largest."""
-    bounds = Bounds()
+    bounds = Bounds(room_gb)
     for row in rows:
         if row.n_samples and row.status in (Status.OK, Status.OOM):
-            bounds.learn(row.n_samples, (row.status, row.error))
+            bounds.learn(row.n_samples, outcome_of(row))
     return bounds
 
 

@@ -1,7 +1,8 @@
 """`samples: max`: the largest batch that fits, found by trying, each try in a process of its own.
 
-Doubling until one does not fit, then halving the gap: to the last image below 64, from there on to 3%. A try makes two
-calls of few steps, since memory does not depend on their number. What was found is then measured as any other batch.
+Doubling, and from 16 on at the batch that the memory of smaller ones foretells, then a little beside it. Where that
+misleads, doubling again, and halving the gap: to the last image below 64, from there on to 3%. A try makes two calls of
+few steps, since memory does not depend on their number. What was found is then measured as any other batch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psutil
 
@@ -27,28 +28,63 @@ FINENESS = 32
 # Of the memory that is free, so that a try on a CPU fails by itself before the kernel or a swap has to act.
 SHARE_OF_MEMORY = 0.9
 
-Outcome = tuple[Status, "str | None"]
+# The batches whose memory foretells that of larger ones: they are quick to try.
+FORETELLING = range(4, 17)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one batch. memory_gb: what it took, decimal, where it fitted and that is known."""
+
+    status: Status
+    error: str | None = None
+    memory_gb: float | None = None
+
+
 Attempt = Callable[[int], Outcome]
 
 
 @dataclass
 class Bounds:
-    """fits: the largest batch that was seen to fit, 0 for none; fails: the smallest that was not, and why."""
+    """fits: the largest batch that was seen to fit, 0 for none; fails: the smallest that was not, and why.
 
+    room_gb: of memory in all, decimal; None is not known. It speeds the search up, and decides nothing.
+    """
+
+    room_gb: float | None = None
     fits: int = 0
     fails: int = MOST_SAMPLES + 1
     why: Outcome | None = None
+    _memory_gb: dict[int, float] = field(default_factory=dict)
 
     def next(self) -> int | None:
         """The batch to try next; None where it is known closely enough."""
-        if self.why is None and self.fits < MOST_SAMPLES:
-            return min(max(1, 2 * self.fits), MOST_SAMPLES)
-        gap = self.fails - self.fits
-        return self.fits + gap // 2 if gap > max(1, self.fits // FINENESS) else None
+        close = max(1, self.fits // FINENESS)
+        if self.fits >= MOST_SAMPLES or (self.why is not None and self.fails - self.fits <= close):
+            return None
+        if (told := self._foretold()) is not None:
+            step = max(1, told // FINENESS)
+            for samples in (told, told - step, told + step):  # of the two beside it, one is known when it is
+                if self.fits < samples < self.fails:
+                    return samples
+        return min(max(1, 2 * self.fits), MOST_SAMPLES) if self.why is None else (self.fits + self.fails) // 2
+
+    def _foretold(self) -> int | None:
+        """The largest batch for which the memory of two smaller ones leaves room, if each image takes the same."""
+        known = sorted(samples for samples in self._memory_gb if samples in FORETELLING)
+        if self.room_gb is None or len(known) < 2 or self.fits < FORETELLING[-1]:
+            return None
+        few, many = known[-2:]
+        of_one = (self._memory_gb[many] - self._memory_gb[few]) / (many - few)
+        if of_one <= 0:
+            return None
+        return min(many + int((self.room_gb - self._memory_gb[many]) / of_one), MOST_SAMPLES)
 
     def learn(self, samples: int, outcome: Outcome) -> None:
-        if outcome[0] is Status.OK:
+        if outcome.status is Status.OK:
             self.fits = max(self.fits, samples)
+            if outcome.memory_gb is not None:
+                self._memory_gb[samples] = outcome.memory_gb
         elif samples < self.fails:
             self.fails, self.why = samples, outcome
             if samples <= self.fits:  # what had fitted does not any more
@@ -56,13 +92,13 @@ class Bounds:
 
     @property
     def ran_out_of_time(self) -> bool:
-        return self.why is not None and self.why[0] is Status.TIMEOUT
+        return self.why is not None and self.why.status is Status.TIMEOUT
 
     def remark(self) -> str:
         """What the row of the batch that fits tells of the search."""
         if self.why is None:
             return f"max: {self.fits} fit, and no larger batch is tried"
-        status, error = self.why
+        status, error = self.why.status, self.why.error
         return f"max: {self.fits} fit, and {self.fails} are {status.value}" + (f" ({error})" if error else "")
 
 
@@ -75,18 +111,19 @@ def search(bounds: Bounds, attempt: Attempt) -> None:
 def largest(job: Job, case: Case, bounds: Bounds, attempt: Attempt, measure: Callable[[int], Row]) -> Row:
     """The row of the case: the largest batch's, or why there is none.
 
-    measure: a batch in full. One that fits a try may still not fit then; the next smaller one is measured.
+    measure: a batch in full. One that fits a try may still not fit then; the next smaller one is measured. Where the
+    time for the search ends, that is the largest that was seen to fit, and the row says so.
     """
     while True:
         search(bounds, attempt)
-        if bounds.fits == 0 or bounds.ran_out_of_time:
-            status, error = bounds.why or (Status.FAILED, None)
-            return Row.of(job, case, status, error if bounds.fits == 0 else bounds.remark())
+        if bounds.fits == 0:
+            why = bounds.why or Outcome(Status.FAILED)
+            return Row.of(job, case, why.status, why.error)
         row = measure(bounds.fits)
         if row.status is not Status.OOM:
             remarks = (row.error, bounds.remark() if row.status is Status.OK else None)
             return dataclasses.replace(row, samples_asked=MAX, error="; ".join(filter(None, remarks)) or None)
-        bounds.learn(bounds.fits, (row.status, row.error))
+        bounds.learn(bounds.fits, Outcome(row.status, row.error))
 
 
 class Tries:
@@ -103,7 +140,8 @@ class Tries:
         self._deadline = time.monotonic() + job.timeout_s
 
     def __call__(self, samples: int) -> Outcome:
-        too_long = Status.TIMEOUT, f"the search took longer than the {self._job.timeout_s:g} s that a case may take"
+        limit = f"the search took longer than the {self._job.timeout_s:g} s that a case may take"
+        too_long = Outcome(Status.TIMEOUT, limit)
         left_s = self._deadline - time.monotonic()
         if left_s <= 0:
             return too_long
@@ -121,11 +159,16 @@ class Tries:
             work = functools.partial(bounded, self._work, free_bytes())
         supervise(asked, self._token, aside, work, self._processes)
         found = aside.outcome
-        outcome = (found.status or Status.FAILED, found.error) if found else (Status.FAILED, "no row came")
-        self._log(f"max: {samples} samples: {outcome[0].value}\n".encode())
-        if outcome[0] is Status.TIMEOUT:
-            return too_long
-        return (Status.OK, None) if outcome[0] is Status.OK else outcome
+        outcome = outcome_of(found) if found else Outcome(Status.FAILED, "no row came")
+        self._log(f"max: {samples} samples: {outcome.status.value}\n".encode())
+        return too_long if outcome.status is Status.TIMEOUT else outcome
+
+
+def outcome_of(row: Row) -> Outcome:
+    """Of the batch that a row is about. What stands in the `error` of one that fits is no reason against it."""
+    if row.status is Status.OK:
+        return Outcome(Status.OK, memory_gb=row.memory)
+    return Outcome(row.status or Status.FAILED, row.error)
 
 
 def free_bytes() -> int:

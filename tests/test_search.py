@@ -17,28 +17,43 @@ from hypothesis import strategies as st
 from runner.jobs import run_job
 from runner.output import EventStream, RowFile
 from runner.schema import MAX, MOST_SAMPLES, Case, Event, EventKind, Job, Row, Status, parse_rows
-from runner.search import FINENESS, Bounds, bounded, largest, search
+from runner.search import FINENESS, Bounds, Outcome, bounded, largest, search
 from runner.supervise import context
 
 PROCESSES = context(preload=("fake_engine",))
-OOM = (Status.OOM, "no more")
+OOM = Outcome(Status.OOM, "no more")
 
 
-def fitting(most: int, tried: list[int] | None = None) -> Callable[[int], tuple[Status, str | None]]:
-    def attempt(samples: int) -> tuple[Status, str | None]:
+def fitting(
+    most: int, tried: list[int] | None = None, memory_gb: Callable[[int], float | None] = lambda _: None
+) -> Callable[[int], Outcome]:
+    def attempt(samples: int) -> Outcome:
         if tried is not None:
             tried.append(samples)
-        return (Status.OK, None) if samples <= most else OOM
+        return Outcome(Status.OK, memory_gb=memory_gb(samples)) if samples <= most else OOM
 
     return attempt
 
 
-@given(st.integers(1, MOST_SAMPLES))
-def test_what_is_found_fits_and_is_at_most_3_percent_below_the_largest(most: int) -> None:
-    bounds, tried = Bounds(), []  # type: ignore[var-annotated]
-    search(bounds, fitting(most, tried))
+@given(st.integers(1, MOST_SAMPLES), st.none() | st.floats(0.001, 1000), st.lists(st.floats(0, 100), min_size=5))
+def test_what_is_found_fits_and_is_at_most_3_percent_below_the_largest_whatever_memory_foretells(
+    most: int, room_gb: float | None, memory: list[float]
+) -> None:
+    bounds, tried = Bounds(room_gb), []  # type: ignore[var-annotated]
+    search(bounds, fitting(most, tried, lambda samples: memory[samples.bit_length() % len(memory)]))
     assert most - max(0, most // FINENESS) <= bounds.fits <= most
-    assert len(tried) == len(set(tried)) <= 20
+    assert len(tried) == len(set(tried)) <= 24
+
+
+@pytest.mark.parametrize("most", [72, 272, 275, 1000, 4000])
+@pytest.mark.parametrize("off", [0.99, 1.0, 1.01])
+def test_where_each_image_takes_the_same_few_tries_are_enough(most: int, off: float) -> None:
+    bounds, tried = Bounds(room_gb=2.7 + most * 0.5 * off), []  # type: ignore[var-annotated]
+    bounds.learn(4, Outcome(Status.OK, memory_gb=2.7 + 4 * 0.5))
+    bounds.learn(16, Outcome(Status.OK, memory_gb=2.7 + 16 * 0.5))
+    search(bounds, fitting(most, tried))
+    assert most - most // FINENESS <= bounds.fits <= most
+    assert len(tried) <= 4
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 28, 31, 63])
@@ -50,7 +65,7 @@ def test_small_batches_are_found_to_the_last_image(most: int) -> None:
 
 def test_the_search_begins_where_the_numbered_batches_end() -> None:
     bounds, tried = Bounds(), []  # type: ignore[var-annotated]
-    bounds.learn(16, (Status.OK, None))
+    bounds.learn(16, Outcome(Status.OK))
     bounds.learn(64, OOM)
     search(bounds, fitting(28, tried))
     assert bounds.fits == 28
@@ -88,12 +103,12 @@ def test_a_failure_of_the_measurement_that_is_not_memory_is_the_rows() -> None:
     assert (row.status, row.error, row.batch) == (Status.FAILED, "black", "max (3)")
 
 
-def test_a_search_without_time_is_a_timeout_that_tells_how_far_it_came() -> None:
-    def attempt(samples: int) -> tuple[Status, str | None]:
-        return (Status.OK, None) if samples < 8 else (Status.TIMEOUT, "too long")
+def test_a_search_without_time_measures_what_was_seen_to_fit_and_says_so() -> None:
+    def attempt(samples: int) -> Outcome:
+        return Outcome(Status.OK) if samples < 8 else Outcome(Status.TIMEOUT, "too long")
 
-    row = largest(job_of(), Case("c", MAX), Bounds(), attempt, lambda _: pytest.fail("something was measured"))
-    assert (row.status, row.n_samples) == (Status.TIMEOUT, None)
+    row = largest(job_of(), Case("c", MAX), Bounds(), attempt, lambda samples: case_row(samples, Status.OK))
+    assert (row.status, row.n_samples, row.samples_asked) == (Status.OK, 4, MAX)
     assert row.error == "max: 4 fit, and 8 are timeout (too long)"
 
 
@@ -164,9 +179,10 @@ def test_a_try_on_a_cpu_fails_by_itself_before_the_machine_has_no_more() -> None
 
 
 def test_a_try_that_hangs_takes_the_time_of_the_search_and_no_more(tmp_path: Path) -> None:
-    rows, *_ = outcome(tmp_path, "above-2:hang", MAX, timeout_s=2.0)
-    assert [row.status for row in rows] == [Status.TIMEOUT]
-    assert rows[0].error == "max: 2 fit, and 4 are timeout (the search took longer than the 2 s that a case may take)"
+    rows, *_ = outcome(tmp_path, "above-2:hang", MAX, timeout_s=4.0)
+    assert [row.status for row in rows] == [Status.OK]
+    assert f"max: {rows[0].n_samples} fit" in str(rows[0].error)
+    assert "are timeout (the search took longer than the 4 s that a case may take)" in str(rows[0].error)
 
 
 def test_max_survives_the_jobs_json_and_is_the_largest_of_all() -> None:
