@@ -1,4 +1,7 @@
-"""The main job as a user does it: one command, two real engines, one table. The real image, the real pipeline."""
+"""The main job as a user does it: one command, two real engines, one table. The real image, the real pipeline.
+
+Rows come home as hosts.yaml says: from the engines, or by a real object store that the containers deliver to.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
+import benches
 import engines
 import pytest
 from engines import Engine, SshEngine, TlsEngine
+from stores import Store
 
 from orchestrator.collect import read_rows
-from runner.schema import Row, Status, Validity
+from runner.parcel import Outcome, Parcel, Receipt
+from runner.schema import Row, Status, Validity, parse_rows
 
 pytestmark = [pytest.mark.docker, pytest.mark.images]
 MATRIX = """\
@@ -159,3 +166,59 @@ def test_a_host_without_a_gpu_is_told_so_with_what_to_do_before_anything_is_sche
     assert "gpus: none" in ended.stderr
     assert "nvidia-container-toolkit" in ended.stderr
     assert not (here / "runs").exists()
+
+
+@pytest.mark.s3
+def test_rows_that_come_by_a_store_are_as_good_as_an_engines_and_the_store_alone_makes_the_same_table(
+    store: Store, docker_host: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: Path
+) -> None:
+    """One engine under two names. `collect` is all that a user writes; each container gets an address, and no key."""
+    by_engine = {"kind": "docker", "url": docker_host.url, "gpus": "none", "threads": 1}
+    reached = f"http://{benches.gateway(docker_host)}:{store.port}"  # by containers, and by this machine
+    s3 = {"bucket": "bench", "prefix": "main", "endpoint_url": reached, "region": "us-east-1"}
+    hosts = {"by-engine": by_engine, "by-store": {**by_engine, "collect": {"s3": s3}}}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    Path("hosts.yaml").write_text(json.dumps({"hosts": hosts}))
+    Path("matrix.yaml").write_text(MATRIX)
+    ended = orchestrator("submit", "matrix.yaml", "--set", "engine=eager", "--wheels", str(wheels))
+    assert ended.returncode == 0, ended.stderr
+
+    rows = {(row.host, row.n_samples): row for row in the_rows(tmp_path)}
+    assert {row.status for row in rows.values()} == {Status.OK}
+    for samples in (1, 2):
+        fetched, delivered = rows["by-engine", samples], rows["by-store", samples]
+        assert delivered.latency
+        assert delivered.memory
+        assert len(delivered.trials or ()) == 3
+        assert filled(delivered) == filled(fetched)
+        assert (delivered.image, delivered.work) == (fetched.image, fetched.work)
+
+    (run,) = (tmp_path / "runs").iterdir()
+    receipts = {path.parent.name: receipt_in(path.read_text()) for path in run.glob("jobs/*/log.txt")}
+    ((job, receipt),) = [(job, receipt) for job, receipt in receipts.items() if receipt]
+    assert receipt.outcome is Outcome.STORED
+    parcels = {key: data for key, data in store.objects().items() if key.endswith("/parcel.json")}
+    ((key, parcel),) = [(key, data) for key, data in parcels.items() if run.name in key]
+    assert key == f"main/{run.name}/{job}/1/parcel.json"
+    assert parse_rows(Parcel.from_bytes(parcel).results) == [rows["by-store", samples] for samples in (1, 2)]
+
+    here = orchestrator("results", "-o", "json").stdout
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+    there = orchestrator("results", "s3://bench/main", "-o", "json")
+    assert there.returncode == 0, there.stderr
+    assert json.loads(there.stdout) == json.loads(here)
+    assert not Path("runs").exists()
+    assert containers(tmp_path, docker_host) == []
+
+
+def filled(row: Row) -> set[str]:
+    """The columns that have a value, but for the words about its neighbours, who come and go."""
+    return {name for name, value in asdict(row).items() if value is not None and name != "error"}
+
+
+def receipt_in(log: str) -> Receipt | None:
+    """What a container said of its delivery."""
+    return next((receipt for line in log.splitlines() if (receipt := Receipt.from_line(line))), None)
