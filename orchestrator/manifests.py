@@ -12,7 +12,7 @@ from orchestrator.config import yamlfile
 
 
 class Role(Enum):
-    """A role of the manifests, by its file. RUN is needed; without the others less can be said."""
+    """A role of the manifests, by its file. RUN is what runs use; without the others a check says less."""
 
     RUN = "base/role.yaml"
     CHECK = "base/check-role.yaml"
@@ -28,6 +28,11 @@ class Permission:
     group: str
     resource: str
     where: str
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether no job runs without it. Without events jobs run, and less is said of one that does not start."""
+        return self.role is Role.RUN and self.resource != "events"
 
     @property
     def in_all_namespaces(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -21,6 +23,7 @@ from orchestrator import cli, launch, manifests
 from orchestrator import run as runs
 from orchestrator.journal import Journal
 from orchestrator.manifests import Role
+from runner.schema import Status
 
 pytestmark = pytest.mark.kubernetes
 
@@ -194,6 +197,79 @@ def started(run: runs.Run) -> bool:
         return False
     with closing(Journal.open(run.journal)) as journal:
         return any(progress.attempt for progress in journal.progress())
+
+
+EVENTLESS = """
+hosts:
+  later:
+    kind: kubernetes
+    namespace: bench
+    gpus: none
+    node_selector: {sd-orchestrator/pool: later}
+    images: {cpu: "sd-orchestrator-contract:1"}
+  accountless:
+    kind: kubernetes
+    namespace: bench
+    gpus: none
+    service_account: later
+    images: {cpu: "sd-orchestrator-contract:1"}
+"""
+
+
+def test_an_account_that_may_list_neither_events_nor_nodes_runs_all_and_is_told_what_it_is_not_told(
+    account: LabCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One job waits for a node, of another the cluster makes no pod; an admin mends both while they are waited for."""
+    monkeypatch.chdir(tmp_path)
+    Path("hosts.yaml").write_text(EVENTLESS)
+    Path("matrix.yaml").write_text(MATRIX.format("rows", "1"))
+    without_events_and_nodes(account)
+
+    assert orchestrator("hosts", "--check", "--hosts", "later", "-o", "json") == cli.OK
+    findings = json.loads(capfd.readouterr().out)["later"]
+    said = {it["text"].partition(",")[0] for it in findings if it["grade"] == "warning"}
+    assert said == {"may not list events in bench", "may not list nodes in all namespaces"}
+
+    with Path("said").open("w") as said_here:
+        command = [sys.executable, "-m", "orchestrator.cli", "submit", "matrix.yaml"]
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said_here)
+    try:
+        engines.wait_until(
+            lambda: all(it in Path("said").read_text() for it in (NO_NODE, NO_POD)), 120, "not all is said"
+        )
+        account.kubectl("label", "node", account.nodes[0], "sd-orchestrator/pool=later")
+        account.kubectl("-n", NAMESPACE, "create", "serviceaccount", "later")
+        assert running.wait(300) == cli.OK
+    finally:
+        running.kill()
+        running.wait()
+        account.kubectl("label", "node", account.nodes[0], "sd-orchestrator/pool-")
+    (run,) = runs.all_runs(runs.ROOT)
+    assert sorted((row.host, row.status) for row in run.all_rows()) == [
+        ("accountless", Status.OK),
+        ("later", Status.OK),
+    ]
+    told = Path("said").read_text()
+    assert "Traceback" not in told
+    assert [told.count(message) for message in (NO_NODE, NO_POD)] == [1, 1], told
+
+
+NO_NODE = "whether any node ever could is not known: nodes may not be listed"
+NO_POD = "the cluster has made no pod of it for over 30 s; why is not known: events may not be listed"
+
+
+def without_events_and_nodes(cluster: LabCluster) -> None:
+    role = json.loads(cluster.kubectl("-n", NAMESPACE, "get", "role", "orchestrator", "-o", "json"))
+    (number,) = [number for number, rule in enumerate(role["rules"]) if rule["resources"] == ["events"]]
+    patch = json.dumps([{"op": "remove", "path": f"/rules/{number}"}])
+    cluster.kubectl("-n", NAMESPACE, "patch", "role", "orchestrator", "--type=json", "-p", patch)
+    cluster.kubectl("delete", "clusterrolebinding", "sd-orchestrator-nodes")
+    account = f"--as=system:serviceaccount:{NAMESPACE}:orchestrator"
+
+    def may(what: str) -> bool:
+        return "yes" in cluster.kubectl("auth", "can-i", "list", what, "-n", NAMESPACE, account, check=False)
+
+    engines.wait_until(lambda: not may("events") and not may("nodes"), 60, "events or nodes can still be listed")
 
 
 def test_without_a_right_that_jobs_need_the_check_names_the_line_that_grants_it(

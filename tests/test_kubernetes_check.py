@@ -90,6 +90,15 @@ def test_a_right_to_look_is_missed_only_where_the_host_needs_the_look() -> None:
     assert found(host(queue="q"), refused=queues, kueue=No.FORBIDDEN)["permissions"].grade is Grade.WARNING
 
 
+def test_without_a_right_to_list_events_jobs_run_and_less_is_told() -> None:
+    events = [p for p in permissions() if p.resource == "events"]
+    its = list(findings(ANY_GPU_HOST, "bench", replace(WELL, refused=events)))
+    worst = next(it for it in its if it.grade is not Grade.OK)
+    assert (worst.topic, worst.grade) == ("permissions", Grade.WARNING)
+    assert "may not list events in bench" in worst.text
+    assert events[0].where in worst.cure
+
+
 def test_without_a_right_to_list_nodes_it_says_what_it_does_not_know() -> None:
     assert "is not known" in found(nodes=No.FORBIDDEN)["nodes"].text
     assert "gpus" not in found(nodes=No.FORBIDDEN)

@@ -211,6 +211,15 @@ def test_a_job_of_which_no_pod_is_made_says_why(warning: str, status: Status | N
     assert warning in seen.reason
 
 
+def test_where_events_may_not_be_listed_what_does_not_get_on_says_so_in_the_same_words_at_every_look() -> None:
+    unread = {"no_events": "events may not be listed"}
+    for waiting in ((), (pending("ContainerCreating"),)):
+        assert see(*waiting, now=seconds_of(BEGAN) + 29, **unread).reason == ""
+        late, later = (see(*waiting, now=seconds_of(BEGAN) + s, **unread) for s in (31, 1000))
+        assert "events may not be listed" in late.reason
+        assert (late.status, late.reason) == (None, later.reason)
+
+
 def test_a_suspended_job_waits_in_its_queue_without_end() -> None:
     suspended = job()
     suspended["spec"] = {"suspend": True}

@@ -77,17 +77,18 @@ def _namespace(host: KubernetesHost, namespace: str, answer: Answer) -> Finding:
 
 
 def _rights(host: KubernetesHost, namespace: str, refused: Sequence[Permission]) -> Iterator[Finding]:
-    needed = [permission for permission in refused if permission.role is Role.RUN]
+    needed = [permission for permission in refused if permission.is_needed]
     for permission in needed:
         text = f"may not {permission} in {namespace}, without which no job runs"
         yield Finding("permissions", Grade.PROBLEM, text, f"granted by {permission.where}; {_apply(host)}")
     for permission in refused:
-        if permission.role is not Role.RUN and _matters(permission, host):
+        if not permission.is_needed and _matters(permission, host):
             where = "all namespaces" if permission.in_all_namespaces else namespace
-            text = f"may not {permission} in {where}, so this check says less; jobs run all the same"
+            less = "why a job does not start is not told" if permission.role is Role.RUN else "this check says less"
+            text = f"may not {permission} in {where}, so {less}; jobs run all the same"
             yield Finding("permissions", Grade.WARNING, text, f"granted by {permission.where}")
     if not needed:
-        count = sum(permission.role is Role.RUN for permission in manifests.permissions())
+        count = sum(permission.is_needed for permission in manifests.permissions())
         yield Finding("permissions", Grade.OK, f"all {count} that jobs need, in {namespace}")
 
 

@@ -51,14 +51,14 @@ class Look:
         }
 
     def _evidence(self, waiting: Sequence[Shown], now: float) -> Evidence:
-        unknown: list[str] = []
+        no_events = no_nodes = ""
         about = {_waiting_for(each)["metadata"]["uid"]: each.pod is not None for each in waiting}
         warnings: dict[str, list[str]] = {}
         try:
             events = self._cluster.list("events", fieldSelector="type=Warning")
         except Refused:
             events = []
-            unknown.append("its events may not be read")
+            no_events = "why is not known: events may not be listed"
         for event in sorted(events, key=_when):
             uid = event["involvedObject"].get("uid")
             is_over = about.get(uid, False) and seconds_of(_when(event)) < now - REPEATED_S
@@ -71,8 +71,8 @@ class Look:
                 nodes = self._all_nodes()
                 misfits = {pod["metadata"]["uid"]: why_none_fits(pod, nodes) for pod in unplaced}
             except Refused:
-                unknown.append("whether any node ever could is not known: nodes may not be listed")
-        return Evidence({uid: tuple(said) for uid, said in warnings.items()}, misfits, "; ".join(unknown))
+                no_nodes = "whether any node ever could is not known: nodes may not be listed"
+        return Evidence({uid: tuple(said) for uid, said in warnings.items()}, misfits, no_events, no_nodes)
 
     def _all_nodes(self) -> Sequence[Mapping[str, Any]]:
         if time.monotonic() - self._nodes[0] > NODES_KEPT_S:

@@ -25,6 +25,7 @@ IN_THE_MAKING = ("ContainerCreating", "PodInitializing")
 NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|no such|does not exist|denied|unauthorized|forbidden", re.I)
 NO_FOLDER = "hostPath type check failed"
 LOOKED_FOR_AFTER_S = 5.0
+SLOW_AFTER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class Evidence:
     """What was asked beside the objects themselves.
 
     warnings: messages of warning events by the uid of what they are about, oldest first. misfits: by pod's uid, why no
-    node there is could ever take it. unknown: what could not be asked, and why.
+    node there is could ever take it. no_events, no_nodes: what is not known, where the account may not list them.
     """
 
     warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     misfits: Mapping[str, str] = field(default_factory=dict)
-    unknown: str = ""
+    no_events: str = ""
+    no_nodes: str = ""
 
 
 def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence: Evidence) -> Why:
@@ -66,6 +68,8 @@ def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence:
     if last and waited_s > LOOKED_FOR_AFTER_S:
         is_over = NO_FOLDER in last or waited_s > patience_s
         return f"its container is not made: {last}", Status.FAILED if is_over else None
+    if evidence.no_events and waited_s > SLOW_AFTER_S:
+        return f"its container is not made for over {SLOW_AFTER_S:.0f} s; {evidence.no_events}", None
     return "", None
 
 
@@ -81,7 +85,7 @@ def _unscheduled(
     misfit = evidence.misfits.get(pod["metadata"]["uid"], "")
     no_claim = bool(re.search(r'persistentvolumeclaim "[^"]*" not found', words))
     status = Status.FAILED if (misfit or no_claim) and waited_s > patience_s else None
-    parts = (f"no node takes it: {words}", misfit, evidence.unknown)
+    parts = (f"no node takes it: {words}", misfit, evidence.no_nodes)
     return "; ".join(part.rstrip(". ") for part in parts if part), status
 
 
@@ -93,9 +97,9 @@ def why_no_pod(job: Mapping[str, Any], now: float, patience_s: float, evidence: 
     waited_s = now - seconds_of(job["metadata"]["creationTimestamp"])
     warnings = evidence.warnings.get(job["metadata"]["uid"]) or ()
     if not warnings:
-        slow = waited_s > 6 * LOOKED_FOR_AFTER_S
-        said = f"the cluster has made no pod of it for {waited_s:.0f} s"
-        return ("; ".join(filter(None, (said, evidence.unknown))) if slow else ""), None
+        # the same words at every look: a message that changes is told again
+        said = f"the cluster has made no pod of it for over {SLOW_AFTER_S:.0f} s"
+        return ("; ".join(filter(None, (said, evidence.no_events))) if waited_s > SLOW_AFTER_S else ""), None
     last = warnings[-1]
     said = f"the cluster makes no pod of it: {last}"
     if "exceeded quota" in last:
