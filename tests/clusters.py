@@ -5,17 +5,22 @@ Its parts are processes of this machine, so that a test can stop a kubelet or th
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from engines import ROOT, Engine, free_port, missing, wait_until
+import yaml
+from engines import ROOT, Daemon, Engine, free_port, missing, wait_until
 
 SCRIPTS = Path(os.environ.get("LAB", ROOT.parent / "shared" / "lab"))
 NODES = ("node-a", "node-b")
@@ -79,6 +84,39 @@ class LabCluster:
         (self.folder / f"{part}.pid").write_text(pid)
         if part == "apiserver":
             wait_until(lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), 60, "no API server")
+
+    def revision(self) -> int:
+        """Of the last change to any object: what resourceVersions are."""
+        everything = {"key": base64.b64encode(b"/").decode(), "range_end": base64.b64encode(b"0").decode()}
+        return int(self._etcd("range", {**everything, "count_only": True})["header"]["revision"])
+
+    def forget_before(self, revision: int) -> None:
+        """Compacts etcd: of what was before there is no history any more, and whoever asks for it is told 410."""
+        self._etcd("compaction", {"revision": revision, "physical": True})
+
+    @contextlib.contextmanager
+    def without_memory(self, folder: Path) -> Iterator[Path]:
+        """One more API server, which keeps no changes itself, and asks etcd for them; yields its kubeconfig."""
+        port, kubeconfig = free_port(), folder / "kubeconfig-without-memory"
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
+        kubeconfig.write_text(yaml.safe_dump(config))
+        own = [f"--secure-port={port}", "--watch-cache=false", "--endpoint-reconciler-type=none"]
+        command = ["sh", "-c", 'cd "$0" && exec "$@"', str(self.folder), *self._command("apiserver").split("\0"), *own]
+        ready = ("--kubeconfig", str(kubeconfig), "get", "--raw", "/readyz")
+        server = Daemon(command, folder / "apiserver.log", lambda: "ok" in self.kubectl(*ready, check=False))
+        try:
+            server.start()
+            yield kubeconfig
+        finally:
+            server.stop()
+
+    def _etcd(self, verb: str, question: dict[str, Any]) -> dict[str, Any]:
+        """By the JSON way to its API: https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/"""
+        servers = [word for word in self._command("apiserver").split("\0") if word.startswith("--etcd-servers=")]
+        url = f"{servers[0].partition('=')[2]}/v3/kv/{verb}"
+        with urllib.request.urlopen(url, data=json.dumps(question).encode(), timeout=30) as answer:
+            return dict(json.load(answer))
 
     def make_ready(self) -> None:
         """Keeps what each part was started with, and gives each kubelet a folder of logs to itself.
