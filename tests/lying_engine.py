@@ -1,4 +1,4 @@
-"""Something that listens where a Docker engine should, and answers what no engine does: for tests of who believes it.
+"""Something that listens where an engine or an API server should, and answers what none does: to test who believes it.
 
 A test says by path what is answered: bytes that are sent as they are, or an iterator of them, which may be endless.
 """
@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from runner.schema import Job
 
 Answer = bytes | Callable[[], Iterable[bytes]]
 
-HONEST = {
+HONEST: dict[str, object] = {
     r"/_ping": b"OK",
     r"/version": {"ApiVersion": "1.41", "Arch": "amd64"},
     r"/info": {"InitCommit": {"ID": "x"}, "Runtimes": {}},
@@ -68,15 +69,27 @@ JOB = {
 class LyingEngine:
     """Answers by the first pattern that is found in a request's path, else honestly. asked: the paths so far.
 
-    It listens on a socket, or else at a port of its own.
+    It listens on a socket, or else at a port of its own, with TLS where it has a certificate.
     """
 
-    def __init__(self, socket_path: Path | None = None) -> None:
+    def __init__(self, socket_path: Path | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.answers: dict[str, Answer] = {}
+        self.honest: dict[str, object] = HONEST
         self.asked: list[str] = []
         engine = self
 
         class Handler(socketserver.StreamRequestHandler):
+            def setup(self) -> None:
+                if tls is not None:
+                    self.request = tls.wrap_socket(self.request, server_side=True)
+                super().setup()
+
+            def finish(self) -> None:
+                with contextlib.suppress(OSError):
+                    super().finish()
+                if tls is not None:
+                    self.request.close()
+
             def handle(self) -> None:
                 with contextlib.suppress(OSError):
                     while request := self.rfile.readline(65536):
@@ -102,14 +115,15 @@ class LyingEngine:
         class AtPort(Quiet, socketserver.TCPServer): ...
 
         self._server = OnSocket(str(socket_path), Handler) if socket_path else AtPort(("127.0.0.1", 0), Handler)
-        self.url = f"unix://{socket_path}" if socket_path else f"tcp://127.0.0.1:{self._server.server_address[1]}"
+        self.port = 0 if socket_path else int(self._server.server_address[1])
+        self.url = f"unix://{socket_path}" if socket_path else f"tcp://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def answer_to(self, path: str) -> Answer:
         for pattern, answer in self.answers.items():
             if re.search(pattern, path):
                 return answer
-        for pattern, value in HONEST.items():
+        for pattern, value in self.honest.items():
             if re.search(pattern, path):
                 return (
                     value

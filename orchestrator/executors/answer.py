@@ -1,4 +1,4 @@
-"""What an engine answers, bounded in bytes and time: who answers need not be a Docker engine, or a sane one."""
+"""What a host answers, bounded in bytes and time: who answers need not be an engine or an API server, or a sane one."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ from collections.abc import Iterator
 from typing import Any
 
 import requests
+import urllib3
 
 # A listing has 1 to 3 kB for each container. JSON of so many bytes can take twenty times as much memory.
 ANSWER_LIMIT_BYTES = 8 * 2**20
 ANSWER_TIMEOUT_S = 120.0
 LINE_LIMIT_BYTES = 64 * 2**10
 CHUNK_BYTES = 2**18
+# What reading an answer of other types raises, also inside a client.
+MISREAD = (LookupError, TypeError, AttributeError, ValueError, RecursionError, AssertionError, ArithmeticError)
 
 
 class Endless(requests.RequestException):
-    """An answer that is longer, or takes longer, than any of an engine's does."""
+    """An answer that is longer, or takes longer, than any of an engine's or a cluster's does."""
 
 
-def chunks(response: requests.Response, timeout_s: float = math.inf, limit_bytes: float = math.inf) -> Iterator[bytes]:
+def chunks(
+    response: urllib3.BaseHTTPResponse, timeout_s: float = math.inf, limit_bytes: float = math.inf
+) -> Iterator[bytes]:
     """A streamed body as it comes, never more than CHUNK_BYTES at once. Raises Endless after the time or the limit.
 
     Not by `iter_content`: that unpacks what claims to be compressed, and reads a chunk's length as a line without end.
     """
     deadline = time.monotonic() + timeout_s
-    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+    while chunk := response.read1(CHUNK_BYTES, decode_content=False):
         limit_bytes -= len(chunk)
         if limit_bytes < 0:
             raise Endless("an answer that is longer than it should be")
@@ -51,7 +56,7 @@ def take_whole(response: requests.Response, *, stream: bool = False, **_: Any) -
         return
     body = bytearray()
     try:
-        for chunk in chunks(response, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES):
+        for chunk in chunks(response.raw, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES):
             body += chunk
     except BaseException:
         response.close()

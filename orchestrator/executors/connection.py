@@ -21,7 +21,7 @@ from docker.tls import TLSConfig
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors.answer import Endless, take_whole
+from orchestrator.executors.answer import MISREAD, Endless, take_whole
 from orchestrator.executors.endpoint import Endpoint, resolve
 from orchestrator.executors.ssh import Forward
 
@@ -29,8 +29,6 @@ from orchestrator.executors.ssh import Forward
 CALL_TIMEOUT_S = 60
 # any will do for the one call that asks which the engine speaks
 FIRST_VERSION = "1.41"
-# What reading an answer of other types raises, also inside the client.
-MISREAD = (LookupError, TypeError, AttributeError, ValueError, RecursionError, AssertionError)
 # What OpenSSL says, and what to do about it.
 TLS_CURES = {
     "expired": "renew it, or set this machine's clock right",

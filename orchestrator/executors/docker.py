@@ -261,7 +261,7 @@ def _content(response: requests.Response) -> bytes:
         raise
     stat = PathStat.from_header(header)
     check_stat(stat)
-    return read_member(chunks(response, FETCH_TIMEOUT_S), stat)
+    return read_member(chunks(response.raw, FETCH_TIMEOUT_S), stat)
 
 
 def _said(error: Exception) -> str:

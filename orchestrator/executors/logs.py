@@ -64,7 +64,7 @@ def _stamped(
             return
         partial: dict[int, bytes] = {}
         bounds = () if follow else (WHOLE_LOG_TIMEOUT_S, WHOLE_LOG_LIMIT_BYTES)
-        for stream, message in _messages(chunks(checked(response), *bounds)):
+        for stream, message in _messages(chunks(checked(response).raw, *bounds)):
             stamp, _, text = message.partition(b" ")
             # a line longer than a message comes in several, and only the last ends with a line feed
             line = partial.pop(stream, b"") + text

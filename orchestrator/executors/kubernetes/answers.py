@@ -68,7 +68,7 @@ def ask(host: KubernetesHost, cluster: Cluster, clock: Callable[[], float] = tim
         return answer if isinstance(answer, No) else list(answer.get("items") or ())
 
     began = clock()
-    version = str(cluster.call("GET", "/version")["gitVersion"])
+    version = str(cluster.call("GET", "/version")["gitVersion"])[:100]
     took_s = clock() - began
     here = f"/api/v1/namespaces/{cluster.namespace}"
     claim = host.weights.claim if isinstance(host.weights, Claim) else None

@@ -33,9 +33,14 @@ def check(host: KubernetesHost, cluster: Cluster, images: Sequence[str] = ()) ->
     images: those that its pods are made from.
     """
     try:
-        answers = ask(host, cluster)
+        with cluster.understood():
+            return _checked(host, cluster, images)
     except (HostUnreachable, HostUnfit, InputError) as error:
         return (Finding("connection", Grade.PROBLEM, str(error)),)
+
+
+def _checked(host: KubernetesHost, cluster: Cluster, images: Sequence[str]) -> tuple[Finding, ...]:
+    answers = ask(host, cluster)
     context, namespace = cluster.context.name, cluster.namespace
     text = f"Kubernetes {answers.version}, context {context}; answers in {1000 * answers.took_s:.0f} ms"
     return (Finding("server", Grade.OK, text), *findings(host, namespace, answers, images))

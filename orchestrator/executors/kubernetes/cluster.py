@@ -7,6 +7,7 @@ API: https://kubernetes.io/docs/reference/using-api/api-concepts/
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import threading
 import time
@@ -21,10 +22,18 @@ from kubernetes.client import ApiClient
 
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.answer import MISREAD, Endless, chunks
 from orchestrator.executors.kubernetes.context import resolve
 
 CONNECT_TIMEOUT_S = 10
 CALL_TIMEOUT_S = 60
+# Thousands of pods, at 6 to 10 kB each. Values are what costs memory, up to 120 bytes each once they are objects here,
+# and an honest answer has one in 18 bytes.
+ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES = 64 * 2**20, 4 * 2**20
+ANSWER_TIMEOUT_S = 120.0
+REFUSAL_LIMIT_BYTES, LONGEST_MESSAGE = 2**20, 2000
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/: what else a name might do in a path
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?", re.I)
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
@@ -53,9 +62,12 @@ class Cluster:
         self._api: ApiClient | None = None
         self._lock = threading.Lock()
         self._has_answered = False
+        self._bearer = ""
 
     def path(self, resource: str, name: str = "", sub: str = "") -> str:
         """Of objects in the namespace; `nodes` have none."""
+        if name and not NAME.fullmatch(name):
+            raise self.misread(ValueError(f"no object has the name {name!r}"))
         folder = GROUPS.get(resource, "/api/v1")
         where = "" if resource == "nodes" else f"/namespaces/{self.namespace}"
         return "/".join(part for part in (f"{folder}{where}/{resource}", name, sub) if part)
@@ -71,7 +83,9 @@ class Cluster:
 
     def list(self, resource: str, accept: str = JSON, **query: str) -> list[dict[str, Any]]:
         """accept: METADATA_ONLY leaves the rest of each object where it is."""
-        return list(self.call("GET", self.path(resource), query, accept=accept).get("items") or ())
+        with self.understood():
+            items = self.call("GET", self.path(resource), query, accept=accept).get("items") or ()
+            return [{**each} for each in items]
 
     def create(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return self.call("POST", self.path(resource), body=body)
@@ -103,7 +117,7 @@ class Cluster:
     ) -> dict[str, Any]:
         """One call and its answer. Raises Refused, HostUnreachable, and InputError for what our credentials lack."""
         with self.stream(method, path, query, body, accept=accept, content=content) as response:
-            return dict(json.loads(response.data))
+            return _object(b"".join(chunks(response, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES)))
 
     @contextmanager
     def stream(
@@ -125,8 +139,23 @@ class Cluster:
                 yield response
             finally:
                 response.close()
-        except (urllib3.exceptions.HTTPError, OSError, ssl.SSLError, ValueError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, ssl.SSLError) as error:
             raise self._unreachable(error) from error
+        except MISREAD as error:
+            raise self.misread(error) from error
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Inside, answers are read: one of another shape than an API server's is a host that does not answer."""
+        try:
+            yield
+        except MISREAD as error:
+            raise self.misread(error) from error
+
+    def misread(self, error: Exception) -> HostUnreachable:
+        where = f"host {self.host_name}, context {self.context.name}"
+        said = f"{type(error).__name__}: {self._censored(str(error))[:200]}"
+        return HostUnreachable(f"{where}: its API server answers what none does ({said})")
 
     def _sent(
         self,
@@ -142,6 +171,7 @@ class Cluster:
             api = self._client()
             headers = {"Accept": accept, "Content-Type": content, "User-Agent": "sd-orchestrator"}
             api.update_params_for_auth(headers, [], ["BearerToken"])
+            self._bearer = str(headers.get("authorization", "")).rpartition(" ")[2]
             response: urllib3.BaseHTTPResponse = api.rest_client.pool_manager.request(
                 method,
                 api.configuration.host + path + (f"?{urlencode(query)}" if query else ""),
@@ -149,7 +179,9 @@ class Cluster:
                 headers=headers,
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=silence_s),
                 retries=False,
+                redirect=False,  # no API server sends its caller, and the token, elsewhere
                 preload_content=False,
+                decode_content=False,
             )
             if response.status != 401 or last:
                 break
@@ -175,7 +207,7 @@ class Cluster:
         if 200 <= response.status < 300:
             self._has_answered = True
             return
-        message, reason = _said(response)
+        message, reason = map(self._censored, _said(response))
         where = f"host {self.host_name}, context {self.context.name}"
         if response.status == 401:
             cure = f"kubectl --context {self.context.name} get pods tells more"
@@ -193,7 +225,14 @@ class Cluster:
         tls = next((e for e in chain if isinstance(e, ssl.SSLCertVerificationError)), None)
         if tls is not None and not self._has_answered:
             return InputError(f"{where}: its certificate is not to be trusted: {tls.verify_message}")
-        return HostUnreachable(f"{where}: its API server did not answer: {error}")
+        endless = next((e for e in chain if isinstance(e, Endless)), None)
+        if endless is not None:
+            return HostUnreachable(f"{where}: its API server gives {endless}")
+        return HostUnreachable(f"{where}: its API server did not answer: {self._censored(str(error))}")
+
+    def _censored(self, said: str) -> str:
+        """Some proxies repeat what they were sent."""
+        return said.replace(self._bearer, "[token]") if self._bearer else said
 
     def close(self) -> None:
         with self._lock:
@@ -205,8 +244,19 @@ class Cluster:
 
 def _said(response: urllib3.BaseHTTPResponse) -> tuple[str, str]:
     """Message and reason of a refusal: a Status object, or whatever stands between us and the API server says."""
+    said = b"".join(chunks(response, ANSWER_TIMEOUT_S, REFUSAL_LIMIT_BYTES))
     try:
-        status = json.loads(response.data)
-        return str(status["message"]), str(status.get("reason") or "")
-    except (ValueError, TypeError, KeyError):
-        return response.data.decode(errors="replace")[:300].strip() or str(response.reason), ""
+        status = _object(said)
+        return str(status["message"])[:LONGEST_MESSAGE], str(status.get("reason") or "")
+    except MISREAD:
+        return said[:300].decode(errors="replace").strip() or str(response.reason), ""
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Raises one of MISREAD where it is no JSON object, and Endless where it has more values than any answer."""
+    if sum(body.count(mark) for mark in (b",", b"{", b"[")) > ANSWER_LIMIT_VALUES:
+        raise Endless("an answer that has more values than it should")
+    found = json.loads(body)
+    if not isinstance(found, dict):
+        raise TypeError(f"a {type(found).__name__} and no object")
+    return found

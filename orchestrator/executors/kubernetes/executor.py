@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnreachable, StartError
@@ -36,8 +37,24 @@ from orchestrator.executors.kubernetes.watch import PodWatch
 from runner.parcel import Receipt
 
 ENDED = ("Succeeded", "Failed")
-# How many ended pods' files are kept, from one fetch to the next: a log is read once for all of its files.
-FILES_KEPT = 16
+# Of how many ended pods the files are kept, from one fetch to the next: a log is read once for all of its files, and
+# again where they are larger than any honest runner's.
+FILES_KEPT, KEPT_CHARACTERS = 16, 2**20
+Told = ParamSpec("Told")
+Answer = TypeVar("Answer")
+
+
+def understood(
+    method: Callable[Concatenate[KubernetesExecutor, Told], Answer],
+) -> Callable[Concatenate[KubernetesExecutor, Told], Answer]:
+    """An answer of another shape than an API server's is a host that does not answer, wherever that is noticed."""
+
+    @wraps(method)
+    def careful(self: KubernetesExecutor, /, *args: Told.args, **kwargs: Told.kwargs) -> Answer:
+        with self.cluster.understood():
+            return method(self, *args, **kwargs)
+
+    return careful
 
 
 class KubernetesExecutor:
@@ -51,10 +68,12 @@ class KubernetesExecutor:
         # by a pod's uid, of pods that have ended: their logs do not change any more
         self._files: dict[str, Mapping[str, str]] = {}
 
+    @understood
     def slots(self) -> tuple[Slot, ...]:
         self.cluster.list("jobs", labelSelector=selector(self.host), limit="1")
         return tuple(Slot(str(number + 1), of_run=True) for number in range(self.host.parallel))
 
+    @understood
     def stage(self, task: Task) -> None:
         wanted = staged(task, self.host)
         self._create_or_adopt("configmaps", wanted)
@@ -62,6 +81,7 @@ class KubernetesExecutor:
     def hold(self, attempt: Attempt, slot: Slot) -> AbstractContextManager[None]:
         return nullcontext()
 
+    @understood
     def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
         name = object_name(attempt)
         config = self.cluster.get("configmaps", name)
@@ -77,12 +97,14 @@ class KubernetesExecutor:
             self._hand_over(job, token, ticket)
         self.cluster.patch("configmaps", name, {"metadata": {"ownerReferences": [owned_by(job)]}})
 
+    @understood
     def observe(self) -> Mapping[Attempt, Observation]:
         return self._look.all()
 
     def wait(self, timeout_s: float) -> None:
         self._watch.wait(timeout_s)
 
+    @understood
     def fetch(self, attempt: Attempt, file: str) -> bytes | None:
         pod = self._pod(attempt)
         if pod is None or pod["status"].get("phase") not in ENDED:
@@ -90,17 +112,23 @@ class KubernetesExecutor:
         uid = pod["metadata"]["uid"]
         if uid not in self._files:
             found = logs.files(self.cluster, pod)
-            self._files = {**dict(list(self._files.items())[1 - FILES_KEPT :]), uid: found}
-        text = self._files[uid].get(file)
+            if sum(map(len, found.values())) <= KEPT_CHARACTERS:
+                self._files = {**dict(list(self._files.items())[1 - FILES_KEPT :]), uid: found}
+        else:
+            found = self._files[uid]
+        text = found.get(file)
         return None if text is None else text.encode(errors="replace")  # half a surrogate is no character
 
+    @understood
     def receipt(self, attempt: Attempt) -> Receipt | None:
         pod = self._pod(attempt)
         return None if pod is None else Receipt.from_line(last_word(pod))
 
     def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
-        return logs.lines(self.cluster, lambda: self._pod_to_come(attempt, follow), follow=follow)
+        with self.cluster.understood():
+            yield from logs.lines(self.cluster, lambda: self._pod_to_come(attempt, follow), follow=follow)
 
+    @understood
     def stop(self, attempt: Attempt, grace_s: float) -> None:
         """A deadline of now ends its container and leaves the pod, with its log, where it is.
 
@@ -116,6 +144,7 @@ class KubernetesExecutor:
                 if refusal.code != 404:
                     raise
 
+    @understood
     def remove(self, attempt: Attempt) -> None:
         name = object_name(attempt)
         job = self.cluster.get("jobs", name)
@@ -134,7 +163,9 @@ class KubernetesExecutor:
         name = body["metadata"]["name"]
         for _ in range(3):
             try:
-                return self.cluster.create(resource, body)
+                made = self.cluster.create(resource, body)
+                self._must_be_the_same(made, body)
+                return made
             except Refused as refusal:
                 if refusal.code == 403 and "exceeded quota" in str(refusal):  # of objects: some will go
                     raise HostUnreachable(str(refusal)) from refusal

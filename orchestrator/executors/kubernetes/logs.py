@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete
-from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+from orchestrator.executors.kubernetes.cluster import ANSWER_TIMEOUT_S, Cluster, Refused
 from orchestrator.executors.kubernetes.manifest import CONTAINER
 from orchestrator.executors.kubernetes.watch import whole_lines
 from runner import frames
@@ -18,7 +20,8 @@ LOOK_EVERY_S = 0.5
 LIMIT_BYTES = 64 * 2**20
 # A stream may end early and cleanly, when a kubelet or an API server goes: what is there is asked for again.
 READS = 3
-NANOSECONDS = len("2026-11-24T15:04:05.123456789Z")
+# A node's stamp before each line, of a fixed width up to its fraction: 2026-11-24T15:04:05.123456789Z
+STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]{0,10}(?:Z|[+-]\d\d:\d\d)) ")
 
 
 def files(cluster: Cluster, pod: Mapping[str, Any]) -> Mapping[str, str]:
@@ -44,7 +47,7 @@ def _whole(cluster: Cluster, pod: str) -> Iterator[str]:
     size = 0
     try:
         with cluster.stream("GET", cluster.path("pods", pod, "log"), {"container": CONTAINER}) as response:
-            for line in whole_lines(response):
+            for line in whole_lines(response, ANSWER_TIMEOUT_S):
                 if (size := size + len(line)) > LIMIT_BYTES:
                     raise BadResult(f"the log of pod {pod} has more than {LIMIT_BYTES} bytes, and results.csv is in it")
                 yield line.decode(errors="replace")
@@ -75,10 +78,14 @@ def _stamped(cluster: Cluster, pod: str, follow: bool, after: str) -> Iterator[t
         query["sinceTime"] = f"{after[:19]}Z"
     try:
         with cluster.stream("GET", cluster.path("pods", pod, "log"), query, silence_s=SILENCE_S) as response:
-            for line in whole_lines(response):
-                stamp, _, text = line.decode(errors="replace").partition(" ")
+            stamp, size = "", 0
+            for line in whole_lines(response, math.inf if follow else ANSWER_TIMEOUT_S):
+                if not follow and (size := size + len(line)) > LIMIT_BYTES:
+                    return
+                if found := STAMP.match(line):  # and none before the later pieces of what is longer than a line
+                    stamp = found[1].decode()
                 if stamp > after:
-                    yield stamp, text.rstrip("\r")
+                    yield stamp, line[found.end() if found else 0 :].decode(errors="replace").rstrip("\r")
     except Refused as refusal:
         if refusal.code not in (400, 404):
             raise

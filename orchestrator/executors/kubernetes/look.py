@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.config import KubernetesHost
 from orchestrator.executors import Attempt, Observation
-from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster, Refused
+from orchestrator.executors.kubernetes.cluster import LONGEST_MESSAGE, METADATA_ONLY, Cluster, Refused
 from orchestrator.executors.kubernetes.fit import why_none_fits
 from orchestrator.executors.kubernetes.manifest import attempt_of, selector
 from orchestrator.executors.kubernetes.observation import Shown, observation
@@ -33,7 +34,7 @@ class Look:
         waiting = [each for each in shown.values() if each.is_waiting]
         evidence = self._evidence(waiting, now) if waiting else Evidence()
         seen = {a: observation(each, now, self._host.patience, evidence) for a, each in shown.items()}
-        return {attempt: found for attempt, found in seen.items() if found is not None}
+        return {a: replace(found, reason=found.reason[:LONGEST_MESSAGE]) for a, found in seen.items() if found}
 
     def _shown(self) -> dict[Attempt, Shown]:
         """In this order, so that no attempt falls between two lists: each exists before what comes after it."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 from collections.abc import Iterator
 
 import urllib3
 
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.answer import chunks
 from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster
 from orchestrator.executors.wakeups import Wakeups
 
@@ -24,6 +26,8 @@ SILENCE_S = 65
 RECONNECT_S = 1.0
 # Changes come in bursts, a pod's start alone in four: one look for all of them.
 SETTLE_S = 0.1
+# An object has 1.5 MiB at most, which is etcd's own bound; a frame has 16 KiB (runner/frames.py).
+LINE_LIMIT_BYTES, FRAME_BYTES = 2 * 2**20, 16 * 2**10
 
 
 class PodWatch:
@@ -56,7 +60,8 @@ class PodWatch:
         version = ""
         while not self._closed.is_set():
             try:
-                version = self._watch(version or self._present())
+                with self._cluster.understood():
+                    version = self._watch(version or self._present())
             except (HostUnreachable, HostUnfit, InputError):
                 # who looks next is told by its own call; 410 as an answer comes here too
                 version = ""
@@ -93,9 +98,15 @@ class PodWatch:
         return version
 
 
-def whole_lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """Lines as they arrive; a last one without its end is not one."""
+def whole_lines(response: urllib3.BaseHTTPResponse, timeout_s: float = math.inf) -> Iterator[bytes]:
+    """Lines as they arrive; a last one without its end is not one. Raises Endless after the time.
+
+    What is longer than any line comes in pieces; a frame at its end is in one of them.
+    """
     rest = b""
-    while chunk := response.read1(2**16):
+    for chunk in chunks(response, timeout_s):
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
+        if len(rest) > LINE_LIMIT_BYTES:
+            yield rest[:-FRAME_BYTES]
+            rest = rest[-FRAME_BYTES:]
