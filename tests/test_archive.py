@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import stat as stat_module
 import tarfile
 from collections.abc import Iterator
 
@@ -15,6 +17,7 @@ from orchestrator.executors.archive import PathStat, check_stat, pack, read_memb
 
 LIMIT = 1000
 GO_DIRECTORY, GO_SYMLINK, GO_PIPE = 1 << 31, 1 << 27, 1 << 25
+GO_DEVICE, GO_CHARACTER_DEVICE, GO_SOCKET = 1 << 26, 1 << 26 | 1 << 21, 1 << 24
 
 
 def stat(size: int = 5, mode: int = 0o644) -> PathStat:
@@ -51,13 +54,18 @@ def test_the_name_in_the_archive_is_of_no_account():
     assert read_member([tar(file(b"hello", "../../etc/passwd"))], stat(), LIMIT) == b"hello"
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+SPECIAL = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE]
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
 def test_what_is_no_regular_file_is_refused_whatever_its_stat_said(kind):
     with pytest.raises(BadResult, match="one regular file"):
         read_member([tar(special(kind))], stat(), LIMIT)
 
 
-@pytest.mark.parametrize("mode", [GO_DIRECTORY, GO_SYMLINK, GO_PIPE])
+@pytest.mark.parametrize(
+    "mode", [GO_DIRECTORY, GO_SYMLINK, GO_PIPE, GO_DEVICE, GO_CHARACTER_DEVICE, GO_SOCKET], ids=hex
+)
 def test_what_is_no_regular_file_is_refused_by_its_stat_before_it_is_read(mode):
     with pytest.raises(BadResult, match="not a regular file"):
         check_stat(stat(mode=mode | 0o777), LIMIT)
@@ -77,6 +85,26 @@ def endless(beginning: bytes) -> Iterator[bytes]:
     yield beginning
     while True:
         yield b"\0" * 4096
+
+
+def test_a_device_node_that_root_made_is_refused_by_the_engines_mode_and_by_its_member(tmp_path):
+    node = tmp_path / "results.csv"
+    try:
+        os.mknod(node, 0o666 | stat_module.S_IFCHR, os.makedev(1, 5))  # /dev/zero: it never ends
+    except PermissionError:
+        pytest.skip("a device node needs root")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(node, "results.csv")
+    with pytest.raises(BadResult, match="one regular file"):
+        read_member([packed.getvalue()], stat(0), LIMIT)
+
+
+def test_a_file_that_grew_after_its_stat_is_as_long_as_its_member_and_one_that_shrank_is_refused():
+    assert read_member([tar(file(b"x" * 900))], stat(5), LIMIT) == b"x" * 900
+    shrunk = tar(file(b"x" * 900))[:512] + b"x" * 400
+    with pytest.raises(BadResult):
+        read_member([shrunk], stat(900), LIMIT)
 
 
 def test_a_stream_without_end_is_cut_off():

@@ -141,6 +141,12 @@ def tar_of(name: str, size: int) -> bytes:
     return member.tobuf(tarfile.PAX_FORMAT)
 
 
+def device(name: str) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.type, member.devmajor, member.devminor = tarfile.CHRTYPE, 1, 5
+    return member.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
+
+
 def pax(text: bytes) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
@@ -159,6 +165,8 @@ NO_FILES: dict[str, Answer] = {
     "a path's record without end": http(pax(b"9" * 4000 + b" path=x\n"), stat()),
     "a sparse map": http(pax(b"27 GNU.sparse.map=0,1,5,9,\n" * 100), stat()),
     "a negative size": http(tar_of("x", 0).replace(b"00000000000\x00", b"\xff" * 12, 1), stat()),
+    "a device that its stat calls a file": http(device("results.csv"), stat()),
+    "less than its member says": http(tar_of("results.csv", 9000) + b"x" * 5000, stat(9000)),
     "no stat": http(tar_of("results.csv", 0)),
     "a stat of brackets": http(b"", "X-Docker-Container-Path-Stat: " + base64.b64encode(b"[" * 20_000).decode()),
     "nothing": http(b"", stat()),
