@@ -30,6 +30,8 @@ from runner.schema import Status
 
 pytestmark = [pytest.mark.docker, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 KILLS = int(os.environ.get("KILLS", "20"))
+# ssh itself notices after 15 s that a cable is out.
+CUT_S = float(os.environ.get("CUT_S", "25"))
 SEED = int(os.environ.get("SEED", "5"))
 
 
@@ -280,7 +282,7 @@ def test_a_host_whose_network_is_down_for_a_while_comes_back_with_what_it_finish
             orchestrator = alone.start("submit", "matrix.yaml")
             alone.wait_for_running(1)
             cable("down")
-            time.sleep(25)  # ssh itself notices after 15 s
+            time.sleep(CUT_S)
             assert alone.running() == [], "it has ended meanwhile"
             cable("up")
             _, said = orchestrator.communicate(timeout=180)
