@@ -20,8 +20,9 @@ from engines import CONTRACT_IMAGE, Engine, wait_until
 
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
-from orchestrator.errors import Incomplete, InputError, StartError
+from orchestrator.errors import HostUnreachable, Incomplete, InputError, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.kubernetes import look
 from orchestrator.executors.kubernetes.cluster import Cluster
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import object_name
@@ -383,6 +384,41 @@ def test_what_a_crash_left_of_a_start_is_staged_and_another_start_makes_the_rest
     assert secret["metadata"]["ownerReferences"][0]["kind"] == "Job"
     executor.remove(what.attempt)
     assert executor.cluster.get("secrets", name) is None
+
+
+def test_while_a_watch_tells_of_nothing_no_list_is_asked_for_and_whatever_happens_is_seen_all_the_same(
+    make: Callable[..., KubernetesExecutor], kubernetes_cluster: LabCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "LOOK_ANYWAY_S", 3600.0)  # so that nothing is seen by asking again
+    executor, lists = make(), []
+    ask = executor.cluster.list
+
+    def counted(resource: str, *more: str, **query: str) -> list[dict[str, Any]]:
+        lists.append(resource)
+        return ask(resource, *more, **query)
+
+    monkeypatch.setattr(executor.cluster, "list", counted)
+    first, second = begun(executor, task("sleep 600")), task()
+    seen_as(executor, first, lambda seen: seen.state is State.RUNNING)
+
+    def asked_in_4_s() -> int:
+        before, deadline = len(lists), time.monotonic() + 4
+        while time.monotonic() < deadline:
+            executor.observe()
+            executor.wait(0.5)
+        return len(lists) - before
+
+    wait_until(lambda: asked_in_4_s() == 0, 120, "it goes on asking")
+    executor.stage(second)
+    assert executor.observe()[second.attempt].state is State.STAGED, "our own deed is not seen"
+    wait_until(lambda: asked_in_4_s() == 0, 120, "it goes on asking")
+    end_container(kubernetes_cluster, first)
+    assert ended(executor, first).exit_code == 137, "another's deed is not seen"
+    kubernetes_cluster.stop("apiserver")
+    with pytest.raises(HostUnreachable):  # and not what was seen last
+        wait_until(lambda: not executor.observe(), 60, "that nobody answers is not seen")
+    kubernetes_cluster.start("apiserver")
+    assert {first, second.attempt} <= executor.observe().keys()
 
 
 def test_what_is_there_with_another_spec_is_no_success(make: Callable[..., KubernetesExecutor]) -> None:

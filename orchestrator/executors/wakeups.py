@@ -18,6 +18,10 @@ class Wakeups:
             self._count += 1
             self._changed.notify_all()
 
+    @property
+    def count(self) -> int:
+        return self._count
+
     def wait(self, timeout_s: float) -> None:
         """Returns when there was a wake-up since this thread's last wait, at the latest after `timeout_s`."""
         with self._changed:

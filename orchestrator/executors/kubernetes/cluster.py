@@ -52,6 +52,7 @@ class Cluster:
     """One namespace of a cluster, as one user. Safe to use from several threads.
 
     skew_s: how far the cluster's clock was ahead of ours when it answered last; its stamps are in whole seconds.
+    writes: how many calls that may have changed something have ended, well or not.
     """
 
     def __init__(self, host: KubernetesHost) -> None:
@@ -59,6 +60,7 @@ class Cluster:
         self.context = resolve(host)
         self.namespace = self.context.namespace
         self.skew_s = 0.0
+        self.writes = 0
         self._api: ApiClient | None = None
         self._lock = threading.Lock()
         self._has_answered = False
@@ -116,8 +118,13 @@ class Cluster:
         content: str = JSON,
     ) -> dict[str, Any]:
         """One call and its answer. Raises Refused, HostUnreachable, and InputError for what our credentials lack."""
-        with self.stream(method, path, query, body, accept=accept, content=content) as response:
-            return _object(b"".join(chunks(response, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES)))
+        try:
+            with self.stream(method, path, query, body, accept=accept, content=content) as response:
+                return _object(b"".join(chunks(response, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES)))
+        finally:
+            if method != "GET":
+                with self._lock:
+                    self.writes += 1
 
     @contextmanager
     def stream(

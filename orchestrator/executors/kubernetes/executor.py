@@ -99,7 +99,7 @@ class KubernetesExecutor:
 
     @understood
     def observe(self) -> Mapping[Attempt, Observation]:
-        return self._look.all()
+        return self._look.all(self._watch.told)
 
     def wait(self, timeout_s: float) -> None:
         self._watch.wait(timeout_s)

@@ -1,10 +1,14 @@
-"""One look at a host's attempts: three lists by label, and what else is needed to say why some do not run."""
+"""One look at a host's attempts: three lists by label, and what else is needed to say why some do not run.
+
+What it saw stands until something may have changed, which a watch of the pods and our own writes tell; of what neither
+tells (a Job's own end, an event, a ConfigMap that somebody deleted) the next look says it, a few seconds later.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.config import KubernetesHost
@@ -15,26 +19,46 @@ from orchestrator.executors.kubernetes.manifest import attempt_of, selector
 from orchestrator.executors.kubernetes.observation import Shown, observation
 from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of
 
+# While a watch is open and tells of nothing, the lists are made this often all the same.
+LOOK_ANYWAY_S = 15.0
 # Nodes come and go slowly, and of a large cluster they are megabytes.
 NODES_KEPT_S = 30.0
 # A kubelet tries a mount, or a sandbox, again within two minutes: a failure that was not repeated since is over.
 REPEATED_S = 180.0
 
 
+@dataclass(frozen=True)
+class _Sight:
+    """What one look saw. at: when it began. changes: how many had been told of by then; None where nobody tells."""
+
+    at: float = 0.0
+    changes: tuple[int, int] | None = None
+    shown: Mapping[Attempt, Shown] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
+
+
 class Look:
-    """Looks at one host. What it keeps of nodes is no state of jobs."""
+    """Looks at one host. What it keeps is for a few seconds alone: no state of jobs depends on it."""
 
     def __init__(self, cluster: Cluster, host: KubernetesHost) -> None:
         self._cluster, self._host = cluster, host
         self._nodes: tuple[float, Sequence[Mapping[str, Any]]] = (-NODES_KEPT_S, ())
+        self._last = _Sight()
 
-    def all(self) -> dict[Attempt, Observation]:
-        shown = self._shown()
+    def all(self, told: int | None) -> dict[Attempt, Observation]:
+        """told: how many changes a watch has told of; None where none is open."""
+        sight, changes = self._last, None if told is None else (told, self._cluster.writes)
+        if changes is None or changes != sight.changes or time.monotonic() - sight.at > LOOK_ANYWAY_S:
+            sight = self._last = self._seen(changes)
         now = time.time() + self._cluster.skew_s
-        waiting = [each for each in shown.values() if each.is_waiting]
-        evidence = self._evidence(waiting, now) if waiting else Evidence()
-        seen = {a: observation(each, now, self._host.patience, evidence) for a, each in shown.items()}
+        seen = {a: observation(each, now, self._host.patience, sight.evidence) for a, each in sight.shown.items()}
         return {a: replace(found, reason=found.reason[:LONGEST_MESSAGE]) for a, found in seen.items() if found}
+
+    def _seen(self, changes: tuple[int, int] | None) -> _Sight:
+        at, shown = time.monotonic(), self._shown()
+        waiting = [each for each in shown.values() if each.is_waiting]
+        evidence = self._evidence(waiting, time.time() + self._cluster.skew_s) if waiting else Evidence()
+        return _Sight(at, changes, shown, evidence)
 
     def _shown(self) -> dict[Attempt, Shown]:
         """In this order, so that no attempt falls between two lists: each exists before what comes after it."""

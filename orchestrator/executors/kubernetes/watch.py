@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import threading
+import time
 from collections.abc import Iterator
 
 import urllib3
@@ -24,7 +25,7 @@ from orchestrator.executors.wakeups import Wakeups
 WATCH_S = 50
 SILENCE_S = 65
 RECONNECT_S = 1.0
-# Changes come in bursts, a pod's start alone in four: one look for all of them.
+# Changes come in bursts, a pod's start alone in four: one look for all that come within this time of the last one.
 SETTLE_S = 0.1
 # An object has 1.5 MiB at most, which is etcd's own bound; a frame has 16 KiB (runner/frames.py).
 LINE_LIMIT_BYTES, FRAME_BYTES = 2 * 2**20, 16 * 2**10
@@ -40,13 +41,22 @@ class PodWatch:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._response: urllib3.BaseHTTPResponse | None = None
+        self._is_open = False
+        self._woken = 0.0
+
+    @property
+    def told(self) -> int | None:
+        """How many wake-ups there were; None while nothing is watched."""
+        return self._wakeups.count if self._is_open else None
 
     def wait(self, timeout_s: float) -> None:
         with self._starting:
             if self._thread is None and not self._closed.is_set():
                 self._thread = threading.Thread(target=self._follow, name="pods-watch", daemon=True)
                 self._thread.start()
+        self._closed.wait(max(0.0, self._woken + SETTLE_S - time.monotonic()))
         self._wakeups.wait(timeout_s)
+        self._woken = time.monotonic()
 
     def close(self) -> None:
         self._closed.set()
@@ -87,14 +97,20 @@ class PodWatch:
             self._wakeups.bump()
             if self._closed.is_set():
                 return ""
-            for line in whole_lines(response):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    return ""
-                version = str(event["object"]["metadata"]["resourceVersion"])
-                if event["type"] != "BOOKMARK":
-                    self._wakeups.bump()
-                    self._closed.wait(SETTLE_S)
+            self._is_open = True
+            try:
+                return self._told_by(response, version)
+            finally:
+                self._is_open = False
+
+    def _told_by(self, response: urllib3.BaseHTTPResponse, version: str) -> str:
+        for line in whole_lines(response):
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                return ""
+            version = str(event["object"]["metadata"]["resourceVersion"])
+            if event["type"] != "BOOKMARK":
+                self._wakeups.bump()
         return version
 
 
