@@ -2,11 +2,12 @@
 
 The pods fit no node, so that nothing but submitting and watching happens. Two ways, each in a process of its own, one
 after the other on the same cluster: through the orchestrator (journal, staging, one watch), and by the loop that one
-would write with the Kubernetes client (`create_namespaced_job` for each, then `read_namespaced_job` for each, every few
-seconds). Counted at the client: requests and bytes read. A Job is seen, by the orchestrator, when it knows that the pod
-waits for a node and why; by hand, when the Job says that it has a pod, which tells nothing of the pod.
+would write with the Kubernetes client (`create_namespaced_job` for each, then every few seconds `read_namespaced_job`
+for each that has no pod yet; once all have one, for each). Counted at the client: requests and bytes read. A Job is
+seen, by the orchestrator, when it knows that the pod waits for a node and why; by hand, when the Job says that it has a
+pod, which tells nothing of the pod. Neither is waited for longer than `--most`.
 
-usage: KUBECONFIG=… python benchmarks/kubernetes_scale.py [--jobs 1000] [--steady 60] [--every 10]
+usage: KUBECONFIG=… python benchmarks/kubernetes_scale.py [--jobs 1000] [--steady 60] [--every 10] [--most 240]
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ class Traffic:
         pool.urlopen, tls.recv_into = counted, weighed
 
 
-def measure(watching: Callable[[], int], count: int, steady_s: float) -> dict[str, float]:
+def measure(watching: Callable[[], int], asked: argparse.Namespace) -> dict[str, float]:
     """watching: how many Jobs have been seen to wait so far."""
+    count, steady_s = asked.jobs, asked.steady
     traffic, began = Traffic(), time.monotonic()
-    while watching() < count:
+    while (seen := watching()) < count and time.monotonic() < began + asked.most:
         time.sleep(0.2)
     seen_s, requests, bytes_read = time.monotonic() - began, traffic.requests, traffic.bytes_read
     began = time.monotonic()
@@ -88,6 +90,7 @@ def measure(watching: Callable[[], int], count: int, steady_s: float) -> dict[st
         time.sleep(0.2)
     minutes = (time.monotonic() - began) / 60  # a round of the loop by hand may take longer than was asked for
     return {
+        "seen": seen,
         "seen_s": seen_s,
         "calls_per_job": requests / count,
         "kb_per_job": bytes_read / count / 1e3,
@@ -98,10 +101,10 @@ def measure(watching: Callable[[], int], count: int, steady_s: float) -> dict[st
     }
 
 
-def through_the_orchestrator(count: int, steady_s: float, _: float) -> dict[str, float]:
+def through_the_orchestrator(asked: argparse.Namespace) -> dict[str, float]:
     from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 
-    stop = threading.Event()
+    stop, count = threading.Event(), asked.jobs
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(MOST_ACTIONS) as pool:
         run = runs.create(Path(folder), "scale", datetime.now(timezone.utc))
         jobs = [replace(JOB, run=run.name, id=f"job{number}") for number in range(count)]
@@ -118,14 +121,14 @@ def through_the_orchestrator(count: int, steady_s: float, _: float) -> dict[str,
                 return sum(progress.phase is Phase.QUEUED for progress in journal.progress())
 
             try:
-                return measure(watching, count, steady_s)
+                return measure(watching, asked)
             finally:
                 stop.set()
                 loop.wake.set()
                 driving.join()
 
 
-def by_hand(count: int, steady_s: float, every_s: float) -> dict[str, float]:
+def by_hand(asked: argparse.Namespace) -> dict[str, float]:
     from kubernetes import client, config
 
     from orchestrator.executors.kubernetes.manifest import job_manifest
@@ -134,21 +137,22 @@ def by_hand(count: int, steady_s: float, every_s: float) -> dict[str, float]:
     batch = client.BatchV1Api()
     names: list[str] = []
     waiting: set[str] = set()
-    last = -every_s
+    last = -asked.every
 
     def watching() -> int:
         nonlocal last
-        for number in range(len(names), count):
+        for number in range(len(names), asked.jobs):
             attempt = Attempt("by-hand", f"job{number}", 1)
-            body = job_manifest(Task(attempt, replace(JOB, id=attempt.job), Slot("1"), IMAGE), host(count))
+            body = job_manifest(Task(attempt, replace(JOB, id=attempt.job), Slot("1"), IMAGE), host(asked.jobs))
             # what the orchestrator keeps in a ConfigMap of its own; the pod never comes so far as to miss it
             names.append(batch.create_namespaced_job(NAMESPACE, body).metadata.name)
-        if time.monotonic() - last >= every_s:
-            waiting.update(name for name in names if batch.read_namespaced_job(name, NAMESPACE).status.active)
+        if time.monotonic() - last >= asked.every:
+            due = [name for name in names if name not in waiting] or names
+            waiting.update(name for name in due if batch.read_namespaced_job(name, NAMESPACE).status.active)
             last = time.monotonic()
         return len(waiting)
 
-    return measure(watching, count, steady_s)
+    return measure(watching, asked)
 
 
 WAYS = {"orchestrator": through_the_orchestrator, "by hand": by_hand}
@@ -173,18 +177,19 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--steady", type=float, default=60.0, help="seconds of watching once all are seen")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two rounds of the loop by hand")
+    parser.add_argument("--most", type=float, default=240.0, help="seconds to wait for the last to be seen, at most")
     parser.add_argument("--way", choices=WAYS, help="one alone, into a namespace that is there; prints JSON")
     asked = parser.parse_args()
     if asked.way:
-        print(json.dumps(WAYS[asked.way](asked.jobs, asked.steady, asked.every)))
+        print(json.dumps(WAYS[asked.way](asked)))
         return
-    arguments = ["--jobs", str(asked.jobs), "--steady", str(asked.steady), "--every", str(asked.every)]
-    print(f"{'':14}{'until all are seen':>34}{'a minute of watching':>24}{'memory':>18}")
-    print(f"{'':14}{'s':>8}{'calls/Job':>13}{'kB/Job':>13}{'calls':>12}{'MB':>12}{'MB':>9}{'peak':>9}")
+    arguments = [f"--{name}={getattr(asked, name)}" for name in ("jobs", "steady", "every", "most")]
+    print(f"{'':20}{'until all are seen':>34}{'a minute of watching':>24}{'memory':>18}")
+    print(f"{'':14}{'seen':>6}{'s':>8}{'calls/Job':>13}{'kB/Job':>13}{'calls':>12}{'MB':>12}{'MB':>9}{'peak':>9}")
     for way in WAYS:
         its = alone(way, arguments)
         print(
-            f"{way:14}{its['seen_s']:8.1f}{its['calls_per_job']:13.1f}{its['kb_per_job']:13.1f}"
+            f"{way:14}{its['seen']:6.0f}{its['seen_s']:8.1f}{its['calls_per_job']:13.1f}{its['kb_per_job']:13.1f}"
             f"{its['calls_per_minute']:12.0f}{its['mb_per_minute']:12.1f}{its['rss_mb']:9.0f}{its['peak_rss_mb']:9.0f}"
         )
 
