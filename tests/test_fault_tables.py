@@ -24,3 +24,9 @@ def test_every_test_that_a_table_names_is_there(page: str) -> None:
                 named += 1
                 assert re.search(rf"def test_\w*{word.strip('`')}", file), f"{page}: no test is called …{word}…"
     assert named > 10
+
+
+def test_every_test_file_that_a_page_names_is_there() -> None:
+    named = {name for page in DOCS.glob("*.md") for name in re.findall(r"\btest_\w+\.py\b", page.read_text())}
+    assert len(named) > 10
+    assert not [name for name in sorted(named) if not (TESTS / name).exists()]
