@@ -258,6 +258,8 @@ class HostLoop:
     def _stage(self, progress: Progress, slot: Slot) -> None:
         cases = self.run.open_cases(progress.job)
         self.executor.stage(Task(progress.key, replace(progress.job, cases=cases), slot, progress.job.image))
+        if progress.key in self._staged:  # not at once again, and not for ever
+            raise HostUnreachable(f"host {self.host}: took {progress.key.name} before, and does not show it")
         self._staged.add(progress.key)
 
     def _start(self, progress: Progress) -> None:

@@ -36,7 +36,7 @@ from orchestrator.executors import Attempt, Slot
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.policy import Limits
 from orchestrator.run import Run
-from orchestrator.scheduler import HostLoop, Update, drive_all, reopen
+from orchestrator.scheduler import LOOK_EVERY_S, HostLoop, Update, drive_all, reopen
 from runner.schema import Case, Device, Job, Precision, Row, Status
 
 
@@ -336,6 +336,24 @@ def test_a_host_that_refuses_one_thing_for_good_keeps_no_run_from_ending(night: 
     assert (rows["a0"].status, rows["b0"].status) == (Status.LOST, Status.OK)
     assert "input/output error" in str(rows["a0"].error)
     assert sd.host.containers == {}
+
+
+def test_a_host_that_takes_a_job_and_never_shows_it_is_asked_now_and_then_and_keeps_no_run_from_ending(
+    night: Any,
+) -> None:
+    sd = night("a", "b")
+
+    def forget(call: Any) -> None:
+        if call.method == "observe":
+            for attempt in [attempt for attempt in sd.host.containers if attempt.job == "a"]:
+                del sd.host.containers[attempt]
+
+    sd.host.before = forget
+    rows = sd.finish()
+    assert (rows["a0"].status, rows["b0"].status) == (Status.LOST, Status.OK)
+    assert "does not show it" in str(rows["a0"].error)
+    staged = [call for call in sd.host.calls if call.method == "stage" and call.attempt.job == "a"]
+    assert len(staged) <= 900 / LOOK_EVERY_S + 2
 
 
 def test_a_container_that_cannot_be_removed_is_told_and_the_run_ends(night: Any) -> None:
