@@ -64,7 +64,7 @@ class Bounds:
             return None
         if (told := self._foretold()) is not None:
             step = max(1, told // FINENESS)
-            for samples in (told, told - step, told + step):  # of the two beside it, one is known when it is
+            for samples in (told, told - step, told + step):  # above it where it fitted, below it where not
                 if self.fits < samples < self.fails:
                     return samples
         return min(max(1, 2 * self.fits), MOST_SAMPLES) if self.why is None else (self.fits + self.fails) // 2
@@ -78,7 +78,8 @@ class Bounds:
         of_one = (self._memory_gb[many] - self._memory_gb[few]) / (many - few)
         if of_one <= 0:
             return None
-        return min(many + int((self.room_gb - self._memory_gb[many]) / of_one), MOST_SAMPLES)
+        more = (self.room_gb - self._memory_gb[many]) / of_one
+        return min(many + int(min(max(0.0, more), MOST_SAMPLES)), MOST_SAMPLES)
 
     def learn(self, samples: int, outcome: Outcome) -> None:
         if outcome.status is Status.OK:

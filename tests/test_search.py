@@ -11,7 +11,7 @@ from typing import Any
 import fake_engine
 import pytest
 from fake_engine import job_of
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.jobs import run_job
@@ -35,20 +35,21 @@ def fitting(
     return attempt
 
 
+@example(272, 1000.0, [0.0, 0.0, 0.0, 0.0, 0.0, 1e-309])  # images that take next to nothing
 @given(st.integers(1, MOST_SAMPLES), st.none() | st.floats(0.001, 1000), st.lists(st.floats(0, 100), min_size=5))
 def test_what_is_found_fits_and_is_at_most_3_percent_below_the_largest_whatever_memory_foretells(
     most: int, room_gb: float | None, memory: list[float]
 ) -> None:
-    bounds, tried = Bounds(room_gb), []  # type: ignore[var-annotated]
+    bounds, tried = Bounds(room_gb), list[int]()
     search(bounds, fitting(most, tried, lambda samples: memory[samples.bit_length() % len(memory)]))
     assert most - max(0, most // FINENESS) <= bounds.fits <= most
-    assert len(tried) == len(set(tried)) <= 24
+    assert len(tried) == len(set(tried)) <= 20
 
 
 @pytest.mark.parametrize("most", [72, 272, 275, 1000, 4000])
 @pytest.mark.parametrize("off", [0.99, 1.0, 1.01])
 def test_where_each_image_takes_the_same_few_tries_are_enough(most: int, off: float) -> None:
-    bounds, tried = Bounds(room_gb=2.7 + most * 0.5 * off), []  # type: ignore[var-annotated]
+    bounds, tried = Bounds(room_gb=2.7 + most * 0.5 * off), list[int]()
     bounds.learn(4, Outcome(Status.OK, memory_gb=2.7 + 4 * 0.5))
     bounds.learn(16, Outcome(Status.OK, memory_gb=2.7 + 16 * 0.5))
     search(bounds, fitting(most, tried))
@@ -64,7 +65,7 @@ def test_small_batches_are_found_to_the_last_image(most: int) -> None:
 
 
 def test_the_search_begins_where_the_numbered_batches_end() -> None:
-    bounds, tried = Bounds(), []  # type: ignore[var-annotated]
+    bounds, tried = Bounds(), list[int]()
     bounds.learn(16, Outcome(Status.OK))
     bounds.learn(64, OOM)
     search(bounds, fitting(28, tried))
@@ -74,7 +75,7 @@ def test_the_search_begins_where_the_numbered_batches_end() -> None:
 
 
 def test_no_larger_batch_than_the_cap_is_tried() -> None:
-    bounds, tried = Bounds(), []  # type: ignore[var-annotated]
+    bounds, tried = Bounds(), list[int]()
     search(bounds, fitting(10**9, tried))
     assert bounds.fits == max(tried) == MOST_SAMPLES
     assert "no larger batch is tried" in bounds.remark()
