@@ -171,7 +171,8 @@ class Bucket:
             return first if first is Conditional.REFUSED else self._probe(key)
         finally:
             with suppress(InputError, HostUnreachable):  # `check` says what it means
-                self.delete(key, *self._forgotten())
+                self.delete(key)
+                self.delete(*self._forgotten())
 
     def _forgotten(self) -> list[str]:
         now = time.time()
