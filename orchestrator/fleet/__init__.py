@@ -28,7 +28,7 @@ from orchestrator.fleet.outcomes import ask, sort_out
 from orchestrator.fleet.pod_images import provide
 from orchestrator.images.image import OnProgress
 from orchestrator.store import Inbox
-from runner.schema import ENGINES, Job
+from runner.schema import Job
 
 __all__ = ["Fleet", "Station", "build", "executor", "processes_folder", "ready", "reference", "store_of"]
 
@@ -91,7 +91,7 @@ def ready(
         sort_out(((name, outcome) for (name, _), outcome in had.items()), unreachable)
         for (name, flavour), image in had.items():
             if not isinstance(image, Exception):
-                carried = _all_flavours() if flavour == images.GIVEN else (flavour,)
+                carried = images.FLAVOURS if flavour == images.GIVEN else (flavour,)
                 its = image.pinned if isinstance(image, images.ImageInfo) else image
                 pinned[name] |= dict.fromkeys(carried, its)
         executors: dict[str, Executor] = {}
@@ -156,10 +156,6 @@ def _provide(
 
 def _bases(hosts: Iterable[Host]) -> dict[str, str]:
     return {host.name: host.base for host in hosts if isinstance(host, DockerHost) and host.base}
-
-
-def _all_flavours() -> set[str]:
-    return {flavour for engine in ENGINES.values() for flavour in engine.images.values()}
 
 
 def _open_inboxes(hosts: Sequence[Host], unreachable: dict[str, str]) -> dict[str, Inbox]:

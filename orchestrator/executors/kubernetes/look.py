@@ -1,7 +1,7 @@
 """One look at a host's attempts: three lists by label, and what else is needed to say why some do not run.
 
 What it saw stands until something may have changed, which a watch of the pods and our own writes tell; of what neither
-tells (a Job's own end, an event, a ConfigMap that somebody deleted) the next look says it, a few seconds later.
+tells (a Job's own end, an event, a ConfigMap that somebody deleted) the first look after LOOK_ANYWAY_S says it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Sight:
 
 
 class Look:
-    """Looks at one host. What it keeps is for a few seconds alone: no state of jobs depends on it."""
+    """Looks at one host. What it keeps is LOOK_ANYWAY_S old at most: no state of jobs depends on it."""
 
     def __init__(self, cluster: Cluster, host: KubernetesHost) -> None:
         self._cluster, self._host = cluster, host
