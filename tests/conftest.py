@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,16 @@ def _second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, 
 def second_engine(_second: tuple[Engine, TlsEngine]) -> Engine:
     """A private engine: a second host on this machine."""
     return _second[0]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of an authority's own, a server's and a client's, as `engines.make_certificates` names them."""
+    if shutil.which("openssl") is None:
+        engines.missing("certificates need openssl")
+    folder = tmp_path_factory.mktemp("tls") / "certificates"
+    engines.make_certificates(folder)
+    return folder
 
 
 @pytest.fixture

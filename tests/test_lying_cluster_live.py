@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import re
-import shutil
 import ssl
 import subprocess
 import sys
@@ -43,26 +43,17 @@ EMPTY = {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []}
 OURS = (HostUnreachable, HostUnfit, StartError, BadResult, Incomplete)
 
 
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("openssl") is None:
-        engines.missing("certificates need openssl")
-    folder = tmp_path_factory.mktemp("tls") / "certificates"
-    engines.make_certificates(folder)
-    return folder
-
-
-def served(tls: Path) -> LyingEngine:
+def served(certificates: Path) -> LyingEngine:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tls / "server-cert.pem", tls / "server-key.pem")
+    context.load_cert_chain(certificates / "server-cert.pem", certificates / "server-key.pem")
     made = LyingEngine(tls=context)
     made.honest = {"": EMPTY}
     return made
 
 
-def kubeconfig(folder: Path, tls: Path, port: int, token: str) -> Path:
+def kubeconfig(folder: Path, certificates: Path, port: int, token: str) -> Path:
     """Of a user who has a bearer token."""
-    cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(tls / "ca.pem")}
+    cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(certificates / "ca.pem")}
     whole = {
         "current-context": "liar",
         "clusters": [{"name": "liar", "cluster": cluster}],
@@ -79,9 +70,9 @@ def token() -> Canary:
 
 
 @pytest.fixture
-def liar(tmp_path: Path, tls: Path, token: Canary, monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingEngine]:
-    made = served(tls)
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, tls, made.port, token.text)))
+def liar(tmp_path: Path, certificates: Path, token: Canary, monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingEngine]:
+    made = served(certificates)
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, certificates, made.port, token.text)))
     yield made
     made.close()
 
@@ -158,9 +149,9 @@ def test_an_answer_that_trickles_is_given_up(
     "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent"]
 )
 def test_an_api_server_cannot_send_its_caller_or_the_token_elsewhere(
-    liar: LyingEngine, executor: KubernetesExecutor, tls: Path, status: str
+    liar: LyingEngine, executor: KubernetesExecutor, certificates: Path, status: str
 ) -> None:
-    with_tls, without = served(tls), LyingEngine()
+    with_tls, without = served(certificates), LyingEngine()
     try:
         for elsewhere in (f"https://127.0.0.1:{with_tls.port}/x", f"http://127.0.0.1:{without.port}/x"):
             liar.answers[""] = http(b"", f"Location: {elsewhere}", status=status)
@@ -201,18 +192,11 @@ class Objects:
 
 def framed(file: str, text: str, stream: str) -> bytes:
     """A whole log."""
-    lines: list[str] = []
-
-    class Out:
-        def write(self, text: str) -> None:
-            lines.append(text)
-
-        def flush(self) -> None: ...
-
-    writer = FrameWriter(Out(), stream)  # type: ignore[arg-type]
+    out = io.StringIO()
+    writer = FrameWriter(out, stream)
     writer.put(file, text)
     writer.end()
-    return "".join(lines).encode()
+    return out.getvalue().encode()
 
 
 def ended_attempt(attempt: Attempt = ATTEMPT) -> Objects:

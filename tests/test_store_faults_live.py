@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import benches
@@ -53,11 +54,11 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def night(furnished_engine: Engine, between: Proxy, prefix: str, tmp_path: object) -> Iterator[Night]:
+def night(furnished_engine: Engine, between: Proxy, prefix: str, tmp_path: Path) -> Iterator[Night]:
     """One host, whose jobs deliver to the store behind the proxy."""
     address = f"http://{benches.gateway(furnished_engine)}:{between.port}"
     s3 = {"bucket": stores.BUCKET, "prefix": prefix, "endpoint_url": address, "region": "us-east-1"}
-    with closing(Night(tmp_path, {"near": furnished_engine})) as made:  # type: ignore[arg-type]
+    with closing(Night(tmp_path, {"near": furnished_engine})) as made:
         near = {"kind": "docker", "url": furnished_engine.url, "gpus": "none", "collect": {"s3": s3}}
         made.write_hosts({"near": near})
         yield made
@@ -68,6 +69,15 @@ def went_on(night: Night) -> None:
     words = ["resume"] if list(night.folder.glob("runs/*/journal.db")) else ["submit", "matrix.yaml"]
     ended = night.did(*words, **QUICK, forgotten_s=-5)
     assert ended.returncode == cli.SOME_FAILED, ended.stderr
+
+
+def killed_and_resumed(night: Night, **fault: object) -> Mapping[str, int]:
+    """How often each container began, of a run whose orchestrator died of the fault."""
+    night.write(**JOBS)
+    with witnessed(list(night.engines.values())) as starts:
+        assert night.did("submit", "matrix.yaml", **fault, **QUICK).returncode == -signal.SIGKILL
+        went_on(night)
+    return starts
 
 
 def assert_undisturbed(night: Night, between: Proxy, prefix: str, starts: Mapping[str, int]) -> None:
@@ -118,11 +128,7 @@ def test_undisturbed_it_asks_the_store_so_often_and_leaves_this(night: Night, be
 def test_killed_after_any_answer_of_its_store_it_is_resumed_to_the_undisturbed_table(
     night: Night, between: Proxy, prefix: str, calls: int
 ) -> None:
-    night.write(**JOBS)
-    with witnessed(list(night.engines.values())) as starts:
-        assert night.did("submit", "matrix.yaml", die_after_calls=calls, **QUICK).returncode == -signal.SIGKILL
-        went_on(night)
-    assert_undisturbed(night, between, prefix, starts)
+    assert_undisturbed(night, between, prefix, killed_and_resumed(night, die_after_calls=calls))
 
 
 @pytest.mark.parametrize("store", ["rclone"], indirect=True)  # what is put twice is there twice: no condition helps
@@ -130,11 +136,7 @@ def test_killed_after_any_answer_of_its_store_it_is_resumed_to_the_undisturbed_t
 def test_killed_after_any_event_of_its_journal_it_is_resumed_to_the_undisturbed_table(
     night: Night, between: Proxy, prefix: str, events: int
 ) -> None:
-    night.write(**JOBS)
-    with witnessed(list(night.engines.values())) as starts:
-        assert night.did("submit", "matrix.yaml", die_after=events, **QUICK).returncode == -signal.SIGKILL
-        went_on(night)
-    assert_undisturbed(night, between, prefix, starts)
+    assert_undisturbed(night, between, prefix, killed_and_resumed(night, die_after=events))
 
 
 def test_killed_while_a_container_delivers_it_collects_that_delivery_later(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import ssl
 import subprocess
@@ -11,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import engines
 import pytest
 
 from orchestrator.config import DockerHost, Tls
@@ -19,15 +17,6 @@ from orchestrator.errors import InputError
 from orchestrator.executors.connection import connect
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("openssl") is None:
-        engines.missing("certificates need openssl")
-    folder = tmp_path_factory.mktemp("tls") / "certificates"
-    engines.make_certificates(folder)
-    return folder
 
 
 Serve = Callable[..., int]
