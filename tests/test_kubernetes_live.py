@@ -429,6 +429,15 @@ def test_what_is_there_with_another_spec_is_no_success(make: Callable[..., Kuber
         executor.stage(other)
 
 
+def test_a_list_in_pages_is_the_list(make: Callable[..., KubernetesExecutor]) -> None:
+    executor = make()
+    for _ in range(5):
+        executor.stage(task())
+    whole, in_pages = (executor.cluster.list("configmaps", {"limit": limit}) for limit in ("500", "2"))
+    assert len(whole) >= 5
+    assert in_pages == whole
+
+
 def test_a_token_that_expired_is_read_anew(
     make: Callable[..., KubernetesExecutor], kubernetes_cluster: LabCluster, tmp_path: Path, monkeypatch: Any
 ) -> None:

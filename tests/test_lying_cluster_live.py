@@ -145,6 +145,88 @@ def test_an_answer_that_trickles_is_given_up(
         executor.observe()
 
 
+# --- lists in pages
+
+
+def page(*items: object, following: str = "") -> bytes:
+    return as_json({"kind": "List", "metadata": {"resourceVersion": "1", "continue": following}, "items": items})
+
+
+def large_pod(node: str) -> dict[str, Any]:
+    """As pods are with a service mesh and every stamp of their fields: 80 kB, of which three values count."""
+    fields = [{"manager": f"m{number}", "fieldsV1": {"f:spec": {"f:x": "y" * 60}}} for number in range(600)]
+    container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    metadata = {"name": "p", "managedFields": fields}
+    return {"metadata": metadata, "spec": {"nodeName": node, "containers": [container]}, "status": {"phase": "Running"}}
+
+
+def test_a_cluster_whose_pods_are_more_than_one_answer_may_hold_is_checked_all_the_same(liar: LyingEngine) -> None:
+    pods, pages = [large_pod(node) for node in "ab" * 200], 5
+    assert len(page(*pods)) * pages > 2 * cluster.ANSWER_LIMIT_BYTES
+    offer = {"allocatable": {"nvidia.com/gpu": str(200 * pages + 8)}}
+    nodes = [{"metadata": {"name": name, "labels": {}}, "spec": {}, "status": offer} for name in "ab"]
+    liar.answers = {
+        "/version": as_json({"gitVersion": "v1.33.0"}),
+        "selfsubjectaccessreviews": as_json({"status": {"allowed": True}}),
+        "/api/v1/nodes.*continue=b": page(nodes[1]),
+        "/api/v1/nodes": page(nodes[0], following="b"),
+        f"/api/v1/pods.*continue={pages}$": page(*pods),
+        **{rf"/api/v1/pods.*continue={number}$": page(*pods, following=str(number + 1)) for number in range(2, pages)},
+        "/api/v1/pods": page(*pods, following="2"),
+    }
+    with grows_by_less_than(BOUND_MB):
+        found = check(KubernetesHost(name="liar"), cluster.Cluster(HOST))
+    assert [finding.text for finding in found if finding.topic == "gpus"] == [
+        "GPUs of unknown make: 16 of 2016 free, on 2 nodes"
+    ]
+
+
+@pytest.mark.parametrize("resource", ["configmaps", "pods"])
+def test_pages_without_end_are_given_up_before_they_fill_the_memory(
+    liar: LyingEngine, executor: KubernetesExecutor, resource: str
+) -> None:
+    liar.answers[f"/{resource}"] = page(*[{"metadata": {"name": "x" * 5000}}] * 1000, following="more")
+    with grows_by_less_than(BOUND_MB), pytest.raises(HostUnreachable, match="more in it than it should"):
+        executor.observe()
+
+
+def test_what_is_kept_of_pages_without_end_is_given_up_before_it_fills_the_memory(liar: LyingEngine) -> None:
+    node = {"metadata": {"name": "x", "labels": {"y": "z" * 5000}}, "spec": {}, "status": {}}
+    liar.answers = {
+        "/version": as_json({"gitVersion": "v1.33.0"}),
+        "selfsubjectaccessreviews": as_json({"status": {"allowed": True}}),
+        "/api/v1/nodes": page(*[node] * 1000, following="more"),
+    }
+    with grows_by_less_than(BOUND_MB):
+        (finding,) = check(HOST, cluster.Cluster(HOST))
+    assert "more in it than it should" in finding.text
+
+
+def test_pages_without_end_and_with_nothing_in_them_are_given_up(
+    liar: LyingEngine, executor: KubernetesExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "ANSWER_TIMEOUT_S", 0.5)
+    liar.answers["/configmaps"] = page(following="more")
+    with pytest.raises(HostUnreachable, match="a list that is not complete after"):
+        executor.observe()
+
+
+def test_a_list_whose_next_page_is_forgotten_is_read_anew_by_the_next_look(
+    liar: LyingEngine, executor: KubernetesExecutor
+) -> None:
+    ended_attempt().shown_by(liar)
+    said = {"kind": "Status", "message": "The provided continue parameter is too old", "reason": "Expired"}
+    forgotten = http(json.dumps(said).encode(), status="410 Gone")
+    honest, whole = dict(liar.answers), json.loads(liar.answers["/pods"].partition(b"\r\n\r\n")[2])  # type: ignore[union-attr]
+    liar.answers = {
+        "/pods.*continue=": forgotten, r"/pods\?": page(*whole["items"], following="more"), **honest,
+    }  # fmt: skip
+    with pytest.raises(HostUnreachable, match="is too old"):
+        executor.observe()
+    liar.answers = honest
+    assert list(executor.observe()) == [ATTEMPT]
+
+
 @pytest.mark.parametrize(
     "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent"]
 )
@@ -272,7 +354,7 @@ def test_an_object_with_anything_in_any_place_makes_no_traceback_and_leads_to_no
             ):
                 outcome(deed)
     kinds = "pods|jobs|configmaps|secrets|events"
-    ours = rf"/(api/v1|apis/batch/v1)/namespaces/bench/({kinds})(/[\w.-]+(/log)?)?(\?.*)?|/api/v1/nodes"
+    ours = rf"/(api/v1|apis/batch/v1)/namespaces/bench/({kinds})(/[\w.-]+(/log)?)?(\?.*)?|/api/v1/nodes\?limit=\d+"
     assert [path for path in liar.asked if not re.fullmatch(ours, path) or "/.." in path] == []
 
 
@@ -366,7 +448,7 @@ def test_a_run_on_a_cluster_that_lies_ends_in_rows_and_messages_and_the_other_ho
         "an attempt of another run": liar.answers,
         "a token that comes back": {"": http(f'{{"message": "no {token.text}"}}'.encode(), status="500 Error")},
     }
-    liar.answers = {r"/jobs\?.*limit=1": as_json(EMPTY), **lies[what]}  # honest until the run has begun
+    liar.answers = {r"/jobs\?.*limit=1$": as_json(EMPTY), **lies[what]}  # honest until the run has begun
     hosts = {"here": {"kind": "process"}, "liar": {"kind": "kubernetes", "gpus": "none", "images": {"cpu": "i:1"}}}
     (here / "hosts.yaml").write_text(json.dumps({"hosts": hosts}))
     (here / "matrix.yaml").write_text(

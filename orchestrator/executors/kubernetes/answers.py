@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, TypeAlias
 
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
-from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+from orchestrator.executors.kubernetes import excerpt
+from orchestrator.executors.kubernetes.cluster import Cluster, Keep, Refused
 from orchestrator.manifests import Permission, permissions
 
 QUEUES = "/apis/kueue.x-k8s.io"
@@ -52,8 +54,13 @@ class Answers:
     pull_secret: Answer
 
 
-def ask(host: KubernetesHost, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> Answers:
-    """Asks for what the host names, and changes nothing. Raises HostUnreachable, and InputError for our credentials."""
+def ask(
+    host: KubernetesHost, cluster: Cluster, images: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+) -> Answers:
+    """Asks for what the host names, and changes nothing. Raises HostUnreachable, and InputError for our credentials.
+
+    images: which of a node's images are asked for.
+    """
 
     def get(path: str, wanted: object = True) -> Answer:
         if not wanted:
@@ -63,16 +70,18 @@ def ask(host: KubernetesHost, cluster: Cluster, clock: Callable[[], float] = tim
         except Refused as refusal:
             return _no(refusal)
 
-    def listed(path: str) -> Listing:
-        answer = get(path)
-        return answer if isinstance(answer, No) else list(answer.get("items") or ())
+    def listed(path: str, keep: Keep | None = None) -> Listing:
+        try:
+            return cluster.items(path, keep=keep)
+        except Refused as refusal:
+            return _no(refusal)
 
     began = clock()
     version = str(cluster.call("GET", "/version")["gitVersion"])[:100]
     took_s = clock() - began
     here = f"/api/v1/namespaces/{cluster.namespace}"
     claim = host.weights.claim if isinstance(host.weights, Claim) else None
-    pods = listed("/api/v1/pods")
+    pods = listed("/api/v1/pods", excerpt.of_pod)
     kueue = get(QUEUES, host.queue)
     served = "" if isinstance(kueue, No) else kueue["preferredVersion"]["groupVersion"]
     return Answers(
@@ -80,9 +89,9 @@ def ask(host: KubernetesHost, cluster: Cluster, clock: Callable[[], float] = tim
         took_s,
         namespace=get(here),
         refused=[permission for permission in permissions() if not _may(cluster, permission)],
-        nodes=listed("/api/v1/nodes"),
+        nodes=listed("/api/v1/nodes", partial(excerpt.of_node, images=images)),
         pods=pods,
-        own_pods=listed(f"{here}/pods") if isinstance(pods, No) else No.UNASKED,
+        own_pods=listed(f"{here}/pods", excerpt.of_pod) if isinstance(pods, No) else No.UNASKED,
         quotas=listed(f"{here}/resourcequotas"),
         defaults=listed(f"{here}/limitranges"),
         kueue=kueue,

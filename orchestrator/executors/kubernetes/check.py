@@ -40,7 +40,7 @@ def check(host: KubernetesHost, cluster: Cluster, images: Sequence[str] = ()) ->
 
 
 def _checked(host: KubernetesHost, cluster: Cluster, images: Sequence[str]) -> tuple[Finding, ...]:
-    answers = ask(host, cluster)
+    answers = ask(host, cluster, images)
     context, namespace = cluster.context.name, cluster.namespace
     text = f"Kubernetes {answers.version}, context {context}; answers in {1000 * answers.took_s:.0f} ms"
     return (Finding("server", Grade.OK, text), *findings(host, namespace, answers, images))

@@ -11,10 +11,10 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 import urllib3
@@ -27,8 +27,10 @@ from orchestrator.executors.kubernetes.context import resolve
 
 CONNECT_TIMEOUT_S = 10
 CALL_TIMEOUT_S = 60
-# Thousands of pods, at 6 to 10 kB each. Values are what costs memory, up to 120 bytes each once they are objects here,
-# and an honest answer has one in 18 bytes.
+# Of a page, which is one answer; a pod has 6 to 10 kB.
+PAGE_OBJECTS = 1000
+# Values are what costs memory, up to 120 bytes each once they are objects here, and an honest answer has one in 18
+# bytes. A list has no more than one answer may have: what is kept of its objects is.
 ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES = 64 * 2**20, 4 * 2**20
 ANSWER_TIMEOUT_S = 120.0
 REFUSAL_LIMIT_BYTES, LONGEST_MESSAGE = 2**20, 2000
@@ -37,6 +39,7 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?", re.I)
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+Keep: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 GROUPS = {"jobs": "/apis/batch/v1"}  # all else that we use is of the core
 
 
@@ -83,11 +86,36 @@ class Cluster:
                 return None
             raise
 
-    def list(self, resource: str, accept: str = JSON, **query: str) -> list[dict[str, Any]]:
-        """accept: METADATA_ONLY leaves the rest of each object where it is."""
-        with self.understood():
-            items = self.call("GET", self.path(resource), query, accept=accept).get("items") or ()
-            return [{**each} for each in items]
+    def items(
+        self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON, keep: Keep | None = None
+    ) -> list[dict[str, Any]]:
+        """All objects of a list, as they were when its first page was read.
+
+        accept: METADATA_ONLY leaves the rest of each object where it is. keep: gives what is kept of each, without
+        which a large cluster's pods or nodes are too many.
+        Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
+        """
+        found: list[dict[str, Any]] = []
+        asked, room = {"limit": str(PAGE_OBJECTS), **(query or {})}, _Room()
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            with self.stream("GET", path, asked, accept=accept) as response:
+                page = _object(_read(response), _Room() if keep else room)
+                items = [{**each} for each in page.get("items") or ()]
+                if keep:
+                    items = [keep(each) for each in items]
+                    room.take(json.dumps(items).encode())
+                found += items
+                asked["continue"] = (page.get("metadata") or {}).get("continue") or ""
+                if not asked["continue"]:
+                    return found
+                if time.monotonic() > deadline:
+                    raise Endless(f"a list that is not complete after {ANSWER_TIMEOUT_S:.0f} s")
+
+    def list(
+        self, resource: str, query: Mapping[str, str] | None = None, *, accept: str = JSON, keep: Keep | None = None
+    ) -> list[dict[str, Any]]:
+        return self.items(self.path(resource), query, accept=accept, keep=keep)
 
     def create(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return self.call("POST", self.path(resource), body=body)
@@ -120,7 +148,7 @@ class Cluster:
         """One call and its answer. Raises Refused, HostUnreachable, and InputError for what our credentials lack."""
         try:
             with self.stream(method, path, query, body, accept=accept, content=content) as response:
-                return _object(b"".join(chunks(response, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES)))
+                return _object(_read(response), _Room())
         finally:
             if method != "GET":
                 with self._lock:
@@ -220,7 +248,7 @@ class Cluster:
             cure = f"kubectl --context {self.context.name} get pods tells more"
             kind = HostUnreachable if self._has_answered else InputError
             raise kind(f"{where}: the cluster does not accept your credentials ({message}); {cure}")
-        if response.status == 429 or response.status >= 500:
+        if response.status in (410, 429) or response.status >= 500:  # 410: a list's next page is forgotten
             raise HostUnreachable(f"{where}: its API server says: {message} ({response.status})")
         if response.status == 403 and reason == "Forbidden" and "cannot" in message:
             message += "; ask the cluster's admin for that right"
@@ -249,20 +277,37 @@ class Cluster:
                 self._api = None
 
 
+class _Room:
+    """What answers may still have: of one, or of all pages of a list."""
+
+    def __init__(self) -> None:
+        self.bytes, self.values = ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES
+
+    def take(self, body: bytes) -> None:
+        """Raises Endless where there is too little."""
+        self.bytes -= len(body)
+        self.values -= sum(body.count(mark) for mark in (b",", b"{", b"["))
+        if self.bytes < 0 or self.values < 0:
+            raise Endless("an answer that has more in it than it should")
+
+
+def _read(response: urllib3.BaseHTTPResponse, limit_bytes: int = ANSWER_LIMIT_BYTES) -> bytes:
+    return b"".join(chunks(response, ANSWER_TIMEOUT_S, limit_bytes))
+
+
 def _said(response: urllib3.BaseHTTPResponse) -> tuple[str, str]:
     """Message and reason of a refusal: a Status object, or whatever stands between us and the API server says."""
-    said = b"".join(chunks(response, ANSWER_TIMEOUT_S, REFUSAL_LIMIT_BYTES))
+    said = _read(response, REFUSAL_LIMIT_BYTES)
     try:
-        status = _object(said)
+        status = _object(said, _Room())
         return str(status["message"])[:LONGEST_MESSAGE], str(status.get("reason") or "")
     except MISREAD:
         return said[:300].decode(errors="replace").strip() or str(response.reason), ""
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    """Raises one of MISREAD where it is no JSON object, and Endless where it has more values than any answer."""
-    if sum(body.count(mark) for mark in (b",", b"{", b"[")) > ANSWER_LIMIT_VALUES:
-        raise Endless("an answer that has more values than it should")
+def _object(body: bytes, room: _Room) -> dict[str, Any]:
+    """Raises one of MISREAD where it is no JSON object, and Endless where there is no room for it."""
+    room.take(body)
     found = json.loads(body)
     if not isinstance(found, dict):
         raise TypeError(f"a {type(found).__name__} and no object")

@@ -70,7 +70,8 @@ class KubernetesExecutor:
 
     @understood
     def slots(self) -> tuple[Slot, ...]:
-        self.cluster.list("jobs", labelSelector=selector(self.host), limit="1")
+        query = {"labelSelector": selector(self.host), "limit": "1"}
+        self.cluster.call("GET", self.cluster.path("jobs"), query)
         return tuple(Slot(str(number + 1), of_run=True) for number in range(self.host.parallel))
 
     @understood
@@ -204,7 +205,7 @@ class KubernetesExecutor:
 
     def _pod(self, attempt: Attempt) -> Mapping[str, Any] | None:
         """The attempt's pod, of a Job that is still there."""
-        pods = self.cluster.list("pods", labelSelector=selector(self.host, attempt))
+        pods = self.cluster.list("pods", {"labelSelector": selector(self.host, attempt)})
         pod = chosen([pod for pod in pods if attempt_of(pod["metadata"]) == attempt])
         if pod is None or self.cluster.get("jobs", object_name(attempt)) is None:
             return None

@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.config import KubernetesHost
 from orchestrator.executors import Attempt, Observation
+from orchestrator.executors.kubernetes import excerpt
 from orchestrator.executors.kubernetes.cluster import LONGEST_MESSAGE, METADATA_ONLY, Cluster, Refused
 from orchestrator.executors.kubernetes.fit import why_none_fits
 from orchestrator.executors.kubernetes.manifest import attempt_of, selector
@@ -63,9 +64,9 @@ class Look:
     def _shown(self) -> dict[Attempt, Shown]:
         """In this order, so that no attempt falls between two lists: each exists before what comes after it."""
         query = {"labelSelector": selector(self._host)}
-        configs = _by_attempt(self._cluster.list("configmaps", METADATA_ONLY, **query))
-        jobs = _by_attempt(self._cluster.list("jobs", **query))
-        pods = _by_owner(self._cluster.list("pods", **query))
+        configs = _by_attempt(self._cluster.list("configmaps", query, accept=METADATA_ONLY))
+        jobs = _by_attempt(self._cluster.list("jobs", query))
+        pods = _by_owner(self._cluster.list("pods", query))
         return {
             attempt: Shown(
                 configs[attempt]["metadata"] if attempt in configs else None,
@@ -80,7 +81,7 @@ class Look:
         about = {_waiting_for(each)["metadata"]["uid"]: each.pod is not None for each in waiting}
         warnings: dict[str, list[str]] = {}
         try:
-            events = self._cluster.list("events", fieldSelector="type=Warning")
+            events = self._cluster.list("events", {"fieldSelector": "type=Warning"})
         except Refused:
             events = []
             no_events = "why is not known: events may not be listed"
@@ -101,7 +102,7 @@ class Look:
 
     def _all_nodes(self) -> Sequence[Mapping[str, Any]]:
         if time.monotonic() - self._nodes[0] > NODES_KEPT_S:
-            self._nodes = (time.monotonic(), self._cluster.list("nodes"))
+            self._nodes = (time.monotonic(), self._cluster.list("nodes", keep=excerpt.of_node))
         return self._nodes[1]
 
 

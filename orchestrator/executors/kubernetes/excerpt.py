@@ -1,0 +1,36 @@
+"""What is kept of objects that are not ours: of a large cluster's nodes and pods, 5,000 and 150,000, all is too much.
+
+Source: https://kubernetes.io/docs/setup/best-practices/cluster-large/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Object = Mapping[str, Any]
+CONTAINERS = ("containers", "initContainers")
+
+
+def of_pod(pod: Object) -> dict[str, Any]:
+    """Where it runs, and what the scheduler keeps there for it."""
+    spec = pod["spec"]
+    asked = {kind: [{"resources": each.get("resources")} for each in spec.get(kind) or ()] for kind in CONTAINERS}
+    return {
+        "spec": {"nodeName": spec.get("nodeName"), "overhead": spec.get("overhead"), **asked},
+        "status": {"phase": (pod.get("status") or {}).get("phase")},
+    }
+
+
+def of_node(node: Object, images: Sequence[str] = ()) -> dict[str, Any]:
+    """What it offers, whom it keeps out, and which of the images it reports."""
+    status = node.get("status") or {}
+    reported = [name for it in status.get("images") or () for name in it.get("names") or ()]
+    return {
+        "metadata": {"name": node["metadata"]["name"], "labels": node["metadata"].get("labels") or {}},
+        "spec": {"taints": (node.get("spec") or {}).get("taints") or []},
+        "status": {
+            "allocatable": status.get("allocatable") or {},
+            "images": [{"names": [name for name in reported if name.endswith(tuple(images))]}],
+        },
+    }
