@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
 
+import benches
 import docker
 import engines
 import pytest
+import stores
 from canary import Canary, seen_in_processes, watched
 from clusters import LabCluster
 from engines import Engine, SshEngine, TlsEngine
+from stores import Store
 
 from orchestrator import images
 from orchestrator.config import DockerHost
@@ -186,6 +190,30 @@ def test_a_token_reaches_a_container_and_nothing_that_its_engine_shows_logs_or_k
     assert "POST /v1.41/exec/" in (log := Path(debugged.socket).with_name("log").read_text())
     assert not canary.is_in(log.encode())
     assert not in_image(debugged, images.reference("cpu"), canary)
+
+
+@pytest.mark.docker
+@pytest.mark.s3
+def test_neither_a_stores_address_nor_its_key_is_shown_logged_or_kept_while_a_container_delivers_by_it(
+    tmp_path: Path, docker_host: Engine, debugged: Engine, rclone_store: Store, keys: None
+) -> None:
+    engines.furnish(debugged, docker_host)
+    mark = Canary("X-Amz-Signature")  # the signature itself is known once it was used
+    looked = Looked(debugged, mark)
+    with stores.proxy(rclone_store) as between:
+        s3 = rclone_store.s3(url=f"http://{benches.gateway(debugged)}:{between.port}").model_dump(exclude_none=True)
+        host = {"kind": "docker", "url": debugged.url, "gpus": "none", "collect": {"s3": s3}}
+        said, found = submitted(tmp_path, json.dumps({"hosts": {"here": host}}), FAKE_MATRIX, {}, mark, looked)
+    addresses = [path for method, path, _ in between.seen if method == "PUT" and mark.is_in(path.encode())]
+    assert addresses, said
+    assert looked.containers
+    assert found == set()
+    log = Path(debugged.socket).with_name("log").read_text()
+    signatures = [value for path in addresses for value in parse_qs(urlsplit(path).query)["X-Amz-Signature"]]
+    for secret in (mark, Canary(stores.SECRET), *map(Canary, signatures)):
+        assert not secret.is_in(said.encode())
+        assert not secret.is_in(log.encode())
+        assert secret.files(tmp_path) == []
 
 
 def assert_was_handed_over(here: Path, canary: Canary) -> None:

@@ -88,22 +88,6 @@ def test_rows_come_by_the_store_and_the_run_can_be_read_from_it_alone(
     assert sorted(stored.rows, key=repr) == sorted(bench.run.all_rows(), key=repr)
 
 
-@deeds("rows; sleep 1")
-def test_the_address_is_nowhere_but_in_the_container_s_memory(bench: Bench, api: docker.APIClient) -> None:
-    stop = threading.Event()
-    driving = threading.Thread(target=bench.drive, args=(stop,))
-    driving.start()
-    name = bench.attempt().name
-    engines.wait_until(lambda: running(api, name), 60, "it did not start")
-    engines.wait_until(lambda: has_ticket(api, name), 30, "no ticket came")
-    made = json.dumps(api.inspect_container(name)) + json.dumps(api.top(name)) + str(api.logs(name))
-    driving.join()
-    files = b"".join(path.read_bytes() for path in bench.run.path.rglob("*") if path.is_file())
-    assert SECRET_MARK not in made
-    assert SECRET_MARK.encode() not in files
-    assert bench.run.rows(bench.jobs[0])
-
-
 def running(api: docker.APIClient, name: str) -> bool:
     try:
         return bool(api.inspect_container(name)["State"]["Running"])

@@ -6,6 +6,7 @@ Credentials are boto3's own matter: its chain, or the profile that the inventory
 from __future__ import annotations
 
 import http.client
+import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,10 @@ PROBE = ".probe-"
 FORGOTTEN_S = 3600.0
 UNKNOWN_CONDITION = frozenset({"NotImplemented", "InvalidArgument", "501"})
 PASSING = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "TooManyRequests", "429"})
+
+
+# At debug level it tells each signature, which is all that is secret in an address.
+logging.getLogger("botocore.auth").setLevel(logging.INFO)
 
 
 class Conditional(Enum):
