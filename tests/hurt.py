@@ -1,7 +1,8 @@
 """The orchestrator's command line with a fault in it, for a process of its own: hurt.py FAULTS WORDS...
 
 FAULTS is JSON. What dies does so by its own hand, of SIGKILL. die_after: once that many events are in the journal of
-this process. die_after_calls: once a store has answered that many calls. die_before_handing_over: when a container has
+this process. die_after_calls: once a store has answered that many calls. die_after_writes: once a cluster has answered
+that many calls that may change something. die_before_handing_over: when a container has
 begun, and before it is handed a secret. clock: a file that holds by how many seconds the wall clock is wrong. grace_s,
 backoff_s: the policy's, to be shorter. forgotten_s: after how long a trial of a store is nobody's any more.
 """
@@ -53,6 +54,21 @@ def die_after_calls(calls: int) -> None:
     BaseClient._make_api_call = fatal
 
 
+def die_after_writes(writes: int) -> None:
+    from orchestrator.executors.kubernetes.cluster import Cluster
+
+    call, answered = Cluster.call, itertools.count(1)
+
+    def fatal(cluster: Cluster, method: str, *rest: Any, **more: Any) -> Any:
+        try:
+            return call(cluster, method, *rest, **more)
+        finally:
+            if method != "GET" and next(answered) == writes:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    Cluster.call = fatal  # type: ignore[method-assign]
+
+
 def die_before_handing_over() -> None:
     from orchestrator.executors import docker
 
@@ -70,6 +86,8 @@ def main(faults: dict[str, Any], words: list[str]) -> None:
         die_after(faults["die_after"])
     if "die_after_calls" in faults:
         die_after_calls(faults["die_after_calls"])
+    if "die_after_writes" in faults:
+        die_after_writes(faults["die_after_writes"])
     if "die_before_handing_over" in faults:
         die_before_handing_over()
     if "forgotten_s" in faults:

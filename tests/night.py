@@ -136,6 +136,11 @@ class Night:
             out, err = process.communicate(timeout=600)
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
+    def went_on(self, **faults: object) -> subprocess.CompletedProcess[str]:
+        """As a user would: what began is resumed, and what had not begun is submitted again."""
+        begun = list(self.folder.glob("runs/*/journal.db"))
+        return self.did(*(["resume"] if begun else ["submit", "matrix.yaml"]), **faults)
+
     def wait_until_driven(self, process: subprocess.Popen[str]) -> None:
         """Until this process has taken the run up, or has ended."""
 

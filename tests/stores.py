@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -120,6 +121,11 @@ class Proxy:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def parcels(self) -> Counter[str]:
+        """How often each was put, by its key."""
+        paths = [urlsplit(path).path for method, path, _ in self.seen if method == "PUT"]
+        return Counter(path.removeprefix(f"/{BUCKET}/") for path in paths if path.endswith("/parcel.json"))
 
 
 class Spoils:

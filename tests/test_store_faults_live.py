@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import benches
 import engines
@@ -65,9 +63,7 @@ def night(furnished_engine: Engine, between: Proxy, prefix: str, tmp_path: Path)
 
 
 def went_on(night: Night) -> None:
-    """As a user would: what began is resumed, and what had not begun is submitted again."""
-    words = ["resume"] if list(night.folder.glob("runs/*/journal.db")) else ["submit", "matrix.yaml"]
-    ended = night.did(*words, **QUICK, forgotten_s=-5)
+    ended = night.went_on(**QUICK, forgotten_s=-5)
     assert ended.returncode == cli.SOME_FAILED, ended.stderr
 
 
@@ -89,17 +85,11 @@ def assert_undisturbed(night: Night, between: Proxy, prefix: str, starts: Mappin
         attempts = [(p.job.id, number) for p in journal.progress() for number in range(1, p.attempt + 1)]
     assert len(attempts) == 3
     parcels = {f"{prefix}/{night.run.name}/{job}/{number}/parcel.json": 1 for job, number in attempts}
-    assert puts(between) == parcels
+    assert between.parcels() == parcels
     own = {f"{prefix}/{night.run.name}/{name}" for name in ("run.json", "results.csv")}
     assert {key for key in between.store.objects() if key.startswith(f"{prefix}/")} == {*parcels, *own}
     stored = reading.read(f"s3://{stores.BUCKET}/{prefix}")
     assert sorted(stored.rows, key=repr) == sorted(night.run.all_rows(), key=repr)
-
-
-def puts(between: Proxy) -> Counter[str]:
-    """How often each parcel was put, by its key."""
-    paths = [urlsplit(path).path for method, path, _ in between.seen if method == "PUT"]
-    return Counter(path.removeprefix(f"/{stores.BUCKET}/") for path in paths if path.endswith("/parcel.json"))
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +103,7 @@ def test_undisturbed_it_asks_the_store_so_often_and_leaves_this(night: Night, be
         assert night.did("submit", "matrix.yaml", **QUICK).returncode == cli.SOME_FAILED
     assert_undisturbed(night, between, prefix, starts)
     assert len(night.kinds()) == EVENTS
-    by_containers = len(puts(between))
+    by_containers = len(between.parcels())
     assert len(between.seen) - by_containers == CALLS
 
 
@@ -179,14 +169,14 @@ def test_what_was_delivered_and_removed_while_it_was_dead_is_taken_from_the_stor
     engines.wait_until(lambda: has_address(night.engines["near"], name), 60, "no address came")
     orchestrator.kill()
     orchestrator.communicate()
-    engines.wait_until(lambda: bool(puts(between)), 60, "nothing was delivered")
+    engines.wait_until(lambda: bool(between.parcels()), 60, "nothing was delivered")
     engines.wait_until(lambda: not night.running(), 60, "it did not end")
     with closing(night.engines["near"].client()) as api:
         api.remove_container(name, v=True)
     assert night.did("resume", **QUICK).returncode == cli.OK
     assert night.outcomes() == {"say well; sleep 2": (Status.OK,)}
     assert Kind.FAULT not in night.kinds()
-    assert [*puts(between).values()] == [1]
+    assert [*between.parcels().values()] == [1]
     assert night.containers() == []
 
 
