@@ -393,9 +393,9 @@ def test_while_a_watch_tells_of_nothing_no_list_is_asked_for_and_whatever_happen
     executor, lists = make(), []
     ask = executor.cluster.list
 
-    def counted(resource: str, *more: str, **query: str) -> list[dict[str, Any]]:
+    def counted(resource: str, *more: Any, **options: Any) -> list[dict[str, Any]]:
         lists.append(resource)
-        return ask(resource, *more, **query)
+        return ask(resource, *more, **options)
 
     monkeypatch.setattr(executor.cluster, "list", counted)
     first, second = begun(executor, task("sleep 600")), task()

@@ -33,7 +33,7 @@ from orchestrator.executors.kubernetes.manifest import (
 )
 from orchestrator.executors.kubernetes.observation import chosen, last_word
 from orchestrator.executors.kubernetes.waiting import seconds_of
-from orchestrator.executors.kubernetes.watch import PodWatch
+from orchestrator.executors.kubernetes.watch import SETTLE_S, PodWatch
 from runner.parcel import Receipt
 
 ENDED = ("Succeeded", "Failed")
@@ -103,7 +103,8 @@ class KubernetesExecutor:
         return self._look.all(self._watch.told)
 
     def wait(self, timeout_s: float) -> None:
-        self._watch.wait(timeout_s)
+        # a look begins a little after the wake-up that it follows
+        self._watch.wait(timeout_s, max(SETTLE_S, 2 * self._look.pause_s))
 
     @understood
     def fetch(self, attempt: Attempt, file: str) -> bytes | None:

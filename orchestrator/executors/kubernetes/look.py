@@ -1,7 +1,9 @@
 """One look at a host's attempts: three lists by label, and what else is needed to say why some do not run.
 
 What it saw stands until something may have changed, which a watch of the pods and our own writes tell; of what neither
-tells (a Job's own end, an event, a ConfigMap that somebody deleted) the first look after LOOK_ANYWAY_S says it.
+tells (a Job's own end, an event, a ConfigMap that somebody deleted) the first look after LOOK_ANYWAY_S says it. Of many
+jobs some pod changes at any moment, and each look lists them all: what others change is looked at in LOOK_SHARE of the
+time at most.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of
 
 # While a watch is open and tells of nothing, the lists are made this often all the same.
 LOOK_ANYWAY_S = 15.0
+LOOK_SHARE = 0.1
 # Nodes come and go slowly, and of a large cluster they are megabytes.
 NODES_KEPT_S = 30.0
 # A kubelet tries a mount, or a sandbox, again within two minutes: a failure that was not repeated since is over.
@@ -30,10 +33,12 @@ REPEATED_S = 180.0
 
 @dataclass(frozen=True)
 class _Sight:
-    """What one look saw. at: when it began. changes: how many had been told of by then; None where nobody tells."""
+    """What one look saw. at: when it began. told, writes: how many changes we knew of by then, others' and our own."""
 
     at: float = 0.0
-    changes: tuple[int, int] | None = None
+    took_s: float = 0.0
+    told: int | None = None
+    writes: int = -1
     shown: Mapping[Attempt, Shown] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
 
@@ -48,18 +53,29 @@ class Look:
 
     def all(self, told: int | None) -> dict[Attempt, Observation]:
         """told: how many changes a watch has told of; None where none is open."""
-        sight, changes = self._last, None if told is None else (told, self._cluster.writes)
-        if changes is None or changes != sight.changes or time.monotonic() - sight.at > LOOK_ANYWAY_S:
-            sight = self._last = self._seen(changes)
+        if self._is_stale(told):
+            self._last = self._seen(told)
+        sight = self._last
         now = time.time() + self._cluster.skew_s
         seen = {a: observation(each, now, self._host.patience, sight.evidence) for a, each in sight.shown.items()}
         return {a: replace(found, reason=found.reason[:LONGEST_MESSAGE]) for a, found in seen.items() if found}
 
-    def _seen(self, changes: tuple[int, int] | None) -> _Sight:
-        at, shown = time.monotonic(), self._shown()
+    @property
+    def pause_s(self) -> float:
+        """How long what others change stays unseen after a look began."""
+        return self._last.took_s / LOOK_SHARE
+
+    def _is_stale(self, told: int | None) -> bool:
+        sight, age_s = self._last, time.monotonic() - self._last.at
+        if told is None or self._cluster.writes != sight.writes or age_s > LOOK_ANYWAY_S:
+            return True
+        return told != sight.told and age_s >= self.pause_s
+
+    def _seen(self, told: int | None) -> _Sight:
+        at, writes, shown = time.monotonic(), self._cluster.writes, self._shown()
         waiting = [each for each in shown.values() if each.is_waiting]
         evidence = self._evidence(waiting, time.time() + self._cluster.skew_s) if waiting else Evidence()
-        return _Sight(at, changes, shown, evidence)
+        return _Sight(at, time.monotonic() - at, told, writes, shown, evidence)
 
     def _shown(self) -> dict[Attempt, Shown]:
         """In this order, so that no attempt falls between two lists: each exists before what comes after it."""

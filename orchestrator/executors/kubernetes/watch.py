@@ -49,13 +49,18 @@ class PodWatch:
         """How many wake-ups there were; None while nothing is watched."""
         return self._wakeups.count if self._is_open else None
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, timeout_s: float, settle_s: float = SETTLE_S) -> None:
+        """settle_s: for how long after a wake-up there is no other but by the time."""
         with self._starting:
             if self._thread is None and not self._closed.is_set():
                 self._thread = threading.Thread(target=self._follow, name="pods-watch", daemon=True)
                 self._thread.start()
-        self._closed.wait(max(0.0, self._woken + SETTLE_S - time.monotonic()))
-        self._wakeups.wait(timeout_s)
+        pause_s = max(0.0, self._woken + settle_s - time.monotonic())
+        if pause_s >= timeout_s:
+            self._closed.wait(timeout_s)
+            return
+        self._closed.wait(pause_s)
+        self._wakeups.wait(timeout_s - pause_s)
         self._woken = time.monotonic()
 
     def close(self) -> None:

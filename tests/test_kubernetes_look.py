@@ -1,0 +1,84 @@
+"""When a cluster's objects are listed anew, and when what was seen last still stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.config import KubernetesHost
+from orchestrator.executors.kubernetes import look
+from orchestrator.executors.kubernetes.look import LOOK_ANYWAY_S, Look
+
+
+class SlowCluster:
+    """One without objects, whose clock goes by itself: each list takes `list_s` of it."""
+
+    def __init__(self, list_s: float) -> None:
+        self.now, self.list_s, self.lists = 100.0, list_s, 0
+        self.writes, self.skew_s = 0, 0.0
+
+    def list(self, *asked: Any, **options: Any) -> list[Any]:
+        self.now += self.list_s
+        self.lists += 1
+        return []
+
+    def looks(self) -> int:
+        """How often all three lists were made since this was asked last."""
+        made, self.lists = self.lists, 0
+        return made // 3
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> SlowCluster:
+    made = SlowCluster(0.2)
+    monkeypatch.setattr(look.time, "monotonic", lambda: made.now)
+    return made
+
+
+@pytest.fixture
+def looking(cluster: SlowCluster) -> Look:
+    made = Look(cluster, KubernetesHost(name="lab"))  # type: ignore[arg-type]
+    made.all(1)
+    cluster.looks()
+    return made
+
+
+def test_without_a_watch_every_look_lists(cluster: SlowCluster, looking: Look) -> None:
+    for _ in range(3):
+        looking.all(None)
+    assert cluster.looks() == 3
+
+
+def test_while_nothing_is_told_what_was_seen_stands_for_some_seconds(cluster: SlowCluster, looking: Look) -> None:
+    looking.all(1)
+    assert cluster.looks() == 0
+    cluster.now += LOOK_ANYWAY_S
+    looking.all(1)
+    assert cluster.looks() == 1
+
+
+def test_what_we_wrote_is_seen_at_once(cluster: SlowCluster, looking: Look) -> None:
+    cluster.writes += 1
+    looking.all(1)
+    looking.all(1)
+    assert cluster.looks() == 1
+
+
+def test_where_something_changes_all_the_time_a_tenth_of_it_is_spent_on_lists(
+    cluster: SlowCluster, looking: Look
+) -> None:
+    began, told = cluster.now, 1
+    while cluster.now < began + 60:
+        cluster.now += 0.1
+        looking.all(told := told + 1)
+    assert 8 <= cluster.looks() <= 10  # each takes 0.6 s
+
+
+def test_a_change_that_came_too_early_is_seen_when_its_time_has_come(cluster: SlowCluster, looking: Look) -> None:
+    looking.all(2)
+    assert cluster.looks() == 0
+    cluster.now += looking.pause_s
+    looking.all(2)
+    looking.all(2)
+    assert cluster.looks() == 1
