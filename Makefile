@@ -18,7 +18,7 @@ help: ## list the targets
 
 install: $(STAMP) ## set up .venv with the pinned versions; does nothing when nothing changed
 
-bench: $(STAMP) ## run matrix.yaml (or the built-in matrix) here, or on HOSTS=a,b, and show the comparison
+bench: $(STAMP) ## run MATRIX (matrix.yaml) here, or on HOSTS=a,b, and show the comparison
 	$(BIN)/orchestrator submit $(MATRIX) $(if $(HOSTS),--hosts $(HOSTS))
 
 build: $(STAMP) ## build the runner's images, here or on HOSTS=a,b; from a folder of wheels with WHEELS=DIR

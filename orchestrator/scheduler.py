@@ -95,7 +95,7 @@ class HostLoop:
         watcher.start()
         try:
             while not stop.is_set() and not self.step():
-                self.wake.wait(LOOK_EVERY_S if self._silent_since is None else 2 * LOOK_EVERY_S)
+                self.wake.wait(LOOK_EVERY_S)
                 self.wake.clear()
         finally:
             over.set()

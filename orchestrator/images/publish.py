@@ -64,7 +64,7 @@ def _published(
 
 
 def _in_registry(connection: Connection, name: str, registry: str) -> str | None:
-    """What the registry has under the name, by digest, without pulling it. An engine asks, with its own credentials."""
+    """What the registry has under the name, by digest, without pulling it. An engine asks, with our credentials."""
     repository, tag = remote(name, registry, architecture(connection))
     with patient(connection) as api:
         try:
