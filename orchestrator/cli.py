@@ -180,7 +180,8 @@ def submit(
     """Run a matrix on all hosts, and show the comparison.
 
     Ctrl-C leaves what runs running, and `resume` goes on. Exit code: 0 every case has an outcome that is no fault, 1
-    some failed, 2 the input is wrong and nothing ran, 3 interrupted with work left, 130 on a second Ctrl-C.
+    some failed, 2 the input is wrong and nothing ran or this disk cannot be written, 3 interrupted with work left, 130
+    on a second Ctrl-C, or on the first before anything runs.
     """
     from orchestrator import launch
 
@@ -345,7 +346,7 @@ def import_(
     """
     from orchestrator import launch
 
-    imported = launch.import_rows(file, name or file.stem)
+    imported = launch.import_rows(file, name)
     out.print(f"{len(imported.all_rows())} rows in {imported.path}", soft_wrap=True)
 
 

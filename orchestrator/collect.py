@@ -180,11 +180,12 @@ def environment_text(data: bytes | None) -> str | None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file that `write_rows` wrote. Raises InputError that names the file where it is damaged."""
+    """The rows of a file that `write_rows` wrote. Raises InputError that names the file where it is none."""
     try:
         return parse_rows(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: {error}; delete the file, and 'orchestrator resume' runs its job again") from error
+        cure = "delete the file, and 'orchestrator resume' runs its job again; others' results: 'orchestrator import'"
+        raise InputError(f"{path}: {error}; {cure}") from error
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

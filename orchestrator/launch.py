@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -167,9 +168,14 @@ def comparison(chosen: Sequence[Run], metric: Metric, baseline: str | None, stor
     return table.compare(rows, metric, baseline, prices)
 
 
-def import_rows(file: Path, name: str) -> Run:
-    """A run of a foreign CSV's rows, read as what they mean. Raises InputError with every line that means nothing."""
+def import_rows(file: Path, name: str | None = None) -> Run:
+    """A run of a foreign CSV's rows, read as what they mean. Raises InputError with every line that means nothing.
+
+    name: of the run; without it what the file's name comes to as one.
+    """
     rows = foreign.read_file(file)
+    if name is None:
+        name = re.sub(r"\W+", "-", file.stem, flags=re.ASCII)[:60].strip("-_") or "import"
     name = config.load_matrix(None, [f"name={name}"]).name
     run = runs.create(runs.ROOT, name, datetime.now(timezone.utc))
     run.add_planned(replace(row, job="import") for row in rows)

@@ -190,7 +190,8 @@ def find(root: Path, name: str | None = None, *, driven: bool = False) -> Run:
     if name is None and driven:
         runs = [run for run in runs if run.journal.exists()]
     if not runs:
-        raise InputError(f"{root}: no runs yet; start one with 'orchestrator submit matrix.yaml'")
+        own = " of your own" if all_runs(root) else ""
+        raise InputError(f"{root}: no runs{own} yet; start one with 'orchestrator submit matrix.yaml'")
     if name is None:
         return runs[-1]
     fitting = [run for run in runs if run.name == name] or [run for run in runs if name in run.name]

@@ -18,6 +18,7 @@ from orchestrator.journal import Journal
 from orchestrator.run import Run
 from runner.schema import Case, Device, Job, Precision, Status
 
+PUBLISHED = Path(__file__).parent / "data" / "lambda-benchmark.csv"
 MATRIX = "name: demo\nmatrix: {engine: [eager, onnxruntime], samples: [1, 2]}\nprompt: say hello\nrepeats: 6\n"
 
 
@@ -282,8 +283,7 @@ def test_a_second_orchestrator_on_a_run_says_who_has_it(here: Path, capsys: pyte
 
 
 def test_published_results_stand_beside_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    published = Path(__file__).parent / "data" / "lambda-benchmark.csv"
-    assert orchestrate("import", str(published), "--name", "lambda") == cli.OK
+    assert orchestrate("import", str(PUBLISHED), "--name", "lambda") == cli.OK
     assert orchestrate("submit", write("matrix: {samples: [1, 2]}\n"), "--name", "mine") == cli.OK
     capsys.readouterr()
     assert orchestrate("results", "lambda", "mine", "-o", "csv") == cli.OK
@@ -295,9 +295,8 @@ def test_published_results_stand_beside_ones_own(here: Path, capsys: pytest.Capt
 def test_an_imported_run_is_never_mistaken_for_one_that_can_go_on(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    published = Path(__file__).parent / "data" / "lambda-benchmark.csv"
     assert orchestrate("submit", write("matrix: {engine: [eager]}\n"), "--name", "a-mine") == cli.OK
-    assert orchestrate("import", str(published), "--name", "z-lambda") == cli.OK
+    assert orchestrate("import", str(PUBLISHED), "--name", "z-lambda") == cli.OK
     capsys.readouterr()
     assert orchestrate("status") == cli.OK
     assert "a-mine" in capsys.readouterr().out
@@ -308,9 +307,8 @@ def test_an_imported_run_is_never_mistaken_for_one_that_can_go_on(
 def test_a_part_of_a_runs_name_is_enough_where_it_is_one_runs_alone(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    published = Path(__file__).parent / "data" / "lambda-benchmark.csv"
     for name in ("lambda-2022", "lambda-2023"):
-        assert orchestrate("import", str(published), "--name", name) == cli.OK
+        assert orchestrate("import", str(PUBLISHED), "--name", name) == cli.OK
     assert orchestrate("results", "bda-2022", "-o", "csv") == cli.OK
     capsys.readouterr()
     assert orchestrate("results", "lambda") == cli.BAD_INPUT
@@ -322,6 +320,19 @@ def test_where_nobody_draws_a_terminal_a_table_is_not_folded_to_80_columns() -> 
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     said = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
     assert said.splitlines() == ["x" * 80 + " " + "y" * 70]
+
+
+def test_a_file_of_any_name_makes_a_run_and_a_name_of_ones_own_is_judged(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = here / "my file (1).csv"
+    odd.write_bytes(PUBLISHED.read_bytes())
+    assert orchestrate("import", str(odd)) == cli.OK
+    assert [run.name for run in Path("runs").glob("*-my-file-1")]
+    assert orchestrate("import", str(odd), "--name", "a b") == cli.BAD_INPUT
+    assert "--name 'a b': name must be 1 to 63 letters" in capsys.readouterr().err
+    assert orchestrate("status") == cli.BAD_INPUT
+    assert "no runs of your own yet" in capsys.readouterr().err
 
 
 def test_an_import_that_means_nothing_is_one_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

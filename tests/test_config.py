@@ -189,7 +189,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x]\n" + "".join(
         ("- a\n", "m.yaml:1: must hold keys and values"),
         ("text", "m.yaml:1: must hold keys and values"),
         ("a: [1\nb: 2", "m.yaml:2: is not YAML"),
-        ("a: 1\n\tb: 2", "m.yaml:2: is not YAML"),
+        ("a: 1\n\tb: 2", "there is a tab: indent with spaces"),
         ("a: b: c", "m.yaml:1: is not YAML: mapping values are not allowed"),
         ("a: *nowhere", "m.yaml:1: is not YAML: found undefined alias"),
         ("a: 1\n---\nb: 2", "m.yaml:2: is not YAML: expected a single document"),
@@ -309,11 +309,12 @@ def test_init_writes_both_files_and_they_load(tmp_path: Path) -> None:
     assert config.load_matrix(written[1]) == config.load_matrix(None)
 
 
-def test_init_overwrites_nothing(tmp_path: Path) -> None:
+def test_init_writes_what_is_missing_and_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "matrix.yaml").write_text("mine")
-    with pytest.raises(InputError, match="is there already"):
+    assert config.init(tmp_path) == [tmp_path / "hosts.yaml"]
+    with pytest.raises(InputError, match="are there already"):
         config.init(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["matrix.yaml"]
+    assert (tmp_path / "matrix.yaml").read_text() == "mine"
     with pytest.raises(InputError, match="cannot be written"):
         config.init(tmp_path / "matrix.yaml" / "below")
 

@@ -56,10 +56,10 @@ def template(name: str) -> str:
 
 
 def init(folder: Path) -> list[Path]:
-    """Writes a commented hosts.yaml and matrix.yaml. Raises InputError, and writes nothing, where one is there."""
-    paths = [folder / name for name in FILES]
-    if problems := [f"{path}: is there already, and is left as it is" for path in paths if path.exists()]:
-        raise InputError(problems)
+    """Writes a commented hosts.yaml and matrix.yaml, or what is missing of them. Raises InputError where nothing is."""
+    paths = [path for name in FILES if not (path := folder / name).exists()]
+    if not paths:
+        raise InputError(f"{folder.resolve()}: {' and '.join(FILES)} are there already, and are left as they are")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:

@@ -25,9 +25,9 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> tuple[Docume
     top, marks, problems = dict(document.value), dict(document.marks), list[str]()
     axes = dict(top["matrix"]) if isinstance(top.get("matrix"), dict) else {}
     for override in overrides:
-        where = f"--set {' '.join(override.split())}"
         key, equals, text = override.partition("=")
         key = key.strip()
+        where = f"--name {text!r}" if key == "name" else f"--set {' '.join(override.split())}"
         if not equals or key not in SETTABLE:
             problems.append(f"{where}: " + (_unknown(key) if equals else "write KEY=VALUE or KEY=VALUE,VALUE"))
             continue

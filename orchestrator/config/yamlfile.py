@@ -24,6 +24,8 @@ MAX_NUMBER_DIGITS = 64  # longer ones cost quadratic time to read, and no field 
 
 Position: TypeAlias = tuple[str | int, ...]
 
+CURE = "`orchestrator init` writes a hosts.yaml and a matrix.yaml"
+
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SCALARS = yaml.constructor.SafeConstructor()
 _RESOLVER: Any = yaml.resolver.Resolver()
@@ -60,7 +62,7 @@ def _bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file; `orchestrator init` writes a first one") from error
+        raise InputError(f"{path}: there is no such file; {CURE}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{str(path)!r}: cannot be read: {reason}") from error
@@ -77,12 +79,15 @@ def parse(content: bytes, name: str) -> Document:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        line = mark.line if mark else 0
+        has_tab = "\t" in "".join(text.splitlines()[line : line + 1])
         said = ", ".join(part for part in (error.context, error.problem) if part)
-        raise InputError(f"{name}:{mark.line + 1 if mark else 1}: is not YAML: {said}") from error
+        cure = "; there is a tab: indent with spaces" if has_tab else ""
+        raise InputError(f"{name}:{line + 1}: is not YAML: {said}{cure}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{name}: is not YAML: {str(error).splitlines()[0]}") from error
     if root is None:
-        raise InputError(f"{name}: is empty; `orchestrator init` writes a first one")
+        raise InputError(f"{name}: is empty; without it, {CURE}")
     reading = _Reading(name)
     value = reading.value(root, (), ())
     if reading.problems:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator import collect, trust
 from orchestrator.config import S3
+from orchestrator.config.problems import FORMS
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import Attempt
 from orchestrator.store.bucket import Bucket
@@ -55,7 +56,9 @@ def _where(address: str, bucket: str, prefix: str) -> S3:
     try:
         return S3(bucket=bucket, prefix=prefix)
     except ValidationError as error:
-        raise InputError(f"{address}: is not s3://BUCKET/PREFIX or s3://BUCKET/PREFIX/RUN") from error
+        part = str(error.errors()[0]["loc"][0])
+        form = f"{part.upper()} is {FORMS[part]}"
+        raise InputError(f"{address}: is not s3://BUCKET/PREFIX or s3://BUCKET/PREFIX/RUN; {form}") from error
 
 
 def _read(inbox: S3Inbox, run: str, manifest: bytes) -> Stored:
