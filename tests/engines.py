@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 import docker
 import pytest
@@ -112,7 +113,7 @@ class TlsEngine:
     certificates: Path
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skips the test; where continuous integration promised to have it, fails it."""
     if os.environ.get("CI"):
         pytest.fail(f"{what}, and CI is set")
@@ -131,12 +132,7 @@ def private_engine(*options: str) -> Iterator[Engine]:
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         missing("a private Docker engine needs root and dockerd")
     folder = Path(tempfile.mkdtemp(prefix="orc-engine-"))
-    number = zlib.crc32(str(folder).encode()) % 250 + 1
-    bridge = f"orct{number}"
-    address = f"10.202.{number}.1/24"
-    quietly("ip", "link", "add", bridge, "type", "bridge")
-    quietly("ip", "addr", "add", address, "dev", bridge)
-    quietly("ip", "link", "set", bridge, "up")
+    bridge = new_bridge(zlib.crc32(str(folder).encode()))
     url = f"unix://{folder}/docker.sock"
     command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-H", url]
     command += ["--pidfile", f"{folder}/docker.pid", "--bridge", bridge, *clamped_runtime(folder), *options]
@@ -152,6 +148,17 @@ def private_engine(*options: str) -> Iterator[Engine]:
         for mount in (mount for mount in reversed(mounts) if mount.startswith(f"{folder}/")):
             quietly("umount", "-l", mount)  # an engine that was killed has mounted what it mounted again
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_bridge(seed: int) -> str:
+    """Its name. Two engines on one bridge would give their containers the same addresses."""
+    for number in ((seed + more) % 250 + 1 for more in range(250)):
+        bridge = f"orct{number}"
+        if subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], capture_output=True).returncode == 0:
+            quietly("ip", "addr", "add", f"10.202.{number}.1/24", "dev", bridge)
+            quietly("ip", "link", "set", bridge, "up")
+            return bridge
+    missing("a private Docker engine needs a network bridge, and none can be made")
 
 
 def clamped_runtime(folder: Path) -> list[str]:
