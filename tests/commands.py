@@ -55,4 +55,5 @@ def end_running_job() -> None:
     folders = Path(os.environ["XDG_STATE_HOME"]) / "orchestrator" / "processes"
     (folder,) = [path.parent for path in folders.glob("*/pid") if not (path.parent / "exit").exists()]
     os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
-    until((folder / "exit").exists)
+    # who drives its run removes the folder soon after
+    until(lambda: (folder / "exit").exists() or not folder.exists())
