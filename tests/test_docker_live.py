@@ -318,7 +318,7 @@ def test_logs_of_what_is_not_there_are_no_lines(executor, task):
 
 
 def test_a_token_reaches_the_runner_and_stands_in_nothing_that_can_be_looked_at(executor, task, api):
-    one = task("token; rows; sleep 1", model="some/model")
+    one = task("token; rows; sleep 4", model="some/model")
     executor.stage(one)
     executor.start(one.attempt, CANARY)
     looked_at = json.dumps(api.inspect_container(one.attempt.name)) + json.dumps(api.top(one.attempt.name))

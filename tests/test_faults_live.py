@@ -168,7 +168,7 @@ def test_killed_at_random_moments_again_and_again_it_loses_nothing_and_runs_noth
 
 
 def test_a_container_that_somebody_kills_runs_again_and_its_reason_is_told(alone: Night) -> None:
-    alone.write(matrix={"prompt": ["say here; sleep 2"]}, samples=1)
+    alone.write(matrix={"prompt": ["say here; sleep 5"]}, samples=1)
     orchestrator = alone.start("submit", "matrix.yaml")
     alone.wait_for_running(1)
     (name,) = alone.running()
@@ -216,7 +216,7 @@ def test_a_container_that_fills_its_hosts_disk_fails_alone(docker_host: Engine, 
 # --- a host does
 
 
-SLOW = {"matrix": {"prompt": ["say a; sleep 2", "say b; sleep 2"]}, "samples": 1}
+SLOW = {"matrix": {"prompt": ["say a; sleep 5", "say b; sleep 5"]}, "samples": 1}
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

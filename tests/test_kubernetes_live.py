@@ -123,7 +123,7 @@ def test_one_run_over_an_engine_a_gpu_pool_and_a_cpu_pool_makes_one_table(
 
 def test_pods_deleted_under_way_cost_a_try_and_no_row(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none", "parallel": 2})
-    matrix("sleep 6", precision=["single", "half"])
+    matrix("sleep 10", precision=["single", "half"])
     running = run_in_background("submit", "matrix.yaml")
     deleted = [pod["metadata"]["name"] for pod in until_running(kubernetes_cluster, 2)]
     time.sleep(2)  # so that they were seen running

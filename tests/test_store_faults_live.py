@@ -162,7 +162,7 @@ def test_a_container_that_began_and_had_no_address_when_its_orchestrator_died_is
 def test_what_was_delivered_and_removed_while_it_was_dead_is_taken_from_the_store(
     night: Night, between: Proxy, prefix: str
 ) -> None:
-    night.write(matrix={"prompt": ["say well; sleep 2"]}, samples=2, retries=1)
+    night.write(matrix={"prompt": ["say well; sleep 6"]}, samples=2, retries=1)
     orchestrator = night.start("submit", "matrix.yaml", **QUICK)
     night.wait_for_running(1)
     (name,) = night.running()
@@ -174,7 +174,7 @@ def test_what_was_delivered_and_removed_while_it_was_dead_is_taken_from_the_stor
     with closing(night.engines["near"].client()) as api:
         api.remove_container(name, v=True)
     assert night.did("resume", **QUICK).returncode == cli.OK
-    assert night.outcomes() == {"say well; sleep 2": (Status.OK,)}
+    assert night.outcomes() == {"say well; sleep 6": (Status.OK,)}
     assert Kind.FAULT not in night.kinds()
     assert [*between.parcels().values()] == [1]
     assert night.containers() == []

@@ -63,7 +63,7 @@ def until_running(cluster: LabCluster, bench: Bench, pods: int = 1) -> None:
 def test_pods_deliver_by_themselves_and_leave_a_receipt_and_the_address_in_no_object_but_the_secret(
     made: list[Bench], kubernetes_cluster: LabCluster, store: Store, tmp_path: Path
 ) -> None:
-    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store, parallel=2), "rows; sleep 6", "rows")
+    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store, parallel=2), "rows; sleep 10", "rows")
     driving = threading.Thread(target=bench.drive)
     driving.start()
     until_running(kubernetes_cluster, bench)
@@ -81,7 +81,7 @@ def test_pods_deliver_by_themselves_and_leave_a_receipt_and_the_address_in_no_ob
 def test_a_receipt_is_the_termination_message_and_agrees_with_the_object(
     made: list[Bench], kubernetes_cluster: LabCluster, store: Store, tmp_path: Path
 ) -> None:
-    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 4")
+    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 10")
     away(bench, kubernetes_cluster)
     engines.wait_until(bench.delivered, 120, "nothing was delivered")
     with fleet.executor(bench.hosts[0]) as executor:
@@ -106,7 +106,7 @@ def away(bench: Bench, cluster: LabCluster) -> None:
 def test_what_arrived_while_nobody_was_at_home_counts_though_its_job_is_gone(
     made: list[Bench], kubernetes_cluster: LabCluster, store: Store, tmp_path: Path
 ) -> None:
-    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 4")
+    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 10")
     away(bench, kubernetes_cluster)
     engines.wait_until(bench.delivered, 120, "nothing was delivered")
     kubernetes_cluster.kubectl("delete", "jobs,configmaps", "-l", f"sd-orchestrator.run={bench.run.name}")
@@ -119,7 +119,7 @@ def test_what_arrived_while_nobody_was_at_home_counts_though_its_job_is_gone(
 def test_a_second_pod_of_one_attempt_adds_no_row_and_doubles_none(
     made: list[Bench], kubernetes_cluster: LabCluster, store: Store, tmp_path: Path
 ) -> None:
-    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 4")
+    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 10")
     away(bench, kubernetes_cluster)
     (first,) = objects(kubernetes_cluster, "pods", bench)
     kubernetes_cluster.kubectl("delete", "pod", first["metadata"]["name"])  # type: ignore[index]

@@ -128,7 +128,7 @@ def test_a_container_that_is_stopped_delivers_its_rows_so_far(bench: Bench, api:
     assert bench.is_whole()
 
 
-@deeds("rows; sleep 3")
+@deeds("rows; sleep 8")
 def test_what_arrived_while_nobody_was_at_home_counts_though_its_container_is_gone(
     bench: Bench, api: docker.APIClient
 ) -> None:
