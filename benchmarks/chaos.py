@@ -29,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import engines
+import pytest
 from engines import Daemon, Engine, SshEngine
 from night import Night, witnessed
 
@@ -312,13 +313,16 @@ def main() -> None:
     asked = parser.parse_args()
     url = os.environ.get("DOCKER_HOST")
     base_from = Engine(url) if url else None
-    report = chaos(
-        jobs=asked.jobs,
-        hosts=asked.engines,
-        seed=asked.seed,
-        base_from=base_from,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-    )
+    try:
+        report = chaos(
+            jobs=asked.jobs,
+            hosts=asked.engines,
+            seed=asked.seed,
+            base_from=base_from,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    except pytest.skip.Exception as lacking:
+        sys.exit(f"{lacking}; DOCKER_HOST may name an engine that has the image")
     print(f"seed {asked.seed}, {asked.jobs} jobs on {asked.engines} engines")
     print(report.text())
     sys.exit(0 if report.is_well else 1)
