@@ -153,7 +153,7 @@ def page(*items: object, following: str = "") -> bytes:
 
 
 def large_pod(node: str) -> dict[str, Any]:
-    """As pods are with a service mesh and every stamp of their fields: 80 kB, of which three values count."""
+    """As pods are with a service mesh and every stamp of their fields: 70 kB, of which three values count."""
     fields = [{"manager": f"m{number}", "fieldsV1": {"f:spec": {"f:x": "y" * 60}}} for number in range(600)]
     container = {"name": "c", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
     metadata = {"name": "p", "managedFields": fields}
