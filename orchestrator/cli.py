@@ -92,7 +92,7 @@ TableOrJson = Annotated[Shape, typer.Option("-o", help="How to print it.")]
 
 @app.command()
 def init() -> None:
-    """Write a commented hosts.yaml and matrix.yaml here."""
+    """Write a commented hosts.yaml and matrix.yaml here, or the one that is missing."""
     for path in config.init(Path()):
         out.print(path)
 

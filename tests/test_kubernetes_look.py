@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import pytest
 
 from orchestrator.config import KubernetesHost
+from orchestrator.errors import HostUnreachable
 from orchestrator.executors.kubernetes import look
 from orchestrator.executors.kubernetes.look import LOOK_ANYWAY_S, Look
+from orchestrator.executors.kubernetes.watch import PodWatch
 
 
 class SlowCluster:
@@ -82,3 +86,22 @@ def test_a_change_that_came_too_early_is_seen_when_its_time_has_come(cluster: Sl
     looking.all(2)
     looking.all(2)
     assert cluster.looks() == 1
+
+
+class SilentCluster:
+    """Its API server does not answer: nothing wakes but what a test says."""
+
+    def understood(self) -> contextlib.AbstractContextManager[None]:
+        raise HostUnreachable("nobody is there")
+
+
+def test_while_looks_are_dear_a_change_wakes_nobody_before_its_time_and_then_at_once() -> None:
+    watch = PodWatch(SilentCluster(), "")  # type: ignore[arg-type]
+    with contextlib.closing(watch):
+        watch.wait(0.01)
+        watch._wakeups.bump()
+        began = time.monotonic()
+        watch.wait(0.3, settle_s=60)
+        assert time.monotonic() - began >= 0.3
+        watch.wait(60, settle_s=0)
+        assert time.monotonic() - began < 30
