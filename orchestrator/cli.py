@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator import config, show
-from orchestrator import run as runs
-from orchestrator.config.values import duration_s
-from orchestrator.console import console
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
-from orchestrator.executors.finding import Grade
 from orchestrator.interrupt import INTERRUPTED
-from orchestrator.journal import Journal
-from orchestrator.plan import describe
 from orchestrator.table.metric import Metric
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from orchestrator.launch import Outcome
     from orchestrator.table.comparison import Comparison
     from runner.schema import Row
@@ -33,15 +28,14 @@ INVENTORY = Path("hosts.yaml")
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Takes a matrix of Stable Diffusion benchmarks to every machine you can reach, and brings back one table.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
-out = console()
-err = console(stderr=True)
+# Made by `begin` before any command runs: --help, --version and completion do without the library behind them.
+out: Console
+err: Console
 
 
 class Format(str, Enum):
@@ -57,6 +51,8 @@ class Shape(str, Enum):
 
 
 def _duration(text: str) -> float:
+    from orchestrator.config.values import duration_s
+
     seconds = duration_s(text)
     if not isinstance(seconds, float):
         raise typer.BadParameter(f"{text!r} is no duration; write 90s, 15m or 1h30m")
@@ -90,9 +86,36 @@ Registry = Annotated[
 TableOrJson = Annotated[Shape, typer.Option("-o", help="How to print it.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"orchestrator {version('sd-orchestrator')}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Run a benchmark matrix on every host and merge the results into one table."""
+    _open_consoles()
+
+
+def _open_consoles() -> None:
+    global out, err
+    from orchestrator.console import console
+
+    out, err = console(), console(stderr=True)
+
+
 @app.command()
 def init() -> None:
     """Write a commented hosts.yaml and matrix.yaml here, or the one that is missing."""
+    from orchestrator import config
+
     for path in config.init(Path()):
         out.print(path)
 
@@ -110,6 +133,9 @@ def hosts(
 
     It tells of engine, GPUs, toolkit, disk, images and clock, and how to mend what is wrong.
     """
+    from orchestrator import config, show
+    from orchestrator.executors.finding import Grade
+
     chosen = config.select(config.load_hosts(_inventory(inventory)), _names(names))
     if not check:
         show.hosts(chosen, out) if shape is Shape.TABLE else show.as_json(show.hosts_value(chosen), out)
@@ -128,7 +154,7 @@ def build(names: HostNames = None, inventory: Inventory = None, push: Registry =
 
     Each image is built once, and goes to the hosts that lack it. `submit` does so by itself.
     """
-    from orchestrator import fleet
+    from orchestrator import config, fleet, show
     from orchestrator.progress import image_progress
 
     chosen = config.select(config.load_hosts(_inventory(inventory)), _names(names))
@@ -151,7 +177,8 @@ def plan(
 
     Also what would not run, and why. Nothing is run, and no host is asked.
     """
-    from orchestrator import launch
+    from orchestrator import launch, show
+    from orchestrator.plan import describe
 
     request = launch.Request(matrix, _inventory(inventory), _names(names), tuple(overrides or ()))
     planned, chosen, _ = launch.make_ready(request)
@@ -204,6 +231,7 @@ def resume(run: RunName = None) -> None:
     What still runs on its hosts is adopted, what has ended is collected, what is left is started.
     """
     from orchestrator import launch
+    from orchestrator import run as runs
 
     _end(launch.resume(runs.find(runs.ROOT, run, driven=True), err))
 
@@ -214,6 +242,10 @@ def status(run: RunName = None, shape: TableOrJson = Shape.TABLE) -> None:
 
     Each job has its attempts, and the reason of each that ended in a fault.
     """
+    from orchestrator import run as runs
+    from orchestrator import show
+    from orchestrator.journal import Journal
+
     found = runs.find(runs.ROOT, run, driven=True)
     with closing(Journal.open(found.journal)) as journal:
         value = show.status_value(found, journal)
@@ -234,6 +266,7 @@ def logs(
     From its folder when it has ended, from its host while it runs.
     """
     from orchestrator import launch
+    from orchestrator import run as runs
 
     for line in launch.log(runs.find(runs.ROOT, run, driven=True), job, follow=follow):
         out.print(line, soft_wrap=True)
@@ -249,6 +282,7 @@ def cancel(
     What they have measured so far is kept.
     """
     from orchestrator import launch
+    from orchestrator import run as runs
 
     found = runs.find(runs.ROOT, run, driven=True)
     asked = launch.cancel(found, job)
@@ -280,6 +314,8 @@ def clean(
     what every run has on the hosts, and remove nothing. Exit code 1 where something of the run stays.
     """
     from orchestrator import clean as cleaning
+    from orchestrator import config, show
+    from orchestrator import run as runs
 
     if run is None:
         found = cleaning.survey(config.select(config.load_hosts(_inventory(inventory)), _names(names)))
@@ -318,6 +354,7 @@ def results(
     A run may also be an address, s3://BUCKET/PREFIX/RUN: it is then read from the store alone.
     """
     from orchestrator import launch
+    from orchestrator import run as runs
 
     names: Sequence[str | None] = run or [None]
     stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
@@ -394,8 +431,14 @@ def _end(outcome: Outcome) -> None:
     raise typer.Exit(SOME_FAILED if outcome.has_faults else OK)
 
 
+def _complain(problem: str) -> None:
+    from orchestrator.console import console
+
+    console(stderr=True).print(f"error: {problem}", style="red", soft_wrap=True)
+
+
 def main(words: Sequence[str] | None = None) -> None:
-    """The entry point: every error that a user can mend is its message alone, and exit code 2."""
+    """The entry point: an error that the user can fix is one message and exit code 2, never a traceback."""
     try:
         try:
             app(words)
@@ -403,11 +446,11 @@ def main(words: Sequence[str] | None = None) -> None:
             sys.stdout.flush()  # a disk that is full is told now, and not by the interpreter's end
     except InputError as error:
         for problem in error.problems:
-            err.print(f"error: {problem}", style="red", soft_wrap=True)
+            _complain(problem)
     except (HostUnreachable, HostUnfit, ImageError, BadResult) as error:
-        err.print(f"error: {error}", style="red", soft_wrap=True)
+        _complain(str(error))
     except OSError as error:  # a full disk behind `>`, a folder that went away
-        err.print(f"error: {error.filename or 'standard output'}: {error.strerror}", style="red", soft_wrap=True)
+        _complain(f"{error.filename or 'standard output'}: {error.strerror}")
         stdout = sys.__stdout__
         if error.filename is None and stdout is not None and stdout is sys.stdout:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # else the interpreter's end tries once more

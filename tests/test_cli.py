@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from commands import orchestrate, run_in_background, wait_for, write
 
 from orchestrator import cli
@@ -316,7 +319,7 @@ def test_a_part_of_a_runs_name_is_enough_where_it_is_one_runs_alone(
 
 
 def test_where_nobody_draws_a_terminal_a_table_is_not_folded_to_80_columns() -> None:
-    command = [sys.executable, "-c", "from orchestrator import cli; cli.out.print('x' * 80, 'y' * 70)"]
+    command = [sys.executable, "-c", "from orchestrator.console import console; console().print('x' * 80, 'y' * 70)"]
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     said = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
     assert said.splitlines() == ["x" * 80 + " " + "y" * 70]
@@ -375,7 +378,91 @@ def test_a_full_disk_behind_the_table_is_one_message(here: Path, shape: str, mon
     assert ended.stderr == "error: standard output: No space left on device\n"
 
 
-def test_a_command_starts_without_the_libraries_that_only_some_of_them_need() -> None:
-    heavy = ("docker", "kubernetes", "boto3", "numpy", "torch")
-    code = f"import sys, orchestrator.cli; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+HEAVY = ("docker", "kubernetes", "boto3", "numpy", "torch")
+NOT_TO_COMPLETE = (*HEAVY, "yaml", "rich", "sqlite3", "asyncio", "orchestrator.config", "orchestrator.show")
+NOT_FOR_HELP = (*NOT_TO_COMPLETE, "pydantic")  # typer itself parses options by pydantic, to complete them too
+COMPLETION = {"_ORCHESTRATOR_COMPLETE": "complete_bash", "COMP_WORDS": "orchestrator su", "COMP_CWORD": "1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "without", "environment"),
+    [
+        (["status", "nothing"], HEAVY, {}),
+        (["--help"], NOT_FOR_HELP, {}),
+        (["--version"], NOT_FOR_HELP, {}),
+        ([], NOT_TO_COMPLETE, COMPLETION),
+    ],
+    ids=["status", "help", "version", "completion"],
+)
+def test_a_command_imports_only_the_libraries_that_it_needs(
+    here: Path, words: list[str], without: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    code = (
+        f"import atexit, sys; sys.argv = ['orchestrator', *{words}]\n"
+        f"atexit.register(lambda: print([name for name in {without} if name in sys.modules]))\n"
+        "from orchestrator.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}).stdout
+    assert said.splitlines()[-1] == "[]"
+
+
+def test_version_is_the_installed_packages(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert orchestrate("--version") == cli.OK
+    assert capsys.readouterr().out == f"orchestrator {version('sd-orchestrator')}\n"
+
+
+def all_commands(group: Any = None, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Every command and group of the program by its words."""
+    group = group or typer.main.get_command(cli.app)
+    found = {path: group}
+    for name, command in getattr(group, "commands", {}).items():
+        found |= all_commands(command, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize("words", all_commands(), ids=lambda words: " ".join(words) or "orchestrator")
+def test_every_command_answers_h_and_help_alike(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    printed = []
+    for flag in ("-h", "--help"):
+        assert orchestrate(*words, flag) == cli.OK
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert printed[0].startswith("Usage: ")
+
+
+def test_as_a_module_it_imports_nothing_from_the_working_folder(here: Path) -> None:
+    for name in ("typer", "rich", "queue", "yaml", "pydantic", "platform", "shlex", "readline"):
+        write(f"raise SystemExit('took {name}.py of the working folder')\n", f"{name}.py")
+    Path("runner").mkdir()
+    write("raise SystemExit('took runner/ of the working folder')\n", "runner/__init__.py")
+    command = [sys.executable, "-m", "orchestrator", "hosts"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert (said.returncode, said.stderr) == (cli.OK, "")
+    assert "this machine" in said.stdout
+
+
+def complete(line: str) -> list[str]:
+    """What the shell is offered at the end of a line."""
+    words = line.split(" ")
+    environment = {**os.environ, **COMPLETION, "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.argv = ['orchestrator']; from orchestrator.cli import main; main()",
+    ]
+    return subprocess.run(command, capture_output=True, text=True, env=environment).stdout.split()
+
+
+def test_a_shell_completes_commands_and_options(here: Path) -> None:
+    assert complete("orchestrator su") == ["submit"]
+    assert "--lost-after" in complete("orchestrator submit --lo")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_is_for_the_program_by_its_name(here: Path, shell: str) -> None:
+    words = ["orchestrator", "--show-completion", shell]
+    code = f"import sys; sys.argv = {words}; from orchestrator.cli import main; main()"
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (said.returncode, "_ORCHESTRATOR_COMPLETE" in said.stdout) == (cli.OK, True), said.stderr
