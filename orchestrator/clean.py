@@ -39,7 +39,7 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Survey:
-    """left: what is there, each attempt once. failed: why a host could not be looked at or cleaned, by host."""
+    """left: what each host lists. failed: why a host could not be looked at or cleaned, by host."""
 
     left: tuple[Leftover, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -98,10 +98,12 @@ def clean(
         )
         if not tell(found):
             return found
-        kept = {one.attempt for one in found.left if one.fate is not Fate.REMOVED}
-        seen = {one.attempt for one in found.left}
 
         def sweep(host: str) -> None:
+            # by its own listing and the journal: what another host lists may be a lie
+            its = [one for one in found.left if one.host == host]
+            kept = {one.attempt for one in its if one.fate is not Fate.REMOVED}
+            seen = {one.attempt for one in its}
             # also what no listing shows: a folder half made, a lock, an upload
             begun = {
                 job.key._replace(number=number)
@@ -154,15 +156,15 @@ def _executors(hosts: Sequence[Host]) -> Iterator[Mapping[str, Executor]]:
 
 
 def _look(executors: Mapping[str, Executor], judge: Callable[[Attempt, Observation], Fate | None]) -> Survey:
-    """What is on the hosts, with its fate; what has none is left out. Two names of one engine show it once."""
+    """What is on the hosts, with its fate; what has none is left out. Two names of one engine show it twice."""
     listings, failed = _ask(list(executors), lambda host: executors[host].observe())
-    left: dict[Attempt, Leftover] = {}
-    for host, seen in listings.items():
-        for attempt, observation in seen.items():
-            its_fate = judge(attempt, observation)
-            if its_fate is not None:
-                left.setdefault(attempt, Leftover(host, attempt, observation, its_fate))
-    return Survey(tuple(left[attempt] for attempt in sorted(left)), failed)
+    left = [
+        Leftover(host, attempt, observation, its_fate)
+        for host, seen in listings.items()
+        for attempt, observation in seen.items()
+        if (its_fate := judge(attempt, observation)) is not None
+    ]
+    return Survey(tuple(sorted(left, key=lambda one: (one.attempt, one.host))), failed)
 
 
 def _ask(hosts: Sequence[str], question: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str]]:

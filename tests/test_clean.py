@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from commands import end_running_job, orchestrate, run_in_background, wait_for, write
+from lying_engine import LyingEngine, as_json, ended_container
 
 from orchestrator import cli
 from orchestrator.clean import Fate, fate
@@ -101,6 +104,40 @@ def test_what_a_run_left_whose_folder_is_gone_is_found_and_removed_by_its_name(
     assert left() == []
     assert orchestrate("clean") == cli.OK
     assert "Nothing" in capsys.readouterr().out
+
+
+@pytest.fixture
+def liar(tmp_path: Path) -> Iterator[LyingEngine]:
+    engine = LyingEngine(tmp_path / "liar.sock")
+    yield engine
+    engine.close()
+
+
+def test_a_hosts_listing_removes_nothing_on_another_host(
+    killed: Run, liar: LyingEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(Journal.open(killed.journal)) as journal:
+        (running,) = [progress.key for progress in journal.progress()]
+    said_dead = [ended_container(running), ended_container(running._replace(number=7))]
+    liar.answers["/containers/json"] = as_json([{**each, "State": "dead"} for each in said_dead])
+    write(f"hosts: {{local: {{kind: process}}, liar: {{kind: docker, url: '{liar.url}', gpus: none}}}}\n", "hosts.yaml")
+    assert orchestrate("clean", killed.name, "--inventory", "hosts.yaml") == cli.SOME_FAILED
+    assert [Path(folder).name for folder in left()] == [running.name]
+    assert end_running_job() is None
+
+
+@pytest.mark.parametrize("job", ["/../shop-db", "../../here", "a\0b", "a b", ""])
+def test_a_label_that_is_no_name_reaches_no_path_and_no_address(
+    killed: Run, liar: LyingEngine, job: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end_running_job()
+    liar.answers["/containers/json"] = as_json([ended_container(Attempt(killed.name, job, 1))])
+    write(f"hosts: {{local: {{kind: process}}, liar: {{kind: docker, url: '{liar.url}', gpus: none}}}}\n", "hosts.yaml")
+    orchestrate("clean", killed.name, "--running", "--inventory", "hosts.yaml")
+    orchestrate("clean", "--inventory", "hosts.yaml")
+    assert "Traceback" not in capsys.readouterr().err
+    assert not [path for path in liar.asked if "shop-db" in path or "here" in path]
+    assert killed.path.exists()
 
 
 def test_a_run_that_is_being_driven_is_not_cleaned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,7 +146,14 @@ def test_an_attempt_is_known_again_by_its_labels():
     assert attempt_of(labels(TASK, HOST)) == TASK.attempt
 
 
-@pytest.mark.parametrize("change", [{"sd-orchestrator.attempt": "two"}, {"sd-orchestrator.attempt": ""}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"sd-orchestrator.attempt": number} for number in ("two", "", "0", "-1", "01", "1_0", "\u0661", "9" * 4000)),
+        *({"sd-orchestrator.job": name} for name in ("", "/../shop-db", "a/b", "a\0", "a\n", "..", "a" * 65)),
+        *({"sd-orchestrator.run": name} for name in ("", "../x", "r?v=1", "a\0", "r\n", ".", "r%2f", "r" * 129)),
+    ],
+)
 def test_labels_that_name_no_attempt_are_none(change):
     assert attempt_of({**labels(TASK, HOST), **change}) is None
     assert attempt_of({}) is None

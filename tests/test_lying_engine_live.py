@@ -236,13 +236,13 @@ def test_events_that_are_none_wake_and_do_no_harm(liar: LyingEngine, executor: D
 # --- what a container's own words cannot do
 
 
-def test_a_container_that_claims_another_runs_labels_is_that_and_no_more(
+def test_a_container_whose_labels_are_no_names_is_not_taken_for_an_attempt(
     liar: LyingEngine, executor: DockerExecutor
 ) -> None:
     foreign = Attempt("../../etc", "x\x1b[2J", 1)
-    liar.answers["/containers/json"] = as_json([ended_container(foreign)])
+    liar.answers["/containers/json"] = as_json([ended_container(foreign), ended_container(ATTEMPT)])
     liar.answers["/containers/c"] = as_json({"State": {"Status": "exited", "ExitCode": 0}})
-    assert [seen.state for seen in executor.observe().values()] == [State.EXITED]
+    assert {attempt: seen.state for attempt, seen in executor.observe().items()} == {ATTEMPT: State.EXITED}
 
 
 def test_an_exec_that_never_ends_is_given_up(

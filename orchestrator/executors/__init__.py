@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -11,6 +12,11 @@ from typing import NamedTuple, Protocol
 from orchestrator.config import Host
 from runner.parcel import Receipt
 from runner.schema import Job, Status
+
+# Names go into paths and addresses: these cannot leave what they are put into. Our own are shorter.
+RUN_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+JOB_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NUMBER_PATTERN = re.compile(r"[1-9][0-9]{0,5}")
 
 
 class Attempt(NamedTuple):
@@ -23,6 +29,14 @@ class Attempt(NamedTuple):
     @property
     def name(self) -> str:
         return f"orchestrator-{self.run}-{self.job}-{self.number}"
+
+    @staticmethod
+    def named(run: object, job: object, number: object) -> Attempt | None:
+        """The attempt that a host's words name; None where one of them is no name of ours."""
+        words = ((RUN_PATTERN, run), (JOB_PATTERN, job), (NUMBER_PATTERN, number))
+        if not all(isinstance(word, str) and pattern.fullmatch(word) for pattern, word in words):
+            return None
+        return Attempt(str(run), str(job), int(str(number)))
 
 
 @dataclass(frozen=True)

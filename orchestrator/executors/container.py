@@ -86,10 +86,7 @@ def labels(task: Task, host: DockerHost) -> dict[str, str]:
 
 def attempt_of(found: Mapping[str, str]) -> Attempt | None:
     """The attempt that a container's labels name; None where they do not."""
-    try:
-        return Attempt(found[f"{LABEL}.run"], found[f"{LABEL}.job"], int(found[f"{LABEL}.attempt"]))
-    except (KeyError, ValueError):
-        return None
+    return Attempt.named(*(found.get(f"{LABEL}.{name}") for name in ("run", "job", "attempt")))
 
 
 def observation(state: str, labelled: Mapping[str, str], ended: Mapping[str, Any] | None = None) -> Observation:

@@ -126,11 +126,17 @@ class ProcessExecutor:
 
     def observe(self) -> Mapping[Attempt, Observation]:
         seen: dict[Attempt, Observation] = {}
+        states: dict[str, State] = {}
         for folder in self._folders():
             with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
                 task = _read_json(folder / "task.json")
-                seen[Attempt(*task["attempt"])] = _observation(folder, task["slot"], frozenset(task["devices"]))
-        self._seen = {attempt.name: observation.state for attempt, observation in seen.items()}
+                found = _observation(folder, task["slot"], frozenset(task["devices"]))
+                states[folder.name] = found.state
+                run, job, number = task["attempt"]
+                attempt = Attempt.named(run, job, str(number))
+                if attempt is not None and attempt.name == folder.name:
+                    seen[attempt] = found
+        self._seen = states
         return seen
 
     def wait(self, timeout_s: float) -> None:

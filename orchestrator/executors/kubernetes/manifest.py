@@ -88,8 +88,8 @@ def attempt_of(metadata: Mapping[str, Any]) -> Attempt | None:
     """The attempt that an object belongs to; None where it names none."""
     try:
         found = metadata["labels"]
-        return Attempt(metadata["annotations"][RUN], found[f"{LABEL}.job"], int(found[f"{LABEL}.attempt"]))
-    except (KeyError, TypeError, ValueError):
+        return Attempt.named(metadata["annotations"][RUN], found[f"{LABEL}.job"], found[f"{LABEL}.attempt"])
+    except (KeyError, TypeError):
         return None
 
 
