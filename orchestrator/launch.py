@@ -45,6 +45,7 @@ from orchestrator.table.comparison import Comparison
 from orchestrator.table.metric import Metric
 from orchestrator.trust import printable
 from runner.schema import Job, Row, Status
+from runner.tokens import TOKEN_VARIABLES
 
 # Actions of one host at once: enough to start one job, collect another, and stage a third. More threads gain nothing:
 # an engine does 5.7 containers a second with four of them, and no more with eight.
@@ -52,7 +53,6 @@ ACTIONS_AT_ONCE = 4
 # On a host with many slots, most actions wait for its answers: more threads than this only wait in another place.
 MOST_ACTIONS = 32
 THIS_MACHINE = "hosts:\n  local: {kind: process}\n"
-TOKEN_VARIABLES = ("HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from runner.engines import LoadError
 from runner.models import Source
+from runner.tokens import TOKEN_VARIABLES
 
 FILE_VARIABLE = "RUNNER_TOKEN_FILE"
-VARIABLES = ("HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN")
 WAIT_S = 30.0
 
 
@@ -23,7 +23,7 @@ def take_token(model: str, environ: MutableMapping[str, str] = os.environ, wait_
     once there, whole; an empty one says that there is no token. The variables are taken out of the environment: no
     child inherits them. Raises LoadError where the file does not come, or the model is nowhere.
     """
-    found = [environ.pop(name, "").strip() for name in VARIABLES]
+    found = [environ.pop(name, "").strip() for name in TOKEN_VARIABLES]
     if not Source.parse(model).is_hub:
         return None
     # a process that crashes, ours or a child, must not leave its memory as a file

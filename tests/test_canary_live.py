@@ -28,10 +28,10 @@ from stores import Store
 
 from orchestrator import images
 from orchestrator.config import DockerHost
-from orchestrator.executors import machine
 from orchestrator.executors.connection import connect
 from orchestrator.images import recipe
 from orchestrator.images.build import build
+from runner.tokens import TOKEN_VARIABLES
 
 pytestmark = pytest.mark.live
 # The command as its user runs it, but with every logger at its most talkative.
@@ -99,7 +99,7 @@ def submitted(
     return said, found
 
 
-@pytest.mark.parametrize("variable", ["HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN"])
+@pytest.mark.parametrize("variable", TOKEN_VARIABLES)
 def test_a_token_reaches_the_hub_and_nothing_that_is_kept_or_shown_where_jobs_are_processes(
     tmp_path: Path, hub: str, variable: str
 ) -> None:
@@ -249,7 +249,7 @@ def test_neither_a_token_nor_a_proxys_password_is_in_an_image_that_was_built_bes
     docker_host: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = Canary()
-    for name in machine.TOKENS:
+    for name in TOKEN_VARIABLES:
         monkeypatch.setenv(name, canary.text)
     proxies = {"default": {"httpProxy": f"http://me:{canary.text}@proxy:3128", "noProxy": "*"}}
     (tmp_path / "config.json").write_text(json.dumps({"proxies": proxies}))

@@ -21,6 +21,7 @@ from orchestrator.executors import Attempt, Observation, Slot, State, Task, mach
 from orchestrator.executors.machine import find_slots, job_environment
 from orchestrator.executors.process import ProcessExecutor
 from runner.schema import Case, Device, Job, Precision
+from runner.tokens import TOKEN_VARIABLES
 
 FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
 HOST = ProcessHost(name="here")
@@ -94,7 +95,7 @@ def seen(executor: ProcessExecutor) -> Observation:
 def test_a_token_is_in_no_file_argument_or_environment(
     executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in machine.TOKENS:
+    for name in TOKEN_VARIABLES:
         monkeypatch.setenv(name, "hf_secret")
     process = start(executor, "token; say done; hang", "hf_secret")
     until(lambda: "done" in list(executor.log(ATTEMPT)))

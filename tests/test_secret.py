@@ -14,11 +14,12 @@ import pytest
 
 from runner.engines import LoadError
 from runner.secret import scrub, take_token
+from runner.tokens import TOKEN_VARIABLES
 
 HUB = "CompVis/stable-diffusion-v1-4"
 
 
-@pytest.mark.parametrize("name", ["HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN"])
+@pytest.mark.parametrize("name", TOKEN_VARIABLES)
 def test_each_of_the_variables_is_read_and_taken_away(name: str) -> None:
     environ = {name: " hf_x\n", "HOME": "/"}
     assert take_token(HUB, environ) == "hf_x"

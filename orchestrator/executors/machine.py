@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from orchestrator.children import without_tokens
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
@@ -17,16 +18,9 @@ from orchestrator.executors.gpu import CPU_SLOT, Gpu, chosen, parse_probe, slots
 NEEDED = ("torch", "diffusers", "transformers")
 INSTALL = f"{sys.executable} -m pip install 'sd-orchestrator[runner]'"
 
-# Names by which a Hugging Face token may stand in our own environment; a job gets it on its standard input,
-# which is empty where there is none.
-TOKENS = ("HF_TOKEN", "ACCESS_TOKEN", "HF_AUTH_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
+# A job gets its token on its standard input, which is empty where there is none.
 TOKEN_FILE = "/dev/stdin"  # noqa: S105 - not a token
 PROBE_TIMEOUT_S = 120.0
-
-
-def without_tokens(ours: Mapping[str, str]) -> dict[str, str]:
-    """An environment for a process that we start: only who needs a token is given one, and by another way."""
-    return {name: value for name, value in ours.items() if name not in TOKENS}
 
 
 def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:

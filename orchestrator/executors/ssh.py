@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from orchestrator.children import without_tokens
 from orchestrator.errors import HostUnreachable, InputError
-from orchestrator.executors.machine import without_tokens
 
 REMOTE_SOCKET = "/var/run/docker.sock"
 CONNECT_TIMEOUT_S = 15
