@@ -20,6 +20,7 @@ from docker.errors import ImageNotFound, NotFound
 
 from orchestrator import images
 from orchestrator.errors import HostUnreachable, ImageError, InputError
+from orchestrator.executors.endpoint import Endpoint
 from orchestrator.images import recipe
 from orchestrator.images.image import events
 from runner.schema import ENGINES
@@ -48,6 +49,10 @@ class FakeEngine:
     done: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     held: threading.Event | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint("unix:///fake.sock")
 
     @contextmanager
     def api(self) -> Iterator[FakeEngine]:

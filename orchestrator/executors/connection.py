@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from weakref import WeakSet
 
-import docker
 import requests
 import urllib3
 from docker.errors import APIError, DockerException, create_api_error_from_http_exception
@@ -22,6 +21,7 @@ from docker.tls import TLSConfig
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.answer import MISREAD, Endless, take_whole
+from orchestrator.executors.client import Client
 from orchestrator.executors.endpoint import Endpoint, resolve
 from orchestrator.executors.ssh import Forward
 
@@ -56,11 +56,11 @@ class Connection:
         self._forward = Forward(host_name, endpoint.url) if endpoint.parts.scheme == "ssh" else None
         self._version: str | None = None
         self._local = threading.local()
-        self._clients: WeakSet[docker.APIClient] = WeakSet()
+        self._clients: WeakSet[Client] = WeakSet()
         self._lock = threading.Lock()
 
     @contextmanager
-    def api(self) -> Iterator[docker.APIClient]:
+    def api(self) -> Iterator[Client]:
         """This thread's client; whatever it raises inside is translated.
 
         404 and the like that mean something to the caller are for the caller to catch inside.
@@ -112,28 +112,28 @@ class Connection:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _client(self) -> docker.APIClient:
-        client: docker.APIClient | None = getattr(self._local, "client", None)
+    def _client(self) -> Client:
+        client: Client | None = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = self._new_client()
             with self._lock:
                 self._clients.add(client)
         return client
 
-    def _new_client(self) -> docker.APIClient:
+    def _new_client(self) -> Client:
         if self._version is None:
             self._reach_socket()
             with closing(self._client_of(FIRST_VERSION)) as client:
                 self._version = str(client.version(api_version=False)["ApiVersion"])
         return self._client_of(self._version)
 
-    def _client_of(self, version: str) -> docker.APIClient:
+    def _client_of(self, version: str) -> Client:
         tls = self.endpoint.tls
-        client = docker.APIClient(
-            base_url=f"unix://{self._forward.socket}" if self._forward else self.endpoint.url,
-            version=version,
-            timeout=CALL_TIMEOUT_S,
-            tls=TLSConfig(client_cert=(tls.cert, tls.key), ca_cert=tls.ca, verify=True) if tls else False,
+        client = Client(
+            f"unix://{self._forward.socket}" if self._forward else self.endpoint.url,
+            version,
+            CALL_TIMEOUT_S,
+            TLSConfig(client_cert=(tls.cert, tls.key), ca_cert=tls.ca, verify=True) if tls else None,
         )
         # else REQUESTS_CA_BUNDLE would take the place of this engine's CA, and a proxy stand between
         client.trust_env = False

@@ -6,7 +6,6 @@ What is named and not found is an error, never the local engine.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from orchestrator.config import DockerHost, Tls
 from orchestrator.config.address import check_url
 from orchestrator.errors import InputError
+from orchestrator.executors.dockerconfig import DockerConfig, read_json
 
 ENCRYPTED = (
     "tls key: {} is protected by a passphrase; write one without: openssl rsa -in KEY -out NEW, and chmod 600 it"
@@ -42,7 +42,8 @@ def resolve(host: DockerHost, environ: Mapping[str, str], home: Path) -> Endpoin
     Without `url` and `context` it is what the docker command itself would take: DOCKER_HOST, DOCKER_CONTEXT, the
     current context. Raises InputError with every problem found.
     """
-    folder = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
+    config = DockerConfig.of(environ, home)
+    folder = config.folder
     if host.url:
         endpoint = Endpoint(host.url, _expanded(host.tls, home))
     elif host.context and host.context != "default":
@@ -50,7 +51,7 @@ def resolve(host: DockerHost, environ: Mapping[str, str], home: Path) -> Endpoin
     elif environ.get("DOCKER_HOST") or host.context:
         endpoint = _from_environment(environ, folder)
     else:
-        name = environ.get("DOCKER_CONTEXT") or _current_context(folder)
+        name = environ.get("DOCKER_CONTEXT") or config.current_context()
         endpoint = _from_environment(environ, folder) if name == "default" else _from_context(host, name, folder)
     problems = [f"host {host.name}: {problem}" for problem in (*_address_problems(endpoint), *_tls_problems(endpoint))]
     if problems:
@@ -60,7 +61,7 @@ def resolve(host: DockerHost, environ: Mapping[str, str], home: Path) -> Endpoin
 
 def context_names(folder: Path) -> tuple[str, ...]:
     """The Docker contexts there are, `default` first. folder: Docker's configuration folder."""
-    metas = (_read_json(path) for path in sorted(folder.glob("contexts/meta/*/meta.json")))
+    metas = (read_json(path) for path in sorted(folder.glob("contexts/meta/*/meta.json")))
     return ("default", *sorted(str(meta["Name"]) for meta in metas if "Name" in meta))
 
 
@@ -81,21 +82,17 @@ def _from_environment(environ: Mapping[str, str], folder: Path) -> Endpoint:
 def _from_context(host: DockerHost, name: str, folder: Path) -> Endpoint:
     # the folder's name is the hash of the context's: https://github.com/docker/cli/blob/master/cli/context/store
     digest = hashlib.sha256(name.encode()).hexdigest()
-    meta = _read_json(folder / "contexts" / "meta" / digest / "meta.json")
-    url = meta.get("Endpoints", {}).get("docker", {}).get("Host")
-    if not url:
+    meta = read_json(folder / "contexts" / "meta" / digest / "meta.json")
+    url: Any = meta
+    for key in ("Endpoints", "docker", "Host"):
+        url = url.get(key) if isinstance(url, dict) else None
+    if not isinstance(url, str) or not url:
         known = ", ".join(context_names(folder))
         raise InputError(
             f"host {host.name}: there is no Docker context {name!r} (known: {known}); see docker context ls"
         )
     material = folder / "contexts" / "tls" / digest / "docker"
-    return Endpoint(
-        str(url), _tls_in(material, str(url)) if material.is_dir() else None, origin=f"the Docker context {name!r}"
-    )
-
-
-def _current_context(folder: Path) -> str:
-    return str(_read_json(folder / "config.json").get("currentContext") or "default")
+    return Endpoint(url, _tls_in(material, url) if material.is_dir() else None, origin=f"the Docker context {name!r}")
 
 
 def _tls_in(folder: Path, url: str) -> Tls | None:
@@ -103,17 +100,6 @@ def _tls_in(folder: Path, url: str) -> Tls | None:
     if not url.startswith("tcp://"):
         return None
     return Tls(ca=str(folder / "ca.pem"), cert=str(folder / "cert.pem"), key=str(folder / "key.pem"))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none. Raises InputError where the file is not JSON."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    return value if isinstance(value, dict) else {}
 
 
 def _address_problems(endpoint: Endpoint) -> list[str]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from docker.errors import ImageNotFound
 
-from orchestrator.errors import ImageError
+from orchestrator.errors import ImageError, InputError
+from orchestrator.executors.client import Client
 from orchestrator.executors.connection import Connection
-from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, events, patient
+from orchestrator.executors.dockerconfig import DockerConfig, Login, registry_of
+from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, events, login_of, patient
 from orchestrator.images.recipe import context, default_base, digest, reference
 
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
@@ -44,12 +48,14 @@ def build(
     name = reference(flavour, base)
     if (there := find(connection, name)) is not None:
         return there
-    with context(flavour, wheels) as tar, patient(connection) as api:
+    login = _login_for(connection, base or default_base(flavour))
+    proxies, unread = ({}, "") if offline else _proxies(connection)
+    with context(flavour, wheels) as tar, patient(connection) as api, _shown(api, login):
         stream = api.build(
             fileobj=tar,
             custom_context=True,
             tag=name,
-            buildargs={"BASE": base} if base else {},
+            buildargs={**proxies, **({"BASE": base} if base else {})},
             labels=labels(flavour, base),
             network_mode="none" if offline else None,
             rm=True,
@@ -57,11 +63,38 @@ def build(
             decode=True,
             timeout=api.timeout,
         )
-        _follow(stream, connection.host_name, name, progress)
+        try:
+            _follow(stream, connection.host_name, name, progress)
+        except ImageError as error:
+            raise ImageError(login.explained("\n  ".join(filter(None, [str(error), unread])))) from error
     built = find(connection, name)
     if built is None:
         raise ImageError(f"{name} on {connection.host_name}: the build ended without an error and without an image")
     return built
+
+
+def _login_for(connection: Connection, base: str) -> Login:
+    """The login of the base's registry, and of no other; none where the engine has the base already."""
+    registry = registry_of(base)
+    return Login(registry) if find(connection, base) is not None else login_of(registry)
+
+
+def _proxies(connection: Connection) -> tuple[dict[str, str], str]:
+    """Docker's proxies for that engine, as build arguments, which no layer and no history keeps; or why not."""
+    try:
+        return DockerConfig.of(os.environ, Path.home()).proxies(connection.endpoint.url), ""
+    except InputError as error:
+        return {}, f"no proxies were handed to the build: {error}"
+
+
+@contextmanager
+def _shown(api: Client, login: Login) -> Iterator[None]:
+    """Builds by this client show the engine this login."""
+    api.logins = {login.auth["serveraddress"]: login.auth} if login.auth else {}
+    try:
+        yield
+    finally:
+        api.logins = {}
 
 
 def labels(flavour: str, base: str | None = None) -> dict[str, str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeAlias
 
-import docker
-
 from orchestrator.errors import ImageError
+from orchestrator.executors.client import Client
 from orchestrator.executors.connection import Connection
+from orchestrator.executors.dockerconfig import DockerConfig, Login
 
 # Silence that is no fault: unpacking CUDA's wheels, or an engine that packs ten gigabytes before it sends a byte.
 QUIET_TIMEOUT_S = 1800
@@ -69,7 +71,7 @@ class ImageInfo:
 
 
 @contextmanager
-def patient(connection: Connection) -> Iterator[docker.APIClient]:
+def patient(connection: Connection) -> Iterator[Client]:
     """This thread's client, with time for calls that stay silent long; otherwise as `Connection.api`."""
     with connection.api() as api:
         usual, api.timeout = api.timeout, QUIET_TIMEOUT_S
@@ -77,6 +79,11 @@ def patient(connection: Connection) -> Iterator[docker.APIClient]:
             yield api
         finally:
             api.timeout = usual
+
+
+def login_of(registry: str) -> Login:
+    """The user's login for a registry, looked up only where an engine is about to speak to that registry."""
+    return DockerConfig.of(os.environ, Path.home()).login(registry)
 
 
 def events(stream: Iterable[Any], doing: str) -> Iterator[Mapping[str, Any]]:

@@ -9,9 +9,10 @@ from docker.errors import APIError
 
 from orchestrator.errors import HostUnreachable, ImageError
 from orchestrator.executors.connection import Connection
+from orchestrator.executors.dockerconfig import registry_of
 from orchestrator.images.build import build
 from orchestrator.images.ensure import FAULTS
-from orchestrator.images.image import OnProgress, patient
+from orchestrator.images.image import OnProgress, login_of, patient
 from orchestrator.images.recipe import reference
 from orchestrator.images.transfer import architecture, push, remote
 
@@ -66,12 +67,14 @@ def _published(
 def _in_registry(connection: Connection, name: str, registry: str) -> str | None:
     """What the registry has under the name, by digest, without pulling it. An engine asks, with our credentials."""
     repository, tag = remote(name, registry, architecture(connection))
+    login = login_of(registry_of(repository))
     with patient(connection) as api:
         try:
-            found = api.inspect_distribution(f"{repository}:{tag}")  # type: ignore[no-untyped-call]
+            found = api.inspect_distribution(f"{repository}:{tag}", dict(login.auth))  # type: ignore[no-untyped-call]
         except APIError as error:
             # of what is not there a registry may say that we may not see it: the push tells which
             if error.status_code in (401, 403, 404):
                 return None
-            raise ImageError(f"{registry}, asked by {connection.host_name}: {error.explanation}") from error
+            said = f"{registry}, asked by {connection.host_name}: {error.explanation}"
+            raise ImageError(login.explained(said)) from error
     return f"{repository}@{found['Descriptor']['digest']}"

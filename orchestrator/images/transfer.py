@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from docker.errors import ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 
 from orchestrator.errors import ImageError
 from orchestrator.executors.connection import Connection
+from orchestrator.executors.dockerconfig import registry_of
 from orchestrator.images.build import find
-from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, events, patient
+from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, events, login_of, patient
 
 
 def architecture(connection: Connection) -> str:
@@ -63,16 +64,25 @@ def push(connection: Connection, name: str, registry: str, progress: OnProgress 
     Docker's own credential store is asked (`docker login REGISTRY`). Raises ImageError.
     """
     repository, tag = remote(name, registry, architecture(connection))
+    login = login_of(registry_of(repository))
+    doing = f"{repository}:{tag} was not pushed from {connection.host_name}"
     with patient(connection) as api:
         try:
             api.tag(name, repository, tag)
         except ImageNotFound:
             raise ImageError(f"{name} is not on {connection.host_name}, so it cannot be pushed from there") from None
         digest = None
-        stream = api.push(repository, tag, stream=True, decode=True)
-        for event in events(stream, f"{repository}:{tag} was not pushed from {connection.host_name}"):
-            digest = (event.get("aux") or {}).get("Digest", digest)
-            progress(Progress(Step.PUSHING, connection.host_name, name, _line(event)))
+        try:
+            stream = api.push(repository, tag, stream=True, decode=True, auth_config=dict(login.auth))
+            for event in events(stream, doing):
+                digest = (event.get("aux") or {}).get("Digest", digest)
+                progress(Progress(Step.PUSHING, connection.host_name, name, _line(event)))
+        except ImageError as error:
+            raise ImageError(login.explained(str(error))) from error
+        except APIError as error:
+            if not login.problem:
+                raise
+            raise ImageError(login.explained(f"{doing}: {error.explanation or error}")) from error
     if digest is None:
         raise ImageError(f"{repository}:{tag}: the registry took it without saying its digest; is it a registry?")
     return f"{repository}@{digest}"
@@ -81,13 +91,21 @@ def push(connection: Connection, name: str, registry: str, progress: OnProgress 
 def pull(connection: Connection, name: str, registry: str, progress: OnProgress = lambda _: None) -> ImageInfo | None:
     """Gets an image from a registry and gives it its own name; None where the registry does not have it."""
     repository, tag = remote(name, registry, architecture(connection))
+    login = login_of(registry_of(repository))
     doing = f"{repository}:{tag} was not pulled on {connection.host_name}"
     with patient(connection) as api:
         try:
-            for event in events(api.pull(repository, tag, stream=True, decode=True), doing):
+            pulled = api.pull(repository, tag, stream=True, decode=True, auth_config=dict(login.auth))
+            for event in events(pulled, doing):
                 progress(Progress(Step.PULLING, connection.host_name, name, _line(event)))
         except NotFound:
             return None
+        except ImageError as error:
+            raise ImageError(login.explained(str(error))) from error
+        except APIError as error:
+            if not login.problem:
+                raise
+            raise ImageError(login.explained(f"{doing}: {error.explanation or error}")) from error
         own_repository, own_tag = name.split(":")
         api.tag(f"{repository}:{tag}", own_repository, own_tag)
     return find(connection, name)

@@ -1,0 +1,49 @@
+"""docker-py's client without what it does by itself with Docker's config.json.
+
+It would read the file for each client, end with a traceback where a credential helper is missing, and hand every
+password in it to the engine that builds (`X-Registry-Config`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import docker
+import requests
+from docker.auth import AuthConfig, encode_header
+from docker.constants import DEFAULT_NUM_POOLS, DEFAULT_USER_AGENT
+from docker.tls import TLSConfig
+from docker.transport import UnixHTTPAdapter
+from docker.utils import parse_host
+from docker.utils.proxy import ProxyConfig
+
+
+class Client(docker.APIClient):
+    """An engine's client that knows the login of no registry but those in `logins`, for builds: key → login."""
+
+    def __init__(self, url: str, version: str, timeout_s: int, tls: TLSConfig | None = None) -> None:
+        requests.Session.__init__(self)
+        # as APIClient.__init__ does it, with nothing from config.json; tests compare the two
+        self.logins: Mapping[str, Mapping[str, str]] = {}
+        self.timeout = timeout_s
+        self.credstore_env = None
+        self.headers["User-Agent"] = DEFAULT_USER_AGENT
+        self._general_configs: dict[str, object] = {}
+        self._proxy_configs = ProxyConfig()
+        self._auth_configs = AuthConfig({})
+        self._version = version
+        if url.startswith("unix://"):
+            socket = url.removeprefix("unix://")  # as it is: a path may hold what an address may not
+            self._custom_adapter = UnixHTTPAdapter(socket, timeout_s, pool_connections=DEFAULT_NUM_POOLS)
+            self.mount("http+docker://", self._custom_adapter)
+            del self.adapters["http://"], self.adapters["https://"]
+            self.base_url = "http+docker://localhost"
+            return
+        if tls is not None:
+            tls.configure_client(self)
+        self.base_url = str(parse_host(url, False, tls=tls is not None))
+
+    def _set_auth_headers(self, headers: dict[str, Any]) -> None:
+        if self.logins:
+            headers["X-Registry-Config"] = encode_header({key: dict(login) for key, login in self.logins.items()})
