@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.engines import LoadError
 
+# Where a relative path begins, for a runner that works in a folder of its own.
+FOLDER_VARIABLE = "RUNNER_FOLDER"
 SYNTHETIC = ("tiny", "small", "sd-v1-4", "sdxl")
 
 
@@ -26,16 +29,19 @@ class Source:
 
     @classmethod
     def parse(cls, model: str) -> Source:
-        """Raises LoadError where it is neither `synthetic:SIZE` nor a folder nor `owner/name[@revision]`."""
+        """Raises LoadError where it is neither `synthetic:SIZE` nor a folder nor `owner/name[@revision]`.
+
+        What can be a hub id is one on every host, whatever the working folder holds; a relative folder begins with `.`.
+        """
         if model.startswith("synthetic:"):
             size = model.removeprefix("synthetic:")
             if size not in SYNTHETIC:
                 raise LoadError(f"there is no model {model!r}; synthetic are {', '.join(SYNTHETIC)}")
             return cls(model, synthetic=size)
-        folder = Path(model).expanduser()
+        match = re.fullmatch(r"([\w.-]+/[\w.-]+|[\w-]+)(?:@([\w./-]+))?", model)
+        if match and not model.startswith(("/", ".", "~")):
+            return cls(match[1], revision=match[2])
+        folder = Path(os.environ.get(FOLDER_VARIABLE, "")) / Path(model).expanduser()
         if model and folder.is_dir():
             return cls(str(folder), is_folder=True)
-        match = re.fullmatch(r"([\w.-]+/[\w.-]+|[\w-]+)(?:@([\w./-]+))?", model)
-        if model.startswith(("/", ".", "~")) or not match:
-            raise LoadError(f"there is no folder {model!r}, and it is no hub id (owner/name) either")
-        return cls(match[1], revision=match[2])
+        raise LoadError(f"there is no folder {model!r}, and it is no hub id (owner/name) either")

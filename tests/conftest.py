@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from stores import Store
 
 from orchestrator import images
 from orchestrator.config import DockerHost
+from orchestrator.executors import process
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.images import recipe
 
@@ -37,7 +39,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (package / f"{name}.py").symlink_to(engines.ROOT / "runner" / f"{name}.py")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    # of a command in a process of its own, this is the folder that holds the program; of one in this process, it is not
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.setattr(process, "RUNNER", (sys.executable, str(package / "__main__.py")))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "here"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from canary import watched
-from engines import Engine
+from engines import REAL_MODULES, Engine
 from memory import resident_mb
 
 from orchestrator.collect import read_rows
@@ -164,7 +164,7 @@ def test_a_hostile_process_costs_its_own_row_at_most(here: Path, monkeypatch: py
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").symlink_to(ROOT / "tests/fake_runner/__main__.py")
-    for module in ("delivery", "frames", "parcel", "schema"):  # what the fake runner is made of besides
+    for module in REAL_MODULES:  # what the fake runner is made of besides
         (package / f"{module}.py").symlink_to(ROOT / f"runner/{module}.py")
     monkeypatch.setenv("PYTHONPATH", f"{package.parent}:{ROOT}")
     monkeypatch.setenv("XDG_STATE_HOME", str(here.parent / "state"))

@@ -25,6 +25,7 @@ from runner.tokens import TOKEN_VARIABLES
 
 FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
 HOST = ProcessHost(name="here")
+FOLDER = Path("/state/attempt")
 ATTEMPT = Attempt("run", "job", 1)
 
 
@@ -269,15 +270,15 @@ def test_a_log_that_is_not_utf_8_is_read_all_the_same(executor: ProcessExecutor)
 
 def test_a_job_sees_the_gpus_of_its_slot_alone() -> None:
     ours = {"PATH": "/bin", "HF_TOKEN": "hf_secret", "CUDA_VISIBLE_DEVICES": "7"}
-    theirs = job_environment(ours, HOST, ("0", "2"), None)
+    theirs = job_environment(ours, HOST, ("0", "2"), None, FOLDER)
     assert theirs["CUDA_VISIBLE_DEVICES"] == "0,2"
     assert theirs["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert (theirs["PATH"], "HF_TOKEN" in theirs) == ("/bin", False)
-    assert job_environment(ours, HOST, (), None)["CUDA_VISIBLE_DEVICES"] == ""
+    assert job_environment(ours, HOST, (), None, FOLDER)["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_a_jobs_environment_has_the_hosts_weights_and_threads(executor: ProcessExecutor, folder: Path) -> None:
-    theirs = job_environment({}, ProcessHost(name="here", weights="/data/hf"), (), 3)
+    theirs = job_environment({}, ProcessHost(name="here", weights="/data/hf"), (), 3, FOLDER)
     assert (theirs["HF_HOME"], theirs["OMP_NUM_THREADS"]) == ("/data/hf", "3")
     print_threads = "import os; print(os.environ['OMP_NUM_THREADS'])"
     threaded = ProcessExecutor(

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from orchestrator.children import without_tokens
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
+from orchestrator.executors.environment import hub_folders, no_login, own_python
 from orchestrator.executors.gpu import CPU_SLOT, Gpu, chosen, parse_probe, slots_of
 
 # What a runner cannot do without, whatever its engine; found without importing it, which takes seconds.
@@ -27,7 +29,8 @@ def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
     """Raises HostUnfit where the runner's packages or the GPUs are not there."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise HostUnfit(f"host {host.name}: {', '.join(missing)} not installed here; run: {INSTALL}")
+        unused = "; what PYTHONPATH names is not used" if os.environ.get("PYTHONPATH") else ""
+        raise HostUnfit(f"host {host.name}: {', '.join(missing)} not installed here{unused}; run: {INSTALL}")
     if host.gpus == "none":
         return (CPU_SLOT,)
     return slots_of(host, chosen(host, _gpus_found(host, runner)))
@@ -42,7 +45,8 @@ def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> tuple[Gpu, ...]:
             timeout=PROBE_TIMEOUT_S,
             check=True,
             text=True,
-            env=without_tokens(os.environ),
+            cwd="/",  # Python looks for modules in the working folder
+            env=own_python(without_tokens(os.environ)),
         )
         return parse_probe(done.stdout)
     except subprocess.CalledProcessError as error:
@@ -53,15 +57,22 @@ def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> tuple[Gpu, ...]:
 
 
 def job_environment(
-    ours: Mapping[str, str], host: ProcessHost, gpus: Sequence[str], threads: int | None
+    ours: Mapping[str, str], host: ProcessHost, gpus: Sequence[str], threads: int | None, folder: Path
 ) -> dict[str, str]:
-    """Our environment without tokens, with the slot's GPUs and no others to be seen."""
+    """Our environment without tokens and foreign modules, with the slot's GPUs and no others to be seen.
+
+    folder: the attempt's, in which the process works. Where the host has no weights, the user's own cache is meant.
+    """
+    here = Path.cwd()
+    weights = str(here / Path(host.weights).expanduser()) if host.weights else None
     return {
-        **without_tokens(ours),
+        **own_python(without_tokens(ours), here),
         "PYTHONUNBUFFERED": "1",
         "RUNNER_TOKEN_FILE": TOKEN_FILE,
+        "RUNNER_FOLDER": str(here),  # where a model's relative path begins
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the driver's order, in which the probe counted; CUDA's own is by speed
-        **({"HF_HOME": host.weights} if host.weights else {}),
+        "NETRC": os.devnull,  # it may hold a login too
+        **(hub_folders(weights, f"{folder}/huggingface") if weights else no_login(f"{folder}/huggingface")),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }

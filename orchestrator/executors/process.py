@@ -42,13 +42,14 @@ LONGEST_LINE = 64 * 1024
 class ProcessExecutor:
     """The executor of this machine. `state_dir` is shared by all runs, whose jobs then see each other's slots.
 
-    runner: the command that takes `--job FILE`.
+    runner: the command that takes `--job FILE`; None is RUNNER. Each process works in its attempt's folder, because
+    Python imports from the working folder, and the user's may hold files of any name.
     """
 
-    def __init__(self, host: ProcessHost, state_dir: Path, runner: Sequence[str] = RUNNER) -> None:
+    def __init__(self, host: ProcessHost, state_dir: Path, runner: Sequence[str] | None = None) -> None:
         self.host = host
         self.state_dir = state_dir.absolute()
-        self.runner = tuple(runner)
+        self.runner = tuple(RUNNER if runner is None else runner)
         self._seen: Mapping[str, State] = {}
 
     def slots(self) -> tuple[Slot, ...]:
@@ -116,7 +117,8 @@ class ProcessExecutor:
             [*attendant, *self.runner, "--job", str(folder / "job.json")],
             input=b"" if token is None else token.encode(),
             capture_output=True,
-            env=job_environment(os.environ, self.host, task["gpus"], threads),
+            cwd=folder,
+            env=job_environment(os.environ, self.host, task["gpus"], threads, folder),
             start_new_session=True,
             pass_fds=(lock,),
             check=False,
