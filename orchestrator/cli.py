@@ -272,6 +272,57 @@ def logs(
         out.print(line, soft_wrap=True)
 
 
+run_commands = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+app.add_typer(run_commands, name="runs")
+
+
+@run_commands.callback()
+def list_runs(context: typer.Context, shape: TableOrJson = Shape.TABLE) -> None:
+    """List the runs in runs/ with their state and size, or delete some."""
+    if context.invoked_subcommand is not None:
+        return
+    from orchestrator import run as runs
+    from orchestrator import runlist, show
+
+    found = list(runlist.summaries(runs.ROOT))
+    show.run_list(found, runs.ROOT, out) if shape is Shape.TABLE else show.as_json(show.run_list_value(found), out)
+
+
+@run_commands.command()
+def delete(
+    run: Annotated[list[str], typer.Argument(metavar="RUN", help="Names of the runs, or unique parts of them.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete although hosts still hold its containers or do not answer.")
+    ] = False,
+) -> None:
+    """Delete runs: their rows, logs and journals in runs/.
+
+    Refused while a run is driven. Refused without --force while its hosts still hold containers or process folders of
+    it; `orchestrator clean RUN` removes those. Objects in a store stay: `orchestrator clean RUN --stored` deletes them.
+    """
+    from orchestrator import run as runs
+    from orchestrator import runlist
+
+    chosen = runlist.named(runs.ROOT, run)
+    with runlist.deletable(chosen, force=force):
+        if not yes:
+            for each in chosen:
+                err.print(str(each.path), soft_wrap=True)
+            _confirm(f"Delete {'this run' if len(chosen) == 1 else f'these {len(chosen)} runs'}?")
+        for each in chosen:
+            runlist.delete(each)
+            err.print(f"Deleted {each.path}", soft_wrap=True)
+
+
+def _confirm(question: str) -> None:
+    """Raises InputError where nobody can answer, and leaves with exit code 1 where the answer is no."""
+    if not sys.stdin.isatty():
+        raise InputError(f"{question} Nobody can answer: standard input is not a terminal. fix: add --yes")
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(SOME_FAILED)
+
+
 @app.command()
 def cancel(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],

@@ -25,6 +25,7 @@ from orchestrator.run import Run
 if TYPE_CHECKING:
     from orchestrator.clean import Survey
     from orchestrator.images import ImageInfo  # else Docker's SDK is imported here, as in `progress`
+    from orchestrator.runlist import Summary
 
 # What a user would call it: once a start was asked for, the host has the job until it says that it ended.
 PHASES = {
@@ -137,6 +138,50 @@ def _fault(entry: Entry) -> dict[str, Any]:
 
 def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+def run_list(summaries: Sequence[Summary], root: Path, out: Console) -> None:
+    """One line for each run, the newest first."""
+    if not summaries:
+        out.print(f"No runs in {root}/ yet; start one with: orchestrator submit matrix.yaml", soft_wrap=True)
+        return
+    table = _table("run", "began", "state", "cases", "hosts", "size")
+    for one in summaries:
+        began = f"{one.began.astimezone():%Y-%m-%d %H:%M}" if one.began else ""
+        cases = ", ".join(f"{count} {status}" for status, count in one.cases.items())
+        table.add_row(one.name, began, one.state.value, cases, _some(one.hosts), in_bytes(one.size_bytes))
+    out.print(table)
+    for one in summaries:
+        if one.problem:
+            out.print(one.problem, style="yellow", soft_wrap=True)
+
+
+def run_list_value(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
+    return [
+        {
+            **dataclasses.asdict(one),
+            "began": one.began.isoformat(timespec="seconds") if one.began else None,
+            "state": one.state.value,
+        }
+        for one in summaries
+    ]
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """The names, and of many the first ones and how many more."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def in_bytes(count: int) -> str:
+    """A size on disk: `12 kB`, `3.4 MB`."""
+    size, unit = float(count), "B"
+    for bigger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, bigger
+    return f"{size:.1f} {unit}" if unit not in ("B", "kB") and size < 100 else f"{size:.0f} {unit}"
 
 
 def status(value: Mapping[str, Any], out: Console) -> None:
