@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
-from orchestrator.interrupt import INTERRUPTED
+from orchestrator.interrupt import ABORTED, INTERRUPTED
 from orchestrator.table.metric import Metric
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=V[,V]", help="Replace an axis or a value of the matrix.")
 ]
 RunName = Annotated[str | None, typer.Argument(metavar="RUN", help="Default: the newest run.")]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or the beginning of it.")]
 Wheels = Annotated[
     Path | None,
     typer.Option(
@@ -257,19 +256,31 @@ def status(run: RunName = None, shape: TableOrJson = Shape.TABLE) -> None:
 
 @app.command()
 def logs(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
-    job: JobName,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="Default: the newest run.")] = None,
+    job: Annotated[
+        str | None, typer.Argument(metavar="JOB", help="Default: its only job, or the only one that runs.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for the job, and go on until it ends.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", metavar="N", min=0, help="Only the last N lines.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line, with times in epoch seconds.")
+    ] = False,
 ) -> None:
-    """Print what a job said, or says.
+    """Print the log of a job: what its runner reports, and what libraries print.
 
-    From its folder when it has ended, from its host while it runs.
+    From its host while it runs, from the run's folder afterwards. JOB is an id that `status` shows, or its beginning,
+    and RUN may be left out before it.
     """
-    from orchestrator import launch
+    from orchestrator import joblog
     from orchestrator import run as runs
 
-    for line in launch.log(runs.find(runs.ROOT, run, driven=True), job, follow=follow):
-        out.print(line, soft_wrap=True)
+    chosen, its_job = joblog.choose(runs.ROOT, [word for word in (run, job) if word is not None])
+    lines = joblog.lines(chosen, its_job, follow=follow, tail=tail, say=lambda text: err.print(text, soft_wrap=True))
+    try:
+        for line in joblog.as_json(lines) if as_json else (joblog.in_words(its_job, line) for line in lines):
+            out.print(line, soft_wrap=True)
+    except KeyboardInterrupt:
+        raise typer.Exit(ABORTED) from None
 
 
 run_commands = typer.Typer(rich_markup_mode=None, invoke_without_command=True)

@@ -24,6 +24,7 @@ from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.fleet import Fleet
 from orchestrator.fleet.pod_images import image_of_nodes
 from orchestrator.interrupt import ABORTED, INTERRUPTED, Leave, interruptible, leaving_at_once
+from orchestrator.joblog import find_job
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.journal import Progress as JobProgress
 from orchestrator.plan import Plan, make_plan
@@ -43,7 +44,6 @@ from orchestrator.scheduler import (
 from orchestrator.store import Inbox
 from orchestrator.table.comparison import Comparison
 from orchestrator.table.metric import Metric
-from orchestrator.trust import printable
 from runner.schema import Job, Row, Status
 from runner.tokens import TOKEN_VARIABLES
 
@@ -181,31 +181,6 @@ def import_rows(file: Path, name: str | None = None) -> Run:
     run.add_planned(replace(row, job="import") for row in rows)
     run.merge()
     return run
-
-
-def log(run: Run, name: str, *, follow: bool) -> Iterator[str]:
-    """The lines of a job's log: from its folder once it ended, else from its host. name: a job's id, or its start."""
-    with closing(Journal.open(run.journal)) as journal:
-        progress = find_job(journal.progress(), name)
-        if not progress.is_settled and progress.attempt:
-            hosts = config.load_hosts(run.hosts)
-            with fleet.executor(hosts[progress.job.host]) as executor:
-                yield from map(printable, executor.log(progress.key, follow=follow))
-            return
-    kept = run.job(progress.job.id) / "log.txt"
-    if not kept.exists():
-        raise InputError(f"job {progress.job.id}: there is no log; it has not started")
-    yield from kept.read_text(encoding="utf-8").splitlines()
-
-
-def find_job(jobs: Sequence[JobProgress], name: str) -> JobProgress:
-    fitting = [progress for progress in jobs if progress.job.id.startswith(name)]
-    if len(fitting) == 1:
-        return fitting[0]
-    raise InputError(
-        f"job {name!r}: {'several ids begin like this' if fitting else 'there is no such job'}; "
-        f"'orchestrator status' lists the ids"
-    )
 
 
 def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:

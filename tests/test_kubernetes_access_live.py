@@ -19,7 +19,7 @@ import urllib3
 import yaml
 from clusters import LabCluster
 
-from orchestrator import cli, launch, manifests
+from orchestrator import cli, joblog, launch, manifests
 from orchestrator import run as runs
 from orchestrator.journal import Journal
 from orchestrator.manifests import Role
@@ -183,7 +183,7 @@ def followed_and_cancelled() -> Iterator[None]:
         engines.wait_until(lambda: started(run), 120, "no job began")
         with closing(Journal.open(run.journal)) as journal:
             (progress,) = journal.progress()
-        next(launch.log(run, progress.job.id, follow=True))
+        next(joblog.lines(run, progress.job, follow=True))
         launch.cancel(run, None)
 
     with ThreadPoolExecutor(1) as pool:

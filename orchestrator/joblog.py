@@ -1,0 +1,178 @@
+"""A job's log, from its host while it runs and from its run's folder afterwards, as a person or a program reads it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from orchestrator import config, fleet
+from orchestrator import run as runs
+from orchestrator.errors import InputError
+from orchestrator.journal import Journal, Phase, Progress
+from orchestrator.progress import job_label
+from orchestrator.run import Run
+from orchestrator.trust import printable
+from runner.schema import Event, EventKind, Job
+
+LOOK_EVERY_S = 1.0
+
+
+def choose(root: Path, words: Sequence[str]) -> tuple[Run, Job]:
+    """The job that `RUN JOB`, `JOB`, `RUN` or nothing means; without RUN it is the newest run's.
+
+    Raises InputError where several jobs fit, with their ids.
+    """
+    if len(words) == 2:
+        run = runs.find(root, words[0], driven=True)
+        return run, find_job(_jobs(run), words[1]).job
+    newest = runs.find(root, None, driven=True) if not words or runs.all_runs(root) else None
+    if words and newest is not None and any(p.job.id.startswith(words[0]) for p in _jobs(newest)):
+        return newest, find_job(_jobs(newest), words[0]).job
+    run = runs.find(root, words[0], driven=True) if words else runs.find(root, None, driven=True)
+    jobs = _jobs(run)
+    at_work = [progress for progress in jobs if progress.is_at_work]
+    for fitting in (jobs, at_work):
+        if len(fitting) == 1:
+            return run, fitting[0].job
+    ids = "\n".join(f"  {p.job.id}  {p.job.host}: {job_label(p.job)}" for p in (at_work or jobs)[:20])
+    raise InputError(f"run {run.name} has {len(jobs)} jobs; name one of them:\n{ids}")
+
+
+def _jobs(run: Run) -> tuple[Progress, ...]:
+    with closing(Journal.open(run.journal)) as journal:
+        return journal.progress()
+
+
+def find_job(jobs: Sequence[Progress], name: str) -> Progress:
+    """The job of that id, or the only one whose id begins so."""
+    fitting = [progress for progress in jobs if progress.job.id.startswith(name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise InputError(
+        f"job {name!r}: {'several ids begin with this' if fitting else 'there is no such job'}; "
+        f"'orchestrator status' lists the ids"
+    )
+
+
+def lines(
+    run: Run, job: Job, *, follow: bool = False, tail: int | None = None, say: Callable[[str], None] = lambda _: None
+) -> Iterator[str]:
+    """The lines of a job's log. tail: only the last so many of those that are there.
+
+    follow: goes on until the job ends, over its attempts, and waits for one that has not started.
+    say: is told what a reader waits for, and how the job ended. Raises InputError where there is no log.
+    """
+    source = _follow(run, job, tail, say) if follow else _present(run, job)
+    return iter(deque(source, maxlen=tail)) if tail is not None and not follow else iter(source)
+
+
+def _present(run: Run, job: Job) -> Iterator[str]:
+    progress = find_job(_jobs(run), job.id)
+    if progress.is_at_work:
+        yield from _on_host(run, progress)
+        return
+    kept = run.job(job.id) / "log.txt"
+    if not kept.exists():
+        raise InputError(f"job {job.id}: there is no log; it has not started. fix: add -f to wait for it")
+    yield from _kept(run, job)
+
+
+def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) -> Iterator[str]:
+    attempt = seen = 0  # lines of this attempt that the reader has had
+    told = ""
+    while True:
+        progress = find_job(_jobs(run), job.id)
+        if progress.is_settled:
+            if not attempt:
+                yield from deque(_kept(run, job), maxlen=tail)
+            say(_ending(run, job))
+            return
+        if progress.is_at_work:
+            if progress.attempt != attempt:
+                skip = 0 if tail is None or attempt else max(0, sum(1 for _ in _on_host(run, progress)) - tail)
+                attempt, seen = progress.attempt, skip
+            for number, line in enumerate(_on_host(run, progress, follow=True)):
+                if number >= seen:
+                    seen = number + 1
+                    yield line
+            progress = find_job(_jobs(run), job.id)
+        if not progress.is_settled:
+            waiting = _waiting(progress)
+            if not run.is_driven:
+                say(f"{waiting} and nobody drives its run. fix: orchestrator resume {run.name}")
+                return
+            if waiting != told and not progress.is_at_work:
+                say(waiting)
+                told = waiting
+            time.sleep(LOOK_EVERY_S)
+
+
+def _waiting(progress: Progress) -> str:
+    what = f"job {progress.job.id} ({job_label(progress.job)} on {progress.job.host})"
+    if progress.is_at_work:
+        return f"{what} has said its last word, but its rows are not collected yet,"
+    if progress.phase is Phase.PENDING and progress.faults:
+        return f"{what} waits for its next attempt, after: {progress.reason}"
+    return f"{what} waits for a free slot"
+
+
+def _ending(run: Run, job: Job) -> str:
+    counts = Counter(row.status.value if row.status else "?" for row in run.rows(job))
+    return f"job {job.id} has ended: {', '.join(f'{count} {status}' for status, count in counts.items())}"
+
+
+def _on_host(run: Run, progress: Progress, *, follow: bool = False) -> Iterator[str]:
+    hosts = config.load_hosts(run.hosts)
+    with fleet.executor(hosts[progress.job.host]) as executor:
+        yield from map(printable, executor.log(progress.key, follow=follow))
+
+
+def _kept(run: Run, job: Job) -> list[str]:
+    kept = run.job(job.id) / "log.txt"
+    return kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
+
+
+def in_words(job: Job, line: str, today: datetime | None = None) -> str:
+    """One line of a log as a person reads it: an event in words with its local time, anything else as it is."""
+    event = Event.from_line(line)
+    return line if event is None else f"{_at(event.at, today or datetime.now())}  {_event(job, event)}"
+
+
+def _at(seconds: float, today: datetime) -> str:
+    try:
+        at = datetime.fromtimestamp(seconds)
+    except (ValueError, OverflowError, OSError):
+        return "??:??:??"
+    return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def _event(job: Job, event: Event) -> str:
+    case = next((f"samples {case.samples}: " for case in job.cases if case.id == event.case), "")
+    match event.kind:
+        case EventKind.LOADING:
+            return f"loading {job.model}"
+        case EventKind.LOADED:
+            return "model loaded"
+        case EventKind.CASE_STARTED:
+            return f"{case}started"
+        case EventKind.WARMED_UP:
+            return f"{case}warmed up"
+        case EventKind.TRIAL:
+            took = f", {event.latency_s:.4g} s" if event.latency_s is not None else ""
+            return f"{case}trial {event.trial or '?'} of {event.of or '?'}{took}"
+        case EventKind.CASE_ENDED:
+            return f"{case}{event.status.value if event.status else 'ended'}"
+        case EventKind.JOB_ENDED:
+            return "job ended"
+
+
+def as_json(lines: Iterable[str]) -> Iterator[str]:
+    """Each line as one JSON object: an event as the runner wrote it, any other text as `{"kind": "output", …}`."""
+    for line in lines:
+        event = Event.from_line(line)
+        yield event.to_json() if event else json.dumps({"kind": "output", "text": line})

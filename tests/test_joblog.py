@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import base64
+import json
+import signal
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from commands import orchestrate, run_in_background, until, wait_for, write
+
+from orchestrator import cli, joblog
+from runner.schema import Case, Device, Event, EventKind, Job, Precision, Status
+
+NOON = datetime(2026, 3, 1, 12, 0, 5)
+JOB = Job(run="r", id="j", host="box", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
+          model="synthetic:tiny", cases=(Case("c1", 1), Case("c2", 2)), prompt="", steps=1)  # fmt: skip
+TWO = "matrix: {engine: [eager, onnxruntime]}\n"
+
+
+def said(kind: EventKind, at: float = NOON.timestamp(), **fields: object) -> str:
+    return joblog.in_words(JOB, Event(kind=kind, at=at, **fields).to_json(), NOON)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (said(EventKind.LOADING), "12:00:05  loading synthetic:tiny"),
+        (said(EventKind.LOADED), "12:00:05  model loaded"),
+        (said(EventKind.CASE_STARTED, case="c2"), "12:00:05  samples 2: started"),
+        (said(EventKind.TRIAL, case="c1", trial=2, of=3, latency_s=0.5), "12:00:05  samples 1: trial 2 of 3, 0.5 s"),
+        (said(EventKind.CASE_ENDED, case="c1", status=Status.OOM), "12:00:05  samples 1: oom"),
+        (said(EventKind.JOB_ENDED), "12:00:05  job ended"),
+    ],
+)  # fmt: skip
+def test_an_event_reads_as_words_with_its_local_time(line: str, words: str) -> None:
+    assert line == words
+
+
+def test_an_event_of_another_day_has_its_date() -> None:
+    assert said(EventKind.LOADED, NOON.timestamp() - 86400) == "2026-02-28 12:00:05  model loaded"
+
+
+@pytest.mark.parametrize("at", [1e300, -1e300, 1e17])
+def test_an_event_of_no_possible_time_is_shown_without_one(at: float) -> None:
+    assert said(EventKind.LOADED, at) == "??:??:??  model loaded"
+
+
+def test_what_is_no_event_is_printed_as_it_is() -> None:
+    for line in ("a warning", "{", '{"kind": "unheard of"}', ""):
+        assert joblog.in_words(JOB, line, NOON) == line
+
+
+def test_as_json_every_line_is_an_object() -> None:
+    event = Event(kind=EventKind.LOADED, at=1.5)
+    first, second = map(json.loads, joblog.as_json([event.to_json(), 'a "warning"']))
+    assert first == {"kind": "loaded", "at": 1.5}
+    assert second == {"kind": "output", "text": 'a "warning"'}
+
+
+def test_logs_needs_no_run_and_no_job_where_there_is_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    orchestrate("submit", write("matrix: {engine: [eager]}\nprompt: say well done\n"))
+    (run,) = Path("runs").iterdir()
+    (job,) = (run / "jobs").iterdir()
+    capsys.readouterr()
+    for words in ([], [job.name[:5]], [run.name], [run.name, job.name], ["bench", job.name[:5]]):
+        assert orchestrate("logs", *words) == cli.OK, words
+        printed = capsys.readouterr().out
+        assert "well done" in printed
+        assert "loading synthetic:tiny" in printed
+        assert '"kind"' not in printed
+
+
+def test_of_several_jobs_logs_lists_the_ids(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    orchestrate("submit", write(TWO))
+    (run,) = Path("runs").iterdir()
+    capsys.readouterr()
+    assert orchestrate("logs") == cli.BAD_INPUT
+    told = capsys.readouterr().err
+    assert all(job.name in told for job in (run / "jobs").iterdir())
+    assert orchestrate("logs", "nothing") == cli.BAD_INPUT
+
+
+def test_tail_prints_the_last_lines_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    orchestrate("submit", write("matrix: {engine: [eager]}\nprompt: say a; say b; say c\n"))
+    capsys.readouterr()
+    for words, expected in ((["--tail", "2"], ["b", "c"]), (["--tail", "1", "-f"], ["c"]), (["--tail", "0"], [])):
+        assert orchestrate("logs", *words) == cli.OK
+        assert capsys.readouterr().out.split() == expected
+
+
+def test_follow_waits_for_a_job_and_says_how_it_ended(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(TWO + f"prompt: python {wait_code(here)}; say at last\n")
+    driver = run_in_background("submit", "matrix.yaml")
+    wait_for("loading")
+    orchestrate("status", "-o", "json")
+    jobs = json.loads(capsys.readouterr().out)["jobs"]
+    (waiting,) = [job["job"] for job in jobs if job["phase"] not in ("running", "starting")]
+    reader = run_in_background("logs", waiting, "-f")
+    assert reader.stderr
+    assert "waits for a free slot" in reader.stderr.readline()
+    (here / "go").touch()
+    out, told = reader.communicate(timeout=60)
+    assert (reader.returncode, "at last" in out, "has ended: 1 ok" in told) == (cli.OK, True, True)
+    driver.communicate(timeout=60)
+
+
+def wait_code(here: Path) -> str:
+    """A deed of the fake runner: waits until there is a file `go`."""
+    code = f"import pathlib, time\nwhile not pathlib.Path({str(here / 'go')!r}).exists(): time.sleep(0.05)"
+    return base64.b64encode(code.encode()).decode()
+
+
+def test_follow_tells_that_nobody_drives_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(TWO + f"prompt: python {wait_code(here)}\n")
+    driver = run_in_background("submit", "matrix.yaml")
+    wait_for("loading")
+    driver.kill()
+    driver.communicate()
+    orchestrate("status", "-o", "json")
+    jobs = json.loads(capsys.readouterr().out)["jobs"]
+    (waiting,) = [job["job"] for job in jobs if job["phase"] not in ("running", "starting")]
+    assert orchestrate("logs", waiting, "-f") == cli.OK
+    assert "nobody drives its run. fix: orchestrator resume" in capsys.readouterr().err
+    assert orchestrate("logs", waiting) == cli.BAD_INPUT
+    assert "add -f to wait for it" in capsys.readouterr().err
+    (here / "go").touch()
+    assert orchestrate("resume") == cli.OK
+
+
+def test_ctrl_c_ends_a_follower_without_a_word(here: Path) -> None:
+    write("matrix: {engine: [eager]}\n" + f"prompt: say begun; python {wait_code(here)}\n")
+    driver = run_in_background("submit", "matrix.yaml")
+    wait_for("begun")
+    reader = run_in_background("logs", "-f")
+    assert reader.stdout
+    until(lambda: "begun" in reader.stdout.readline())
+    reader.send_signal(signal.SIGINT)
+    _, told = reader.communicate(timeout=30)
+    assert (reader.returncode, told) == (130, "")
+    (here / "go").touch()
+    driver.communicate(timeout=60)
