@@ -18,6 +18,7 @@ from orchestrator import collect, policy
 from orchestrator.clock import steady
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, Incomplete, InputError, StartError
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
+from orchestrator.executors.container import needs_download
 from orchestrator.journal import Entry, Journal, Kind, Phase, Progress
 from orchestrator.policy import Collect, Fault, GiveUp, Limits, Note, Remove, Stage, Start, Stop
 from orchestrator.run import Run
@@ -56,7 +57,8 @@ class HostLoop:
     """The loop of one host.
 
     pool: runs the actions; more than one at once, so that the next job is staged while the last one is collected.
-    token: the Hugging Face token for jobs whose model is on the hub. inbox: the store that the host's jobs deliver to.
+    token: the Hugging Face token, given to jobs that download their model alone.
+    inbox: the store that the host's jobs deliver to.
     lost_after_s: for how long a host may be silent before its jobs are given up as lost.
     clock: seconds since the epoch, which never go back (`clock.steady`).
     """
@@ -275,7 +277,8 @@ class HostLoop:
         self.tell(Update(self.host, progress.job))
 
     def _begin(self, progress: Progress) -> None:
-        self.executor.start(progress.key, self.token, self._ticket(progress))
+        token = self.token if needs_download(progress.job.model, self.executor.host) else None
+        self.executor.start(progress.key, token, self._ticket(progress))
         self._begun.add(progress.key)
 
     def _ticket(self, progress: Progress) -> str | None:

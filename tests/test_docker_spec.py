@@ -8,6 +8,7 @@ from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.container import attempt_of, container_spec, labels, needs_download, observation, size_bytes
+from orchestrator.executors.environment import HUB_CACHES, OFFLINE, WORK_CACHES
 from orchestrator.executors.gpu import Access
 from runner.schema import Case, Device, Job, Precision
 
@@ -33,8 +34,24 @@ def test_the_whole_of_a_create_call():
             "TMPDIR=/job/scratch",
             "PYTHONUNBUFFERED=1",
             "PYTHONDONTWRITEBYTECODE=1",
+            "PYTHONSAFEPATH=1",
             "HF_HOME=/job/huggingface",
+            "HF_HUB_CACHE=/job/huggingface/hub",
+            "HUGGINGFACE_HUB_CACHE=/job/huggingface/hub",
+            "TRANSFORMERS_CACHE=/job/huggingface/hub",
+            "PYTORCH_TRANSFORMERS_CACHE=/job/huggingface/hub",
+            "PYTORCH_PRETRAINED_BERT_CACHE=/job/huggingface/hub",
+            "DIFFUSERS_CACHE=/job/huggingface/hub",
+            "HF_MODULES_CACHE=/job/huggingface/modules",
+            "HF_XET_CACHE=/job/huggingface/xet",
+            "HF_ASSETS_CACHE=/job/huggingface/assets",
+            "HUGGINGFACE_ASSETS_CACHE=/job/huggingface/assets",
+            "HF_DATASETS_CACHE=/job/huggingface/datasets",
+            "HF_TOKEN_PATH=/job/huggingface/login/token",
+            "HF_HUB_DISABLE_IMPLICIT_TOKEN=1",
             "HF_HUB_OFFLINE=1",
+            "TRANSFORMERS_OFFLINE=1",
+            "HF_DATASETS_OFFLINE=1",
             "OMP_NUM_THREADS=2",
             "MKL_NUM_THREADS=2",
         ],
@@ -87,9 +104,35 @@ def test_where_the_weights_are_there_already_there_is_no_network():
     host = HOST.model_copy(update={"weights": "/data/huggingface"})
     spec = container_spec(with_model("CompVis/stable-diffusion-v1-4"), host)
     assert spec["HostConfig"]["NetworkMode"] == "none"
-    mount = {"Type": "bind", "Source": "/data/huggingface", "Target": "/weights", "ReadOnly": True}
+    assert {"HF_HOME=/weights", "HF_HUB_CACHE=/weights/hub", "HF_HUB_OFFLINE=1"} < set(spec["Env"])
+
+
+def test_of_the_weights_the_cache_alone_is_mounted_without_a_login():
+    host = HOST.model_copy(update={"weights": "/data/huggingface/"})
+    spec = container_spec(with_model("CompVis/stable-diffusion-v1-4"), host)
+    mount = {"Type": "bind", "Source": "/data/huggingface/hub", "Target": "/weights/hub", "ReadOnly": True}
     assert spec["HostConfig"]["Mounts"] == [mount]
-    assert {"HF_HOME=/weights", "HF_HUB_OFFLINE=1"} < set(spec["Env"])
+    assert "HF_TOKEN_PATH=/job/huggingface/login/token" in spec["Env"]
+
+
+def test_what_an_images_env_says_of_the_hub_is_overridden():
+    """An image's ENV may name any of them, and what a create call leaves out stays."""
+    online = dict(entry.split("=", 1) for entry in container_spec(with_model("owner/name"), HOST)["Env"])
+    assert {online[name] for name in OFFLINE} == {"0"}
+    assert {online[name] for name in HUB_CACHES} == {"/job/huggingface/hub"}
+    assert online.keys() >= WORK_CACHES.keys()
+
+
+@pytest.mark.parametrize(("model", "mounted"), [
+    ("/hf/hub/models--o--n/snapshots/abc", "/hf/hub/models--o--n"),
+    ("/hf/hub/models--o--n/snapshots/abc/", "/hf/hub/models--o--n"),
+    ("/models--o--n/snapshots/abc/unet", "/models--o--n"),
+    ("/models/sd/snapshots/abc", "/models/sd/snapshots/abc"),
+    ("/hf/hub/models--o--n", "/hf/hub/models--o--n"),
+])  # fmt: skip
+def test_a_snapshot_is_mounted_with_the_blobs_that_it_links_to(model, mounted):
+    (mount,) = container_spec(with_model(model), HOST)["HostConfig"]["Mounts"]
+    assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (mounted, mounted, True)
 
 
 def test_a_model_folder_is_mounted_where_it_is_and_read_only():
@@ -188,6 +231,7 @@ def test_sizes_are_powers_of_1024(text, size):
 
 @pytest.mark.parametrize(("model", "weights", "expected"), [
     ("synthetic:tiny", None, False), ("/data/sd14", None, False), ("org/name", None, True), ("org/name", "/w", False),
+    ("./sd14", None, False), ("~/sd14", None, False),
 ])  # fmt: skip
 def test_the_network_is_for_downloads_alone(model, weights, expected):
     assert needs_download(model, HOST.model_copy(update={"weights": weights})) is expected

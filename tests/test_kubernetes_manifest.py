@@ -163,10 +163,38 @@ def test_a_folder_of_the_nodes_is_mounted_read_only_and_must_be_there() -> None:
     job = job_manifest(task(model="/models/sd"), host(weights="/data/huggingface"))
     folders = [volume["hostPath"] for volume in pod(job)["volumes"] if "hostPath" in volume]
     assert folders == [
-        {"path": "/data/huggingface", "type": "Directory"},
+        {"path": "/data/huggingface/hub", "type": "Directory"},
         {"path": "/models/sd", "type": "Directory"},
     ]
     assert all(m["readOnly"] for m in container(job)["volumeMounts"] if m["name"] in ("weights", "model"))
+
+
+def mounted(manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [mount for mount in container(manifest)["volumeMounts"] if mount["name"] == name]
+    return dict(found)
+
+
+def test_of_a_claim_with_weights_a_pod_sees_the_cache_alone() -> None:
+    job = job_manifest(task(model="owner/name"), host(weights=Claim(claim="w")))
+    cache = {"name": "weights", "mountPath": "/weights/hub", "subPath": "hub", "readOnly": True}
+    assert mounted(job, "weights") == cache
+    env = {each["name"]: each.get("value") for each in container(job)["env"]}
+    assert (env["HF_HOME"], env["HF_HUB_CACHE"]) == ("/weights", "/weights/hub")
+    assert env["HF_TOKEN_PATH"].startswith("/job/")
+
+
+def test_of_a_claim_with_a_models_folder_a_pod_sees_that_folder_alone() -> None:
+    job = job_manifest(task(model="/weights/sd14"), host(weights=Claim(claim="w")))
+    assert (mounted(job, "weights")["mountPath"], mounted(job, "weights")["subPath"]) == ("/weights/sd14", "sd14")
+    folder = job_manifest(task(model="/weights/sd14"), host(weights="/data/hf"))
+    assert {"name": "weights", "hostPath": {"path": "/data/hf/sd14", "type": "Directory"}} in pod(folder)["volumes"]
+
+
+def test_a_snapshot_on_the_nodes_is_mounted_with_the_blobs_it_links_to() -> None:
+    job = job_manifest(task(model="/hf/hub/models--o--n/snapshots/abc"), host())
+    assert mounted(job, "model")["mountPath"] == "/hf/hub/models--o--n"
+    inside = job_manifest(task(model="/weights/hub/models--o--n/snapshots/abc"), host(weights=Claim(claim="w")))
+    assert mounted(inside, "weights")["subPath"] == "hub/models--o--n"
 
 
 def test_a_model_beside_the_matrix_is_an_error_that_says_where_it_would_have_to_be() -> None:

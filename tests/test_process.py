@@ -18,6 +18,7 @@ import pytest
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task, machine
+from orchestrator.executors.environment import HUB_CACHES, WORK_CACHES
 from orchestrator.executors.machine import find_slots, job_environment
 from orchestrator.executors.process import ProcessExecutor
 from runner.schema import Case, Device, Job, Precision
@@ -286,6 +287,23 @@ def test_a_jobs_environment_has_the_hosts_weights_and_threads(executor: ProcessE
     )
     begin(threaded)
     assert list(executor.log(ATTEMPT, follow=True)) == ["2"]
+
+
+def test_the_hosts_weights_go_before_every_variable_of_the_user() -> None:
+    ours = {**dict.fromkeys((*HUB_CACHES, *WORK_CACHES), "/other"), "HF_TOKEN_PATH": "/home/me/token"}
+    theirs = job_environment(ours, ProcessHost(name="here", weights="/data/hf"), (), None, FOLDER)
+    assert {theirs[name] for name in HUB_CACHES} == {"/data/hf/hub"}
+    assert "/other" not in theirs.values()
+    users = job_environment(ours, HOST, (), None, FOLDER)
+    assert users["HF_HUB_CACHE"] == "/other", "without weights the user's own cache is meant"
+
+
+@pytest.mark.parametrize("weights", ["/data/hf", None])
+def test_a_stored_login_of_the_user_is_not_looked_for(weights: str | None) -> None:
+    ours = {"HF_TOKEN_PATH": "/home/me/token", "NETRC": "/home/me/.netrc"}
+    theirs = job_environment(ours, ProcessHost(name="here", weights=weights), (), None, FOLDER)
+    assert theirs["HF_TOKEN_PATH"].startswith(f"{FOLDER}/")
+    assert (theirs["HF_HUB_DISABLE_IMPLICIT_TOKEN"], theirs["NETRC"]) == ("1", "/dev/null")
 
 
 def probing(report: object) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ class Later(Inline):
             future.set_result(work())
 
 
-def make_job(run: str, name: str, cases: int = 1) -> Job:
+def make_job(run: str, name: str, cases: int = 1, model: str = "synthetic:tiny") -> Job:
     return Job(
         run=run,
         id=name,
@@ -76,7 +76,7 @@ def make_job(run: str, name: str, cases: int = 1) -> Job:
         device=Device.CPU,
         engine="eager",
         precision=Precision.SINGLE,
-        model="synthetic:tiny",
+        model=model,
         cases=tuple(Case(f"{name}{n}", n + 1) for n in range(cases)),
         prompt="p",
         steps=1,
@@ -132,10 +132,12 @@ class Night:
 def night(tmp_path: Path) -> Iterator[Any]:
     open_journals: list[Night] = []
 
-    def make(*names: str, cases: int = 1, slots: Sequence[Slot] = (Slot("cpu"),)) -> Night:
+    def make(
+        *names: str, cases: int = 1, slots: Sequence[Slot] = (Slot("cpu"),), model: str = "synthetic:tiny"
+    ) -> Night:
         host = FakeHost(slots=tuple(slots))
         run = runs.create(tmp_path, "sd", datetime(2026, 1, 1, tzinfo=timezone.utc))
-        jobs = [make_job(run.name, name, cases) for name in names]
+        jobs = [make_job(run.name, name, cases, model) for name in names]
         open_journals.append(Night(host, run, Journal.create(run.journal, run.name, jobs, {})))
         return open_journals[-1]
 
@@ -305,8 +307,17 @@ def test_what_was_created_and_not_filled_when_its_orchestrator_died_is_staged_ag
     assert sd.journal.progress()[0].attempt == 1
 
 
+@pytest.mark.parametrize(("model", "given"), [("owner/gated", "hf_secret"), ("synthetic:tiny", None), ("/sd", None)])
+def test_a_token_goes_to_hosts_whose_jobs_download_and_to_no_other(night: Any, model: str, given: str | None) -> None:
+    sd = night("a", model=model)
+    tokens: set[str | None] = {None}  # of a job, until it is handed one
+    sd.host.after = lambda call: tokens.update(one.token for one in sd.host.containers.values())
+    sd.finish(sd.loop(token="hf_secret"))
+    assert tokens == {None, given}
+
+
 def test_what_began_and_was_handed_no_token_when_its_orchestrator_died_is_handed_it_by_the_next(night: Any) -> None:
-    sd = night("a")
+    sd = night("a", model="owner/gated")
     sd.host.before = lambda call: die() if call.method == "hand over" else None
 
     def die() -> None:

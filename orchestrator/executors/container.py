@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.config import ContainerHost, DockerHost
+from orchestrator.config import DockerHost, Host, ProcessHost
 from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Observation, State, Task
 from orchestrator.executors.archive import RUNNER_UID
+from orchestrator.executors.environment import HUB, hub_environment
 from orchestrator.executors.gpu import NO_GPU, Access
 
 LABEL = "sd-orchestrator"
@@ -103,9 +104,30 @@ def observation(state: str, labelled: Mapping[str, str], ended: Mapping[str, Any
     return Observation(seen, slot, ended.get("ExitCode"), oom, reason, devices)
 
 
-def needs_download(model: str, host: ContainerHost) -> bool:
-    """Whether a job needs the network: its model is a hub id, and the host has no weights for it."""
-    return not model.startswith(("synthetic:", "/")) and host.weights is None
+def needs_download(model: str, host: Host) -> bool:
+    """Whether a job may ask the hub, and so is given the token: its model is a hub id, and not among weights.
+
+    A process may also download what its host's weights lack.
+    """
+    return is_hub_id(model) and (host.weights is None or isinstance(host, ProcessHost))
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a model is one of the hub, and neither made on the spot nor a folder."""
+    return not model.startswith(("synthetic:", "/", ".", "~"))
+
+
+def below(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def model_mount(model: str) -> str:
+    """What must be mounted for a model's folder to be whole.
+
+    A snapshot of the hub's cache (`…/models--OWNER--NAME/snapshots/REVISION`) is made of links to `../../blobs`.
+    """
+    match = re.fullmatch(r"(/.*/models--[^/]+|/models--[^/]+)/snapshots/.+", model)
+    return match[1] if match else model
 
 
 def size_bytes(text: str) -> int:
@@ -123,8 +145,9 @@ def _environment(task: Task, host: DockerHost, online: bool) -> dict[str, str]:
         "TMPDIR": SCRATCH,  # on the disk: an exported model is larger than a tmpfs should be
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "HF_HOME": WEIGHTS if host.weights else CACHE,
-        **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {"HF_HUB_OFFLINE": "1"}),
+        "PYTHONSAFEPATH": "1",
+        **hub_environment(WEIGHTS if host.weights else CACHE, CACHE, online=online),
+        **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {}),
         **({"RUNNER_TICKET_FILE": TICKET_FILE} if host.collect else {}),
         **(_compiled_environment(task.image) if host.cache else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
@@ -147,8 +170,9 @@ def _mounts(task: Task, host: DockerHost) -> list[dict[str, Any]]:
         raise StartError(
             f"model {model!r}: on the Docker host {host.name} a folder must be an absolute path of that host"
         )
-    folders = [(host.weights, WEIGHTS)] if host.weights else []
-    folders += [(model, model)] if model.startswith("/") else []
+    # the cache alone: beside it stands the login of the machine's owner
+    folders = [(below(host.weights, HUB), f"{WEIGHTS}/{HUB}")] if host.weights else []
+    folders += [(mounted := model_mount(model), mounted)] if model.startswith("/") else []
     # a mount and not a `-v` bind: that one makes a missing folder, empty and owned by root
     read = [{"Type": "bind", "Source": here, "Target": there, "ReadOnly": True} for here, there in folders]
     return read + ([{"Type": "bind", "Source": host.cache, "Target": COMPILED}] if host.cache else [])

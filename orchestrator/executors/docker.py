@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from orchestrator.errors import BadResult, HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors import probe as probing
 from orchestrator.executors.answer import chunks
-from orchestrator.executors.archive import PathStat, check_stat, pack, read_member
+from orchestrator.executors.archive import RUNNER_UID, PathStat, check_stat, pack, read_member
 from orchestrator.executors.connection import Connection, checked, connect
 from orchestrator.executors.container import (
     FOLDER,
@@ -27,9 +28,11 @@ from orchestrator.executors.container import (
     TICKET_FILE,
     TOKEN_FILE,
     attempt_of,
+    below,
     container_spec,
     observation,
 )
+from orchestrator.executors.environment import HUB
 from orchestrator.executors.events import Changes
 from orchestrator.executors.gpu import CPU_SLOT, NO_GPU, Access
 from orchestrator.executors.logs import last_lines, lines
@@ -244,11 +247,21 @@ class DockerExecutor:
         where = f"host {self.host.name}"
         if isinstance(error, ImageNotFound) or "No such image" in said:
             return StartError(f"{where}: has no image {task.image}; orchestrator build --hosts {self.host.name}")
-        if self.host.weights and "bind source path does not exist" in said and self.host.weights in said:
-            return HostUnfit(
-                f"{where}: there is no weights folder {self.host.weights} on it; make it, or mend `weights`"
-            )
+        if missing := re.search(r"bind source path does not exist: (\S.*)", said):
+            return HostUnfit(f"{where}: {_not_there(missing[1].strip(), self.host, task.job.model)}")
         return StartError(f"{where}: {task.attempt.name} was not created: {said}")
+
+
+def _not_there(folder: str, host: DockerHost, model: str) -> str:
+    """What to do where a folder that a job mounts is not on its host."""
+    if host.weights and folder == below(host.weights, HUB):
+        return (
+            f"the weights folder {host.weights} is not there, or has no folder {HUB} in it; "
+            f"fix: make `weights` the folder that HF_HOME names on that host (a download makes {HUB}/ in it)"
+        )
+    if folder == host.cache:
+        return f"there is no folder {folder}, which `cache` names; fix, there: install -d -o {RUNNER_UID} {folder}"
+    return f"there is no folder {folder} for the model {model}; fix: copy the model to that host, or correct `model`"
 
 
 def _content(response: requests.Response) -> bytes:

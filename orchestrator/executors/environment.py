@@ -20,15 +20,17 @@ PYTHON_KEPT = frozenset(
     }
 )
 
+# The folder of the cache below HF_HOME.
+HUB = "hub"
 # Each names a folder that goes before the one that follows from HF_HOME; the value is the folder's name there.
 # Sources: huggingface_hub/constants.py (0.16 to 2.4), transformers/utils/hub.py (4.20 to 5), diffusers/utils (0.15 on).
 HUB_CACHES = {
-    "HF_HUB_CACHE": "hub",
-    "HUGGINGFACE_HUB_CACHE": "hub",
-    "TRANSFORMERS_CACHE": "hub",
-    "PYTORCH_TRANSFORMERS_CACHE": "hub",
-    "PYTORCH_PRETRAINED_BERT_CACHE": "hub",
-    "DIFFUSERS_CACHE": "hub",
+    "HF_HUB_CACHE": HUB,
+    "HUGGINGFACE_HUB_CACHE": HUB,
+    "TRANSFORMERS_CACHE": HUB,
+    "PYTORCH_TRANSFORMERS_CACHE": HUB,
+    "PYTORCH_PRETRAINED_BERT_CACHE": HUB,
+    "DIFFUSERS_CACHE": HUB,
 }
 # Written to by a job, so that in a container they are the job's own.
 WORK_CACHES = {
@@ -38,6 +40,8 @@ WORK_CACHES = {
     "HUGGINGFACE_ASSETS_CACHE": "assets",
     "HF_DATASETS_CACHE": "datasets",
 }
+# Whether the hub may be asked: each of them can forbid it.
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 def own_python(ours: Mapping[str, str], working: PurePath | None = None) -> dict[str, str]:
@@ -69,6 +73,11 @@ def hub_folders(home: str, work: str) -> dict[str, str]:
         **{name: f"{work}/{folder}" for name, folder in WORK_CACHES.items()},
         **no_login(work),
     }
+
+
+def hub_environment(home: str, work: str, *, online: bool) -> dict[str, str]:
+    """All that a container must be told of the hub: what it leaves out, its image's own ENV may say otherwise."""
+    return {**hub_folders(home, work), **dict.fromkeys(OFFLINE, "0" if online else "1")}
 
 
 def no_login(work: str) -> dict[str, str]:

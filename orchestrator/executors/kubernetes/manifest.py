@@ -18,15 +18,19 @@ from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Task
 from orchestrator.executors.archive import RUNNER_UID
 from orchestrator.executors.container import (
+    CACHE,
     FOLDER,
     LABEL,
     SECRETS,
     TICKET_FILE,
     TOKEN_FILE,
     WEIGHTS,
+    below,
+    model_mount,
     needs_download,
     size_bytes,
 )
+from orchestrator.executors.environment import HUB, hub_environment
 from runner import frames
 from runner.schema import Device, stable_hash
 
@@ -205,8 +209,9 @@ def _environment(task: Task, host: KubernetesHost, online: bool) -> list[dict[st
         "TMPDIR": "/tmp",  # noqa: S108  # a volume of the pod's own
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "HF_HOME": WEIGHTS if host.weights else f"{FOLDER}/huggingface",
-        **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {"HF_HUB_OFFLINE": "1"}),
+        "PYTHONSAFEPATH": "1",
+        **hub_environment(WEIGHTS if host.weights else CACHE, CACHE, online=online),
+        **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {}),
         **({"RUNNER_TICKET_FILE": TICKET_FILE, "RUNNER_RECEIPT_FILE": TERMINATION_LOG} if host.collect else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }
@@ -247,19 +252,26 @@ def _volumes(
     if online or host.collect:
         volumes.append({"name": SECRETS_VOLUME, "secret": {"secretName": name, "defaultMode": 0o444}})
         mounts.append({"name": SECRETS_VOLUME, "mountPath": SECRETS, "readOnly": True})
-    if isinstance(host.weights, Claim):
-        claim = {"claimName": host.weights.claim, "readOnly": True}
-        volumes.append({"name": "weights", "persistentVolumeClaim": claim})
-        mounts.append({"name": "weights", "mountPath": WEIGHTS, "readOnly": True})
-    elif host.weights:
-        volumes.append(_folder("weights", host.weights))
-        mounts.append({"name": "weights", "mountPath": WEIGHTS, "readOnly": True})
     model = task.job.model
     if model.startswith(("./", "../", "~")):
         raise StartError(f"model {model!r}: on the cluster {host.name} a folder must be an absolute path of its nodes")
-    if model.startswith("/") and not (host.weights and model.startswith(f"{WEIGHTS}/")):
-        volumes.append(_folder("model", model))
-        mounts.append({"name": "model", "mountPath": model, "readOnly": True})
+    if host.weights:
+        # of the weights, what the job reads and no more: beside the cache stands the login of whoever filled it
+        inside = model.startswith(f"{WEIGHTS}/")
+        part = model_mount(model).removeprefix(f"{WEIGHTS}/") if inside else HUB
+        read = {"name": "weights", "mountPath": f"{WEIGHTS}/{part}", "readOnly": True}
+        if isinstance(host.weights, Claim):
+            claim = {"claimName": host.weights.claim, "readOnly": True}
+            volumes.append({"name": "weights", "persistentVolumeClaim": claim})
+            mounts.append({**read, "subPath": part})
+        else:
+            volumes.append(_folder("weights", below(host.weights, part)))
+            mounts.append(read)
+        if inside:
+            return volumes, mounts
+    if model.startswith("/"):
+        volumes.append(_folder("model", model_mount(model)))
+        mounts.append({"name": "model", "mountPath": model_mount(model), "readOnly": True})
     return volumes, mounts
 
 
