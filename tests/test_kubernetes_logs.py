@@ -30,7 +30,7 @@ def test_half_a_surrogate_in_a_pods_log_is_a_question_mark_in_its_file(monkeypat
     writer.put("results.csv", "a\ud800b")
     writer.end()
     pod = {"metadata": {"uid": "uid", "name": "pod"}, "status": {"phase": "Succeeded"}}
-    monkeypatch.setattr(cluster, "resolve", lambda host: Context("c", "n", cluster.ApiClient))
+    monkeypatch.setattr(cluster, "resolve", lambda host: Context("c", "n", lambda _: pytest.fail("nothing is asked")))
     monkeypatch.setattr(KubernetesExecutor, "_pod", lambda self, attempt: pod)
     monkeypatch.setattr(logs, "_whole", lambda *_: out.getvalue().splitlines())
     executor = KubernetesExecutor(KubernetesHost(name="k"))

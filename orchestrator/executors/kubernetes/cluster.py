@@ -1,6 +1,6 @@
 """Calls of a cluster's API: bodies and answers as they are on the wire; refusals become our errors here alone.
 
-The Kubernetes client brings credentials and TLS. Its typed models are not used: they refuse values that the API takes.
+`context` brings credentials and TLS.
 API: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
@@ -11,19 +11,19 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 import urllib3
-from kubernetes.client import ApiClient
 
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.answer import MISREAD, Endless, chunks
-from orchestrator.executors.kubernetes.context import resolve
+from orchestrator.executors.kubernetes.context import Access, resolve
+from orchestrator.executors.kubernetes.kubeconfig import Unusable
 
 CONNECT_TIMEOUT_S = 10
 CALL_TIMEOUT_S = 60
@@ -40,6 +40,8 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 Keep: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+# Whom an API server takes a caller for whose credentials it ignored.
+ANONYMOUS = '"system:anonymous"'
 GROUPS = {"jobs": "/apis/batch/v1"}  # all else that we use is of the core
 
 
@@ -64,10 +66,11 @@ class Cluster:
         self.namespace = self.context.namespace
         self.skew_s = 0.0
         self.writes = 0
-        self._api: ApiClient | None = None
+        self._access: Access | None = None
         self._lock = threading.Lock()
+        self._refused: tuple[float, Unusable] | None = None
         self._has_answered = False
-        self._bearer = ""
+        self._secrets: Sequence[str] = ()
 
     def path(self, resource: str, name: str = "", sub: str = "") -> str:
         """Of objects in the namespace; `nodes` have none."""
@@ -203,13 +206,14 @@ class Cluster:
         silence_s: float,
     ) -> urllib3.BaseHTTPResponse:
         for last in (False, True):
-            api = self._client()
-            headers = {"Accept": accept, "Content-Type": content, "User-Agent": "sd-orchestrator"}
-            api.update_params_for_auth(headers, [], ["BearerToken"])
-            self._bearer = str(headers.get("authorization", "")).rpartition(" ")[2]
-            response: urllib3.BaseHTTPResponse = api.rest_client.pool_manager.request(
+            access = self._reached()
+            headers = urllib3.HTTPHeaderDict({"Accept": accept, "Content-Type": content})
+            headers["User-Agent"] = "sd-orchestrator"
+            for name, value in access.login.headers:
+                headers.add(name, value)
+            response = access.pool.request(
                 method,
-                api.configuration.host + path + (f"?{urlencode(query)}" if query else ""),
+                access.server + path + (f"?{urlencode(query)}" if query else ""),
                 body=None if body is None else json.dumps(body).encode(),
                 headers=headers,
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=silence_s),
@@ -221,19 +225,35 @@ class Cluster:
             if response.status != 401 or last:
                 break
             response.close()
-            self._forget(api)  # its token has expired: the file, or the plugin, has another by now
+            self._forget(access)  # its token has expired: the file, or the plugin, has another by now
         return response
 
-    def _client(self) -> ApiClient:
-        with self._lock:
-            if self._api is None:
-                self._api = ApiClient(self.context.configure())
-            return self._api
+    def _reached(self) -> Access:
+        """As whom calls are made now. No call is made without the credentials that the kubeconfig names.
 
-    def _forget(self, api: ApiClient) -> None:
+        Raises InputError, and HostUnreachable where they have served before: the next call loads them again.
+        """
+        asked = time.monotonic()
         with self._lock:
-            if self._api is api:
-                self._api = None
+            before = self._access
+            if before is not None and not before.is_stale():
+                return before
+            try:
+                if self._refused and self._refused[0] >= asked:  # while we waited for another thread's load
+                    raise self._refused[1]
+                self._access = self.context.access(before)
+            except Unusable as error:
+                self._refused = time.monotonic(), error
+                kind = HostUnreachable if self._has_answered else InputError
+                message = self._censored(str(error))
+                raise kind(f"host {self.host_name}, context {self.context.name}: no credentials: {message}") from error
+            self._secrets = self._access.login.secrets
+            return self._access
+
+    def _forget(self, access: Access) -> None:
+        with self._lock:
+            if self._access is access:
+                self._access = None
 
     def _judge(self, response: urllib3.BaseHTTPResponse, path: str) -> None:
         """Raises what an answer that is no success calls for."""
@@ -244,7 +264,7 @@ class Cluster:
             return
         message, reason = map(self._censored, _said(response))
         where = f"host {self.host_name}, context {self.context.name}"
-        if response.status == 401:
+        if response.status == 401 or (response.status == 403 and ANONYMOUS in message):
             cure = f"kubectl --context {self.context.name} get pods tells more"
             kind = HostUnreachable if self._has_answered else InputError
             raise kind(f"{where}: the cluster does not accept your credentials ({message}); {cure}")
@@ -267,14 +287,15 @@ class Cluster:
 
     def _censored(self, said: str) -> str:
         """Some proxies repeat what they were sent."""
-        return said.replace(self._bearer, "[token]") if self._bearer else said
+        for secret in self._secrets:
+            said = said.replace(secret, "[token]")
+        return said
 
     def close(self) -> None:
         with self._lock:
-            if self._api is not None:
-                self._api.rest_client.pool_manager.clear()
-                self._api.close()
-                self._api = None
+            if self._access is not None:
+                self._access.pool.clear()
+                self._access = None
 
 
 class _Room:
