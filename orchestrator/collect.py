@@ -189,8 +189,11 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Replaces the file as a whole and durably: a reader, or a crash, sees the old one or the new one."""
-    write_atomically(path, format_rows(rows).encode())
+    """Replaces the file as a whole and durably: a reader, or a crash, sees the old one or the new one.
+
+    Every row passes through `made_harmless`: a host's words reach rows that no job handed back, too.
+    """
+    write_atomically(path, format_rows(map(made_harmless, rows)).encode())
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -10,34 +10,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from runner.schema import COLUMNS, MAX, MOST_SAMPLES, Case, Job, Row, Status, format_cell
-
-LONGEST_TEXT = 200
-LONGEST_ERROR = 1000
+from runner.schema import COLUMN, MAX, Case, Column, Job, Row, SetBy, Status, format_cell
 
 # A runner that rounds to four significant digits is believed; one that invents a mean is not.
 TOLERANCE = 1e-3
 
 CLAIMABLE = (Status.OK, Status.OOM, Status.UNSUPPORTED, Status.FAILED, Status.TIMEOUT)
-TEXT_COLUMNS = ("device", "python", "torch", "diffusers", "cuda", "driver", "cpu", "started")
-IDENTITY_COLUMNS = (
-    *(
-        "precision",
-        "autocast",
-        "runtime",
-        "n_samples",
-        "samples_asked",
-        "schema_version",
-        "run",
-        "job",
-        "case",
-        "host",
-        "engine",
-    ),
-    *("model", "steps", "height", "width", "guidance", "scheduler", "seed", "work", "image"),
-)
-# The model's own size, where the job leaves it to the model: then only the runner knows it.
-KNOWN_TO_THE_RUNNER = ("height", "width")
+IDENTITY = tuple(column for column in COLUMN.values() if column.set_by in (SetBy.JOB, SetBy.JOB_OR_RUNNER))
+CLAIMS = tuple(column for column in COLUMN.values() if column not in IDENTITY)
+TEXTS = tuple(column for column in COLUMN.values() if column.is_text)
+LONGEST_ERROR = COLUMN["error"].longest
 
 
 def row_fault(job: Job, case: Case, row: Row) -> str | None:
@@ -50,24 +32,32 @@ def row_fault(job: Job, case: Case, row: Row) -> str | None:
 
 
 def made_harmless(row: Row) -> Row:
-    """The row with every text that the container chose made harmless."""
-    text: dict[str, Any] = {name: harmless(getattr(row, name), LONGEST_TEXT) for name in TEXT_COLUMNS}
-    return replace(row, **text, error=harmless(row.error, LONGEST_ERROR))
+    """The row with every text neutralised, whoever chose it: the one place through which rows reach a file."""
+    changed: dict[str, Any] = {}
+    for column in TEXTS:
+        text = getattr(row, column.name)
+        kept = harmless(text, column.longest)
+        if kept != text:
+            changed[column.name] = kept
+    return replace(row, **changed) if changed else row
 
 
 def _identity_fault(job: Job, case: Case, row: Row) -> str | None:
     found = row.n_samples if case.samples == MAX else None
-    if found is not None and not 1 <= found <= MOST_SAMPLES:
-        return "n_samples is impossible"
     ours = Row.of(job, case, Status.OK, n_samples=found) if case.samples == MAX else Row.of(job, case, Status.OK)
-    for name in IDENTITY_COLUMNS:
-        asked, claimed = getattr(ours, name), getattr(row, name)
-        if asked is None and name in KNOWN_TO_THE_RUNNER:
-            if claimed is not None and not 1 <= claimed <= 65_536:
-                return f"{name} is impossible"
-        elif asked != claimed:
-            return f"{name} is {_shown(claimed)}, and the job asked for {_shown(asked)}"
+    for column in IDENTITY:
+        asked, claimed = getattr(ours, column.name), getattr(row, column.name)
+        if column.set_by is SetBy.JOB_OR_RUNNER and not within(column, claimed):
+            return f"{column.name} is impossible"
+        if asked != claimed and not (asked is None and column.set_by is SetBy.JOB_OR_RUNNER):
+            return f"{column.name} is {_shown(claimed)}, and the job asked for {_shown(asked)}"
     return None
+
+
+def within(column: Column, value: object) -> bool:
+    """Whether the numbers of a cell are inside its column's bounds; a cell without a number is."""
+    numbers = value if isinstance(value, tuple) else (value,)
+    return all(column.least <= number <= column.most for number in numbers if isinstance(number, (int, float)))
 
 
 def _shown(value: object) -> str:
@@ -76,19 +66,9 @@ def _shown(value: object) -> str:
 
 
 def _number_fault(row: Row) -> str | None:
-    """The first number that cannot be: none can be negative but decibels, degrees and SSIM."""
-    for name in COLUMNS:
-        value = getattr(row, name)
-        if name in (*IDENTITY_COLUMNS, "psnr", "ssim", "temperature_c"):
-            continue
-        numbers = value if isinstance(value, tuple) else (value,)
-        if any(isinstance(number, (int, float)) and not 0 <= number < 2**53 for number in numbers):
-            return f"{name} is impossible"
-    if row.ssim is not None and abs(row.ssim) > 1 + TOLERANCE:
-        return "ssim is not within -1 and 1"
-    if row.gpu_busy is not None and row.gpu_busy > 1 + TOLERANCE:
-        return "gpu_busy is above 1"
-    return None
+    """The first number outside its column's bounds."""
+    faults = (column.name for column in CLAIMS if not within(column, getattr(row, column.name)))
+    return next((f"{name} is impossible" for name in faults), None)
 
 
 def _outcome_fault(job: Job, row: Row) -> str | None:
@@ -129,23 +109,28 @@ def _statistics_fault(row: Row, trials: Sequence[float]) -> str | None:
 
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?|\x9b[0-?]*[ -/]*[@-~]")
+# Words of printable ASCII with one space between them, none of which begins as a formula does: most texts.
+_PLAIN = re.compile(r"(?!['\"=+\-@])(?:[!-:<-~]+(?: |$))+(?<! )")
+# Where a spreadsheet looks for a formula: at a cell's start, and after a `;`, by which many locales split a line.
+# A quote before it may be gone once the file was saved by another program.
+_FORMULA = re.compile(r"(^|;)([\s\"“”]*)(?=[=+\-@＝＋－＠﹦﹢﹣﹫⁺⁻⁼₊₋₌⩵⩶﬩−])")
 
 
 def harmless(text: str | None, longest: int) -> str | None:
     """Text that neither a terminal obeys nor a spreadsheet runs, on one line, of at most `longest` characters.
 
     Terminal escapes are cut out; every run of white space and control, format (bidirectional overrides) or unassigned
-    characters becomes one space; a text that then starts with one of `= + - @`, or its full-width form, gets an
-    apostrophe before it, which spreadsheets read as "this is text". Doing it again changes nothing.
-    Source: OWASP, "CSV Injection".
+    characters becomes one space; what then starts as a formula does, with one of `= + - @` or a form that Unicode
+    calls compatible, gets an apostrophe before it, which spreadsheets read as "this is text". Doing it again changes
+    nothing. Source: OWASP, "CSV Injection".
     """
     if text is None:
         return None
+    if len(text) <= longest and _PLAIN.fullmatch(text):
+        return text
     plain = ESCAPES.sub(" ", text[: 20 * longest])
     kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in plain)
-    line = " ".join(kept.split())
-    if unicodedata.normalize("NFKC", line[:1]).startswith(("=", "+", "-", "@")):
-        line = "'" + line
+    line = _FORMULA.sub(r"\1'\2", " ".join(kept.split()))
     if len(line) > longest:
         line = line[: longest - 1].rstrip() + "…"
     return line or None

@@ -15,7 +15,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, TypeAlias
@@ -221,8 +221,91 @@ class Job:
         return stable_hash([SCHEMA_VERSION, *asked, samples])
 
 
-def column(meaning: str, unit: str = "") -> Any:
-    return field(default=None, metadata={"meaning": meaning, "unit": unit})
+class SetBy(str, Enum):
+    """Who may set a column. What a runner says is checked, and its text is neutralised; a job's value is never its own.
+
+    JOB: the job; a runner must repeat it. JOB_OR_RUNNER: as JOB, but the runner where the job leaves it open.
+    RUNNER: whoever measures. ORCHESTRATOR_OR_RUNNER: the orchestrator too, for a case that left no row.
+    """
+
+    JOB = "job"
+    JOB_OR_RUNNER = "job, else runner"
+    RUNNER = "runner"
+    ORCHESTRATOR_OR_RUNNER = "orchestrator, runner"
+
+
+# What a float holds exactly, and more than any of our numbers.
+LARGEST_NUMBER = float(2**53 - 1)
+# A share or an index of similarity that is 1 may have been rounded up.
+ONE = 1 + 1e-3
+
+
+@dataclass(frozen=True)
+class Column:
+    """All that is known of a column; every list of columns is derived from this.
+
+    kind: the type of its values: str, int, float, bool, tuple (of floats) or an Enum.
+    least, most: bounds of a number. longest: characters of a text.
+    """
+
+    name: str
+    kind: Any
+    unit: str
+    meaning: str
+    set_by: SetBy
+    least: float
+    most: float
+    longest: int
+
+    @property
+    def is_text(self) -> bool:
+        return self.kind is str
+
+    @property
+    def type_name(self) -> str:
+        """In docs/columns.md."""
+        if typing.get_origin(self.kind) is tuple:
+            return "numbers"
+        words = {str: "text", int: "whole number", float: "number", bool: "truth"}
+        return words.get(self.kind, "word")
+
+
+def column(
+    meaning: str,
+    unit: str = "",
+    *,
+    set_by: SetBy,
+    least: float = 0,
+    most: float = LARGEST_NUMBER,
+    longest: int = 200,
+) -> Any:
+    return field(
+        default=None,
+        metadata={
+            "meaning": meaning,
+            "unit": unit,
+            "set_by": set_by,
+            "least": least,
+            "most": most,
+            "longest": longest,
+        },
+    )
+
+
+def _job(meaning: str, unit: str = "", **bounds: Any) -> Any:
+    return column(meaning, unit, set_by=SetBy.JOB, **bounds)
+
+
+def _job_or_runner(meaning: str, unit: str = "", **bounds: Any) -> Any:
+    return column(meaning, unit, set_by=SetBy.JOB_OR_RUNNER, **bounds)
+
+
+def _runner(meaning: str, unit: str = "", **bounds: Any) -> Any:
+    return column(meaning, unit, set_by=SetBy.RUNNER, **bounds)
+
+
+def _anyone(meaning: str, unit: str = "", **bounds: Any) -> Any:
+    return column(meaning, unit, set_by=SetBy.ORCHESTRATOR_OR_RUNNER, **bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,69 +315,69 @@ class Row:
     The first eight columns are those of the Lambda benchmark's CSV.
     """
 
-    device: str | None = column("the GPU or CPU, as its driver names it")
-    precision: str | None = column("single or half")
-    autocast: bool | None = column("mixed precision by torch.autocast")
-    xformers: bool | None = column("memory-efficient attention in use, whatever implements it")
-    runtime: str | None = column("pytorch or onnx")
-    n_samples: int | None = column("images in one call", "images")
-    latency: float | None = column("mean of the trials", "s")
-    memory: float | None = column("reserved on the GPU; on a CPU the peak resident set", "GB")
+    device: str | None = _runner("the GPU or CPU, as its driver names it")
+    precision: str | None = _job("single or half")
+    autocast: bool | None = _job("mixed precision by torch.autocast")
+    xformers: bool | None = _runner("memory-efficient attention in use, whatever implements it")
+    runtime: str | None = _job("pytorch or onnx")
+    n_samples: int | None = _job_or_runner("images in one call", "images", least=1, most=MOST_SAMPLES)
+    latency: float | None = _runner("mean of the trials", "s")
+    memory: float | None = _runner("reserved on the GPU; on a CPU the peak resident set", "GB")
 
-    schema_version: int | None = column("of these columns")
-    run: str | None = column("the run's name")
-    job: str | None = column("hash of what the row's container was asked for")
-    case: str | None = column("hash of what the row was asked for")
-    samples_asked: str | None = column("batch size that was asked for: a number, or max, the largest that fits")
-    host: str | None = column("name in hosts.yaml")
-    engine: str | None = column("what executed the pipeline")
-    model: str | None = column("hub id, folder, or synthetic:SIZE")
-    steps: int | None = column("denoising steps")
-    height: int | None = column("of the image", "px")
-    width: int | None = column("of the image", "px")
-    guidance: float | None = column("classifier-free guidance scale")
-    scheduler: str | None = column("noise scheduler")
-    seed: int | None = column("of the latents")
-    attention: str | None = column("how attention was asked to be computed")
-    work: str | None = column("hash of all that makes two rows equal work")
+    schema_version: int | None = _job("of these columns")
+    run: str | None = _job("the run's name")
+    job: str | None = _job("hash of what the row's container was asked for")
+    case: str | None = _job("hash of what the row was asked for")
+    samples_asked: str | None = _job("batch size that was asked for: a number, or max, the largest that fits")
+    host: str | None = _job("name in hosts.yaml")
+    engine: str | None = _job("what executed the pipeline")
+    model: str | None = _job("hub id, folder, or synthetic:SIZE", longest=4096)
+    steps: int | None = _job("denoising steps", least=1)
+    height: int | None = _job_or_runner("of the image", "px", least=1, most=65_536)
+    width: int | None = _job_or_runner("of the image", "px", least=1, most=65_536)
+    guidance: float | None = _job("classifier-free guidance scale")
+    scheduler: str | None = _job("noise scheduler")
+    seed: int | None = _job("of the latents", least=-math.inf, most=math.inf)
+    attention: str | None = _job("how attention was asked to be computed")
+    work: str | None = _job("hash of all that makes two rows equal work")
 
-    status: Status | None = column("how the case ended")
-    error: str | None = column("why there is no measurement, or what to know of the one there is")
+    status: Status | None = _anyone("how the case ended")
+    error: str | None = _anyone("why there is no measurement, or what to know of the one there is", longest=1000)
 
-    repeats: int | None = column("timed calls")
-    latency_median: float | None = column("median of the trials", "s")
-    latency_p90: float | None = column("90th percentile of the trials", "s")
-    latency_min: float | None = column("fastest trial", "s")
-    latency_std: float | None = column("standard deviation of the trials (n-1)", "s")
-    latency_ci_low: float | None = column("lower end of the median's 95% confidence interval", "s")
-    latency_ci_high: float | None = column("upper end of the median's 95% confidence interval", "s")
-    throughput: float | None = column("images in a minute, at the median latency", "images/min")
-    steps_per_s: float | None = column("denoising steps a second, at the median latency", "1/s")
-    memory_peak: float | None = column("allocated on the GPU at the peak; on a CPU the peak resident set", "GB")
-    memory_host: float | None = column("peak resident set of the process", "GB")
-    load_s: float | None = column("from nothing to a pipeline on the device", "s")
-    first_call_s: float | None = column("the first call, compiling included", "s")
-    trials: tuple[float, ...] | None = column("each timed call, in order", "s")
+    repeats: int | None = _runner("timed calls")
+    latency_median: float | None = _runner("median of the trials", "s")
+    latency_p90: float | None = _runner("90th percentile of the trials", "s")
+    latency_min: float | None = _runner("fastest trial", "s")
+    latency_std: float | None = _runner("standard deviation of the trials (n-1)", "s")
+    latency_ci_low: float | None = _runner("lower end of the median's 95% confidence interval", "s")
+    latency_ci_high: float | None = _runner("upper end of the median's 95% confidence interval", "s")
+    throughput: float | None = _runner("images in a minute, at the median latency", "images/min")
+    steps_per_s: float | None = _runner("denoising steps a second, at the median latency", "1/s")
+    memory_peak: float | None = _runner("allocated on the GPU at the peak; on a CPU the peak resident set", "GB")
+    memory_host: float | None = _runner("peak resident set of the process", "GB")
+    load_s: float | None = _runner("from nothing to a pipeline on the device", "s")
+    first_call_s: float | None = _runner("the first call, compiling included", "s")
+    trials: tuple[float, ...] | None = _runner("each timed call, in order", "s")
 
-    validity: Validity | None = column("whether the measurement may rank")
-    gpu_busy: float | None = column("share of the timed part with a kernel running", "1")
-    sm_clock_mhz: float | None = column("mean SM clock in the timed part", "MHz")
-    power_w: float | None = column("mean power in the timed part", "W")
-    temperature_c: float | None = column("highest GPU temperature in the timed part", "°C")
-    energy_j: float | None = column("energy for one image", "J")
+    validity: Validity | None = _runner("whether the measurement may rank")
+    gpu_busy: float | None = _runner("share of the timed part with a kernel running", "1", most=ONE)
+    sm_clock_mhz: float | None = _runner("mean SM clock in the timed part", "MHz")
+    power_w: float | None = _runner("mean power in the timed part", "W")
+    temperature_c: float | None = _runner("highest GPU temperature in the timed part", "°C", least=-LARGEST_NUMBER)
+    energy_j: float | None = _runner("energy for one image", "J")
 
-    psnr: float | None = column("against single-precision eager from the same latents", "dB")
-    ssim: float | None = column("against single-precision eager from the same latents")
-    nrmse: float | None = column("against single-precision eager from the same latents")
+    psnr: float | None = _runner("against single-precision eager from the same latents", "dB", least=-LARGEST_NUMBER)
+    ssim: float | None = _runner("against single-precision eager from the same latents", least=-ONE, most=ONE)
+    nrmse: float | None = _runner("against single-precision eager from the same latents")
 
-    image: str | None = column("container image: tag and id, or digest")
-    python: str | None = column("version")
-    torch: str | None = column("version")
-    diffusers: str | None = column("version")
-    cuda: str | None = column("version that PyTorch was built for")
-    driver: str | None = column("version of the GPU's driver")
-    cpu: str | None = column("model of the processor")
-    started: str | None = column("when the case began, ISO 8601 in UTC")
+    image: str | None = _job("container image: tag and id, or digest", longest=1000)
+    python: str | None = _runner("version")
+    torch: str | None = _runner("version")
+    diffusers: str | None = _runner("version")
+    cuda: str | None = _runner("version that PyTorch was built for")
+    driver: str | None = _runner("version of the GPU's driver")
+    cpu: str | None = _runner("model of the processor")
+    started: str | None = _runner("when the case began, ISO 8601 in UTC")
 
     @classmethod
     def of(cls, job: Job, case: Case, status: Status, error: str | None = None, **measured: Any) -> Row:
@@ -348,7 +431,13 @@ def _plain_type(annotation: Any) -> Any:
     return annotation
 
 
-_TYPES: Mapping[str, Any] = {name: _plain_type(hint) for name, hint in typing.get_type_hints(Row).items()}
+def _declared() -> Iterator[Column]:
+    hints = typing.get_type_hints(Row)
+    for each in dataclasses.fields(Row):
+        yield Column(name=each.name, kind=_plain_type(hints[each.name]), **each.metadata)
+
+
+COLUMN: Mapping[str, Column] = {declared.name: declared for declared in _declared()}
 
 
 def format_cell(value: object) -> str:
@@ -376,7 +465,7 @@ def _finite(text: str) -> float:
 
 def parse_cell(name: str, text: str) -> Any:
     """A cell's value; None where it is empty. Raises ValueError where it is not of its column's type."""
-    kind, text = _TYPES[name], text.strip()
+    kind, text = COLUMN[name].kind, text.strip()
     if text == "":
         return None
     if kind is bool:

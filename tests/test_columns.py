@@ -1,22 +1,83 @@
-"""docs/columns.md and the schema say the same."""
+"""The declaration of the columns, and what is derived from it: the checks of rows, and docs/columns.md."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
-from runner.schema import Row, Status, Validity
+import pytest
+from fake_engine import job_of
+from fake_executor import ok_row
+
+from orchestrator.collect import Ending, judge, write_rows
+from runner.schema import COLUMN, COLUMNS, Row, SetBy, Status, Validity, column, format_rows
 
 PAGE = (Path(__file__).parent.parent / "docs/columns.md").read_text()
+JOB = job_of()
+CASE = JOB.cases[0]
+GOOD = ok_row(JOB, CASE)
+FORMULA = "=cmd|calc!A1"
+OTHER: dict[Any, Any] = {str: "other", int: 12345, float: 0.123, bool: True}
 
 
-def test_the_page_has_every_column_in_order_with_its_unit_and_meaning() -> None:
-    documented = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \|$", PAGE, re.MULTILINE)
-    schema = [(f.name, f.metadata["unit"], f.metadata["meaning"]) for f in dataclasses.fields(Row)]
-    assert [(name, unit.strip(), meaning.strip()) for name, unit, meaning in documented] == schema
+def judged(**cells: Any) -> Row:
+    row = dataclasses.replace(GOOD, **cells)
+    return judge(JOB, format_rows([row]).encode(), Ending(exit_code=0)).rows[0]
+
+
+def of(*who: SetBy) -> list[str]:
+    return [name for name in COLUMNS if COLUMN[name].set_by in who]
+
+
+def test_the_page_has_every_column_in_order_with_its_declaration() -> None:
+    documented = re.findall(r"^\| `(\w+)` " + r"\| ([^|]*) " * 4 + r"\|$", PAGE, re.MULTILINE)
+    schema = [(c.name, c.type_name, c.unit, c.set_by.value, c.meaning) for c in COLUMN.values()]
+    assert [tuple(cell.strip() for cell in cells) for cells in documented] == schema
 
 
 def test_the_page_explains_every_status_and_validity() -> None:
     explained = set(re.findall(r"^- `(\w+)`: ", PAGE, re.MULTILINE))
     assert explained == {member.value for kind in (Status, Validity) for member in kind}
+
+
+def test_a_column_without_who_may_set_it_cannot_be_declared() -> None:
+    with pytest.raises(TypeError, match="set_by"):
+        column("a new one")  # type: ignore[call-arg]
+    assert all(isinstance(declared.set_by, SetBy) and declared.meaning for declared in COLUMN.values())
+    assert tuple(COLUMN) == COLUMNS == tuple(field.name for field in dataclasses.fields(Row))
+
+
+def test_a_row_of_a_job_has_every_column_that_the_job_sets() -> None:
+    job = dataclasses.replace(JOB, image="cpu:abc", height=64, width=64)
+    row = Row.of(job, CASE, Status.OK)
+    assert [name for name in of(SetBy.JOB, SetBy.JOB_OR_RUNNER) if getattr(row, name) is None] == []
+
+
+@pytest.mark.parametrize("name", of(SetBy.JOB))
+def test_a_runner_that_sets_a_column_of_the_job_is_not_believed(name: str) -> None:
+    value = OTHER[COLUMN[name].kind]
+    row = judged(**{name: (not getattr(GOOD, name)) if isinstance(value, bool) else value})
+    assert (row.status, getattr(row, name)) == (Status.FAILED, getattr(GOOD, name))
+
+
+def test_attention_is_what_the_job_asked_for() -> None:
+    assert judged(attention="math").status is Status.FAILED
+    assert judged(attention=FORMULA).attention == "default"
+
+
+@pytest.mark.parametrize("name", [c.name for c in COLUMN.values() if c.kind in (int, float) and c.least > -100])
+def test_a_number_below_its_bound_is_not_believed(name: str) -> None:
+    kind = COLUMN[name].kind
+    assert judged(**{name: kind(COLUMN[name].least - 1)}).status is Status.FAILED
+
+
+@pytest.mark.parametrize("name", [c.name for c in COLUMN.values() if c.is_text])
+@pytest.mark.parametrize("text", [FORMULA, "\t=1", '"=1', " \r\n+1", "＝1", "@x", "\u202e-1", "\x1b[2J=1", "a;=1"])
+def test_no_text_column_reaches_a_file_as_a_formula(name: str, text: str, tmp_path: Path) -> None:
+    write_rows(tmp_path / "results.csv", [dataclasses.replace(GOOD, **{name: text})])
+    lines = (tmp_path / "results.csv").read_bytes().decode().splitlines()
+    assert len(lines) == 2
+    assert not re.search(r'(^|[,;])[\s"]*[=+\-@＝]', lines[1]), lines[1]
+    assert lines[1].isprintable()

@@ -4,12 +4,14 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import textwrap
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from rich.console import Console
 from table_rows import around, row
 
@@ -239,6 +241,30 @@ def test_any_text_in_a_row_can_be_shown(host: str, error: str) -> None:
     printed(comparison)
     for text in (to_csv(comparison), to_json(comparison), to_markdown(comparison)):
         text.encode()
+
+
+LINKS = [
+    "https://evil.example/x",
+    "www.evil.example",
+    "a@evil.example",
+    "@team",
+    "#12",
+    "o/r#12",
+    "mailto:a@b.c",
+    "GH-1",
+]
+
+
+@pytest.mark.parametrize(
+    "link", [*LINKS, "f" * 40, "[x](https://evil.example)", "<https://evil.example>", "HTTP://E.x"]
+)
+@pytest.mark.parametrize("form", ["{}", "see {} now", "`{}`", "a|{}|", "({})", "'{}'"])
+def test_what_a_container_says_is_no_link_in_markdown(link: str, form: str) -> None:
+    rows = [row("a"), row("b", status=Status.FAILED, error=form.format(link), model=link)]
+    page = MarkdownIt("commonmark").enable("table").render(to_markdown(compare(rows)))
+    outside = re.sub(r"<code>[^<]*</code>", "", page)
+    assert not re.search(r"<a |://|www\.|evil|@|#\d|GH-|f{40}|E\.x", outside)
+    assert page.count("<code>") >= 2
 
 
 @pytest.mark.parametrize(

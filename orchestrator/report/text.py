@@ -13,11 +13,12 @@ from orchestrator.report.sheet import CellWords, Sheet, clean, label, sheet
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import Cell, Comparison
 from orchestrator.table.metric import Interval
+from orchestrator.trust import harmless
 
 JSON_VERSION = 1
 PER_HOST = ("value", "ci_low", "ci_high", "ratio", "ratio_ci_low", "ratio_ci_high", "status", "validity", "reason")
-# What a spreadsheet takes for a formula at a cell's start, the full-width forms included.
-FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+# Words that GitHub and other renderers turn into links without any markup: addresses, mentions, issue numbers, commits.
+_LINKED = re.compile(r"://|www\.|\b(?:mailto|xmpp):|(?<!\w)@\w|\w@[\w-]+\.|#\d|\bGH-\d|\b[0-9a-f]{40}\b", re.IGNORECASE)
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -48,7 +49,7 @@ def _csv_cell(cell: Cell) -> list[str | float | None]:
 def _inert(text: str) -> str:
     """Text that a spreadsheet shows and does not run."""
     text = clean(text)
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    return harmless(text, len(text) + 1) or ""
 
 
 def to_json(comparison: Comparison) -> str:
@@ -123,4 +124,10 @@ def _markdown_cell(cell: CellWords) -> str:
 
 
 def _markdown(text: str) -> str:
+    """Text that stays text: its markup is escaped, and a word that would become a link is shown as code."""
+    words = re.split(r"([\s|`]+)", text)  # a code span holds neither of the last two
+    return "".join(f"`{word}`" if _LINKED.search(word) else _escaped(word) for word in words)
+
+
+def _escaped(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]|~$#!])", r"\\\1", html.escape(text, quote=False))
