@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestrator.launch import Outcome
+    from orchestrator.run import Run
     from orchestrator.table.comparison import Comparison
     from runner.schema import Row
 
@@ -224,15 +225,35 @@ def submit(
 
 
 @app.command()
-def resume(run: RunName = None) -> None:
+def resume(
+    run: RunName = None,
+    names: Annotated[
+        str | None,
+        typer.Option("--hosts", metavar="A,B", help="Only these of its hosts; jobs of others stay open."),
+    ] = None,
+    push: Registry = None,
+    wheels: Wheels = None,
+    lost_after: Annotated[
+        float | None,
+        typer.Option(
+            parser=_duration, metavar="TIME", help="Give up a host that is silent this long. Default: as at submit."
+        ),
+    ] = None,
+    retry_lost: Annotated[
+        bool,
+        typer.Option("--retry-lost", help="Also try lost cases again; their rows stay until then."),
+    ] = False,
+) -> None:
     """Go on with a run that was interrupted.
 
-    What still runs on its hosts is adopted, what has ended is collected, what is left is started.
+    What still runs on its hosts is adopted, what has ended is collected, what is left is started. A host that did not
+    answer before gets its images from one that has them.
     """
     from orchestrator import launch
     from orchestrator import run as runs
 
-    _end(launch.resume(runs.find(runs.ROOT, run, driven=True), err))
+    asked = launch.Resumption(_names(names), push, wheels, lost_after, retry_lost)
+    _end(launch.resume(runs.find(runs.ROOT, run, driven=True), err, asked))
 
 
 @app.command()
@@ -252,6 +273,7 @@ def status(run: RunName = None, shape: TableOrJson = Shape.TABLE) -> None:
         show.as_json(value, out)
     else:
         show.status(value, out)
+        _tell_lost(found)
 
 
 @app.command()
@@ -422,6 +444,8 @@ def results(
     stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
     chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
     _print(launch.comparison(chosen, metric, baseline, stored), shape)
+    for each in chosen:
+        _tell_lost(each)
 
 
 def _stored(address: str) -> Sequence[Row]:
@@ -485,12 +509,23 @@ def _end(outcome: Outcome) -> None:
     if outcome.rows:
         _print(launch.comparison([outcome.run], Metric.LATENCY, None), Format.TABLE)
     err.print(f"Run: {outcome.run.path}", soft_wrap=True)
+    _tell_lost(outcome.run)
     if not outcome.finished:
         err.print(
             f"There is work left; go on with: orchestrator resume {outcome.run.name}", style="yellow", soft_wrap=True
         )
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(SOME_FAILED if outcome.has_faults else OK)
+
+
+def _tell_lost(run: Run) -> None:
+    """How to try a run's lost cases again; nothing where it has none, or was not run here."""
+    from runner.schema import Status
+
+    count = sum(row.status is Status.LOST for row in run.all_rows()) if run.journal.exists() else 0
+    if count:
+        cases = "1 case is lost; to try it" if count == 1 else f"{count} cases are lost; to try them"
+        err.print(f"{cases} again: orchestrator resume {run.name} --retry-lost", style="yellow", soft_wrap=True)
 
 
 def _complain(problem: str) -> None:

@@ -36,6 +36,7 @@ class Kind(str, Enum):
     """What can happen to a job. Intents come before what they announce, outcomes after it.
 
     QUEUED, RUNNING: seen so, on a host that queues what was started; the reason of RUNNING is the instance.
+    EQUIPPED: its host, which did not answer when the run began, has the image that is the reason.
     """
 
     STAGING = "staging"
@@ -45,6 +46,7 @@ class Kind(str, Enum):
     STOPPING = "stopping"
     FAULT = "fault"
     CANCEL = "cancel"
+    EQUIPPED = "equipped"
     SETTLED = "settled"
     REOPENED = "reopened"
 
@@ -118,6 +120,8 @@ class Progress:
     def after(self, entry: Entry) -> Progress:
         if entry.kind is Kind.CANCEL:
             return replace(self, cancelled=True)
+        if entry.kind is Kind.EQUIPPED:
+            return replace(self, job=replace(self.job, image=entry.reason))
         if entry.kind is Kind.RUNNING:
             return replace(self, phase=Phase.RUNNING, since=entry.at, instance=entry.reason)
         return replace(

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from orchestrator import run as runs
 from orchestrator.clock import steady
 from orchestrator.config import DockerHost, Host, KubernetesHost, Matrix
 from orchestrator.errors import BadResult, HostUnreachable, InputError
-from orchestrator.executors import Attempt, Slot, Task
-from orchestrator.fleet import Fleet
+from orchestrator.executors import Attempt, Executor, Slot, Task
+from orchestrator.fleet import Fleet, Station
 from orchestrator.fleet.pod_images import image_of_nodes
 from orchestrator.interrupt import ABORTED, INTERRUPTED, Leave, interruptible, leaving_at_once
 from orchestrator.joblog import find_job
@@ -35,11 +36,13 @@ from orchestrator.run import Run
 from orchestrator.scheduler import (
     CANCELLED_UNSEEN,
     HostLoop,
+    Ready,
     closing_rows,
     collect_delivered,
     commit,
     drive_all,
     reopen,
+    reopen_lost,
 )
 from orchestrator.store import Inbox
 from orchestrator.table.comparison import Comparison
@@ -66,6 +69,17 @@ class Request:
     registry: str | None = None
     wheels: Path | None = None
     lost_after_s: float = 900.0
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What `resume` was asked for. hosts: only these of the run. lost_after_s: None is what `submit` was given."""
+
+    hosts: tuple[str, ...] = ()
+    registry: str | None = None
+    wheels: Path | None = None
+    lost_after_s: float | None = None
+    retry_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,48 +114,51 @@ def earlier_rows(root: Path = runs.ROOT, most: int = 20) -> list[Row]:
 def submit(request: Request, console: Console) -> Outcome:
     """Plans, makes the hosts ready, and drives the run to its end or to the user's interruption.
 
-    A host that does not answer costs its cases, which become rows that say so. Raises InputError before anything ran.
+    A host that does not answer is asked again while the others run. Raises InputError before anything ran; so also
+    where no host is usable.
     """
     plan, hosts, matrix = make_ready(request)
     leave = Leave(ABORTED, "Nothing ran.")
     with _ready(console, hosts, plan.jobs, request.registry, request.wheels, leave=leave) as ready:
+        if plan.jobs and not any(job.host in ready.stations for job in plan.jobs):
+            nothing = "no host is usable: nothing was started, and no run was made"
+            raise InputError([*ready.unreachable.values(), nothing])
         run = runs.create(runs.ROOT, matrix.name, datetime.now(timezone.utc), *_as_written(request))
         run.add_planned(plan.unsupported)
         options = {"retries": matrix.retries, "lost_after_s": request.lost_after_s}
         jobs = [ready.equip(job, run.name) for job in plan.jobs]
         clock = steady()
         with closing(Journal.create(run.journal, run.name, jobs, options)) as journal, run.lock():
-            for host, reason in ready.unreachable.items():
-                console.print(reason, style="red", markup=False, soft_wrap=True)
-                for progress in journal.progress(host):
-                    rows = closing_rows(run, progress.job, Status.LOST, reason)
-                    commit(run, journal, progress, rows, clock())
             return _drive(run, journal, ready, hosts, console, clock)
 
 
-def resume(run: Run, console: Console) -> Outcome:
+def resume(run: Run, console: Console, asked: Resumption | None = None) -> Outcome:
     """Takes a run up where its journal says it is: what still runs is adopted, what has ended is collected.
 
-    A host that does not answer yet keeps its jobs: they are taken up by the next resume, or ended by a cancel.
+    A host that does not answer is asked again while others run; where none answers, its jobs stay open.
     """
+    asked = asked or Resumption()
     with closing(Journal.open(run.journal)) as journal, run.lock():
         names = {progress.job.host for progress in journal.progress()}
-        hosts = config.select(config.load_hosts(run.hosts), sorted(names)) if names else ()
-        jobs = [progress.job for progress in journal.progress()]
+        hosts = config.select(config.load_hosts(run.hosts), asked.hosts or sorted(names)) if names else ()
         clock = steady(journal.latest)
         reopen(run, journal, clock())
+        if asked.retry_lost:
+            reopen_lost(run, journal, clock(), [host.name for host in hosts])
         run.merge()
+        jobs = [progress.job for host in hosts for progress in journal.progress(host.name)]
         leave = Leave(INTERRUPTED, f"There is work left; go on with: orchestrator resume {run.name}")
-        with _ready(console, hosts, jobs, leave=leave) as ready:
+        with _ready(console, hosts, jobs, asked.registry, asked.wheels, leave=leave) as ready:
             for host, reason in ready.unreachable.items():
-                console.print(reason, style="red", markup=False, soft_wrap=True)
+                if not ready.stations:
+                    console.print(reason, style="red", markup=False, soft_wrap=True)
                 for progress in journal.progress(host):
                     if progress.is_settled or _has_delivered(run, journal, ready, progress, console):
                         continue
                     if progress.cancelled:
                         rows = closing_rows(run, progress.job, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
                         commit(run, journal, progress, rows, clock())
-            return _drive(run, journal, ready, hosts, console, clock)
+            return _drive(run, journal, ready, hosts, console, clock, asked.lost_after_s)
 
 
 def _has_delivered(run: Run, journal: Journal, ready: Fleet, progress: JobProgress, console: Console) -> bool:
@@ -238,32 +255,61 @@ def _as_written(request: Request) -> tuple[str, str]:
 
 
 def _drive(
-    run: Run, journal: Journal, ready: Fleet, hosts: Sequence[Host], console: Console, clock: Callable[[], float]
+    run: Run,
+    journal: Journal,
+    ready: Fleet,
+    hosts: Sequence[Host],
+    console: Console,
+    clock: Callable[[], float],
+    lost_after: float | None = None,
 ) -> Outcome:
+    """Drives all hosts that answer to their end, and those that do not once they do; without any, nothing is driven."""
+    lost_after_s = journal.options["lost_after_s"] if lost_after is None else lost_after
+    for name, station in ready.stations.items():
+        _equip(journal, station, name, clock)
     jobs = [progress.job for progress in journal.progress()]
     board = Board(jobs, run.all_rows())
     prices = {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
     limits = Limits(retries=journal.options["retries"])
-    _announce(run, jobs, ready, console)
+    _announce(run, journal, ready)
+    for inbox in _distinct(ready):
+        console.print(inbox.describe(), style="dim", markup=False, soft_wrap=True)
     with ExitStack() as pools, watched(board, console) as tell, interruptible(console) as stop:
-        loops = [
-            HostLoop(
-                station.executor,
-                station.slots,
+
+        def loop(
+            name: str, executor: Executor, slots: Sequence[Slot], actions: int, inbox: Inbox | None, **late: Any
+        ) -> HostLoop:
+            pool = pools.enter_context(ThreadPoolExecutor(min(actions, MOST_ACTIONS), f"{name}-actions"))
+            return HostLoop(
+                executor,
+                slots,
                 journal,
                 run,
-                pools.enter_context(
-                    ThreadPoolExecutor(min(ACTIONS_AT_ONCE * len(station.slots), MOST_ACTIONS), f"{name}-actions")
-                ),
+                pool,
                 limits,
                 tell=tell,
                 token=hub_token(os.environ),
-                inbox=station.inbox,
-                lost_after_s=journal.options["lost_after_s"],
+                inbox=inbox,
+                lost_after_s=lost_after_s,
                 clock=clock,
+                **late,
             )
+
+        def answered(name: str) -> Ready:
+            station = ready.late(name)
+            _equip(journal, station, name, clock)
+            _announce(run, journal, ready)
+            return Ready(station.executor, station.slots, station.inbox)
+
+        loops = [
+            loop(name, station.executor, station.slots, ACTIONS_AT_ONCE * len(station.slots), station.inbox)
             for name, station in ready.stations.items()
         ]
+        # where none answers there is nothing to wait beside: the user hears at once, and the jobs stay open
+        for name, reason in ready.unreachable.items() if loops else ():
+            if any(not progress.is_settled for progress in journal.progress(name)):
+                late = {"get_ready": partial(answered, name), "silence": reason}
+                loops.append(loop(name, ready.silent[name], (), MOST_ACTIONS, ready.inboxes.get(name), **late))
         drive_all(loops, stop)
     run.merge()
     rows = run.all_rows()
@@ -276,11 +322,23 @@ def _drive(
     return Outcome(run, tuple(rows), all(progress.is_settled for progress in journal.progress()))
 
 
-def _announce(run: Run, jobs: Sequence[Job], ready: Fleet, console: Console) -> None:
-    """Writes into each store which jobs will deliver there, and tells what a write may rely on."""
-    for inbox in _distinct(ready):
-        inbox.announce(run.name, [job for job in jobs if ready.inboxes.get(job.host) is inbox])
-        console.print(inbox.describe(), style="dim", markup=False, soft_wrap=True)
+def _equip(journal: Journal, station: Station, host: str, clock: Callable[[], float]) -> None:
+    """Writes down, once, what the jobs of a host that is ready are made from."""
+    for progress in journal.progress(host):
+        image = station.images.get(progress.job.image_flavour)
+        if image and not progress.job.image and not progress.is_settled:
+            journal.record(Entry(clock(), Kind.EQUIPPED, progress.job.id, progress.attempt, progress.slot, image))
+
+
+def _announce(run: Run, journal: Journal, ready: Fleet) -> None:
+    """Writes into each store which jobs will deliver there: of all hosts that it is the store of, silent or not."""
+    inboxes = {fleet.store_of(host): ready.inboxes[name] for name, host in ready.hosts.items() if name in ready.inboxes}
+    if not inboxes:
+        return
+    stores = {name: fleet.store_of(host) for name, host in config.load_hosts(run.hosts).items()}
+    for store, inbox in inboxes.items():
+        jobs = [progress.job for progress in journal.progress() if stores.get(progress.job.host) == store]
+        inbox.announce(run.name, jobs)
 
 
 def _distinct(ready: Fleet) -> list[Inbox]:

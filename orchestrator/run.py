@@ -14,7 +14,7 @@ from pathlib import Path
 from orchestrator import collect, trust
 from orchestrator.errors import InputError
 from orchestrator.executors import Attempt
-from runner.schema import Case, Job, Row
+from runner.schema import Case, Job, Row, Status
 
 ROOT = Path("runs")
 # What an engine keeps of a container's output; only a process's log can be longer.
@@ -66,13 +66,16 @@ class Run:
         return collect.read_rows(path) if path.exists() else []
 
     def open_cases(self, job: Job) -> tuple[Case, ...]:
-        """The job's cases that have no committed row yet."""
-        done = {row.case for row in self.rows(job)}
+        """The job's cases that have no committed row yet, or one that says no more than that they are lost."""
+        done = {row.case for row in self.rows(job) if row.status is not Status.LOST}
         return tuple(case for case in job.cases if case.id not in done)
 
     def add_rows(self, job: Job, rows: Iterable[Row]) -> None:
-        """Commits rows of a job's open cases beside those that are there."""
-        known = {row.case: row for row in [*rows, *self.rows(job)]}
+        """Commits rows of a job's open cases beside those that are there; only a lost case's row is replaced."""
+        there = self.rows(job)
+        lost = [row for row in there if row.status is Status.LOST]
+        kept = [row for row in there if row.status is not Status.LOST]
+        known = {row.case: row for row in [*lost, *rows, *kept]}
         self.job(job.id).mkdir(parents=True, exist_ok=True)
         ordered = [known[case.id] for case in job.cases if case.id in known]
         collect.write_rows(self.job(job.id) / "results.csv", ordered)

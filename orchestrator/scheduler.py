@@ -7,7 +7,7 @@ holds no state that matters: a restart is the same loop.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from itertools import islice
 
 from orchestrator import collect, policy
 from orchestrator.clock import steady
-from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, Incomplete, InputError, StartError
+from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, Incomplete, InputError, StartError
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.executors.container import needs_download
 from orchestrator.journal import Entry, Journal, Kind, Phase, Progress
@@ -35,6 +35,7 @@ DELIVERY_S = 3600.0
 QUEUED_S = 7 * 86400.0
 # Each followed job holds a connection and a thread; of those beyond, what they are at is seen when they end.
 MOST_FOLLOWED = 64
+AT_WORK = (Kind.STARTING, Kind.QUEUED, Kind.RUNNING, Kind.STOPPING)
 CANCELLED_UNSEEN = "cancelled while its host did not answer"
 
 
@@ -52,6 +53,15 @@ class Update:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Ready:
+    """What a host that answers at last has: its executor, slots and store."""
+
+    executor: Executor
+    slots: Sequence[Slot]
+    inbox: Inbox | None = None
+
+
 @dataclass
 class HostLoop:
     """The loop of one host.
@@ -60,6 +70,8 @@ class HostLoop:
     token: the Hugging Face token, given to jobs that download their model alone.
     inbox: the store that the host's jobs deliver to.
     lost_after_s: for how long a host may be silent before its jobs are given up as lost.
+    get_ready: for a host that did not answer yet; raises HostUnreachable while it does not. Until then `executor` is
+    asked nothing, and there are no slots. silence: why it does not answer.
     clock: seconds since the epoch, which never go back (`clock.steady`).
     """
 
@@ -74,6 +86,8 @@ class HostLoop:
     inbox: Inbox | None = None
     lost_after_s: float = 900.0
     clock: Callable[[], float] = field(default_factory=steady)
+    get_ready: Callable[[], Ready] | None = None
+    silence: str = ""
 
     def __post_init__(self) -> None:
         self.wake = threading.Event()
@@ -83,6 +97,7 @@ class HostLoop:
         self._begun: set[Attempt] = set()
         self._refused: dict[str, tuple[float, float]] = {}
         self._silent_since: float | None = None
+        self._answer: Future[Ready] | None = None
         self._waits_told: set[str] = set()
         self._followers = threading.Semaphore(MOST_FOLLOWED)
 
@@ -107,6 +122,9 @@ class HostLoop:
     def _watch(self, stop: threading.Event, over: threading.Event) -> None:
         while not (stop.is_set() or over.is_set()):
             try:
+                if self.get_ready is not None:
+                    over.wait(LOOK_EVERY_S)
+                    continue
                 self.executor.wait(LOOK_EVERY_S)
             except HostUnreachable:
                 over.wait(LOOK_EVERY_S)
@@ -118,6 +136,8 @@ class HostLoop:
         Raises InputError where the journal or the run's folder cannot be written: nothing is started without it.
         """
         self._reap()
+        if self.get_ready is not None and (is_over := self._await(self.get_ready)) is not None:
+            return is_over
         busy = set(self._in_flight)
         try:
             seen = self.executor.observe()
@@ -134,6 +154,33 @@ class HostLoop:
         ours = {(p.job.run, p.job.id) for p in jobs}
         left = [a for a in seen if (a.run, a.job) in ours and not self._is_given_up(a.name)]
         return all(p.is_settled for p in jobs) and not left
+
+    def _await(self, get_ready: Callable[[], Ready]) -> bool | None:
+        """One step with a host that did not answer yet: as `step`; None once it is ready.
+
+        It is asked aside: bringing it an image takes minutes, and Ctrl-C does not wait for it.
+        """
+        if self._silent_since is None and self._count_silence(self.silence):
+            return True
+        if self._answer is None:
+            self._answer = _aside(get_ready, self.wake.set)
+        if not self._answer.done():
+            return False
+        answer, self._answer = self._answer, None
+        try:
+            made = answer.result()
+        except HostUnreachable as error:
+            is_over = self._count_silence(str(error))
+            return is_over or all(progress.is_settled for progress in self.journal.progress(self.host))
+        except (HostUnfit, ImageError, InputError) as error:
+            with _own_files(self.run):
+                for progress in self.journal.progress(self.host):
+                    if not progress.is_settled:
+                        self._settle(progress, Status.FAILED, str(error))
+            return True
+        self.executor, self.slots, self.inbox, self.get_ready = made.executor, made.slots, made.inbox, None
+        self.tell(Update(self.host, message="answers now"))
+        return None
 
     def _reap(self) -> None:
         for key, future in list(self._in_flight.items()):
@@ -379,6 +426,21 @@ class HostLoop:
             self._followers.release()
 
 
+def _aside(question: Callable[[], Ready], then: Callable[[], None]) -> Future[Ready]:
+    """The answer to come, asked by a daemon, for which no end of the program waits."""
+    answer: Future[Ready] = Future()
+    answer.add_done_callback(lambda _: then())
+
+    def ask() -> None:
+        try:
+            answer.set_result(question())
+        except BaseException as error:  # raised again by whoever reads the answer
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="late-host", daemon=True).start()
+    return answer
+
+
 @contextmanager
 def _own_files(run: Run) -> Iterator[None]:
     """Where the run's own folder cannot be written it is for the user to mend: no job's fault, and no host's."""
@@ -438,9 +500,26 @@ def collect_delivered(run: Run, journal: Journal, inbox: Inbox | None, progress:
 def reopen(run: Run, journal: Journal, now: float) -> None:
     """Opens jobs again whose rows are gone from the run's folder since they were settled."""
     for progress in journal.progress():
-        if progress.is_settled and run.open_cases(progress.job):
+        if progress.is_settled and len(run.rows(progress.job)) < len(progress.job.cases):
             entry = Entry(now, Kind.REOPENED, progress.job.id, progress.attempt, reason="its rows are gone")
             journal.record(entry)
+
+
+def reopen_lost(run: Run, journal: Journal, now: float, hosts: Collection[str]) -> None:
+    """Opens jobs of these hosts again that have lost cases; their rows stay until another outcome is there.
+
+    An attempt that was at work when its host was given up may still be there, with its rows: it is looked for first.
+    """
+    for progress in journal.progress():
+        job = progress.job
+        if not (progress.is_settled and job.host in hosts and run.open_cases(job)):
+            continue
+        before = [entry.kind for entry in journal.history(job.id) if entry.kind not in (Kind.SETTLED, Kind.CANCEL)]
+        reason = "its lost cases are tried again"
+        again = Entry(now, Kind.REOPENED, job.id, progress.attempt, progress.slot, reason)
+        journal.record(again)
+        if before and before[-1] in AT_WORK:
+            journal.record(replace(again, kind=Kind.STARTING))
 
 
 def drive_all(loops: Sequence[HostLoop], stop: threading.Event) -> None:

@@ -110,7 +110,7 @@ def status_value(run: Run, journal: Journal) -> dict[str, Any]:
         by_host.setdefault(row.host or "", Counter())[row.status.value if row.status else "?"] += 1
     progress = journal.progress()
     for each in progress:
-        open_cases = len(run.open_cases(each.job))
+        open_cases = 0 if each.is_settled else len(run.open_cases(each.job))
         if open_cases:
             word = "queued" if each.phase is Phase.QUEUED else "running" if each.is_at_work else "waiting"
             by_host.setdefault(each.job.host, Counter())[word] += open_cases

@@ -246,6 +246,47 @@ def test_cancel_ends_the_jobs_of_a_host_that_does_not_answer(here: Path) -> None
     assert (row.status, "no engine's socket" in str(row.error)) == (Status.CANCELLED, True)
 
 
+DEAD = "dead: {kind: docker, url: 'unix:///nowhere/docker.sock', gpus: none}"
+
+
+def test_where_no_host_is_usable_nothing_starts_and_no_run_is_made(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(f"hosts:\n  {DEAD}\n", "hosts.yaml")
+    assert orchestrate("submit", write("matrix: {engine: [eager]}\n")) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "host dead: there is no engine's socket" in said
+    assert "start Docker" in said
+    assert "no run was made" in said
+    assert not list(here.glob("runs/*"))
+
+
+def test_a_host_that_is_silent_at_submit_costs_the_others_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(f"hosts:\n  {DEAD}\n  local: {{kind: process}}\n", "hosts.yaml")
+    submit = ("submit", write("matrix: {engine: [eager]}\n"), "--lost-after", "1s")
+    assert orchestrate(*submit) == cli.SOME_FAILED
+    (run,) = (here / "runs").iterdir()
+    assert {row.host: row.status for row in Run(run).all_rows()} == {"dead": Status.LOST, "local": Status.OK}
+    assert f"orchestrator resume {run.name} --retry-lost" in capsys.readouterr().err
+    for command in ("status", "results"):
+        orchestrate(command, run.name)
+        assert f"orchestrator resume {run.name} --retry-lost" in "".join(capsys.readouterr())
+
+
+def test_lost_cases_are_tried_again_only_when_asked_and_keep_their_rows(here: Path) -> None:
+    write(f"hosts:\n  {DEAD}\n  local: {{kind: process}}\n", "hosts.yaml")
+    submit = ("submit", write("matrix: {engine: [eager]}\n"), "--lost-after", "1s")
+    assert orchestrate(*submit) == cli.SOME_FAILED
+    (folder,) = (here / "runs").iterdir()
+    assert orchestrate("resume") == cli.SOME_FAILED
+    assert orchestrate("resume", "--retry-lost", "--hosts", "dead") == cli.INTERRUPTED
+    assert {row.host: row.status for row in Run(folder).all_rows()} == {"dead": Status.LOST, "local": Status.OK}
+    assert orchestrate("resume", "--lost-after", "1s") == cli.SOME_FAILED
+    assert len(Run(folder).all_rows()) == 2
+
+
 def test_under_nohup_a_closed_terminal_ends_nothing(here: Path) -> None:
     write("matrix: {engine: [eager]}\nprompt: say running; sleep 1\n")
     command = ["nohup", sys.executable, "-m", "orchestrator.cli", "submit", "matrix.yaml"]

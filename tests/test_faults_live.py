@@ -24,7 +24,7 @@ import pytest
 from engines import Engine
 from night import Night, Witness, witnessed
 
-from orchestrator import cli
+from orchestrator import cli, images
 from orchestrator.journal import Kind
 from runner.schema import Status
 
@@ -234,6 +234,27 @@ def test_an_engine_that_goes_down_under_its_jobs_and_comes_back_runs_them_again(
     assert orchestrator.returncode == cli.OK, said
     assert "near: does not answer" in said
     assert len(night.rows()) == 4
+    assert night.containers() == []
+    assert night.ran_twice(starts) == []
+
+
+def test_a_host_that_is_down_at_submit_gets_its_image_and_its_jobs_when_it_is_back(night: Night) -> None:
+    daemon = night.engines["near"].daemon
+    assert daemon is not None
+    with closing(night.engines["near"].client()) as api:
+        api.remove_image(images.reference("cpu"))
+    daemon.stop()
+    night.write(**SLOW)
+    with witnessed(list(night.engines.values())[:1]) as starts:
+        orchestrator = night.start("submit", "matrix.yaml")
+        night.wait_for_running(1)
+        daemon.start()
+        _, said = orchestrator.communicate(timeout=180)
+    assert orchestrator.returncode == cli.OK, said
+    assert "near: does not answer" in said
+    assert "near: answers now" in said
+    assert len(night.rows()) == 4
+    assert {row.status for row in night.rows()} == {Status.OK}
     assert night.containers() == []
     assert night.ran_twice(starts) == []
 

@@ -118,6 +118,16 @@ def ensured(*engines: FakeEngine, flavours: Iterable[str] = ("cpu",), **how: Any
 CPU = images.reference("cpu")
 
 
+def test_a_host_that_needs_no_image_gives_the_one_that_it_has() -> None:
+    has, lacks = FakeEngine("has"), FakeEngine("lacks")
+    has._take(CPU, b"a")
+    connections: dict[str, Any] = {"has": has, "lacks": lacks}
+    outcomes = images.ensure(connections, {"has": (), "lacks": ("cpu",)})
+    assert list(outcomes) == [("lacks", "cpu")]
+    assert not [done for engine in (has, lacks) for done in engine.done if done.startswith("build")]
+    assert lacks.images[CPU]["Id"] == "sha256:a"
+
+
 def test_every_engine_of_the_runner_has_its_image() -> None:
     named = {flavour for facts in ENGINES.values() for flavour in facts.images.values()}
     assert named <= set(images.FLAVOURS)

@@ -53,6 +53,13 @@ def test_progress_after_a_restart_is_what_it_was(journal: Journal) -> None:
     assert (after.phase, after.attempt, after.faults, after.reason) == (Phase.STAGING, 2, 1, "the host rebooted")
 
 
+def test_a_job_whose_host_answered_late_keeps_the_image_that_it_got(journal: Journal) -> None:
+    journal.record(Entry(1.0, Kind.EQUIPPED, "a", reason="sd:1@sha256:2"))
+    journal.record(Entry(2.0, Kind.STAGING, "a", 1, "cpu"))
+    (after,) = reopened(journal).progress("h2")
+    assert (after.job.image, after.phase, after.attempt) == ("sd:1@sha256:2", Phase.STAGING, 1)
+
+
 def test_history_keeps_the_reason_of_every_attempt(journal: Journal) -> None:
     entries = (Entry(1.0, Kind.STAGING, "a", 1, "cpu"), Entry(3.0, Kind.FAULT, "a", 1, "cpu", "unplugged"))
     for entry in entries:

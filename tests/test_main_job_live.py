@@ -115,8 +115,9 @@ def test_a_dead_host_costs_its_cases_and_the_others_finish(here: Path, wheels: P
     hosts["hosts"]["dead"] = {"kind": "docker", "url": f"ssh://root@127.0.0.1:{engines.free_port()}", "gpus": "none"}
     Path("hosts.yaml").write_text(json.dumps(hosts))
     ended = orchestrator(
-        "submit", "matrix.yaml", "--hosts", "near,dead", "--set", "engine=eager", "--wheels", str(wheels)
-    )
+        "submit", "matrix.yaml", "--hosts", "near,dead", "--set", "engine=eager", "--wheels", str(wheels),
+        "--lost-after", "5s",
+    )  # fmt: skip
     assert ended.returncode == 1
     by_host = {(row.host, row.n_samples): row for row in the_rows(here)}
     assert {key: row.status for key, row in by_host.items()} == {

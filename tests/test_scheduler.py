@@ -31,12 +31,12 @@ from fake_executor import (
 from orchestrator import run as runs
 from orchestrator.collect import MAX_ENVIRONMENT_BYTES
 from orchestrator.config import ProcessHost
-from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError
+from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
 from orchestrator.executors import Attempt, Slot
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.policy import Limits
 from orchestrator.run import Run
-from orchestrator.scheduler import LOOK_EVERY_S, HostLoop, Update, drive_all, reopen
+from orchestrator.scheduler import LOOK_EVERY_S, HostLoop, Ready, Update, drive_all, reopen, reopen_lost
 from runner.schema import Case, Device, Job, Precision, Row, Status
 
 
@@ -417,6 +417,118 @@ def test_rows_that_are_gone_from_the_runs_folder_are_measured_again(night: Any) 
     assert {case: row.status for case, row in sd.finish().items()} == dict.fromkeys(("a0", "b0"), Status.OK)
     assert {attempt.job: times for attempt, times in sd.host.starts.items()} == {"a": 1, "b": 1}
     assert [p.attempt for p in sd.journal.progress()] == [2, 1]
+
+
+def silent_at_first(sd: Night, until: float, error: Exception | None = None) -> HostLoop:
+    """A loop of a host that answers once its clock says so; then it cannot be made ready where there is an error."""
+
+    def get_ready() -> Ready:
+        if sd.host.clock() < until:
+            raise HostUnreachable("host fake: no route")
+        if error is not None:
+            raise error
+        return Ready(FakeExecutor(sd.host), sd.host.slots)
+
+    loop = sd.loop(get_ready=get_ready, silence="host fake: no route")
+    loop.slots = ()
+    return loop
+
+
+def test_a_host_that_answers_late_runs_its_jobs(night: Any) -> None:
+    sd = night("a", "b")
+    loop = silent_at_first(sd, sd.host.clock() + 300)
+    for _ in range(100):
+        assert not loop.step()
+    assert sd.host.calls == [], "a silent host is asked nothing else"
+    rows = sd.finish(loop)
+    assert [row.status for row in rows.values()] == [Status.OK, Status.OK]
+    assert [update.message for update in sd.updates if update.message] == [
+        "does not answer: host fake: no route",
+        "answers now",
+    ]
+
+
+def test_a_host_that_never_answered_loses_its_jobs_after_the_time_for_it(night: Any) -> None:
+    sd = night("a")
+    began = sd.host.clock()
+    rows = sd.finish(silent_at_first(sd, began + 10**9))
+    assert rows["a0"].status is Status.LOST
+    assert "did not answer for 900 s: host fake: no route" in str(rows["a0"].error)
+    assert sd.host.clock() - began >= 900
+
+
+@pytest.mark.parametrize("error", [HostUnfit("no toolkit"), InputError("its CA"), ImageError("no base")])
+def test_a_host_that_answers_late_and_is_unfit_fails_its_jobs(night: Any, error: Exception) -> None:
+    sd = night("a")
+    rows = sd.finish(silent_at_first(sd, sd.host.clock() + 5, error))
+    assert (rows["a0"].status, rows["a0"].error) == (Status.FAILED, str(error))
+
+
+def test_a_job_of_a_host_that_never_answered_is_cancelled_at_once(night: Any) -> None:
+    sd = night("a")
+    began = sd.host.clock()
+    sd.journal.record(Entry(began, Kind.CANCEL, "a"))
+    assert sd.finish(silent_at_first(sd, began + 10**9))["a0"].status is Status.CANCELLED
+    assert sd.host.clock() - began < 10
+
+
+def lost_under_way(sd: Night) -> None:
+    """Its host goes away once its first job runs, and is given up."""
+    loop = sd.loop()
+    while not sd.host.running():
+        loop.step()
+    sd.host.unreachable_for(10**9)
+    assert {row.status for row in sd.finish(loop).values()} == {Status.LOST}
+    sd.host.unreachable_for(0)
+    sd.restart()
+
+
+def test_what_a_lost_host_measured_is_fetched_when_lost_cases_are_retried(night: Any) -> None:
+    sd = night("a", "b")
+    lost_under_way(sd)
+    reopen_lost(sd.run, sd.journal, sd.host.clock(), ["fake"])
+    assert {row.status for row in sd.rows().values()} == {Status.LOST}, "its rows stay until there is another"
+    rows = sd.finish()
+    assert [row.status for row in rows.values()] == [Status.OK, Status.OK]
+    assert {attempt.job: count for attempt, count in sd.host.starts.items()} == {"a": 1, "b": 1}, "nothing ran twice"
+    assert sum(sd.host.starts.values()) == 2
+
+
+def test_a_lost_attempt_that_is_gone_is_tried_again_on_retry(night: Any) -> None:
+    sd = night("a")
+    lost_under_way(sd)
+    sd.host.containers.clear()
+    reopen_lost(sd.run, sd.journal, sd.host.clock(), ["fake"])
+    assert sd.finish()["a0"].status is Status.OK
+    assert sorted(attempt.number for attempt in sd.host.starts) == [1, 2]
+
+
+def test_lost_cases_of_other_hosts_and_measured_cases_stay_settled(night: Any) -> None:
+    sd = night("a", "b")
+    sd.host.behave("b", NEVER_ENDS)
+    loop = sd.loop()
+    while not sd.run.rows(make_job(sd.run.name, "a")):
+        loop.step()
+        sd.host.clock.advance(1.0)
+    sd.host.unreachable_for(10**9)
+    sd.finish(loop)
+    reopen_lost(sd.run, sd.journal, sd.host.clock(), ["other"])
+    assert all(progress.is_settled for progress in sd.journal.progress())
+    reopen(sd.run, sd.journal, sd.host.clock())
+    assert all(progress.is_settled for progress in sd.journal.progress()), "a plain resume leaves lost cases"
+    reopen_lost(sd.run, sd.journal, sd.host.clock(), ["fake"])
+    assert [progress.is_settled for progress in sd.journal.progress()] == [True, False]
+
+
+def test_lost_cases_that_are_lost_again_have_the_new_reason(night: Any) -> None:
+    sd = night("a")
+    lost_under_way(sd)
+    reopen_lost(sd.run, sd.journal, sd.host.clock(), ["fake"])
+    sd.host.reboot()
+    sd.host.behave("a", Behaviour(exit_code=None, rows=0, runs_s=1.0))
+    rows = sd.finish()
+    assert len(rows) == 1
+    assert "did not answer" not in str(rows["a0"].error)
 
 
 def test_a_full_disk_is_one_clear_message(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import TypeAlias
 
 from orchestrator import images
@@ -21,10 +22,11 @@ from orchestrator.fleet.host import (
     flavours,
     must_fit,
     processes_folder,
+    reach,
     reference,
     store_of,
 )
-from orchestrator.fleet.outcomes import ask, sort_out
+from orchestrator.fleet.outcomes import ask, ask_patiently, sort_out
 from orchestrator.fleet.pod_images import provide
 from orchestrator.images.image import OnProgress
 from orchestrator.store import Inbox
@@ -50,14 +52,21 @@ class Station:
 
 @dataclass(frozen=True)
 class Fleet:
-    """stations: by host. unreachable: why the others do not answer, by host. inboxes: of all hosts that have one."""
+    """stations: by host. silent: the executors of the others, and unreachable: why they do not answer, by host.
 
+    inboxes: of all hosts whose store answered. late: makes a silent host ready once it answers; raises HostUnreachable
+    while it does not, and HostUnfit, InputError or ImageError where it cannot be made ready.
+    """
+
+    hosts: Mapping[str, Host]
     stations: Mapping[str, Station]
     unreachable: Mapping[str, str]
-    inboxes: Mapping[str, Inbox] = field(default_factory=dict)
+    silent: Mapping[str, Executor]
+    inboxes: Mapping[str, Inbox]
+    late: Callable[[str], Station]
 
     def equip(self, job: Job, run: str) -> Job:
-        """The job as it will run: with its run's name, and with what its container is made from."""
+        """The job as it will run: with its run's name, and what its container is made from where that is known."""
         station = self.stations.get(job.host)
         return replace(job, run=run, image=station.images.get(job.image_flavour, "") if station else "")
 
@@ -73,34 +82,108 @@ def ready(
 ) -> Iterator[Fleet]:
     """Reaches the hosts, brings the images of their jobs to them, and finds their slots: all at once.
 
-    jobs: those that have their image already keep it. A host that does not answer is told in the fleet. Raises
-    InputError, with all problems together, where one cannot do what is asked of it, or an image cannot be had.
+    jobs: those that have their image already keep it. A host that does not answer is told in the fleet, and holds up
+    the others for `outcomes.PATIENCE_S` at most. Raises InputError, with all problems together, where a host cannot do
+    what is asked of it, or an image cannot be had.
     """
-    unreachable: dict[str, str] = {}
-
-    def reached() -> list[Host]:
-        return [host for host in hosts if host.name not in unreachable]
-
     with ExitStack() as open_now:
         connections = connections_to([host for host in hosts if not isinstance(host, ProcessHost)], open_now)
-        inboxes = _open_inboxes(hosts, unreachable)
+        making = _Making(hosts, _images_of(hosts, jobs), connections, open_now, registry, wheels)
+        unreachable: dict[str, str] = {}
+        stations = making.stations(hosts, unreachable, progress)
+        silent = {host.name: executor_of(host, connections, {}) for host in hosts if host.name in unreachable}
+
+        def late(name: str) -> Station:
+            why: dict[str, str] = {}
+            made = making.stations([host for host in hosts if host.name == name], why, lambda _: None)
+            if name in why:
+                raise HostUnreachable(why[name])
+            return made[name]
+
+        by_name = {host.name: host for host in hosts}
+        yield Fleet(by_name, stations, unreachable, silent, making.inboxes, late)
+
+
+class _Making:
+    """Makes hosts ready, some of them later than others. inboxes: by host, of those whose store answered so far."""
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        images_of: tuple[Mapping[str, Collection[str]], dict[str, dict[str, str]]],
+        connections: Mapping[str, AnyConnection],
+        open_now: ExitStack,
+        registry: str | None,
+        wheels: Path | None,
+    ) -> None:
+        self.inboxes: dict[str, Inbox] = {}
+        self._hosts, self._connections, self._open_now = hosts, connections, open_now
+        self._needed, self._pinned = images_of
+        self._registry, self._wheels = registry, wheels
+        self._ready: set[str] = set()
+        self._opened: dict[S3, Inbox] = {}
+        self._locks: dict[S3, Lock] = {}
+
+    def stations(
+        self, asked: Sequence[Host], unreachable: dict[str, str], progress: OnProgress
+    ) -> Mapping[str, Station]:
+        """Of these hosts, by name; why not is noted, or raised as `ready` does."""
+
+        def reached() -> list[Host]:
+            return [host for host in asked if host.name not in unreachable]
+
+        tried: dict[S3, Exception] = {}
+
+        def answers(host: Host) -> None:
+            self._open_inbox(host, tried)
+            reach(host, self._connections)
+
+        ask_patiently(asked, answers, unreachable)
         # what needs no image is asked first: nothing is built for a host that then turns out not to fit
-        ask(reached(), lambda host: must_fit(host, connections), unreachable)
-        needed, pinned = _images_of(hosts, jobs)
-        had = _provide(reached(), needed, connections, registry=registry, wheels=wheels, progress=progress)
+        ask(reached(), lambda host: must_fit(host, self._connections), unreachable)
+        self._bring_images(reached(), unreachable, progress)
+        executors: dict[str, Executor] = {}
+        for host in reached():
+            executors[host.name] = executor_of(host, self._connections, self._pinned[host.name])
+            self._open_now.callback(executors[host.name].close)
+        slots = ask(reached(), lambda host: executors[host.name].slots(), unreachable)
+        self._ready |= slots.keys()
+        return {
+            name: Station(executors[name], slots[name], self._pinned[name], self.inboxes.get(name)) for name in slots
+        }
+
+    def _bring_images(self, asked: Sequence[Host], unreachable: dict[str, str], progress: OnProgress) -> None:
+        """Hosts that are ready need none any more: an image that they have is streamed from there."""
+        names = {host.name for host in asked}
+        hosts = [host for host in self._hosts if host.name in names | self._ready]
+        needed = {host.name: self._needed[host.name] if host.name in names else () for host in hosts}
+        had = _provide(
+            hosts, needed, self._connections, registry=self._registry, wheels=self._wheels, progress=progress
+        )
         sort_out(((name, outcome) for (name, _), outcome in had.items()), unreachable)
         for (name, flavour), image in had.items():
             if not isinstance(image, Exception):
                 carried = images.FLAVOURS if flavour == images.GIVEN else (flavour,)
                 its = image.pinned if isinstance(image, images.ImageInfo) else image
-                pinned[name] |= dict.fromkeys(carried, its)
-        executors: dict[str, Executor] = {}
-        for host in reached():
-            executors[host.name] = executor_of(host, connections, pinned[host.name])
-            open_now.callback(executors[host.name].close)
-        slots = ask(reached(), lambda host: executors[host.name].slots(), unreachable)
-        stations = {name: Station(executors[name], slots[name], pinned[name], inboxes.get(name)) for name in slots}
-        yield Fleet(stations, unreachable, inboxes)
+                self._pinned[name] |= dict.fromkeys(carried, its)
+
+    def _open_inbox(self, host: Host, tried: dict[S3, Exception]) -> None:
+        """Each store once, however many hosts deliver to it. Raises what its opening raised, also for the next one."""
+        s3 = store_of(host)
+        if s3 is None or host.name in self.inboxes:
+            return
+        from orchestrator.store.inbox import S3Inbox  # boto3 takes its time, and not everybody needs it
+
+        with self._locks.setdefault(s3, Lock()):
+            if s3 in tried:
+                raise tried[s3]
+            if s3 not in self._opened:
+                try:
+                    self._opened[s3] = S3Inbox.open(s3)
+                except (HostUnreachable, InputError) as error:
+                    tried[s3] = error
+                    raise
+        self.inboxes[host.name] = self._opened[s3]
 
 
 def build(
@@ -156,21 +239,3 @@ def _provide(
 
 def _bases(hosts: Iterable[Host]) -> dict[str, str]:
     return {host.name: host.base for host in hosts if isinstance(host, DockerHost) and host.base}
-
-
-def _open_inboxes(hosts: Sequence[Host], unreachable: dict[str, str]) -> dict[str, Inbox]:
-    """By host, each store opened once. Raises InputError for what is wrong with any of them."""
-    wanted = {host.name: s3 for host in hosts if (s3 := store_of(host)) is not None}
-    if not wanted:
-        return {}
-    from orchestrator.store.inbox import S3Inbox  # boto3 takes its time, and not everybody needs it
-
-    opened: dict[S3, S3Inbox | Exception] = {}
-    for s3 in wanted.values():
-        if s3 not in opened:
-            try:
-                opened[s3] = S3Inbox.open(s3)
-            except (HostUnreachable, InputError) as error:
-                opened[s3] = error
-    sort_out([(name, opened[s3]) for name, s3 in wanted.items()], unreachable)
-    return {name: inbox for name, s3 in wanted.items() if isinstance(inbox := opened[s3], S3Inbox)}

@@ -94,6 +94,16 @@ def executor_of(host: Host, connections: Mapping[str, AnyConnection], pinned: Ma
             return KubernetesExecutor(host, None if isinstance(connection, Connection) else connection)
 
 
+def reach(host: Host, connections: Mapping[str, AnyConnection]) -> None:
+    """Asks a host one short question. Raises HostUnreachable where it does not answer."""
+    connection = connections.get(host.name)
+    if isinstance(connection, Connection):
+        with connection.api():
+            return
+    if isinstance(host, KubernetesHost):
+        executor_of(host, connections, {}).slots()
+
+
 def must_fit(host: Host, connections: Mapping[str, AnyConnection]) -> None:
     """Raises HostUnfit where a host lacks something that no image can bring."""
     connection = connections.get(host.name)

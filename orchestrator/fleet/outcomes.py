@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from threading import Thread
 from typing import TypeVar
 
 from orchestrator.config import Host
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 
 T = TypeVar("T")
+# How long hosts that have answered wait for the others. An ssh connection through a jump host takes a few seconds.
+PATIENCE_S = 10.0
 
 
 def ask(hosts: Sequence[Host], question: Callable[[Host], T], unreachable: dict[str, str]) -> dict[str, T]:
@@ -25,6 +29,43 @@ def ask(hosts: Sequence[Host], question: Callable[[Host], T], unreachable: dict[
         answers = list(zip((host.name for host in hosts), pool.map(attempt, hosts)))
     sort_out(answers, unreachable)
     return {name: answer for name, answer in answers if not isinstance(answer, Exception)}
+
+
+def ask_patiently(
+    hosts: Sequence[Host], question: Callable[[Host], T], unreachable: dict[str, str], patience_s: float = PATIENCE_S
+) -> dict[str, T]:
+    """As `ask`, but once some host has answered, the others have `patience_s` seconds in all.
+
+    The threads are daemons: one that waits for a silent host holds up neither Ctrl-C nor the end of the program.
+    """
+    answers: dict[str, Future[T | Exception]] = {host.name: Future() for host in hosts}
+
+    def attempt(host: Host) -> None:
+        try:
+            answers[host.name].set_result(question(host))
+        except Exception as error:
+            answers[host.name].set_result(error)
+
+    began = time.monotonic()
+    for host in hosts:
+        Thread(target=attempt, args=(host,), name=f"reach-{host.name}", daemon=True).start()
+    pending = set(answers.values())
+    while pending:
+        some_answered = any(it.done() and not isinstance(it.result(), Exception) for it in answers.values())
+        left_s = max(0.0, patience_s - (time.monotonic() - began)) if some_answered else None
+        done, pending = wait(pending, left_s, FIRST_COMPLETED)
+        if not done:
+            break
+    late = HostUnreachable
+    outcomes = {
+        name: it.result() if it.done() else late(f"host {name}: it has not answered within {patience_s:.0f} s")
+        for name, it in answers.items()
+    }
+    for outcome in outcomes.values():
+        if isinstance(outcome, Exception) and not isinstance(outcome, (HostUnreachable, HostUnfit, InputError)):
+            raise outcome
+    sort_out(outcomes.items(), unreachable)
+    return {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, Exception)}
 
 
 def sort_out(outcomes: Iterable[tuple[str, object]], unreachable: dict[str, str]) -> None:

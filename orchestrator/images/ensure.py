@@ -34,21 +34,26 @@ def ensure(
 ) -> Mapping[tuple[str, str], Outcome]:
     """The image of each (host, flavour), or why it is not there: one host's fault holds up no other.
 
-    needed: host → flavours. Where nobody has an image it is built on the first host that answers, and streamed on.
+    needed: host → flavours. A host that needs none may still have what another one lacks: it is streamed from there.
+    Where nobody has an image it is built on the first host that answers, and streamed on.
     bases: host → the image that its own are built on, instead of the default one.
     registry: the image is pushed to it, and pulled from it instead. wheels: where a build finds its packages.
     """
     on = bases or {}
-    seen = _each(needed, lambda host: _look(connections[host], needed[host], on.get(host)))
+    asked_for: dict[str | None, set[str]] = {}
+    for host, flavours in needed.items():
+        asked_for.setdefault(on.get(host), set()).update(flavours)
+    seen = _each(needed, lambda host: _look(connections[host], asked_for[on.get(host)], on.get(host)))
     outcomes: dict[tuple[str, str], Outcome] = {}
     groups: dict[tuple[str, str | None, str], dict[str, ImageInfo | None]] = {}
     for host, flavours in needed.items():
         there = seen[host]
-        for flavour in flavours:
-            if isinstance(there, Exception):
-                outcomes[host, flavour] = there
-            else:
-                groups.setdefault((flavour, on.get(host), there.arch), {})[host] = there.images[flavour]
+        if isinstance(there, Exception):
+            outcomes |= {(host, flavour): there for flavour in flavours}
+            continue
+        for flavour, image in there.images.items():
+            if image is not None or flavour in flavours:
+                groups.setdefault((flavour, on.get(host), there.arch), {})[host] = image
 
     def provide(group: tuple[str, str | None, str]) -> Mapping[str, Outcome]:
         return _Provision(connections, group[0], group[1], registry, wheels, progress).provide(groups[group])
@@ -56,7 +61,7 @@ def ensure(
     for (flavour, *_), provided in _each(groups, provide).items():
         if isinstance(provided, Exception):
             raise provided
-        outcomes |= {(host, flavour): outcome for host, outcome in provided.items()}
+        outcomes |= {(host, flavour): outcome for host, outcome in provided.items() if flavour in needed[host]}
     return outcomes
 
 

@@ -70,7 +70,9 @@ class S3Inbox:
         there = self.bucket.get(key, MANIFEST_LIMIT_BYTES)
         if there is None and not self.bucket.put_new(key, text):
             there = self.bucket.get(key, MANIFEST_LIMIT_BYTES)
-        if there not in (None, text):
+        if there is not None and there != text and _is_same_run(there, jobs):
+            self.bucket.put(key, text)
+        elif there not in (None, text):
             raise InputError(f"{self.bucket.name}: another run is called {run}; submit again, or with another --name")
 
     def keep_rows(self, run: str, rows: Iterable[Row]) -> None:
@@ -103,3 +105,13 @@ def _must_match(data: bytes, receipt: Receipt, where: str) -> None:
             f"{where} is not what the container delivered: {len(data)} bytes with SHA-256 {digest(data)[:12]}, and its "
             f"receipt says {receipt.size} with {receipt.sha256[:12]}; somebody else wrote there"
         )
+
+
+def _is_same_run(there: bytes, jobs: Sequence[Job]) -> bool:
+    """Whether these jobs were announced before, when the images of some of them were not known."""
+    try:
+        known = [Job.from_json(json.dumps(job)) for job in json.loads(there)["jobs"]]
+    except (ValueError, TypeError, KeyError):
+        return False
+    ours = [dataclasses.replace(job, image=its.image and job.image) for job, its in zip(jobs, known)]
+    return ours == known and len(jobs) == len(known)
