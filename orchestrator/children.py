@@ -1,12 +1,73 @@
-"""The environment of the programs that we start: ssh, credential plugins and helpers, runners."""
+"""The programs that we start: ssh, credential plugins and helpers, runners. What they get, and what we take of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
 
+from orchestrator.trust import harmless
 from runner.tokens import TOKEN_VARIABLES
+
+SAID_LIMIT_CHARS = 500
+# A program that writes more than this many times what is taken of it is ended.
+ROOM = 16
+
+
+class ChildFailed(Exception):
+    """A program did not hand out what it was asked for. The message says how it ended, and its own last words."""
 
 
 def without_tokens(ours: Mapping[str, str]) -> dict[str, str]:
     """Our environment for a child process. A program that needs a token is given it another way."""
     return {name: value for name, value in ours.items() if name not in TOKEN_VARIABLES}
+
+
+def output_of(command: Sequence[str], environment: Mapping[str, str], timeout_s: float, limit_bytes: int) -> bytes:
+    """What a program without a terminal prints, bounded in time and size. Raises ChildFailed, without any of it.
+
+    Its outputs go into files: a child of it that keeps them open cannot hold us up.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
+            raise ChildFailed(f"could not be started: {getattr(error, 'strerror', None) or error}") from error
+        code = _exit_code(process, timeout_s, (out.fileno(), err.fileno()), ROOM * limit_bytes)
+        out.seek(0)
+        err.seek(0)
+        words = harmless(err.read(SAID_LIMIT_CHARS * 4).decode(errors="replace"), SAID_LIMIT_CHARS)
+        printed = out.read(limit_bytes + 1)
+    said = f": {words}" if words else ""
+    if len(printed) > limit_bytes:
+        raise ChildFailed(f"printed more than {limit_bytes} bytes{said}")
+    if code is None:
+        raise ChildFailed(f"did not end within {timeout_s:.0f} s{said}")
+    if code != 0:
+        raise ChildFailed(f"failed with exit code {code}{said}")
+    return printed
+
+
+def _exit_code(
+    process: subprocess.Popen[bytes], timeout_s: float, outputs: Sequence[int], limit_bytes: int
+) -> int | None:
+    """None where it had to be killed, for its time or for what it wrote."""
+    deadline = time.monotonic() + timeout_s
+    try:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(timeout=min(0.2, timeout_s))
+            if max(os.fstat(file).st_size for file in outputs) > limit_bytes:
+                break
+        return None
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

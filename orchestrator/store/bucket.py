@@ -6,10 +6,13 @@ Credentials are boto3's own matter: its chain, or the profile that the inventory
 from __future__ import annotations
 
 import http.client
+import json
 import logging
+import os
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,14 +22,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.credentials
 import urllib3
 from botocore import exceptions
 from botocore.config import Config
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from orchestrator.children import ChildFailed, output_of, without_tokens
 from orchestrator.config import S3
 from orchestrator.config.address import is_loopback
 from orchestrator.errors import BadResult, HostUnreachable, InputError
+from orchestrator.trust import harmless
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 MOST_TRIES = 5
@@ -35,6 +41,33 @@ LONGEST_VALID_S = 7 * 86400
 PROBE = ".probe-"
 # An orchestrator that was killed while it tried a store left an object there. Nobody's trial lasts this long.
 FORGOTTEN_S = 3600.0
+# What is done here, and asked of no store.
+OPEN, SIGN = "open it", "sign an address"
+PROCESS_TIMEOUT_S, PROCESS_LIMIT_BYTES = 60.0, 2**20
+LONGEST_WORDS = 600
+# What botocore goes on to where a profile says nothing: a role of the machine that we run on.
+MACHINES_OWN = frozenset({"iam-role", "container-role", "boto-config"})
+EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+CREDENTIALS_REFUSED = (
+    exceptions.ProfileNotFound,
+    exceptions.NoCredentialsError,
+    exceptions.PartialCredentialsError,
+    exceptions.CredentialRetrievalError,
+    exceptions.TokenRetrievalError,
+    exceptions.SSOError,
+    exceptions.MetadataRetrievalError,
+    exceptions.RefreshWithMFAUnsupportedError,
+)
+# All that a provider of credentials was seen to raise: ClientError is STS's or SSO's refusal, OSError a missing file.
+CREDENTIAL_FAULTS = (
+    exceptions.BotoCoreError,
+    exceptions.ClientError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 UNKNOWN_CONDITION = frozenset({"NotImplemented", "InvalidArgument", "501"})
 PASSING = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "TooManyRequests", "429"})
 
@@ -74,13 +107,11 @@ class Bucket:
         self.where = where
         self._root = f"{where.prefix}/" if where.prefix else ""
         self.endpoint = where.endpoint_url or "AWS"
-        with self._translated("open it"):
-            session = boto3.session.Session(profile_name=where.profile, region_name=where.region)
-            self._credentials = session.get_credentials()
-            self._client = _client(session, where, where.addressing)
-            self.endpoint = str(self._client.meta.endpoint_url)
-            if where.addressing == "auto" and not _is_amazon(self.endpoint):
-                self._client = _client(session, where, "path")
+        self._lock = threading.Lock()
+        self._has_answered = False
+        self._known: _Known | None = None
+        with self._translated(OPEN):
+            self._ready()
 
     @property
     def name(self) -> str:
@@ -92,13 +123,13 @@ class Bucket:
 
     def credentials_end(self) -> datetime | None:
         """When the credentials in use expire, and with them all that was signed by them; None where they do not."""
-        return getattr(self._credentials, "_expiry_time", None)
+        return getattr(self._known and self._known.credentials, "_expiry_time", None)
 
     def skew_s(self) -> float | None:
         """How far the store's clock is ahead of ours, to a second; None where it does not say."""
         asked = time.time()
         with self._translated("list it (s3:ListBucket)"):
-            answer = self._client.list_objects_v2(Bucket=self.where.bucket, Prefix=self._root, MaxKeys=1)
+            answer = self._ready().list_objects_v2(Bucket=self.where.bucket, Prefix=self._root, MaxKeys=1)
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(date).timestamp() - (asked + time.time()) / 2 if date else None
 
@@ -127,7 +158,7 @@ class Bucket:
         """None where there is no such object. Raises BadResult where it is larger than `limit`."""
         with self._translated("read from it (s3:GetObject)"):
             try:
-                answer = self._client.get_object(Bucket=self.where.bucket, Key=self._root + key)
+                answer = self._ready().get_object(Bucket=self.where.bucket, Key=self._root + key)
             except exceptions.ClientError as error:
                 if _code(error) in ("NoSuchKey", "404"):
                     return None
@@ -149,13 +180,13 @@ class Bucket:
 
     def put(self, key: str, content: bytes) -> None:
         with self._translated("write into it (s3:PutObject)"):
-            self._client.put_object(Bucket=self.where.bucket, Key=self._root + key, Body=content)
+            self._ready().put_object(Bucket=self.where.bucket, Key=self._root + key, Body=content)
 
     def put_new(self, key: str, content: bytes) -> bool:
         """Whether it was written. False: one is there already, which not every store tells (see `conditional`)."""
         with self._translated("write into it (s3:PutObject)"):
             try:
-                self._client.put_object(Bucket=self.where.bucket, Key=self._root + key, Body=content, IfNoneMatch="*")
+                self._ready().put_object(Bucket=self.where.bucket, Key=self._root + key, Body=content, IfNoneMatch="*")
             except exceptions.ClientError as error:
                 if _status(error) == http.client.PRECONDITION_FAILED:
                     return False
@@ -166,7 +197,7 @@ class Bucket:
         """What is not there is success. One call for each: not every store that speaks S3 deletes several at once."""
         with self._translated("delete in it (s3:DeleteObject)"):
             for key in keys:
-                self._client.delete_object(Bucket=self.where.bucket, Key=self._root + key)
+                self._ready().delete_object(Bucket=self.where.bucket, Key=self._root + key)
 
     def conditional(self) -> Conditional:
         """Tries it: two writes of one key, which is deleted again where that is allowed, with what others left so."""
@@ -207,26 +238,65 @@ class Bucket:
         parameters = {"Bucket": self.where.bucket, "Key": self._root + key, "ContentType": content_type}
         if new:
             parameters["IfNoneMatch"] = "*"
-        with self._translated("sign an address"):
-            url = self._client.generate_presigned_url(
+        with self._translated(SIGN):
+            url = self._ready().generate_presigned_url(
                 "put_object", Params=parameters, ExpiresIn=int(min(valid_s, LONGEST_VALID_S))
             )
         return Presigned(url, headers)
 
     def _pages(self, prefix: str, **query: str) -> Iterator[dict[str, Any]]:
         with self._translated("list it (s3:ListBucket)"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.where.bucket, Prefix=prefix, **query
+            pages = (
+                self._ready()
+                .get_paginator("list_objects_v2")
+                .paginate(Bucket=self.where.bucket, Prefix=prefix, **query)
             )
             yield from pages
+
+    def _ready(self) -> Any:
+        """A client whose credentials are there now: no call is made without them. Raises InputError.
+
+        Where they have served before, it raises HostUnreachable instead: the next call loads them again.
+        """
+        with self._lock:
+            known, self._known = self._known, None
+            try:
+                session: Any = None if known else _session(self.where)
+                credentials = known.credentials if known else session.get_credentials()
+                _must_be_usable(credentials, self.where.profile or os.environ.get("AWS_PROFILE"))
+            except CREDENTIAL_FAULTS as error:
+                raise self._without_credentials(error) from error
+            if known is None:
+                known = _Known(_client_of(session, self.where), credentials)
+                self.endpoint = str(known.client.meta.endpoint_url)
+            self._known = known
+            return known.client
+
+    def _without_credentials(self, error: Exception) -> InputError | HostUnreachable:
+        where = f"s3://{self.where.bucket}"
+        match error:
+            case exceptions.ProfileNotFound():
+                message = f"{where}: {error}; aws configure list-profiles shows those that there are"
+            case exceptions.NoCredentialsError():
+                message = (
+                    f"{where}: no credentials found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                    "or `profile`"
+                )
+            case _:
+                said = harmless(str(error), LONGEST_WORDS) or type(error).__name__
+                message = f"{where}: no credentials could be had: {said}"
+        return (HostUnreachable if self._has_answered else InputError)(message)
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
         """what: that is asked of the store, with its name in a policy, for who lacks the right."""
         try:
             yield
+            self._has_answered |= what not in (OPEN, SIGN)
         except exceptions.ClientError as error:
             raise self._refused(error, what) from error
+        except CREDENTIALS_REFUSED as error:  # renewed while the call was signed
+            raise self._without_credentials(error) from error
         except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError, ValueError) as error:
             raise self._not_spoken_to(error) from error
 
@@ -235,10 +305,15 @@ class Bucket:
         said = str(error.response.get("Error", {}).get("Message") or code)
         if (status >= 500 and code not in UNKNOWN_CONDITION) or status == 429 or code in PASSING:
             return HostUnreachable(f"{self.name}: the store asks to come back later: {code}, {said}")
+        if code in EXPIRED:
+            with self._lock:
+                self._known = None  # the next call loads them again
+            if self._has_answered:
+                return HostUnreachable(f"{self.name}: {self._cure(code, status, said, what)}")
         return InputError(f"{self.name}: {self._cure(code, status, said, what)}")
 
     def _cure(self, code: str, status: int, said: str, what: str) -> str:
-        bucket, key = self.where.bucket, getattr(self._credentials, "access_key", None)
+        bucket, key = self.where.bucket, getattr(self._known and self._known.credentials, "access_key", None)
         match code:
             case "NoSuchBucket" | "404":
                 return f"there is no bucket {bucket}; make it, or mend `bucket` and `endpoint_url`"
@@ -246,7 +321,7 @@ class Bucket:
                 return f"the store does not know the access key {key}; mend the profile, or AWS_ACCESS_KEY_ID"
             case "SignatureDoesNotMatch":
                 return f"the secret of the access key {key} is wrong; mend the profile, or AWS_SECRET_ACCESS_KEY"
-            case "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired":
+            case _ if code in EXPIRED:
                 return "the credentials have expired; log in again, as with: aws sso login"
             case "RequestTimeTooSkewed":
                 return f"this machine's clock is wrong ({said}); sudo timedatectl set-ntp true"
@@ -262,24 +337,48 @@ class Bucket:
     def _not_spoken_to(self, error: Exception) -> InputError | HostUnreachable:
         where = f"s3://{self.where.bucket}"
         match error:
-            case exceptions.ProfileNotFound():
-                return InputError(f"{where}: {error}; aws configure list-profiles shows those that there are")
-            case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
-                return InputError(
-                    f"{where}: no credentials found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                    "or `profile`"
-                )
             case exceptions.SSLError():
                 return InputError(f"{self.name}: its certificate is not to be trusted: {error}; set AWS_CA_BUNDLE")
             case exceptions.ConnectionError() | exceptions.HTTPClientError() | urllib3.exceptions.HTTPError():
                 return HostUnreachable(f"{self.name}: the store does not answer: {error}")
-            case exceptions.TokenRetrievalError() | exceptions.SSOError() | exceptions.CredentialRetrievalError():
-                return InputError(f"{where}: no credentials could be had: {error}")
             case _:
                 return InputError(f"{where}: {error}")
 
 
-def _client(session: Any, where: S3, addressing: str) -> Any:
+@dataclass(frozen=True)
+class _Known:
+    """A client and the credentials that it signs with."""
+
+    client: Any
+    credentials: Any
+
+
+def _session(where: S3) -> Any:
+    region = where.region or os.environ.get("AWS_REGION") or None  # which boto3 alone does not know
+    return boto3.session.Session(profile_name=where.profile, region_name=region)
+
+
+def _must_be_usable(credentials: Any, profile: str | None) -> None:
+    """Renews them where they are about to expire. Raises one of CREDENTIAL_FAULTS where there are none."""
+    if credentials is None:
+        raise exceptions.NoCredentialsError
+    method = str(credentials.method)
+    if profile and method in MACHINES_OWN:
+        raise ValueError(f"the profile {profile} has none, and this machine's own ({method}) are not taken instead")
+    frozen = credentials.get_frozen_credentials()
+    if not frozen.access_key or not frozen.secret_key:
+        raise ValueError(f"what {method} gives is an empty key")
+
+
+def _client_of(session: Any, where: S3) -> Any:
+    """The bucket stands in the path except at AWS, where neither the inventory nor the profile says otherwise."""
+    own = (session._session.get_scoped_config().get("s3") or {}).get("addressing_style")
+    addressing = own if where.addressing == "auto" else where.addressing
+    client = _client(session, where, addressing)
+    return client if addressing or _is_amazon(str(client.meta.endpoint_url)) else _client(session, where, "path")
+
+
+def _client(session: Any, where: S3, addressing: str | None) -> Any:
     """Checksums beyond MD5 are asked of no store that does not ask for them: not all that speak S3 know them."""
     config = Config(
         signature_version="s3v4",
@@ -288,10 +387,46 @@ def _client(session: Any, where: S3, addressing: str) -> Any:
         retries={"mode": "standard", "max_attempts": MOST_TRIES},
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
-        s3={"addressing_style": addressing},
+        **({"s3": {"addressing_style": addressing}} if addressing else {}),
     )
     region = session.region_name or "us-east-1"
     return session.client("s3", endpoint_url=where.endpoint_url, region_name=region, config=config)
+
+
+class _Printed:
+    """What botocore wants of a `credential_process`: run by us, with a bound and without our tokens."""
+
+    returncode = 0
+
+    def __init__(self, command: Sequence[str], **_: Any) -> None:
+        self._command = command
+
+    def communicate(self) -> tuple[bytes, bytes]:
+        try:
+            printed = output_of(self._command, without_tokens(os.environ), PROCESS_TIMEOUT_S, PROCESS_LIMIT_BYTES)
+        except ChildFailed as error:
+            raise _failed(self._command, str(error)) from error
+        try:
+            if isinstance(json.loads(printed), dict):
+                return printed, b""
+        except (ValueError, RecursionError):
+            pass
+        # not shown: a key may stand in it
+        raise _failed(self._command, "printed nothing" if not printed.strip() else "printed no JSON object")
+
+
+def _failed(command: Sequence[str], said: str) -> exceptions.CredentialRetrievalError:
+    # its arguments may hold a secret
+    return exceptions.CredentialRetrievalError(provider="credential_process", error_msg=f"{command[0]} {said}")
+
+
+class _Process(botocore.credentials.ProcessProvider):  # type: ignore[misc]
+    def __init__(self, profile_name: str, load_config: Any) -> None:
+        super().__init__(profile_name, load_config, popen=_Printed)
+
+
+# botocore offers no setting for it, and makes these providers by this name, for a profile's source profile too.
+botocore.credentials.ProcessProvider = _Process
 
 
 def _is_amazon(endpoint: str) -> bool:

@@ -6,20 +6,15 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from orchestrator.children import without_tokens
+from orchestrator.children import ChildFailed, output_of, without_tokens
 from orchestrator.executors.kubernetes.kubeconfig import Named, Unusable
 from orchestrator.trust import harmless
 
@@ -56,7 +51,10 @@ def run(user: Named, cluster: Named, environ: Mapping[str, str] = os.environ) ->
         raise Unusable(f"{plugin.what}: interactiveMode Always needs a terminal, which no run has; use IfAvailable")
     program = _program(plugin, command, environ)
     child = {**without_tokens(environ), **_variables(plugin), "KUBERNETES_EXEC_INFO": _info(plugin, cluster, version)}
-    said = _output([program, *plugin.texts("args")], child, plugin.what, command)
+    try:
+        said = output_of([program, *plugin.texts("args")], child, TIMEOUT_S, ANSWER_LIMIT_BYTES)
+    except ChildFailed as error:
+        raise Unusable(f"{plugin.what}: {command} {error}") from error
     return _issued(said, version, plugin.what, command)
 
 
@@ -91,47 +89,6 @@ def _info(plugin: Named, cluster: Named, version: str) -> str:
             if isinstance(each, dict) and each.get("name") == EXTENSION:
                 spec["cluster"]["config"] = each.get("extension")
     return json.dumps({"apiVersion": version, "kind": "ExecCredential", "spec": spec}, default=str)
-
-
-def _output(command: list[str], environment: Mapping[str, str], what: str, name: str) -> bytes:
-    """Standard output goes into a file: a child of the plugin that keeps it open cannot hold us up."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True
-            )
-        except (OSError, ValueError) as error:
-            raise Unusable(f"{what}: {name} could not be started: {error}") from error
-        code = _ended(process, (out.fileno(), err.fileno()))
-        out.seek(0)
-        err.seek(0)
-        words = harmless(err.read(SAID_LIMIT_CHARS * 4).decode(errors="replace"), SAID_LIMIT_CHARS)
-        answer = out.read(ANSWER_LIMIT_BYTES + 1)
-    said = f": {words}" if words else ""
-    if code is None:
-        raise Unusable(f"{what}: {name} did not end within {TIMEOUT_S:.0f} s{said}")
-    if code != 0:
-        raise Unusable(f"{what}: {name} failed with exit code {code}{said}")
-    if len(answer) > ANSWER_LIMIT_BYTES:
-        raise Unusable(f"{what}: {name} printed more than {ANSWER_LIMIT_BYTES} bytes")
-    return answer
-
-
-def _ended(process: subprocess.Popen[bytes], outputs: tuple[int, int]) -> int | None:
-    """Its exit code; None where it had to be killed, for its time or for what it wrote."""
-    deadline = time.monotonic() + TIMEOUT_S
-    try:
-        while time.monotonic() < deadline:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(timeout=min(0.2, TIMEOUT_S))
-            if max(os.fstat(file).st_size for file in outputs) > 16 * ANSWER_LIMIT_BYTES:
-                break
-        return None
-    finally:
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def _issued(answer: bytes, version: str, what: str, name: str) -> Issued:
