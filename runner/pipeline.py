@@ -15,11 +15,13 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL.Image import Image
 
-from runner import memory, synthetic
+from runner import memory, synthetic, variants
 from runner.engines import LoadError, Memory, Unsupported
+from runner.folders import first_obstacle
 from runner.models import Source
 from runner.schema import Device, Job, Precision
 
@@ -71,15 +73,13 @@ def load(job: Job, dtype: torch.dtype, token: str | None) -> Any:
 
 
 def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> Any:
-    """The library itself honours HF_HOME and HF_HUB_OFFLINE. Half takes the variant fp16 where there is one."""
+    """The library itself honours HF_HOME and HF_HUB_OFFLINE. Of a model at hand, the files say which variant it is."""
     asked: dict[str, Any] = {"dtype": dtype, "token": token, "revision": source.revision, "safety_checker": None}
-    variants = ["fp16", None] if dtype is torch.float16 else [None]
     if source.is_folder:
-        # the library only warns where a folder lacks the variant, and takes the other files: that is what is meant
         asked["local_files_only"] = True
-        if not any(Path(source.where).rglob("*.fp16.*")):
-            variants = [None]
-    for variant in variants:
+    with translated(source, token):
+        tried = _variants(source, half=dtype is torch.float16)
+    for variant in tried:
         try:
             with translated(source, token):
                 return DiffusionPipeline.from_pretrained(
@@ -87,10 +87,44 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
                     **{k: v for k, v in asked.items() if v is not None or k == "safety_checker"},
                     variant=variant,
                 )
-        except ValueError as error:
-            if variant is None or "variant" not in str(error):
+        except (ValueError, LoadError) as error:
+            if variant is tried[-1] or not _lacks_the_variant(error, variant):
                 raise
     raise AssertionError("the last variant returned or raised")
+
+
+def _variants(source: Source, *, half: bool) -> list[str | None]:
+    """Those to be tried, in order. A hub that can be asked knows better than the cache what there is."""
+    at_hand = folder_of(source)
+    if at_hand is not None and source.is_folder:
+        return [variants.choose(at_hand, half=half).variant]
+    if at_hand is not None and _is_offline():
+        with contextlib.suppress(Unsupported):  # half a download: the library says what is missing
+            return [variants.choose(at_hand, half=half).variant]
+    return ["fp16", None] if half else [None, "fp16"]
+
+
+def _lacks_the_variant(error: Exception, variant: str | None) -> bool:
+    if variant is None:
+        return isinstance(error, LoadError) and "no file named" in str(error.__cause__)
+    return isinstance(error, ValueError) and "variant" in str(error)
+
+
+def remark(job: Job) -> str | None:
+    """What a row must say of the weights that `load` took: that they were stored in less precision, for example."""
+    source = Source.parse(job.model)
+    at_hand = None if source.synthetic else folder_of(source)
+    with contextlib.suppress(Unsupported):
+        return variants.choose(at_hand, half=job.precision is Precision.HALF).remark if at_hand else None
+    return None
+
+
+def folder_of(source: Source) -> Path | None:
+    """The folder of a model that is on this machine: its own, or its snapshot in the cache."""
+    if source.is_folder:
+        return Path(source.where)
+    index = try_to_load_from_cache(source.where, "model_index.json", revision=source.revision)
+    return Path(index).parent if isinstance(index, str) else None
 
 
 @contextlib.contextmanager
@@ -106,6 +140,8 @@ def translated(source: Source, token: str | None) -> Iterator[None]:
 
 def _in_words(source: Source, error: BaseException, token: str | None) -> str:
     licence = f"https://huggingface.co/{source.where}"
+    if obstacle := _obstacle(source):
+        return f"{source.where} cannot be loaded: {obstacle}"
     if source.is_folder:
         return f"{source.where} is not a diffusers pipeline's folder: {_first_line(error)}"
     if isinstance(error, GatedRepoError):
@@ -118,13 +154,29 @@ def _in_words(source: Source, error: BaseException, token: str | None) -> str:
         return f"{licence} has no revision {source.revision!r}"
     if isinstance(error, HfHubHTTPError):
         return f"{licence} answered: {_first_line(error)}"
-    return f"{_unreachable(source)} ({_first_line(error)})"
+    return _unreachable(source)
+
+
+def _obstacle(source: Source) -> str | None:
+    """The first file of a model at hand that cannot be read, and why: the library says that it is not there."""
+    if source.is_folder:
+        folder = Path(source.where)
+        cached = folder.parent.name == "snapshots"
+        return first_obstacle(folder, str(folder.parents[1] if cached else folder))
+    kept = Path(constants.HF_HUB_CACHE) / f"models--{source.where.replace('/', '--')}"
+    return first_obstacle(kept, "the folder that `weights` names") if os.path.lexists(kept) else None
+
+
+def _is_offline() -> bool:
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _unreachable(source: Source) -> str:
-    offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}
-    why = "HF_HUB_OFFLINE is set" if offline else "https://huggingface.co could not be reached"
-    return f"{source.where} is not in the cache (HF_HOME), and {why}"
+    why = "HF_HUB_OFFLINE is set" if _is_offline() else "https://huggingface.co could not be reached"
+    return (
+        f"{source.where} is not in the cache {constants.HF_HUB_CACHE}, or not all of it, and {why}; "
+        f"fix: on that host, HF_HOME=<folder> hf download {source.where}, and `weights: <folder>` in hosts.yaml"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -51,7 +51,7 @@ def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, refer
         refuse(job, cases, Status.UNSUPPORTED, error, send)
         return
     gpu = gpus.watch(_gpu_uuid()) if gpus.cards else None
-    run_cases(job, cases, engine, token, send, Instruments(reference, gpu))
+    run_cases(job, cases, engine, token, send, Instruments(reference, gpu), _remark_on)
 
 
 def run_cases(
@@ -61,6 +61,7 @@ def run_cases(
     token: str | None,
     send: Send,
     instruments: Instruments = BY_CLOCK_ALONE,
+    remark_on: Callable[[Job], str | None] = lambda _: None,
 ) -> None:
     """One row for each case, unless the engine serves one shape only: then for the first, and the parent comes again.
 
@@ -72,6 +73,7 @@ def run_cases(
     try:
         session = engine.load(job, token)
         session.synchronize()
+        remark = remark_on(job)
     except Exception as error:
         refuse(job, cases, status_of(error), error, send, started)
         return
@@ -82,7 +84,8 @@ def run_cases(
     send(Event(kind=EventKind.LOADED, at=time.time()))
     try:
         for case in cases[:1] if session.one_shape else cases:
-            send(_run_case(job, case, session, load_s, send, instruments))
+            row = _run_case(job, case, session, load_s, send, instruments)
+            send(replace(row, error="; ".join(filter(None, (remark, row.error))) or None))
     finally:
         session.close()
 
@@ -104,6 +107,12 @@ def _run_case(
     except Exception as error:
         report(error)
         return Row.of(job, case, status_of(error), message_of(error), **cells)
+
+
+def _remark_on(job: Job) -> str | None:
+    from runner import pipeline
+
+    return pipeline.remark(job)
 
 
 def refuse(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -144,11 +145,71 @@ def test_a_folder_that_is_no_pipeline_is_named(tmp_path: Path) -> None:
         pipeline.load(tiny(model=str(tmp_path)), torch.float32, None)
 
 
-def test_a_model_that_is_not_in_the_cache_offline_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_in_the_cache_offline_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(LoadError, match=r"owner/none is not in the cache \(HF_HOME\), and HF_HUB_OFFLINE is set"):
+    with pytest.raises(LoadError, match=r"owner/none is not in the cache /.*, and HF_HUB_OFFLINE is set; fix:") as told:
         pipeline.load(tiny(model="owner/none"), torch.float32, None)
+    assert "local_files_only" not in str(told.value)
+
+
+def saved_as(folder: Path, dtype: Any = torch.float32, **how: Any) -> Path:
+    pipeline.load(tiny(), dtype, None).save_pretrained(folder, **how)
+    return folder
+
+
+@pytest.mark.parametrize("how", [
+    {"variant": "fp16"}, {"variant": "ema"}, {"safe_serialization": False}, {"max_shard_size": "1MB"},
+    {"variant": "fp16", "max_shard_size": "1MB"},
+], ids=str)  # fmt: skip
+def test_a_folder_with_one_kind_of_weights_is_loaded_as_what_it_is(tmp_path: Path, how: dict[str, Any]) -> None:
+    job = tiny(model=str(saved_as(tmp_path, **how)))
+    loaded = pipeline.load(job, torch.float32, None)
+    assert loaded.unet.dtype is torch.float32
+    expected = pipeline.load(tiny(), torch.float32, None).unet.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.unet.state_dict().items())
+    assert (pipeline.remark(job) is None) is ("variant" not in how)
+
+
+def test_a_row_says_that_its_weights_were_stored_in_less_precision(tmp_path: Path) -> None:
+    job = tiny(model=str(saved_as(tmp_path / "v", torch.float16, variant="fp16")))
+    assert pipeline.load(job, torch.float32, None).unet.dtype is torch.float32
+    said = "stored as float16 and computed in single"
+    assert pipeline.remark(job) == f"weights: the variant fp16, {said}, the model has no other"
+    assert pipeline.remark(tiny(model=job.model, precision=Precision.HALF)) is None
+    plain = tiny(model=str(saved_as(tmp_path / "p", torch.float16)))
+    assert pipeline.remark(plain) == f"weights: {said}"
+
+
+def test_a_folder_whose_part_has_no_weights_for_pytorch_is_unsupported(tmp_path: Path) -> None:
+    saved_as(tmp_path)
+    for file in (tmp_path / "unet").glob("*.safetensors"):
+        file.rename(file.with_name("diffusion_flax_model.msgpack"))
+    with pytest.raises(Unsupported, match=r"unet has no PyTorch weights, only diffusion_flax_model\.msgpack"):
+        pipeline.load(tiny(model=str(tmp_path)), torch.float32, None)
+
+
+def test_a_hub_model_with_one_variant_alone_is_loaded_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def from_pretrained(_: str, variant: str | None, **__: Any) -> str:
+        asked.append(variant)
+        if variant is None:
+            raise OSError("Error no file named diffusion_pytorch_model.bin found in directory /cache/unet.")
+        return "loaded"
+
+    monkeypatch.setattr(pipeline.DiffusionPipeline, "from_pretrained", from_pretrained)
+    source = pipeline.Source.parse("owner/only-fp16")
+    assert pipeline._from_pretrained(source, torch.float32, None) == "loaded"
+    assert asked == [None, "fp16"]
+
+
+@pytest.mark.parametrize("lost", ["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors"])
+def test_a_link_that_leads_nowhere_is_said_to_be_one(saved: Path, tmp_path: Path, lost: str) -> None:
+    shutil.copytree(saved, tmp_path / "m")
+    (tmp_path / "m" / lost).unlink()
+    (tmp_path / "m" / lost).symlink_to("../../../blobs/abc")
+    with pytest.raises(LoadError, match=rf"{lost} is a link to \.\./\.\./\.\./blobs/abc, which is not there.*cp -rL"):
+        pipeline.load(tiny(model=str(tmp_path / "m")), torch.float32, None)
 
 
 class Hub(BaseHTTPRequestHandler):

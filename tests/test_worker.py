@@ -53,6 +53,15 @@ def rows_of(prompt: str, capsys: pytest.CaptureFixture[str]) -> tuple[list[Row],
     return [message for message in said if isinstance(message, Row)], capsys.readouterr().err
 
 
+def test_a_remark_on_the_weights_stands_in_every_row_of_the_job() -> None:
+    said: list[Message] = []
+    job = job_of("1:tell-token", samples=(1, 2))
+    run_cases(job, job.cases, FakeEngine(), None, said.append, remark_on=lambda _: "weights: the variant ema")
+    failed, ok = [message.error for message in said if isinstance(message, Row)]
+    assert ok == "weights: the variant ema"
+    assert failed == "weights: the variant ema; RuntimeError: cannot log in with None"
+
+
 def test_a_case_that_raises_is_a_row_with_a_traceback_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     rows, log = rows_of("1:tell-token", capsys)
     assert [row.status for row in rows] == [Status.FAILED, Status.OK]

@@ -1,0 +1,80 @@
+"""Why a folder cannot be read, as a job's user sees it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner import folders
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    """A model in a cache of the hub: a snapshot of links to blobs."""
+    repository = tmp_path / "hub" / "models--o--n"
+    (repository / "blobs").mkdir(parents=True)
+    (repository / "blobs" / "abc").write_text("{}")
+    folder = repository / "snapshots" / "r1"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "model_index.json").symlink_to("../../blobs/abc")
+    (folder / "unet" / "config.json").symlink_to("../../../blobs/abc")
+    return folder
+
+
+def test_a_folder_of_links_that_all_lead_somewhere_has_no_obstacle(snapshot: Path) -> None:
+    assert folders.first_obstacle(snapshot) is None
+    assert folders.first_obstacle(snapshot.parents[2]) is None
+
+
+def test_a_link_that_leads_nowhere_is_named_with_its_target_and_the_fix(snapshot: Path) -> None:
+    (snapshot.parents[1] / "blobs" / "abc").unlink()
+    said = folders.first_obstacle(snapshot)
+    assert said is not None
+    assert f"{snapshot / 'model_index.json'} is a link to ../../blobs/abc" in said
+    assert "cp -rL" in said
+
+
+def test_links_in_a_circle_are_named_and_walked_once(tmp_path: Path) -> None:
+    (tmp_path / "up").symlink_to(tmp_path)
+    assert folders.first_obstacle(tmp_path) is None
+    (tmp_path / "self").symlink_to("self")
+    assert "is a link to self" in str(folders.first_obstacle(tmp_path))
+
+
+def test_locks_and_halves_of_downloads_are_no_part_of_a_model(tmp_path: Path) -> None:
+    for name in (".locks", "a.lock", "b.incomplete"):
+        (tmp_path / name).symlink_to("nowhere")
+    assert folders.first_obstacle(tmp_path) is None
+
+
+@pytest.mark.parametrize("closed", ["hub/models--o--n/blobs/abc", "hub/models--o--n/blobs", "hub"])
+def test_what_another_user_may_not_read_is_named_with_the_fix(snapshot: Path, tmp_path: Path, closed: str) -> None:
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        if os.geteuid() == 0 and parent != Path("/tmp"):
+            parent.chmod(0o755)
+    (tmp_path / closed).chmod(0o600 if closed.endswith("abc") else 0o700)
+    words = [sys.executable, "-m", "runner.folders", str(tmp_path / "hub")]
+    if os.geteuid() != 0:
+        (tmp_path / closed).chmod(0)
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    else:  # as another user, and by what root may still import
+        code = f"import os; os.setgroups([]); os.setuid(1000); print(folders.first_obstacle(Path({words[-1]!r})))"
+        start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; from runner import folders; "
+        done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=True)
+    assert "cannot be read by user" in done.stdout
+    assert f"chmod -R a+rX {tmp_path / 'hub'}" in done.stdout
+    (tmp_path / closed).chmod(0o755)
+
+
+def test_links_that_leave_what_is_mounted_are_found_where_the_folder_is(snapshot: Path, tmp_path: Path) -> None:
+    assert list(folders.leaving_links(snapshot, snapshot.parents[1])) == []
+    assert len(list(folders.leaving_links(snapshot, snapshot))) == 2
+    (snapshot / "vae").symlink_to(tmp_path)
+    assert list(folders.leaving_links(snapshot, snapshot.parents[1])) == [f"{snapshot / 'vae'} is a link to {tmp_path}"]
