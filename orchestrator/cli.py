@@ -155,7 +155,7 @@ def build(names: HostNames = None, inventory: Inventory = None, push: Registry =
     Each image is built once, and goes to the hosts that lack it. `submit` does so by itself.
     """
     from orchestrator import config, fleet, show
-    from orchestrator.progress import image_progress
+    from orchestrator.liveview import image_progress
 
     chosen = config.select(config.load_hosts(_inventory(inventory)), _names(names))
     with image_progress(err) as progress:

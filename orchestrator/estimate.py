@@ -37,15 +37,115 @@ class HostEstimate:
     price: float | None
 
 
-class History:
-    """Successful rows of earlier runs, found by how near they are to a case: the same, equal work, that elsewhere."""
+@dataclass(frozen=True)
+class Span:
+    """How many seconds something takes: at least `low`, at most `high`; where `high` is None nobody knows."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    low: float = 0.0
+    high: float | None = 0.0
+
+    def __add__(self, other: Span) -> Span:
+        known = self.high is not None and other.high is not None
+        return Span(self.low + other.low, (self.high or 0.0) + (other.high or 0.0) if known else None)
+
+    def times(self, low: float, high: float) -> Span:
+        return Span(self.low * low, None if self.high is None else self.high * high)
+
+    def minus(self, elapsed: float) -> Span:
+        """What is left of it. What takes far longer than was expected ends nobody knows when."""
+        if self.high is not None and elapsed > 2 * self.high + OVERDUE_S:
+            return UNKNOWN
+        return Span(max(0.0, self.low - elapsed), None if self.high is None else max(0.0, self.high - elapsed))
+
+
+UNKNOWN = Span(0.0, None)
+OVERDUE_S = 10.0
+# How far the time of one case may be from that of another, by what they share. Guesses, on the wide side: they show
+# a range in place of a number, until the case itself has run.
+SAME, OTHER_JOB, OTHER_SAMPLES = (1.0, 1.0), (0.8, 1.2), (0.6, 1.5)
+OTHER_ENGINE, OTHER_HOST = (0.3, 3.0), (0.2, 5.0)
+
+
+class History:
+    """What earlier cases took, found by how near they are: the same, equal work, that elsewhere, similar work.
+
+    Successful rows tell how long a case takes; an `unsupported` one takes no time beside its job's start.
+    """
+
+    def __init__(self, rows: Iterable[Row] = (), startups: Iterable[tuple[str, float]] = ()) -> None:
         self._rows: dict[Hashable, list[Row]] = {}
+        self._similar: dict[Hashable, list[Row]] = {}
+        self._unsupported: set[str | None] = set()
+        self._startups: dict[str, list[float]] = {}
+        self.add(rows)
+        for host, seconds in startups:
+            self.add_startup(host, seconds)
+
+    def add(self, rows: Iterable[Row]) -> None:
         for row in rows:
+            if row.status is Status.UNSUPPORTED:
+                self._unsupported.add(row.case)
             if row.status is Status.OK and (row.latency_median or row.latency):
                 for key in _keys(row.case, row.host, (row.work, row.engine, row.precision)):
                     self._rows.setdefault(key, []).append(row)
+                for key in _similar_keys(row.host, row.engine, row.precision, row.model):
+                    self._similar.setdefault(key, []).append(row)
+
+    def add_startup(self, host: str, seconds: float) -> None:
+        """seconds: of a job beside its model load and its cases: a container's start, imports, collecting."""
+        self._startups.setdefault(host, []).append(seconds)
+
+    def startup(self, host: str) -> Span:
+        there, elsewhere = self._startups.get(host), [each for seen in self._startups.values() for each in seen]
+        if not elsewhere:
+            return UNKNOWN
+        return _exactly(statistics.median(there or elsewhere)).times(*(OTHER_JOB if there else OTHER_HOST))
+
+    def load(self, job: Job) -> Span:
+        """The model load of a job, by the nearest case that tells it."""
+        if self._is_unsupported(job):
+            return Span()
+        found = [near for case in job.cases if (near := self._nearest(job, case)) is not None]
+        if not found:
+            return UNKNOWN
+        rows, around = min(found, key=lambda each: each[1][1] / each[1][0])
+        return _exactly(statistics.median(row.load_s or 0.0 for row in rows)).times(*around)
+
+    def case(self, job: Job, case: Case) -> Span:
+        """One case: its first call, warm-up and repeats."""
+        if case.id in self._unsupported:
+            return Span()
+        found = self._nearest(job, case)
+        if found is None:
+            return UNKNOWN
+        rows, around = found
+        scale = 1.0
+        if around != SAME and case.samples != MAX:
+            theirs = statistics.median((row.n_samples or 1) * (row.steps or 1) for row in rows)
+            scale = case.samples * job.steps / theirs
+        least, most = (_case_s(job, rows, repeats) * scale for repeats in (job.repeats, job.max_repeats))
+        found_in_search = case.samples == MAX and around != SAME  # how long the search takes no row tells
+        span = _exactly(least).times(*around)
+        high = None if found_in_search else _exactly(most).times(*around).high
+        return Span(span.low, high)
+
+    def _is_unsupported(self, job: Job) -> bool:
+        return all(case.id in self._unsupported for case in job.cases)
+
+    def _nearest(self, job: Job, case: Case) -> tuple[list[Row], tuple[float, float]] | None:
+        """The rows that tell most of a case, and how far off they may be, as factors."""
+        work = (None if case.samples == MAX else job.work(case.samples), job.engine, job.precision.value)
+        *near, elsewhere = [self._rows.get(key) for key in _all_keys(case.id, job.host, work)]
+        other_samples, other_engine = (
+            self._similar.get(key) for key in _similar_keys(job.host, job.engine, job.precision.value, job.model)
+        )
+        candidates = [
+            *((rows, SAME) for rows in near),
+            (other_samples, OTHER_SAMPLES),
+            (elsewhere, OTHER_HOST),
+            (other_engine, OTHER_ENGINE),
+        ]
+        return next(((rows, around) for rows, around in candidates if rows), None)
 
     def time(self, job: Job) -> JobTime:
         """A model load, and for each case its first call, warm-up and fewest repeats."""
@@ -59,6 +159,32 @@ class History:
         # of the largest that fits nobody knows the work before
         work = (None if case.samples == MAX else job.work(case.samples), job.engine, job.precision.value)
         return next((self._rows[key] for key in _keys(case.id, job.host, work) if key in self._rows), [])
+
+
+def measured_s(job: Job, rows: Sequence[Row]) -> float | None:
+    """The part of a job's time that its rows tell of; None where a case ended otherwise than `ok` or `unsupported`."""
+    if len(rows) != len(job.cases) or any(row.status not in (Status.OK, Status.UNSUPPORTED) for row in rows):
+        return None
+    ok = [row for row in rows if row.status is Status.OK]
+    load_s = max((row.load_s or 0.0 for row in ok), default=0.0)
+    calls_s = (sum(row.trials or ()) + job.warmup * (row.latency or 0.0) for row in ok)
+    return load_s + sum(row.first_call_s or 0.0 for row in ok) + sum(calls_s)
+
+
+def over_slots(running: Iterable[Span], waiting: Iterable[Span], slots: int) -> Span:
+    """How long a host takes: each waiting job, in order, goes where a slot is free first."""
+    free = list(running)
+    free += [Span()] * (slots - len(free))
+    for job in waiting:
+        free.sort(key=lambda span: (span.low, span.high is None, span.high or 0.0))
+        free[0] += job
+    return longest(free)
+
+
+def longest(spans: Iterable[Span]) -> Span:
+    """How long things take that go on at once."""
+    lows, highs = zip(*((span.low, span.high) for span in (Span(), *spans)))
+    return Span(max(lows), None if None in highs else max(highs))
 
 
 def host_estimate(host: Host, jobs: Sequence[Job], times: Sequence[JobTime]) -> HostEstimate:
@@ -86,10 +212,25 @@ def _keys(case: str | None, host: str | None, work: tuple[str | None, ...]) -> I
         yield ("elsewhere", *work)
 
 
-def _case_s(job: Job, rows: Sequence[Row]) -> float:
+def _all_keys(case: str, host: str, work: tuple[str | None, ...]) -> Iterator[Hashable]:
+    yield ("case", case)
+    yield ("there", host, *work)
+    yield ("elsewhere", *work)
+
+
+def _similar_keys(host: str | None, engine: str | None, precision: str | None, model: str | None) -> Iterator[Hashable]:
+    yield ("engine", host, model, engine, precision)
+    yield ("host", host, model)
+
+
+def _exactly(seconds: float) -> Span:
+    return Span(seconds, seconds)
+
+
+def _case_s(job: Job, rows: Sequence[Row], repeats: int | None = None) -> float:
     call_s = statistics.median(row.latency_median or row.latency or 0.0 for row in rows)
     first_s = statistics.median(row.first_call_s or 0.0 for row in rows)
-    return first_s + (job.warmup + job.repeats) * call_s
+    return first_s + (job.warmup + (job.repeats if repeats is None else repeats)) * call_s
 
 
 def _slots(host: Host) -> int | None:

@@ -19,8 +19,9 @@ from rich.console import Console
 from orchestrator import collect, config, fleet, foreign, table
 from orchestrator import run as runs
 from orchestrator.clock import steady
-from orchestrator.config import DockerHost, Host, KubernetesHost, Matrix
+from orchestrator.config import DockerHost, Host, KubernetesHost, Matrix, ProcessHost
 from orchestrator.errors import BadResult, HostUnreachable, InputError
+from orchestrator.estimate import History, measured_s
 from orchestrator.executors import Attempt, Executor, Slot, Task
 from orchestrator.fleet import Fleet, Station
 from orchestrator.fleet.pod_images import image_of_nodes
@@ -28,9 +29,10 @@ from orchestrator.interrupt import ABORTED, INTERRUPTED, Leave, interruptible, l
 from orchestrator.joblog import find_job
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.journal import Progress as JobProgress
+from orchestrator.liveview import image_progress, watched
 from orchestrator.plan import Plan, make_plan
 from orchestrator.policy import Limits
-from orchestrator.progress import Board, image_progress, watched
+from orchestrator.progress import Board
 from orchestrator.report.text import to_markdown
 from orchestrator.run import Run
 from orchestrator.scheduler import (
@@ -109,6 +111,23 @@ def earlier_rows(root: Path = runs.ROOT, most: int = 20) -> list[Row]:
         with suppress(InputError):
             rows.extend(run.all_rows())
     return rows
+
+
+def earlier_startups(root: Path = runs.ROOT, most: int = 20) -> Iterator[tuple[str, float]]:
+    """What the jobs of the last runs took beside model load and cases, by host: for estimates, as `earlier_rows`."""
+    for run in runs.all_runs(root)[-most:]:
+        with suppress(InputError), closing(Journal.open(run.journal)) as journal:
+            for progress in journal.progress():
+                took = _took_s(journal.history(progress.job.id))
+                if took is not None and (known := measured_s(progress.job, run.rows(progress.job))) is not None:
+                    yield progress.job.host, max(0.0, took - known)
+
+
+def _took_s(entries: Sequence[Entry]) -> float | None:
+    """From a job's last start to its end; None where it was never started, or its end was not seen as it came."""
+    started = next((entry for entry in reversed(entries) if entry.kind is Kind.STARTING), None)
+    settled = next((entry for entry in reversed(entries) if entry.kind is Kind.SETTLED), None)
+    return settled.at - started.at if started and settled and settled.at >= started.at else None
 
 
 def submit(request: Request, console: Console) -> Outcome:
@@ -268,7 +287,10 @@ def _drive(
     for name, station in ready.stations.items():
         _equip(journal, station, name, clock)
     jobs = [progress.job for progress in journal.progress()]
-    board = Board(jobs, run.all_rows())
+    counts = {name: len(station.slots) for name, station in ready.stations.items()}
+    machines = {host.name: "this machine" for host in hosts if isinstance(host, ProcessHost)}
+    history = History(earlier_rows(), earlier_startups())
+    board = Board(jobs, run.all_rows(), history=history, slots=counts, pools=machines)
     prices = {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
     limits = Limits(retries=journal.options["retries"])
     _announce(run, journal, ready)

@@ -1,47 +1,66 @@
-"""What a run looks like while it goes on: images on their way, then a fold of the scheduler's updates."""
+"""How far a run is: a fold of the scheduler's updates, and how long what is left of it may take."""
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
-from rich.text import Text
+from orchestrator.estimate import UNKNOWN, History, Span, longest, over_slots
+from runner.schema import MAX, Case, Event, EventKind, Job, Row, Status
 
-from orchestrator.report.terminal import terminal
-from orchestrator.scheduler import Update
-from orchestrator.table import compare
-from orchestrator.trust import printable
-from runner.schema import Case, Event, EventKind, Job, Row, Status
+if TYPE_CHECKING:
+    from orchestrator.scheduler import Update
 
-if TYPE_CHECKING:  # Docker's SDK is half of the time that a command takes to begin
-    from orchestrator.images.image import OnProgress
-    from orchestrator.images.image import Progress as ImageProgress
 
-REFRESH_PER_S = 4
+# A range this narrow is one number: so many seconds, or the one end at most this many times the other.
+CLOSE_S, CLOSE = 10.0, 1.5
+
+
+@dataclass
+class RunningJob:
+    """One attempt at a job, by the clock of this board. doing: its last event in words; empty before the first.
+
+    loading, loaded: when its model load began and ended. case, case_since: the case that it is at. trials: latencies.
+    skew: from the runner's clock to this one, as far as its events tell.
+    """
+
+    job: Job
+    started: float
+    was_seen_to_start: bool = True
+    doing: str = "starting"
+    loading: float | None = None
+    loaded: float | None = None
+    case: Case | None = None
+    case_since: float = 0.0
+    warmed_up: float | None = None
+    trials: list[float] = field(default_factory=list)
+    trial_of: int = 0
+    skew: float | None = None
+
+    def time_of(self, event: Event, now: float) -> float:
+        """When an event was, for a log that is read late holds events of long ago; never before the attempt began."""
+        skew = now - event.at
+        self.skew = skew if self.skew is None else min(self.skew, skew)
+        return max(self.started, min(now, event.at + self.skew))
 
 
 @dataclass
 class HostBoard:
-    """One host's part. running: what each running job is at, by job id. since: when its first job started.
+    """One host's part. waiting: its jobs that have neither started nor ended, in order. slots: None is not known.
 
     ended: cases that a running job says it has done with; their rows come when the job ends.
     """
 
-    total: int
+    total: int = 0
+    slots: int | None = None
     rows: dict[str, Row] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
-    running: dict[str, str] = field(default_factory=dict)
-    since: float | None = None
+    waiting: dict[str, Job] = field(default_factory=dict)
+    running: dict[str, RunningJob] = field(default_factory=dict)
     message: str = ""
 
     @property
@@ -49,73 +68,180 @@ class HostBoard:
         return len(self.rows.keys() | self.ended)
 
     @property
+    def is_done(self) -> bool:
+        return self.done >= self.total and not self.running
+
+    @property
     def faults(self) -> int:
         return sum(row.status is not None and row.status.is_fault for row in self.rows.values())
 
-    def remaining_s(self, now: float) -> float | None:
-        """At the pace so far; None before the first case has ended."""
-        if self.since is None or not self.done:
-            return None
-        return (now - self.since) / self.done * (self.total - self.done)
-
 
 class Board:
-    """The state of a run as far as its watchers saw it. `update` may be called from any thread."""
+    """The state of a run as far as its watchers saw it. `update` may be called from any thread.
 
-    def __init__(self, jobs: Iterable[Job], rows: Iterable[Row], clock: Callable[[], float] = time.monotonic) -> None:
+    history: of earlier runs; what this run learns is added to it. slots: of each host, as far as known.
+    pools: by host, a name for the machine that it shares with other hosts: their jobs wait for one another.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        rows: Iterable[Row],
+        clock: Callable[[], float] = time.monotonic,
+        history: History | None = None,
+        slots: Mapping[str, int] | None = None,
+        pools: Mapping[str, str] | None = None,
+    ) -> None:
+        self.pools = pools or {}
         self.hosts: dict[str, HostBoard] = {}
         self.clock = clock
+        self.history = history or History()
         self.lock = threading.RLock()
+        self.began = clock()
         for job in jobs:
-            self.hosts.setdefault(job.host, HostBoard(0)).total += len(job.cases)
+            board = self._host(job.host)
+            board.total += len(job.cases)
+            board.waiting[job.id] = job
+        for name, count in (slots or {}).items():
+            self._host(name).slots = count
         for row in rows:
             self._count(row)
+        for board in self.hosts.values():
+            board.waiting = {id_: job for id_, job in board.waiting.items() if self._open_cases(board, job)}
+
+    def _host(self, name: str) -> HostBoard:
+        return self.hosts.setdefault(name, HostBoard())
 
     def _count(self, row: Row) -> None:
-        board = self.hosts.setdefault(row.host or "", HostBoard(0))
+        board = self._host(row.host or "")
         board.rows[row.case or ""] = row
         board.total = max(board.total, board.done)
+
+    @staticmethod
+    def _open_cases(board: HostBoard, job: Job) -> list[Case]:
+        return [case for case in job.cases if case.id not in board.rows and case.id not in board.ended]
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.clock() - self.began
+
+    def remaining(self, host: str | None = None) -> Span:
+        """How long a host may still take, or all of them, which work at once."""
+        with self.lock:
+            pools: dict[str, list[HostBoard]] = {}
+            for name, board in self.hosts.items():
+                pools.setdefault(self.pools.get(name, name), []).append(board)
+            if host is not None:
+                shared = self._remaining(pools[self.pools.get(host, host)])
+                return Span(self._remaining([self.hosts[host]]).low, shared.high)
+            return longest(self._remaining(boards) for boards in pools.values())
+
+    def _remaining(self, sharing: Sequence[HostBoard]) -> Span:
+        now = self.clock()
+        running = [self._left_of(board, each, now) for board in sharing for each in board.running.values()]
+        waiting = [self._whole(board, job) for board in sharing for job in board.waiting.values()]
+        slots = max((board.slots or 1 for board in sharing), default=1)
+        return over_slots(running, waiting, max(slots, len(running)))
+
+    def _whole(self, board: HostBoard, job: Job) -> Span:
+        return self.history.startup(job.host) + self.history.load(job) + self._cases(board, job, None)
+
+    def _cases(self, board: HostBoard, job: Job, but: Case | None) -> Span:
+        cases = [self.history.case(job, case) for case in self._open_cases(board, job) if case != but]
+        return sum(cases, Span())
+
+    def _left_of(self, board: HostBoard, at_work: RunningJob, now: float) -> Span:
+        """What is left of the part that a running job is at, and all parts after it."""
+        job, history = at_work.job, self.history
+        rest = self._cases(board, job, at_work.case)
+        if at_work.case is not None:
+            return self._left_of_case(at_work, now) + rest
+        if at_work.loaded is not None:
+            return rest
+        if at_work.loading is not None:
+            return history.load(job).minus(now - at_work.loading) + rest
+        return history.startup(job.host).minus(now - at_work.started) + history.load(job) + rest
+
+    def _left_of_case(self, at_work: RunningJob, now: float) -> Span:
+        if at_work.case is None or not at_work.trials:
+            span = self.history.case(at_work.job, at_work.case) if at_work.case else UNKNOWN
+            return span.minus(now - at_work.case_since)
+        each, done = statistics.median(at_work.trials), len(at_work.trials)
+        least = max(0, at_work.job.repeats - done) * each
+        return Span(least, max(0, at_work.trial_of - done) * each)
 
     def update(self, update: Update) -> str | None:
         """Folds an update in. Returns the line that says it where nothing is drawn; None where it is not worth one."""
         with self.lock:
-            board = self.hosts.setdefault(update.host, HostBoard(0))
+            board = self._host(update.host)
+            if update.rows and update.job is not None:
+                told = self._job_ended(board, update.job, update.rows)
+                return f"{update.host}: {update.message}" if update.message else told
             if update.message:
                 board.message = update.message
+                if update.job is not None:  # its attempt ended in a fault, and it waits for another
+                    board.running.pop(update.job.id, None)
+                    board.waiting.setdefault(update.job.id, update.job)
                 return f"{update.host}: {update.message}"
             if update.job is None:
                 return None
-            if update.rows:
-                return self._job_ended(board, update.job, update.rows)
-            board.since = board.since or self.clock()
             board.message = ""
-            if update.event is None:
-                board.running[update.job.id] = f"{job_label(update.job)}: starting"
-                return None
-            return self._event(board, update.job, update.event)
+            board.waiting.pop(update.job.id, None)
+            if update.event is None or update.job.id not in board.running:
+                seen = update.event is None
+                board.running[update.job.id] = RunningJob(update.job, self.clock(), was_seen_to_start=seen)
+            return None if update.event is None else self._event(board, board.running[update.job.id], update.event)
 
     def _job_ended(self, board: HostBoard, job: Job, rows: Iterable[Row]) -> str | None:
         board.running.pop(job.id, None)
+        board.waiting.pop(job.id, None)
+        self.history.add(rows)
         for row in rows:
             self._count(row)
         told = [outcome(row) for row in rows if row.status is not Status.OK]
         return "\n".join(f"{job.host}: {text}" for text in told) or None
 
-    def _event(self, board: HostBoard, job: Job, event: Event) -> str | None:
+    def _event(self, board: HostBoard, at_work: RunningJob, event: Event) -> str | None:
+        job, at = at_work.job, at_work.time_of(event, self.clock())
         case = next((case for case in job.cases if case.id == event.case), None)
-        what = case_label(job, case) if case else job_label(job)
+        of_case = f"samples {case.samples}: " if case else ""
         match event.kind:
             case EventKind.LOADING:
-                board.running[job.id] = f"{what}: loading"
+                at_work.loading, at_work.doing = at, "loading the model"
+                if at_work.was_seen_to_start:
+                    self.history.add_startup(job.host, at - at_work.started)
+            case EventKind.LOADED:
+                at_work.loaded, at_work.doing = at, "model loaded"
+            case EventKind.CASE_STARTED:
+                at_work.case, at_work.case_since, at_work.warmed_up, at_work.trials = case, at, None, []
+                at_work.doing = f"{of_case}warming up"
+            case EventKind.WARMED_UP:
+                at_work.warmed_up = at
             case EventKind.TRIAL:
-                board.running[job.id] = f"{what}: trial {event.trial} of {event.of}"
-            case EventKind.CASE_STARTED | EventKind.WARMED_UP:
-                board.running[job.id] = f"{what}: warming up"
+                at_work.doing = f"{of_case}trial {event.trial} of {event.of}"
+                if event.latency_s is not None and case is not None and case == at_work.case:
+                    at_work.trials.append(event.latency_s)
+                    at_work.trial_of = event.of or 0
             case EventKind.CASE_ENDED if case and case.id not in board.ended:
                 board.ended.add(case.id)
+                at_work.doing = f"{of_case}{event.status.value if event.status else 'ended'}"
+                if event.status is Status.OK:
+                    self._learn(at_work, case)
+                at_work.case = None
                 if event.status is Status.OK:  # what went wrong is said when its row tells why
-                    return f"{job.host}: {what}: ok"
+                    return f"{job.host}: {case_label(job, case)}: ok"
         return None
+
+    def _learn(self, at_work: RunningJob, case: Case) -> None:
+        """What a case took is known to the next ones before its row is here."""
+        job, trials = at_work.job, at_work.trials
+        if case.samples == MAX or case != at_work.case or not trials or at_work.warmed_up is None:
+            return
+        each = statistics.median(trials)
+        first_s = max(0.0, at_work.warmed_up - at_work.case_since - job.warmup * each)
+        load_s = (at_work.loaded - at_work.loading) if at_work.loaded and at_work.loading else None
+        row = Row.of(job, case, Status.OK, latency_median=each, first_call_s=first_s, load_s=load_s)
+        self.history.add([row])
 
 
 def job_label(job: Job) -> str:
@@ -141,96 +267,18 @@ def in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def table(board: Board) -> Table:
-    """One line for each host: done, what runs, and how long it may still take."""
-    drawn = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    now = board.clock()
-    with board.lock:
-        for name, host in board.hosts.items():
-            remaining = host.remaining_s(now)
-            if host.done == host.total:
-                state = Text("done" if not host.faults else f"done, {host.faults} failed")
-            elif host.message:
-                state = Text(host.message, style="yellow")
-            else:
-                state = Text("; ".join(host.running.values()) or "waiting")
-            about = f"about {in_words(remaining)} left" if remaining and host.done < host.total else ""
-            drawn.add_row(Text(name, style="bold"), f"{host.done}/{host.total}", state, Text(about, style="dim"))
-    return drawn
+def remaining_in_words(span: Span) -> str:
+    """`about 4 min left`, `2 to 5 min left`, `over 3 min left`; `? left` where nothing is known."""
+    if span.high is None:
+        return f"over {in_words(span.low)} left" if span.low >= 1 else "? left"
+    if span.high - span.low < CLOSE_S or span.high <= CLOSE * span.low:
+        return f"about {in_words((span.low + span.high) / 2)} left"
+    low, high = in_words(span.low), in_words(span.high)
+    number, unit = low.split(" ", 1)
+    return f"{number if high.split(' ', 1)[1] == unit else low} to {high} left"
 
 
-class _Screen:
-    """Drawn anew at each refresh: the progress, and below it the table as far as it is filled."""
-
-    def __init__(self, board: Board, console: Console) -> None:
-        self.board, self.console = board, console
-        self._drawn: tuple[int, RenderableType] = (0, Text())
-
-    def __rich__(self) -> RenderableType:
-        with self.board.lock:
-            rows = [row for host in self.board.hosts.values() for row in host.rows.values()]
-        if len(rows) != self._drawn[0]:
-            self._drawn = (len(rows), self._comparison(rows))
-        return Group(table(self.board), Text(), self._drawn[1])
-
-    def _comparison(self, rows: list[Row]) -> RenderableType:
-        """Printed on a console aside: printing on one that is being drawn would draw it again."""
-        aside = Console(file=StringIO(), width=self.console.width, force_terminal=True, highlight=False)
-        with aside.capture() as captured:
-            terminal(compare(rows), aside)
-        return Text.from_ansi(captured.get())
-
-
-@contextmanager
-def watched(board: Board, console: Console) -> Iterator[Callable[[Update], None]]:
-    """A listener for the scheduler: drawn live on a terminal, a plain line for each thing worth one elsewhere."""
-
-    def fold(update: Update) -> None:
-        board.update(update)
-
-    def say(update: Update) -> None:
-        line = board.update(update)
-        if line:
-            console.print(Text(f"{time.strftime('%H:%M:%S')} {line}"), soft_wrap=True)
-
-    if console.is_terminal:
-        with Live(_Screen(board, console), console=console, refresh_per_second=REFRESH_PER_S, transient=True):
-            yield fold
-    else:
-        yield say
-
-
-@contextmanager
-def image_progress(err: Console) -> Iterator[OnProgress]:
-    """A listener that draws a line for each image being built or moved; without a terminal, a line for each step."""
-    if not err.is_terminal:
-        said: set[str] = set()
-
-        def say(progress: ImageProgress) -> None:
-            step = f" step {progress.number}/{progress.of}" if progress.number else ""
-            line = f"{progress.host}: {progress.step.value} {progress.reference}{step}"
-            if line not in said:
-                said.add(line)
-                err.print(line, soft_wrap=True)
-
-        yield say
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(20),
-        TextColumn("{task.fields[line]}"),
-    )
-    with Progress(*columns, console=err, transient=True) as drawn:
-        tasks: dict[tuple[str, str, str], Any] = {}
-
-        def draw(progress: ImageProgress) -> None:
-            key = (progress.host, progress.step.value, progress.reference)
-            if key not in tasks:
-                tasks[key] = drawn.add_task(" ".join(key), line="", total=None)
-            done, total = progress.number, progress.of
-            if progress.done_bytes is not None:
-                done, total = progress.done_bytes, progress.of_bytes
-            line = escape(" ".join(printable(progress.line).split())[:60])
-            drawn.update(tasks[key], completed=done, total=total, line=line)
-
-        yield draw
+def clock_time(seconds: float) -> str:
+    """A time that has passed, as a watch shows it: `0:42`, `12:05`, `1:02:33`."""
+    minutes, left = divmod(max(0, int(seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{left:02d}" if minutes >= 60 else f"{minutes}:{left:02d}"

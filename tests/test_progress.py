@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
 from fake_executor import ok_row
 from rich.console import Console
 
-from orchestrator.progress import Board, in_words, table, watched
+from orchestrator.estimate import History, Span
+from orchestrator.liveview import Screen, summary, table, watched
+from orchestrator.progress import Board, clock_time, in_words, remaining_in_words
 from orchestrator.scheduler import Update
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row, Status
 
@@ -29,36 +32,217 @@ def event(kind: EventKind, **fields: object) -> Update:
     return Update("box", JOB, Event(kind=kind, at=0.0, **fields))  # type: ignore[arg-type]
 
 
-def drawn(board: Board) -> str:
-    console = Console(file=StringIO(), width=100)
+def drawn(board: Board, height: int = 1000, width: int = 100) -> str:
+    console = Console(file=StringIO(), width=width)
     with console.capture() as captured:
-        console.print(table(board))
-    return " ".join(captured.get().split())
+        console.print(table(board, height))
+    return captured.get()
 
 
-def test_a_host_shows_what_is_done_what_runs_and_how_long_it_may_take() -> None:
-    now = [100.0]
-    board = Board([JOB], [], clock=lambda: now[0])
-    assert drawn(board) == "box 0/2 waiting"
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def row(case: Case, latency: float, job: Job = JOB, **other: object) -> Row:
+    return replace(Row.of(job, case, Status.OK, latency_median=latency, first_call_s=0.0, load_s=10.0), **other)
+
+
+class Clock:
+    """now: the board's time; a runner's events carry the same."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_host_shows_what_is_done_what_runs_and_since_when() -> None:
+    clock = Clock()
+    board = Board([JOB], [], clock=clock)
+    assert words(drawn(board)) == "box 0/2 waiting ? left"
     board.update(STARTED)
+    clock.now = 130.0
     board.update(event(EventKind.TRIAL, case="c1", trial=2, of=3))
-    assert drawn(board) == "box 0/2 eager single samples 1: trial 2 of 3"
-    now[0] = 130.0
+    assert words(drawn(board)) == "box 0/2 eager single: samples 1: trial 2 of 3, 0:30 ? left"
     board.update(event(EventKind.CASE_ENDED, case="c1", status=Status.OK))
-    board.update(event(EventKind.CASE_STARTED, case="c2"))
-    assert drawn(board) == "box 1/2 eager single samples 2: warming up about 30 s left"
     board.update(Update("box", JOB, rows=tuple(ok_row(JOB, case) for case in JOB.cases)))
-    assert drawn(board) == "box 2/2 done"
+    assert words(drawn(board)) == "box 2/2 done"
+
+
+def test_before_the_first_case_ends_the_time_left_is_known_from_earlier_runs() -> None:
+    clock = Clock()
+    history = History([row(JOB.cases[0], 1.0), row(JOB.cases[1], 2.0)], [("box", 5.0)])
+    board = Board([JOB], [], clock=clock, history=history)
+    # a start of 5 s, a load of 10 s, and two warm-up and three timed calls of 1 s and of 2 s
+    assert remaining_in_words(board.remaining()) == "about 30 s left"
+    board.update(STARTED)
+    clock.now += 5
+    board.update(at(clock, EventKind.LOADING))
+    clock.now += 10
+    assert remaining_in_words(board.remaining()) == "about 15 s left"
+    board.update(at(clock, EventKind.LOADED))
+    board.update(at(clock, EventKind.CASE_STARTED, case="c1"))
+    clock.now += 5
+    board.update(at(clock, EventKind.CASE_ENDED, case="c1", status=Status.OK))
+    assert remaining_in_words(board.remaining()) == "about 10 s left"
+
+
+def at(clock: Clock, kind: EventKind, **fields: object) -> Update:
+    return Update("box", JOB, Event(kind=kind, at=clock.now + 1e9, **fields))  # type: ignore[arg-type]
+
+
+def test_the_load_of_a_job_is_not_counted_again_for_each_of_its_cases() -> None:
+    clock = Clock()
+    many = replace(JOB, cases=tuple(Case(f"c{n}", n) for n in range(1, 11)))
+    board = Board([many], [], clock=clock)
+    for kind, wait, fields in (
+        (None, 60, {}),
+        (EventKind.LOADING, 300, {}),
+        (EventKind.LOADED, 0, {}),
+        (EventKind.CASE_STARTED, 2, {"case": "c1"}),
+        (EventKind.WARMED_UP, 0, {"case": "c1"}),
+        (EventKind.TRIAL, 1, {"case": "c1", "trial": 1, "of": 3, "latency_s": 1.0}),
+        (EventKind.CASE_ENDED, 0, {"case": "c1", "status": Status.OK}),
+    ):
+        board.update(Update("box", many) if kind is None else replace(at(clock, kind, **fields), job=many))
+        clock.now += wait
+    left = board.remaining()
+    assert left.high is not None
+    assert 100 < left.low < 5 * sum(range(2, 11)) < left.high < 500, "9 cases of 5 s an image, without 6 min of load"
+
+
+def test_a_trials_own_times_tell_what_is_left_of_its_case() -> None:
+    clock = Clock()
+    one = replace(JOB, cases=JOB.cases[:1])
+    board = Board([one], [], clock=clock)
+    board.update(Update("box", one))
+    board.update(replace(at(clock, EventKind.CASE_STARTED, case="c1"), job=one))
+    board.update(replace(at(clock, EventKind.TRIAL, case="c1", trial=1, of=3, latency_s=40.0), job=one))
+    assert remaining_in_words(board.remaining()) == "about 80 s left"
+
+
+def test_jobs_are_spread_over_a_hosts_slots_and_hosts_of_one_machine_wait() -> None:
+    jobs = [replace(JOB, id=f"{host}{n}", host=host) for host in ("a", "b") for n in range(4)]
+    history = History(
+        [row(case, 1.0, job) for job in jobs for case in JOB.cases], [("a", 0.0), ("b", 0.0)]
+    )  # 20 s a job
+    board = Board(jobs, [], clock=Clock(), history=history, slots={"a": 2, "b": 1})
+    middle = {name: (board.remaining(name).low + (board.remaining(name).high or 0)) / 2 for name in ("a", "b")}
+    assert middle == {"a": pytest.approx(40), "b": pytest.approx(80)}
+    shared = Board(jobs, [], clock=Clock(), history=history, pools={"a": "one", "b": "one"}).remaining()
+    assert (shared.low + (shared.high or 0)) / 2 == pytest.approx(160)
+
+
+def test_an_event_read_late_is_taken_for_when_it_was() -> None:
+    clock = Clock()
+    board = Board([JOB], [], clock=clock, history=History([row(JOB.cases[0], 60.0), row(JOB.cases[1], 60.0)]))
+    long_ago = replace(JOB, cases=JOB.cases[:1])
+    first = Event(kind=EventKind.CASE_STARTED, at=1000.0, case="c1")
+    later = Event(kind=EventKind.WARMED_UP, at=1050.0, case="c1")
+    for each in (first, later):
+        board.update(Update("box", long_ago, each))
+    assert board.hosts["box"].running["j"].time_of(later, clock.now) == clock.now
+
+
+@pytest.mark.parametrize("when", [0.0, -1e300, 1e300])
+def test_no_time_that_a_runner_claims_makes_the_time_left_negative(when: float) -> None:
+    clock = Clock()
+    board = Board([JOB], [], clock=clock, history=History([row(JOB.cases[0], 1.0)], [("box", 1.0)]))
+    board.update(STARTED)
+    for kind in (EventKind.LOADING, EventKind.LOADED, EventKind.CASE_STARTED):
+        board.update(Update("box", JOB, Event(kind=kind, at=when, case="c1")))
+    left = board.remaining()
+    assert left.low >= 0
+    assert left.high is None or left.high >= left.low
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [
+        (Span(0, None), "? left"),
+        (Span(125, None), "over 2 min left"),
+        (Span(55, 60), "about 58 s left"),
+        (Span(120, 300), "2 to 5 min left"),
+        (Span(30, 300), "30 s to 5 min left"),
+        (Span(3600, 3 * 3600), "60 min to 3 h 00 min left"),
+        (Span(0, 0), "about 0 s left"),
+    ],
+)
+def test_the_time_left_is_a_number_a_range_or_unknown(span: Span, said: str) -> None:
+    assert remaining_in_words(span) == said
+
+
+def test_what_takes_far_longer_than_expected_ends_nobody_knows_when() -> None:
+    assert Span(10, 20).minus(15) == Span(0, 5)
+    assert Span(10, 20).minus(100) == Span(0, None)
+
+
+def test_one_line_tells_the_elapsed_time_the_cases_and_what_is_left() -> None:
+    clock = Clock()
+    failed = Row.of(JOB, JOB.cases[0], Status.FAILED, "no")
+    board = Board([JOB], [failed], clock=clock)
+    clock.now += 125
+    assert summary(board) == "2:05 elapsed, 1 of 2 cases, 1 failed, ? left"
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (125.9, "2:05"), (3723, "1:02:03")])
+def test_elapsed_time_is_shown_as_a_watch_does(seconds: float, shown: str) -> None:
+    assert clock_time(seconds) == shown
+
+
+def many_hosts() -> Board:
+    jobs = [replace(JOB, id=f"j{n}", host=f"host{n:02d}") for n in range(40)]
+    board = Board(jobs, [ok_row(jobs[0], case) for case in JOB.cases])
+    board.update(Update("host07", replace(JOB, id="j7", host="host07")))
+    board.update(Update("host39", message="does not answer: no route"))
+    return board
+
+
+@pytest.mark.parametrize("height", [3, 10, 23])
+def test_a_tall_board_shows_what_runs_first_and_counts_the_rest(height: int) -> None:
+    lines = drawn(many_hosts(), height, width=80).splitlines()
+    assert len(lines) == height
+    assert "host07" in lines[0]
+    assert "host39" in lines[1]
+    assert lines[-1].split() == ["…", "and", str(40 - height + 1), "hosts", "more"]
+
+
+def test_a_line_wider_than_the_terminal_is_cut_and_not_folded() -> None:
+    board = Board([JOB], [])
+    board.update(Update("box", message="does not answer: " + "x" * 300))
+    (line,) = drawn(board, width=60).splitlines()
+    assert "…" in line
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 10), (200, 50)])
+def test_what_is_drawn_fits_the_terminal(width: int, height: int) -> None:
+    console = Console(file=StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(Screen(many_hosts(), console))
+    lines = captured.get().splitlines()
+    assert len(lines) < height
+    assert max(map(len, lines)) <= width
+
+
+def test_the_jobs_of_a_host_with_several_slots_have_a_line_each() -> None:
+    jobs = [replace(JOB, id=f"j{n}") for n in range(3)]
+    board = Board(jobs, [], slots={"box": 2})
+    for job in jobs[:2]:
+        board.update(Update("box", job))
+    first, *rest = drawn(board).splitlines()
+    assert "2 jobs running, 1 waiting" in first
+    assert [words(line) for line in rest] == ["eager single: starting, 0:00"] * 2
 
 
 def test_a_host_that_is_silent_says_so() -> None:
     board = Board([JOB], [])
     board.update(Update("box", message="does not answer: no route"))
-    assert drawn(board) == "box 0/2 does not answer: no route"
+    assert words(drawn(board)) == "box 0/2 does not answer: no route ? left"
 
 
 def test_what_was_done_before_a_resume_counts() -> None:
-    assert drawn(Board([JOB], [ok_row(JOB, JOB.cases[0])])) == "box 1/2 waiting"
+    assert words(drawn(Board([JOB], [ok_row(JOB, JOB.cases[0])]))).startswith("box 1/2 waiting")
 
 
 def test_without_a_terminal_each_case_that_ends_and_each_fault_is_one_line() -> None:

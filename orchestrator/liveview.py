@@ -1,0 +1,209 @@
+"""What a run looks like on a terminal while it goes on; elsewhere, its lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.progress import Board, HostBoard, clock_time, job_label, remaining_in_words
+from orchestrator.report.terminal import terminal
+from orchestrator.scheduler import Update
+from orchestrator.table import compare
+from orchestrator.trust import printable
+from runner.schema import Row
+
+if TYPE_CHECKING:  # Docker's SDK is half of the time that a command takes to begin
+    from orchestrator.images.image import OnProgress
+    from orchestrator.images.image import Progress as ImageProgress
+
+REFRESH_PER_S = 4
+FEWEST_LINES = 5  # of the comparison: with less room it is not drawn until the end
+
+Line = tuple[str, str, Text, str]  # name, cases, state, time
+
+
+def summary(board: Board) -> str:
+    """`2:05 elapsed, 5 of 16 cases, about 4 min left`."""
+    with board.lock:
+        done, total = (sum(each) for each in zip(*((host.done, host.total) for host in board.hosts.values())))
+        faults = sum(host.faults for host in board.hosts.values())
+    parts = [f"{clock_time(board.elapsed_s)} elapsed", f"{done} of {total} cases"]
+    parts += [f"{faults} failed"] if faults else []
+    parts += [remaining_in_words(board.remaining())] if done < total else []
+    return ", ".join(parts)
+
+
+def progress_lines(board: Board, height: int) -> list[Line]:
+    """At most `height` lines: hosts at work with their jobs, then hosts that wait, then those that are done."""
+    with board.lock:
+        blocks = [(_rank(host), _host_lines(board, name, host)) for name, host in board.hosts.items()]
+    blocks.sort(key=lambda block: block[0])
+    lines = [line for _, block in blocks for line in block]
+    if len(lines) <= height:
+        return lines
+    kept = max(0, height - 1)
+    hidden = lines[kept:]
+    hosts = [line for line in hidden if line[0]]
+    jobs = len(hidden) - len(hosts)
+    what = [_count(len(hosts), "host"), _count(jobs, "running job")]
+    more = f"… and {' and '.join(each for each in what if each)} more"
+    return [*lines[:kept], ("", "", Text(more, style="dim"), "")]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}" if number else ""
+
+
+def _rank(host: HostBoard) -> int:
+    return 3 if host.is_done else 0 if host.running else 1 if host.message else 2
+
+
+def _host_lines(board: Board, name: str, host: HostBoard) -> list[Line]:
+    """A host's line, and one for each of its running jobs; a single one stands on the host's own line."""
+    cases = f"{host.done}/{host.total}"
+    if host.is_done:
+        return [(name, cases, Text("done" if not host.faults else f"done, {host.faults} failed"), "")]
+    left = remaining_in_words(board.remaining(name))
+    jobs = [
+        (f"{job_label(each.job)}: {each.doing}", clock_time(board.clock() - each.started))
+        for each in host.running.values()
+    ]
+    if host.message:
+        return [(name, cases, Text(host.message, style="yellow"), left), *_job_lines(jobs)]
+    if not jobs:
+        return [(name, cases, Text("waiting"), left)]
+    if len(jobs) == 1:
+        ((doing, since),) = jobs
+        return [(name, cases, Text(f"{doing}, {since}"), left)]
+    waiting = f", {len(host.waiting)} waiting" if host.waiting else ""
+    return [(name, cases, Text(f"{len(jobs)} jobs running{waiting}"), left), *_job_lines(jobs)]
+
+
+def _job_lines(jobs: list[tuple[str, str]]) -> list[Line]:
+    return [("", "", Text(f"  {doing}, {since}"), "") for doing, since in jobs]
+
+
+def table(board: Board, height: int = 1000) -> Table:
+    """Each line takes one of the terminal's, whatever its width: what does not fit ends in an ellipsis."""
+    drawn = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    drawn.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
+    drawn.add_column(no_wrap=True, justify="right")
+    drawn.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    drawn.add_column(no_wrap=True, justify="right")
+    for name, cases, state, left in progress_lines(board, height):
+        drawn.add_row(Text(name, style="bold"), cases, state, Text(left, style="dim"))
+    return drawn
+
+
+class Screen:
+    """Drawn anew at each refresh, to fit the height: the progress, and below it the table as far as it is filled."""
+
+    def __init__(self, board: Board, console: Console) -> None:
+        self.board, self.console = board, console
+        self._drawn: tuple[int, int, list[str]] = (0, 0, [])
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        height = max(3, console.height - 1)  # Live's cursor stands below
+        comparison = self._comparison()
+        wanted = len(progress_lines(self.board, 10_000)) + 1
+        kept_for_table = min(len(comparison) + 1, height // 2) if comparison else 0
+        above = min(wanted, height - kept_for_table)
+        below = height - above - 1
+        yield Text(summary(self.board), style="bold", no_wrap=True, overflow="ellipsis")
+        yield table(self.board, above - 1)
+        if comparison and below >= min(FEWEST_LINES, len(comparison)):
+            yield Text()
+            yield _cut(comparison, below)
+
+    def _comparison(self) -> list[str]:
+        with self.board.lock:
+            rows = [row for host in self.board.hosts.values() for row in host.rows.values()]
+        key = (len(rows), self.console.width)
+        if rows and key != self._drawn[:2]:
+            self._drawn = (*key, _printed(rows, self.console.width))
+        return self._drawn[2]
+
+
+def _printed(rows: list[Row], width: int) -> list[str]:
+    """The comparison's lines, printed on a console aside: on the one that is being drawn it would be drawn again."""
+    aside = Console(file=StringIO(), width=width, force_terminal=True, highlight=False)
+    with aside.capture() as captured:
+        terminal(compare(rows), aside)
+    return captured.get().rstrip().splitlines()
+
+
+def _cut(lines: list[str], height: int) -> RenderableType:
+    if len(lines) <= height:
+        return Text.from_ansi("\n".join(lines))
+    more = f"… and {len(lines) - height + 1} more lines, at the end"
+    return Group(Text.from_ansi("\n".join(lines[: height - 1])), Text(more, style="dim"))
+
+
+@contextmanager
+def watched(board: Board, console: Console) -> Iterator[Callable[[Update], None]]:
+    """A listener for the scheduler: drawn live on a terminal, a plain line for each thing worth one elsewhere."""
+
+    def fold(update: Update) -> None:
+        line = board.update(update)
+        if line and update.message:  # of a host: it stays readable above what is drawn
+            say_line(line)
+
+    def say(update: Update) -> None:
+        line = board.update(update)
+        if line:
+            say_line(line)
+
+    def say_line(line: str) -> None:
+        console.print(Text(f"{time.strftime('%H:%M:%S')} {line}"), soft_wrap=True)
+
+    if console.is_terminal:
+        with Live(Screen(board, console), console=console, refresh_per_second=REFRESH_PER_S, transient=True):
+            yield fold
+    else:
+        yield say
+
+
+@contextmanager
+def image_progress(err: Console) -> Iterator[OnProgress]:
+    """A listener that draws a line for each image being built or moved; without a terminal, a line for each step."""
+    if not err.is_terminal:
+        said: set[str] = set()
+
+        def say(progress: ImageProgress) -> None:
+            step = f" step {progress.number}/{progress.of}" if progress.number else ""
+            line = f"{progress.host}: {progress.step.value} {progress.reference}{step}"
+            if line not in said:
+                said.add(line)
+                err.print(line, soft_wrap=True)
+
+        yield say
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        TextColumn("{task.fields[line]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as drawn:
+        tasks: dict[tuple[str, str, str], Any] = {}
+
+        def draw(progress: ImageProgress) -> None:
+            key = (progress.host, progress.step.value, progress.reference)
+            if key not in tasks:
+                tasks[key] = drawn.add_task(" ".join(key), line="", total=None)
+            done, total = progress.number, progress.of
+            if progress.done_bytes is not None:
+                done, total = progress.done_bytes, progress.of_bytes
+            line = escape(" ".join(printable(progress.line).split())[:60])
+            drawn.update(tasks[key], completed=done, total=total, line=line)
+
+        yield draw
