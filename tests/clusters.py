@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from engines import ROOT, Daemon, Engine, free_port, missing, wait_until
+from engines import BASE_IMAGE, ROOT, Daemon, Engine, free_port, last_lines, missing, wait_until
 
 SCRIPTS = Path(os.environ.get("LAB", ROOT.parent / "shared" / "lab"))
+BUILT = Path(os.environ.get("LAB_KUBERNETES", Path.home() / ".cache/lab/kubernetes"))  # where its scripts build them
+PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl", "etcd", "dockerd")
 NODES = ("node-a", "node-b")
 GPUS = 2
 
@@ -149,6 +151,8 @@ def lab_cluster() -> Iterator[LabCluster]:
     """LAB_CLUSTER names the folder of one that runs; without it a private one is started, and ended."""
     named = os.environ.get("LAB_CLUSTER")
     if named:
+        if shutil.which("kubectl") is None:
+            missing("a Kubernetes cluster: kubectl is not installed")
         cluster = LabCluster(Path(named).resolve())
         if "ok" not in cluster.kubectl("get", "--raw", "/readyz", check=False):
             missing(f"LAB_CLUSTER={named} does not answer")
@@ -157,20 +161,19 @@ def lab_cluster() -> Iterator[LabCluster]:
         return
     if os.geteuid() != 0 or not (SCRIPTS / "cluster").exists():
         missing("a Kubernetes cluster: LAB_CLUSTER names none, and starting one needs root and ../shared/lab")
+    if absent := [name for name in PROGRAMS if shutil.which(name, path=f"{BUILT}:{os.environ['PATH']}") is None]:
+        missing(f"a Kubernetes cluster: {', '.join(absent)} not installed")
     folder = Path(tempfile.mkdtemp(prefix="orc-cluster-"))
     environment = {**os.environ, "LAB_PORT": str(free_port())}
+    cluster = LabCluster(folder)
+    commands = [["cluster", "up", str(folder), *NODES]]
+    commands += [["base-image", cluster.engine(node).url, BASE_IMAGE] for node in NODES]
     with (folder / "up.log").open("wb") as log:
         try:
-            subprocess.run(
-                [SCRIPTS / "cluster", "up", folder, *NODES], env=environment, stdout=log, stderr=log, check=True
-            )
-            cluster = LabCluster(folder)
-            for node in NODES:
-                subprocess.run(
-                    [SCRIPTS / "base-image", cluster.engine(node).url, "python:3.11-slim-bookworm"],
-                    check=True,
-                    stdout=log,
-                )
+            for name, *words in commands:
+                ended = subprocess.run([SCRIPTS / name, *words], env=environment, stdout=log, stderr=log, check=False)
+                if ended.returncode:
+                    missing(f"a Kubernetes cluster: {name} failed: {last_lines(folder / 'up.log')}")
             with _ready(cluster):
                 yield cluster
         finally:

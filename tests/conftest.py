@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
@@ -171,8 +170,7 @@ def keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def first(docker_host: Engine) -> Iterator[Connection]:
     """A connection to the engine at hand, which has the base of our images."""
-    with contextlib.closing(docker_host.client()) as api:
-        engines.ensure_base(api, None)
+    engines.ensure_base(docker_host)
     with connect(DockerHost(name="first", url=docker_host.url)) as connection:
         yield connection
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import docker
+import psutil
 import pytest
 import requests
 
@@ -43,6 +44,10 @@ USER 1000:1000
 """
 
 
+class DidNotStart(Exception):
+    """A program in the background ended, or was not there in time."""
+
+
 @dataclass
 class Daemon:
     """A program in the background that can be stopped and started again. log: a file."""
@@ -58,7 +63,12 @@ class Daemon:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        wait_until(self.up, 180, f"{self.command[0]} did not start: {last_lines(self.log)}")
+        try:
+            wait_until(lambda: self._ended() or self.up(), 180, "180 s were not enough")
+            if self._ended():
+                raise TimeoutError(f"it ended: {last_lines(self.log)}")
+        except TimeoutError as error:
+            raise DidNotStart(f"{self.command[0]} did not start: {error}") from error
 
     def stop(self) -> None:
         """As its machine's shutdown would: politely."""
@@ -67,6 +77,9 @@ class Daemon:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(40)
             self.kill()
+
+    def _ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def kill(self) -> None:
         """Ends it and all that it started, at once, as a power cut would."""
@@ -129,8 +142,8 @@ def free_port() -> int:
 @contextlib.contextmanager
 def private_engine(*options: str) -> Iterator[Engine]:
     """A dockerd in a folder of its own, with a bridge of its own: with none it would delete its neighbour's docker0."""
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        missing("a private Docker engine needs root and dockerd")
+    if os.geteuid() != 0 or shutil.which("dockerd") is None or shutil.which("ip") is None:
+        missing("a private Docker engine needs root, dockerd and ip")
     folder = Path(tempfile.mkdtemp(prefix="orc-engine-"))
     bridge = new_bridge(zlib.crc32(str(folder).encode()))
     url = f"unix://{folder}/docker.sock"
@@ -139,7 +152,10 @@ def private_engine(*options: str) -> Iterator[Engine]:
     pid_files = (folder / "docker.pid", folder / "exec/containerd/containerd.pid")
     daemon = Daemon(command, folder / "log", lambda: answers(url), pid_files)
     try:
-        daemon.start()
+        try:
+            daemon.start()
+        except DidNotStart as error:
+            missing(f"a private Docker engine does not start on this machine: {error}")
         yield Engine(url, daemon)
     finally:
         daemon.stop()
@@ -230,8 +246,8 @@ def packed(files: Mapping[str, bytes]) -> bytes:
 @cache
 def contract_image(engine: Engine, base_from: Engine | None = None) -> str:
     """The fake runner's image on an engine; its base comes from another one where it is not there."""
+    ensure_base(engine, base_from)
     with contextlib.closing(engine.client()) as api:
-        ensure_base(api, base_from)
         said = list(
             api.build(fileobj=io.BytesIO(contract_context()), custom_context=True, tag=CONTRACT_IMAGE, decode=True)
         )
@@ -266,18 +282,34 @@ def image_with_job(engine: Engine, image: str, job: Job) -> str:
     return f"{image}-by-hand"
 
 
-def ensure_base(api: docker.APIClient, base_from: Engine | None) -> None:
-    if api.images(BASE_IMAGE):
+def ensure_base(engine: Engine, base_from: Engine | None = None) -> None:
+    """The base image on an engine: its own, another engine's, or the registry's; skips the test where none has it."""
+    if base_from is None or has_base(engine):
+        if why := why_no_base(engine):
+            missing(f"{BASE_IMAGE} is not there and cannot be pulled: {why}")
         return
-    if base_from is None:
-        try:
-            api.pull(BASE_IMAGE)
-        except docker.errors.DockerException as error:
-            missing(f"{BASE_IMAGE} is not there and cannot be pulled: {error}")
-        return
-    with contextlib.closing(base_from.client()) as source:
+    ensure_base(base_from)
+    with contextlib.closing(engine.client()) as api, contextlib.closing(base_from.client()) as source:
         said = list(api.load_image(source.get_image(BASE_IMAGE)))  # type: ignore[no-untyped-call]
     assert not any("error" in line for line in said), said
+
+
+def has_base(engine: Engine) -> bool:
+    with contextlib.closing(engine.client()) as api:
+        return bool(api.images(BASE_IMAGE))
+
+
+@cache
+def why_no_base(engine: Engine) -> str:
+    """Empty where the engine has the base image, or pulls it. Asked once: without a network each pull takes seconds."""
+    if has_base(engine):
+        return ""
+    try:
+        with contextlib.closing(engine.client()) as api:
+            api.pull(BASE_IMAGE)
+    except docker.errors.DockerException as error:
+        return str(error)
+    return ""
 
 
 def named_folder(variable: str) -> Path:
@@ -290,10 +322,9 @@ def named_folder(variable: str) -> Path:
 
 def children(pid: int) -> list[int]:
     """All processes below one, whatever session they are in."""
-    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = [tuple(map(int, line.split())) for line in found.splitlines()]
-    below = [one for one, parent in pairs if parent == pid]
-    return [*below, *(deeper for one in below for deeper in children(one))]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [one.pid for one in psutil.Process(pid).children(recursive=True)]
+    return []
 
 
 def listens(port: int, address: str = "127.0.0.1") -> bool:
@@ -313,7 +344,7 @@ def far_away(engine: Engine) -> Iterator[tuple[SshEngine, Callable[[str], None]]
     number = os.getpid() % 60_000
     space, here, there = f"orc{number}", f"orch{number}", f"orct{number}"
     subnet = f"10.203.{number % 250}"
-    if subprocess.run(["ip", "netns", "add", space], capture_output=True).returncode != 0:
+    if shutil.which("ip") is None or subprocess.run(["ip", "netns", "add", space], capture_output=True).returncode != 0:
         missing("a network of its own needs root and network namespaces")
     try:
         for words in (

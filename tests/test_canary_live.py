@@ -256,8 +256,8 @@ def test_neither_a_token_nor_a_proxys_password_is_in_an_image_that_was_built_bes
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     dockerfile = f'ARG BASE={engines.BASE_IMAGE}\nFROM ${{BASE}}\nCOPY runner/ /opt/runner\nRUN test -n "$HTTP_PROXY"\n'
     monkeypatch.setattr(recipe, "recipe", lambda _: {"Dockerfile": dockerfile.encode(), "runner/mark": b""})
+    engines.ensure_base(docker_host)
     with contextlib.closing(docker_host.client()) as api:
-        engines.ensure_base(api, None)
         with connect(DockerHost(name="here", url=docker_host.url)) as connection:
             built = build(connection, "cpu")
         try:
