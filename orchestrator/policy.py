@@ -7,7 +7,7 @@ to the same actions. Each action is idempotent, and the scheduler writes its int
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from orchestrator.executors import Attempt, Observation, Slot, State
@@ -17,6 +17,7 @@ from runner.schema import Status
 # A job may take this much longer than its cases' own limits, which the runner itself enforces: a container's start, an
 # interpreter's, and the writing of the last row.
 GRACE_S = 60.0
+STOP_GRACE_S = 10.0
 BACKOFF_S = 2.0
 LONGEST_BACKOFF_S = 60.0
 
@@ -26,7 +27,7 @@ class Limits:
     """retries: of a job, after infrastructure faults. stop_grace_s: between asking a job to end and ending it."""
 
     retries: int = 2
-    stop_grace_s: float = 10.0
+    stop_grace_s: float = field(default_factory=lambda: STOP_GRACE_S)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import typer
-from commands import orchestrate, run_in_background, wait_for, write
+from commands import end_running_job, orchestrate, run_in_background, wait_for, write
 
-from orchestrator import cli
+from orchestrator import cli, policy
 from orchestrator.collect import read_rows
 from orchestrator.journal import Journal
 from orchestrator.run import Run
@@ -177,7 +177,7 @@ def test_all_errors_of_a_file_come_together(here: Path, capsys: pytest.CaptureFi
 def test_ctrl_c_leaves_the_jobs_running_and_resume_brings_them_home(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write("matrix: {engine: [eager, onnxruntime]}\nprompt: say running; sleep 3\n")
+    write('matrix: {prompt: ["rows; say running; sleep 600", "say next"]}\n')
     orchestrator = run_in_background("submit", "matrix.yaml")
     wait_for("running")
     orchestrator.send_signal(signal.SIGINT)
@@ -188,6 +188,7 @@ def test_ctrl_c_leaves_the_jobs_running_and_resume_brings_them_home(
     capsys.readouterr()
     orchestrate("status")
     assert "running" in capsys.readouterr().out.split("job ")[1], "started, and its end is not known"
+    end_running_job()
     assert orchestrate("resume") == cli.OK
     (run,) = (here / "runs").iterdir()
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
@@ -197,11 +198,12 @@ def test_ctrl_c_leaves_the_jobs_running_and_resume_brings_them_home(
 
 
 def test_an_orchestrator_that_was_killed_is_resumed_without_loss(here: Path) -> None:
-    write("matrix: {engine: [eager, onnxruntime]}\nprompt: say running; sleep 2\n")
+    write('matrix: {prompt: ["rows; say running; sleep 600", "say next"]}\n')
     orchestrator = run_in_background("submit", "matrix.yaml")
     wait_for("running")
     orchestrator.kill()
     orchestrator.communicate()
+    end_running_job()
     assert orchestrate("resume") == cli.OK
     (run,) = (here / "runs").iterdir()
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
@@ -314,7 +316,9 @@ def test_two_runs_on_one_machine_never_share_a_gpu_however_they_group_them(
     assert [row.status for row in rows] == [Status.OK] * 12
 
 
-def test_a_second_orchestrator_on_a_run_says_who_has_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_orchestrator_on_a_run_says_who_has_it(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("matrix: {engine: [eager]}\nprompt: no rows; say running; hang\n")
     first = run_in_background("submit", "matrix.yaml")
     wait_for("running")
@@ -322,6 +326,7 @@ def test_a_second_orchestrator_on_a_run_says_who_has_it(here: Path, capsys: pyte
     assert f"process {first.pid}" in capsys.readouterr().err
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=30)
+    monkeypatch.setattr(policy, "STOP_GRACE_S", 0.5)
     assert orchestrate("cancel", next((here / "runs").iterdir()).name) == cli.SOME_FAILED
     assert "cancelled" in capsys.readouterr().out
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from commands import end_running_job, orchestrate, until, wait_for, write
 
-from orchestrator import cli
+from orchestrator import cli, policy
 from orchestrator.collect import read_rows
 from orchestrator.interrupt import ABORTED
 from orchestrator.journal import Journal, Phase
@@ -104,7 +104,7 @@ def test_ctrl_c_on_a_terminal_leaves_and_says_how_to_go_on(long: Path) -> None:
     assert brought_home(long)
 
 
-def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(here: Path) -> None:
+def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first waits for what is under way: here for a job that is deaf to its stop."""
     write("matrix: {engine: [eager]}\nprompt: no rows; say running; hang\n")
     with terminal("submit", "matrix.yaml") as window:
@@ -118,6 +118,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(here: Path) -> None:
         window.press(b"\x03")
         code, _ = window.end()
     assert code == ABORTED
+    monkeypatch.setattr(policy, "STOP_GRACE_S", 0.5)
     assert orchestrate("resume") == cli.SOME_FAILED
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.CANCELLED]
 
