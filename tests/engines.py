@@ -368,8 +368,12 @@ def far_away(engine: Engine) -> Iterator[tuple[SshEngine, Callable[[str], None]]
 
 
 @contextlib.contextmanager
-def ssh_in_front_of(engine: Engine, address: str = "127.0.0.1", within: Sequence[str] = ()) -> Iterator[SshEngine]:
+def ssh_in_front_of(
+    engine: Engine, address: str = "127.0.0.1", within: Sequence[str] = (), *, server: str = "", client: str = ""
+) -> Iterator[SshEngine]:
     """A real sshd with a host key, a client key and a client's configuration of its own; the user's are not touched.
+
+    server, client: more lines of sshd_config, and of ssh_config.
 
     `ssh` on PATH becomes one that reads the private configuration: OpenSSH finds the user's by the password database,
     not by HOME.
@@ -384,7 +388,7 @@ def ssh_in_front_of(engine: Engine, address: str = "127.0.0.1", within: Sequence
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress {address}\nHostKey {host_key}\nPidFile {folder}/pid\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
-        "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\nMaxSessions 2\n"
+        f"KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\n{server}\nMaxSessions 2\n"
     )
     key = " ".join(Path(f"{host_key}.pub").read_text().split()[:2])
     (folder / "known_hosts").write_text(f"[{address}]:{port} {key}\n")
@@ -392,7 +396,7 @@ def ssh_in_front_of(engine: Engine, address: str = "127.0.0.1", within: Sequence
     (folder / "ssh_config").write_text(
         f"Host {address}\nIdentityFile {client_key}\nIdentitiesOnly yes\nIdentityAgent none\n"
         f"UserKnownHostsFile {folder}/known_hosts\nGlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\n"
-        f"UpdateHostKeys no\n{others}"
+        f"UpdateHostKeys no\n{client}\n{others}"
     )
     wrapper = folder / "bin" / "ssh"
     wrapper.parent.mkdir()

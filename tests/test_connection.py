@@ -19,7 +19,7 @@ from orchestrator.config import DockerHost, Tls
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.connection import Connection
 from orchestrator.executors.endpoint import LOCAL_SOCKET, Endpoint, resolve
-from orchestrator.executors.ssh import command
+from orchestrator.executors.ssh import ROOTLESS_SOCKET, command, dialling, forwarding, through
 
 
 def host(**fields: object) -> DockerHost:
@@ -133,17 +133,48 @@ def test_docker_configuration_that_is_not_json_is_named(tmp_path):
 
 
 def words(url: str) -> list[str]:
-    return command(urlsplit(url), Path("/tmp/x/d.sock"))
+    return command(urlsplit(url), Path("/tmp/x/c"))
 
 
 def test_user_and_port_are_those_of_the_url_and_else_of_the_users_configuration():
     assert {"-l", "-p"}.isdisjoint(words("ssh://lab"))
-    asked = " ".join(words("ssh://me@lab:2222"))
-    assert "-p 2222 -l me -L /tmp/x/d.sock:/var/run/docker.sock -- lab" in asked
+    assert "-p 2222 -l me -- lab" in " ".join(words("ssh://me@lab:2222"))
+
+
+def test_a_link_has_no_forward_agent_or_command_of_the_users_configuration():
+    given = {words("ssh://lab")[i + 1] for i, word in enumerate(words("ssh://lab")) if word == "-o"}
+    assert {"ClearAllForwardings=yes", "ForwardAgent=no", "RemoteCommand=none", "ControlPersist=no"} <= given
+
+
+def test_what_goes_over_a_link_never_makes_one_of_its_own():
+    for asked in (through(Path("/x/c"), "true"), forwarding(Path("/x/c"), Path("/x/d"), "/run/docker.sock")):
+        assert {"ControlPath=/x/c", "ProxyCommand=exit 1"} <= set(asked)
+        assert asked[1:3] == ["-F", "none"]
+    assert forwarding(Path("/x/c"), Path("/x/d"), "/run/docker.sock")[-4:] == [
+        "-L",
+        "/x/d:/run/docker.sock",
+        "--",
+        "over",
+    ]
 
 
 def test_the_path_of_the_url_is_the_engines_socket_over_there():
-    assert "/tmp/x/d.sock:/run/user/1000/docker.sock" in words("ssh://lab/run/user/1000/docker.sock")
+    assert dialling(urlsplit("ssh://lab/run/my/d.sock")) == "exec docker -H unix:///run/my/d.sock system dial-stdio"
+    assert dialling(urlsplit("ssh://lab")) == "exec docker system dial-stdio"
+
+
+@pytest.mark.parametrize(
+    ("said", "path"),
+    [
+        ("Welcome!\nsocket=unix:///run/user/1000/docker.sock\n", "/run/user/1000/docker.sock"),
+        ("socket=tcp://10.0.0.1:2375\n", None),
+        ("socket=unix:///run/x:/etc/passwd\n", None),
+        ("socket=unix:///run/$(reboot)\n", None),
+    ],
+)
+def test_a_rootless_socket_is_taken_only_where_it_is_a_plain_path(said, path):
+    found = ROOTLESS_SOCKET.search(said)
+    assert (found[1] if found else None) == path
 
 
 @pytest.mark.parametrize("url", ["ssh://Lab", "ssh://me@Lab:22/run/docker.sock"])

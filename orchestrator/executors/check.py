@@ -77,7 +77,7 @@ def _engine(info: dict[str, Any], connection: Connection, took_s: float) -> Find
     text = (
         f"Docker {info['ServerVersion']} on {info['OperatingSystem']} ({info['OSType']}/{info['Architecture']}), "
         f"{info['NCPU']} CPUs, {info['MemTotal'] / 1e9:.0f} GB; "
-        f"answers in {1000 * took_s:.0f} ms, {connection.endpoint.url}"
+        f"answers in {1000 * took_s:.0f} ms, {connection.endpoint.url}{f', {connection.way}' if connection.way else ''}"
     )
     if info["OSType"] != "linux":
         return Finding("engine", Grade.PROBLEM, text, "switch it to Linux containers")

@@ -96,6 +96,11 @@ class Connection:
             cure = "is Docker running there, and may this user use its socket (usermod -aG docker USER)?"
         return HostUnreachable(f"{where}: {what} ({self.endpoint.origin}: {self.endpoint.url}); {cure}")
 
+    @property
+    def way(self) -> str:
+        """How it is reached, where that is not the usual way and matters to who looks for what is slow."""
+        return "by docker system dial-stdio over ssh" if self._forward and self._forward.dials else ""
+
     def close(self) -> None:
         with self._lock:
             clients, self._clients = list(self._clients), WeakSet()

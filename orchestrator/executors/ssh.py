@@ -1,37 +1,50 @@
-"""One forwarded socket per SSH host: the engine's socket over there is a private socket here.
+"""The engine of an SSH host as a private socket here: forwarded, or else bridged to `docker system dial-stdio`.
 
-Measured on loopback, a call takes 1 ms this way; 460 ms with an `ssh` for each call, where timeouts are ignored; and
-220 ms through paramiko, where half of 20 calls at once fail by MaxSessions, and none works again after a drop.
+Measured on loopback, a call takes 1 ms through a forwarded socket; 460 ms with an `ssh` for each call, where timeouts
+are ignored; and 220 ms through paramiko, where half of 20 calls at once fail by MaxSessions, and none works again after
+a drop. A server that forwards no sockets still runs commands: that is what `docker -H ssh://` itself does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
+import shlex
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from orchestrator.children import without_tokens
 from orchestrator.errors import HostUnreachable, InputError
+from orchestrator.executors.dial import Dial, answers
 
 REMOTE_SOCKET = "/var/run/docker.sock"
 CONNECT_TIMEOUT_S = 15
+ASK_TIMEOUT_S = 15
+MOST_LOGINS = 3  # for one connection
 OPTIONS = {
     "BatchMode": "yes",  # never asks: there may be nobody to answer
+    "ClearAllForwardings": "yes",  # those of the user's configuration; ours is asked for once the link is up
     "ConnectTimeout": "10",
-    "ControlMaster": "no",  # a shared master would outlive us with our forward in it
-    "ControlPath": "none",
-    "ExitOnForwardFailure": "yes",
+    "ControlMaster": "yes",  # of our own: whatever else goes over the link needs no second login
+    "ControlPersist": "no",
+    "ExitOnForwardFailure": "no",
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "LogLevel": "INFO",  # what it says becomes a message
+    "RemoteCommand": "none",
     "ServerAliveCountMax": "3",
     "ServerAliveInterval": "5",  # a silent link is given up after 15 s
     "StreamLocalBindMask": "0177",
     "StreamLocalBindUnlink": "yes",
+    "Tunnel": "no",
 }
 # What ssh says where trying again will not help, and what will.
 REFUSALS = {
@@ -42,21 +55,47 @@ REFUSALS = {
     "Bad owner or permissions": "chmod 600 it",
     "Too many authentication failures": "name the right key with IdentityFile and IdentitiesOnly in ~/.ssh/config",
 }
+# What it says where the same may work later, and what to do if it does not.
+HINTS = {
+    "Could not resolve hostname": "fix: correct the name in `url`, or give it an address: a Host of that name with its "
+    "HostName in ~/.ssh/config",
+    "Connection refused": "fix: start its sshd, or name its port: ssh://user@host:port",
+    "Connection timed out": "fix: see that it is up, and that no firewall is between",
+}
 # ssh as a child that ends with us, however we end: its standard input's other end is ours alone. Where we are gone,
 # which is when its parent is another's, it takes the socket's folder with it.
 WATCHDOG = (
     'exec 3<&0; "$@" </dev/null 3<&- & s=$!; { cat <&3 >&2; kill $s; } 2>/dev/null & wait $s; r=$?; kill $!; '
     'p=$(ps -o ppid= -p $$ 2>/dev/null) && [ "$p" -ne "$PPID" ] && rm -rf "$0"; exit $r'
 )
+# Where an engine without root listens; the words are read by any shell of that machine, and its answer is a stranger's.
+ROOTLESS = "sh -c 'echo \"socket=${DOCKER_HOST:-unix://${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock}\"'"
+ROOTLESS_SOCKET = re.compile(r"socket=unix://(/[\w./@+-]{1,200})\s*$", re.ASCII | re.MULTILINE)
 
 
-def command(url: SplitResult, local: Path) -> list[str]:
-    """The ssh command line that forwards the engine's socket of `url` to `local`. User and port only as in it."""
+def command(url: SplitResult, control: Path) -> list[str]:
+    """The ssh command line that logs in and stays, for `through` to use. User and port only as in `url`."""
     options = [word for name, value in OPTIONS.items() for word in ("-o", f"{name}={value}")]
     port = ["-p", str(url.port)] if url.port else []
     user = ["-l", url.username] if url.username else []
-    remote = url.path if url.path not in ("", "/") else REMOTE_SOCKET
-    return ["ssh", "-nNT", *options, *port, *user, "-L", f"{local}:{remote}", "--", _machine(url)]
+    return ["ssh", "-nNT", *options, "-o", f"ControlPath={control}", *port, *user, "--", _machine(url)]
+
+
+def through(control: Path, *words: str) -> list[str]:
+    """An ssh command line that goes over the link at `control`, and never makes one of its own."""
+    # a link that is full or gone must not become a login to a machine that is called `over`
+    options = ["-o", f"ControlPath={control}", "-o", "ProxyCommand=exit 1", "-o", "BatchMode=yes"]
+    return ["ssh", "-F", "none", "-T", *options, *words[:-1], "--", "over", *words[-1:]]
+
+
+def forwarding(control: Path, local: Path, remote: str) -> list[str]:
+    return through(control, "-O", "forward", "-L", f"{local}:{remote}", "")[:-1]
+
+
+def dialling(url: SplitResult) -> str:
+    """What is run over there to reach its engine: for the socket that `url` names, or else docker's own choice."""
+    socket_there = f"-H {shlex.quote('unix://' + url.path)} " if url.path not in ("", "/") else ""
+    return f"exec docker {socket_there}system dial-stdio"
 
 
 def _machine(url: SplitResult) -> str:
@@ -65,24 +104,121 @@ def _machine(url: SplitResult) -> str:
     return name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
 
 
+class Link:
+    """One login: an ssh that stays, over which sockets are forwarded and commands run."""
+
+    def __init__(self, host_name: str, url: SplitResult, folder: Path) -> None:
+        self.host_name, self.url, self._folder = host_name, url, folder
+        self.sessions, self.room = 0, math.inf  # of dial-stdio: open now, and how many the server allows
+        own = Path(tempfile.mkdtemp(dir=folder))
+        self.control, self._stderr = own / "c", own / "stderr"
+        with self._stderr.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                ["sh", "-c", WATCHDOG, str(folder), *command(url, self.control)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=without_tokens(os.environ),
+                start_new_session=True,  # Ctrl-C is for us: the containers' last states are still to be asked for
+            )
+
+    @property
+    def is_up(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def text(self) -> str:
+        """What ssh has said so far."""
+        with contextlib.suppress(OSError):
+            return self._stderr.read_text(errors="replace")
+        return ""
+
+    def said(self) -> str:
+        """ssh's last line, for a message."""
+        lines = self.text.strip().splitlines()
+        return lines[-1][:300] if lines else ""
+
+    def wait(self) -> None:
+        """Returns once it is logged in. Raises HostUnreachable, or InputError where ssh refuses for good."""
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while not self.control.exists():
+            if not self.is_up:
+                raise self.refused()
+            if time.monotonic() > deadline:
+                raise HostUnreachable(
+                    f"host {self.host_name}: ssh did not connect in {CONNECT_TIMEOUT_S} s; {self.said()}"
+                )
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        if self._process.stdin:
+            self._process.stdin.close()  # the watchdog ends ssh
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def forward(self, local: Path, remote: str) -> bool:
+        """Whether the socket over there answers by `local` from now on."""
+        local.unlink(missing_ok=True)
+        return self._done(forwarding(self.control, local, remote)) is not None and answers(local)
+
+    def rootless_socket(self) -> str | None:
+        """The socket of the engine that its user runs there without root, if that is where such engines have it."""
+        found = ROOTLESS_SOCKET.search(self._done(through(self.control, ROOTLESS)) or "")
+        return found[1] if found else None
+
+    def _done(self, words: list[str]) -> str | None:
+        """The output of a command; None where it failed."""
+        try:
+            done = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=without_tokens(os.environ),
+                timeout=ASK_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        return done.stdout[-4096:].decode(errors="replace") if done.returncode == 0 else None
+
+    def refused(self) -> InputError | HostUnreachable:
+        text = self.text
+        where = f"host {self.host_name}: ssh {self.url.netloc}"
+        for sign, cure in REFUSALS.items():
+            if sign in text:
+                return InputError(f"{where}: {self.said()}; {cure}")
+        hint = next((f"; {hint}" for sign, hint in HINTS.items() if sign in text), "")
+        return HostUnreachable(f"{where}: {self.said() or 'ended without a word'}{hint}")
+
+
 class Forward:
-    """A forwarded socket that is started when it is first needed, and again after the link dropped."""
+    """An engine's socket here that is there when it is first needed, and again after the link dropped."""
 
     def __init__(self, host_name: str, url: str) -> None:
         self.host_name, self.url = host_name, urlsplit(url)
         # under /tmp and not TMPDIR: a socket's path holds 108 bytes, on macOS 104
         self._folder = Path(tempfile.mkdtemp(prefix="orc-", dir="/tmp"))
-        self.socket, self._stderr = self._folder / "d.sock", self._folder / "stderr"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connected_once = False
-        self._lock = threading.Lock()
+        self.socket = self._folder / "d.sock"
+        self._links: list[Link] = []  # the first has the forward; others are for more sessions than one may have
+        self._dial: Dial | None = None
+        self._open = self._connected_once = False
+        self._lock, self._linking = threading.Lock(), threading.Lock()
         self._failure: tuple[float, InputError | HostUnreachable] | None = None
 
+    @property
+    def dials(self) -> bool:
+        """Whether each connection is a `docker system dial-stdio` over there."""
+        return self._dial is not None
+
     def ensure(self) -> None:
-        """Returns with the socket forwarded. Raises InputError where ssh refuses for good, and HostUnreachable."""
+        """Returns with the engine's socket here. Raises InputError where ssh refuses for good, and HostUnreachable."""
         asked = time.monotonic()
         with self._lock:
-            if self._process is not None and self._process.poll() is None:
+            if self._open and self._links and self._links[0].is_up:
                 return
             # who waited while another tried in vain has tried too: many threads do not queue up for a dead host
             if self._failure and self._failure[0] > asked:
@@ -94,11 +230,9 @@ class Forward:
                 raise
 
     def said(self) -> str:
-        """ssh's last line, for a message."""
-        with contextlib.suppress(OSError):
-            lines = self._stderr.read_text(errors="replace").strip().splitlines()
-            return lines[-1][:300] if lines else ""
-        return ""
+        """The last line of ssh, or of what it ran, for a message."""
+        dial, links = self._dial, self._links[:1]
+        return (dial.said if dial else "") or (links[0].said() if links else "")
 
     def close(self) -> None:
         with self._lock:
@@ -106,55 +240,110 @@ class Forward:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
-        self._end()
+        if not (self._links and self._links[0].is_up):
+            self._end()
+            self._links.append(self._logged_in())
+            self._connected_once = True
+        self._reach_engine(self._links[0])
+        self._open = True
+
+    def _logged_in(self) -> Link:
         if shutil.which("ssh") is None:
             raise InputError(
                 f"host {self.host_name}: there is no ssh command on this machine; install an OpenSSH client"
             )
-        with self._stderr.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                ["sh", "-c", WATCHDOG, str(self._folder), *command(self.url, self.socket)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                env=without_tokens(os.environ),
-                start_new_session=True,  # Ctrl-C is for us: the containers' last states are still to be asked for
+        link = Link(self.host_name, self.url, self._folder)
+        try:
+            link.wait()
+        except (InputError, HostUnreachable) as error:
+            link.end()
+            # mid-run there is no input to mend any more, and others' jobs go on
+            raise HostUnreachable(str(error)) if self._connected_once else error from None
+        return link
+
+    def _reach_engine(self, link: Link) -> None:
+        """The fast way, else the one that docker itself takes. Raises HostUnreachable."""
+        named = self.url.path not in ("", "/")
+        if link.forward(self.socket, self.url.path if named else REMOTE_SOCKET):
+            return
+        why = link.said()
+        rootless = None if named else link.rootless_socket()
+        if rootless and link.forward(self.socket, rootless):
+            return
+        self._dial = Dial(self.socket, self._sessions)
+        if answers(self.socket):
+            return
+        said = self._dial.said
+        self._close_dial()
+        if not link.is_up:
+            raise link.refused()
+        raise HostUnreachable(self._unreached(why, said))
+
+    def _unreached(self, why: str, said: str) -> str:
+        tried = (
+            f"host {self.host_name}: ssh {self.url.netloc}: forwarding the engine's socket failed "
+            f"({why or 'no reason'}), and so did `docker system dial-stdio` over there ({said or 'no reason'})"
+        )
+        if "not found" in said:
+            return (
+                f"{tried}; fix: make `ssh {_machine(self.url)} docker version` work (docker on the PATH of shells "
+                "without a terminal), or set AllowStreamLocalForwarding yes in its sshd_config"
             )
-        deadline = time.monotonic() + CONNECT_TIMEOUT_S
-        while not self._accepts():
-            if self._process.poll() is not None:
-                raise self._refused()
-            if time.monotonic() > deadline:
-                self._end()
-                raise HostUnreachable(
-                    f"host {self.host_name}: ssh did not connect in {CONNECT_TIMEOUT_S} s; {self.said()}"
-                )
-            time.sleep(0.02)
-        self._connected_once = True
+        return f"{tried}; is Docker running there, and may this user use its socket (usermod -aG docker USER)?"
 
-    def _accepts(self) -> bool:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(str(self.socket))
-            return True
-        return False
+    def _sessions(self) -> Generator[list[str], None, None]:
+        """Command lines of one more dial-stdio: each over another link, while those before it had no room for it."""
+        tried: list[Link] = []
+        made = 0
+        while made < MOST_LOGINS:  # a server may allow no sessions at all
+            known = self._links[:]
+            link = self._with_room(tried)
+            if link is None:
+                return
+            made += link not in known
+            tried.append(link)
+            yield from self._session(link)
 
-    def _refused(self) -> InputError | HostUnreachable:
-        text = self._stderr.read_text(errors="replace")
-        for sign, cure in REFUSALS.items():
-            if sign in text:
-                message = f"host {self.host_name}: ssh {self.url.netloc}: {self.said()}; {cure}"
-                # mid-run there is no input to mend any more, and others' jobs go on
-                return HostUnreachable(message) if self._connected_once else InputError(message)
-        return HostUnreachable(f"host {self.host_name}: ssh {self.url.netloc}: {self.said() or 'ended without a word'}")
+    def _with_room(self, tried: Sequence[Link]) -> Link | None:
+        """A link that may take one more session, which is counted; None where none can be had."""
+        with self._linking:
+            if not (self._links and self._links[0].is_up):
+                return None
+            for link in [link for link in self._links if not link.is_up]:
+                self._links.remove(link)
+                link.end()
+            room = min(link.room for link in self._links)  # it is one server's
+            for link in self._links:
+                if link not in tried and link.sessions < room:
+                    link.sessions += 1
+                    return link
+            try:
+                link = self._logged_in()
+            except (InputError, HostUnreachable):
+                return None
+            link.sessions, link.room = 1, room
+            self._links.append(link)
+            return link
+
+    def _session(self, link: Link) -> Generator[list[str], None, None]:
+        """Asks for another one only after the server refused this one, by MaxSessions: then the link is full."""
+        try:
+            yield through(link.control, dialling(self.url))
+            with self._linking:
+                link.room = min(link.room, max(1, link.sessions - 1))
+        finally:
+            with self._linking:
+                link.sessions -= 1
+
+    def _close_dial(self) -> None:
+        if self._dial is not None:
+            dial, self._dial = self._dial, None
+            dial.close()
 
     def _end(self) -> None:
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        if process.stdin:
-            process.stdin.close()  # the watchdog ends ssh
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        self._open = False
+        self._close_dial()
+        with self._linking:
+            links, self._links = self._links, []
+        for link in links:
+            link.end()
