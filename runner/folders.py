@@ -1,6 +1,6 @@
 """What of a folder this process cannot read, and why: for a model that does not load, and for `hosts --check`.
 
-`python -m runner.folders FOLDER` prints the first obstacle, or nothing. Standard library alone.
+`python -m runner.folders FOLDER` prints the first obstacle, or READABLE. Standard library alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+READABLE = "readable"
 # A cache with a hundred models has fewer files.
 MOST_ENTRIES = 100_000
 # What is no part of a model: locks and halves of downloads, which belong to whoever downloads.
@@ -72,7 +73,7 @@ def _in_words(path: Path, opened: str, error: OSError) -> str:
             f"host; fix: copy the folder with `cp -rL`, or give the Hugging Face cache as `weights`"
         )
     if isinstance(error, FileNotFoundError):
-        return f"there is no {path}"
+        return f"there is no {path}; fix: correct the path, or make the folder"
     if isinstance(error, PermissionError):
         return f"{path} cannot be read by user {os.getuid()}{_owner(path)}; fix, on that host: chmod -R a+rX {opened}"
     return f"{path} cannot be read: {error.strerror}"
@@ -88,4 +89,4 @@ def _owner(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(first_obstacle(Path(sys.argv[1])) or "")
+    print(first_obstacle(Path(sys.argv[1])) or READABLE)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -437,6 +438,24 @@ def test_a_check_finds_all_well_where_it_is(docker_host, contract_image):
         ("engine", "clock", "image", "gpus"), Grade.OK
     )
     assert "GB free" in found["disk"].text
+
+
+def test_a_check_reads_the_weights_as_a_jobs_user_would(docker_host, contract_image, tmp_path):
+    for folder in (*tmp_path.parents[:2], tmp_path):
+        if folder != Path(tempfile.gettempdir()):
+            folder.chmod(0o755)
+    host = DockerHost(name="here", url=docker_host.url, gpus="none", weights=str(tmp_path))
+    assert "has no folder hub/" in findings(host, images=[contract_image])["weights"].text
+    blob = tmp_path / "hub" / "models--o--n" / "blobs" / "abc"
+    blob.parent.mkdir(parents=True)
+    blob.write_text("{}")
+    (tmp_path / "token").write_text("hf_owner")
+    (tmp_path / "token").chmod(0o600)
+    assert findings(host, images=[contract_image])["weights"].text == f"{tmp_path}/hub can be read by user 1000"
+    blob.chmod(0o600)
+    found = findings(host, images=[contract_image])["weights"]
+    assert (found.grade, str(blob) in found.text) == (Grade.PROBLEM, True)
+    assert found.cure == f"chmod -R a+rX {tmp_path}/hub"
 
 
 def test_a_check_says_what_is_wrong_and_how_to_mend_it(docker_host):

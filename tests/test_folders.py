@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.config import ProcessHost
+from orchestrator.executors.check import readable
+from orchestrator.executors.finding import Grade
+from orchestrator.fleet import checkup
 from runner import folders
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +75,24 @@ def test_what_another_user_may_not_read_is_named_with_the_fix(snapshot: Path, tm
     assert "cannot be read by user" in done.stdout
     assert f"chmod -R a+rX {tmp_path / 'hub'}" in done.stdout
     (tmp_path / closed).chmod(0o755)
+
+
+def test_a_check_of_this_machine_names_weights_that_you_cannot_read(snapshot: Path, tmp_path: Path) -> None:
+    host = ProcessHost(name="here", weights=str(tmp_path))
+    found = {finding.topic: finding for finding in checkup._check_this_machine(host)}
+    assert found["weights"].text == f"{tmp_path / 'hub'} can be read by you"
+    (snapshot.parents[1] / "blobs" / "abc").unlink()
+    found = {finding.topic: finding for finding in checkup._check_this_machine(host)}
+    assert found["weights"].grade is Grade.PROBLEM
+    assert "is a link to ../../blobs/abc" in found["weights"].text
+    assert "cp -rL" in found["weights"].cure
+
+
+def test_what_a_container_says_of_its_mount_is_told_of_the_hosts_folder() -> None:
+    said = "/weights/hub/a cannot be read by user 1000; fix, on that host: chmod -R a+rX /weights/hub"
+    found = readable(said, "/data/hub", "by user 1000", "/weights/hub")
+    assert (found.text, found.cure) == ("/data/hub/a cannot be read by user 1000", "chmod -R a+rX /data/hub")
+    assert readable("", "/data/hub", "by user 1000").grade is Grade.PROBLEM
 
 
 def test_links_that_leave_what_is_mounted_are_found_where_the_folder_is(snapshot: Path, tmp_path: Path) -> None:

@@ -13,10 +13,15 @@ from docker.errors import APIError
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors import probe as probing
+from orchestrator.executors.archive import RUNNER_UID
 from orchestrator.executors.connection import Connection
+from orchestrator.executors.container import WEIGHTS, below
 from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors.environment import HUB
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.gpu import NO_GPU
+from orchestrator.trust import printable
+from runner.folders import READABLE
 
 # A CUDA image unpacked takes about 10 GB, and its shipment as much again for a while.
 DISK_WANTED_BYTES = 20 * 10**9
@@ -141,10 +146,32 @@ def _disk(executor: DockerExecutor) -> Finding:
 
 
 def _weights(executor: DockerExecutor) -> Finding:
-    folder = str(executor.host.weights)
+    """Looks as a job would: as its user, through its mount."""
+    folder, hub = str(executor.host.weights), below(str(executor.host.weights), HUB)
+    seen_as = below(WEIGHTS, HUB)
     with executor.connection.api() as api:
-        if folder in probing.existing(api, [folder]):
-            return Finding("weights", Grade.OK, f"{folder} is there")
-    return Finding(
-        "weights", Grade.PROBLEM, f"there is no folder {folder}", f"there: mkdir -p {folder}, or mend `weights`"
-    )
+        there = probing.existing(api, [folder, hub])
+        if folder not in there:
+            cure = f"there: mkdir -p {hub}, or correct `weights`"
+            return Finding("weights", Grade.PROBLEM, f"there is no folder {folder}", cure)
+        if hub not in there:
+            cure = f"there: HF_HOME={folder} hf download OWNER/NAME, or correct `weights`: it is what HF_HOME names"
+            return Finding("weights", Grade.PROBLEM, f"{folder} has no folder {HUB}/, which is the cache", cure)
+        if not executor.probe_image:
+            return Finding("weights", Grade.OK, f"{hub} is there; who may read it can be told once an image is there")
+        mount = {"Type": "bind", "Source": hub, "Target": seen_as, "ReadOnly": True}
+        look = ("python", "-m", "runner.folders", seen_as)
+        try:
+            said = probing.run(api, executor.probe_image, look, NO_GPU, (), [mount]).strip()
+        except APIError as error:
+            return Finding("weights", Grade.PROBLEM, f"a container cannot mount {hub}: {error}")
+    return readable(said, hub, f"by user {RUNNER_UID}", seen_as)
+
+
+def readable(said: str, hub: str, by: str, seen_as: str = "") -> Finding:
+    """The finding that follows from what `runner.folders` says of a cache. seen_as: its path where it was looked at."""
+    if said == READABLE:
+        return Finding("weights", Grade.OK, f"{hub} can be read {by}")
+    what, _, cure = printable(said.replace(seen_as, hub) if seen_as else said).partition("; fix")
+    cure = cure.removeprefix(", on that host").removeprefix(": ")
+    return Finding("weights", Grade.PROBLEM, what or f"a container cannot look at {hub}", cure)

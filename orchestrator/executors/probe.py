@@ -103,7 +103,14 @@ def existing(api: docker.APIClient, paths: Sequence[str]) -> frozenset[str]:
         return frozenset(path for path in paths if api.head(url, params={"path": f"/host{path}"}, timeout=30).ok)
 
 
-def run(api: docker.APIClient, image: str, command: Sequence[str], access: Access, gpus: Sequence[str]) -> str:
+def run(
+    api: docker.APIClient,
+    image: str,
+    command: Sequence[str],
+    access: Access,
+    gpus: Sequence[str],
+    mounts: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The standard output of a short command in a container of our image. Raises APIError where it does not start."""
     parts = access.render(gpus)
     spec = {
@@ -118,7 +125,7 @@ def run(api: docker.APIClient, image: str, command: Sequence[str], access: Acces
             "SecurityOpt": ["no-new-privileges"],
             "DeviceRequests": list(parts.requests),
             "Devices": list(parts.devices),
-            "Mounts": list(parts.mounts),
+            "Mounts": [*mounts, *parts.mounts],
         },
     }
     with _container(api, spec) as name:

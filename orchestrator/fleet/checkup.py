@@ -6,15 +6,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 from orchestrator.config import S3, DockerHost, Host, KubernetesHost, ProcessHost
 from orchestrator.errors import HostUnfit, InputError
-from orchestrator.executors.check import check
+from orchestrator.executors.check import check, readable
 from orchestrator.executors.connection import connect
+from orchestrator.executors.environment import HUB
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.process import ProcessExecutor
 from orchestrator.fleet.host import flavours, processes_folder, reference, store_of
 from orchestrator.fleet.pod_images import image_of_nodes
+from runner.folders import READABLE, first_obstacle
 
 
 def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:
@@ -63,3 +66,6 @@ def _check_this_machine(host: ProcessHost) -> Iterator[Finding]:
         yield Finding("runner", Grade.PROBLEM, str(error))
         return
     yield Finding("runner", Grade.OK, f"installed; {', '.join(slot.name for slot in slots)} ({len(slots)} at once)")
+    if host.weights:
+        hub = Path(host.weights).expanduser() / HUB
+        yield readable(first_obstacle(hub) or READABLE, str(hub), "by you")
