@@ -32,6 +32,10 @@ class StartError(Exception):
     """One container or process would not start on a host that answers. Its job is a fault; others may go on."""
 
 
+class TaskUnfit(StartError):
+    """The host answers, and would refuse this task again however often it is tried; others may go on."""
+
+
 class BadResult(Exception):
     """What a job handed back is not the rows that were asked for. Nothing of it is used."""
 

@@ -36,6 +36,7 @@ class Kind(str, Enum):
     """What can happen to a job. Intents come before what they announce, outcomes after it.
 
     QUEUED, RUNNING: seen so, on a host that queues what was started; the reason of RUNNING is the instance.
+    REFUSED: a fault of which the host says why it did not create or start the attempt.
     EQUIPPED: its host, which did not answer when the run began, has the image that is the reason.
     """
 
@@ -45,6 +46,7 @@ class Kind(str, Enum):
     RUNNING = "running"
     STOPPING = "stopping"
     FAULT = "fault"
+    REFUSED = "refused"
     CANCEL = "cancel"
     EQUIPPED = "equipped"
     SETTLED = "settled"
@@ -80,9 +82,13 @@ _PHASES = {
     Kind.RUNNING: Phase.RUNNING,
     Kind.STOPPING: Phase.STOPPING,
     Kind.FAULT: Phase.PENDING,
+    Kind.REFUSED: Phase.PENDING,
     Kind.SETTLED: Phase.SETTLED,
     Kind.REOPENED: Phase.PENDING,
 }
+
+
+FAULTS = (Kind.FAULT, Kind.REFUSED)
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Progress:
 
     attempt: the number of the current try, or of the last one while pending; 0 before the first.
     since: when the phase began. faults: tries that ended in a fault. reason: of the last fault or stop.
+    refusals: how many of them, the last ones, were refusals in the same words.
     instance: which start of the attempt was seen running, where a host may make several; results are of it alone.
     """
 
@@ -100,6 +107,7 @@ class Progress:
     slot: str = ""
     since: float = 0.0
     faults: int = 0
+    refusals: int = 0
     reason: str = ""
     cancelled: bool = False
     instance: str = ""
@@ -130,10 +138,16 @@ class Progress:
             attempt=entry.attempt,
             slot=entry.slot,
             since=entry.at,
-            faults=0 if entry.kind is Kind.REOPENED else self.faults + (entry.kind is Kind.FAULT),
+            faults=0 if entry.kind is Kind.REOPENED else self.faults + (entry.kind in FAULTS),
+            refusals=self._refusals_after(entry),
             reason=entry.reason or self.reason,
             instance=self.instance if entry.attempt == self.attempt else "",
         )
+
+    def _refusals_after(self, entry: Entry) -> int:
+        if entry.kind is Kind.REFUSED:
+            return 1 + (self.refusals if entry.reason == self.reason else 0)
+        return 0 if entry.kind in (Kind.FAULT, Kind.REOPENED) else self.refusals
 
 
 class Journal:

@@ -19,6 +19,8 @@ from runner.schema import Status
 GRACE_S = 60.0
 STOP_GRACE_S = 10.0
 BACKOFF_S = 2.0
+# What a host says twice it would say a third time.
+SAME_REFUSALS = 2
 LONGEST_BACKOFF_S = 60.0
 
 
@@ -189,6 +191,10 @@ def _next_step(
 def _step_of_pending(progress: Progress, limits: Limits) -> Step | None:
     if progress.cancelled:
         return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
+    if progress.refusals >= SAME_REFUSALS:
+        return GiveUp(
+            progress, Status.FAILED, f"refused {progress.refusals} times in the same words: {progress.reason}"
+        )
     if progress.faults > limits.retries:
         return GiveUp(progress, Status.FAILED, f"gave up after {progress.faults} attempts: {progress.reason}")
     return None

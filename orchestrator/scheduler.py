@@ -16,7 +16,16 @@ from itertools import islice
 
 from orchestrator import collect, policy
 from orchestrator.clock import steady
-from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, Incomplete, InputError, StartError
+from orchestrator.errors import (
+    BadResult,
+    HostUnfit,
+    HostUnreachable,
+    ImageError,
+    Incomplete,
+    InputError,
+    StartError,
+    TaskUnfit,
+)
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.executors.container import needs_download
 from orchestrator.journal import Entry, Journal, Kind, Phase, Progress
@@ -279,11 +288,17 @@ class HostLoop:
                 self.tell(Update(self.host, message=f"could not remove {action.attempt.name}: {error}"))
                 return
             progress = next(p for p in self.journal.progress(self.host) if p.job.id == action.progress.job.id)
-            if isinstance(error, HostUnfit):
-                self._settle(progress, Status.FAILED, str(error))
-            else:
-                said = isinstance(error, (StartError, BadResult, Incomplete))
-                self._fault(progress, str(error) if said else repr(error))
+            # an attempt's name is another each time, and what is said of it may be the same
+            said = str(error).replace(progress.key.name, f"job {progress.job.id}")
+            match error:
+                case HostUnfit() | TaskUnfit():
+                    self._settle(progress, Status.FAILED, said)
+                case StartError():
+                    self._fault(progress, said, Kind.REFUSED)
+                case BadResult() | Incomplete():
+                    self._fault(progress, said)
+                case _:
+                    self._fault(progress, repr(error))
 
     def _finish_starts(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
         """Of what runs and another orchestrator started, which may have died before it handed over token and ticket.
@@ -341,8 +356,8 @@ class HostLoop:
         others = [o for key, o in self.executor.observe().items() if key != progress.key and o.state is State.RUNNING]
         return any(slot.devices & other.devices for other in others)
 
-    def _fault(self, progress: Progress, reason: str) -> None:
-        self._record(progress, Kind.FAULT, reason=reason)
+    def _fault(self, progress: Progress, reason: str, kind: Kind = Kind.FAULT) -> None:
+        self._record(progress, kind, reason=reason)
         self.tell(Update(self.host, progress.job, message=f"attempt {progress.attempt} of {progress.job.id}: {reason}"))
 
     def _collect(self, progress: Progress, observation: Observation) -> None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from orchestrator.config import Host, KubernetesHost, ProcessHost
 from orchestrator.executors.finding import Finding, Grade
-from orchestrator.journal import Entry, Journal, Kind, Phase
+from orchestrator.journal import FAULTS, Entry, Journal, Kind, Phase
 from orchestrator.journal import Progress as JobProgress
 from orchestrator.plan import Description
 from orchestrator.progress import in_words, job_label
@@ -128,7 +128,7 @@ def _job_status(progress: JobProgress, journal: Journal) -> dict[str, Any]:
         "phase": "cancelled" if progress.cancelled and not progress.is_settled else progress.phase.value,
         "slot": progress.slot,
         "attempts": progress.attempt,
-        "faults": [_fault(entry) for entry in history if entry.kind in (Kind.FAULT, Kind.SETTLED) and entry.reason],
+        "faults": [_fault(entry) for entry in history if entry.kind in (*FAULTS, Kind.SETTLED) and entry.reason],
     }
 
 

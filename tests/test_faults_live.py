@@ -247,7 +247,7 @@ def test_a_host_that_is_down_at_submit_gets_its_image_and_its_jobs_when_it_is_ba
     night.write(**SLOW)
     with witnessed(list(night.engines.values())[:1]) as starts:
         orchestrator = night.start("submit", "matrix.yaml")
-        night.wait_for_running(1)
+        night.wait_for_event(Kind.STARTING)
         daemon.start()
         _, said = orchestrator.communicate(timeout=180)
     assert orchestrator.returncode == cli.OK, said

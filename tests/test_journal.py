@@ -60,6 +60,25 @@ def test_a_job_whose_host_answered_late_keeps_the_image_that_it_got(journal: Jou
     assert (after.job.image, after.phase, after.attempt) == ("sd:1@sha256:2", Phase.STAGING, 1)
 
 
+@pytest.mark.parametrize(
+    ("faults", "refusals"),
+    [
+        ([(Kind.REFUSED, "no"), (Kind.REFUSED, "no")], 2),
+        ([(Kind.REFUSED, "no"), (Kind.REFUSED, "not now")], 1),
+        ([(Kind.REFUSED, "no"), (Kind.FAULT, "no"), (Kind.REFUSED, "no")], 1),
+        ([(Kind.FAULT, "no"), (Kind.FAULT, "no")], 0),
+    ],
+)
+def test_refusals_in_the_same_words_are_counted(
+    journal: Journal, faults: list[tuple[Kind, str]], refusals: int
+) -> None:
+    for number, (kind, reason) in enumerate(faults, 1):
+        journal.record(Entry(1.0, Kind.STAGING, "a", number, "cpu"))
+        journal.record(Entry(2.0, kind, "a", number, "cpu", reason))
+    (after,) = reopened(journal).progress("h2")
+    assert (after.refusals, after.faults) == (refusals, len(faults))
+
+
 def test_history_keeps_the_reason_of_every_attempt(journal: Journal) -> None:
     entries = (Entry(1.0, Kind.STAGING, "a", 1, "cpu"), Entry(3.0, Kind.FAULT, "a", 1, "cpu", "unplugged"))
     for entry in entries:

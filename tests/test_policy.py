@@ -174,6 +174,13 @@ def test_a_job_that_waits_for_its_backoff_does_not_hold_up_the_next() -> None:
     assert decide_on([a, b], {}, now=100.0) == [Stage(b, 1, CPU)]
 
 
+def test_what_was_refused_twice_in_the_same_words_is_not_tried_again() -> None:
+    a = replace(pending("a"), faults=2, refusals=2, reason="no such device")
+    (step,) = decide_on([a], {})
+    assert isinstance(step, GiveUp)
+    assert (step.status, step.reason) == (Status.FAILED, "refused 2 times in the same words: no such device")
+
+
 def test_after_the_last_retry_the_job_is_given_up_with_its_reason() -> None:
     a = pending("a", attempt=3, faults=3, reason="the host rebooted")
     assert decide_on([a], {}) == [GiveUp(a, Status.FAILED, "gave up after 3 attempts: the host rebooted")]

@@ -31,7 +31,7 @@ from fake_executor import (
 from orchestrator import run as runs
 from orchestrator.collect import MAX_ENVIRONMENT_BYTES
 from orchestrator.config import ProcessHost
-from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
+from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError, StartError, TaskUnfit
 from orchestrator.executors import Attempt, Slot
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.policy import Limits
@@ -204,7 +204,8 @@ def test_what_the_infrastructure_took_is_tried_again_and_only_the_cases_without_
         (Behaviour(exit_code=0, rows=0), Status.FAILED, 1),
         (Behaviour(exit_code=137, rows=0), Status.FAILED, 3),
         (VANISHES, Status.FAILED, 3),
-        (DOES_NOT_START, Status.FAILED, 3),
+        (DOES_NOT_START, Status.FAILED, 2),
+        (Behaviour(stage_error=TaskUnfit("no such image")), Status.FAILED, 1),
         (Behaviour(results=b"half a li"), Status.FAILED, 1),
     ],
 )
@@ -225,6 +226,19 @@ def test_a_job_that_hangs_is_stopped_and_its_case_is_a_timeout(night: Any) -> No
     sd.host.behave("a", replace(NEVER_ENDS, ignores_term=True))
     rows = sd.finish()
     assert (rows["a0"].status, rows["b0"].status) == (Status.TIMEOUT, Status.OK)
+
+
+def test_refusals_in_other_words_each_time_are_all_retried(night: Any) -> None:
+    sd = night("a")
+    sd.host.behave("a", *(Behaviour(start_error=StartError(f"reason {n}")) for n in range(3)))
+    assert "gave up after 3 attempts: reason 2" in str(sd.finish()["a0"].error)
+
+
+def test_a_refusal_that_names_its_attempt_is_the_same_the_next_time(night: Any) -> None:
+    sd = night("a")
+    name = Attempt(sd.run.name, "a", 1).name[:-1]
+    sd.host.behave("a", *(Behaviour(start_error=StartError(f"{name}{n}: no such device")) for n in (1, 2, 3)))
+    assert sd.finish()["a0"].error == "refused 2 times in the same words: job a: no such device"
 
 
 def test_a_host_that_comes_back_has_lost_nothing(night: Any) -> None:

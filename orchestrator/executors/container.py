@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.config import DockerHost, Host, ProcessHost
-from orchestrator.errors import StartError
+from orchestrator.errors import TaskUnfit
 from orchestrator.executors import Attempt, Observation, State, Task
 from orchestrator.executors.archive import RUNNER_UID
 from orchestrator.executors.environment import HUB, hub_environment
@@ -38,7 +38,7 @@ STATES = {
 
 
 def container_spec(task: Task, host: DockerHost, access: Access = NO_GPU, *, init: bool = True) -> dict[str, Any]:
-    """The body of the create call. Raises StartError where the model is a folder that the host cannot know.
+    """The body of the create call. Raises TaskUnfit where the model is a folder that the host cannot know.
 
     init: the engine has a docker-init, which hands signals on and reaps what the runner leaves.
     """
@@ -167,7 +167,7 @@ def _compiled_environment(image: str) -> dict[str, str]:
 def _mounts(task: Task, host: DockerHost) -> list[dict[str, Any]]:
     model = task.job.model
     if model.startswith(("./", "../", "~")):
-        raise StartError(
+        raise TaskUnfit(
             f"model {model!r}: on the Docker host {host.name} a folder must be an absolute path of that host"
         )
     # the cache alone: beside it stands the login of the machine's owner

@@ -15,7 +15,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from orchestrator.config import DockerHost
-from orchestrator.errors import BadResult, HostUnfit, StartError
+from orchestrator.errors import BadResult, HostUnfit, StartError, TaskUnfit
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors import probe as probing
 from orchestrator.executors.answer import chunks
@@ -246,10 +246,12 @@ class DockerExecutor:
         said = _said(error)
         where = f"host {self.host.name}"
         if isinstance(error, ImageNotFound) or "No such image" in said:
-            return StartError(f"{where}: has no image {task.image}; orchestrator build --hosts {self.host.name}")
+            return TaskUnfit(f"{where}: has no image {task.image}; orchestrator build --hosts {self.host.name}")
         if missing := re.search(r"bind source path does not exist: (\S.*)", said):
             return HostUnfit(f"{where}: {_not_there(missing[1].strip(), self.host, task.job.model)}")
-        return StartError(f"{where}: {task.attempt.name} was not created: {said}")
+        # 4xx: of what was asked for, not of how the engine is now
+        kind = TaskUnfit if error.is_client_error() and error.status_code != 409 else StartError
+        return kind(f"{where}: {task.attempt.name} was not created: {said}")
 
 
 def _not_there(folder: str, host: DockerHost, model: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
-from orchestrator.errors import StartError
+from orchestrator.errors import TaskUnfit
 from orchestrator.executors import Attempt, Task
 from orchestrator.executors.archive import RUNNER_UID
 from orchestrator.executors.container import (
@@ -109,7 +109,7 @@ def staged(task: Task, host: KubernetesHost) -> dict[str, Any]:
 
 
 def job_manifest(task: Task, host: KubernetesHost) -> dict[str, Any]:
-    """The body of the create call. Raises StartError where the model is a folder that no node can know."""
+    """The body of the create call. Raises TaskUnfit where the model is a folder that no node can know."""
     name, marks = object_name(task.attempt), labels(task, host)
     annotations = {RUN: task.attempt.run}
     pod = _pod(task, host, name)
@@ -254,7 +254,7 @@ def _volumes(
         mounts.append({"name": SECRETS_VOLUME, "mountPath": SECRETS, "readOnly": True})
     model = task.job.model
     if model.startswith(("./", "../", "~")):
-        raise StartError(f"model {model!r}: on the cluster {host.name} a folder must be an absolute path of its nodes")
+        raise TaskUnfit(f"model {model!r}: on the cluster {host.name} a folder must be an absolute path of its nodes")
     if host.weights:
         # of the weights, what the job reads and no more: beside the cache stands the login of whoever filled it
         inside = model.startswith(f"{WEIGHTS}/")
