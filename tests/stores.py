@@ -42,7 +42,7 @@ class Store:
         return f"http://127.0.0.1:{self.port}"
 
     def s3(self, prefix: str = "sd", url: str = "") -> S3:
-        return S3(bucket=BUCKET, prefix=prefix, endpoint_url=url or self.url, region="us-east-1")
+        return S3(bucket=BUCKET, prefix=prefix, endpoint_url=url or self.url, region="us-east-1", insecure=True)
 
     def client(self) -> Any:
         return boto3.client(

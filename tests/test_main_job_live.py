@@ -176,7 +176,7 @@ def test_rows_that_come_by_a_store_are_as_good_as_an_engines_and_the_store_alone
     """One engine under two names. `collect` is all that a user writes; each container gets an address, and no key."""
     by_engine = {"kind": "docker", "url": docker_host.url, "gpus": "none", "threads": 1}
     reached = f"http://{benches.gateway(docker_host)}:{store.port}"  # by containers, and by this machine
-    s3 = {"bucket": "bench", "prefix": "main", "endpoint_url": reached, "region": "us-east-1"}
+    s3 = {"bucket": "bench", "prefix": "main", "endpoint_url": reached, "region": "us-east-1", "insecure": True}
     hosts = {"by-engine": by_engine, "by-store": {**by_engine, "collect": {"s3": s3}}}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -87,6 +87,23 @@ def test_what_a_ticket_put_is_taken_as_it_was(store: Store, job: Job) -> None:
     assert f"sd/{job.run}/j/1/parcel.json" in store.objects()
 
 
+@pytest.mark.parametrize("prefix", ["a b/50%25+c", "ü/x=1&y?z#"])
+def test_a_prefix_of_any_characters_is_the_same_for_who_writes_lists_and_reads(
+    store: Store, job: Job, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = Bucket(store.s3(prefix))
+    inbox = S3Inbox(bucket, bucket.conditional())
+    inbox.announce(job.run, [job])
+    assert put(ticket(inbox, first(job)), parcel(job, "c1", "c2").to_bytes()).outcome is Outcome.STORED
+    assert inbox.take(first(job)) == parcel(job, "c1", "c2")
+    assert job.run in bucket.folders()
+    assert f"{prefix}/{job.run}/j/1/parcel.json" in store.objects()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert len(reading.read(f"s3://bench/{prefix}/{job.run}").rows) == 2
+    assert inbox.remove(job.run) == 2
+
+
 def test_which_stores_have_conditional_writes_is_found_out_and_nothing_of_it_stays(
     rclone_store: Store, moto_store: Store, keys: None
 ) -> None:
@@ -420,7 +437,7 @@ def test_results_prints_a_stored_run_where_nothing_of_it_is_on_this_machine(
 
 
 def inventory(**s3: str) -> Path:
-    store = {"bucket": "bench", "region": "us-east-1", **s3}
+    store = {"bucket": "bench", "region": "us-east-1", "insecure": True, **s3}
     host = {"kind": "docker", "url": "tcp://127.0.0.1:1", "gpus": "none", "collect": {"s3": store}}
     Path("hosts.yaml").write_text(json.dumps({"hosts": {"desk": host}}))
     return Path("hosts.yaml")

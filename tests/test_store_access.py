@@ -5,17 +5,20 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 
-from orchestrator.config import S3
+from orchestrator.config import S3, Collect
 from orchestrator.errors import HostUnreachable, InputError
-from orchestrator.store import bucket
+from orchestrator.store import bucket, reading
 from orchestrator.store.bucket import Bucket
+from orchestrator.store.inbox import S3Inbox
 from runner.tokens import TOKEN_VARIABLES
 
 KEYS = {"Version": 1, "AccessKeyId": "AKIAGOOD", "SecretAccessKey": "s3cr3t"}
@@ -194,3 +197,95 @@ def test_a_hiccup_in_a_run_is_a_store_that_does_not_answer(aws: Path, listing: t
     broken.unlink()
     assert one.folders() == []
     assert [key for _, key in listing[0].asked] == ["AKIAONE", "AKIAONE", "AKIATWO"]
+
+
+# --- addresses
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAGOOD")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
+
+
+def where(**fields: Any) -> S3:
+    return S3(**{"bucket": "bench", "prefix": "sd", **fields})
+
+
+def address(**fields: Any) -> str:
+    """Of one object, without what signs it."""
+    return (
+        Bucket(where(**fields)).presigned_put("r/parcel.json", "application/json", 60, new=False).url.partition("?")[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"endpoint_url": "https://gw.example/s3/"}, "https://gw.example/s3/bench/sd/r/parcel.json"),
+        ({"endpoint_url": "https://gw.example:443"}, "https://gw.example/bench/sd/r/parcel.json"),
+        ({"endpoint_url": "http://gw.example:80/", "insecure": True}, "http://gw.example/bench/sd/r/parcel.json"),
+        ({"endpoint_url": "https://[fd00::1]:9000"}, "https://[fd00::1]:9000/bench/sd/r/parcel.json"),
+        ({"endpoint_url": "https://gw.example", "addressing": "virtual"}, "https://bench.gw.example/sd/r/parcel.json"),
+        ({"bucket": "my.bench"}, "https://s3.amazonaws.com/my.bench/sd/r/parcel.json"),
+        ({}, "https://bench.s3.amazonaws.com/sd/r/parcel.json"),
+        ({"prefix": "a b/50%/ü+c/"}, "https://bench.s3.amazonaws.com/a%20b/50%25/%C3%BC%2Bc/r/parcel.json"),
+    ],
+)
+def test_a_stores_address_means_what_it_means_to_aws(keys: None, fields: dict[str, Any], expected: str) -> None:
+    assert address(**{"region": "us-east-1", **fields}) == expected
+
+
+@pytest.mark.parametrize("prefix", ["/a", "a//b", "a/../b", ".", "a\nb", "a\u202eb", "x" * 701])
+def test_a_prefix_that_is_no_folder_is_refused(prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        where(prefix=prefix)
+
+
+def test_the_environment_and_the_profile_name_a_store_as_for_aws(
+    keys: None, aws: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.write_text(
+        "[profile p]\nregion = eu-west-3\nservices = s\ns3 =\n  addressing_style = virtual\n"
+        "[services s]\ns3 =\n  endpoint_url = https://of-service.example\n"
+    )
+    monkeypatch.setenv("AWS_PROFILE", "p")
+    assert address() == "https://bench.of-service.example/sd/r/parcel.json"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://general.example/")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://of-s3.example")
+    assert address(addressing="path") == "https://of-s3.example/bench/sd/r/parcel.json"
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    assert address() == "https://bench.s3.eu-west-3.amazonaws.com/sd/r/parcel.json"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-2")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert address() == "https://bench.s3.eu-west-1.amazonaws.com/sd/r/parcel.json"
+    assert address(region="eu-north-1") == "https://bench.s3.eu-north-1.amazonaws.com/sd/r/parcel.json"
+
+
+def test_an_http_store_beyond_this_machine_must_be_allowed(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"http://10.0.0.5:9000: without TLS, .* insecure: true"):
+        Collect(s3=where(endpoint_url="http://10.0.0.5:9000"))
+    assert Collect(s3=where(endpoint_url="http://10.0.0.5:9000", insecure=True)).s3.insecure
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://10.0.0.5:9000")
+    with pytest.raises(InputError, match=r"at http://10.0.0.5:9000: without TLS"):
+        S3Inbox.open(where())
+
+
+def test_the_docs_examples_of_stores_are_taken() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "s3.md").read_text()
+    found = re.findall(r"collect: (\{s3: .*\}\})", text)
+    assert len(found) >= 3
+    for each in found:
+        Collect.model_validate(yaml.safe_load(each))
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ("s3://bench", ("bench", "")),
+        ("s3://bench/team/sd/", ("bench", "team/sd")),
+        ("s3://bench/a b/50%25/x?y#z+ü", ("bench", "a b/50%25/x?y#z+ü")),
+    ],
+)
+def test_what_follows_a_bucket_is_a_keys_text(given: str, parts: tuple[str, str]) -> None:
+    assert reading._parts(given) == parts

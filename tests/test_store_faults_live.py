@@ -55,7 +55,7 @@ def prefix() -> str:
 def night(furnished_engine: Engine, between: Proxy, prefix: str, tmp_path: Path) -> Iterator[Night]:
     """One host, whose jobs deliver to the store behind the proxy."""
     address = f"http://{benches.gateway(furnished_engine)}:{between.port}"
-    s3 = {"bucket": stores.BUCKET, "prefix": prefix, "endpoint_url": address, "region": "us-east-1"}
+    s3 = {"bucket": stores.BUCKET, "prefix": prefix, "endpoint_url": address, "region": "us-east-1", "insecure": True}
     with closing(Night(tmp_path, {"near": furnished_engine})) as made:
         near = {"kind": "docker", "url": furnished_engine.url, "gpus": "none", "collect": {"s3": s3}}
         made.write_hosts({"near": near})

@@ -201,7 +201,7 @@ def test_resume_collects_what_a_dead_host_had_delivered(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     endpoint = f"http://{stores.own_address()}:{rclone_store.port}"
-    store = {"bucket": "bench", "prefix": "dead", "endpoint_url": endpoint, "region": "us-east-1"}
+    store = {"bucket": "bench", "prefix": "dead", "endpoint_url": endpoint, "region": "us-east-1", "insecure": True}
     host = {"kind": "docker", "url": "tcp://127.0.0.1:1", "gpus": "none", "collect": {"s3": store}}
     run = runs.create(tmp_path / "runs", "dead", datetime.now(timezone.utc), "", json.dumps({"hosts": {"here": host}}))
     (job,) = benches.jobs_of(run, DockerHost(name="here"), ["rows"])

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
 # What the user's ssh configuration would hand to a shell (`ProxyCommand`, `Match exec`), as `%h` or `%r`.
 NOT_FOR_SSH = re.compile(r"[^\w.:/@%~+\[\]-]", re.ASCII)
 
@@ -44,20 +45,27 @@ def check_url(url: str) -> None:
             raise ValueError(f"{url!r} is not an engine's address; {forms}")
 
 
-def check_endpoint(url: str) -> None:
-    """Of an object store. Raises ValueError with what to write instead."""
-    form = "write https://host[:port]"
+def endpoint(url: str) -> str:
+    """Of an object store, without a last slash and a default port. Raises ValueError with what to write instead."""
+    form = "write https://host[:port][/path]"
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        port = parts.port
     except ValueError as error:
         raise ValueError(f"{url!r} is not an address ({error}); {form}") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("must hold no key; give it to boto3, by a profile or AWS_ACCESS_KEY_ID and its secret")
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f]", url):
         raise ValueError(f"{url!r} is not a store's address; {form}")
-    if parts.path.strip("/") or parts.query or parts.fragment:
+    if parts.query or parts.fragment:
         raise ValueError(f"{url!r} holds more than an address; {form}, and the bucket in `bucket`")
+    netloc = parts.netloc.rpartition(":")[0] if port == DEFAULT_PORTS[parts.scheme] else parts.netloc.rstrip(":")
+    return parts._replace(netloc=netloc, path=parts.path.rstrip("/")).geturl()
+
+
+def is_in_the_clear(url: str) -> bool:
+    """Whether others than this machine's users could read what is sent there."""
+    return urlsplit(url).scheme == "http" and not is_loopback(url)
 
 
 def is_loopback(url: str) -> bool:

@@ -33,7 +33,7 @@ FORMS: Mapping[str, str] = {
     "memory": "a size such as 16g",
     "shm": "a size such as 1g",
     "bucket": "a bucket's name: 3 to 63 lower-case letters, digits, '.' or '-'",
-    "prefix": "names with '/' between them, such as team/sd, of letters, digits, '_', '.', '=' or '-'",
+    "prefix": "names with '/' between them, such as team/sd, of 700 bytes at most",
     "gpus": "all, none, or a list of indices and UUIDs such as [0, 1] or [GPU-…]",
 }
 PATTERNS: Mapping[str, str] = {

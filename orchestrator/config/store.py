@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
-from orchestrator.config.address import check_endpoint, is_loopback
+from orchestrator.config.address import endpoint, is_in_the_clear, is_loopback
 from orchestrator.config.values import Value
 
 BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
-PREFIX_PATTERN = r"^([A-Za-z0-9_-][A-Za-z0-9_.=-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.=-]{0,99}){0,9})?$"
+# A key has 1024 bytes at most, and what a run puts below its prefix up to 300.
+LONGEST_PREFIX_BYTES = 700
+IN_THE_CLEAR = (
+    "without TLS, whoever is on the way can read and write results; write https://, or insecure: true beside the bucket"
+)
+
+
+def _folder(prefix: str) -> str:
+    """A key's text as it is: S3 decodes nothing in it, so `%20`, `+` and a space are three things."""
+    prefix = prefix.rstrip("/")
+    parts = prefix.split("/") if prefix else []
+    if any(part in ("", ".", "..") for part in parts) or not prefix.isprintable():
+        raise ValueError(f"{prefix!r} is not names with '/' between them")
+    if len(prefix.encode(errors="replace")) > LONGEST_PREFIX_BYTES:
+        raise ValueError(f"is longer than {LONGEST_PREFIX_BYTES} bytes")
+    return prefix
 
 
 class S3(Value):
     """A bucket of S3 or a store that speaks like it, or a folder of one. Its keys are boto3's matter."""
 
     bucket: Annotated[str, StringConstraints(pattern=BUCKET_PATTERN)] = Field(description="its name")
-    prefix: Annotated[str, StringConstraints(pattern=PREFIX_PATTERN)] = Field(
+    prefix: Annotated[str, AfterValidator(_folder)] = Field(
         default="", description="the folder of the bucket that all runs go into"
     )
     endpoint_url: str | None = Field(
@@ -35,12 +50,15 @@ class S3(Value):
         description="whether the bucket stands in an address's path or in its host name; auto: path except at AWS",
     )
 
+    insecure: bool = Field(
+        default=False,
+        description="true: an http:// store on another machine; what is sent there can be read on the way",
+    )
+
     @field_validator("endpoint_url")
     @classmethod
     def _is_address(cls, url: str | None) -> str | None:
-        if url is not None:
-            check_endpoint(url)
-        return url
+        return url if url is None else endpoint(url)
 
 
 class Collect(Value):
@@ -56,6 +74,8 @@ class Collect(Value):
                 f"endpoint_url {s3.endpoint_url} is each container's own self; give an address of this machine that "
                 "its containers reach too"
             )
+        if s3.endpoint_url is not None and is_in_the_clear(s3.endpoint_url) and not s3.insecure:
+            raise ValueError(f"endpoint_url {s3.endpoint_url}: {IN_THE_CLEAR}")
         return s3
 
 

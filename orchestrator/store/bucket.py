@@ -30,7 +30,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from orchestrator.children import ChildFailed, output_of, without_tokens
 from orchestrator.config import S3
-from orchestrator.config.address import is_loopback
+from orchestrator.config.address import is_in_the_clear, is_loopback
 from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.trust import harmless
 
@@ -120,6 +120,11 @@ class Bucket:
     @property
     def is_loopback(self) -> bool:
         return is_loopback(self.endpoint)
+
+    @property
+    def is_in_the_clear(self) -> bool:
+        """Whether its address, which the environment or a profile may give, is one that the inventory must allow."""
+        return is_in_the_clear(self.endpoint) and not self.where.insecure
 
     def credentials_end(self) -> datetime | None:
         """When the credentials in use expire, and with them all that was signed by them; None where they do not."""

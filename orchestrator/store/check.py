@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 
 from orchestrator.config import S3
+from orchestrator.config.store import IN_THE_CLEAR
 from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.store.bucket import Bucket, Conditional
@@ -29,6 +30,8 @@ def check_store(where: S3) -> Iterator[Finding]:
     if bucket.is_loopback:
         cure = "give `endpoint_url` an address that containers reach too"
         yield Finding(TOPIC, Grade.PROBLEM, f"{bucket.endpoint} is each container's own self", cure)
+    if bucket.is_in_the_clear:
+        yield Finding(TOPIC, Grade.PROBLEM, f"{bucket.endpoint}: {IN_THE_CLEAR}")
     yield _clock(skew_s)
     yield from _rights(bucket)
     yield from _credentials(bucket)

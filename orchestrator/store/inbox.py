@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.config import S3
+from orchestrator.config.store import IN_THE_CLEAR
 from orchestrator.errors import BadResult, Incomplete, InputError
 from orchestrator.executors import Attempt
 from orchestrator.store.bucket import Bucket, Conditional
@@ -36,6 +37,8 @@ class S3Inbox:
         bucket = Bucket(where)
         if bucket.is_loopback:
             raise InputError(f"{bucket.name} is each container's own self; give an address that containers reach too")
+        if bucket.is_in_the_clear:
+            raise InputError(f"{bucket.name}: {IN_THE_CLEAR}")
         return cls(bucket, bucket.conditional())
 
     @classmethod

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -48,8 +47,9 @@ def read(address: str) -> Stored:
 
 
 def _parts(address: str) -> tuple[str, str]:
-    parts = urlsplit(address)
-    return parts.netloc, re.sub(r"//+", "/", parts.path).strip("/")
+    """A key's text is taken as it is, as `aws s3` takes it: `%20`, `?` and `#` are a part of it."""
+    bucket, _, path = address.removeprefix(SCHEME).partition("/")
+    return bucket, re.sub(r"//+", "/", path).strip("/")
 
 
 def _where(address: str, bucket: str, prefix: str) -> S3:
