@@ -5,6 +5,7 @@ WHEELS names the folder with the packages of the CPU image, WHEELS_GPU that of t
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,38 @@ def test_a_gpu_image_builds_on_a_stand_in_base(first: Connection, flavour: str, 
     imports = {"cuda": "onnxruntime", "deepspeed": "importlib.metadata as m; m.version('deepspeed-mii')"}[flavour]
     assert output(first, image.id, "python", "-c", f"import torch; import {imports}; print(torch.__version__)")
     assert "g++" in output(first, image.id, "g++", "--version")
+
+
+@pytest.fixture
+def base_with_environment(first: Connection) -> Iterator[str]:
+    """An image whose PATH leads to a Python without PyTorch; that of an environment has stand-ins for the libraries."""
+    stubs = "".join(f" && echo > $site/{name}.py" for name in ("torch", "diffusers", "transformers", "psutil"))
+    dockerfile = (
+        f"FROM {BASE}\nRUN python -m venv --without-pip /srv/env && site=$(echo /srv/env/lib/python3*/site-packages)"
+        f"{stubs} && mkdir -p /srv/closed/bin && cp /usr/bin/env /srv/closed/bin/python && chmod 700 /srv/closed\n"
+    )
+    with first.api() as api:
+        context = io.BytesIO(engines.packed({"Dockerfile": dockerfile.encode()}))
+        said = list(api.build(fileobj=context, custom_context=True, tag="with-environment:1", decode=True))
+        assert not any("error" in line for line in said), said
+        yield "with-environment:1"
+        api.remove_image("with-environment:1", force=True)
+
+
+def test_a_base_may_have_its_python_in_an_environment(first: Connection, base_with_environment: str) -> None:
+    image = images.build(first, images.GIVEN, base=base_with_environment, offline=True)
+    try:
+        found = output(first, image.id, "python", "-c", "import sys, torch; print(sys.executable, torch.__file__)")
+        assert found.startswith("/srv/env/bin/python /srv/env/lib/")
+        assert "--job" in output(first, image.id, "python", "-m", "runner", "--help")
+    finally:
+        with first.api() as api:
+            api.remove_image(image.reference)
+
+
+def test_a_base_without_pytorch_is_said_to_have_none(first: Connection) -> None:
+    with pytest.raises(ImageError, match=r"no Python >= 3\.10 .* has torch, diffusers and transformers"):
+        images.build(first, images.GIVEN, base=BASE, offline=True)
 
 
 def test_a_failed_build_says_which_step_and_why(first: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
