@@ -3,9 +3,15 @@
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 
+, := ,
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+
+# What is installed, by level: each adds to the one before, and is done again only when the pins change.
+FOR_BENCH := $(VENV)/.installed-bench
+FOR_TEST := $(VENV)/.installed-test
+FOR_CHECK := $(VENV)/.installed
+
 MATRIX ?= matrix.yaml
 TORCH := $(shell grep '^torch==' constraints.txt)
 
@@ -13,45 +19,67 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # TORCH_INDEX= (empty) takes the plain one all the same; a folder of wheels that pip is set up with is used in either case.
 TORCH_INDEX ?= $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/dev/null || echo https://download.pytorch.org/whl/cpu)
 
+# Tests that start no real engine, cluster, store or image; they are independent of each other and run side by side.
+FAST := not docker and not kubernetes and not s3 and not live and not gpu and not images
+PYTEST_FAST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal -m '$(FAST)'
+
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install: $(STAMP) ## set up .venv with the pinned versions; does nothing when nothing changed
+install: $(FOR_CHECK) ## set up .venv with all that the targets below need; does nothing when nothing changed
 
-bench: $(STAMP) ## run MATRIX (matrix.yaml) here, or on HOSTS=a,b, and show the comparison
+bench: $(FOR_BENCH) ## run MATRIX (matrix.yaml) here, or on HOSTS=a,b, and show the comparison
 	$(BIN)/orchestrator submit $(MATRIX) $(if $(HOSTS),--hosts $(HOSTS))
 
-build: $(STAMP) ## build the runner's images, here or on HOSTS=a,b; from a folder of wheels with WHEELS=DIR
+build: $(FOR_BENCH) ## build the runner's images, here or on HOSTS=a,b; from a folder of wheels with WHEELS=DIR
 	$(BIN)/orchestrator build $(if $(HOSTS),--hosts $(HOSTS)) $(if $(WHEELS),--wheels $(WHEELS))
 
-test: $(STAMP) ## run the tests; those that need Docker or a GPU skip where there is none
-	$(BIN)/pytest
+test: test-fast ## run the tests; those that need Docker or a GPU skip where there is none
+	$(BIN)/pytest -m 'not ($(FAST))'
 
-check: $(STAMP) ## lint, types, import contracts, Dockerfiles, tests: what a contributor and CI run
+test-fast: $(FOR_TEST) ## run the tests that need no engine, cluster, store or GPU
+	$(PYTEST_FAST)
+
+check: $(FOR_CHECK) ## lint, types, import contracts, Dockerfiles, tests: what a contributor and CI run
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive orchestrator runner benchmarks
 	$(BIN)/hadolint images/*/Dockerfile
-	$(BIN)/pytest
+	$(PYTEST_FAST)
+	$(BIN)/pytest -m 'not ($(FAST))'
 
 audit: ## look up known weaknesses of all that is pinned; ends with an error too where they cannot be looked up
 	.ci/audit
 
-fuzz: $(STAMP) ## fuzz each parser of what others send, for SECONDS=10 each
+fuzz: $(FOR_CHECK) ## fuzz each parser of what others send, for SECONDS=10 each
 	$(BIN)/python tests/fuzz $(or $(SECONDS),10)
 
-chaos: $(STAMP) ## 200 short jobs on three private engines under a seeded mix of faults (SEED=5); as root
+chaos: $(FOR_TEST) ## 200 short jobs on three private engines under a seeded mix of faults (SEED=5); as root
 	$(BIN)/python benchmarks/chaos.py $(if $(SEED),--seed $(SEED))
 
 clean: ## remove .venv and what the tools left; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz
 	find orchestrator runner tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install bench build test check audit fuzz chaos clean
+.PHONY: help install bench build test test-fast check audit fuzz chaos clean
 
-$(STAMP): pyproject.toml constraints.txt
+# $(call installed,EXTRAS) installs the project with these extras. pip says which packages it downloads: one line that is
+# written over on a terminal, and elsewhere the large ones alone.
+installed = @{ $(PIP) -c constraints.txt -e '.[$(1)]' || echo $$? > $(VENV)/.failed; } | $(BIN)/python .ci/progress \
+	&& if [ -e $(VENV)/.failed ]; then rm $(VENV)/.failed; exit 1; fi; touch $@
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --retries 1 --no-compile
+
+$(FOR_TEST): $(FOR_BENCH)
+	@echo "Installing OpenVINO and the test tools ..."
+	$(call installed,runner$(,)openvino$(,)test)
+
+$(FOR_CHECK): $(FOR_TEST)
+	@echo "Installing the linters and the fuzzer ..."
+	$(call installed,runner$(,)openvino$(,)test$(,)dev)
+
+$(FOR_BENCH): pyproject.toml constraints.txt
 	@set -eu; \
 	for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
 	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && break; \
@@ -64,6 +92,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    echo "$$python cannot make a virtual environment; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; \
 	fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --retries 1 --no-deps --index-url $(TORCH_INDEX) '$(TORCH)')
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[runner,openvino,dev]'
-	@touch $@
+	$(if $(TORCH_INDEX),@echo "Installing PyTorch (CPU build, about 190 MB) ..."; \
+	    $(PIP) --no-deps --index-url $(TORCH_INDEX) '$(TORCH)')
+	@echo "Installing $(if $(TORCH_INDEX),,PyTorch with CUDA (gigabytes), )the runner and the orchestrator ..."
+	$(call installed,runner)

@@ -24,7 +24,7 @@ OWN = "registry.example/own/cpu:1"
 class Builder(FakeEngine):
     """An engine that can ask a registry what it has."""
 
-    def inspect_distribution(self, name: str) -> Mapping[str, Any]:
+    def inspect_distribution(self, name: str, auth_config: object = None) -> Mapping[str, Any]:
         if name not in self.registry.images:
             raise NotFound("manifest unknown", response=SimpleNamespace(status_code=404))  # type: ignore[arg-type]
         return {"Descriptor": {"digest": "sha256:d1"}}
