@@ -363,7 +363,8 @@ def cancel(
 ) -> None:
     """End a run's open jobs, or one of them.
 
-    What they have measured so far is kept.
+    Rows that they have measured are kept. Trials of a case under way are kept in its row, which is `cancelled` and
+    never ranks.
     """
     from orchestrator import launch
     from orchestrator import run as runs

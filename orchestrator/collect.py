@@ -10,6 +10,7 @@ import csv
 import fcntl
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,19 @@ from pathlib import Path
 
 from orchestrator.errors import InputError
 from orchestrator.trust import LONGEST_ERROR, harmless, made_harmless, row_fault
-from runner.schema import COLUMNS, Case, Job, Row, SchemaError, Status, format_rows, parse_row, parse_rows
+from runner.schema import (
+    COLUMNS,
+    Case,
+    Event,
+    EventKind,
+    Job,
+    Row,
+    SchemaError,
+    Status,
+    format_rows,
+    parse_row,
+    parse_rows,
+)
 
 MAX_ENVIRONMENT_BYTES = 1 << 20  # a real one has some 6 kB
 MAX_RESULT_BYTES = 4 << 20  # a row is 0.5 to 2 kB, and 10 000 trials are 200 kB
@@ -76,6 +89,29 @@ def judge(job: Job, data: bytes | None, ended: Ending, cases: Sequence[Case] | N
             missing.append(rows[-1])
             dead = dead or case
     return Judged(tuple(rows), tuple(missing))
+
+
+def with_trials(job: Job, rows: Iterable[Row], log: Iterable[str]) -> list[Row]:
+    """The rows of cancelled cases, with the trials that the log tells of: what was measured, and is no measurement.
+
+    `trials` and `error` alone hold them, and the status stays `cancelled`: such a row never ranks.
+    """
+    asked = max(job.repeats, job.max_repeats)
+    said: dict[str, list[float]] = {}
+    for event in filter(None, map(Event.from_line, log)):
+        if event.kind is EventKind.CASE_STARTED and event.case is not None:
+            said[event.case] = []
+        elif event.kind is EventKind.TRIAL and event.case in said and event.latency_s is not None:
+            trials = said[event.case]
+            # a container's word: what no runner says is left out
+            if event.trial == len(trials) + 1 <= asked and 0 < event.latency_s < math.inf:
+                trials.append(event.latency_s)
+    return [
+        replace(row, trials=tuple(its), error=f"cancelled after {len(its)} of {asked} trials")
+        if row.status is Status.CANCELLED and row.case is not None and (its := said.get(row.case))
+        else row
+        for row in rows
+    ]
 
 
 def _read(job: Job, data: bytes | None) -> _Claims:

@@ -107,6 +107,11 @@ class Run:
         draft.symlink_to(Path("attempts") / f"{attempt.number}.txt")
         draft.replace(folder.parent / "log.txt")
 
+    def log(self, job: Job) -> Iterator[str]:
+        """The lines of the last attempt's log, as they were kept."""
+        with (self.job(job.id) / "log.txt").open(encoding="utf-8") as file:
+            yield from (line.rstrip("\n") for line in file)
+
     def keep_environment(self, job: Job, data: bytes | None) -> None:
         """`environment.json`, where there is one; an earlier one stays else."""
         text = collect.environment_text(data)

@@ -378,6 +378,8 @@ class HostLoop:
         if judged.missing and policy.may_retry(progress, observation, self.limits):
             self.run.add_rows(progress.job, [row for row in judged.rows if row not in judged.missing])
             self._fault(progress, judged.missing[0].error or "no row")
+        elif progress.phase is Phase.STOPPING and progress.cancelled:
+            self._commit(progress, collect.with_trials(progress.job, judged.rows, self.run.log(progress.job)))
         else:
             self._commit(progress, judged.rows)
 

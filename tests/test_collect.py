@@ -11,10 +11,19 @@ from fake_executor import ok_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.collect import MAX_RESULT_BYTES, Ending, Judged, judge, merge_results, read_rows, write_rows
+from orchestrator.collect import (
+    MAX_RESULT_BYTES,
+    Ending,
+    Judged,
+    judge,
+    merge_results,
+    read_rows,
+    with_trials,
+    write_rows,
+)
 from orchestrator.errors import InputError
 from orchestrator.trust import LONGEST_ERROR, harmless
-from runner.schema import COLUMNS, Case, Device, Job, Precision, Row, Status, format_rows
+from runner.schema import COLUMNS, Case, Device, Event, EventKind, Job, Precision, Row, Status, format_rows
 
 JOB = Job(
     run="r",
@@ -392,3 +401,52 @@ def test_a_case_that_does_not_ask_for_the_largest_cannot_have_been_answered_so()
 def test_a_largest_batch_that_was_never_found_is_a_row_without_a_size() -> None:
     row = judge(LARGEST, None, Ending(137, oom_killed=True)).rows[0]
     assert (row.status, row.batch) == (Status.OOM, "max")
+
+
+# --- a case under way when its job was cancelled
+
+
+def trial(number: int, latency_s: float, case: str = "c2") -> str:
+    return Event(kind=EventKind.TRIAL, at=0.0, case=case, trial=number, of=5, latency_s=latency_s).to_json()
+
+
+BEGUN = Event(kind=EventKind.CASE_STARTED, at=0.0, case="c2").to_json()
+CANCELLED = [Row.of(JOB, case, Status.CANCELLED, "cancelled") for case in JOB.cases[1:]]
+
+
+def test_the_trials_of_a_case_under_way_are_kept_in_its_cancelled_row() -> None:
+    log = ["loading", BEGUN, trial(1, 0.5), "{not an event", trial(2, 0.25)]
+    first, second = with_trials(replace(JOB, repeats=5, max_repeats=5), CANCELLED, log)
+    assert (first.status, first.trials, first.error) == (
+        Status.CANCELLED,
+        (0.5, 0.25),
+        "cancelled after 2 of 5 trials",
+    )
+    assert (first.latency, first.latency_median, first.throughput, first.validity) == (None, None, None, None)
+    assert second == CANCELLED[1]
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        [trial(1, 0.5)],
+        [BEGUN, trial(2, 0.5)],
+        [BEGUN, trial(1, -0.5)],
+        [BEGUN, trial(1, 0.5).replace("0.5", "1e999")],
+        [BEGUN, trial(1, 0.5).replace("0.5", "NaN")],
+        [BEGUN, trial(1, 0.5, "c1")],
+        [BEGUN, trial(1, 0.5), BEGUN],
+    ],
+)
+def test_trials_that_no_runner_says_are_left_out(log: list[str]) -> None:
+    assert with_trials(JOB, CANCELLED, log) == CANCELLED
+
+
+def test_a_row_that_was_measured_is_not_touched_by_a_cancel() -> None:
+    assert with_trials(JOB, GOOD, [BEGUN, trial(1, 0.5)]) == GOOD
+
+
+def test_more_trials_than_were_asked_for_are_left_out() -> None:
+    job = replace(JOB, repeats=2, max_repeats=2)
+    (row, _) = with_trials(job, CANCELLED, [BEGUN, *(trial(number, 0.5) for number in range(1, 100))])
+    assert row.trials == (0.5, 0.5)

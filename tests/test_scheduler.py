@@ -37,7 +37,7 @@ from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.policy import Limits
 from orchestrator.run import Run
 from orchestrator.scheduler import LOOK_EVERY_S, HostLoop, Ready, Update, drive_all, reopen, reopen_lost
-from runner.schema import Case, Device, Job, Precision, Row, Status
+from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row, Status
 
 
 class Inline(Pool):
@@ -676,6 +676,25 @@ def test_a_cancelled_job_ends_as_cancelled_and_the_others_go_on(night: Any) -> N
     sd.journal.record(Entry(0.0, Kind.CANCEL, "a"))
     rows = sd.finish(loop)
     assert (rows["a0"].status, rows["b0"].status) == (Status.CANCELLED, Status.OK)
+
+
+def test_a_cancelled_job_keeps_the_trials_of_the_case_under_way(night: Any) -> None:
+    sd = night("a", cases=2)
+    said = (
+        Event(kind=EventKind.CASE_STARTED, at=0.0, case="a0"),
+        Event(kind=EventKind.TRIAL, at=0.0, case="a0", trial=1, of=3, latency_s=0.75),
+    )
+    sd.host.behave("a", replace(NEVER_ENDS, log=tuple(event.to_json() for event in said)))
+    loop = sd.loop()
+    for _ in range(3):
+        loop.step()
+    sd.journal.record(Entry(0.0, Kind.CANCEL, "a"))
+    rows = sd.finish(loop)
+    assert [(row.status, row.trials, row.latency) for row in rows.values()] == [
+        (Status.CANCELLED, (0.75,), None),
+        (Status.CANCELLED, None, None),
+    ]
+    assert "cancelled after 1 of" in str(rows["a0"].error)
 
 
 def test_rows_are_on_disk_before_the_journal_says_that_they_are(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
