@@ -1,68 +1,147 @@
-"""Rows from a CSV that this program did not write: the Lambda benchmark's, or anybody's with some of the columns."""
+"""Rows from a CSV: the Lambda benchmark's, anybody's with some of the columns, or ours as another program saved it."""
 
 from __future__ import annotations
 
 import csv
 import difflib
 import io
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TextIO
 
+from orchestrator.dialect import OUT_OF_MEMORY, SENTINELS, Dialect, unit
 from orchestrator.errors import InputError
-from runner.schema import COLUMNS, Row, SchemaError, Status, parse_cell, parse_rows
+from orchestrator.trust import made_harmless, statistics_fault
+from runner.schema import COLUMN, COLUMNS, ENGINES, LARGEST_NUMBER, Column, Row, Status
 
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
 PROBLEMS_SHOWN = 20
 LARGEST_BYTES = 32 << 20  # a row is 0.5 to 2 kB
-OUT_OF_MEMORY = -1.0
+LONGEST_RECORD = 1 << 20  # 10 000 trials are 200 kB
+MOST_COLUMNS = 1000
+MOST_ROWS = 50_000  # 2 to 3 kB of memory each
 ENGINES_BY_RUNTIME = {"pytorch": "eager", "onnx": "onnxruntime"}
 PRECISIONS = {"fp32": "single", "float32": "single", "fp16": "half", "float16": "half"}
-TIMES_AND_SIZES = ("latency", "memory", "latency_median", "memory_peak", "load_s", "first_call_s")
+NUMBERS = frozenset(column.name for column in COLUMN.values() if column.kind in (int, float))
+STATISTICS = ("latency", "latency_median", "latency_min", "throughput")
+# What no text file begins with: what it is, and what to do.
+NO_TEXT = {
+    b"PK\x03\x04": "is an Excel or OpenDocument workbook, or a ZIP file; fix: save the sheet as 'CSV UTF-8'",
+    b"\xd0\xcf\x11\xe0": "is an old Excel workbook; fix: save the sheet as 'CSV UTF-8'",
+    b"PAR1": "is a Parquet file; fix: write it as CSV, with pandas: read_parquet(…).to_csv(…, index=False)",
+    b"ARROW1": "is an Arrow file; fix: write it as CSV",
+    b"%PDF": "is a PDF file; fix: save the table as CSV",
+    b"BZh": "is compressed by bzip2; fix: decompress it",
+    b"\xfd7zXZ": "is compressed by xz; fix: decompress it",
+    b"\x28\xb5\x2f\xfd": "is compressed by zstd; fix: decompress it",
+}
+GZIP = b"\x1f\x8b"
 
 
 def read_file(path: Path) -> list[Row]:
-    """The rows of a CSV file. Raises InputError."""
+    """The rows of a CSV file, which may be UTF-16 or compressed by gzip. Raises InputError."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not a regular file")
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
-        if len(content) > LARGEST_BYTES:
-            raise InputError(f"{path}: is larger than {LARGEST_BYTES >> 20} MiB, which no table of benchmarks is")
-        return read_rows(content.decode("utf-8-sig"), str(path))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text, as a CSV has to be") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    name = str(path)
+    if content.startswith(GZIP):
+        content, name = _decompressed(content, name), name.removesuffix(".gz")
+    if len(content) > LARGEST_BYTES:
+        raise InputError(f"{path}: is larger than {LARGEST_BYTES >> 20} MiB, which no table of benchmarks is")
+    for start, what in NO_TEXT.items():
+        if content.startswith(start):
+            raise InputError(f"{path}: {what}")
+    encoding = _encoding(content)
+    try:
+        return _read(lambda: io.TextIOWrapper(io.BytesIO(content), encoding, newline=""), name)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: is not {'UTF-16' if '16' in encoding else 'UTF-8'} text; fix: save it as 'CSV UTF-8'"
+        ) from error
+
+
+def _decompressed(content: bytes, name: str) -> bytes:
+    """Of gzip, no more than is taken."""
+    unzip = zlib.decompressobj(wbits=31)
+    try:
+        data = unzip.decompress(content, LARGEST_BYTES + 1)
+    except zlib.error as error:
+        raise InputError(f"{name}: is no whole gzip file: {error}") from error
+    if len(data) <= LARGEST_BYTES and not unzip.eof:
+        raise InputError(f"{name}: is a gzip file that was cut off")
+    if unzip.unused_data.startswith(GZIP):
+        raise InputError(f"{name}: holds several gzip files; fix: decompress it")
+    return data
+
+
+def _encoding(content: bytes) -> str:
+    """By its mark, or by the zeros of a UTF-16 file without one."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if content[1:2] == b"\0" or content[:1] == b"\0":
+        return "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
+    return "utf-8-sig"
 
 
 def read_rows(text: str, name: str) -> list[Row]:
     """The rows of a CSV, as what they mean. Raises InputError with every problem of the file, each at its line.
 
     name: the file's, for the messages; without its extension it is the run of rows that name none.
-    A file of this program's own schema is read back exactly. In any other a column that is missing is empty,
-    but: the device is the host; runtime pytorch is the engine eager, onnx is onnxruntime; -1 is out of memory, and a
-    memory of 0 (what the Lambda benchmark writes where there is no GPU) is not measured.
+    A column that is missing is empty, but: the device is the host; runtime pytorch is the engine eager, onnx is
+    onnxruntime; a latency of -1 or `OOM` is out of memory, and a memory of 0 (what the Lambda benchmark writes where
+    there is no GPU) is not measured.
     Columns of other names are passed over, unless the name looks like a misspelt one.
     Nothing is made up: a file that gives mean latencies has neither medians nor trials.
     """
-    text = text.removeprefix("\ufeff")
-    delimiter = _delimiter(text)
-    header, records, problems = _records(text, delimiter, name)
-    if tuple(header) == COLUMNS and delimiter == ",":
-        return _own(text, name)
-    problems += [f"{name}:1: {problem}" for problem in _header_problems(header)]
-    rows = []
-    if not problems:
-        for line, cells in records:
-            values, faults = _values(header, cells, delimiter)
-            problems += [f"{name}:{line}: {fault}" for fault in faults]
-            if not faults:
-                rows.append(_meant(values, header, PurePath(name).stem))
-    if len(problems) > PROBLEMS_SHOWN:
-        problems[PROBLEMS_SHOWN:] = [f"{name}: and {len(problems) - PROBLEMS_SHOWN} more problems"]
+    return _read(lambda: io.StringIO(text.removeprefix("\ufeff"), newline=""), name)
+
+
+def _read(opened: Callable[[], TextIO], name: str) -> list[Row]:
+    """Twice over the file, a record at a time: once for how it writes numbers, once for its rows."""
+    delimiter, skipped = _delimiter(opened, name)
+
+    def records() -> Iterator[tuple[int, list[str]]]:
+        return _records(opened, name, delimiter, skipped)
+
+    first = next(records(), None)
+    if first is None:
+        raise InputError(f"{name}:1: the file is empty")
+    line, cells = first
+    header = [_column(cell) for cell in cells]
+    while header and not header[-1]:  # a trailing comma
+        header.pop()
+    if problems := [f"{name}:{line}: {problem}" for problem in _header_problems(header)]:
+        raise InputError(problems)
+    dialect = Dialect.seen(delimiter, _numbers(records(), header))
+    return _rows(records(), header, dialect, name)
+
+
+def _rows(records: Iterator[tuple[int, list[str]]], header: Sequence[str], dialect: Dialect, name: str) -> list[Row]:
+    next(records)
+    rows: list[Row] = []
+    problems: list[str] = []
+    count = 0
+    for number, (line, cells) in enumerate(records, start=1):
+        if number > MOST_ROWS:
+            raise InputError([*problems, f"{name}:{line}: more than {MOST_ROWS} rows; fix: split the file"])
+        values, faults = _values(header, cells, dialect)
+        if not faults:
+            row = _meant(values, header, PurePath(name).stem)
+            faults = list(_doubtful(row, header, cells, dialect))
+            rows.append(row)
+        count += len(faults)
+        problems += [f"{name}:{line}: {fault}" for fault in faults[: PROBLEMS_SHOWN - len(problems)]]
+    if count > len(problems):
+        problems.append(f"{name}: and {count - len(problems)} more problems")
     if problems:
         raise InputError(problems)
     if not rows:
@@ -70,80 +149,132 @@ def read_rows(text: str, name: str) -> list[Row]:
     return rows
 
 
-def _own(text: str, name: str) -> list[Row]:
-    try:
-        return parse_rows(text)
-    except SchemaError as error:
-        line, _, fault = str(error).removeprefix("line ").partition(" ")
-        raise InputError(f"{name}:{line.rstrip(',:')}: {fault}") from error
+class _Lines:
+    """A file's lines, no more at once than a record may have."""
+
+    def __init__(self, file: TextIO, name: str) -> None:
+        self._file, self._name, self._held, self._line = file, name, 0, 0
+
+    def record_done(self) -> None:
+        self._held = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(LONGEST_RECORD + 1)
+        self._held += len(line)
+        self._line += 1
+        if self._held > LONGEST_RECORD:
+            raise InputError(f"{self._name}:{self._line}: a row is longer than {LONGEST_RECORD >> 20} MiB")
+        if not line:
+            raise StopIteration
+        return line
 
 
-def _delimiter(text: str) -> str:
-    """The one that finds most known columns in the first line."""
-    first = text.lstrip("\r\n").split("\n", 1)[0]
-    return max(DELIMITERS, key=lambda d: sum(_column(cell) in COLUMNS for cell in first.split(d)))
+def _delimiter(opened: Callable[[], TextIO], name: str) -> tuple[str, int]:
+    """The one that finds most known columns in the header, and the number of lines before that (Excel's `sep=;`)."""
+    with opened() as file:
+        for skipped, line in enumerate(_Lines(file, name)):
+            if not line.strip():
+                continue
+            stated = re.fullmatch(r'"?sep=(.)"?[,;\t|]*', line.rstrip("\r\n"), re.IGNORECASE)
+            if stated and stated[1] in DELIMITERS:
+                return stated[1], skipped + 1
+            return max(DELIMITERS, key=lambda d: sum(_column(cell) in COLUMN for cell in line.split(d))), skipped
+    return ",", 0
 
 
 def _column(cell: str) -> str:
     return cell.strip().strip('"').strip().lower()
 
 
-def _records(text: str, delimiter: str, name: str) -> tuple[list[str], list[tuple[int, list[str]]], list[str]]:
-    """Header, records with their line numbers, problems. Lines without a filled cell are passed over."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        records = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        return [], [], [f"{name}:{max(1, reader.line_num)}: {error}"]
-    if not records:
-        return [], [], [f"{name}:1: the file is empty"]
-    header = [_column(cell) for cell in records[0][1]]
-    while header and not header[-1]:  # a trailing comma
-        header.pop()
-    return header, records[1:], []
+def _records(opened: Callable[[], TextIO], name: str, delimiter: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """The records, the header first, each with its line. Those without a filled cell are passed over."""
+    with opened() as file:
+        lines = _Lines(file, name)
+        for _ in range(skipped):
+            next(lines)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        try:
+            for cells in reader:
+                lines.record_done()
+                if any(cell.strip() for cell in cells):
+                    yield reader.line_num + skipped, cells
+        except csv.Error as error:
+            raise InputError(f"{name}:{max(1, reader.line_num + skipped)}: {error}") from error
 
 
 def _header_problems(header: Sequence[str]) -> Iterator[str]:
-    for column in dict.fromkeys(header):
-        if header.count(column) > 1:
-            yield f"column {column[:40]!r} stands there {header.count(column)} times"
-        near = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=0.8)
-        if column not in COLUMNS and near:
+    if len(header) > MOST_COLUMNS:
+        yield f"{len(header)} columns; no table of benchmarks has more than {MOST_COLUMNS}"
+        return
+    longest = max(map(len, COLUMNS)) + 3
+    for column, times in Counter(header).items():
+        if times > 1 and column:
+            yield f"column {column[:40]!r} stands there {times} times"
+        near = difflib.get_close_matches(column[:longest], COLUMNS, n=1, cutoff=0.8)
+        if column not in COLUMN and near:
             yield f"column {column[:40]!r} is unknown; did you mean {near[0]!r}?"
     for needed in (("device", "host"), ("n_samples",), ("latency", "latency_median", "trials", "status")):
         if header and not set(needed) & set(header):
             yield f"no column {' or '.join(needed)}: a row must say it"
 
 
-def _values(header: Sequence[str], cells: Sequence[str], delimiter: str) -> tuple[dict[str, Any], list[str]]:
+def _numbers(records: Iterator[tuple[int, list[str]]], header: Sequence[str]) -> Iterator[str]:
+    """The cells of all columns of numbers."""
+    next(records)
+    places = [place for place, column in enumerate(header) if column in NUMBERS]
+    for _, cells in itertools.islice(records, MOST_ROWS):
+        yield from (cells[place] for place in places if place < len(cells))
+
+
+def _values(header: Sequence[str], cells: Sequence[str], dialect: Dialect) -> tuple[dict[str, Any], list[str]]:
     """A record's cells by column, as the schema's types, and what is wrong with them."""
-    if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
+    missing = header[len(cells) :]  # Excel leaves out what is empty at a line's end
+    if any(cell.strip() for cell in cells[len(header) :]) or not all(_may_be_left_out(column) for column in missing):
         return {}, [f"{len(cells)} cells instead of {len(header)}"]
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict.fromkeys(column for column in missing if column in COLUMN)
     faults = []
-    for column, cell in zip(header, cells):
-        if column not in COLUMNS:
+    for name, cell in zip(header, cells):
+        if name not in COLUMN:
             continue
-        if delimiter == ";":  # where the comma is the decimal point
-            cell = re.sub(r"^\s*(-?\d+),(\d+)\s*$", r"\1.\2", cell)
         try:
-            values[column] = parse_cell(column, cell)
+            value = dialect.value(COLUMN[name], cell)
         except ValueError as error:
-            faults.append(f"column {column}: {str(error)[:200]}")
-    return values, faults + list(_impossible(values, "status" in header))
+            faults.append(f"column {name}: {str(error)[:200]}")
+            continue
+        values[name] = sys.intern(value) if type(value) is str else value
+    if values.get("status") is Status.OOM:
+        values |= {name: None for name in SENTINELS if values.get(name) == OUT_OF_MEMORY}
+    for name, value in values.items():
+        if value != OUT_OF_MEMORY or name not in SENTINELS or "status" in header:
+            faults += _impossible(COLUMN[name], value)
+    return values, faults
 
 
-def _impossible(values: Mapping[str, Any], has_status: bool) -> Iterator[str]:
-    for column in TIMES_AND_SIZES:
-        value = values.get(column)
-        if value is not None and value < 0 and (has_status or value != OUT_OF_MEMORY):
-            yield f"column {column}: {value:g} is negative"
-    if values.get("n_samples") is not None and values["n_samples"] < 1:
-        yield f"column n_samples: {values['n_samples']} is less than 1"
+def _may_be_left_out(name: str) -> bool:
+    return name not in COLUMN or (COLUMN[name].is_text and name not in ("device", "host"))
+
+
+def _impossible(column: Column, value: Any) -> Iterator[str]:
+    """Numbers outside their column's bounds. A whole number may be above the most that we ask for ourselves."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if not isinstance(number, (int, float)) or isinstance(number, bool):
+            continue
+        if number < column.least:
+            fault = "negative" if column.least == 0 else f"less than {column.least:g}"
+            yield f"column {column.name}: {number:g} is {fault}"
+        elif number > (column.most if column.kind is float else max(column.most, LARGEST_NUMBER)):
+            yield f"column {column.name}: {number:g} is more than {column.most:g}"
 
 
 def _meant(values: dict[str, Any], header: Sequence[str], name: str) -> Row:
     """The row with what its missing columns follow from; a column that is there stands as it is."""
+    for column in ("precision", "runtime", "engine"):  # words of ours, in any case
+        if text := values.get(column):
+            known = {**{name: name for name in (*ENGINES, "single", "half", *ENGINES_BY_RUNTIME)}, **PRECISIONS}
+            values[column] = known.get(text.lower(), text)
     if "status" not in header:
         values |= _outcome(values)
     if "host" not in header:
@@ -152,14 +283,36 @@ def _meant(values: dict[str, Any], header: Sequence[str], name: str) -> Row:
         values["engine"] = ENGINES_BY_RUNTIME.get(values["runtime"], values["runtime"])
     if "run" not in header:
         values["run"] = name
-    if precision := values.get("precision"):
-        values["precision"] = PRECISIONS.get(precision.lower(), precision)
-    return Row(**values)
+    return made_harmless(Row(**values))
 
 
 def _outcome(values: Mapping[str, Any]) -> dict[str, Any]:
-    if OUT_OF_MEMORY in (values.get("latency"), values.get("memory")):
-        return {"status": Status.OOM, "latency": None, "memory": None}
-    if all(values.get(column) is None for column in ("latency", "latency_median", "trials")):
-        return {"status": Status.SKIPPED, "error": "the file gives no latency"}
-    return {"status": Status.OK, "memory": values.get("memory") or None}
+    """Of a file without statuses. A row with a latency ran, whatever stands for its memory."""
+    found = {name: None if values.get(name) == OUT_OF_MEMORY else values.get(name) for name in STATISTICS[:2]}
+    memory = values.get("memory")
+    found["memory"] = None if memory == OUT_OF_MEMORY else memory or None
+    if any(found[name] is not None for name in STATISTICS[:2]) or values.get("trials"):
+        return {"status": Status.OK, **found}
+    if OUT_OF_MEMORY in (values.get("latency"), values.get("latency_median"), memory):
+        return {"status": Status.OOM, **found}
+    return {"status": Status.SKIPPED, "error": "the file gives no latency", **found}
+
+
+def _doubtful(row: Row, header: Sequence[str], cells: Sequence[str], dialect: Dialect) -> Iterator[str]:
+    """Statistics that do not follow from the trials that stand beside them, but for how they were rounded."""
+    if not row.trials:
+        return
+    if min(row.trials) <= 0:
+        yield "column trials: a trial took no time"
+        return
+    texts = dict(zip(header, cells))
+    last = max(unit(literal) for literal in dialect.literals(texts["trials"].strip()))
+    rounding = {}
+    for name in STATISTICS:
+        if (value := getattr(row, name)) is not None:
+            relative = last / min(row.trials) * value if name == "throughput" else last
+            rounding[name] = (unit(dialect.literal(texts[name].strip())) + relative) / 2
+    if fault := statistics_fault(row, row.trials, rounding):
+        yield f"column {fault}"
+    if row.repeats is not None and row.repeats != len(row.trials):
+        yield f"column repeats: {row.repeats} repeats and {len(row.trials)} trials"

@@ -6,7 +6,7 @@ import math
 import re
 import statistics
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -87,23 +87,29 @@ def _outcome_fault(job: Job, row: Row) -> str | None:
     most = max(job.repeats, job.max_repeats)
     if not job.repeats <= len(row.trials) <= most:
         return f"{len(row.trials)} trials, and the job asked for {job.repeats} to {most}"
-    return _statistics_fault(row, row.trials)
+    return statistics_fault(row, row.trials)
 
 
-def _statistics_fault(row: Row, trials: Sequence[float]) -> str | None:
-    median = statistics.median(trials)
+def statistics_fault(row: Row, trials: Sequence[float], rounding: Mapping[str, float] | None = None) -> str | None:
+    """The first statistic that does not follow from the trials.
+
+    rounding: by column, how far a value may be off since it, or the trials, were rounded to be shown.
+    """
+    middle = statistics.median(trials)
     derived = {
         "latency": statistics.fmean(trials),
-        "latency_median": median,
+        "latency_median": middle,
         "latency_min": min(trials),
-        "throughput": 60 * (row.n_samples or 0) / median,
+        "throughput": 60 * (row.n_samples or 0) / middle if row.n_samples and middle else None,
     }
     for name, expected in derived.items():
-        claimed = getattr(row, name)
-        if claimed is not None and not math.isclose(claimed, expected, rel_tol=TOLERANCE):
+        claimed, off = getattr(row, name), (rounding or {}).get(name, 0.0)
+        if None in (claimed, expected):
+            continue
+        if not math.isclose(claimed, expected, rel_tol=TOLERANCE, abs_tol=off):  # type: ignore[arg-type]
             return f"{name} is {claimed}, and by its trials {expected:.6g}"
     low, high = row.latency_ci_low, row.latency_ci_high
-    if (low is not None and low > median * (1 + TOLERANCE)) or (high is not None and high < median * (1 - TOLERANCE)):
+    if (low is not None and low > middle * (1 + TOLERANCE)) or (high is not None and high < middle * (1 - TOLERANCE)):
         return "the median lies outside its own confidence interval"
     return None
 

@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Any, Literal, TypeAlias
 
 SCHEMA_VERSION = 1
+csv.field_size_limit(1 << 20)  # 10 000 trials are 200 kB, and Python's own limit is 131 kB
 
 
 class SchemaError(ValueError):

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import grows_by_less_than
 from table_rows import around, row
 
 from orchestrator.errors import InputError
-from orchestrator.foreign import read_rows
+from orchestrator.foreign import read_file, read_rows
 from orchestrator.table import Metric, compare
 from runner.schema import COLUMNS, LAMBDA_COLUMNS, Status, format_rows
 
@@ -71,20 +72,116 @@ def test_an_empty_latency_is_skipped_with_its_reason() -> None:
 
 
 def test_our_own_csv_is_read_back_exactly() -> None:
-    rows = [row(trials=around(1.5), error='a "quoted", cell\nof two lines'), row("b", status=Status.TIMEOUT, run=None)]
+    rows = [row(trials=around(1.5), error='a "quoted", cell'), row("b", status=Status.TIMEOUT, run=None)]
     assert read_rows(format_rows(rows), "results.csv") == rows
 
 
+@pytest.mark.parametrize(
+    ("latency", "memory", "status", "kept"),
+    [
+        ("2.5", "-1", Status.OK, (2.5, None)),
+        ("-1", "-1", Status.OOM, (None, None)),
+        ("OOM", "", Status.OOM, (None, None)),
+        ("", "Out of Memory", Status.OOM, (None, None)),
+        ("-1", "3.0", Status.OOM, (None, 3.0)),
+        ("nan", "0", Status.SKIPPED, (None, None)),
+    ],
+)
+def test_a_row_with_a_latency_ran_whatever_stands_for_its_memory(
+    latency: str, memory: str, status: Status, kept: tuple[float | None, ...]
+) -> None:
+    (found,) = read_rows(f"device,n_samples,latency,memory\nA,1,{latency},{memory}\n", "x.csv")
+    assert (found.status, (found.latency, found.memory)) == (status, kept)
+
+
+@pytest.mark.parametrize("words", ["PyTorch,Half,Eager", "pytorch,FP16,EAGER", "PYTORCH,float16,eager"])
+def test_our_own_words_are_read_in_any_case(words: str) -> None:
+    (found,) = read_rows(f"device,n_samples,latency,runtime,precision,engine\nA,1,2,{words}\n", "x.csv")
+    assert (found.runtime, found.precision, found.engine) == ("pytorch", "half", "eager")
+    (onnx,) = read_rows("device,n_samples,latency,runtime\nA,1,2,ONNX\n", "x.csv")
+    assert (onnx.runtime, onnx.engine) == ("onnx", "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("A;1;1.234;2,5", "column latency: '1.234' may be 1234 or 1.234; write it without '.'"),
+        ("A;1;2.5;3,5", "column memory: '3,5' has a decimal ',' in a file whose decimal sign is '.'"),
+        ("A;1;1.234,56;2,5", None),
+        ("A;1;1 234,56;2,5", None),
+        ("A;1;1234.56;2.5", None),
+        ("A;1;1,234.56;2.5", None),
+        ("A;1;1'234.56;2.5", None),
+        ("A;1;1.23456E+03;2.5", None),
+        ("A;1;1,234;2.5", "column latency: '1,234' may be 1234 or 1.234"),
+        ("A;1;1,23,4;2.5", "column latency: '1,23,4' is not a number"),
+        ("A;1;2 s;2.5", "column latency: '2 s' is not a number"),
+    ],
+)
+def test_a_number_is_read_by_its_files_decimal_sign_or_refused(line: str, message: str | None) -> None:
+    text = f"device;n_samples;latency;memory\n{line}\n"
+    if message is None:
+        assert read_rows(text, "x.csv")[0].latency == 1234.56
+        return
+    with pytest.raises(InputError, match=message):
+        read_rows(text, "x.csv")
+
+
+def test_three_digits_after_a_comma_alone_are_ambiguous_but_where_semicolons_part_the_cells() -> None:
+    assert read_rows("device;n_samples;latency\nA;1;1,234\n", "x.csv")[0].latency == 1.234
+    with pytest.raises(InputError, match="may be 1234 or 1"):
+        read_rows('device,n_samples,latency\nA,1,"1,234"\n', "x.csv")
+
+
+@pytest.mark.parametrize("name", ["host", "engine", "model", "device", "cpu", "error", "attention", "started"])
+def test_no_formula_of_a_foreign_file_is_imported(name: str) -> None:
+    line = 'x,1,2,"=cmd|calc!A1"\n'
+    text = f"python,n_samples,latency,{name}{',host' if name not in ('host', 'device') else ''}\n"
+    text += line.replace("\n", ",h\n") if name not in ("host", "device") else line
+    if name == "started":
+        with pytest.raises(InputError, match="is no ISO 8601 time"):
+            read_rows(text, "x.csv")
+        return
+    assert getattr(read_rows(text, "x.csv")[0], name) == "'=cmd|calc!A1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",".join(f"column{i}" for i in range(20_000)) + "\n", "20000 columns; no table of benchmarks"),
+        ("a" * (2 << 20), "a row is longer than 1 MiB"),
+        (f"{HEADER}\n" + ",".join("a" * 600_000) + "\n", "a row is longer than 1 MiB"),
+        (f"{HEADER}\n" + ('"' + "a," * 100 + "\n") * 10_000, r"a row is longer than 1 MiB|expected"),
+        ("device,n_samples,latency\n" + "A,1,2\n" * 50_001, "more than 50000 rows"),
+    ],
+    ids=["columns", "header", "cells", "lines", "rows"],
+)
+def test_a_file_without_end_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_rows(text, "x.csv")
+
+
+def test_32_mib_of_the_smallest_rows_take_bounded_memory(tmp_path: Path) -> None:
+    read_rows(f"{HEADER}\n{LINE}\n", "x.csv")
+    line = b"NVIDIA A10,half,FALSE,TRUE,pytorch,1,2.01,3.13\n"
+    (tmp_path / "x.csv").write_bytes(HEADER.encode() + b"\n" + line * ((32 << 20) // len(line) - 8))
+    (tmp_path / "bad.csv").write_bytes(HEADER.encode() + b"\n" + b"\xc3\xbc,\n" * (6 << 20))
+    with grows_by_less_than(300), pytest.raises(InputError):
+        read_file(tmp_path / "x.csv")
+    with grows_by_less_than(100), pytest.raises(InputError):
+        read_file(tmp_path / "bad.csv")
+
+
 def test_every_problem_is_reported_at_its_line() -> None:
-    text = f"{HEADER}\n{LINE}\nA,half,perhaps,TRUE,pytorch,0,fast,3\nA,half\nA,half,FALSE,TRUE,pytorch,1,nan,-7\n"
+    text = f"{HEADER}\n{LINE}\nA,half,perhaps,TRUE,pytorch,0,fast,3\nA,half\nA,half,FALSE,TRUE,pytorch,1,inf,-7\n"
     with pytest.raises(InputError) as caught:
         read_rows(text, "x.csv")
     assert caught.value.problems == (
         "x.csv:3: column autocast: 'perhaps' is neither TRUE nor FALSE",
-        "x.csv:3: column latency: could not convert string to float: 'fast'",
+        "x.csv:3: column latency: 'fast' is not a number",
         "x.csv:3: column n_samples: 0 is less than 1",
         "x.csv:4: 2 cells instead of 8",
-        "x.csv:5: column latency: 'nan' is not a finite number",
+        "x.csv:5: column latency: 'inf' is not a finite number",
         "x.csv:5: column memory: -7 is negative",
     )
 

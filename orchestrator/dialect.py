@@ -1,0 +1,233 @@
+"""Cells as other programs write them: pandas, polars, Excel, LibreOffice. What is ambiguous is refused with words."""
+
+from __future__ import annotations
+
+import math
+import re
+import typing
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from runner.schema import LARGEST_NUMBER, MAX, Column
+
+OUT_OF_MEMORY = -1.0  # the Lambda benchmark's; `OOM` is read as it
+SENTINELS = ("latency", "latency_median", "memory")  # where that may stand
+_OOM_WORDS = frozenset({"oom", "out of memory", "cuda out of memory"})
+_MISSING = frozenset({"nan", "null", "none", "<na>", "na", "n/a", "#n/a", "#nv", "nat", "-"})
+# Of a text only what pandas itself writes for nothing: "NA" or "-" may be what it says.
+_MISSING_TEXT = frozenset({"nan", "NaN", "NULL", "null", "None", "<NA>", "NaT", "#N/A"})
+# Excel and LibreOffice write truths in the language of the desktop.
+_TRUE = re.compile(
+    "true|yes|t|y|1|1[.,]0|wahr|vrai|verdadeiro|verdadero|vero|waar|prawda|pravda|sant|sann|sand|tosi|igaz|doğru|истина|істина"
+)
+_FALSE = re.compile(
+    "false|no|f|n|0|0[.,]0|falsch|faux|falso|onwaar|fałsz|nepravda|falskt|usann|falsk|epätosi|hamis|yanliş|yanlış|ложь|хибність"
+)
+_HASHES = ("job", "case", "work")  # twelve hexadecimal digits, which may look like a number
+_VERSIONS = ("python", "torch", "diffusers", "cuda", "driver")
+_NUMBER = re.compile(r"([+-]?)(\d[\d.,]*|[.,]\d+)([eE][+-]?\d+)?")
+_GROUPS = {sign: re.compile(rf"\d{{1,3}}(?:{re.escape(sign)}\d{{3}})+") for sign in ".,"}
+_SPACED = re.compile(r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))")
+_LIST = re.compile(r"\[.*\]|\(.*\)", re.DOTALL)
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(\.\d{1,9})?(?: ?(Z|UTC|[+-]\d\d:?\d\d))?")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a file writes its cells. decimal: its decimal sign; None where no cell tells."""
+
+    delimiter: str
+    decimal: str | None = "."
+
+    @classmethod
+    def seen(cls, delimiter: str, numbers: Iterable[str]) -> Dialect:
+        """What the cells of the number columns tell: the first with an unmistakable sign, or all of them together."""
+        found: set[str] = set()
+        for text in numbers:
+            if "," in text or "." in text:
+                with suppress(ValueError):  # it is reported where it is read
+                    found |= _evidence(_plain(text))
+                if any(sign.startswith("decimal") for sign in found):
+                    break
+        if "decimal ," in found:
+            return cls(delimiter, ",")
+        if "decimal ." in found or "group ," not in found:
+            return cls(delimiter, ".")
+        return cls(delimiter, "," if delimiter == ";" and "group ." not in found else None)
+
+    def value(self, column: Column, text: str) -> Any:
+        """A cell's value; None where it is missing. Raises ValueError where it is not of the column's type."""
+        text = text.strip()
+        if not text:
+            return None
+        if column.is_text:
+            return None if text in _MISSING_TEXT else self._text(column.name, text)
+        word = text.casefold()
+        if word in _MISSING:
+            return None
+        if column.name in SENTINELS and word in _OOM_WORDS:
+            return OUT_OF_MEMORY
+        if column.kind is bool:
+            return _truth(text)
+        if column.kind is int:
+            return _whole(self.literal(text))
+        if column.kind is float:
+            return _finite(self.literal(text))
+        if typing.get_origin(column.kind) is tuple:
+            return tuple(_finite(part) for part in self.literals(text))
+        return _member(column.kind, word)
+
+    def literal(self, text: str) -> str:
+        """A number as Python writes it. Raises ValueError where it may mean two numbers, or none."""
+        shown, plain = text[:40], _plain(text)
+        match = _NUMBER.fullmatch(plain)
+        if not match:
+            raise ValueError(f"{shown!r} is not a {'finite ' if 'inf' in plain.lower() else ''}number")
+        sign, body, exponent = match[1], match[2], match[3] or ""
+        if "," not in body and "." not in body:
+            return plain
+        found = _evidence(body)
+        if found & {"decimal ,", "decimal ."}:
+            decimal = "," if "decimal ," in found else "."
+            if self.decimal not in (decimal, None):
+                raise ValueError(
+                    f"{shown!r} has a decimal {decimal!r} in a file whose decimal sign is {self.decimal!r}"
+                )
+        elif "groups" in found:
+            decimal = ""
+        else:  # one group of three digits
+            decimal = "," if "," in body else "."
+            if self.decimal != decimal:
+                without = body.replace(decimal, "")
+                raise ValueError(
+                    f"{shown!r} may be {without} or {body.replace(decimal, '.')}; write it without {decimal!r}"
+                )
+        whole, _, fraction = body.rpartition(decimal) if decimal else (body, "", "")
+        digits = re.sub(r"[.,]", "", whole)
+        return f"{sign}{digits or 0}.{fraction or 0}{exponent}" if decimal else f"{sign}{digits}{exponent}"
+
+    def literals(self, text: str) -> list[str]:
+        """The numbers of a list in one cell, which other programs keep as the text that it was."""
+        inner = text[1:-1] if _LIST.fullmatch(text) else text
+        if ";" in inner:
+            parts = inner.split(";")
+            own = Dialect(";", "," if any("," in part for part in parts) else ".")
+            return [own.literal(part.strip()) for part in parts]
+        if inner != text or re.search(r"\d[,\s]\s+\d|\d\s+\d", inner):
+            return [Dialect(",").literal(part) for part in re.split(r"[,\s]+", inner.strip())]
+        # one trial: the whole cell was a number to the program, or it stayed the text that it was
+        by_sign = {f"decimal {sign}": Dialect(self.delimiter, sign) for sign in ",."}
+        return [next((by_sign[sign] for sign in _evidence(_plain(text)) if sign in by_sign), self).literal(text)]
+
+    def _text(self, name: str, text: str) -> str:
+        if name == "samples_asked":
+            return MAX if text.lower() == MAX else str(_whole(self.literal(text)))
+        if name in _HASHES:
+            return _hash(text)
+        if name == "started":
+            return _moment(text)
+        if name in _VERSIONS:
+            return self._version(name, text)
+        return text
+
+    def _version(self, name: str, text: str) -> str:
+        if re.match(r"\d{1,4}[. /-]+[^\W\d]{3,}\.?($|[ \d])|\d{1,2}/\d{1,2}/|\d{4}-\d\d-\d\d", text):
+            raise ValueError(
+                f"{text[:40]!r} is no version; a spreadsheet made a date of it: import that column as text"
+            )
+        if self.decimal == "," and re.fullmatch(r"\d+,\d+", text):
+            text = text.replace(",", ".")
+        if name == "cuda" and re.fullmatch(r"\d+|\d\.\d+e\+\d+", text):  # 13.0 became a number: 13, or 1.3e+01
+            return str(float(text))
+        return text
+
+
+def unit(literal: str) -> float:
+    """What the last digit of a number stands for: 0.01 of `2.53`."""
+    mantissa, _, exponent = literal.lower().partition("e")
+    return math.pow(10, min(300, int(exponent or 0)) - len(mantissa.partition(".")[2]))
+
+
+def _plain(text: str) -> str:
+    return _SPACED.sub("", text.strip().replace("−", "-"))
+
+
+def _evidence(body: str) -> set[str]:
+    """What a number tells of its file: a decimal sign, groups of three digits, or one group, which may be either."""
+    body = body.lower().partition("e")[0].lstrip("+-")
+    points, commas = body.count("."), body.count(",")
+    if points and commas:
+        decimal, group = (",", ".") if body.rindex(",") > body.rindex(".") else (".", ",")
+        whole, _, _ = body.rpartition(decimal)
+        if not _GROUPS[group].fullmatch(whole):
+            raise ValueError(f"{body[:40]!r} is not a number")
+        return {f"decimal {decimal}"}
+    sign = "." if points else ","
+    if points + commas > 1:
+        if not _GROUPS[sign].fullmatch(body):
+            raise ValueError(f"{body[:40]!r} is not a number")
+        return {"groups"}
+    if _GROUPS[sign].fullmatch(body) and not body.startswith("0"):
+        return {f"group {sign}"}
+    return {f"decimal {sign}"} if points + commas else set()
+
+
+def _truth(text: str) -> bool:
+    word = text.casefold().replace("i̇", "i")
+    if _TRUE.fullmatch(word) or _FALSE.fullmatch(word):
+        return _TRUE.fullmatch(word) is not None
+    raise ValueError(f"{text[:40]!r} is neither TRUE nor FALSE")
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    if not math.isfinite(number):
+        raise ValueError(f"{literal[:40]!r} is not a finite number")
+    return number
+
+
+def _whole(literal: str) -> int:
+    """1 of `1`, `1.0` and `1E+00`; a number that was rounded to be shown is refused."""
+    if len(literal) > 40:
+        raise ValueError(f"a number of {len(literal)} characters is too long")
+    if re.fullmatch(r"[+-]?\d+", literal):
+        return int(literal)
+    number = float(literal)
+    if not number.is_integer() or abs(number) > LARGEST_NUMBER:
+        raise ValueError(f"{literal!r} is not a whole number")
+    if unit(literal) > 1:
+        raise ValueError(f"{literal!r} may have been rounded; write all its digits")
+    return int(number)
+
+
+def _member(kind: type[Enum], word: str) -> Enum:
+    try:
+        return kind(word)
+    except ValueError:
+        known = ", ".join(str(member.value) for member in kind)
+        raise ValueError(f"{word[:40]!r} is none of {known}") from None
+
+
+def _hash(text: str) -> str:
+    if re.fullmatch(r"\d{1,11}|\d{1,12}\.0", text):  # it lost its leading zeros
+        return text.removesuffix(".0").zfill(12)
+    if re.fullmatch(r"[+-]?\d+([.,]\d+)?E\+?\d+|\d+[.,]\d+(e\+?\d+)?|\d+e\+\d+|-?inf", text):
+        raise ValueError(f"{text[:40]!r} is a number and was a hash; import that column as text")
+    return text
+
+
+def _moment(text: str) -> str:
+    """A time as ISO 8601 in UTC; other forms do not say which number is the month."""
+    match = _ISO.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text[:40]!r} is no ISO 8601 time; write it like 2026-11-28T13:49:12+00:00")
+    day, time, fraction, zone = match.groups()
+    fraction = (fraction or "")[:7]
+    zone = "+00:00" if zone in (None, "Z", "UTC") else zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
+    when = datetime.fromisoformat(f"{day}T{time}{fraction.ljust(7, '0') if fraction else ''}{zone}")
+    when = when.astimezone(timezone.utc)
+    return when.isoformat(timespec="microseconds" if when.microsecond % 1000 else "milliseconds")
