@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from enum import Enum
 from pathlib import Path
@@ -83,6 +83,10 @@ Wheels = Annotated[
 Registry = Annotated[
     str | None, typer.Option("--push", metavar="REGISTRY", help="Push images there, and let the hosts pull them.")
 ]
+Detached = Annotated[
+    bool, typer.Option("--detach", "-d", help="Drive the run in the background; it survives this terminal.")
+]
+Tell = Annotated[int | None, typer.Option("--tell", hidden=True, help="The pipe on which --detach waits.")]
 TableOrJson = Annotated[Shape, typer.Option("-o", help="How to print it.")]
 
 
@@ -193,6 +197,7 @@ def plan(
 
 @app.command()
 def submit(
+    context: typer.Context,
     matrix: MatrixFile,
     names: HostNames = None,
     overrides: Overrides = None,
@@ -203,6 +208,9 @@ def submit(
     lost_after: Annotated[
         float, typer.Option(parser=_duration, metavar="TIME", help="Give up a host that is silent this long.")
     ] = "15m",  # type: ignore[assignment]  # typer parses defaults too
+    detach: Detached = False,
+    shape: TableOrJson = Shape.TABLE,
+    tell: Tell = None,
 ) -> None:
     """Run a matrix on all hosts, and show the comparison.
 
@@ -210,6 +218,8 @@ def submit(
     some failed, 2 the input is wrong and nothing ran or this disk cannot be written, 3 interrupted with work left, 130
     on a second Ctrl-C, or on the first before anything runs.
     """
+    if detach and tell is None:
+        _start_in_background(context.obj, shape)
     from orchestrator import launch
 
     request = launch.Request(
@@ -221,11 +231,12 @@ def submit(
         wheels,
         lost_after,
     )
-    _end(launch.submit(request, err))
+    _end(launch.submit(request, err, _leaver(tell)), shape)
 
 
 @app.command()
 def resume(
+    context: typer.Context,
     run: RunName = None,
     names: Annotated[
         str | None,
@@ -243,17 +254,22 @@ def resume(
         bool,
         typer.Option("--retry-lost", help="Also try lost cases again; their rows stay until then."),
     ] = False,
+    detach: Detached = False,
+    shape: TableOrJson = Shape.TABLE,
+    tell: Tell = None,
 ) -> None:
     """Go on with a run that was interrupted.
 
     What still runs on its hosts is adopted, what has ended is collected, what is left is started. A host that did not
     answer before gets its images from one that has them.
     """
+    if detach and tell is None:
+        _start_in_background(context.obj, shape)
     from orchestrator import launch
     from orchestrator import run as runs
 
     asked = launch.Resumption(_names(names), push, wheels, lost_after, retry_lost)
-    _end(launch.resume(runs.find(runs.ROOT, run, driven=True), err, asked))
+    _end(launch.resume(runs.find(runs.ROOT, run, driven=True), err, asked, _leaver(tell)), shape)
 
 
 @app.command()
@@ -503,11 +519,40 @@ def _print(comparison: Comparison, shape: Format) -> None:
             print(text.to_markdown(comparison), end="")
 
 
-def _end(outcome: Outcome) -> None:
-    """The table of a run that was driven, where it lies, and the exit code that says how it went."""
-    from orchestrator import launch
+def _start_in_background(words: Sequence[str], shape: Shape) -> None:
+    """Says how to follow the run, and leaves."""
+    from orchestrator import detach, show
 
-    if outcome.rows:
+    try:
+        told = detach.start(words)
+    except detach.NotStartedError as error:
+        raise typer.Exit(error.code) from None
+    show.as_json(told, out) if shape is Shape.JSON else show.detached(told, out)
+    raise typer.Exit(OK)
+
+
+def _leaver(tell: int | None) -> Callable[[Run], Console] | None:
+    """For the background process: leaves the terminal once the run is ready to be driven."""
+    if tell is None:
+        return None
+    from orchestrator import detach
+
+    def leave(run: Run) -> Console:
+        detach.leave_terminal(run, tell)
+        _open_consoles()
+        return err
+
+    return leave
+
+
+def _end(outcome: Outcome, shape: Shape = Shape.TABLE) -> None:
+    """The table of a run that was driven, where it lies, and the exit code that says how it went."""
+    from orchestrator import launch, show
+
+    code = INTERRUPTED if not outcome.finished else SOME_FAILED if outcome.has_faults else OK
+    if shape is Shape.JSON:
+        show.as_json(show.outcome_value(outcome, code), out)
+    elif outcome.rows:
         _print(launch.comparison([outcome.run], Metric.LATENCY, None), Format.TABLE)
     err.print(f"Run: {outcome.run.path}", soft_wrap=True)
     _tell_lost(outcome.run)
@@ -515,8 +560,7 @@ def _end(outcome: Outcome) -> None:
         err.print(
             f"There is work left; go on with: orchestrator resume {outcome.run.name}", style="yellow", soft_wrap=True
         )
-        raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(SOME_FAILED if outcome.has_faults else OK)
+    raise typer.Exit(code)
 
 
 def _tell_lost(run: Run) -> None:
@@ -539,7 +583,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """The entry point: an error that the user can fix is one message and exit code 2, never a traceback."""
     try:
         try:
-            app(words)
+            app(words, obj=list(sys.argv[1:] if words is None else words))
         finally:
             sys.stdout.flush()  # a disk that is full is told now, and not by the interpreter's end
     except InputError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 
@@ -58,6 +58,9 @@ ACTIONS_AT_ONCE = 4
 # On a host with many slots, most actions wait for its answers: more threads than this only wait in another place.
 MOST_ACTIONS = 32
 THIS_MACHINE = "hosts:\n  local: {kind: process}\n"
+
+
+Detach: TypeAlias = Callable[[Run], Console]
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,13 @@ def _took_s(entries: Sequence[Entry]) -> float | None:
     return settled.at - started.at if started and settled and settled.at >= started.at else None
 
 
-def submit(request: Request, console: Console) -> Outcome:
+def submit(request: Request, console: Console, detach: Detach | None = None) -> Outcome:
     """Plans, makes the hosts ready, and drives the run to its end or to the user's interruption.
 
     A host that does not answer is asked again while the others run. Raises InputError before anything ran; so also
     where no host is usable.
+
+    detach: is called once the run is there and ready to be driven, and returns the console to go on with.
     """
     plan, hosts, matrix = make_ready(request)
     leave = Leave(ABORTED, "Nothing ran.")
@@ -148,10 +153,10 @@ def submit(request: Request, console: Console) -> Outcome:
         jobs = [ready.equip(job, run.name) for job in plan.jobs]
         clock = steady()
         with closing(Journal.create(run.journal, run.name, jobs, options)) as journal, run.lock():
-            return _drive(run, journal, ready, hosts, console, clock)
+            return _drive(run, journal, ready, hosts, detach(run) if detach else console, clock)
 
 
-def resume(run: Run, console: Console, asked: Resumption | None = None) -> Outcome:
+def resume(run: Run, console: Console, asked: Resumption | None = None, detach: Detach | None = None) -> Outcome:
     """Takes a run up where its journal says it is: what still runs is adopted, what has ended is collected.
 
     A host that does not answer is asked again while others run; where none answers, its jobs stay open.
@@ -177,6 +182,7 @@ def resume(run: Run, console: Console, asked: Resumption | None = None) -> Outco
                     if progress.cancelled:
                         rows = closing_rows(run, progress.job, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
                         commit(run, journal, progress, rows, clock())
+            console = detach(run) if detach else console
             return _drive(run, journal, ready, hosts, console, clock, asked.lost_after_s)
 
 
@@ -319,6 +325,7 @@ def _drive(
 
         def answered(name: str) -> Ready:
             station = ready.late(name)
+            board.hosts[name].slots = len(station.slots)
             _equip(journal, station, name, clock)
             _announce(run, journal, ready)
             return Ready(station.executor, station.slots, station.inbox)

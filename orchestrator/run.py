@@ -51,6 +51,11 @@ class Run:
     def comparison(self) -> Path:
         return self.path / "comparison.md"
 
+    @property
+    def driver_log(self) -> Path:
+        """What the background process of a detached run prints."""
+        return self.path / "driver.log"
+
     def job(self, job: str) -> Path:
         """The folder of a job's rows, log, environment and attempts."""
         return self.path / "jobs" / job

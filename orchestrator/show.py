@@ -25,6 +25,7 @@ from orchestrator.run import Run
 if TYPE_CHECKING:
     from orchestrator.clean import Survey
     from orchestrator.images import ImageInfo  # else Docker's SDK is imported here, as in `progress`
+    from orchestrator.launch import Outcome
     from orchestrator.runlist import Summary
 
 # What a user would call it: once a start was asked for, the host has the job until it says that it ended.
@@ -138,6 +139,30 @@ def _fault(entry: Entry) -> dict[str, Any]:
 
 def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+def detached(told: Mapping[str, Any], out: Console) -> None:
+    """Where a run that is driven in the background is, and the commands to follow it by."""
+    run = told["run"]
+    out.print(f"{run} is driven in the background by process {told['pid']}; its output: {told['log']}", soft_wrap=True)
+    out.print(f"  orchestrator status {run}     how far it is", soft_wrap=True)
+    out.print(f"  orchestrator logs {run} -f    what a job says", soft_wrap=True)
+    out.print(f"  orchestrator cancel {run}     end it", soft_wrap=True)
+    out.print(f"  orchestrator resume {run}     continue it, should that process end before the run", soft_wrap=True)
+
+
+def outcome_value(outcome: Outcome, code: int) -> dict[str, Any]:
+    """How a run went: exit is the exit code of the command; a row's empty columns are left out."""
+    counts = Counter(row.status.value if row.status else "?" for row in outcome.rows)
+    rows = [{k: v for k, v in dataclasses.asdict(row).items() if v is not None} for row in outcome.rows]
+    return {
+        "run": outcome.run.name,
+        "folder": str(outcome.run.path),
+        "exit": code,
+        "finished": outcome.finished,
+        "counts": dict(counts),
+        "rows": rows,
+    }
 
 
 def run_list(summaries: Sequence[Summary], root: Path, out: Console) -> None:
