@@ -469,6 +469,10 @@ def _stored(address: str) -> Sequence[Row]:
     from orchestrator.store import reading
 
     found = reading.read(address)
+    for fault in found.refused[:20]:
+        err.print(fault, style="yellow", markup=False, soft_wrap=True)
+    if len(found.refused) > 20:
+        err.print(f"… and {len(found.refused) - 20} more rows are not believed", style="yellow", soft_wrap=True)
     err.print(f"{found.name}: {len(found.rows)} rows", soft_wrap=True)
     if found.missing:
         err.print(f"Not all of it has come yet: {', '.join(found.missing)}", style="yellow", soft_wrap=True)

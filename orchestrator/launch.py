@@ -360,14 +360,9 @@ def _equip(journal: Journal, station: Station, host: str, clock: Callable[[], fl
 
 
 def _announce(run: Run, journal: Journal, ready: Fleet) -> None:
-    """Writes into each store which jobs will deliver there: of all hosts that it is the store of, silent or not."""
-    inboxes = {fleet.store_of(host): ready.inboxes[name] for name, host in ready.hosts.items() if name in ready.inboxes}
-    if not inboxes:
-        return
-    stores = {name: fleet.store_of(host) for name, host in config.load_hosts(run.hosts).items()}
-    for store, inbox in inboxes.items():
-        jobs = [progress.job for progress in journal.progress() if stores.get(progress.job.host) == store]
-        inbox.announce(run.name, jobs)
+    """Writes into each store all jobs of the run, by which those rows are judged that are read from it."""
+    for inbox in _distinct(ready):
+        inbox.announce(run.name, [progress.job for progress in journal.progress()])
 
 
 def _distinct(ready: Fleet) -> list[Inbox]:

@@ -31,6 +31,22 @@ def row_fault(job: Job, case: Case, row: Row) -> str | None:
     return _identity_fault(job, case, row) or _number_fault(row) or _outcome_fault(job, row)
 
 
+def kept_fault(job: Job, case: Case, row: Row) -> str | None:
+    """As row_fault, for a row that an orchestrator kept: it may have ended the case by a status of its own."""
+    if row.status in CLAIMABLE or row.status is None:
+        return row_fault(job, case, row)
+    return _identity_fault(job, case, row) or _number_fault(row)
+
+
+def unmeasured_fault(row: Row) -> str | None:
+    """Why a row of no job that is known cannot be one for a case that never ran: such a row measures nothing."""
+    if row.status in (None, Status.OK):
+        return f"status {format_cell(row.status) or 'empty'} for a job that the run has not"
+    values = {column.name: getattr(row, column.name) for column in CLAIMS}
+    measured = (name for name, value in values.items() if value and isinstance(value, (float, tuple)))
+    return next((f"{name} for a job that the run has not" for name in measured), None)
+
+
 def made_harmless(row: Row) -> Row:
     """The row with every text neutralised, whoever chose it: the one place through which rows reach a file."""
     changed: dict[str, Any] = {}

@@ -21,7 +21,9 @@ from runner.parcel import CONTENT_TYPE, LIMIT_BYTES, Outcome, Parcel, Receipt, d
 from runner.schema import Job, Row, format_rows
 
 VERSION = 1
-MANIFEST_LIMIT_BYTES = 256 * 2**20
+# A job has 1 to 2 kB and some 40 values, and 25,000 jobs are no run of anybody's. Values are what costs memory.
+MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_VALUES = 64 * 2**20, 2 * 2**20
+ROWS_LIMIT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -12,22 +13,33 @@ from pydantic import ValidationError
 from orchestrator import collect, trust
 from orchestrator.config import S3
 from orchestrator.config.problems import FORMS
+from orchestrator.config.values import NAME_PATTERN
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import Attempt
 from orchestrator.store.bucket import Bucket
-from orchestrator.store.inbox import MANIFEST_LIMIT_BYTES, VERSION, S3Inbox
-from runner.schema import Job, Row, parse_rows
+from orchestrator.store.inbox import (
+    MANIFEST_LIMIT_BYTES,
+    MANIFEST_LIMIT_VALUES,
+    ROWS_LIMIT_BYTES,
+    VERSION,
+    S3Inbox,
+)
+from runner.schema import ENGINES, Case, Job, Row, parse_rows
 
 SCHEME = "s3://"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A run as its store holds it. missing: jobs that have delivered nothing, by id."""
+    """A run as its store holds it.
+
+    missing: jobs without a row for each of their cases, by id. refused: what is not believed of its results.csv.
+    """
 
     name: str
     rows: tuple[Row, ...]
     missing: tuple[str, ...]
+    refused: tuple[str, ...] = ()
 
 
 def read(address: str) -> Stored:
@@ -63,7 +75,7 @@ def _where(address: str, bucket: str, prefix: str) -> S3:
 
 def _read(inbox: S3Inbox, run: str, manifest: bytes) -> Stored:
     jobs = _jobs(inbox, run, manifest)
-    rows = {(row.job, row.case): row for row in _committed(inbox, run)}
+    rows, refused = _committed(inbox, run, jobs)
     delivered = _attempts(inbox, run)
     missing: list[str] = []
     for job in jobs:
@@ -73,26 +85,66 @@ def _read(inbox: S3Inbox, run: str, manifest: bytes) -> Stored:
             rows = {**found, **rows}
         if not wanted <= rows.keys():
             missing.append(job.id)
-    return Stored(run, tuple(rows.values()), tuple(missing))
+    return Stored(run, tuple(rows.values()), tuple(missing), tuple(refused))
 
 
 def _jobs(inbox: S3Inbox, run: str, manifest: bytes) -> list[Job]:
+    """Raises InputError where they are not what an orchestrator writes: rows are judged by them."""
     try:
+        if sum(manifest.count(mark) for mark in (b",", b"{", b"[")) > MANIFEST_LIMIT_VALUES:
+            raise ValueError("it has more in it than any run's")
         value = json.loads(manifest)
         if value["version"] != VERSION:
             raise ValueError(f"it has version {value['version']}")
-        return [Job.from_json(json.dumps(job)) for job in value["jobs"]]
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{run}/run.json in {inbox.bucket.name} is not this version's: {error}") from error
+        jobs = [Job.from_json(json.dumps(job)) for job in value["jobs"]]
+        if len({job.id for job in jobs}) < len(jobs):
+            raise ValueError("two of its jobs have one id")
+        for job in jobs:
+            _must_be_a_runs(job, run)
+        return jobs
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        said = trust.harmless(str(error), trust.LONGEST_ERROR)
+        raise InputError(f"{run}/run.json in {inbox.bucket.name} is not this version's: {said}") from error
 
 
-def _committed(inbox: S3Inbox, run: str) -> list[Row]:
-    """The rows that the orchestrator had; other people may write there too, so their text is made harmless again."""
+def _must_be_a_runs(job: Job, run: str) -> None:
+    if job.run != run:
+        raise ValueError(f"a job of run {job.run[:80]!r}")
+    if any(not re.fullmatch(NAME_PATTERN, name) for name in (job.id, job.host, *(case.id for case in job.cases))):
+        raise ValueError("a job, case or host has no name")
+    if job.engine not in ENGINES:
+        raise ValueError(f"there is no engine {job.engine[:80]!r}")
+
+
+def _committed(
+    inbox: S3Inbox, run: str, jobs: Sequence[Job]
+) -> tuple[dict[tuple[str | None, str | None], Row], list[str]]:
+    """The rows that the orchestrator had, and what is not believed of them: other people may write there too."""
+    where = f"{run}/results.csv in {inbox.bucket.name}"
     try:
-        data = inbox.bucket.get(f"{run}/results.csv", MANIFEST_LIMIT_BYTES)
-        return [trust.made_harmless(row) for row in parse_rows((data or b"").decode())] if data else []
+        data = inbox.bucket.get(f"{run}/results.csv", ROWS_LIMIT_BYTES)
+        claimed = parse_rows(data.decode()) if data else []
     except (ValueError, BadResult) as error:
-        raise InputError(f"{run}/results.csv in {inbox.bucket.name} cannot be read: {error}") from error
+        return {}, [f"{where} cannot be read: {trust.harmless(str(error), trust.LONGEST_ERROR)}"]
+    cases = {(job.id, case.id): (job, case) for job in jobs for case in job.cases}
+    often = Counter((row.job, row.case) for row in claimed)
+    believed: dict[tuple[str | None, str | None], Row] = {}
+    refused: list[str] = []
+    for row in claimed:
+        key = (row.job, row.case)
+        fault = f"{often[key]} rows for this case" if often[key] > 1 else _fault(cases.get(key), row, run)  # type: ignore[arg-type]
+        if fault is None:
+            believed[key] = trust.made_harmless(row)
+        else:
+            refused.append(f"{where}: a row of job {row.job!s:.40}, case {row.case!s:.40} is not believed: {fault}")
+    return believed, [str(trust.harmless(each, trust.LONGEST_ERROR)) for each in refused]
+
+
+def _fault(asked: tuple[Job, Case] | None, row: Row, run: str) -> str | None:
+    """asked: None is a case that never ran, such as one whose engine cannot do what is asked."""
+    if row.run != run:
+        return f"it is of run {row.run!s:.80}"
+    return trust.kept_fault(*asked, row) if asked else trust.unmeasured_fault(row)
 
 
 def _attempts(inbox: S3Inbox, run: str) -> dict[str, list[int]]:
