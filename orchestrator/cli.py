@@ -181,12 +181,14 @@ def plan(
 
     Also what would not run, and why. Nothing is run, and no host is asked.
     """
-    from orchestrator import launch, show
+    from orchestrator import launch, links, show
     from orchestrator.plan import describe
 
     request = launch.Request(matrix, _inventory(inventory), _names(names), tuple(overrides or ()))
     planned, chosen, _ = launch.make_ready(request)
     description = describe(planned, chosen)
+    for warning in links.warnings(planned.jobs, chosen):
+        err.print(warning, style="yellow", markup=False, soft_wrap=True)
     if containers:
         show.as_json(launch.containers(planned, chosen), out)
     elif shape is Shape.JSON:

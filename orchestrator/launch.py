@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from rich.console import Console
 
-from orchestrator import collect, config, fleet, foreign, table
+from orchestrator import collect, config, fleet, foreign, links, table
 from orchestrator import run as runs
 from orchestrator.clock import steady
 from orchestrator.config import DockerHost, Host, KubernetesHost, Matrix, ProcessHost
@@ -142,6 +142,8 @@ def submit(request: Request, console: Console, detach: Detach | None = None) -> 
     detach: is called once the run is there and ready to be driven, and returns the console to go on with.
     """
     plan, hosts, matrix = make_ready(request)
+    for warning in links.warnings(plan.jobs, hosts):
+        console.print(warning, style="yellow", markup=False, soft_wrap=True)
     leave = Leave(ABORTED, "Nothing ran.")
     with _ready(console, hosts, plan.jobs, request.registry, request.wheels, leave=leave) as ready:
         if plan.jobs and not any(job.host in ready.stations for job in plan.jobs):

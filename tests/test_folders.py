@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import orchestrate, write
+from fake_engine import job_of
 
-from orchestrator.config import ProcessHost
+from orchestrator import links
+from orchestrator.config import DockerHost, ProcessHost
 from orchestrator.executors.check import readable
 from orchestrator.executors.finding import Grade
 from orchestrator.fleet import checkup
@@ -100,3 +103,30 @@ def test_links_that_leave_what_is_mounted_are_found_where_the_folder_is(snapshot
     assert len(list(folders.leaving_links(snapshot, snapshot))) == 2
     (snapshot / "vae").symlink_to(tmp_path)
     assert list(folders.leaving_links(snapshot, snapshot.parents[1])) == [f"{snapshot / 'vae'} is a link to {tmp_path}"]
+
+
+def test_a_plan_says_which_links_of_a_local_folder_a_container_would_not_see(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "blob").write_text("{}")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").symlink_to("../blob")
+    monkeypatch.chdir(tmp_path)
+    write("hosts: {far: {kind: docker, gpus: none, url: 'unix:///nowhere.sock'}}\n", "hosts.yaml")
+    for folder in ("model", "hub/models--o--n/snapshots/r1"):
+        write(f"model: {tmp_path / folder}\nmatrix: {{engine: [eager]}}\n", f"{Path(folder).name}.yaml")
+    assert orchestrate("plan", "r1.yaml") == 0
+    assert "link" not in capsys.readouterr().err
+    assert orchestrate("plan", "model.yaml") == 0
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/model/model_index.json is a link to ../blob, outside of {tmp_path}/model" in said
+    assert "fix: copy the folder with `cp -rL`" in said
+
+
+def test_links_of_a_host_that_may_be_another_machine_are_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("/")
+    job = job_of(host="far", model=str(tmp_path))
+    for host in (DockerHost(name="far", url="ssh://u@far"), DockerHost(name="far", context="far")):
+        assert links.warnings([job], [host], {}) == []
+    assert links.warnings([job], [DockerHost(name="far")], {"DOCKER_HOST": "tcp://far:2376"}) == []
+    assert len(links.warnings([job], [DockerHost(name="far")], {})) == 1
