@@ -541,8 +541,7 @@ def test_a_log_that_is_followed_over_ssh_goes_on_after_a_drop_and_repeats_nothin
         before = [next(following), next(following)]
         forward = executor.connection._forward
         assert forward is not None
-        assert forward._process is not None
-        os.kill(engines.children(forward._process.pid)[0], signal.SIGKILL)
+        os.kill(engines.children(forward._links[0]._process.pid)[0], signal.SIGKILL)
         assert [*before, *following][1:] == ["first", "second"]
 
 
