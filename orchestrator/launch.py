@@ -231,18 +231,20 @@ def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
     """What the container of each job would be made with, on its host's first slot, by job id; a process has none."""
     from orchestrator.executors.container import container_spec
     from orchestrator.executors.kubernetes.manifest import job_manifest
+    from orchestrator.executors.network import network_of, without_logins
 
     specs: dict[str, Any] = {}
     by_name = {host.name: host for host in hosts}
     for job in plan.jobs:
         host, attempt = by_name[job.host], Attempt("RUN", job.id, 1)
+        network = network_of(host, os.environ, Path.home())
         if isinstance(host, DockerHost):
             image = fleet.reference(job.image_flavour, host)
-            specs[job.id] = container_spec(Task(attempt, job, Slot("cpu"), image), host)
+            specs[job.id] = container_spec(Task(attempt, job, Slot("cpu"), image), host, network=network)
         elif isinstance(host, KubernetesHost):
             image = image_of_nodes(host, job.image_flavour)
-            specs[job.id] = job_manifest(Task(attempt, job, Slot("1", of_run=True), image), host)
-    return specs
+            specs[job.id] = job_manifest(Task(attempt, job, Slot("1", of_run=True), image), host, network)
+    return dict(without_logins(specs))
 
 
 @contextmanager

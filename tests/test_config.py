@@ -112,7 +112,8 @@ host: {}
         "m.yaml:6: kind 'podman' is unknown; it is one of process, docker, kubernetes",
         "m.yaml:7: name must be 1 to 63 letters, digits, '_', '.' or '-', with a letter or digit at both ends, "
         "not 'f/g'",
-        "m.yaml:8: unknown key 'url'; it is one of price_per_hour, gpus, gpus_per_job, threads, kind, weights",
+        "m.yaml:8: unknown key 'url'; it is one of price_per_hour, gpus, gpus_per_job, threads, env, ca_bundle, kind, "
+        "weights",
         "m.yaml:9: host 'i' must be keys and values, such as {kind: docker}, not nothing",
         "m.yaml:10: unknown key 'name'; a host's name is the key that it stands under",
         "m.yaml:10: key is missing",

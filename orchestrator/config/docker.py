@@ -55,7 +55,7 @@ class DockerHost(BaseHost):
             check_url(url)
         return url
 
-    @field_validator("weights", "cache")
+    @field_validator("weights", "cache", "ca_bundle")
     @classmethod
     def _is_absolute(cls, folder: str | None) -> str | None:
         return absolute(folder)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from orchestrator.config.env import Env
 from orchestrator.config.values import Name, Value
 from runner.schema import Device
 
@@ -30,6 +31,13 @@ class BaseHost(Value):
     gpus_per_job: int = Field(default=1, ge=1, le=1024, description="GPUs that one job occupies: they are one slot")
     threads: int | None = Field(
         default=None, ge=1, le=4096, description="CPU threads of each job; without it: the library's own choice"
+    )
+
+    env: Env = Field(default_factory=dict)
+    ca_bundle: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a PEM file of that host with the authorities that its jobs trust, a company's own among them",
     )
 
     @property

@@ -108,6 +108,11 @@ class KubernetesHost(BaseHost):
             )
         return gpus
 
+    @field_validator("ca_bundle")
+    @classmethod
+    def _is_absolute(cls, file: str | None) -> str | None:
+        return absolute(file)
+
     @field_validator("weights")
     @classmethod
     def _is_claim_or_absolute(cls, weights: Claim | str | None) -> Claim | str | None:

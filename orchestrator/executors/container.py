@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.config import DockerHost, Host, ProcessHost
@@ -15,6 +16,7 @@ from orchestrator.executors import Attempt, Observation, State, Task
 from orchestrator.executors.archive import RUNNER_UID
 from orchestrator.executors.environment import HUB, hub_environment
 from orchestrator.executors.gpu import NO_GPU, Access
+from orchestrator.executors.network import CA_BUNDLE, authorities
 
 LABEL = "sd-orchestrator"
 FOLDER = "/job"
@@ -25,6 +27,7 @@ COMPILED = "/compiled"
 SECRETS = "/run/orchestrator"
 TOKEN_FILE = f"{SECRETS}/token"
 TICKET_FILE = f"{SECRETS}/ticket"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 # What the engine calls a container's state → what it is to us. What is not here is lost:
 # a `dead` container is one that the engine failed to remove, and `removing` has no files any more.
@@ -37,10 +40,18 @@ STATES = {
 }
 
 
-def container_spec(task: Task, host: DockerHost, access: Access = NO_GPU, *, init: bool = True) -> dict[str, Any]:
+def container_spec(
+    task: Task,
+    host: DockerHost,
+    access: Access = NO_GPU,
+    *,
+    init: bool = True,
+    network: Mapping[str, str] = NOTHING,
+) -> dict[str, Any]:
     """The body of the create call. Raises TaskUnfit where the model is a folder that the host cannot know.
 
     init: the engine has a docker-init, which hands signals on and reaps what the runner leaves.
+    network: variables for a container that uses the network; no other gets them.
     """
     online = needs_download(task.job.model, host)
     gpu = access.render(task.slot.gpus)
@@ -51,7 +62,10 @@ def container_spec(task: Task, host: DockerHost, access: Access = NO_GPU, *, ini
         "Entrypoint": ["python", "-m", "runner"],
         "Cmd": ["--job", f"{FOLDER}/job.json"],
         "WorkingDir": FOLDER,
-        "Env": [f"{name}={value}" for name, value in {**_environment(task, host, online), **gpu.environment}.items()],
+        "Env": [
+            f"{name}={value}"
+            for name, value in {**_environment(task, host, online, network), **gpu.environment}.items()
+        ],
         "Labels": labels(task, host),
         "Volumes": {FOLDER: {}},
         "HostConfig": {
@@ -138,9 +152,11 @@ def size_bytes(text: str) -> int:
     return int(float(match[1]) * 1024 ** (" kmg".index(match[2])))
 
 
-def _environment(task: Task, host: DockerHost, online: bool) -> dict[str, str]:
+def _environment(task: Task, host: DockerHost, online: bool, network: Mapping[str, str]) -> dict[str, str]:
     threads = task.job.threads or host.threads
     return {
+        **(network if online or host.collect else {}),
+        **(authorities(CA_BUNDLE) if host.ca_bundle and (online or host.collect) else {}),
         "HOME": SCRATCH,
         "TMPDIR": SCRATCH,  # on the disk: an exported model is larger than a tmpfs should be
         "PYTHONUNBUFFERED": "1",
@@ -172,6 +188,8 @@ def _mounts(task: Task, host: DockerHost) -> list[dict[str, Any]]:
         )
     # the cache alone: beside it stands the login of the machine's owner
     folders = [(below(host.weights, HUB), f"{WEIGHTS}/{HUB}")] if host.weights else []
+    if host.ca_bundle and (needs_download(model, host) or host.collect):
+        folders.append((host.ca_bundle, CA_BUNDLE))
     folders += [(mounted := model_mount(model), mounted)] if model.startswith("/") else []
     # a mount and not a `-v` bind: that one makes a missing folder, empty and owned by root
     read = [{"Type": "bind", "Source": here, "Target": there, "ReadOnly": True} for here, there in folders]

@@ -36,6 +36,7 @@ from orchestrator.executors.environment import HUB
 from orchestrator.executors.events import Changes
 from orchestrator.executors.gpu import CPU_SLOT, NO_GPU, Access
 from orchestrator.executors.logs import last_lines, lines
+from orchestrator.executors.network import network_for_jobs
 from orchestrator.executors.secret import hand_over
 from orchestrator.executors.slot import held, let_go
 from runner.parcel import Receipt
@@ -77,7 +78,7 @@ class DockerExecutor:
 
     def stage(self, task: Task) -> None:
         access = self.gpus()[0] if task.slot.gpus else NO_GPU
-        spec = container_spec(task, self.host, access, init=self.has_init())
+        spec = container_spec(task, self.host, access, init=self.has_init(), network=network_for_jobs(self.host))
         files = pack({"job.json": task.job.to_json().encode()}, folders=[SCRATCH.removeprefix(f"{FOLDER}/")])
         name = task.attempt.name
         with self.connection.api() as api:

@@ -15,6 +15,7 @@ from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
 from orchestrator.executors.environment import hub_folders, no_login, own_python
 from orchestrator.executors.gpu import CPU_SLOT, Gpu, chosen, parse_probe, slots_of
+from orchestrator.executors.network import authorities, network_of
 
 # What a runner cannot do without, whatever its engine; found without importing it, which takes seconds.
 NEEDED = ("torch", "diffusers", "transformers")
@@ -67,6 +68,8 @@ def job_environment(
     weights = str(here / Path(host.weights).expanduser()) if host.weights else None
     return {
         **own_python(without_tokens(ours), here),
+        **network_of(host, ours, Path.home()),
+        **(authorities(str(here / Path(host.ca_bundle).expanduser())) if host.ca_bundle else {}),
         "PYTHONUNBUFFERED": "1",
         "RUNNER_TOKEN_FILE": TOKEN_FILE,
         "RUNNER_FOLDER": str(here),  # where a model's relative path begins

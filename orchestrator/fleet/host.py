@@ -14,6 +14,7 @@ from orchestrator.errors import InputError
 from orchestrator.executors import Executor
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors.network import network_of
 from orchestrator.executors.probe import require_gpus
 from orchestrator.executors.process import ProcessExecutor
 from runner.schema import ENGINES, Device
@@ -105,7 +106,8 @@ def reach(host: Host, connections: Mapping[str, AnyConnection]) -> None:
 
 
 def must_fit(host: Host, connections: Mapping[str, AnyConnection]) -> None:
-    """Raises HostUnfit where a host lacks something that no image can bring."""
+    """Raises HostUnfit where a host lacks something that no image can bring, InputError where we lack it here."""
+    network_of(host, os.environ, Path.home())
     connection = connections.get(host.name)
     if isinstance(host, ProcessHost):
         ProcessExecutor(host, processes_folder()).slots()

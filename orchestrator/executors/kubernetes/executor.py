@@ -34,6 +34,7 @@ from orchestrator.executors.kubernetes.manifest import (
 from orchestrator.executors.kubernetes.observation import chosen, last_word
 from orchestrator.executors.kubernetes.waiting import seconds_of
 from orchestrator.executors.kubernetes.watch import SETTLE_S, PodWatch
+from orchestrator.executors.network import network_for_jobs
 from runner.parcel import Receipt
 
 ENDED = ("Succeeded", "Failed")
@@ -76,7 +77,7 @@ class KubernetesExecutor:
 
     @understood
     def stage(self, task: Task) -> None:
-        wanted = staged(task, self.host)
+        wanted = staged(task, self.host, network_for_jobs(self.host))
         self._create_or_adopt("configmaps", wanted)
 
     def hold(self, attempt: Attempt, slot: Slot) -> AbstractContextManager[None]:

@@ -21,6 +21,7 @@ from orchestrator.executors.container import (
     CACHE,
     FOLDER,
     LABEL,
+    NOTHING,
     SECRETS,
     TICKET_FILE,
     TOKEN_FILE,
@@ -31,6 +32,7 @@ from orchestrator.executors.container import (
     size_bytes,
 )
 from orchestrator.executors.environment import HUB, hub_environment
+from orchestrator.executors.network import CA_BUNDLE, authorities
 from runner import frames
 from runner.schema import Device, stable_hash
 
@@ -97,9 +99,9 @@ def attempt_of(metadata: Mapping[str, Any]) -> Attempt | None:
         return None
 
 
-def staged(task: Task, host: KubernetesHost) -> dict[str, Any]:
+def staged(task: Task, host: KubernetesHost, network: Mapping[str, str] = NOTHING) -> dict[str, Any]:
     """The ConfigMap that an attempt is until it starts: the job's file, and the Job to be made."""
-    job = job_manifest(task, host)
+    job = job_manifest(task, host, network)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -108,11 +110,14 @@ def staged(task: Task, host: KubernetesHost) -> dict[str, Any]:
     }
 
 
-def job_manifest(task: Task, host: KubernetesHost) -> dict[str, Any]:
-    """The body of the create call. Raises TaskUnfit where the model is a folder that no node can know."""
+def job_manifest(task: Task, host: KubernetesHost, network: Mapping[str, str] = NOTHING) -> dict[str, Any]:
+    """The body of the create call. Raises TaskUnfit where the model is a folder that no node can know.
+
+    network: variables for a pod that downloads or delivers; no other gets them.
+    """
     name, marks = object_name(task.attempt), labels(task, host)
     annotations = {RUN: task.attempt.run}
-    pod = _pod(task, host, name)
+    pod = _pod(task, host, name, network)
     queue = {"kueue.x-k8s.io/queue-name": host.queue} if host.queue else {}
     spec = {
         "backoffLimit": 0,
@@ -154,7 +159,7 @@ def needs_secrets(job: Mapping[str, Any]) -> bool:
     return any(volume["name"] == SECRETS_VOLUME for volume in job["spec"]["template"]["spec"].get("volumes", ()))
 
 
-def _pod(task: Task, host: KubernetesHost, name: str) -> dict[str, Any]:
+def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]) -> dict[str, Any]:
     online = needs_download(task.job.model, host)
     volumes, mounts = _volumes(task, host, name, online)
     optional = {
@@ -188,7 +193,7 @@ def _pod(task: Task, host: KubernetesHost, name: str) -> dict[str, Any]:
                 "imagePullPolicy": "IfNotPresent",
                 "command": ["python", "-m", "runner", "--job", f"{FOLDER}/{JOB_FILE}"],
                 "workingDir": FOLDER,
-                "env": _environment(task, host, online),
+                "env": _environment(task, host, online, network),
                 "resources": _resources(task, host),
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
@@ -201,10 +206,12 @@ def _pod(task: Task, host: KubernetesHost, name: str) -> dict[str, Any]:
     }
 
 
-def _environment(task: Task, host: KubernetesHost, online: bool) -> list[dict[str, Any]]:
+def _environment(task: Task, host: KubernetesHost, online: bool, network: Mapping[str, str]) -> list[dict[str, Any]]:
     # without a word of the user's: as many threads as CPUs were asked for, not as many as the node has
     threads = task.job.threads or host.threads or (max(1, int(host.cpu)) if host.cpu else None)
     plain = {
+        **(network if online or host.collect else {}),
+        **(authorities(CA_BUNDLE) if host.ca_bundle and (online or host.collect) else {}),
         "HOME": FOLDER,
         "TMPDIR": "/tmp",  # noqa: S108  # a volume of the pod's own
         "PYTHONUNBUFFERED": "1",
@@ -252,6 +259,9 @@ def _volumes(
     if online or host.collect:
         volumes.append({"name": SECRETS_VOLUME, "secret": {"secretName": name, "defaultMode": 0o444}})
         mounts.append({"name": SECRETS_VOLUME, "mountPath": SECRETS, "readOnly": True})
+    if host.ca_bundle and (online or host.collect):
+        volumes.append({"name": "ca-bundle", "hostPath": {"path": host.ca_bundle, "type": "File"}})
+        mounts.append({"name": "ca-bundle", "mountPath": CA_BUNDLE, "readOnly": True})
     model = task.job.model
     if model.startswith(("./", "../", "~")):
         raise TaskUnfit(f"model {model!r}: on the cluster {host.name} a folder must be an absolute path of its nodes")

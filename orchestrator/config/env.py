@@ -1,0 +1,62 @@
+"""The variables that a host's entry may set for its jobs: those for the network, none that changes a measurement."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+# Read in both cases by some program or other, so a job gets them in both.
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+HUB_VARIABLES = (
+    "HF_ENDPOINT",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "HF_HUB_DISABLE_XET",
+    "HF_HUB_DOWNLOAD_TIMEOUT",
+    "HF_HUB_ETAG_TIMEOUT",
+)
+VARIABLES = (*PROXY_VARIABLES, *HUB_VARIABLES)
+LOGIN = re.compile(r"//[^/\s]*@")
+
+
+def _known(given: object) -> object:
+    if not isinstance(given, dict):
+        return given
+    upper = {
+        str(name).upper() if str(name).upper() in PROXY_VARIABLES else name: value for name, value in given.items()
+    }
+    for name in upper:
+        if name not in VARIABLES:
+            raise ValueError(f"must not set {name!r}; it may set {', '.join(VARIABLES)}; a token is never set here")
+    if len(upper) < len(given):
+        raise ValueError("sets a proxy twice, in upper and in lower case; keep one")
+    return upper
+
+
+def _without_login(given: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    for name, value in given.items():
+        if value is not None and LOGIN.search(value):  # the value is not repeated
+            raise ValueError(
+                f"must hold no password ({name}): leave the value empty (`{name}:`), and it is taken from the "
+                "environment of the command"
+            )
+        if value is not None and not value.isprintable():
+            raise ValueError(f"must hold one line of text ({name})")
+    return given
+
+
+Env: TypeAlias = Annotated[
+    dict[str, str | None],
+    BeforeValidator(_known),
+    AfterValidator(_without_login),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {name: {"type": ["string", "null"]} for name in VARIABLES},
+        }
+    ),
+    Field(description="variables for jobs that use the network; one without a value is taken from the command's own"),
+]
