@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from runner import by_hand, delivery, history, secret
+from runner import by_hand, delivery, history, secret, variables
 from runner.engines import LoadError
 from runner.frames import VARIABLE, FrameWriter
 from runner.jobs import fail_job, run_job
@@ -52,6 +52,8 @@ def _run_file(path: Path) -> int:
     Where nobody can fetch files, they also go to standard output, as frames.
     """
     job = _read_job(path)
+    for setting in variables.take_out(os.environ):
+        print(f"runner: {setting} would change what is measured; the job runs without it", file=sys.stderr)
     events, environment_file = EventStream(sys.stdout), path.parent / "environment.json"
     stream = os.environ.get(VARIABLE)
     frames = FrameWriter(sys.stdout, stream) if stream else None

@@ -51,6 +51,18 @@ def test_a_job_ends_with_rows_an_environment_and_events(tmp_path: Path) -> None:
     assert environment["machine"]["cpu"] == rows[0].cpu
 
 
+def test_a_job_runs_without_what_would_change_its_measurement_and_says_so(tmp_path: Path) -> None:
+    job = job_file(tmp_path, model="/nowhere")
+    done = runner(
+        "--job", job, PYTORCH_CUDA_ALLOC_CONF="backend:cudaMallocAsync", NVIDIA_TF32_OVERRIDE="1", HF_HOME="/hf"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "environment.json").read_text())["variables"]
+    assert "HF_HOME" in found
+    assert not {"PYTORCH_CUDA_ALLOC_CONF", "NVIDIA_TF32_OVERRIDE"} & found.keys()
+    assert "NVIDIA_TF32_OVERRIDE=1 would change what is measured" in done.stderr
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"run": "r"}', "\0", '{"cases": [{"id": "x"}]}'])
 def test_a_file_that_is_no_job_is_one_line_and_exit_code_2(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.json").write_text(text)
