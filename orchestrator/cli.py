@@ -450,6 +450,11 @@ def results(
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="HOST|ENGINE", help="What ratios are to; default: eager.")
     ] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option("--prices", metavar="FILE", help="HOST: PRICE PER HOUR, as YAML or CSV; over hosts.yaml's."),
+    ] = None,
+    inventory: Inventory = None,
     shape: Annotated[Format, typer.Option("-o", help="How to print it.")] = Format.TABLE,
 ) -> None:
     """Show the rows of one or more runs side by side.
@@ -462,7 +467,7 @@ def results(
     names: Sequence[str | None] = run or [None]
     stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
     chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
-    _print(launch.comparison(chosen, metric, baseline, stored), shape)
+    _print(launch.comparison(chosen, metric, baseline, stored, _inventory(inventory), prices), shape)
     for each in chosen:
         _tell_lost(each)
 

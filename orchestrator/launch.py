@@ -197,19 +197,26 @@ def _has_delivered(run: Run, journal: Journal, ready: Fleet, progress: JobProgre
         return False
 
 
-def comparison(chosen: Sequence[Run], metric: Metric, baseline: str | None, stored: Sequence[Row] = ()) -> Comparison:
-    """The rows of one or more runs side by side, with the prices of their own inventories.
+def comparison(
+    chosen: Sequence[Run],
+    metric: Metric,
+    baseline: str | None,
+    stored: Sequence[Row] = (),
+    inventory: Path | None = None,
+    price_file: Path | None = None,
+) -> Comparison:
+    """The rows of one or more runs side by side.
 
-    stored: rows of runs that are not on this machine, and beside which no inventory lies.
+    stored: rows of runs that are not on this machine. inventory, price_file: where prices come from, for the cost.
     """
-    prices: dict[str, float] = {}
-    rows: list[Row] = list(stored)
-    for run in chosen:
-        rows += run.all_rows()
-        if metric is Metric.COST and run.hosts.exists():
-            hosts = config.load_hosts(run.hosts).values()
-            prices |= {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
-    return table.compare(rows, metric, baseline, prices)
+    rows: list[Row] = [*stored, *(row for run in chosen for row in run.all_rows())]
+    if metric is not Metric.COST:
+        if price_file:
+            raise InputError(f"--prices {price_file} is for the cost; fix: add --metric cost")
+        return table.compare(rows, metric, baseline)
+    from orchestrator import prices
+
+    return table.compare(rows, metric, baseline, prices.of_rows(rows, chosen, inventory, price_file))
 
 
 def import_rows(file: Path, name: str | None = None) -> Run:
@@ -301,7 +308,6 @@ def _drive(
     machines = {host.name: "this machine" for host in hosts if isinstance(host, ProcessHost)}
     history = History(earlier_rows(), earlier_startups())
     board = Board(jobs, run.all_rows(), history=history, slots=counts, pools=machines)
-    prices = {host.name: host.price_per_hour for host in hosts if host.price_per_hour is not None}
     limits = Limits(retries=journal.options["retries"])
     _announce(run, journal, ready)
     for inbox in _distinct(ready):
@@ -351,7 +357,7 @@ def _drive(
             inbox.keep_rows(run.name, rows)
         except (HostUnreachable, InputError) as error:  # they are here; `results s3://…` reads what was delivered
             console.print(f"The rows are not kept in the store: {error}", style="yellow", markup=False, soft_wrap=True)
-    collect.write_atomically(run.comparison, to_markdown(table.compare(rows, prices=prices)).encode())
+    collect.write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
     return Outcome(run, tuple(rows), all(progress.is_settled for progress in journal.progress()))
 
 

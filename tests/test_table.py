@@ -13,8 +13,14 @@ from table_rows import around, row
 
 from orchestrator.errors import InputError
 from orchestrator.table import BaselineKind, Cell, Comparison, Metric, compare
-from orchestrator.table.metric import Interval, median_interval, ratio_interval
+from orchestrator.table.metric import Interval, Price, median_interval, ratio_interval
 from runner.schema import Row, Status, Validity
+
+
+def priced(**prices: float) -> dict[tuple[str | None, str | None], Price]:
+    """Of hosts, in any of the runs of these tests."""
+    runs = (None, "first", "second")
+    return {(run, host): Price(price, "hosts.yaml") for run in runs for host, price in prices.items()}
 
 
 def cell(comparison: Comparison, host: str, *labels: object) -> Cell:
@@ -95,14 +101,16 @@ def test_throughput_and_latency_rank_alike() -> None:
 
 
 def test_cost_is_for_1000_images_at_the_hosts_price() -> None:
-    comparison = compare([row("a", samples=2, trials=around(7.2)), row("b", samples=2)], Metric.COST, prices={"a": 3.0})
+    comparison = compare(
+        [row("a", samples=2, trials=around(7.2)), row("b", samples=2)], Metric.COST, prices=priced(a=3.0)
+    )
     assert cell(comparison, "a", "eager").value == pytest.approx(3.0)
 
 
 def test_cost_without_a_price_says_where_to_set_it() -> None:
     found = cell(compare([row(trials=around(1))], Metric.COST), "a", "eager")
     assert found.value is None
-    assert found.reason == "no price: set price_per_hour of this host in hosts.yaml"
+    assert found.reason == "no price: set price_per_hour of this host in hosts.yaml, or give --prices FILE"
 
 
 def test_memory_that_was_not_measured_is_no_value_and_never_0() -> None:
@@ -286,7 +294,7 @@ any_rows = st.lists(
 @settings(deadline=None)  # the first example imports numpy
 @given(any_rows, st.sampled_from(Metric))
 def test_every_cell_has_a_value_or_a_reason(rows: Sequence[Row], metric: Metric) -> None:
-    comparison = compare(rows, metric, prices={"a": 1.5, "b": 0.0})
+    comparison = compare(rows, metric, prices=priced(a=1.5, b=0.0))
     for line in comparison.lines:
         assert len(line.cells) == len(comparison.hosts)
         for found in line.cells:
@@ -297,7 +305,7 @@ def test_every_cell_has_a_value_or_a_reason(rows: Sequence[Row], metric: Metric)
 @settings(deadline=None)  # the first example imports numpy
 @given(any_rows, st.sampled_from(Metric))
 def test_a_ratio_times_its_baseline_is_the_value(rows: Sequence[Row], metric: Metric) -> None:
-    comparison = compare(rows, metric, baseline=None if not rows else compare(rows).hosts[0], prices={"a": 1.5, "b": 1})
+    comparison = compare(rows, metric, baseline=None if not rows else compare(rows).hosts[0], prices=priced(a=1.5, b=1))
     for line in comparison.lines:
         for found in line.cells:
             if found.ratio:

@@ -225,6 +225,14 @@ _INVALID = {
 }
 
 
+def _prices(comparison: Comparison) -> list[str]:
+    """What an hour costs, by the file that says so."""
+    by_source: dict[str, list[str]] = {}
+    for host, price in comparison.prices.items():
+        by_source.setdefault(price.source, []).append(f"{clean(host, 120)} {price.per_hour:g}")
+    return [f"price per hour, of {clean(source)}: {', '.join(hosts)}" for source, hosts in by_source.items()]
+
+
 def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
     """What the marks mean, of those alone that are used."""
     ratios = [cell.ratio for cell in cells if cell.ratio]
@@ -242,6 +250,7 @@ def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
         < TRIALS_FOR_95,
         f"rounds: up to {rounds} rows of one case on one host are pooled, their trials together": rounds > 1,
         **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
+        **dict.fromkeys(_prices(comparison), True),
         "* best of its line": any(c.best_of_line and not c.best for c in cells),
         "** best of the table": any(c.best for c in cells),
     }

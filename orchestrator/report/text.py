@@ -62,7 +62,7 @@ def to_json(comparison: Comparison) -> str:
         "runs": list(comparison.runs),
         "same_for_all": dict(comparison.caption),
         "axes": list(comparison.axes),
-        "hosts": [{"name": h, "devices": list(comparison.devices.get(h, ()))} for h in comparison.hosts],
+        "hosts": [_json_host(comparison, host) for host in comparison.hosts],
         "cases": [
             {
                 "axes": dict(zip(comparison.axes, line.labels)),
@@ -72,6 +72,13 @@ def to_json(comparison: Comparison) -> str:
         ],
     }
     return json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _json_host(comparison: Comparison, host: str) -> dict[str, Any]:
+    value: dict[str, Any] = {"name": host, "devices": list(comparison.devices.get(host, ()))}
+    if price := comparison.prices.get(host):
+        value["price"] = {"per_hour": price.per_hour, "source": price.source}
+    return value
 
 
 def _json_cell(cell: Cell) -> dict[str, Any]:

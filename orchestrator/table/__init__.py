@@ -13,10 +13,10 @@ from statistics import median
 from orchestrator.table.baseline import find_baseline, with_ratios
 from orchestrator.table.cases import SAMPLES, Key, axis_values, canonical, columns, key, key_order, label_axes, natural
 from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, BaselineKind, Cell, Comparison, Line
-from orchestrator.table.metric import Interval, Metric, NoFigureError, Ratio, figure
+from orchestrator.table.metric import Interval, Metric, NoFigureError, Price, Ratio, figure
 from runner.schema import MAX, Row, Status, Validity
 
-__all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line", "Metric", "Ratio", "compare"]
+__all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line", "Metric", "Price", "Ratio", "compare"]
 
 UNSTATED_WORK = "the source does not state the work done; ratios within it assume that it was equal"
 NOT_PLANNED = "not in the matrix"
@@ -33,13 +33,13 @@ def compare(
     rows: Iterable[Row],
     metric: Metric = Metric.LATENCY,
     baseline: str | None = None,
-    prices: Mapping[str, float] | None = None,
+    prices: Mapping[tuple[str | None, str | None], Price] | None = None,
 ) -> Comparison:
     """Rows of one or more runs as one table. The order of the rows does not matter.
 
     baseline: a host (or its column, host@run), or an engine; by default the engine eager where there are
         others, else the first host.
-    prices: currency per hour of one slot, by host; the cost metric needs them.
+    prices: by run and host; the cost metric needs them.
     Raises InputError where the baseline is neither a host nor an engine of these rows.
     """
     rows = canonical(rows)
@@ -64,6 +64,7 @@ def compare(
         caption={n: v[0] for n, v in axis_values(rows).items() if n not in axes and len(v) == 1},
         devices=_devices(rows, row_columns),
         runs=tuple(sorted({row.run for row in rows if row.run})),
+        prices=_prices(rows, row_columns, prices or {}) if metric is Metric.COST else {},
     )
 
 
@@ -85,6 +86,13 @@ def _noting_found(cell: Cell) -> Cell:
     return cell if cell.samples is None else replace(cell, notes=(f"max is {cell.samples} here", *cell.notes))
 
 
+def _prices(
+    rows: Sequence[Row], row_columns: Sequence[str], prices: Mapping[tuple[str | None, str | None], Price]
+) -> dict[str, Price]:
+    found = {column: prices.get((row.run, row.host)) for row, column in zip(rows, row_columns)}
+    return {column: price for column, price in sorted(found.items(), key=lambda item: natural(item[0])) if price}
+
+
 def _devices(rows: Sequence[Row], row_columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     seen: dict[str, set[str]] = defaultdict(set)
     for row, column in zip(rows, row_columns):
@@ -93,7 +101,7 @@ def _devices(rows: Sequence[Row], row_columns: Sequence[str]) -> dict[str, tuple
     return {column: tuple(sorted(names)) for column, names in sorted(seen.items())}
 
 
-def _cell(metric: Metric, rows: Sequence[Row], prices: Mapping[str, float]) -> Cell:
+def _cell(metric: Metric, rows: Sequence[Row], prices: Mapping[tuple[str | None, str | None], Price]) -> Cell:
     """Rows of one case on one host: the valid ones pooled, else those of one other validity, or why none."""
     measured = [row for row in rows if row.status is Status.OK]
     if not measured:
@@ -108,7 +116,8 @@ def _cell(metric: Metric, rows: Sequence[Row], prices: Mapping[str, float]) -> C
     samples = first.n_samples
     shared = Cell(Status.OK, validity=validity, rows=len(pooled), samples=samples, work=first.work, run=first.run)
     try:
-        shown = figure(metric, pooled, prices.get(first.host or ""))
+        price = prices.get((first.run, first.host))
+        shown = figure(metric, pooled, price.per_hour if price else None)
     except NoFigureError as error:
         return replace(shared, reason=str(error))
     return replace(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from orchestrator.table.cases import AxisValue
-from orchestrator.table.metric import Figure, Interval, Metric, Ratio
+from orchestrator.table.metric import Figure, Interval, Metric, Price, Ratio
 from runner.schema import Status, Validity
 
 OUT_OF_MEMORY = "out of memory"  # the reason where the row gives none; a report need not repeat it
@@ -78,7 +78,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """caption: what all rows share, by axis. devices: what each host's rows say they ran on. runs: those compared."""
+    """caption: what all rows share, by axis. devices: what each host's rows say they ran on. runs: those compared.
+
+    prices: what each host's cost was computed with.
+    """
 
     metric: Metric
     baseline: Baseline | None
@@ -88,3 +91,4 @@ class Comparison:
     caption: Mapping[str, AxisValue]
     devices: Mapping[str, tuple[str, ...]]
     runs: tuple[str, ...]
+    prices: Mapping[str, Price] = field(default_factory=dict)

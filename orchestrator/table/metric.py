@@ -77,6 +77,14 @@ class Ratio:
         return None if self.interval is None else not self.interval.low <= 1 <= self.interval.high
 
 
+@dataclass(frozen=True)
+class Price:
+    """Of one slot of a host for an hour. source: the file that says so."""
+
+    per_hour: float
+    source: str
+
+
 class NoFigureError(Exception):
     """Rows that ended well and still do not carry this metric; the message is the cell's reason."""
 
@@ -128,7 +136,7 @@ def _factor(metric: Metric, samples: int | None, price_per_hour: float | None) -
     if metric is Metric.THROUGHPUT:
         return 60.0 * samples
     if price_per_hour is None:
-        raise NoFigureError("no price: set price_per_hour of this host in hosts.yaml")
+        raise NoFigureError("no price: set price_per_hour of this host in hosts.yaml, or give --prices FILE")
     return price_per_hour / SECONDS_PER_HOUR * IMAGES_PRICED / samples
 
 

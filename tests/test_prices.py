@@ -1,0 +1,115 @@
+"""What an hour of a host costs: which file says it, and that the table says which one did."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from table_rows import row
+
+from orchestrator import launch, prices
+from orchestrator import run as runs
+from orchestrator.errors import InputError
+from orchestrator.report.terminal import terminal
+from orchestrator.report.text import to_json
+from orchestrator.run import Run
+from orchestrator.table import Comparison, Metric
+
+TRIALS = (3.6,) * 7  # a thousand images take an hour
+
+
+def a_run(root: Path, name: str, price: float | None = None, host: str = "a") -> Run:
+    stated = "" if price is None else f", price_per_hour: {price}"
+    inventory = f"hosts: {{{host}: {{kind: process{stated}}}}}\n"
+    run = runs.create(root, name, datetime.now(timezone.utc), "", None if name == "imported" else inventory)
+    run.add_planned([replace(row(host, trials=TRIALS), job="job")])
+    run.merge()
+    return run
+
+
+def cost(chosen: list[Run], today: Path | None = None, file: Path | None = None) -> Comparison:
+    return launch.comparison(chosen, Metric.COST, None, inventory=today, price_file=file)
+
+
+def values(comparison: Comparison) -> list[float | None]:
+    return [None if cell.value is None else round(cell.value, 9) for cell in comparison.lines[0].cells]
+
+
+def written(tmp_path: Path, text: str, name: str = "prices.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_a_price_that_is_set_after_the_run_counts(tmp_path: Path) -> None:
+    run = a_run(tmp_path, "r")
+    assert values(cost([run])) == [None]
+    today = written(tmp_path, "hosts: {a: {kind: process, price_per_hour: 2.5}}\n", "hosts.yaml")
+    assert values(cost([run], today)) == [2.5]
+
+
+def test_a_price_of_today_goes_before_the_runs_own_which_fills_what_it_lacks(tmp_path: Path) -> None:
+    run = a_run(tmp_path, "r", 1.5)
+    dearer = written(tmp_path, "hosts: {a: {kind: process, price_per_hour: 2.5}}\n", "hosts.yaml")
+    assert values(cost([run], dearer)) == [2.5]
+    silent = written(tmp_path, "hosts: {a: {kind: process}, b: {kind: process}}\n", "hosts.yaml")
+    assert values(cost([run], silent)) == [1.5]
+
+
+def test_a_host_in_two_runs_has_each_runs_own_price(tmp_path: Path) -> None:
+    first, second = a_run(tmp_path, "r1", 1.0), a_run(tmp_path, "r2", 4.0)
+    found = cost([second, first])
+    assert dict(zip(found.hosts, values(found))) == {f"a@{first.name}": 1.0, f"a@{second.name}": 4.0}
+
+
+def test_an_imported_run_has_the_price_that_a_file_gives_it(tmp_path: Path) -> None:
+    run = a_run(tmp_path, "imported", host="NVIDIA A10")
+    assert values(cost([run])) == [None]
+    assert values(cost([run], file=written(tmp_path, "NVIDIA A10: 0.75\n"))) == [0.75]
+    assert values(cost([run], file=written(tmp_path, "host,price\nNVIDIA A10,0.5\n", "p.csv"))) == [0.5]
+    assert values(cost([run], file=written(tmp_path, "NVIDIA A10;0,25\n", "p.csv"))) == [0.25]
+
+
+def test_the_given_file_goes_before_all_and_may_name_one_run(tmp_path: Path) -> None:
+    first, second = a_run(tmp_path, "r1", 1.0), a_run(tmp_path, "r2", 4.0)
+    today = written(tmp_path, "hosts: {a: {kind: process, price_per_hour: 2.5}}\n", "hosts.yaml")
+    found = cost([first, second], today, written(tmp_path, f"a: 7\na@{second.name}: 0\n"))
+    assert dict(zip(found.hosts, values(found))) == {f"a@{first.name}": 7.0, f"a@{second.name}": 0.0}
+
+
+def test_the_table_says_which_price_of_which_file_it_used(tmp_path: Path) -> None:
+    run = a_run(tmp_path, "r", 1.5)
+    console = Console(width=200, file=io.StringIO())
+    terminal(cost([run]), console)
+    assert f"price per hour, of hosts.yaml of run {run.name}: a 1.5" in console.file.getvalue()  # type: ignore[attr-defined]
+    (host,) = json.loads(to_json(cost([run])))["hosts"]
+    assert host["price"] == {"per_hour": 1.5, "source": f"hosts.yaml of run {run.name}"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("a: dear\n", "p.yaml", r"p\.yaml:1: the price of 'a' is 'dear'; expected a number of at least 0"),
+        ("a: -1\n", "p.yaml", "expected a number of at least 0"),
+        ("a: .nan\n", "p.yaml", "expected a number of at least 0|nan"),
+        ("a: true\n", "p.yaml", "expected a number of at least 0"),
+        ("- a\n", "p.yaml", "expected HOST: PRICE"),
+        ("hosts: {a: {kind: process}}\n", "p.yaml", "is an inventory; give it as --inventory"),
+        ("a,1\na,2\n", "p.csv", r"p\.csv:2: host 'a' stands there twice"),
+        ("a,1,2\n", "p.csv", r"p\.csv:1: 3 cells; expected a host and its price"),
+        ("host,price\n", "p.csv", "no prices"),
+    ],
+)
+def test_a_file_that_holds_no_prices_is_refused(text: str, name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        prices.read(written(tmp_path, text, name))
+
+
+def test_a_file_of_prices_for_another_metric_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="fix: add --metric cost"):
+        launch.comparison([], Metric.LATENCY, None, price_file=written(tmp_path, "a: 1\n"))
