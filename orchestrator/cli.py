@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import complete
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
 from orchestrator.interrupt import ABORTED, INTERRUPTED
 from orchestrator.table.metric import Metric
@@ -51,6 +52,11 @@ class Shape(str, Enum):
     JSON = "json"
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines to copy, which the tests parse."""
+    return "\n".join(["\b", "Examples:", *(f"  orchestrator {line}" for line in lines)])
+
+
 def _duration(text: str) -> float:
     from orchestrator.config.values import duration_s
 
@@ -61,15 +67,22 @@ def _duration(text: str) -> float:
 
 
 MatrixFile = Annotated[Path, typer.Argument(metavar="MATRIX.YAML", help="The matrix to run.")]
-HostNames = Annotated[str | None, typer.Option("--hosts", metavar="A,B", help="Only these hosts of the inventory.")]
+HostNames = Annotated[
+    str | None,
+    typer.Option(
+        "--hosts", metavar="A,B", help="Only these hosts of the inventory.", autocompletion=complete.host_names
+    ),
+]
 Inventory = Annotated[
     Path | None,
-    typer.Option("--inventory", metavar="FILE", help="Default: hosts.yaml here, else this machine alone."),
+    typer.Option("--inventory", metavar="FILE", help="Default: hosts.yaml in this folder, else this machine alone."),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=V[,V]", help="Replace an axis or a value of the matrix.")
 ]
-RunName = Annotated[str | None, typer.Argument(metavar="RUN", help="Default: the newest run.")]
+RunName = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="Default: the newest run.", autocompletion=complete.run_names)
+]
 Wheels = Annotated[
     Path | None,
     typer.Option(
@@ -77,17 +90,18 @@ Wheels = Annotated[
         metavar="DIR",
         exists=True,
         file_okay=False,
-        help="Build from the wheels in this folder alone, offline.",
+        help="Build offline, from the wheels in this folder.",
     ),
 ]
 Registry = Annotated[
-    str | None, typer.Option("--push", metavar="REGISTRY", help="Push images there, and let the hosts pull them.")
+    str | None,
+    typer.Option("--push", metavar="REGISTRY", help="Push the images to this registry, and let the hosts pull them."),
 ]
 Detached = Annotated[
     bool, typer.Option("--detach", "-d", help="Drive the run in the background; it survives this terminal.")
 ]
 Tell = Annotated[int | None, typer.Option("--tell", hidden=True, help="The pipe on which --detach waits.")]
-TableOrJson = Annotated[Shape, typer.Option("-o", help="How to print it.")]
+TableOrJson = Annotated[Shape, typer.Option("-o", help="Output format.")]
 
 
 def _version(asked: bool) -> None:
@@ -98,7 +112,7 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=examples("init", "submit matrix.yaml", "results --metric throughput"))
 def begin(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
@@ -115,7 +129,7 @@ def _open_consoles() -> None:
     out, err = console(), console(stderr=True)
 
 
-@app.command()
+@app.command(epilog=examples("init"))
 def init() -> None:
     """Write a commented hosts.yaml and matrix.yaml here, or the one that is missing."""
     from orchestrator import config
@@ -124,18 +138,18 @@ def init() -> None:
         out.print(path)
 
 
-@app.command()
+@app.command(epilog=examples("hosts", "hosts --check --hosts gpu1,gpu2", "hosts -o json"))
 def hosts(
     check: Annotated[
-        bool, typer.Option("--check", help="Connect to each; exit code 1 if one cannot do its jobs.")
+        bool, typer.Option("--check", help="Connect to each host; exit code 1 if one cannot run its jobs.")
     ] = False,
     names: HostNames = None,
     inventory: Inventory = None,
     shape: TableOrJson = Shape.TABLE,
 ) -> None:
-    """Show the inventory; with --check, ask each host.
+    """Show the hosts of the inventory; with --check, connect to each.
 
-    It tells of engine, GPUs, toolkit, disk, images and clock, and how to mend what is wrong.
+    The check covers the engine, GPUs, toolkit, disk, images and clock, and says how to fix what is wrong.
     """
     from orchestrator import config, show
     from orchestrator.executors.finding import Grade
@@ -152,11 +166,11 @@ def hosts(
     raise typer.Exit(SOME_FAILED if problems else OK)
 
 
-@app.command()
+@app.command(epilog=examples("build", "build --hosts gpu1 --push registry.example.com/bench"))
 def build(names: HostNames = None, inventory: Inventory = None, push: Registry = None, wheels: Wheels = None) -> None:
-    """Build the runner's images, and bring them to each host.
+    """Build the runner's images, and copy them to each host.
 
-    Each image is built once, and goes to the hosts that lack it. `submit` does so by itself.
+    Each image is built once, and copied to the hosts that lack it. `submit` does this too.
     """
     from orchestrator import config, fleet, show
     from orchestrator.liveview import image_progress
@@ -168,18 +182,18 @@ def build(names: HostNames = None, inventory: Inventory = None, push: Registry =
     raise typer.Exit(SOME_FAILED if any(isinstance(outcome, Exception) for outcome in built.values()) else OK)
 
 
-@app.command()
+@app.command(epilog=examples("plan matrix.yaml", "plan matrix.yaml --set engine=compile --set samples=1,2 -o json"))
 def plan(
     matrix: MatrixFile,
     names: HostNames = None,
     overrides: Overrides = None,
     inventory: Inventory = None,
     shape: TableOrJson = Shape.TABLE,
-    containers: Annotated[bool, typer.Option("--containers", help="Each container's spec, as JSON.")] = False,
+    containers: Annotated[bool, typer.Option("--containers", help="Print each container's spec as JSON.")] = False,
 ) -> None:
-    """Show what would run where, how long, at what price.
+    """Show what would run where, how long it takes and what it costs.
 
-    Also what would not run, and why. Nothing is run, and no host is asked.
+    Also shows what would not run, and why. Runs nothing and connects to no host.
     """
     from orchestrator import launch, links, show
     from orchestrator.plan import describe
@@ -197,28 +211,34 @@ def plan(
         show.plan(description, out)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "submit matrix.yaml",
+        "submit matrix.yaml --hosts gpu1,gpu2 --set samples=1,2 --name quick",
+        "submit matrix.yaml --detach",
+    )
+)
 def submit(
     context: typer.Context,
     matrix: MatrixFile,
     names: HostNames = None,
     overrides: Overrides = None,
-    name: Annotated[str | None, typer.Option("--name", help="Of the run; default: the matrix's.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run. Default: the matrix's.")] = None,
     inventory: Inventory = None,
     push: Registry = None,
     wheels: Wheels = None,
     lost_after: Annotated[
-        float, typer.Option(parser=_duration, metavar="TIME", help="Give up a host that is silent this long.")
+        float, typer.Option(parser=_duration, metavar="TIME", help="Give up a host that does not answer for this long.")
     ] = "15m",  # type: ignore[assignment]  # typer parses defaults too
     detach: Detached = False,
     shape: TableOrJson = Shape.TABLE,
     tell: Tell = None,
 ) -> None:
-    """Run a matrix on all hosts, and show the comparison.
+    """Run a matrix on all hosts and show the comparison.
 
-    Ctrl-C leaves what runs running, and `resume` goes on. Exit code: 0 every case has an outcome that is no fault, 1
-    some failed, 2 the input is wrong and nothing ran or this disk cannot be written, 3 interrupted with work left, 130
-    on a second Ctrl-C, or on the first before anything runs.
+    Ctrl-C leaves the jobs running on their hosts; `resume` continues the run. Exit code: 0 no case failed (`oom` and
+    `unsupported` are results), 1 some case failed, 2 the input is wrong and nothing ran, or the run's folder cannot be
+    written, 3 interrupted with work left, 130 on a second Ctrl-C, or on the first one before anything runs.
     """
     if detach and tell is None:
         _start_in_background(context.obj, shape)
@@ -236,7 +256,7 @@ def submit(
     _end(launch.submit(request, err, _leaver(tell)), shape)
 
 
-@app.command()
+@app.command(epilog=examples("resume", "resume 20260301-120000 --retry-lost"))
 def resume(
     context: typer.Context,
     run: RunName = None,
@@ -249,7 +269,9 @@ def resume(
     lost_after: Annotated[
         float | None,
         typer.Option(
-            parser=_duration, metavar="TIME", help="Give up a host that is silent this long. Default: as at submit."
+            parser=_duration,
+            metavar="TIME",
+            help="Give up a host that does not answer for this long. Default: as at submit.",
         ),
     ] = None,
     retry_lost: Annotated[
@@ -260,10 +282,10 @@ def resume(
     shape: TableOrJson = Shape.TABLE,
     tell: Tell = None,
 ) -> None:
-    """Go on with a run that was interrupted.
+    """Continue a run that was interrupted.
 
-    What still runs on its hosts is adopted, what has ended is collected, what is left is started. A host that did not
-    answer before gets its images from one that has them.
+    Follows the jobs that still run, collects those that have ended, and starts the others. A host that did not answer
+    before gets its images from a host that has them. Exit codes are those of `submit`.
     """
     if detach and tell is None:
         _start_in_background(context.obj, shape)
@@ -274,11 +296,11 @@ def resume(
     _end(launch.resume(runs.find(runs.ROOT, run, driven=True), err, asked, _leaver(tell)), shape)
 
 
-@app.command()
+@app.command(epilog=examples("status", "status quick -o json"))
 def status(run: RunName = None, shape: TableOrJson = Shape.TABLE) -> None:
-    """Show how far a run is, per host and job.
+    """Show how far a run is, by host and job.
 
-    Each job has its attempts, and the reason of each that ended in a fault.
+    Lists the attempts at each job, and why an attempt failed.
     """
     from orchestrator import run as runs
     from orchestrator import show
@@ -294,11 +316,17 @@ def status(run: RunName = None, shape: TableOrJson = Shape.TABLE) -> None:
         _tell_lost(found)
 
 
-@app.command()
+@app.command(epilog=examples("logs -f", "logs quick 3cac81 --tail 20", "logs 3cac81 --json"))
 def logs(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="Default: the newest run.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="Default: the newest run.", autocompletion=complete.runs_and_jobs),
+    ] = None,
     job: Annotated[
-        str | None, typer.Argument(metavar="JOB", help="Default: its only job, or the only one that runs.")
+        str | None,
+        typer.Argument(
+            metavar="JOB", help="Default: its only job, or the only one that runs.", autocompletion=complete.job_ids
+        ),
     ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for the job, and go on until it ends.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", metavar="N", min=0, help="Only the last N lines.")] = None,
@@ -327,7 +355,7 @@ run_commands = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 app.add_typer(run_commands, name="runs")
 
 
-@run_commands.callback()
+@run_commands.callback(epilog=examples("runs", "runs -o json"))
 def list_runs(context: typer.Context, shape: TableOrJson = Shape.TABLE) -> None:
     """List the runs in runs/ with their state and size, or delete some."""
     if context.invoked_subcommand is not None:
@@ -339,9 +367,14 @@ def list_runs(context: typer.Context, shape: TableOrJson = Shape.TABLE) -> None:
     show.run_list(found, runs.ROOT, out) if shape is Shape.TABLE else show.as_json(show.run_list_value(found), out)
 
 
-@run_commands.command()
+@run_commands.command(epilog=examples("runs delete quick", "runs delete 20260301 --yes"))
 def delete(
-    run: Annotated[list[str], typer.Argument(metavar="RUN", help="Names of the runs, or unique parts of them.")],
+    run: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN", help="Names of the runs, or unique parts of them.", autocompletion=complete.run_names
+        ),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Delete although hosts still hold its containers or do not answer.")
@@ -374,12 +407,17 @@ def _confirm(question: str) -> None:
         raise typer.Exit(SOME_FAILED)
 
 
-@app.command()
+@app.command(epilog=examples("cancel quick", "cancel quick 3cac81"))
 def cancel(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
-    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Default: all of its jobs.")] = None,
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Name of the run, or part of it.", autocompletion=complete.run_names),
+    ],
+    job: Annotated[
+        str | None, typer.Argument(metavar="JOB", help="Default: all jobs.", autocompletion=complete.job_ids)
+    ] = None,
 ) -> None:
-    """End a run's open jobs, or one of them.
+    """Cancel a run, or one of its jobs.
 
     Rows that they have measured are kept. Trials of a case under way are kept in its row, which is `cancelled` and
     never ranks.
@@ -396,21 +434,22 @@ def cancel(
         _end(launch.resume(found, err))
 
 
-@app.command()
+@app.command(epilog=examples("clean", "clean quick --dry-run", "clean quick --running"))
 def clean(
     run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Default: none; what every run left is listed.")
+        str | None,
+        typer.Argument(metavar="RUN", help="Without it, list what every run left.", autocompletion=complete.run_names),
     ] = None,
-    running: Annotated[bool, typer.Option("--running", help="Also end what still runs, without its rows.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="Also stop what still runs; its rows are lost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
     stored: Annotated[
-        bool, typer.Option("--stored", help="Also delete its objects in the stores that its hosts collect by.")
+        bool, typer.Option("--stored", help="Also delete its objects in the object stores of its hosts.")
     ] = False,
     names: HostNames = None,
     inventory: Inventory = None,
     shape: TableOrJson = Shape.TABLE,
 ) -> None:
-    """Remove what a run left on its hosts: containers, process folders, locks.
+    """Remove what a run left on its hosts: containers, folders, locks.
 
     Its rows, logs and journal stay, and so do images. What runs, or has rows that are not home yet, is left alone.
     Where the run's folder is gone its whole name will do, and the hosts are those of hosts.yaml. Without RUN: list
@@ -443,23 +482,26 @@ def clean(
     raise typer.Exit(OK if found.is_clean else SOME_FAILED)
 
 
-@app.command()
+@app.command(epilog=examples("results", "results quick lambda --metric throughput --baseline gpu1", "results -o csv"))
 def results(
-    run: Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Default: the newest run.")] = None,
-    metric: Annotated[Metric, typer.Option("--metric", help="What to compare.")] = Metric.LATENCY,
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN", help="Default: the newest run.", autocompletion=complete.run_names),
+    ] = None,
+    metric: Annotated[Metric, typer.Option("--metric", help="The quantity to compare.")] = Metric.LATENCY,
     baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="HOST|ENGINE", help="What ratios are to; default: eager.")
+        str | None, typer.Option("--baseline", metavar="HOST|ENGINE", help="What ratios compare with. Default: eager.")
     ] = None,
     prices: Annotated[
         Path | None,
         typer.Option("--prices", metavar="FILE", help="HOST: PRICE PER HOUR, as YAML or CSV; over hosts.yaml's."),
     ] = None,
     inventory: Inventory = None,
-    shape: Annotated[Format, typer.Option("-o", help="How to print it.")] = Format.TABLE,
+    shape: Annotated[Format, typer.Option("-o", help="Output format.")] = Format.TABLE,
 ) -> None:
-    """Show the rows of one or more runs side by side.
+    """Show the results of one or more runs side by side.
 
-    A run may also be an address, s3://BUCKET/PREFIX/RUN: it is then read from the store alone.
+    A run may also be an address, s3://BUCKET/PREFIX/RUN: it is then read from the object store.
     """
     from orchestrator import launch
     from orchestrator import run as runs
@@ -486,14 +528,14 @@ def _stored(address: str) -> Sequence[Row]:
     return found.rows
 
 
-@app.command("import")
+@app.command("import", epilog=examples("import benchmark.csv --name lambda"))
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE.CSV", help="Such as the Lambda benchmark's benchmark.csv.")],
-    name: Annotated[str | None, typer.Option("--name", help="Of the run; default: the file's.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run. Default: the file's.")] = None,
 ) -> None:
-    """Make a run of published or foreign results.
+    """Import published results, or another tool's, as a run.
 
-    They then stand beside yours: `results RUN RUN`.
+    `results RUN RUN` then shows them beside yours.
     """
     from orchestrator import launch
 
