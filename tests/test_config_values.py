@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.config import DockerHost, Point, ProcessHost, Tls
+from orchestrator.config.address import engine_url
 from orchestrator.config.matrix import Settings, Until
 from orchestrator.config.values import duration_s
 from runner.schema import Device, Precision
@@ -53,7 +54,10 @@ def test_an_engine_is_reached_by_ssh_a_socket_or_loopback(url: str) -> None:
         ("ssh://-oProxyCommand=evil@desk", "names no machine"),
         ("ssh://me:secret@desk", "no password"),
         ("ssh://me@desk --flag", "not an engine's address"),
-        ("tcp://desk", "2376"),
+        ("npipe:////./pipe/docker_engine", "named pipe of Windows"),
+        ("fd://", "systemd"),
+        ("ssh://desk/a%0Ab", "for ssh"),
+        ("ssh://desk/a:b", "for ssh"),
         ("tcp://desk:port", "Port"),
         ("tcp://desk:99999", "Port"),
         ("http://desk:2375", "tcp://host:port with tls"),
@@ -93,6 +97,30 @@ def test_tcp_beyond_this_machine_needs_tls() -> None:
     assert DockerHost(url="tcp://10.0.0.7:2376", tls=TLS).tls == TLS
     with pytest.raises(ValidationError, match="add tls"):
         DockerHost(url="tcp://10.0.0.7:2376")
+
+
+def test_tcp_without_tls_beyond_this_machine_is_taken_where_it_is_asked_for() -> None:
+    assert DockerHost(url="tcp://10.0.0.7:2375", insecure=True).tls is None
+
+
+@pytest.mark.parametrize(
+    ("text", "tls", "meant"),
+    [
+        ("tcp://", False, "tcp://127.0.0.1:2375"),
+        ("tcp://desk", False, "tcp://desk:2375"),
+        ("tcp://desk", True, "tcp://desk:2376"),
+        ("tcp://desk:1234/engines/1/", True, "tcp://desk:1234/engines/1"),
+        ("tcp://[fe80::1]", True, "tcp://[fe80::1]:2376"),
+        ("desk:2375", False, "tcp://desk:2375"),
+        (":2375", False, "tcp://127.0.0.1:2375"),
+        (" unix:///run/d.sock\n", False, "unix:///run/d.sock"),
+        ("unix://", False, "unix:///var/run/docker.sock"),
+        ("unix:///a b/d%20#1?.sock", False, "unix:///a b/d%20#1?.sock"),
+        ("ssh://me%40corp@desk:22/run/my%20d.sock", False, "ssh://me%40corp@desk:22/run/my%20d.sock"),
+    ],
+)
+def test_an_address_means_what_it_means_to_dockers_command_line(text: str, tls: bool, meant: str) -> None:
+    assert engine_url(text, tls=tls) == meant
 
 
 def test_tls_goes_with_tcp_alone() -> None:

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.config import DockerHost, Tls
+from orchestrator.config.address import LOCAL_SOCKET
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.connection import Connection
-from orchestrator.executors.endpoint import LOCAL_SOCKET, Endpoint, resolve
+from orchestrator.executors.endpoint import Endpoint, resolve
 from orchestrator.executors.ssh import ROOTLESS_SOCKET, command, dialling, forwarding, through
 
 
@@ -59,7 +60,7 @@ def test_a_context_is_taken_before_docker_host(home):
 
 def test_with_nothing_given_it_is_what_docker_itself_would_take(home, tmp_path):
     assert resolve(host(), {"DOCKER_HOST": "unix:///d.sock", "DOCKER_CONTEXT": "rack"}, home).url == "unix:///d.sock"
-    assert resolve(host(), {"DOCKER_CONTEXT": "rack"}, home).url == "tcp://rack:2376"
+    assert resolve(host(insecure=True), {"DOCKER_CONTEXT": "rack"}, home).url == "tcp://rack:2376"
     assert resolve(host(), {}, home).url == "ssh://me@lab"
     assert resolve(host(), {}, tmp_path / "empty").url == LOCAL_SOCKET
 
@@ -80,6 +81,26 @@ def test_a_contexts_certificates_come_with_it(home):
     assert resolve(host(context="rack"), {}, home).tls == Tls(
         ca=f"{folder}/ca.pem", cert=f"{folder}/cert.pem", key=f"{folder}/key.pem"
     )
+
+
+@pytest.mark.parametrize("environ", [{"DOCKER_HOST": "tcp://far:2375"}, {"DOCKER_CONTEXT": "rack"}])
+def test_tcp_without_tls_is_refused_whatever_names_it_unless_asked_for(home, environ):
+    with pytest.raises(InputError, match=r"desk: .*without TLS.*DOCKER_CERT_PATH.*insecure: true under desk"):
+        resolve(host(), environ, home)
+    assert resolve(host(insecure=True), environ, home).tls is None
+
+
+def test_a_port_that_is_left_out_is_the_one_for_tls_where_tls_is_asked_for(home, tmp_path):
+    folder = certificates(tmp_path / "certs")
+    environ = {"DOCKER_HOST": " tcp://far ", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(folder)}
+    assert resolve(host(), environ, home).url == "tcp://far:2376"
+    local = {"DOCKER_HOST": "tcp://localhost"}
+    assert resolve(host(), local, home).url == "tcp://localhost:2375"
+
+
+def test_user_and_socket_of_an_ssh_address_are_percent_decoded():
+    assert words("ssh://me%40corp@lab")[-3] == "me@corp"
+    assert dialling(urlsplit("ssh://lab/run/my%20d.sock")) == "exec docker -H 'unix:///run/my d.sock' system dial-stdio"
 
 
 def test_docker_tls_verify_means_certificates_from_docker_cert_path(home, tmp_path):

@@ -4,45 +4,90 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # What the user's ssh configuration would hand to a shell (`ProxyCommand`, `Match exec`), as `%h` or `%r`.
-NOT_FOR_SSH = re.compile(r"[^\w.:/@%~+\[\]-]", re.ASCII)
+NOT_FOR_SSH = re.compile(r"[^\w.:@~+\[\]-]", re.ASCII)
+# A socket's path may hold a space too, as %20, and nothing that ssh or the shell over there would read otherwise.
+NOT_IN_PATH = re.compile(r"[^\w./@%~+ -]", re.ASCII)
+LOCAL_SOCKET = "unix:///var/run/docker.sock"
+PLAIN_PORT, TLS_PORT = 2375, 2376
+FORMS = "write ssh://user@host, unix:///path/docker.sock or tcp://host:port"
 
 
-def check_url(url: str) -> None:
-    """Raises ValueError with what to write instead."""
-    forms = "write ssh://user@host, unix:///path/docker.sock or tcp://host:port"
+def engine_url(text: str, *, tls: bool = False) -> str:
+    """An engine's address as docker's command line reads it, with the parts that it leaves out: socket, machine, port.
+
+    Raises ValueError with what to write instead. https://github.com/docker/cli/blob/master/opts/hosts.go
+    """
+    url = text.strip()
     # first of all, for every other message repeats the address
     if re.search(r"//[^/@]*:[^/]*@", url):
         raise ValueError("must hold no password; use a key, by the ssh agent or ~/.ssh/config")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"{url!r} is not an address ({error}); {forms}") from None
-    if not url.isprintable() or " " in url or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is not an engine's address; {forms}")
-    host = parts.hostname or ""
-    match parts.scheme:
+    if not url.isprintable():
+        raise ValueError(f"{url!r} is not an engine's address; {FORMS}")
+    scheme, separator, rest = url.partition("://")
+    if not separator and re.fullmatch(r"[\w.-]*:\d+|\[[\w:.]+\]:\d+", url, re.ASCII):
+        scheme, rest = "tcp", url
+    match scheme:
         case "unix":
-            if parts.netloc or not parts.path.strip("/"):
-                raise ValueError(f"{url!r} names no absolute path; write unix:///path/docker.sock, with three slashes")
+            return _unix(rest)
         case "ssh":
-            if not host or host.startswith("-") or (parts.username or "").startswith("-"):
-                raise ValueError(f"{url!r} names no machine; write ssh://user@host")
-            if found := NOT_FOR_SSH.search(url):
-                raise ValueError(f"{url!r} holds {found[0]!r}, which is of no machine's name, user or path for ssh")
+            return _ssh(url)
         case "tcp":
-            if parts.username is not None:
-                raise ValueError("must name no user: a tcp:// engine knows its users by tls")
-            if not host or port is None or parts.path.strip("/"):
-                raise ValueError(f"{url!r} is not tcp://host:port; the port of an engine with TLS is usually 2376")
+            return _tcp(f"tcp://{rest}", TLS_PORT if tls else PLAIN_PORT)
         case "http" | "https":
             raise ValueError(f"{url!r}: an engine over the network is tcp://host:port with tls")
-        case _:
-            raise ValueError(f"{url!r} is not an engine's address; {forms}")
+        case "npipe":
+            raise ValueError(
+                f"{url!r}: a named pipe of Windows; run this in WSL with Docker's integration, or use ssh://"
+            )
+        case "fd":
+            raise ValueError(f"{url!r}: a socket that systemd hands to dockerd, and no client can use; {FORMS}")
+    raise ValueError(f"{url!r} is not an engine's address; {FORMS}")
+
+
+def _unix(path: str) -> str:
+    if not path:
+        return LOCAL_SOCKET
+    if not path.startswith("/") or not path.strip("/"):
+        url = f"unix://{path}"
+        raise ValueError(f"{url!r} names no absolute path; write unix:///path/docker.sock, with three slashes")
+    return f"unix://{path}"  # as it stands: docker decodes no %20 in it, and a path may hold a space
+
+
+def _ssh(url: str) -> str:
+    parts = _split(url)
+    user, path = unquote(parts.username or ""), unquote(parts.path)
+    if not parts.hostname or parts.hostname.startswith("-") or user.startswith("-"):
+        raise ValueError(f"{url!r} names no machine; write ssh://user@host")
+    if parts.query or parts.fragment or " " in url:
+        raise ValueError(f"{url!r} is not an engine's address; {FORMS}")
+    found = NOT_FOR_SSH.search(user + parts.netloc.rpartition("@")[2]) or NOT_IN_PATH.search(path)
+    if found:
+        raise ValueError(f"{url!r} holds {found[0]!r}, which is of no machine's name, user or path for ssh")
+    return url
+
+
+def _tcp(url: str, port: int) -> str:
+    parts = _split(url)
+    if parts.username is not None:
+        raise ValueError("must name no user: a tcp:// engine knows its users by tls")
+    if " " in url or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not tcp://host:port; the port of an engine with TLS is usually 2376")
+    host = parts.hostname or "127.0.0.1"
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"tcp://{bracketed}:{parts.port or port}{parts.path.rstrip('/')}"
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} is not an address ({error}); {FORMS}") from None
+    return parts
 
 
 def endpoint(url: str) -> str:

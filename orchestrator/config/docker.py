@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from orchestrator.config.address import check_url, is_loopback
+from orchestrator.config.address import engine_url, is_loopback
 from orchestrator.config.host import WEIGHTS_MEAN, BaseHost, Gpus, absolute
 from orchestrator.config.store import COLLECT_MEANS, Collect
 from orchestrator.config.values import Size, Value
@@ -28,6 +28,9 @@ class DockerHost(BaseHost):
     weights: str | None = Field(default=None, min_length=1, description=WEIGHTS_MEAN)
     url: str | None = Field(default=None, description="ssh://user@host, unix:///path, or tcp://host:port with tls")
     context: str | None = Field(default=None, min_length=1, description="a Docker context by name")
+    insecure: bool = Field(
+        default=False, description="true: tcp:// to another machine without TLS, where whoever reaches the port is root"
+    )
     tls: Tls | None = Field(default=None, validate_default=True, description="client certificates, for a tcp:// url")
     gpus: Gpus = Field(default="all", description="all, none, or a list of indices and UUIDs (GPU-…, MIG-…)")
     gpu_access: Literal["auto", "toolkit", "cdi", "devices"] = Field(
@@ -52,7 +55,7 @@ class DockerHost(BaseHost):
     @classmethod
     def _is_engine_address(cls, url: str | None) -> str | None:
         if url is not None:
-            check_url(url)
+            engine_url(url)
         return url
 
     @field_validator("weights", "cache", "ca_bundle")
@@ -72,12 +75,12 @@ class DockerHost(BaseHost):
     def _guards_tcp(cls, tls: Tls | None, info: ValidationInfo) -> Tls | None:
         if "url" not in info.data:  # it was found wrong itself
             return tls
-        url = info.data["url"] or ""
+        url = engine_url(info.data["url"]) if info.data["url"] else ""
         if tls is not None and urlsplit(url).scheme != "tcp":
             raise ValueError("goes with a tcp:// url; ssh and unix need none")
-        if tls is None and urlsplit(url).scheme == "tcp" and not is_loopback(url):
+        if tls is None and urlsplit(url).scheme == "tcp" and not is_loopback(url) and not info.data.get("insecure"):
             raise ValueError(
                 f"is missing: without it {url} makes whoever reaches that port root on that machine; "
-                "add tls: {ca: ca.pem, cert: cert.pem, key: key.pem}, or use ssh://"
+                "add tls: {ca: ca.pem, cert: cert.pem, key: key.pem}, use ssh://, or say insecure: true"
             )
         return tls

@@ -15,7 +15,6 @@ from docker.auth import AuthConfig, encode_header
 from docker.constants import DEFAULT_NUM_POOLS, DEFAULT_USER_AGENT
 from docker.tls import TLSConfig
 from docker.transport import UnixHTTPAdapter
-from docker.utils import parse_host
 from docker.utils.proxy import ProxyConfig
 
 
@@ -42,7 +41,7 @@ class Client(docker.APIClient):
             return
         if tls is not None:
             tls.configure_client(self)
-        self.base_url = str(parse_host(url, False, tls=tls is not None))
+        self.base_url = f"{'https' if tls else 'http'}://{url.removeprefix('tcp://')}"
 
     def _set_auth_headers(self, headers: dict[str, Any]) -> None:
         if self.logins:

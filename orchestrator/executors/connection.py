@@ -152,7 +152,7 @@ class Connection:
         if self.endpoint.parts.scheme == "unix":
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(CALL_TIMEOUT_S)
-                probe.connect(self.endpoint.parts.path)
+                probe.connect(self.endpoint.url.removeprefix("unix://"))
 
     def _tls_refused(self, error: ssl.SSLError) -> InputError:
         if isinstance(error, ssl.SSLCertVerificationError):

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from orchestrator.config import DockerHost, Tls
-from orchestrator.config.address import check_url
+from orchestrator.config.address import LOCAL_SOCKET, engine_url, is_loopback
 from orchestrator.errors import InputError
 from orchestrator.executors.dockerconfig import DockerConfig, read_json
 
 ENCRYPTED = (
     "tls key: {} is protected by a passphrase; write one without: openssl rsa -in KEY -out NEW, and chmod 600 it"
 )
-LOCAL_SOCKET = "unix:///var/run/docker.sock"
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,18 @@ def resolve(host: DockerHost, environ: Mapping[str, str], home: Path) -> Endpoin
         endpoint = Endpoint(host.url, _expanded(host.tls, home))
     elif host.context and host.context != "default":
         endpoint = _from_context(host, host.context, folder)
-    elif environ.get("DOCKER_HOST") or host.context:
+    elif environ.get("DOCKER_HOST", "").strip() or host.context:
         endpoint = _from_environment(environ, folder)
     else:
         name = environ.get("DOCKER_CONTEXT") or config.current_context()
         endpoint = _from_environment(environ, folder) if name == "default" else _from_context(host, name, folder)
-    problems = [f"host {host.name}: {problem}" for problem in (*_address_problems(endpoint), *_tls_problems(endpoint))]
+    try:
+        endpoint = replace(endpoint, url=engine_url(endpoint.url, tls=endpoint.tls is not None))
+    except ValueError as error:
+        raise InputError(f"host {host.name}: {endpoint.origin} {error}") from None
+    if endpoint.tls is not None and not endpoint.url.startswith("tcp://"):
+        endpoint = replace(endpoint, tls=None)
+    problems = [f"host {host.name}: {problem}" for problem in (*_plain(endpoint, host), *_tls_problems(endpoint))]
     if problems:
         raise InputError(problems)
     return endpoint
@@ -72,11 +77,13 @@ def _expanded(tls: Tls | None, home: Path) -> Tls | None:
 
 
 def _from_environment(environ: Mapping[str, str], folder: Path) -> Endpoint:
-    url = environ.get("DOCKER_HOST")
+    url = environ.get("DOCKER_HOST", "").strip()
     if not url:
         return Endpoint(LOCAL_SOCKET, origin="the default socket")
     material = Path(environ.get("DOCKER_CERT_PATH") or folder)
-    return Endpoint(url, _tls_in(material, url) if environ.get("DOCKER_TLS_VERIFY") else None, origin="DOCKER_HOST")
+    # DOCKER_TLS alone asks for TLS without a look at the engine's certificate; here it is always looked at
+    verified = environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_TLS")
+    return Endpoint(url, _tls_in(material) if verified else None, origin="DOCKER_HOST")
 
 
 def _from_context(host: DockerHost, name: str, folder: Path) -> Endpoint:
@@ -92,22 +99,23 @@ def _from_context(host: DockerHost, name: str, folder: Path) -> Endpoint:
             f"host {host.name}: there is no Docker context {name!r} (known: {known}); see docker context ls"
         )
     material = folder / "contexts" / "tls" / digest / "docker"
-    return Endpoint(url, _tls_in(material, url) if material.is_dir() else None, origin=f"the Docker context {name!r}")
+    return Endpoint(url, _tls_in(material) if material.is_dir() else None, origin=f"the Docker context {name!r}")
 
 
-def _tls_in(folder: Path, url: str) -> Tls | None:
-    """Docker's own names for the files; None where the address is not one that TLS goes with."""
-    if not url.startswith("tcp://"):
-        return None
+def _tls_in(folder: Path) -> Tls:
+    """Docker's own names for the files."""
     return Tls(ca=str(folder / "ca.pem"), cert=str(folder / "cert.pem"), key=str(folder / "key.pem"))
 
 
-def _address_problems(endpoint: Endpoint) -> list[str]:
-    try:
-        check_url(endpoint.url)
-    except ValueError as error:
-        return [f"{endpoint.origin} {error}"]
-    return []
+def _plain(endpoint: Endpoint, host: DockerHost) -> list[str]:
+    """Why an address without TLS is not used, whatever named it."""
+    if not endpoint.url.startswith("tcp://") or endpoint.tls or host.insecure or is_loopback(endpoint.url):
+        return []
+    return [
+        f"{endpoint.origin} {endpoint.url} is without TLS: whoever reaches that port is root on that machine; fix: TLS "
+        "(DOCKER_TLS_VERIFY=1 with DOCKER_CERT_PATH, or docker context create with ca, cert and key), an ssh:// "
+        f"address, or insecure: true under {host.name} in hosts.yaml"
+    ]
 
 
 def _tls_problems(endpoint: Endpoint) -> list[str]:

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from orchestrator.children import without_tokens
 from orchestrator.errors import HostUnreachable, InputError
@@ -77,7 +77,7 @@ def command(url: SplitResult, control: Path) -> list[str]:
     """The ssh command line that logs in and stays, for `through` to use. User and port only as in `url`."""
     options = [word for name, value in OPTIONS.items() for word in ("-o", f"{name}={value}")]
     port = ["-p", str(url.port)] if url.port else []
-    user = ["-l", url.username] if url.username else []
+    user = ["-l", unquote(url.username)] if url.username else []
     return ["ssh", "-nNT", *options, "-o", f"ControlPath={control}", *port, *user, "--", _machine(url)]
 
 
@@ -89,12 +89,12 @@ def through(control: Path, *words: str) -> list[str]:
 
 
 def forwarding(control: Path, local: Path, remote: str) -> list[str]:
-    return through(control, "-O", "forward", "-L", f"{local}:{remote}", "")[:-1]
+    return through(control, "-O", "forward", "-L", f"{local}:{remote.replace('%', '%%')}", "")[:-1]
 
 
 def dialling(url: SplitResult) -> str:
     """What is run over there to reach its engine: for the socket that `url` names, or else docker's own choice."""
-    socket_there = f"-H {shlex.quote('unix://' + url.path)} " if url.path not in ("", "/") else ""
+    socket_there = f"-H {shlex.quote('unix://' + unquote(url.path))} " if url.path not in ("", "/") else ""
     return f"exec docker {socket_there}system dial-stdio"
 
 
@@ -264,7 +264,7 @@ class Forward:
     def _reach_engine(self, link: Link) -> None:
         """The fast way, else the one that docker itself takes. Raises HostUnreachable."""
         named = self.url.path not in ("", "/")
-        if link.forward(self.socket, self.url.path if named else REMOTE_SOCKET):
+        if link.forward(self.socket, unquote(self.url.path) if named else REMOTE_SOCKET):
             return
         why = link.said()
         rootless = None if named else link.rootless_socket()

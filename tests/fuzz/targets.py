@@ -20,7 +20,7 @@ from urllib3.exceptions import ProtocolError
 
 from orchestrator import collect, config, foreign, trust
 from orchestrator.config import yamlfile
-from orchestrator.config.address import check_url
+from orchestrator.config.address import engine_url
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import answer, archive, events, gpu, logs
 from orchestrator.progress import Board
@@ -178,7 +178,7 @@ def foreign_rows(data: bytes) -> None:
 def addresses(data: bytes) -> None:
     """An engine's address, also from the environment and from Docker's contexts."""
     with contextlib.suppress(ValueError):
-        check_url(data.decode(errors="surrogateescape"))
+        engine_url(data.decode(errors="surrogateescape"))
 
 
 def texts(data: bytes) -> None:
