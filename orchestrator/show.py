@@ -38,6 +38,9 @@ PHASES = {
 }
 
 
+WIDE = 100  # columns: on a narrower terminal a name that one copies would be folded, and what matters less is left out
+
+
 def as_json(value: object, out: Console) -> None:
     print(json.dumps(value, indent=1, default=str), file=out.file)
 
@@ -144,11 +147,12 @@ def _when(seconds: float) -> str:
 def detached(told: Mapping[str, Any], out: Console) -> None:
     """Where a run that is driven in the background is, and the commands to follow it by."""
     run = told["run"]
-    out.print(f"{run} is driven in the background by process {told['pid']}; its output: {told['log']}", soft_wrap=True)
-    out.print(f"  orchestrator status {run}     how far it is", soft_wrap=True)
-    out.print(f"  orchestrator logs {run} -f    what a job says", soft_wrap=True)
-    out.print(f"  orchestrator cancel {run}     end it", soft_wrap=True)
-    out.print(f"  orchestrator resume {run}     continue it, should that process end before the run", soft_wrap=True)
+    out.print(f"{run} is driven in the background by process {told['pid']}.", soft_wrap=True)
+    out.print(f"Its output: {told['log']}", soft_wrap=True)
+    out.print(f"  orchestrator status {run}    how far it is", soft_wrap=True)
+    out.print(f"  orchestrator logs {run} -f   what a job says", soft_wrap=True)
+    out.print(f"  orchestrator cancel {run}    end it", soft_wrap=True)
+    out.print(f"  orchestrator resume {run}    continue after a crash", soft_wrap=True)
 
 
 def outcome_value(outcome: Outcome, code: int) -> dict[str, Any]:
@@ -170,11 +174,15 @@ def run_list(summaries: Sequence[Summary], root: Path, out: Console) -> None:
     if not summaries:
         out.print(f"No runs in {root}/ yet; start one with: orchestrator submit matrix.yaml", soft_wrap=True)
         return
-    table = _table("run", "began", "state", "cases", "hosts", "size")
+    is_wide = out.width >= WIDE
+    table = _table("run", "began", "state", "cases", *(["hosts"] if is_wide else []), "size")
+    for column in table.columns[:3]:
+        column.no_wrap = True
     for one in summaries:
         began = f"{one.began.astimezone():%Y-%m-%d %H:%M}" if one.began else ""
         cases = ", ".join(f"{count} {status}" for status, count in one.cases.items())
-        table.add_row(one.name, began, one.state.value, cases, _some(one.hosts), in_bytes(one.size_bytes))
+        hosts = [_some(one.hosts)] if is_wide else []
+        table.add_row(one.name, began, one.state.value, cases, *hosts, in_bytes(one.size_bytes))
     out.print(table)
     for one in summaries:
         if one.problem:

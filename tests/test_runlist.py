@@ -4,12 +4,14 @@ import json
 import os
 import pty
 import signal
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from commands import orchestrate, run_in_background, wait_for, write
+from rich.console import Console
 
-from orchestrator import cli
+from orchestrator import cli, runlist, show
 
 ONE = "matrix: {engine: [eager]}\n"
 
@@ -120,3 +122,11 @@ def test_a_driven_run_is_not_deleted_nor_one_whose_host_holds_it(
     assert orchestrate("runs", "delete", "bench", "--yes", "--force") == cli.OK
     assert runs_here() == []
     assert orchestrate("clean", name, "--running") == cli.OK
+
+
+def test_on_a_narrow_terminal_no_runs_name_is_folded(here: Path) -> None:
+    orchestrate("submit", write(ONE), "--name", "a-run-of-some-length")
+    console = Console(file=StringIO(), width=80)
+    show.run_list(list(runlist.summaries(Path("runs"))), Path("runs"), console)
+    (name,) = runs_here()
+    assert name in console.file.getvalue()  # type: ignore[attr-defined]
