@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from orchestrator.config import S3, Collect
-from orchestrator.errors import HostUnreachable, InputError
+from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.store import bucket, reading
 from orchestrator.store.bucket import Bucket
 from orchestrator.store.inbox import S3Inbox
@@ -289,3 +289,74 @@ def test_the_docs_examples_of_stores_are_taken() -> None:
 )
 def test_what_follows_a_bucket_is_a_keys_text(given: str, parts: tuple[str, str]) -> None:
     assert reading._parts(given) == parts
+
+
+# --- a store that lies
+
+
+def listed(*keys: str, more: bool = False) -> bytes:
+    """A page; each has the same token for the next, or a new one where `more`."""
+    contents = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in keys)
+    token = f"<NextContinuationToken>{os.urandom(8).hex()}</NextContinuationToken>" if more else ""
+    truncated = str(more).lower()
+    return f"<ListBucketResult>{contents}<IsTruncated>{truncated}</IsTruncated>{token}</ListBucketResult>".encode()
+
+
+@pytest.fixture
+def liar(keys: None, listing: tuple[type[Listing], str]) -> tuple[type[Listing], Bucket]:
+    return listing[0], opened(listing[1], profile=None, prefix="sd")
+
+
+def test_a_listing_without_end_is_read_no_further(
+    liar: tuple[type[Listing], Bucket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endlessly:
+        def __get__(self, *_: object) -> bytes:
+            return listed("sd/r/a", "sd/r/b", more=True)
+
+    liar[0].body = Endlessly()  # type: ignore[assignment]
+    monkeypatch.setattr(bucket, "LISTING_LIMIT_NAMES", 5)
+    with pytest.raises(HostUnreachable, match="the store lists more, or for longer, than is read of one"):
+        liar[1].keys("r")
+    assert len(liar[0].asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"x" * (9 << 20), "an answer that is longer than it should be"),
+        (b"<ListBucketResult>" + b"<Contents/>" * 60_000 + b"</ListBucketResult>", "has more in it than it should"),
+        (b"<ListBucketResult><Contents></Contents></ListBucketResult>", "answers what none does .KeyError: 'Key'"),
+        (b"SSH-2.0", "asks to come back later: 500"),  # as botocore takes it
+    ],
+)
+def test_a_listing_that_is_none_is_a_store_that_does_not_answer(
+    liar: tuple[type[Listing], Bucket], body: bytes, said: str
+) -> None:
+    liar[0].body = body
+    with pytest.raises(HostUnreachable, match=said) as raised:
+        liar[1].keys("r")
+    assert len(str(raised.value)) < 1000
+
+
+def test_a_refusal_without_end_is_not_read_whole_either(liar: tuple[type[Listing], Bucket]) -> None:
+    liar[0].code, liar[0].body = 403, b"<Error><Message>" + b"x" * (9 << 20)
+    with pytest.raises(HostUnreachable, match="longer than it should be"):
+        liar[1].get("r/run.json", 100)
+
+
+def test_keys_of_another_folder_than_was_asked_for_are_ignored(liar: tuple[type[Listing], Bucket]) -> None:
+    liar[0].body = listed("sd/r/a", "sd/other/b", "../c", "sd/r/d")
+    assert liar[1].keys("r") == ["r/a", "r/d"]
+
+
+def test_an_object_is_read_to_its_limit_and_for_its_time(
+    liar: tuple[type[Listing], Bucket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liar[0].body = b"x" * 1000
+    assert liar[1].get("r/a", 1000) == b"x" * 1000
+    with pytest.raises(BadResult, match="larger than the 999 bytes"):
+        liar[1].get("r/a", 999)
+    monkeypatch.setattr(bucket, "OBJECT_TIMEOUT_S", -1.0)
+    with pytest.raises(HostUnreachable, match=r"r/a is an answer that is not complete"):
+        liar[1].get("r/a", 1000)

@@ -26,12 +26,14 @@ import botocore.credentials
 import urllib3
 from botocore import exceptions
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from orchestrator.children import ChildFailed, output_of, without_tokens
 from orchestrator.config import S3
 from orchestrator.config.address import is_in_the_clear, is_loopback
 from orchestrator.errors import BadResult, HostUnreachable, InputError
+from orchestrator.executors.answer import Endless, chunks
 from orchestrator.trust import harmless
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
@@ -43,6 +45,21 @@ PROBE = ".probe-"
 FORGOTTEN_S = 3600.0
 # What is done here, and asked of no store.
 OPEN, SIGN = "open it", "sign an address"
+LIST = "list it (s3:ListBucket)"
+# A page of a listing has 1000 keys of 1024 bytes at most, each in some ten elements.
+ANSWER_LIMIT_BYTES, ANSWER_LIMIT_TAGS, ANSWER_TIMEOUT_S = 8 * 2**20, 50_000, 120.0
+OBJECT_TIMEOUT_S = 300.0
+LISTING_LIMIT_NAMES, LISTING_LIMIT_CHARS, LISTING_TIMEOUT_S = 500_000, 64 * 2**20, 300.0
+# What an answer that is none of a store's raises where it is read.
+STRANGE = (
+    ResponseParserError,
+    exceptions.PaginationError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 PROCESS_TIMEOUT_S, PROCESS_LIMIT_BYTES = 60.0, 2**20
 LONGEST_WORDS = 600
 # What botocore goes on to where a profile says nothing: a role of the machine that we run on.
@@ -133,24 +150,34 @@ class Bucket:
     def skew_s(self) -> float | None:
         """How far the store's clock is ahead of ours, to a second; None where it does not say."""
         asked = time.time()
-        with self._translated("list it (s3:ListBucket)"):
+        with self._translated(LIST):
             answer = self._ready().list_objects_v2(Bucket=self.where.bucket, Prefix=self._root, MaxKeys=1)
-        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return parsedate_to_datetime(date).timestamp() - (asked + time.time()) / 2 if date else None
+            date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+            return parsedate_to_datetime(date).timestamp() - (asked + time.time()) / 2 if date else None
 
     def keys(self, folder: str) -> list[str]:
         """All keys of a folder, however deep."""
         prefix = f"{self._root}{folder}/"
-        return [key.removeprefix(self._root) for page in self._pages(prefix) for key in _names(page, "Contents", "Key")]
+        found = self._listed(self._pages(prefix), "Contents", "Key")
+        return [key.removeprefix(self._root) for key in found if key.startswith(prefix)]
 
     def folders(self) -> list[str]:
         """The names of the folders at the top."""
         pages = self._pages(self._root, Delimiter="/")
-        return [
-            name.removeprefix(self._root).strip("/")
-            for page in pages
-            for name in _names(page, "CommonPrefixes", "Prefix")
-        ]
+        return [name.removeprefix(self._root).strip("/") for name in self._listed(pages, "CommonPrefixes", "Prefix")]
+
+    def _listed(self, pages: Iterator[dict[str, Any]], kind: str, name: str) -> list[str]:
+        """The names of a whole listing, bounded in number, length and time."""
+        found: list[str] = []
+        room, deadline = LISTING_LIMIT_CHARS, time.monotonic() + LISTING_TIMEOUT_S
+        for page in pages:
+            with self._translated(LIST):
+                names = [str(entry[name]) for entry in page.get(kind) or ()]
+            found += names
+            room -= sum(map(len, names))
+            if len(found) > LISTING_LIMIT_NAMES or room < 0 or time.monotonic() > deadline:
+                raise HostUnreachable(f"{self.name}: the store lists more, or for longer, than is read of one")
+        return found
 
     # the client tries again what fails before the body, and leaves to its caller what is cut within it
     @retry(
@@ -175,8 +202,10 @@ class Bucket:
 
     def _body(self, key: str, answer: Mapping[str, Any], limit: int) -> bytes:
         try:
-            with answer["Body"] as body:
-                content = bytes(body.read(limit + 1))
+            with answer["Body"] as raw:
+                content = _at_most(limit, raw)
+        except Endless as error:
+            raise HostUnreachable(f"{self.name}: {key} is {error}") from error
         except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
             raise _Cut(f"{self.name}: the connection was cut within {key}: {error}") from error
         if len(content) < min(answer["ContentLength"], limit + 1):
@@ -216,13 +245,12 @@ class Bucket:
                 self.delete(*self._forgotten())
 
     def _forgotten(self) -> list[str]:
-        now = time.time()
-        found = (each for page in self._pages(self._root + PROBE) for each in page.get("Contents") or ())
-        return [
-            str(each["Key"]).removeprefix(self._root)
-            for each in found
-            if now - each["LastModified"].timestamp() > FORGOTTEN_S
-        ]
+        """Of the first page: what is left is for the next trial."""
+        now, prefix = time.time(), self._root + PROBE
+        found = next(self._pages(prefix), {}).get("Contents") or ()
+        with self._translated(LIST):
+            old = [str(each["Key"]) for each in found if now - each["LastModified"].timestamp() > FORGOTTEN_S]
+        return [key.removeprefix(self._root) for key in old if key.startswith(prefix)]
 
     def _probe(self, key: str) -> Conditional:
         try:
@@ -250,7 +278,7 @@ class Bucket:
         return Presigned(url, headers)
 
     def _pages(self, prefix: str, **query: str) -> Iterator[dict[str, Any]]:
-        with self._translated("list it (s3:ListBucket)"):
+        with self._translated(LIST):
             pages = (
                 self._ready()
                 .get_paginator("list_objects_v2")
@@ -302,12 +330,19 @@ class Bucket:
             raise self._refused(error, what) from error
         except CREDENTIALS_REFUSED as error:  # renewed while the call was signed
             raise self._without_credentials(error) from error
-        except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError, ValueError) as error:
+        except Endless as error:
+            raise HostUnreachable(f"{self.name}: the store gives {error}") from error
+        except STRANGE as error:
+            if what in (OPEN, SIGN):
+                raise self._not_spoken_to(error) from error
+            said = harmless(f"{type(error).__name__}: {error}", LONGEST_WORDS)
+            raise HostUnreachable(f"{self.name}: the store answers what none does ({said})") from error
+        except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError) as error:
             raise self._not_spoken_to(error) from error
 
     def _refused(self, error: exceptions.ClientError, what: str) -> InputError | HostUnreachable:
         code, status = _code(error), _status(error)
-        said = str(error.response.get("Error", {}).get("Message") or code)
+        said = harmless(str(error.response.get("Error", {}).get("Message") or code), LONGEST_WORDS) or code
         if (status >= 500 and code not in UNKNOWN_CONDITION) or status == 429 or code in PASSING:
             return HostUnreachable(f"{self.name}: the store asks to come back later: {code}, {said}")
         if code in EXPIRED:
@@ -395,7 +430,9 @@ def _client(session: Any, where: S3, addressing: str | None) -> Any:
         **({"s3": {"addressing_style": addressing}} if addressing else {}),
     )
     region = session.region_name or "us-east-1"
-    return session.client("s3", endpoint_url=where.endpoint_url, region_name=region, config=config)
+    client = session.client("s3", endpoint_url=where.endpoint_url, region_name=region, config=config)
+    client._endpoint.http_session = _BoundedSession(client._endpoint.http_session)  # there is no setting for it
+    return client
 
 
 class _Printed:
@@ -446,5 +483,37 @@ def _status(error: exceptions.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _names(page: Mapping[str, Any], kind: str, name: str) -> list[str]:
-    return [str(entry[name]) for entry in page.get(kind) or ()]
+def _at_most(limit: int, raw: Any) -> bytes:
+    """One byte more than the limit, where there is more. Raises Endless where it takes too long."""
+    content = bytearray()
+    for chunk in chunks(raw, OBJECT_TIMEOUT_S):
+        content += chunk
+        if len(content) > limit:
+            break
+    return bytes(content[: limit + 1])
+
+
+class _BoundedSession:
+    """botocore's HTTP session, which by itself reads an answer whole, whatever it holds and however long it takes."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def send(self, request: Any) -> Any:
+        is_object, request.stream_output = request.stream_output, True  # else it is read in there
+        response = self._session.send(request)
+        if not is_object or response.status_code >= 300:
+            try:
+                content = b"".join(chunks(response.raw, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES))
+            except Endless:
+                response.raw.close()
+                raise
+            except (urllib3.exceptions.HTTPError, TimeoutError, ConnectionError) as error:
+                raise exceptions.HTTPClientError(error=error) from error  # which is tried again
+            if content.count(b"<") > ANSWER_LIMIT_TAGS:
+                raise Endless("an answer that has more in it than it should")
+            response._content = content
+        return response
+
+    def close(self) -> None:
+        self._session.close()
