@@ -35,6 +35,7 @@ from runner.schema import (
 )
 
 MAX_ENVIRONMENT_BYTES = 1 << 20  # a real one has some 6 kB
+MAX_ENVIRONMENT_VALUES, MAX_ENVIRONMENT_DEPTH = 20_000, 16  # and some 300, 4 deep
 MAX_RESULT_BYTES = 4 << 20  # a row is 0.5 to 2 kB, and 10 000 trials are 200 kB
 
 
@@ -209,10 +210,21 @@ def environment_text(data: bytes | None) -> str | None:
     """environment.json, written anew so that it is data and no more; None where it is no JSON of a sane size."""
     if data is None or len(data) > MAX_ENVIRONMENT_BYTES:
         return None
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_ENVIRONMENT_VALUES:
+        return None
     try:
-        return json.dumps(json.loads(data, parse_constant=lambda _: None), indent=1, allow_nan=False)
+        value = json.loads(data, parse_constant=lambda _: None)
+        return json.dumps(value, indent=1, allow_nan=False) if _is_shallow(value) else None
     except (ValueError, RecursionError):
         return None
+
+
+def _is_shallow(value: object, depth: int = MAX_ENVIRONMENT_DEPTH) -> bool:
+    """Each line is indented by its depth: without a bound, 1 MiB became 473 MB."""
+    if not isinstance(value, (dict, list)):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_shallow(each, depth - 1) for each in inner)
 
 
 def read_rows(path: Path) -> list[Row]:

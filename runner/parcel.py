@@ -9,12 +9,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 VERSION = 1
 LIMIT_BYTES = 16 * 2**20
+MOST_MEMBERS = 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+_JSON = json.JSONDecoder()
+_PLAIN = re.compile(r'"|-?\d{1,9}(?![\d.eE])|true|false|null')
 CONTENT_TYPE = "application/vnd.sd-orchestrator.parcel+json"
 
 
@@ -36,27 +41,62 @@ class Parcel:
         """Raises ValueError with what is wrong."""
         if len(data) > LIMIT_BYTES:
             raise ValueError(f"it has {len(data)} bytes, more than the {LIMIT_BYTES} that are taken")
-        try:
-            members = json.loads(data, object_pairs_hook=_distinct)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"it is not a parcel: {error}") from error
-        if not isinstance(members, dict) or members.pop("parcel", None) != VERSION:
+        members = _flat(data)
+        if members.pop("parcel", None) != VERSION:
             raise ValueError(f"it is not a parcel of version {VERSION}")
         wanted = {field.name: int if field.name == "exit_code" else str for field in dataclasses.fields(cls)}
         if {name: type(value) for name, value in members.items()} != wanted:
             raise ValueError(f"its members are not {', '.join(wanted)}")
         try:
-            "".join(value for value in members.values() if isinstance(value, str)).encode()
+            for value in members.values():
+                str(value).encode()
         except UnicodeEncodeError as error:  # JSON can say half a character, and no file can hold it
             raise ValueError(f"it is not text: {error.reason}") from error
         return cls(**members)
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
-    return members
+def _flat(data: bytes) -> dict[str, Any]:
+    """The members of a JSON object of texts and numbers: json.loads would first build whatever nested lists it is given."""
+    members: dict[str, Any] = {}
+    try:
+        text = data.decode("ascii")  # what json.dumps writes
+        end = _past(text, 0, "{")
+        while True:
+            name, end = _JSON.raw_decode(text, _at(text, end, '"'))
+            end = _past(text, end, ":")
+            members_so_far = len(members)
+            if _PLAIN.match(text, end):
+                members[name], end = _JSON.raw_decode(text, end)
+            else:
+                raise ValueError(f"a member is neither text nor a number, at character {end}")
+            if len(members) == members_so_far:
+                raise ValueError("a member is there twice")
+            end = _space(text, end)
+            if text.startswith("}", end) and _space(text, end + 1) == len(text):
+                return members
+            end = _past(text, end, ",")
+            if len(members) > MOST_MEMBERS:
+                raise ValueError(f"it has more than {MOST_MEMBERS} members")
+    except ValueError as error:
+        raise ValueError(f"it is not a parcel of version {VERSION}: {error}") from error
+
+
+def _space(text: str, start: int) -> int:
+    found = _SPACE.match(text, start)
+    return found.end() if found else start
+
+
+def _at(text: str, start: int, mark: str) -> int:
+    """Where the mark stands, which must be next."""
+    start = _space(text, start)
+    if not text.startswith(mark, start):
+        raise ValueError(f"expected {mark} at character {start}")
+    return start
+
+
+def _past(text: str, start: int, mark: str) -> int:
+    """Behind the mark, and the space around it."""
+    return _space(text, _at(text, start, mark) + 1)
 
 
 def digest(data: bytes) -> str:

@@ -402,7 +402,7 @@ def test_an_import_that_means_nothing_is_one_message(here: Path, capsys: pytest.
 def test_a_file_that_cannot_be_imported_is_named_once(
     here: Path, capsys: pytest.CaptureFixture[str], file: str, told: str
 ) -> None:
-    Path("odd.csv").write_bytes(b"\xff\xfe\x00")
+    Path("odd.csv").write_bytes(b"device\xff\n")
     Path("big.csv").touch()
     os.truncate("big.csv", 10**10)
     os.mkfifo("fifo.csv")
