@@ -267,6 +267,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def private(path: str | Path, flags: int) -> int:
+    """Opens a file for its owner alone, also one that an older version made for all."""
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    if os.fstat(handle).st_uid == os.geteuid():
+        os.fchmod(handle, 0o600)
+    return handle
+
+
 def merge_results(run_dir: Path) -> None:
     """Makes `results.csv` equal what the job folders hold, in an order that depends on the rows alone.
 
@@ -288,8 +296,12 @@ def _order(row: Row) -> tuple[tuple[bool, object], ...]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One merge at a time: the last writer must not be one that read before another's job was there."""
-    handle = os.open(folder, os.O_RDONLY)
+    """One merge at a time: the last writer must not be one that read before another's job was there.
+
+    The lock is a file that its owner alone can open: in a folder of an older run, whose mode lets others in, anybody
+    could lock the folder itself for ever.
+    """
+    handle = private(folder / ".merging", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -143,7 +143,7 @@ class Run:
         """
         path = self.path / "lock"
         try:
-            file = path.open("a+")
+            file = os.fdopen(collect.private(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -180,7 +180,8 @@ def create(root: Path, name: str, now: datetime, matrix: str | None = None, host
     for _ in range(100):
         run = Run(root / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}-{name}")
         try:
-            run.path.mkdir(parents=True)
+            root.mkdir(parents=True, exist_ok=True)
+            run.path.mkdir(mode=0o700)  # nobody else reads what it holds, or locks its files
             for path, text in ((run.matrix, matrix), (run.hosts, hosts)):
                 if text is not None:
                     path.write_text(text, encoding="utf-8")

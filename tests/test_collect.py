@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -320,7 +322,7 @@ def test_merged_results_equal_what_the_job_folders_hold(tmp_path: Path) -> None:
     merge_results(tmp_path)
     merged = read_rows(tmp_path / "results.csv")
     assert [(row.n_samples, row.host) for row in merged] == [(n, host) for n in (1, 2, 4) for host in ("a", "h")]
-    assert {path.name for path in tmp_path.iterdir()} == {"jobs", "results.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {".merging", "jobs", "results.csv"}
 
 
 def test_merged_results_of_no_jobs_are_a_header(tmp_path: Path) -> None:
@@ -401,6 +403,17 @@ def test_a_case_that_does_not_ask_for_the_largest_cannot_have_been_answered_so()
 def test_a_largest_batch_that_was_never_found_is_a_row_without_a_size() -> None:
     row = judge(LARGEST, None, Ending(137, oom_killed=True)).rows[0]
     assert (row.status, row.batch) == (Status.OOM, "max")
+
+
+def test_who_locks_a_folder_that_lets_others_in_holds_up_no_merge(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    handle = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        merge_results(tmp_path)
+    finally:
+        os.close(handle)
+    assert (tmp_path / ".merging").stat().st_mode & 0o777 == 0o600
 
 
 # --- a case under way when its job was cancelled

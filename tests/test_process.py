@@ -126,6 +126,17 @@ def test_a_process_outlives_the_orchestrator_and_its_exit_code_is_kept(
     assert seen(executor).exit_code == 7
 
 
+@pytest.mark.parametrize("before", [None, 0o755])
+def test_the_jobs_folder_is_closed_to_other_users(tmp_path: Path, before: int | None) -> None:
+    state = tmp_path / "state"
+    if before is not None:
+        state.mkdir(mode=before)
+    made = ProcessExecutor(ProcessHost(name="here"), state)
+    made.stage(task(""))
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert list(made.observe()) == [ATTEMPT]
+
+
 def test_a_process_that_a_signal_ended_has_a_shells_exit_code(executor: ProcessExecutor) -> None:
     process = start(executor, "say here; sleep 60")
     process.kill()

@@ -697,6 +697,22 @@ def test_a_cancelled_job_keeps_the_trials_of_the_case_under_way(night: Any) -> N
     assert "cancelled after 1 of" in str(rows["a0"].error)
 
 
+def test_a_runs_folder_and_its_lock_are_closed_to_other_users(tmp_path: Path) -> None:
+    run = runs.create(tmp_path / "runs", "sd", datetime(2026, 1, 1, tzinfo=timezone.utc))
+    assert run.path.stat().st_mode & 0o777 == 0o700
+    (run.path / "lock").touch(0o644)
+    with run.lock():
+        assert (run.path / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_of_an_older_run_that_lets_others_in_still_works(night: Any) -> None:
+    sd = night("a")
+    sd.run.path.chmod(0o755)
+    with sd.run.lock():
+        assert sd.finish()["a0"].status is Status.OK
+    assert sd.run.path.stat().st_mode & 0o777 == 0o755
+
+
 def test_rows_are_on_disk_before_the_journal_says_that_they_are(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sd = night("a")
     record = Journal.record

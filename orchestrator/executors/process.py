@@ -54,7 +54,7 @@ class ProcessExecutor:
 
     def slots(self) -> tuple[Slot, ...]:
         try:
-            self.state_dir.mkdir(parents=True, exist_ok=True)
+            self._make_state_dir()
         except OSError as error:
             raise HostUnfit(f"{self.host.name}: {self.state_dir} cannot be made: {error.strerror}") from error
         return find_slots(self.host, self.runner)
@@ -67,7 +67,7 @@ class ProcessExecutor:
         try:
             if target.exists():
                 return
-            self.state_dir.mkdir(parents=True, exist_ok=True)
+            self._make_state_dir()
             draft = Path(tempfile.mkdtemp(dir=self.state_dir, prefix=f".{target.name}."))
             _write(draft / "job.json", task.job.to_json())
             _write(draft / "task.json", json.dumps(about))
@@ -85,7 +85,7 @@ class ProcessExecutor:
 
     @contextlib.contextmanager
     def hold(self, attempt: Attempt, slot: Slot) -> Iterator[None]:
-        self.state_dir.mkdir(parents=True, exist_ok=True)
+        self._make_state_dir()
         with contextlib.ExitStack() as locks:
             for device in sorted(slot.devices):  # all in one order: of two that overlap, none waits for the other
                 locks.enter_context(_locked(self.state_dir / f".slot-{device.replace('/', '-')}", "a+b"))
@@ -215,6 +215,13 @@ class ProcessExecutor:
 
     def close(self) -> None:
         """Nothing is held between calls."""
+
+    def _make_state_dir(self) -> None:
+        """For its owner alone: another user who could open a lock there could hold it for ever."""
+        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = self.state_dir.stat()
+        if about.st_mode & 0o077 and about.st_uid == os.geteuid():  # an older version's
+            self.state_dir.chmod(0o700)
 
     def _folder(self, attempt: Attempt) -> Path:
         return self.state_dir / attempt.name
