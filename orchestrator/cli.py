@@ -302,13 +302,13 @@ def status(run: RunName = None, shape: TableOrJson = Shape.TABLE) -> None:
 
     Lists the attempts at each job, and why an attempt failed.
     """
+    from orchestrator import earlier, show
     from orchestrator import run as runs
-    from orchestrator import show
     from orchestrator.journal import Journal
 
     found = runs.find(runs.ROOT, run, driven=True)
     with closing(Journal.open(found.journal)) as journal:
-        value = show.status_value(found, journal)
+        value = show.status_value(found, journal, earlier.history())
     if shape is Shape.JSON:
         show.as_json(value, out)
     else:

@@ -30,6 +30,8 @@ CREATE TABLE events (
     seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, job TEXT NOT NULL REFERENCES jobs (id),
     attempt INTEGER NOT NULL, slot TEXT NOT NULL, reason TEXT NOT NULL);
 """
+# Beside the events: what is true at the moment. Journals of older versions get it when it is first written.
+WAITS = "CREATE TABLE IF NOT EXISTS waits (job TEXT PRIMARY KEY, reason TEXT NOT NULL, since REAL)"
 
 
 class Kind(str, Enum):
@@ -234,6 +236,28 @@ class Journal:
         query = "SELECT * FROM events WHERE job = ? ORDER BY seq"
         with self._lock, _translated(self.path):
             return tuple(Entry(at, Kind(kind), *rest) for _, at, kind, *rest in self._db.execute(query, (job,)))
+
+    def note_waits(self, host: str, waits: Mapping[str, tuple[str, float | None]]) -> None:
+        """Why jobs of a host wait now, by id, and since when: the newest word alone is kept, and no job needs it."""
+        its = [job for job, progress in self._progress.items() if progress.job.host == host]
+        with self._lock, _translated(self.path), self._db:
+            self._db.execute(WAITS)
+            self._db.executemany("DELETE FROM waits WHERE job = ?", [(job,) for job in its])
+            self._db.executemany("INSERT INTO waits VALUES (?, ?, ?)", [(job, *wait) for job, wait in waits.items()])
+
+    def waits(self) -> Mapping[str, tuple[str, float | None]]:
+        """What `note_waits` was last told, of all hosts."""
+        with self._lock, _translated(self.path):
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'waits'").fetchone():
+                return {}
+            return {job: (reason, since) for job, reason, since in self._db.execute("SELECT * FROM waits")}
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """When the first event was, and the last; None before any."""
+        with self._lock, _translated(self.path):
+            first, last = self._db.execute("SELECT min(at), max(at) FROM events").fetchone()
+            return None if first is None else (float(first), float(last))
 
     def close(self) -> None:
         self._db.close()

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -16,12 +16,11 @@ from typing import Any, TypeAlias
 
 from rich.console import Console
 
-from orchestrator import collect, config, fleet, foreign, links, table
+from orchestrator import collect, config, earlier, fleet, foreign, links, table
 from orchestrator import run as runs
 from orchestrator.clock import steady
 from orchestrator.config import DockerHost, Host, KubernetesHost, Matrix, ProcessHost
 from orchestrator.errors import BadResult, HostUnreachable, InputError
-from orchestrator.estimate import History, measured_s
 from orchestrator.executors import Attempt, Executor, Slot, Task
 from orchestrator.fleet import Fleet, Station
 from orchestrator.fleet.pod_images import image_of_nodes
@@ -104,33 +103,7 @@ def make_ready(request: Request) -> tuple[Plan, tuple[Host, ...], Matrix]:
     """The plan of a request, from its two files and what earlier runs tell. Raises InputError with all problems."""
     hosts = config.select(config.load_hosts(request.inventory), request.hosts or None)
     matrix = config.load_matrix(request.matrix, request.overrides)
-    return make_plan(matrix, hosts, earlier_rows()), hosts, matrix
-
-
-def earlier_rows(root: Path = runs.ROOT, most: int = 20) -> list[Row]:
-    """Rows of the last runs, for estimates: a damaged run is not worth an error here."""
-    rows: list[Row] = []
-    for run in runs.all_runs(root)[-most:]:
-        with suppress(InputError):
-            rows.extend(run.all_rows())
-    return rows
-
-
-def earlier_startups(root: Path = runs.ROOT, most: int = 20) -> Iterator[tuple[str, float]]:
-    """What the jobs of the last runs took beside model load and cases, by host: for estimates, as `earlier_rows`."""
-    for run in runs.all_runs(root)[-most:]:
-        with suppress(InputError), closing(Journal.open(run.journal)) as journal:
-            for progress in journal.progress():
-                took = _took_s(journal.history(progress.job.id))
-                if took is not None and (known := measured_s(progress.job, run.rows(progress.job))) is not None:
-                    yield progress.job.host, max(0.0, took - known)
-
-
-def _took_s(entries: Sequence[Entry]) -> float | None:
-    """From a job's last start to its end; None where it was never started, or its end was not seen as it came."""
-    started = next((entry for entry in reversed(entries) if entry.kind is Kind.STARTING), None)
-    settled = next((entry for entry in reversed(entries) if entry.kind is Kind.SETTLED), None)
-    return settled.at - started.at if started and settled and settled.at >= started.at else None
+    return make_plan(matrix, hosts, earlier.rows()), hosts, matrix
 
 
 def submit(request: Request, console: Console, detach: Detach | None = None) -> Outcome:
@@ -306,8 +279,7 @@ def _drive(
     jobs = [progress.job for progress in journal.progress()]
     counts = {name: len(station.slots) for name, station in ready.stations.items()}
     machines = {host.name: "this machine" for host in hosts if isinstance(host, ProcessHost)}
-    history = History(earlier_rows(), earlier_startups())
-    board = Board(jobs, run.all_rows(), history=history, slots=counts, pools=machines)
+    board = Board(jobs, run.all_rows(), history=earlier.history(), slots=counts, pools=machines)
     limits = Limits(retries=journal.options["retries"])
     _announce(run, journal, ready)
     for inbox in _distinct(ready):

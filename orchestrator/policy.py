@@ -155,6 +155,50 @@ def decide(
     return [*steps, *_stage_ahead(idle, waiting, slots, staged, taken, now), *_sweep(jobs, seen)]
 
 
+@dataclass(frozen=True)
+class Wait:
+    """Why a job does not run. since: when whoever holds its slot began, where that is known."""
+
+    reason: str
+    since: float | None = None
+
+
+def waits(
+    jobs: Sequence[Progress], seen: Mapping[Attempt, Observation], slots: Sequence[Slot], now: float
+) -> dict[str, Wait]:
+    """Why jobs wait, by id: in the host's own words, or because other runs hold the slots that they could have.
+
+    Those that wait for other jobs of this run, or for their backoff, are not in it.
+    """
+    found: dict[str, Wait] = {}
+    ours = {(p.job.run, p.job.id) for p in jobs}
+    own = {slot.name for slot in slots if slot.of_run}
+    foreign = [
+        (attempt, its)
+        for attempt, its in sorted(seen.items())
+        if (attempt.run, attempt.job) not in ours and its.state is State.RUNNING and its.slot not in own
+    ]
+    for progress in jobs:
+        observation = seen.get(progress.key)
+        if progress.is_settled:
+            continue
+        if progress.is_at_work and observation is not None and observation.state is not State.STAGED:
+            if observation.reason and observation.state in (State.QUEUED, State.RUNNING):
+                found[progress.job.id] = Wait(observation.reason)
+            continue
+        wanted = [slot for slot in slots if not observation or slot.devices & observation.devices]
+        holders = [_holder(slot, foreign) for slot in wanted]
+        if holders and all(holders):
+            attempt, its = holders[0] or foreign[0]
+            reason = f"slot {its.slot} is held by run {attempt.run}, job {attempt.job}"
+            found[progress.job.id] = Wait(reason, None if its.for_s is None else now - its.for_s)
+    return found
+
+
+def _holder(slot: Slot, running: Sequence[tuple[Attempt, Observation]]) -> tuple[Attempt, Observation] | None:
+    return next(((attempt, its) for attempt, its in running if slot.devices & its.devices), None)
+
+
 def _devices(observations: Iterable[Observation]) -> frozenset[str]:
     return frozenset(device for observation in observations for device in observation.devices)
 

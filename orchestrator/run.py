@@ -129,11 +129,22 @@ class Run:
     @property
     def is_driven(self) -> bool:
         """Whether an orchestrator drives this run right now."""
+        return self.driver is not None
+
+    @property
+    def driver(self) -> str | None:
+        """The process that drives this run right now, `?` where it has not said which; None where there is none."""
+        path = self.path / "lock"
+        if not path.exists():
+            return None
         try:
-            with self.lock():
-                return False
-        except InputError:
-            return True
+            with path.open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return path.read_text().strip() or "?"
+        except OSError:
+            return "?"
+        return None
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -68,7 +68,7 @@ def summary(run: Run) -> Summary:
                 for progress in journal.progress():
                     hosts.setdefault(progress.job.host)
                     open_jobs += not progress.is_settled
-                    cases[OPEN] += len(run.open_cases(progress.job))
+                    cases[OPEN] += 0 if progress.is_settled else len(run.open_cases(progress.job))
             state = RunState.DONE if not open_jobs else RunState.RUNNING if run.is_driven else RunState.INTERRUPTED
         elif run.matrix.exists():
             state, problem = RunState.DAMAGED, f"{run.journal}: there is no journal"

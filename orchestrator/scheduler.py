@@ -7,6 +7,7 @@ holds no state that matters: a restart is the same loop.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -108,6 +109,7 @@ class HostLoop:
         self._silent_since: float | None = None
         self._answer: Future[Ready] | None = None
         self._waits_told: set[str] = set()
+        self._waits_noted: Mapping[str, str] = {}
         self._followers = threading.Semaphore(MOST_FOLLOWED)
 
     @property
@@ -207,6 +209,8 @@ class HostLoop:
             return False
         is_lost = now - self._silent_since >= self.lost_after_s
         jobs = self.journal.progress(self.host)
+        silent = policy.Wait(f"its host does not answer: {reason}", self._silent_since)
+        self._note_waits({progress.job.id: silent for progress in jobs if not progress.is_settled and not is_lost})
         with _own_files(self.run):
             for progress in jobs:
                 if progress.cancelled and not progress.is_settled and not self._has_delivered_unseen(progress):
@@ -410,17 +414,26 @@ class HostLoop:
         self.tell(Update(self.host, progress.job, rows=tuple(self.run.rows(progress.job))))
 
     def _tell_waiting(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
-        """Says what jobs that were started wait for: each reason once, however many jobs have it and however long."""
-        open_jobs = {p.key: p.job.id for p in jobs if p.is_at_work}
-        reasons: dict[str, list[str]] = {}
-        for key, observation in seen.items():
-            if key in open_jobs and observation.reason and observation.state in (State.QUEUED, State.RUNNING):
-                reasons.setdefault(observation.reason, []).append(open_jobs[key])
-        for reason in reasons.keys() - self._waits_told:
-            which = reasons[reason]
+        """Says what jobs wait for, each reason once, however many jobs have it and however long; and writes it down."""
+        found = policy.waits(jobs, seen, self.slots, self.clock())
+        self._note_waits(found)
+        by_reason: dict[str, list[str]] = {}
+        for job, wait in found.items():
+            by_reason.setdefault(wait.reason, []).append(job)
+        for reason in by_reason.keys() - self._waits_told:
+            which = by_reason[reason]
             more = f" and {len(which) - 1} more" if len(which) > 1 else ""
-            self.tell(Update(self.host, message=f"job {which[0]}{more}: {reason}"))
-        self._waits_told = set(reasons)
+            since = found[which[0]].since
+            when = f" since {time.strftime('%H:%M', time.localtime(since))}" if since is not None else ""
+            self.tell(Update(self.host, message=f"job {which[0]}{more}: {reason}{when}"))
+        self._waits_told = set(by_reason)
+
+    def _note_waits(self, found: Mapping[str, policy.Wait]) -> None:
+        """Only a change of reason is written: a look every 2 s writes nothing."""
+        reasons = {job: wait.reason for job, wait in found.items()}
+        if reasons != self._waits_noted:
+            self.journal.note_waits(self.host, {job: (wait.reason, wait.since) for job, wait in found.items()})
+            self._waits_noted = reasons
 
     def _follow_running(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
         """Passes on what running jobs say of themselves; after a restart also those that ran on alone."""

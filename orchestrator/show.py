@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.config import Host, KubernetesHost, ProcessHost
+from orchestrator.estimate import History, Span
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.journal import FAULTS, Entry, Journal, Kind, Phase
 from orchestrator.journal import Progress as JobProgress
 from orchestrator.plan import Description
-from orchestrator.progress import in_words, job_label
+from orchestrator.progress import Board, in_words, job_label
 from orchestrator.run import Run
+from orchestrator.trust import printable
 
 if TYPE_CHECKING:
     from orchestrator.clean import Survey
@@ -107,8 +110,14 @@ def images(built: Mapping[tuple[str, str], ImageInfo | str | Exception], out: Co
         out.print(table)
 
 
-def status_value(run: Run, journal: Journal) -> dict[str, Any]:
-    """A run's state as a value: counts by host, and every job with its attempts and their reasons."""
+def status_value(
+    run: Run, journal: Journal, history: History | None = None, now: float | None = None
+) -> dict[str, Any]:
+    """A run's state as a value: counts by host, and every job with its attempts and their reasons.
+
+    driven_by: the process that drives the run; None where nobody does. elapsed_s: since its first event, up to the last
+    one where nothing is left. expected_s: what is left, at least and at most; None where no earlier run tells.
+    """
     by_host: dict[str, Counter[str]] = {}
     for row in run.all_rows():
         by_host.setdefault(row.host or "", Counter())[row.status.value if row.status else "?"] += 1
@@ -118,11 +127,28 @@ def status_value(run: Run, journal: Journal) -> dict[str, Any]:
         if open_cases:
             word = "queued" if each.phase is Phase.QUEUED else "running" if each.is_at_work else "waiting"
             by_host.setdefault(each.job.host, Counter())[word] += open_cases
-    jobs = [_job_status(each, journal) for each in progress]
-    return {"run": run.name, "folder": str(run.path), "hosts": {h: dict(c) for h, c in by_host.items()}, "jobs": jobs}
+    waits = journal.waits()
+    driver = run.driver
+    jobs = [_job_status(each, journal, waits if driver else {}) for each in progress]
+    is_open = any(not each.is_settled for each in progress)
+    began, last = journal.span or (None, None)
+    end = (time.time() if now is None else now) if is_open else last
+    left = Board([each.job for each in progress], run.all_rows(), history=history).remaining() if is_open else Span()
+    return {
+        "run": run.name,
+        "folder": str(run.path),
+        "driven_by": driver,
+        "open": is_open,
+        "elapsed_s": None if began is None or end is None else round(end - began, 1),
+        "expected_s": None if left.high is None else [round(left.low, 1), round(left.high, 1)],
+        "hosts": {h: dict(c) for h, c in by_host.items()},
+        "jobs": jobs,
+    }
 
 
-def _job_status(progress: JobProgress, journal: Journal) -> dict[str, Any]:
+def _job_status(
+    progress: JobProgress, journal: Journal, waits: Mapping[str, tuple[str, float | None]]
+) -> dict[str, Any]:
     history = journal.history(progress.job.id)
     return {
         "job": progress.job.id,
@@ -132,8 +158,16 @@ def _job_status(progress: JobProgress, journal: Journal) -> dict[str, Any]:
         "phase": "cancelled" if progress.cancelled and not progress.is_settled else progress.phase.value,
         "slot": progress.slot,
         "attempts": progress.attempt,
+        "waiting_for": None if progress.is_settled else _waiting_for(waits.get(progress.job.id)),
         "faults": [_fault(entry) for entry in history if entry.kind in (*FAULTS, Kind.SETTLED) and entry.reason],
     }
+
+
+def _waiting_for(wait: tuple[str, float | None] | None) -> dict[str, Any] | None:
+    if wait is None:
+        return None
+    reason, since = wait
+    return {"reason": printable(reason), "since": None if since is None else _when(since)}
 
 
 def _fault(entry: Entry) -> dict[str, Any]:
@@ -219,6 +253,8 @@ def in_bytes(count: int) -> str:
 
 def status(value: Mapping[str, Any], out: Console) -> None:
     out.print(f"{value['run']} in {value['folder']}", soft_wrap=True)
+    for line in _how_it_goes(value):
+        out.print(line, soft_wrap=True)
     table = _table("host", "cases")
     for host, counts in value["hosts"].items():
         table.add_row(host, ", ".join(f"{count} {word}" for word, count in counts.items()))
@@ -229,9 +265,31 @@ def status(value: Mapping[str, Any], out: Console) -> None:
         phase = PHASES.get(job["phase"], job["phase"])
         table.add_row(job["job"], job["host"], job["what"], samples, phase, job["slot"], str(job["attempts"]))
     out.print(table)
+    by_reason: dict[str, list[str]] = {}
+    for job in value["jobs"]:
+        if wait := job["waiting_for"]:
+            since = f", since {wait['since']}" if wait["since"] else ""
+            by_reason.setdefault(f"{job['host']}: {wait['reason']}{since}", []).append(job["job"])
+    for reason, which in by_reason.items():
+        verb = "waits" if len(which) == 1 else "wait"
+        out.print(f"{_some(which)} {verb}: {reason}", soft_wrap=True)
     for job in value["jobs"]:
         for fault in job["faults"]:
             out.print(f"{job['job']} attempt {fault['attempt']}, {fault['at']}: {fault['reason']}", soft_wrap=True)
+
+
+def _how_it_goes(value: Mapping[str, Any]) -> Iterator[str]:
+    """Who drives a run, for how long it has been going, and how long it may still take."""
+    elapsed = "nothing began yet" if value["elapsed_s"] is None else f"{in_words(value['elapsed_s'])} since it began"
+    if not value["open"]:
+        yield "Ended." if value["elapsed_s"] is None else f"Ended; it took {in_words(value['elapsed_s'])}."
+        return
+    if value["driven_by"] is None:
+        yield f"Nobody drives it; {elapsed}. What was started runs on. To go on: orchestrator resume {value['run']}"
+        return
+    left = value["expected_s"]
+    about = f"; {in_words(left[0])} to {in_words(left[1])} left" if left else ""
+    yield f"Driven by process {value['driven_by']}; {elapsed}{about}"
 
 
 def runs_left(survey: Survey, root: Path, out: Console) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import typer
-from commands import end_running_job, orchestrate, run_in_background, wait_for, write
+from commands import end_running_job, orchestrate, run_in_background, until, wait_for, write
 
 from orchestrator import cli, policy
 from orchestrator.collect import read_rows
@@ -207,6 +207,40 @@ def test_an_orchestrator_that_was_killed_is_resumed_without_loss(here: Path) -> 
     assert orchestrate("resume") == cli.OK
     (run,) = (here / "runs").iterdir()
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
+
+
+def test_status_says_who_drives_a_run_and_after_a_kill_that_nobody_does(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("matrix: {engine: [eager]}\nprompt: say running; sleep 600\n")
+    orchestrator = run_in_background("submit", "matrix.yaml")
+    wait_for("running")
+    orchestrate("status")
+    assert f"Driven by process {orchestrator.pid}; " in capsys.readouterr().out
+    second = run_in_background("submit", "matrix.yaml", "--name", "second")
+    (first,) = [run for run in (here / "runs").iterdir() if not run.name.endswith("second")]
+
+    def reason() -> str:
+        capsys.readouterr()
+        orchestrate("status", "second", "-o", "json")
+        (job,) = json.loads(capsys.readouterr().out or '{"jobs": [{}]}')["jobs"]
+        return str(job.get("waiting_for"))
+
+    until(lambda: f"held by run {first.name}, job " in reason(), 60, "nothing says what the second run waits for")
+    orchestrate("status", "second")
+    assert "since " in capsys.readouterr().out
+    for process in (orchestrator, second):
+        process.kill()
+        process.communicate()
+    orchestrate("status", first.name)
+    said = capsys.readouterr().out
+    assert "Nobody drives it; " in said
+    assert f"orchestrator resume {first.name}" in said
+    orchestrate("status", first.name, "-o", "json")
+    value = json.loads(capsys.readouterr().out)
+    assert value["driven_by"] is None
+    assert value["elapsed_s"] > 0
+    end_running_job()
 
 
 def test_what_is_gone_or_damaged_in_a_runs_folder_is_made_again_by_resume(

@@ -7,7 +7,15 @@ import pytest
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
-from orchestrator.executors.container import attempt_of, container_spec, labels, needs_download, observation, size_bytes
+from orchestrator.executors.container import (
+    attempt_of,
+    container_spec,
+    labels,
+    needs_download,
+    observation,
+    size_bytes,
+    up_s,
+)
 from orchestrator.executors.environment import HUB_CACHES, OFFLINE, WORK_CACHES
 from orchestrator.executors.gpu import Access
 from runner.schema import Case, Device, Job, Precision
@@ -235,3 +243,22 @@ def test_sizes_are_powers_of_1024(text, size):
 ])  # fmt: skip
 def test_the_network_is_for_downloads_alone(model, weights, expected):
     assert needs_download(model, HOST.model_copy(update={"weights": weights})) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds"),
+    [
+        ("Up Less than a second", 1.0),
+        ("Up 1 second", 1.0),
+        ("Up 45 seconds (healthy)", 45.0),
+        ("Up About a minute", 60.0),
+        ("Up 7 minutes", 420.0),
+        ("Up About an hour", 3600.0),
+        ("Up 3 days", 259200.0),
+        ("Exited (0) 2 minutes ago", None),
+        ("Up \u0663 minutes", None),
+        (None, None),
+    ],
+)
+def test_how_long_a_container_is_up_is_read_off_the_engines_list(status, seconds):
+    assert up_s(status) == seconds

@@ -142,3 +142,17 @@ def test_a_start_that_was_seen_running_is_known_until_the_next_attempt(journal: 
     assert (seen.phase, seen.since, seen.instance, seen.reason) == (Phase.RUNNING, 2.0, "pod-1", "")
     assert journal.record(Entry(3.0, Kind.STOPPING, "a", 1, "1", "too long")).instance == "pod-1"
     assert journal.record(Entry(4.0, Kind.STAGING, "a", 2, "1")).instance == ""
+
+
+def test_why_jobs_wait_is_kept_by_its_newest_word_and_by_host(journal: Journal) -> None:
+    assert journal.waits() == {}, "a journal of an older version has none"
+    journal.note_waits("h1", {"b": ("no node", None)})
+    journal.note_waits("h2", {"a": ("held", 5.0)})
+    journal.note_waits("h1", {"b": ("still no node", 7.0)})
+    assert reopened(journal).waits() == {"b": ("still no node", 7.0), "a": ("held", 5.0)}
+
+
+def test_a_job_that_waits_no_more_has_no_reason(journal: Journal) -> None:
+    journal.note_waits("h1", {"b": ("no node", None)})
+    journal.note_waits("h1", {})
+    assert journal.waits() == {}

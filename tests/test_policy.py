@@ -16,10 +16,12 @@ from orchestrator.policy import (
     Stage,
     Start,
     Stop,
+    Wait,
     backoff_s,
     deadline_s,
     decide,
     may_retry,
+    waits,
 )
 from runner.schema import Case, Device, Job, Precision, Status
 
@@ -320,3 +322,30 @@ def test_a_start_by_the_host_itself_in_place_of_the_one_that_was_seen_is_a_fault
 def test_an_end_that_the_host_itself_set_is_not_tried_again() -> None:
     a = started("a", "1", phase=Phase.RUNNING, instance="pod-1")
     assert not may_retry(a, Observation(State.EXITED, "1", exit_code=137, status=Status.TIMEOUT), Limits(retries=2))
+
+
+# --- why jobs wait
+
+
+def test_a_job_waits_for_the_run_that_holds_its_slot_since_it_began() -> None:
+    other = {Attempt("other-run", "x", 1): Observation(State.RUNNING, "cpu", for_s=60.0)}
+    jobs = [pending("a"), staged("b")]
+    seen = {**other, **shown(jobs[1], State.STAGED)}
+    wait = Wait("slot cpu is held by run other-run, job x", 40.0)
+    assert waits(jobs, seen, (CPU,), 100.0) == {"a": wait, "b": wait}
+
+
+def test_a_job_that_can_have_another_slot_waits_for_nobody() -> None:
+    other = {Attempt("other-run", "x", 1): Observation(State.RUNNING, "gpu0")}
+    assert waits([pending("a")], other, (Slot("gpu0", ("0",)), Slot("gpu1", ("1",))), 0.0) == {}
+
+
+def test_a_job_that_waits_for_its_own_run_alone_has_no_reason() -> None:
+    jobs = [started("a"), pending("b")]
+    assert waits(jobs, shown(jobs[0], State.RUNNING), (CPU,), 0.0) == {}
+
+
+def test_what_the_host_says_of_a_queued_job_is_its_reason() -> None:
+    a = started("a")
+    seen = {a.key: Observation(State.QUEUED, "cpu", reason="0/3 nodes are available")}
+    assert waits([a], seen, (CPU,), 0.0) == {"a": Wait("0/3 nodes are available")}

@@ -32,7 +32,7 @@ from orchestrator import run as runs
 from orchestrator.collect import MAX_ENVIRONMENT_BYTES
 from orchestrator.config import ProcessHost
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError, StartError, TaskUnfit
-from orchestrator.executors import Attempt, Slot
+from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.policy import Limits
 from orchestrator.run import Run
@@ -711,6 +711,30 @@ def test_a_folder_of_an_older_run_that_lets_others_in_still_works(night: Any) ->
     with sd.run.lock():
         assert sd.finish()["a0"].status is Status.OK
     assert sd.run.path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_job_behind_another_run_says_whose_and_it_is_written_once(
+    night: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sd = night("a")
+    other = Attempt("other", "x", 1)
+    executor = FakeExecutor(sd.host)
+    sd.host.behave("x", NEVER_ENDS)
+    executor.stage(Task(other, make_job("other", "x"), Slot("cpu")))
+    executor.start(other)
+    noted: list[object] = []
+    note = Journal.note_waits
+    monkeypatch.setattr(Journal, "note_waits", lambda *its: (noted.append(its), note(*its)))
+    loop = sd.loop()
+    for _ in range(5):
+        loop.step()
+        sd.host.clock.advance(1.0)
+    assert sd.journal.waits() == {"a": ("slot cpu is held by run other, job x", None)}
+    assert len(noted) == 1
+    assert sum("held by run other" in update.message for update in sd.updates) == 1
+    executor.remove(other)
+    assert sd.finish(loop)["a0"].status is Status.OK
+    assert sd.journal.waits() == {}
 
 
 def test_rows_are_on_disk_before_the_journal_says_that_they_are(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,7 @@ class Observation:
     status: where the host itself has given it up (it can never start; its own deadline came): what that makes of the
         cases without a row.
     instance: which start of the attempt this is, where a host may start one anew by itself. Results are of one alone.
+    for_s: about how long it has been running, where the host tells.
     """
 
     state: State
@@ -90,6 +91,7 @@ class Observation:
     devices: frozenset[str] = field(default=frozenset(), compare=False)
     status: Status | None = None
     instance: str = ""
+    for_s: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.devices:

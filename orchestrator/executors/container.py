@@ -104,6 +104,19 @@ def attempt_of(found: Mapping[str, str]) -> Attempt | None:
     return Attempt.named(*(found.get(f"{LABEL}.{name}") for name in ("run", "job", "attempt")))
 
 
+UNITS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2592000, "year": 31536000}
+
+
+def up_s(status: object) -> float | None:
+    """About how long a container has been up, by what the engine's list says: `Up About an hour`, `Up 3 minutes`."""
+    # https://github.com/docker/go-units/blob/v0.5.0/duration.go
+    units = "|".join(UNITS_S)
+    found = re.match(rf"Up (?:About )?(Less than a|an?|[0-9]{{1,6}}) ({units})s?\b", str(status))
+    if found is None:
+        return None
+    return float(found[1] if found[1].isdigit() else 1) * UNITS_S[found[2]]
+
+
 def observation(state: str, labelled: Mapping[str, str], ended: Mapping[str, Any] | None = None) -> Observation:
     """What the engine says, in our words. ended: `State` of an inspected container, for one that has exited."""
     seen = STATES.get(state, State.LOST)

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -31,6 +32,7 @@ from orchestrator.executors.container import (
     below,
     container_spec,
     observation,
+    up_s,
 )
 from orchestrator.executors.environment import HUB
 from orchestrator.executors.events import Changes
@@ -132,6 +134,8 @@ class DockerExecutor:
                     seen.setdefault(attempt, Observation(State.LOST, "", reason="only its slot's lock is left of it"))
                     continue
                 found = observation(listed["State"], listed["Labels"])
+                if found.state is State.RUNNING:
+                    found = replace(found, for_s=up_s(listed.get("Status")))
                 if found.state is State.EXITED:
                     known = self._ended.get(listed["Id"]) or self._how_it_ended(api, listed["Id"], listed["Labels"])
                     if known is None:

@@ -236,7 +236,8 @@ class ProcessExecutor:
 def _observation(folder: Path, slot: str, devices: frozenset[str]) -> Observation:
     state = _state(folder)
     if state is not State.EXITED:
-        return Observation(state, slot, devices=devices)
+        ran_s = time.time() - (folder / "started").stat().st_mtime if state is State.RUNNING else None
+        return Observation(state, slot, devices=devices, for_s=ran_s)
     try:
         return Observation(state, slot, exit_code=int((folder / "exit").read_text()), devices=devices)
     except FileNotFoundError:

@@ -1,0 +1,44 @@
+"""What earlier runs tell of how long jobs take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+from orchestrator import run as runs
+from orchestrator.errors import InputError
+from orchestrator.estimate import History, measured_s
+from orchestrator.journal import Entry, Journal, Kind
+from runner.schema import Row
+
+
+def rows(root: Path = runs.ROOT, most: int = 20) -> list[Row]:
+    """Rows of the last runs, for estimates: a damaged run is not worth an error here."""
+    found: list[Row] = []
+    for run in runs.all_runs(root)[-most:]:
+        with suppress(InputError):
+            found.extend(run.all_rows())
+    return found
+
+
+def history() -> History:
+    """What earlier runs tell of how long jobs take."""
+    return History(rows(), startups())
+
+
+def startups(root: Path = runs.ROOT, most: int = 20) -> Iterator[tuple[str, float]]:
+    """What the jobs of the last runs took beside model load and cases, by host: for estimates, as `rows`."""
+    for run in runs.all_runs(root)[-most:]:
+        with suppress(InputError), closing(Journal.open(run.journal)) as journal:
+            for progress in journal.progress():
+                took = _took_s(journal.history(progress.job.id))
+                if took is not None and (known := measured_s(progress.job, run.rows(progress.job))) is not None:
+                    yield progress.job.host, max(0.0, took - known)
+
+
+def _took_s(entries: Sequence[Entry]) -> float | None:
+    """From a job's last start to its end; None where it was never started, or its end was not seen as it came."""
+    started = next((entry for entry in reversed(entries) if entry.kind is Kind.STARTING), None)
+    settled = next((entry for entry in reversed(entries) if entry.kind is Kind.SETTLED), None)
+    return settled.at - started.at if started and settled and settled.at >= started.at else None
