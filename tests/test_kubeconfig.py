@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -412,8 +414,10 @@ class Api(http.server.BaseHTTPRequestHandler):
 
     good = "t1"
     seen: ClassVar[list[dict[str, list[str]]]]
+    paths: ClassVar[list[str]]
 
     def do_GET(self) -> None:
+        type(self).paths.append(self.path)
         type(self).seen.append({name.title(): self.headers.get_all(name) or [] for name in self.headers})
         token = (self.headers.get("Authorization") or "").rpartition(" ")[2]
         code = 200 if token == self.good else 401 if token else 403
@@ -432,6 +436,7 @@ class Api(http.server.BaseHTTPRequestHandler):
 def api() -> Iterator[tuple[type[Api], int]]:
     class Own(Api):
         seen: ClassVar = []
+        paths: ClassVar = []
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -518,3 +523,57 @@ def test_a_pod_uses_its_service_account_and_never_an_empty_one(tmp_path: Path, m
     (tmp_path / "token").write_text("abc\n")
     with pytest.raises(Unusable, match=r"ca\.crt cannot be read"):
         found.access(None)
+
+
+# --- TLS
+
+
+@pytest.fixture
+def secure(api: tuple[type[Api], int], certificates: Path) -> Iterator[tuple[type[Api], int]]:
+    """The same behind TLS, for whoever has a client certificate of the authority's."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificates / "elsewhere-cert.pem", certificates / "elsewhere-key.pem")
+    tls.load_verify_locations(certificates / "ca.pem")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), api[0]) as server:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield api[0], server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.live
+def test_a_client_certificate_is_shown_to_the_server_that_the_authority_signed(
+    secure: tuple[type[Api], int], certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(**more: Any) -> Any:
+        known = {"certificate-authority": str(certificates / "ca.pem"), "tls-server-name": "elsewhere"}
+        trusted = {**known, **more}
+        key = base64.b64encode((certificates / "key.pem").read_bytes()).decode()
+        who = {"client-certificate": str(certificates / "cert.pem"), "client-key-data": key, "token": "t1"}
+        path = write(tmp_path / "config", f"https://127.0.0.1:{secure[1]}/k8s/c%2F1/", user=who, cluster=trusted)
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        with contextlib.closing(Cluster(HOST)) as one:
+            return one.list("pods")
+
+    assert asked() == []
+    assert secure[0].paths[-1].startswith("/k8s/c%2F1/api/v1/namespaces/default/pods")
+    with pytest.raises(InputError, match=r"its certificate is not to be trusted: .* mismatch"):
+        asked(**{"tls-server-name": ""})
+    with pytest.raises(InputError, match="its certificate is not to be trusted"):
+        asked(**{"certificate-authority": str(certificates / "other-ca.pem")})
+    with pytest.raises(InputError, match="cannot stand together"):
+        asked(**{"insecure-skip-tls-verify": True})
+    assert asked(**{"certificate-authority": "", "insecure-skip-tls-verify": True}) == []
+    assert len(secure[0].paths) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no PEM", b"-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"])
+def test_an_authority_or_certificate_that_is_none_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ca").write_bytes(content)
+    with pytest.raises(Unusable, match=r"certificate-authority"):
+        context._tls(cluster(tmp_path, certificate_authority="ca"), login.Login())
+    with pytest.raises(Unusable, match="do not belong together, or are not PEM"):
+        context._tls(cluster(tmp_path), login.Login(certificate=content, key=content))
