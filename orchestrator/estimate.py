@@ -60,6 +60,7 @@ class Span:
 
 UNKNOWN = Span(0.0, None)
 OVERDUE_S = 10.0
+LATEST = 5  # of a host's startups: it may be busier now than it was in earlier runs
 # How far the time of one case may be from that of another, by what they share. Guesses, on the wide side: they show
 # a range in place of a number, until the case itself has run.
 SAME, OTHER_JOB, OTHER_SAMPLES = (1.0, 1.0), (0.8, 1.2), (0.6, 1.5)
@@ -99,7 +100,7 @@ class History:
         there, elsewhere = self._startups.get(host), [each for seen in self._startups.values() for each in seen]
         if not elsewhere:
             return UNKNOWN
-        return _exactly(statistics.median(there or elsewhere)).times(*(OTHER_JOB if there else OTHER_HOST))
+        return _exactly(statistics.median((there or elsewhere)[-LATEST:])).times(*(OTHER_JOB if there else OTHER_HOST))
 
     def load(self, job: Job) -> Span:
         """The model load of a job, by the nearest case that tells it."""

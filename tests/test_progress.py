@@ -157,6 +157,12 @@ def test_no_time_that_a_runner_claims_makes_the_time_left_negative(when: float) 
     assert left.high is None or left.high >= left.low
 
 
+def test_a_host_that_has_become_slow_is_expected_to_stay_so() -> None:
+    history = History([], [("box", 2.0)] * 20 + [("box", 30.0)] * 5)
+    left = history.startup("box")
+    assert (left.low + (left.high or 0)) / 2 == pytest.approx(30)
+
+
 @pytest.mark.parametrize(
     ("span", "said"),
     [
