@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import hashlib
 import json
@@ -366,6 +367,25 @@ def test_a_weights_folder_that_is_not_there_is_the_hosts_fault(docker_host, cont
         one = task()
         with pytest.raises(HostUnfit, match="/no/such"):
             executor.stage(one)
+
+
+def test_a_model_folder_that_is_not_there_fails_its_job_at_once_with_what_to_do(executor, task):
+    with pytest.raises(HostUnfit, match=r"no folder /no/such for the model /no/such; fix: copy the model"):
+        executor.stage(task(model="/no/such"))
+
+
+def test_a_job_sees_the_cache_of_the_weights_and_not_the_login_beside_it(docker_host, contract_image, task, tmp_path):
+    for folder in (*tmp_path.parents[:2], tmp_path):
+        if folder != Path(tempfile.gettempdir()):
+            folder.chmod(0o755)
+    (tmp_path / "hub" / "models--o--n").mkdir(parents=True)
+    (tmp_path / "token").write_text("hf_owner")
+    look = "import os; print(sorted(os.listdir('/weights')), os.listdir('/weights/hub'), os.environ['HF_HUB_CACHE'])"
+    deed = f"python {base64.b64encode(look.encode()).decode()}"
+    with closing(DockerHost(name="here", url=docker_host.url, gpus="none", weights=str(tmp_path))) as executor:
+        one = task(f"{deed}; rows", model="o/n")
+        assert ran(executor, one).exit_code == 0
+        assert "['hub'] ['models--o--n'] /weights/hub" in list(executor.log(one.attempt))
 
 
 def test_a_container_that_cannot_start_is_removed(docker_host, contract_image, task):
