@@ -79,6 +79,7 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
         asked["local_files_only"] = True
     with translated(source, token):
         tried = _variants(source, half=dtype is torch.float16)
+    missing: Exception | None = None
     for variant in tried:
         try:
             with translated(source, token):
@@ -88,9 +89,11 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
                     variant=variant,
                 )
         except (ValueError, LoadError) as error:
-            if variant is tried[-1] or not _lacks_the_variant(error, variant):
+            if not _lacks_the_variant(error, variant):
                 raise
-    raise AssertionError("the last variant returned or raised")
+            missing = error if variant is None or missing is None else missing  # the default's absence says more
+    assert missing is not None  # noqa: S101  # there is always one to be tried
+    raise missing
 
 
 def _variants(source: Source, *, half: bool) -> list[str | None]:
@@ -161,10 +164,15 @@ def _obstacle(source: Source) -> str | None:
     """The first file of a model at hand that cannot be read, and why: the library says that it is not there."""
     if source.is_folder:
         folder = Path(source.where)
-        cached = folder.parent.name == "snapshots"
-        return first_obstacle(folder, str(folder.parents[1] if cached else folder))
-    kept = Path(constants.HF_HUB_CACHE) / f"models--{source.where.replace('/', '--')}"
-    return first_obstacle(kept, "the folder that `weights` names") if os.path.lexists(kept) else None
+        opened = str(folder.parents[1] if folder.parent.name == "snapshots" else folder)
+    else:
+        cache, opened = Path(constants.HF_HUB_CACHE), "the folder that `weights` names"
+        closed = os.path.lexists(cache) and not os.access(cache, os.R_OK | os.X_OK)
+        folder = cache if closed else cache / f"models--{source.where.replace('/', '--')}"
+        if not os.path.lexists(folder):
+            return None
+    found = first_obstacle(folder, opened)
+    return found.replace(f"{folder}/", "") if found else None
 
 
 def _is_offline() -> bool:

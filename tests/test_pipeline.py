@@ -203,6 +203,26 @@ def test_a_hub_model_with_one_variant_alone_is_loaded_as_that(monkeypatch: pytes
     assert asked == [None, "fp16"]
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_a_hub_model_without_any_weights_is_told_of_by_its_default(monkeypatch: pytest.MonkeyPatch, half: bool) -> None:
+    def from_pretrained(_: str, variant: str | None, **__: Any) -> None:
+        if variant is None:
+            raise OSError("Error no file named diffusion_pytorch_model.bin found in directory /cache/unet.")
+        raise ValueError("You are trying to load the model files of the `variant=fp16`")
+
+    monkeypatch.setattr(pipeline.DiffusionPipeline, "from_pretrained", from_pretrained)
+    with pytest.raises(LoadError, match="owner/none is not in the cache"):
+        pipeline._from_pretrained(pipeline.Source.parse("owner/none"), torch.float16 if half else torch.float32, None)
+
+
+def test_a_cache_that_may_not_be_read_is_said_to_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(pipeline.os, "access", lambda *_: False)
+    monkeypatch.setattr(pipeline, "first_obstacle", lambda folder, _: f"{folder} cannot be read by user 7")
+    said = pipeline._in_words(pipeline.Source.parse("owner/name"), OSError("not cached"), None)
+    assert said == f"owner/name cannot be loaded: {tmp_path} cannot be read by user 7"
+
+
 @pytest.mark.parametrize("lost", ["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors"])
 def test_a_link_that_leads_nowhere_is_said_to_be_one(saved: Path, tmp_path: Path, lost: str) -> None:
     shutil.copytree(saved, tmp_path / "m")
