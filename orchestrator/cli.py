@@ -154,7 +154,7 @@ def hosts(
     from orchestrator import config, show
     from orchestrator.executors.finding import Grade
 
-    chosen = config.select(config.load_hosts(_inventory(inventory)), _names(names))
+    chosen = config.select(config.load_hosts(_inventory(inventory), _names(names)), _names(names))
     if not check:
         show.hosts(chosen, out) if shape is Shape.TABLE else show.as_json(show.hosts_value(chosen), out)
         return
@@ -175,7 +175,7 @@ def build(names: HostNames = None, inventory: Inventory = None, push: Registry =
     from orchestrator import config, fleet, show
     from orchestrator.liveview import image_progress
 
-    chosen = config.select(config.load_hosts(_inventory(inventory)), _names(names))
+    chosen = config.select(config.load_hosts(_inventory(inventory), _names(names)), _names(names))
     with image_progress(err) as progress:
         built = fleet.build(chosen, registry=push, wheels=wheels, progress=progress)
     show.images(built, out, err)
@@ -460,7 +460,7 @@ def clean(
     from orchestrator import run as runs
 
     if run is None:
-        found = cleaning.survey(config.select(config.load_hosts(_inventory(inventory)), _names(names)))
+        found = cleaning.survey(config.select(config.load_hosts(_inventory(inventory), _names(names)), _names(names)))
         show.runs_left(found, runs.ROOT, out) if shape is Shape.TABLE else show.as_json(show.left_value(found), out)
         show.failures(found.failed, err)
         raise typer.Exit(SOME_FAILED if found.failed else OK)
@@ -468,7 +468,7 @@ def clean(
     if folder is not None and inventory is None:
         hosts = cleaning.hosts_of(folder)
     else:
-        hosts = config.select(config.load_hosts(_inventory(inventory)), _names(names))
+        hosts = config.select(config.load_hosts(_inventory(inventory), _names(names)), _names(names))
 
     def tell(survey: cleaning.Survey) -> bool:
         show.left(survey, run, out) if shape is Shape.TABLE else show.as_json(show.left_value(survey), out)

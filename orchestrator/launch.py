@@ -101,7 +101,7 @@ class Outcome:
 
 def make_ready(request: Request) -> tuple[Plan, tuple[Host, ...], Matrix]:
     """The plan of a request, from its two files and what earlier runs tell. Raises InputError with all problems."""
-    hosts = config.select(config.load_hosts(request.inventory), request.hosts or None)
+    hosts = config.select(config.load_hosts(request.inventory, request.hosts), request.hosts or None)
     matrix = config.load_matrix(request.matrix, request.overrides)
     return make_plan(matrix, hosts, earlier.rows()), hosts, matrix
 
@@ -260,7 +260,8 @@ def _as_written(request: Request) -> tuple[str, str]:
     matrix = request.matrix.read_text(encoding="utf-8")
     if request.overrides:
         matrix += "".join(f"# submitted with --set {override}\n" for override in request.overrides)
-    return matrix, request.inventory.read_text(encoding="utf-8") if request.inventory else THIS_MACHINE
+    hosts = request.inventory.read_text(encoding="utf-8") if request.inventory else THIS_MACHINE
+    return matrix, config.with_addresses(hosts, request.hosts)
 
 
 def _drive(

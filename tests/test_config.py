@@ -162,7 +162,7 @@ seed:
         "m.yaml:10: unknown key 'engin'; did you mean 'engine'?",
         "m.yaml:10: samples must be a whole number, not 'x'",
         "m.yaml:11: unknown key 'hst'; did you mean 'host'?",
-        "m.yaml:11: device 'gpu' is unknown; did you mean 'cpu'?",
+        "m.yaml:11: device 'gpu' is unknown; did you mean 'cuda'?",
         "m.yaml:12: rel_ci must be less than 1, not 2",
         "m.yaml:12: unknown key 'max_repeat'; did you mean 'max_repeats'?",
         "m.yaml:13: timeout must be a time such as 90s, 30m or 1h30m, of 7 days at most, not 'soon'",

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from orchestrator.config import yamlfile
 from orchestrator.config.docker import DockerHost, Tls
 from orchestrator.config.host import ProcessHost
-from orchestrator.config.inventory import KINDS, LOCAL, ContainerHost, Host, load_hosts, select
+from orchestrator.config.inventory import KINDS, LOCAL, ContainerHost, Host, load_hosts, select, with_addresses
 from orchestrator.config.kubernetes import KubernetesHost
 from orchestrator.config.matrix import Exclude, Matrix, Point
 from orchestrator.config.matrixfile import MatrixFile, expand
@@ -22,7 +22,7 @@ from orchestrator.errors import InputError
 
 __all__ = [
     "KINDS", "LOCAL", "S3", "Collect", "ContainerHost", "DockerHost", "Exclude", "Host", "KubernetesHost", "Matrix",
-    "Point", "ProcessHost", "Tls", "init", "load_hosts", "load_matrix", "select", "template",
+    "Point", "ProcessHost", "Tls", "init", "load_hosts", "load_matrix", "select", "template", "with_addresses",
 ]  # fmt: skip
 
 FILES = ("hosts.yaml", "matrix.yaml")
@@ -39,6 +39,11 @@ def load_matrix(path: Path | None, overrides: Sequence[str] = ()) -> Matrix:
         document = yamlfile.read(path)
     if not isinstance(document.value, dict):
         raise InputError(f"{document.where(())}: must hold keys and values at the top, not {shown(document.value)}")
+    if "hosts" in document.value and "matrix" not in document.value:
+        raise InputError(
+            f"{document.where(())}: this is an inventory (`hosts:`), and a matrix is expected here; "
+            f"fix: give the matrix here, and the inventory as --inventory {path}"
+        )
     document, problems = with_overrides(document, overrides)
     try:
         file = MatrixFile.model_validate(document.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import Field, ValidationError
 from orchestrator.config import yamlfile
 from orchestrator.config.docker import DockerHost
 from orchestrator.config.host import ProcessHost
+from orchestrator.config.known import entry_of, is_address, lines_for, name_of
 from orchestrator.config.kubernetes import KubernetesHost
 from orchestrator.config.problems import in_order, in_words, keys, nearest, shown
 from orchestrator.config.yamlfile import Document, Position
@@ -26,34 +28,73 @@ KINDS: Mapping[str, type[ProcessHost] | type[DockerHost] | type[KubernetesHost]]
 }
 
 
-def load_hosts(path: Path | None) -> dict[str, Host]:
+def load_hosts(path: Path | None, names: Sequence[str] = ()) -> dict[str, Host]:
     """The inventory by name, in the file's order; `local`, this machine, is in it unless the file defines it.
 
-    path: None is the embedded default, `local` alone.
+    path: None is the embedded default, `local` alone. names: those that are addresses (`ssh://user@host`,
+    `docker://CONTEXT`, …) become hosts too, with the file's defaults.
     """
-    if path is None:
+    addresses = [name for name in dict.fromkeys(names) if is_address(name)]
+    if path is None and not addresses:
         return {LOCAL.name: LOCAL}
-    document = yamlfile.read(path)
+    document = yamlfile.read(path) if path else yamlfile.Document({"hosts": {}}, {(): "--hosts"})
     problems: list[str] = []
+    document = _with_addresses(document, addresses, problems)
     hosts = {host.name: host for host in _hosts(document, problems)}
     if problems:
         raise InputError(in_order(problems))
     return {LOCAL.name: LOCAL, **hosts} if LOCAL.name not in hosts else hosts
 
 
+def with_addresses(text: str, names: Sequence[str]) -> str:
+    """The text of an inventory with the hosts that were given by address in it: as it is where there are none."""
+    addresses = [name for name in names if is_address(name)]
+    if not addresses:
+        return text
+    import yaml
+
+    document = _with_addresses(yamlfile.parse(text.encode(), "hosts.yaml"), addresses, [])
+    return str(yaml.safe_dump(document.value, sort_keys=False, allow_unicode=True))
+
+
+def _with_addresses(document: Document, addresses: Sequence[str], problems: list[str]) -> Document:
+    top = document.value
+    if not addresses or not isinstance(top, dict) or not isinstance(top.get("hosts") or {}, dict):
+        return document
+    hosts, marks = dict(top.get("hosts") or {}), dict(document.marks)
+    for address in addresses:
+        name, entry = name_of(address), entry_of(address)
+        there = hosts.setdefault(name, entry)
+        marks.setdefault(("hosts", name), f"--hosts {name}")
+        if not isinstance(there, dict) or any(there.get(key) != value for key, value in entry.items()):
+            problems.append(
+                f"{document.where(('hosts', name))}: host {name!r} is another one than the address in --hosts; "
+                f"fix: say --hosts {name} for that one, or give that one another name"
+            )
+    return Document({**top, "hosts": hosts}, marks)
+
+
 def select(hosts: Mapping[str, Host], names: Sequence[str] | None) -> tuple[Host, ...]:
     """The named hosts, in that order; without names, all that the file defines, or else the built-in `local`."""
     if not names:
         return tuple(host for host in hosts.values() if host is not LOCAL) or tuple(hosts.values())
-    problems = [f"host {name!r} is not in the inventory{nearest(name, hosts)}" for name in names if name not in hosts]
+    names = [name_of(name) if is_address(name) else name for name in names]
+    problems = [f"host {name!r} is not in the inventory{_hint(name, hosts)}" for name in names if name not in hosts]
     problems += [f"host {name!r} is named twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     if problems:
         raise InputError(dict.fromkeys(problems))
     return tuple(hosts[name] for name in names)
 
 
+def _hint(name: str, hosts: Mapping[str, Host]) -> str:
+    return lines_for(name, Path.home(), os.environ) or nearest(name, hosts)
+
+
 def _hosts(document: Document, problems: list[str]) -> Iterator[Host]:
     top = document.value
+    if isinstance(top, dict) and "hosts" not in top and {"matrix", "model", "name"} & top.keys():
+        problems.append(f"{document.where(())}: this is a matrix, and an inventory (`hosts:`) is expected here")
+        return
     if not isinstance(top, dict) or not isinstance(top.get("hosts", {}), dict):
         position: Position = ("hosts",) if isinstance(top, dict) else ()
         problems.append(f"{document.where(position)}: must hold keys and values: 'hosts:', and a host's name below it")

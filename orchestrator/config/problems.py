@@ -46,10 +46,18 @@ PATTERNS: Mapping[str, str] = {
 }
 
 
+SYNONYMS = {"gpu": "cuda", "nvidia": "cuda"}  # unlike in letters
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or the list of what is known where nothing is near."""
     known = list(known)
-    likeness, name = max(((_likeness(word.lower(), name.lower()), name) for name in known), default=(0.0, ""))
+    if (meant := SYNONYMS.get(word.lower())) in known:
+        return f"; did you mean {meant!r}?"
+    # of two that are as like, the shorter: `gpu` is nearer to `gpus` than to `gpus_per_job`
+    likeness, _, name = max(
+        ((_likeness(word.lower(), name.lower()), -len(name), name) for name in known), default=(0.0, 0, "")
+    )
     if likeness >= 0.6:
         return f"; did you mean {name!r}?"
     shown = [*known[:20], "…"] if len(known) > 20 else known

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from orchestrator.config import DockerHost, Tls
 from orchestrator.config.address import LOCAL_SOCKET, engine_url, is_loopback
+from orchestrator.config.known import docker_contexts
 from orchestrator.errors import InputError
 from orchestrator.executors.dockerconfig import DockerConfig, read_json
 
@@ -64,12 +65,6 @@ def resolve(host: DockerHost, environ: Mapping[str, str], home: Path) -> Endpoin
     return endpoint
 
 
-def context_names(folder: Path) -> tuple[str, ...]:
-    """The Docker contexts there are, `default` first. folder: Docker's configuration folder."""
-    metas = (read_json(path) for path in sorted(folder.glob("contexts/meta/*/meta.json")))
-    return ("default", *sorted(str(meta["Name"]) for meta in metas if "Name" in meta))
-
-
 def _expanded(tls: Tls | None, home: Path) -> Tls | None:
     if tls is None:
         return None
@@ -94,7 +89,7 @@ def _from_context(host: DockerHost, name: str, folder: Path) -> Endpoint:
     for key in ("Endpoints", "docker", "Host"):
         url = url.get(key) if isinstance(url, dict) else None
     if not isinstance(url, str) or not url:
-        known = ", ".join(context_names(folder))
+        known = ", ".join(docker_contexts(folder))
         raise InputError(
             f"host {host.name}: there is no Docker context {name!r} (known: {known}); see docker context ls"
         )
