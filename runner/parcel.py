@@ -56,7 +56,7 @@ class Parcel:
 
 
 def _flat(data: bytes) -> dict[str, Any]:
-    """The members of a JSON object of texts and numbers: json.loads would first build whatever nested lists it is given."""
+    """The members of a JSON object of texts and numbers: json.loads would first build any lists in it."""
     members: dict[str, Any] = {}
     try:
         text = data.decode("ascii")  # what json.dumps writes
