@@ -285,7 +285,8 @@ def _how_it_goes(value: Mapping[str, Any]) -> Iterator[str]:
         yield "Ended." if value["elapsed_s"] is None else f"Ended; it took {in_words(value['elapsed_s'])}."
         return
     if value["driven_by"] is None:
-        yield f"Nobody drives it; {elapsed}. What was started runs on. To go on: orchestrator resume {value['run']}"
+        yield f"Nobody drives it; {elapsed}. Jobs that were started go on by themselves."
+        yield f"fix: orchestrator resume {value['run']}"
         return
     left = value["expected_s"]
     about = f"; {in_words(left[0])} to {in_words(left[1])} left" if left else ""
