@@ -173,9 +173,7 @@ def _tls(cluster: Named, as_whom: Login) -> ssl.SSLContext:
         if authority is not None:
             raise Unusable(f"{cluster.what}: certificate-authority and insecure-skip-tls-verify cannot stand together")
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        urllib3.disable_warnings(
-            urllib3.exceptions.InsecureRequestWarning
-        )  # the kubeconfig's own words, as for kubectl
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user's own words
     elif authority is None:
         context.load_default_certs()
     else:
