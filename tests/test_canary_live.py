@@ -267,6 +267,35 @@ def test_neither_a_token_nor_a_proxys_password_is_in_an_image_that_was_built_bes
 
 
 @pytest.mark.docker
+def test_a_proxys_password_reaches_the_container_and_is_in_no_file_of_the_run_label_or_word(
+    tmp_path: Path, furnished_engine: Engine
+) -> None:
+    canary = Canary()
+    (tmp_path / "docker").mkdir()
+    login = f"http://me:{canary.text}@proxy.invalid:3128"
+    (tmp_path / "docker/config.json").write_text(json.dumps({"proxies": {"default": {"httpProxy": login}}}))
+    host = {"kind": "docker", "url": furnished_engine.url, "gpus": "none", "env": {"HTTPS_PROXY": None}}
+    variables = {"DOCKER_CONFIG": str(tmp_path / "docker"), "HTTPS_PROXY": login}
+    given: set[str] = set()
+    labelled: list[bool] = []
+
+    def look() -> set[str]:
+        with contextlib.closing(furnished_engine.client()) as api:
+            for listed in api.containers(all=True, filters={"label": ["sd-orchestrator=job"]}):
+                with contextlib.suppress(docker.errors.APIError):
+                    env = dict(one.split("=", 1) for one in api.inspect_container(listed["Id"])["Config"]["Env"])
+                    given.update(name for name, value in env.items() if value == login)
+                labelled.append(canary.is_in(json.dumps(listed).encode()))
+        return set()
+
+    said, _ = submitted(tmp_path, json.dumps({"hosts": {"here": host}}), FAKE_MATRIX, variables, canary, look)
+    assert given == {"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"}, said
+    assert not any(labelled)
+    assert not canary.is_in(said.encode())
+    assert canary.files(tmp_path / "runs", tmp_path / "state") == []
+
+
+@pytest.mark.docker
 @pytest.mark.images
 def test_the_real_runner_in_a_container_fails_to_reach_the_hub_without_showing_its_token(
     tmp_path: Path, docker_host: Engine, wheels: Path
