@@ -29,7 +29,7 @@ _FALSE = re.compile(
 )
 _HASHES = ("job", "case", "work")  # twelve hexadecimal digits, which may look like a number
 _VERSIONS = ("python", "torch", "diffusers", "cuda", "driver")
-_NUMBER = re.compile(r"([+-]?)(\d[\d.,]*|[.,]\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"([+-]?)(\d[\d.,]*|[.,]\d+)([eE][+-]?\d{1,4})?")
 _GROUPS = {sign: re.compile(rf"\d{{1,3}}(?:{re.escape(sign)}\d{{3}})+") for sign in ".,"}
 _SPACED = re.compile(r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))")
 _LIST = re.compile(r"\[.*\]|\(.*\)", re.DOTALL)
@@ -229,5 +229,8 @@ def _moment(text: str) -> str:
     fraction = (fraction or "")[:7]
     zone = "+00:00" if zone in (None, "Z", "UTC") else zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
     when = datetime.fromisoformat(f"{day}T{time}{fraction.ljust(7, '0') if fraction else ''}{zone}")
-    when = when.astimezone(timezone.utc)
+    try:
+        when = when.astimezone(timezone.utc)
+    except OverflowError as error:
+        raise ValueError(f"{text[:40]!r} is out of the calendar's range") from error
     return when.isoformat(timespec="microseconds" if when.microsecond % 1000 else "milliseconds")
