@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import os
 import signal
 import subprocess
@@ -16,26 +19,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker.errors import ImageNotFound, NotFound
+import requests
+from docker.errors import APIError, ImageNotFound, NotFound
 
 from orchestrator import images
 from orchestrator.errors import HostUnreachable, ImageError, InputError
 from orchestrator.executors.endpoint import Endpoint
 from orchestrator.images import recipe
 from orchestrator.images.image import events
+from orchestrator.images.vouched import Vouched
 from runner.schema import ENGINES
 
 
 @dataclass
 class Registry:
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    says: str = ""
 
 
 @dataclass
 class FakeEngine:
     """A Connection and its client at once: an engine whose images are a dictionary.
 
-    damage: what becomes of an image on its way in. says: lines of a build, which waits while `held`. dead: no answer.
+    damage: what becomes of a layer on its way in. sends: what it sends in place of an image.
+    says: lines of a build, which waits while `held`. dead: no answer.
     """
 
     host_name: str
@@ -43,6 +50,7 @@ class FakeEngine:
     registry: Registry = field(default_factory=Registry)
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     damage: Callable[[bytes], bytes] = bytes
+    sends: Callable[[bytes, bytes], bytes] | None = None
     says: tuple[dict[str, Any], ...] = ({"stream": "Step 1/1 : FROM base\n"},)
     dead: bool = False
     timeout: int = 60
@@ -77,17 +85,30 @@ class FakeEngine:
         yield from self.says
         self._take(tag, f"{tag} for {self.arch}".encode())
 
-    def get_image(self, name: str) -> Iterator[bytes]:
-        self.done.append(f"save {name}")
-        yield f"{name}|".encode()
-        yield self.images[name]["RootFS"]["Layers"][0].encode()
+    def get_image(self, image_id: str) -> Iterator[bytes]:
+        image = next(image for image in self.images.values() if image["Id"] == image_id)
+        self.done.append(f"save {image_id}")
+        yield (self.sends or saved)(image["config"], image["layer"])
 
     def load_image(self, data: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        name, layer = self.damage(b"".join(data)).split(b"|")
-        if not layer:
-            yield {"error": "unexpected EOF"}
-        self._take(name.decode(), layer)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(data))) as tar:
+            said = {member.name: tar.extractfile(member).read() for member in tar if member.isreg()}  # type: ignore[union-attr]
+        for entry in json.loads(said["manifest.json"]):
+            layer = self.damage(said[entry["Layers"][0]])
+            for name in entry["RepoTags"]:
+                self._take(name, layer)
         yield {"stream": "Loaded image"}
+
+    def remove_image(self, name: str, **_: Any) -> None:
+        del self.images[name]
+
+    def info(self) -> dict[str, Any]:
+        return {"DriverStatus": [["Backing Filesystem", "extfs"]]}
+
+    def inspect_distribution(self, name: str, *_: Any) -> dict[str, Any]:
+        if name not in self.registry.images:
+            raise APIError("none", response=_answer(404))
+        return {"Descriptor": {"digest": self.registry.says or self.digest(self.registry.images[name])}}
 
     def tag(self, image: str, repository: str, tag: str) -> None:
         self.images[f"{repository}:{tag}"] = self.inspect_image(image)
@@ -96,18 +117,59 @@ class FakeEngine:
         self.done.append(f"push {repository}:{tag}")
         if repository.startswith("locked"):
             yield {"error": "denied: requested access to the resource is denied"}
-        self.registry.images[f"{repository}:{tag}"] = self.images[f"{repository}:{tag}"]
-        yield {"aux": {"Digest": "sha256:d1"}}
+        image = self.registry.images[f"{repository}:{tag}"] = self.images[f"{repository}:{tag}"]
+        yield {"aux": {"Digest": self.digest(image)}}
 
     def pull(self, repository: str, tag: str, **_: Any) -> Iterator[dict[str, Any]]:
-        self.done.append(f"pull {repository}:{tag}")
-        if f"{repository}:{tag}" not in self.registry.images:
+        self.done.append(f"pull {repository}@{tag}")
+        had = [i for i in self.registry.images.values() if tag == self.digest(i)]
+        if not had:
             raise NotFound("manifest unknown")
-        self.images[f"{repository}:{tag}"] = self.registry.images[f"{repository}:{tag}"]
+        self.images[f"{repository}@{tag}"] = had[0]
         yield {"status": "Pulling"}
 
+    def digest(self, image: Mapping[str, Any]) -> str:
+        """As a registry has it."""
+        return digest_of(image["config"] + b"as a manifest")
+
     def _take(self, name: str, layer: bytes) -> None:
-        self.images[name] = {"Id": f"sha256:{layer.decode()}", "Size": 1, "RootFS": {"Layers": [layer.decode()]}}
+        config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]}}).encode()
+        self.images[name] = {
+            "Id": digest_of(config),
+            "Size": 1,
+            "RootFS": {"Layers": [digest_of(layer)]},
+            "config": config,
+            "layer": layer,
+        }
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _answer(status: int) -> requests.Response:
+    response = requests.Response()
+    response.status_code = status
+    return response
+
+
+def packed(files: Mapping[str, bytes], *more: tarfile.TarInfo) -> bytes:
+    """A tar file of these."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        for entry in more:
+            tar.addfile(entry)
+    return out.getvalue()
+
+
+def saved(config: bytes, layer: bytes, tags: tuple[str, ...] = (), **more: bytes) -> bytes:
+    """As `docker save` makes it."""
+    manifest = [{"Config": "config.json", "RepoTags": [*tags], "Layers": ["1/layer.tar"]}]
+    return packed({"1/layer.tar": layer, "config.json": config, **more, "manifest.json": json.dumps(manifest).encode()})
 
 
 def ensured(*engines: FakeEngine, flavours: Iterable[str] = ("cpu",), **how: Any) -> Mapping[tuple[str, str], Any]:
@@ -118,14 +180,21 @@ def ensured(*engines: FakeEngine, flavours: Iterable[str] = ("cpu",), **how: Any
 CPU = images.reference("cpu")
 
 
+@pytest.fixture(autouse=True)
+def _record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who has built nothing so far."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 def test_a_host_that_needs_no_image_gives_the_one_that_it_has() -> None:
     has, lacks = FakeEngine("has"), FakeEngine("lacks")
-    has._take(CPU, b"a")
+    images.build(has, "cpu")
+    has.done.clear()
     connections: dict[str, Any] = {"has": has, "lacks": lacks}
     outcomes = images.ensure(connections, {"has": (), "lacks": ("cpu",)})
     assert list(outcomes) == [("lacks", "cpu")]
     assert not [done for engine in (has, lacks) for done in engine.done if done.startswith("build")]
-    assert lacks.images[CPU]["Id"] == "sha256:a"
+    assert lacks.images[CPU]["Id"] == has.images[CPU]["Id"]
 
 
 def test_every_engine_of_the_runner_has_its_image() -> None:
@@ -225,8 +294,10 @@ def test_building_waits_long_and_leaves_the_client_as_it_was() -> None:
 def test_what_arrives_must_be_what_was_sent() -> None:
     source = FakeEngine("a")
     images.build(source, "cpu")
-    with pytest.raises(ImageError, match=r"a sent sha256:.* and sha256:other arrived"):
-        images.ship(source, FakeEngine("b", damage=lambda tar: tar.split(b"|")[0] + b"|other"), CPU)
+    target = FakeEngine("b", damage=lambda _: b"other")
+    with pytest.raises(ImageError, match=r"did not load on b: it was sent sha256:.* and says that sha256:.* arrived"):
+        images.ship(source, target, CPU)
+    assert target.images == {}
 
 
 def test_an_image_that_is_there_is_not_shipped_again() -> None:
@@ -234,7 +305,7 @@ def test_an_image_that_is_there_is_not_shipped_again() -> None:
     images.build(source, "cpu")
     images.ship(source, target, CPU)
     images.ship(source, target, CPU)
-    assert source.done.count(f"save {CPU}") == 1
+    assert len([done for done in source.done if done.startswith("save")]) == 1
 
 
 def test_an_image_is_not_shipped_to_another_architecture() -> None:
@@ -293,7 +364,7 @@ def test_an_interrupt_does_not_wait_for_a_build() -> None:
 
 
 def test_a_damaged_shipment_is_one_hosts_fault() -> None:
-    outcomes = ensured(FakeEngine("a"), FakeEngine("b", damage=lambda tar: tar.split(b"|")[0] + b"|"), FakeEngine("c"))
+    outcomes = ensured(FakeEngine("a"), FakeEngine("b", damage=lambda _: b""), FakeEngine("c"))
     assert isinstance(outcomes["b", "cpu"], ImageError)
     assert isinstance(outcomes["c", "cpu"], images.ImageInfo)
 
@@ -304,7 +375,7 @@ def test_with_a_registry_the_others_pull_what_one_pushed() -> None:
     outcomes = ensured(*engines, registry="lab:5000")
     remote = f"lab:5000/{CPU}-amd64"
     assert [f"push {remote}" in engine.done for engine in engines] == [True, False, False]
-    assert all(f"pull {remote}" in engine.done for engine in engines[1:])
+    assert all(any(done.startswith("pull lab:5000/") for done in engine.done) for engine in engines[1:])
     assert {image.reference for image in outcomes.values()} == {CPU}
 
 
@@ -319,3 +390,109 @@ def test_what_a_registry_has_is_built_nowhere() -> None:
 def test_a_push_that_is_denied_is_an_error() -> None:
     outcomes = ensured(FakeEngine("a"), FakeEngine("b"), registry="locked")
     assert all("denied" in str(outcomes[host, "cpu"]) for host in "ab")
+
+
+def another(layer: bytes) -> bytes:
+    return json.dumps({"rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]}}).encode()
+
+
+LIES: dict[str, Callable[[bytes, bytes], bytes]] = {
+    "another image under our tag": lambda config, layer: saved(another(b"evil"), b"evil", (CPU,)),
+    "our configuration with another layer": lambda config, layer: saved(config, b"evil", (CPU,)),
+    "a manifest that says so": lambda config, layer: packed(
+        {digest_of(config): b"{}", "manifest.json": b'[{"Config": "x", "RepoTags": ["postgres:16"], "Layers": []}]'}
+    ),
+    "half an archive": lambda config, layer: saved(config, layer)[:700],
+    "no archive": lambda config, layer: b"x" * 5000,
+    "nothing": lambda config, layer: b"",
+    "a device": lambda config, layer: packed({}, _special(tarfile.CHRTYPE)),
+    "far more than there was": lambda config, layer: saved(config, layer, big=bytes(70 << 20)),
+    "small files without end": lambda config, layer: packed({f"{n}": b"{}" for n in range(2100)}),
+}
+
+
+def _special(kind: bytes) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo("x")
+    entry.type = kind
+    return entry
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_is_not_the_image_that_was_built_changes_no_other_host(lie: str) -> None:
+    liar, honest = FakeEngine("liar", sends=LIES[lie]), FakeEngine("honest")
+    images.build(liar, "cpu")
+    with pytest.raises(ImageError, match=r"liar did not send .* as it was built"):
+        images.ship(liar, honest, CPU)
+    assert honest.images == {}
+
+
+def test_no_tag_but_ours_reaches_another_host_with_an_image() -> None:
+    def sends(config: bytes, layer: bytes) -> bytes:
+        return saved(config, layer, (CPU, "postgres:16"), repositories=b'{"python": {"3.11-slim-bookworm": "1"}}')
+
+    liar, honest = FakeEngine("liar", sends=sends), FakeEngine("honest")
+    images.build(liar, "cpu")
+    images.ship(liar, honest, CPU)
+    assert list(honest.images) == [CPU]
+
+
+def test_no_member_of_a_hosts_archive_keeps_its_name_or_link() -> None:
+    layer, config = b"layer", another(b"layer")
+    link = _special(tarfile.SYMTYPE)
+    link.linkname = "/etc/passwd"
+    archive = packed({"../../etc/cron.d/x": layer, "repositories": b"{}", "index.json": b"{}", "c": config}, link)
+    passed = b"".join(Vouched(CPU, digest_of(config), 10).passed([archive]))
+    with tarfile.open(fileobj=io.BytesIO(passed)) as tar:
+        assert tar.getnames() == ["0.blob", "1.blob", "2.blob", "3.blob", "manifest.json"]
+
+
+def test_an_image_of_a_containerd_store_is_known_by_its_index() -> None:
+    layer = b"packed"
+    config = another(b"plain")
+    manifest = json.dumps({"config": {"digest": digest_of(config)}, "layers": [{"digest": digest_of(layer)}]}).encode()
+    index = json.dumps({"manifests": [{"digest": "sha256:of-no-file"}, {"digest": digest_of(manifest)}]}).encode()
+    vouched = Vouched(CPU, digest_of(index), 10)
+    assert b"".join(vouched.passed([packed({"a": layer, "b": config, "c": manifest, "d": index})]))
+    assert (vouched.config_digest, vouched.layers) == (digest_of(config), (digest_of(b"plain"),))
+
+
+def test_an_image_that_this_user_has_not_built_serves_its_own_host_alone() -> None:
+    stranger, other = FakeEngine("stranger"), FakeEngine("other")
+    stranger._take(CPU, b"evil")
+    outcomes = ensured(stranger, other)
+    assert outcomes["stranger", "cpu"].layers == (digest_of(b"evil"),)
+    assert other.done == [f"build {CPU}"]
+    assert stranger.done == []
+
+
+def test_a_later_command_knows_what_an_earlier_one_built() -> None:
+    first, second = FakeEngine("a"), FakeEngine("b")
+    ensured(first)
+    ensured(first, second)
+    assert f"build {CPU}" not in second.done
+
+
+def test_a_record_that_cannot_be_read_or_written_vouches_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("[")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    outcomes = ensured(FakeEngine("a"), FakeEngine("b"))
+    assert len({image.id for image in outcomes.values()}) == 1
+
+
+def test_a_tag_in_a_registry_that_this_user_did_not_push_is_not_believed() -> None:
+    registry = Registry()
+    stranger, engine = FakeEngine("stranger"), FakeEngine("a", registry=registry)
+    stranger._take(CPU, b"evil")
+    registry.images[f"lab:5000/{CPU}-amd64"] = stranger.images[CPU]
+    published = images.publish({"a": engine}, ["cpu"], "lab:5000")["cpu"]
+    assert engine.done == [f"build {CPU}", f"push lab:5000/{CPU}-amd64"]
+    assert str(published).endswith(engine.digest(engine.images[CPU]))
+
+
+def test_a_registry_that_has_another_digest_than_was_pushed_is_an_error() -> None:
+    engine = FakeEngine("a", registry=Registry(says="sha256:evil"))
+    error = images.publish({"a": engine}, ["cpu"], "lab:5000")["cpu"]
+    assert isinstance(error, ImageError)
+    assert "sha256:evil: who else writes there?" in str(error)

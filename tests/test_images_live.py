@@ -5,15 +5,19 @@ WHEELS names the folder with the packages of the CPU image, WHEELS_GPU that of t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import engines
 import psutil
 import pytest
+from docker.errors import ImageNotFound
 from engines import Engine
+from lying_engine import LyingEngine, as_json, http
 
 from orchestrator import images
 from orchestrator.config import DockerHost
@@ -32,6 +36,12 @@ CONFINED = {
     "security_opt": ["no-new-privileges"],
     "tmpfs": {"/tmp": "exec"},
 }
+
+
+@pytest.fixture(autouse=True)
+def _record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who has built nothing so far."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -171,6 +181,39 @@ def test_hosts_get_an_image_from_one_that_built_it_and_a_dead_one_is_left_out(
         outcomes = images.ensure(hosts, dict.fromkeys(hosts, ("cpu",)))
     assert outcomes["first", "cpu"].id == outcomes["second", "cpu"].id
     assert "nowhere" in str(outcomes["dead", "cpu"])
+
+
+@pytest.mark.parametrize("lie", ["other tags beside it", "another image"])
+def test_a_lying_engine_changes_nothing_on_another_but_the_image_that_was_built(
+    first: Connection, second: Connection, small: str, tmp_path: Path, lie: str
+) -> None:
+    """It says that it has what this user built, and sends that under more names, or a base image in its place."""
+    built = images.build(first, "cpu")
+    liar = LyingEngine(tmp_path / "d.sock")
+    with contextlib.closing(docker.APIClient(first.endpoint.url, version="auto")) as api:
+        api.tag(built.id, "postgres", "16")
+        names = [small, "postgres:16"] if lie == "other tags beside it" else [BASE]
+        sent = api._get(api._url("/images/get"), params={"names": names}).content
+        api.remove_image("postgres:16", noprune=True)
+        said = api.inspect_image(small)
+    liar.answers = {"/images/.*/json": as_json(said), "/images/.*get": http(sent)}
+    with second.api() as api:
+        with contextlib.suppress(ImageNotFound):
+            api.remove_image(small)
+        before = {tag for image in api.images() for tag in image["RepoTags"]}
+    try:
+        with connect(DockerHost(name="liar", url=liar.url)) as source:
+            if lie == "another image":
+                with pytest.raises(ImageError, match=r"liar did not send .* as it was built"):
+                    images.ship(source, second, small)
+            else:
+                assert images.ship(source, second, small).id == built.id
+        with second.api() as api:
+            after = {tag for image in api.images() for tag in image["RepoTags"]}
+        assert after - before == ({small} if lie == "other tags beside it" else set())
+        assert before <= after
+    finally:
+        liar.close()
 
 
 def test_a_registry_hands_on_what_one_host_pushed(

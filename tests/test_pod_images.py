@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from docker.errors import NotFound
 from test_images import CPU, FakeEngine
 
 from orchestrator import fleet
@@ -22,12 +21,16 @@ OWN = "registry.example/own/cpu:1"
 
 
 class Builder(FakeEngine):
-    """An engine that can ask a registry what it has."""
+    """An engine whose registry has one digest for all."""
 
-    def inspect_distribution(self, name: str, auth_config: object = None) -> Mapping[str, Any]:
-        if name not in self.registry.images:
-            raise NotFound("manifest unknown", response=SimpleNamespace(status_code=404))  # type: ignore[arg-type]
-        return {"Descriptor": {"digest": "sha256:d1"}}
+    def digest(self, image: Mapping[str, Any]) -> str:
+        return "sha256:d1"
+
+
+@pytest.fixture(autouse=True)
+def _record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who has built nothing so far."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from orchestrator.executors.connection import Connection
 from orchestrator.images.build import build, find
 from orchestrator.images.image import ImageInfo, OnProgress
 from orchestrator.images.recipe import reference
+from orchestrator.images.record import Record
 from orchestrator.images.transfer import architecture, pull, push, ship
 
 # What ends one host's part and leaves the others to go on.
@@ -34,12 +35,13 @@ def ensure(
 ) -> Mapping[tuple[str, str], Outcome]:
     """The image of each (host, flavour), or why it is not there: one host's fault holds up no other.
 
-    needed: host → flavours. A host that needs none may still have what another one lacks: it is streamed from there.
-    Where nobody has an image it is built on the first host that answers, and streamed on.
+    needed: host → flavours. A host that needs none may still have what another one lacks: it is streamed from there if
+    this user built it. What else a host has under the name serves its own jobs alone. Where nobody has an image it is
+    built on the first host that answers, and streamed on.
     bases: host → the image that its own are built on, instead of the default one.
     registry: the image is pushed to it, and pulled from it instead. wheels: where a build finds its packages.
     """
-    on = bases or {}
+    on, record = bases or {}, Record.of_user()
     asked_for: dict[str | None, set[str]] = {}
     for host, flavours in needed.items():
         asked_for.setdefault(on.get(host), set()).update(flavours)
@@ -56,7 +58,7 @@ def ensure(
                 groups.setdefault((flavour, on.get(host), there.arch), {})[host] = image
 
     def provide(group: tuple[str, str | None, str]) -> Mapping[str, Outcome]:
-        return _Provision(connections, group[0], group[1], registry, wheels, progress).provide(groups[group])
+        return _Provision(connections, group[0], group[1], registry, wheels, progress, record).provide(groups[group])
 
     for (flavour, *_), provided in _each(groups, provide).items():
         if isinstance(provided, Exception):
@@ -86,17 +88,20 @@ class _Provision:
     registry: str | None
     wheels: Path | None
     progress: OnProgress
+    record: Record
 
     def provide(self, there: Mapping[str, ImageInfo | None]) -> Mapping[str, Outcome]:
         have: dict[str, Outcome] = {host: image for host, image in there.items() if image}
         lack = [host for host in there if host not in have]
-        origin = next(iter(have), None)
-        if origin is None:
-            made = self._make(lack)
+        origin = next((host for host, image in there.items() if image and self.record.knows(image)), None)
+        if origin is None and (lack or self.registry is not None):
+            made = self._make(lack or list(have))
             origin = next((host for host, outcome in made.items() if isinstance(outcome, ImageInfo)), None)
-            have |= made
             if origin is None:
-                return have
+                return {**have, **_explained(made, list(have))}
+            have |= made
+        if origin is None:
+            return have
         if self.registry is not None:
             pushed = self._push(origin, self.registry)
             have[origin] = pushed
@@ -118,16 +123,24 @@ class _Provision:
         return tried
 
     def _pulled_or_built(self, connection: Connection) -> ImageInfo:
-        if self.registry and (
-            pulled := pull(connection, reference(self.flavour, self.base), self.registry, self.progress)
-        ):
+        name = reference(self.flavour, self.base)
+        if self.registry and (pulled := pull(connection, name, self.registry, self.progress, record=self.record)):
+            self.record.built(pulled)
             return pulled
-        return build(connection, self.flavour, base=self.base, wheels=self.wheels, progress=self.progress)
+        return build(
+            connection,
+            self.flavour,
+            base=self.base,
+            wheels=self.wheels,
+            progress=self.progress,
+            anew=True,
+            record=self.record,
+        )
 
     def _push(self, host: str, registry: str) -> Outcome:
         name, connection = reference(self.flavour, self.base), self.connections[host]
         try:
-            push(connection, name, registry, self.progress)
+            push(connection, name, registry, self.progress, record=self.record)
             return find(connection, name) or ImageError(f"{name} went away from {host} while it was pushed")
         except FAULTS as error:
             return error
@@ -135,12 +148,26 @@ class _Provision:
     def _bring(self, origin: str, host: str) -> ImageInfo:
         name, connection = reference(self.flavour, self.base), self.connections[host]
         if self.registry is None:
-            return ship(self.connections[origin], connection, name, self.progress)
-        if (pulled := pull(connection, name, self.registry, self.progress)) is None:
+            return ship(self.connections[origin], connection, name, self.progress, record=self.record)
+        if (pulled := pull(connection, name, self.registry, self.progress, record=self.record)) is None:
             raise ImageError(
                 f"{name} is not at {self.registry} as {host} sees it, though {origin} just pushed it there"
             )
         return pulled
+
+
+def _explained(made: Mapping[str, Outcome], not_ours: Sequence[str]) -> Mapping[str, Outcome]:
+    """Failed builds, with the hosts that have an image of the name which this user has not built."""
+    if not not_ours:
+        return made
+    why = (
+        f"{', '.join(not_ours)} has an image of that name that this user has not built, so it is sent to no other "
+        "host; if you trust it: docker save there, docker load here"
+    )
+    return {
+        host: ImageError(f"{outcome}\n  {why}") if isinstance(outcome, ImageError) else outcome
+        for host, outcome in made.items()
+    }
 
 
 def _each(keys: Iterable[K], work: Callable[[K], V]) -> dict[K, V | Exception]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from docker.errors import APIError
-
 from orchestrator.errors import HostUnreachable, ImageError
 from orchestrator.executors.connection import Connection
-from orchestrator.executors.dockerconfig import registry_of
 from orchestrator.images.build import build
 from orchestrator.images.ensure import FAULTS
-from orchestrator.images.image import OnProgress, login_of, patient
+from orchestrator.images.image import OnProgress
 from orchestrator.images.recipe import reference
-from orchestrator.images.transfer import architecture, push, remote
+from orchestrator.images.record import Record
+from orchestrator.images.transfer import architecture, in_registry, push, remote
 
 
 def publish(
@@ -28,7 +26,8 @@ def publish(
 ) -> Mapping[str, str | Exception]:
     """By flavour, what a pod's image is to be: `registry/repository@sha256:…`; or why there is none.
 
-    What the registry has already is built nowhere. engines: what may build, by name, in this order: the next one where
+    What this user pushed there already is built nowhere: what else stands under the tag is not believed.
+    engines: what may build, by name, in this order: the next one where
     one does not answer. arch: what it has to be for (`amd64`); None takes the first engine's.
     """
     return {flavour: _published(engines, flavour, registry, arch, wheels, progress) for flavour in flavours}
@@ -42,6 +41,7 @@ def _published(
     wheels: Path | None,
     progress: OnProgress,
 ) -> str | Exception:
+    record = Record.of_user()
     silent: list[str] = []
     others: list[str] = []
     for name, connection in engines.items():
@@ -49,10 +49,12 @@ def _published(
             if arch not in (None, has := architecture(connection)):
                 others.append(f"{name} is for {has}")
                 continue
-            if there := _in_registry(connection, reference(flavour), registry):
+            there = in_registry(connection, reference(flavour), registry)
+            repository, tag = remote(reference(flavour), registry, architecture(connection))
+            if there and there == f"{repository}@{record.digest(f'{repository}:{tag}')}":
                 return there
-            build(connection, flavour, wheels=wheels, progress=progress)
-            return push(connection, reference(flavour), registry, progress)
+            build(connection, flavour, wheels=wheels, progress=progress, anew=True, record=record)
+            return push(connection, reference(flavour), registry, progress, record=record)
         except HostUnreachable as error:
             silent.append(str(error))
         except FAULTS as error:
@@ -62,19 +64,3 @@ def _published(
         return ImageError(f"{name} is for {arch} nodes, and {', '.join(others)}: name a Docker host that is")
     cure = "start Docker here, or name a Docker host in --hosts"
     return ImageError("\n  ".join([f"no Docker engine is at hand to build {name}: {cure}", *silent]))
-
-
-def _in_registry(connection: Connection, name: str, registry: str) -> str | None:
-    """What the registry has under the name, by digest, without pulling it. An engine asks, with our credentials."""
-    repository, tag = remote(name, registry, architecture(connection))
-    login = login_of(registry_of(repository))
-    with patient(connection) as api:
-        try:
-            found = api.inspect_distribution(f"{repository}:{tag}", dict(login.auth))  # type: ignore[no-untyped-call]
-        except APIError as error:
-            # of what is not there a registry may say that we may not see it: the push tells which
-            if error.status_code in (401, 403, 404):
-                return None
-            said = f"{registry}, asked by {connection.host_name}: {error.explanation}"
-            raise ImageError(login.explained(said)) from error
-    return f"{repository}@{found['Descriptor']['digest']}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from docker.errors import APIError, ImageNotFound, NotFound
@@ -12,6 +13,8 @@ from orchestrator.executors.connection import Connection
 from orchestrator.executors.dockerconfig import registry_of
 from orchestrator.images.build import find
 from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, events, login_of, patient
+from orchestrator.images.record import Record
+from orchestrator.images.vouched import Vouched
 
 
 def architecture(connection: Connection) -> str:
@@ -20,49 +23,101 @@ def architecture(connection: Connection) -> str:
         return str(api.version()["Arch"])
 
 
-def ship(source: Connection, target: Connection, name: str, progress: OnProgress = lambda _: None) -> ImageInfo:
-    """Streams an image from one engine into another, never more than a few MB of it in memory.
+def ship(
+    source: Connection,
+    target: Connection,
+    name: str,
+    progress: OnProgress = lambda _: None,
+    *,
+    record: Record | None = None,
+) -> ImageInfo:
+    """Streams an image that this user built from one engine into another, never more than a few MB of it in memory.
 
-    Raises ImageError where the source lacks it, the architectures differ, or what arrived is not what was sent.
+    Raises ImageError where the source lacks it or has another, the architectures differ, or what it sends has not the
+    hashes of what was built. The target then has nothing of it.
     """
+    record = record or Record.of_user()
     image = find(source, name)
     if image is None:
         raise ImageError(f"{name} is not on {source.host_name}; build it there: orchestrator build")
+    if not record.knows(image):
+        raise ImageError(f"{name} on {source.host_name} was not built by this user, so it is sent to no other host")
     there = find(target, name)
-    if there is not None and there.layers == image.layers:
+    if there is not None and there.id == image.id:
         return there
     if (has := architecture(source)) != (wants := architecture(target)):
         raise ImageError(
             f"{name} on {source.host_name} is for {has}, and {target.host_name} is {wants}: build it there"
         )
     doing = f"{name} did not load on {target.host_name}"
+    vouched = Vouched(name, image.id, record.size_bytes(name, image.id))
     with patient(target) as api:
-        loading = api.load_image(_saved(source, target.host_name, image, progress))  # type: ignore[no-untyped-call]
+        loading = api.load_image(_saved(source, target.host_name, image, vouched, progress))  # type: ignore[no-untyped-call]
         for _ in events(loading, doing):
             pass
     arrived = find(target, name)
-    if arrived is None or arrived.layers != image.layers:
+    if arrived is None or arrived.layers != vouched.layers or not _is(target, arrived, vouched):
+        _untag(target, name)
         got = arrived.id if arrived else "nothing"
-        raise ImageError(f"{doing}: {source.host_name} sent {image.id}, and {got} arrived")
+        raise ImageError(f"{doing}: it was sent {vouched.config_digest}, and says that {got} arrived")
     return arrived
 
 
-def _saved(source: Connection, target: str, image: ImageInfo, progress: OnProgress) -> Iterator[bytes]:
-    """The image as a tar stream; what goes wrong at the source is said of the source, not of who reads."""
+def _is(target: Connection, arrived: ImageInfo, vouched: Vouched) -> bool:
+    """Whether the id is that of what was sent; a containerd store makes a manifest, and an id, of its own."""
+    if arrived.id in (vouched.config_digest, vouched.image_id):
+        return True
+    with target.api() as api:
+        status = api.info().get("DriverStatus") or []
+    return any("containerd" in str(value) for value in status)
+
+
+def _untag(connection: Connection, name: str) -> None:
+    with connection.api() as api, suppress(ImageNotFound):
+        api.remove_image(name, noprune=True)
+
+
+def _saved(
+    source: Connection, target: str, image: ImageInfo, vouched: Vouched, progress: OnProgress
+) -> Iterator[bytes]:
+    """The image as a tar stream of ours; what goes wrong at the source is said of the source, not of who reads."""
     sent = 0
-    with patient(source) as api:
-        for chunk in api.get_image(image.reference):
+
+    def counted(chunks: Iterable[bytes]) -> Iterator[bytes]:
+        nonlocal sent
+        for chunk in chunks:
             sent += len(chunk)
             total = max(sent, image.size_bytes)
             progress(Progress(Step.SHIPPING, target, image.reference, done_bytes=sent, of_bytes=total))
             yield chunk
 
+    with patient(source) as api:
+        try:
+            yield from vouched.passed(counted(api.get_image(image.id)))
+        except ImageError as error:
+            raise ImageError(
+                f"{source.host_name} did not send {image.reference} as it was built ({image.id}): {error}; "
+                f"nothing of it is on {target}. Leave {source.host_name} out (--hosts), or trust it no more"
+            ) from error
 
-def push(connection: Connection, name: str, registry: str, progress: OnProgress = lambda _: None) -> str:
-    """Pushes an image and returns its digest there, `repository@sha256:…`.
 
-    Docker's own credential store is asked (`docker login REGISTRY`). Raises ImageError.
+def push(
+    connection: Connection,
+    name: str,
+    registry: str,
+    progress: OnProgress = lambda _: None,
+    *,
+    record: Record | None = None,
+) -> str:
+    """Pushes an image that this user built and returns its digest, `repository@sha256:…`, as the engine computed it.
+
+    Docker's own credential store is asked (`docker login REGISTRY`). Raises ImageError, also where the registry then
+    has something else under the tag.
     """
+    record = record or Record.of_user()
+    image = find(connection, name)
+    if image is not None and not record.knows(image):
+        raise ImageError(f"{name} on {connection.host_name} was not built by this user, so it is not pushed")
     repository, tag = remote(name, registry, architecture(connection))
     login = login_of(registry_of(repository))
     doing = f"{repository}:{tag} was not pushed from {connection.host_name}"
@@ -85,17 +140,51 @@ def push(connection: Connection, name: str, registry: str, progress: OnProgress 
             raise ImageError(login.explained(f"{doing}: {error.explanation or error}")) from error
     if digest is None:
         raise ImageError(f"{repository}:{tag}: the registry took it without saying its digest; is it a registry?")
+    if (has := in_registry(connection, name, registry)) not in (None, f"{repository}@{digest}"):
+        raise ImageError(f"{repository}:{tag}: {digest} was pushed, and {registry} has {has}: who else writes there?")
+    if image is not None:
+        record.pushed(f"{repository}:{tag}", digest, image)
     return f"{repository}@{digest}"
 
 
-def pull(connection: Connection, name: str, registry: str, progress: OnProgress = lambda _: None) -> ImageInfo | None:
-    """Gets an image from a registry and gives it its own name; None where the registry does not have it."""
+def in_registry(connection: Connection, name: str, registry: str) -> str | None:
+    """What the registry has under the name, by digest, without pulling it. An engine asks, with our credentials."""
     repository, tag = remote(name, registry, architecture(connection))
+    login = login_of(registry_of(repository))
+    with patient(connection) as api:
+        try:
+            found = api.inspect_distribution(f"{repository}:{tag}", dict(login.auth))  # type: ignore[no-untyped-call]
+        except APIError as error:
+            # of what is not there a registry may say that we may not see it: the push tells which
+            if error.status_code in (401, 403, 404):
+                return None
+            said = f"{registry}, asked by {connection.host_name}: {error.explanation}"
+            raise ImageError(login.explained(said)) from error
+    return f"{repository}@{found['Descriptor']['digest']}"
+
+
+def pull(
+    connection: Connection,
+    name: str,
+    registry: str,
+    progress: OnProgress = lambda _: None,
+    *,
+    record: Record | None = None,
+) -> ImageInfo | None:
+    """Gets what this user pushed to a registry, by its digest, and gives it its own name.
+
+    None where nothing was pushed, or the registry has it no more: what else may be there under the tag is not taken.
+    """
+    record = record or Record.of_user()
+    repository, tag = remote(name, registry, architecture(connection))
+    digest = record.digest(f"{repository}:{tag}")
+    if digest is None:
+        return None
     login = login_of(registry_of(repository))
     doing = f"{repository}:{tag} was not pulled on {connection.host_name}"
     with patient(connection) as api:
         try:
-            pulled = api.pull(repository, tag, stream=True, decode=True, auth_config=dict(login.auth))
+            pulled = api.pull(repository, digest, stream=True, decode=True, auth_config=dict(login.auth))
             for event in events(pulled, doing):
                 progress(Progress(Step.PULLING, connection.host_name, name, _line(event)))
         except NotFound:
@@ -107,8 +196,12 @@ def pull(connection: Connection, name: str, registry: str, progress: OnProgress 
                 raise
             raise ImageError(login.explained(f"{doing}: {error.explanation or error}")) from error
         own_repository, own_tag = name.split(":")
-        api.tag(f"{repository}:{tag}", own_repository, own_tag)
-    return find(connection, name)
+        api.tag(f"{repository}@{digest}", own_repository, own_tag)
+    pulled_image = find(connection, name)
+    if pulled_image is not None and pulled_image.layers != record.layers(f"{repository}:{tag}", digest):
+        _untag(connection, name)
+        raise ImageError(f"{doing}: {digest} was pushed with other layers than arrived")
+    return pulled_image
 
 
 def remote(name: str, registry: str, arch: str) -> tuple[str, str]:

@@ -1,0 +1,76 @@
+"""Which images this user has built: the ids that may go from one host to another, whatever a host claims to have."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.images.image import ImageInfo
+
+
+@dataclass
+class Record:
+    """Ids by image name, and digests by name in a registry, as builds and pushes of this user ended.
+
+    file: shared by all commands of the user. Where it cannot be written, what this command built is still known to it.
+    """
+
+    file: Path
+    _own: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    @classmethod
+    def of_user(cls, environ: Mapping[str, str] = os.environ) -> Record:
+        state = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        return cls(Path(state) / "orchestrator" / "images.json")
+
+    def knows(self, image: ImageInfo) -> bool:
+        return image.id in self._all().get(image.reference, {})
+
+    def size_bytes(self, name: str, image_id: str) -> int:
+        """What an image had when it was built."""
+        return int(self._all()[name][image_id]["size_bytes"])
+
+    def digest(self, remote: str) -> str | None:
+        """`sha256:…` of what was last pushed as `registry/repository:tag`; None where nothing was from here."""
+        return next(reversed(self._all().get(remote, {})), None)
+
+    def layers(self, remote: str, digest: str) -> tuple[str, ...]:
+        """The layers of what was pushed."""
+        return tuple(self._all()[remote][digest]["layers"])
+
+    def built(self, image: ImageInfo) -> None:
+        self._add(image.reference, image.id, {"size_bytes": image.size_bytes})
+
+    def pushed(self, remote: str, digest: str, image: ImageInfo) -> None:
+        self._add(remote, digest, {"layers": list(image.layers)})
+
+    def _add(self, name: str, key: str, value: dict[str, Any]) -> None:
+        ids = self._own.setdefault(name, {})
+        ids.pop(key, None)  # the last one is the newest
+        ids[key] = value
+        with suppress(OSError):
+            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self.file.with_suffix(".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                everything = self._all()
+                handle, draft = tempfile.mkstemp(dir=self.file.parent, prefix=".images.")
+                with os.fdopen(handle, "w", encoding="utf-8") as out:
+                    json.dump(everything, out)
+                Path(draft).replace(self.file)
+
+    def _all(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The file's, and this command's after them; a file that cannot be read vouches for nothing."""
+        kept: Any = {}
+        with suppress(OSError, ValueError):
+            kept = json.loads(self.file.read_text(encoding="utf-8"))
+        merged = {name: dict(ids) for name, ids in kept.items()} if isinstance(kept, dict) else {}
+        for name, ids in self._own.items():
+            merged[name] = {**{k: v for k, v in merged.get(name, {}).items() if k not in ids}, **ids}
+        return merged
