@@ -27,6 +27,12 @@ from orchestrator.images import recipe
 FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_width() -> None:
+    """No test depends on the width of the terminal: shells export it, and pytest-xdist sets it in its workers."""
+    os.environ.pop("COLUMNS", None)
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, and a `python -m runner` that is the fake one."""
