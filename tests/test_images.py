@@ -277,6 +277,37 @@ def test_a_failed_build_names_the_step_and_what_it_said_last() -> None:
         images.build(FakeEngine("a", says=said), "cpu")
 
 
+def failed(*said: dict[str, Any], **how: Any) -> str:
+    """How a build that says this ends."""
+    with pytest.raises(ImageError) as caught:
+        images.build(FakeEngine("a", says=(*said, {"error": "code: 1"})), "cpu", **how)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("escape", ["\x1b", "?"])
+def test_colours_of_a_build_are_not_in_its_error(escape: str) -> None:
+    said = failed({"stream": "Step 4/9 : RUN pip\n"}, {"stream": f"{escape}[91mERROR: no {escape}[0m\n"})
+    assert "\n  ERROR: no" in said
+    assert "[91m" not in said
+
+
+def test_a_package_missing_in_the_wheels_is_named_with_its_remedy(tmp_path: Path) -> None:
+    line = "ERROR: No matching distribution found for torch==2.13.0\n"
+    said = failed({"stream": "Step 4/9 : RUN pip\n"}, {"stream": line}, wheels=wheels_in(tmp_path))
+    assert f"fix: torch==2.13.0 is missing in {tmp_path}: pip download 'torch==2.13.0' -d {tmp_path}" in said
+
+
+def test_a_base_that_cannot_be_pulled_is_named_with_its_remedy() -> None:
+    said = failed({"stream": "Step 2/9 : FROM ${BASE}\n"})
+    assert f"fix: a has no image {recipe.default_base('cpu')} and cannot pull it: copy it there" in said
+
+
+def test_an_empty_wheels_folder_names_a_list_of_packages_that_is_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught, images.context("cpu", tmp_path):
+        pass
+    assert Path(str(caught.value).partition(" -r ")[2].partition(" -d ")[0]).is_file()
+
+
 def test_an_image_that_is_there_is_not_built() -> None:
     engine = FakeEngine("a")
     first, second = images.build(engine, "cpu"), images.build(engine, "cpu")

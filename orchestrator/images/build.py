@@ -22,6 +22,9 @@ from orchestrator.images.record import Record
 
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 LAST_LINES = 12
+# Colours and cursor moves of what a build runs (ECMA-48), also where an engine has put `?` for ESC.
+CONTROL = re.compile(r"(?:\x1b|\?(?=\[[0-9;]+m))\[[0-9;?]*[ -/]*[@-~]")
+NOT_FOUND = re.compile(r"(?:No matching distribution found for|satisfies the requirement) ([\w.\[\],!<>=~+-]+)")
 
 
 def find(connection: Connection, name: str) -> ImageInfo | None:
@@ -71,12 +74,27 @@ def build(
         try:
             _follow(stream, connection.host_name, name, progress)
         except ImageError as error:
-            raise ImageError(login.explained("\n  ".join(filter(None, [str(error), unread])))) from error
+            remedy = _remedy(str(error), connection.host_name, base or default_base(flavour), wheels)
+            raise ImageError(login.explained("\n  ".join(filter(None, [str(error), unread, remedy])))) from error
     built = find(connection, name)
     if built is None:
         raise ImageError(f"{name} on {connection.host_name}: the build ended without an error and without an image")
     record.built(built)
     return built
+
+
+def _remedy(said: str, host: str, base: str, wheels: Path | None) -> str:
+    """What to do about the two usual faults: a base image that cannot be pulled, and a package that is not found."""
+    if re.search(r"\(step \d+/\d+, FROM ", said):
+        return (
+            f"fix: {host} has no image {base} and cannot pull it: copy it there from a machine that has it "
+            f"(docker save {base} | docker -H ADDRESS load), or name one that {host} has as `base` in hosts.yaml"
+        )
+    if match := NOT_FOUND.search(said):
+        if wheels is None:
+            return f"fix: {host} finds no package {match[1]} at its index; without an index, use --wheels FOLDER"
+        return f"fix: {match[1]} is missing in {wheels}: pip download '{match[1]}' -d {wheels}, with the base's Python"
+    return ""
 
 
 def _login_for(connection: Connection, base: str) -> Login:
@@ -119,7 +137,7 @@ def _follow(stream: Iterable[Any], host: str, name: str, progress: OnProgress) -
     instruction, said = "", deque[str](maxlen=LAST_LINES)
     try:
         for event in events(stream, f"{name} did not build on {host}"):
-            for line in str(event.get("stream") or event.get("status") or "").splitlines():
+            for line in CONTROL.sub("", str(event.get("stream") or event.get("status") or "")).splitlines():
                 if match := STEP.match(line):
                     number, of, instruction = int(match[1]), int(match[2]), match[3]
                     said.clear()
@@ -129,5 +147,5 @@ def _follow(stream: Iterable[Any], host: str, name: str, progress: OnProgress) -
     except ImageError as error:
         where = f"step {number}/{of}, {instruction[:100]}" if number else "before its first step"
         # The engine repeats the whole command, often pages of it.
-        what = re.sub(r"The command '.*' returned", "it returned", str(error), flags=re.DOTALL)
+        what = re.sub(r"The command '.*' returned", "it returned", CONTROL.sub("", str(error)), flags=re.DOTALL)
         raise ImageError("\n  ".join([f"{what} ({where})", *said])) from error

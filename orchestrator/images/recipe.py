@@ -100,7 +100,8 @@ def _packages(folder: Path) -> Iterable[Path]:
     found = sorted(f for f in folder.iterdir() if f.name.endswith(WHEELS)) if folder.is_dir() else []
     if not found:
         raise InputError(
-            f"{folder}: no wheels there; fill it with: pip download -r images/cpu/requirements.txt -d {folder}"
+            f"{folder}: no wheels there; fill it with: "
+            f"pip download -r {shipped.folder('images') / 'cpu' / 'requirements.txt'} -d {folder}"
         )
     return found
 
