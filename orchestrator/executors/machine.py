@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from orchestrator import installing
 from orchestrator.children import without_tokens
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit
@@ -19,7 +19,6 @@ from orchestrator.executors.network import authorities, network_of
 
 # What a runner cannot do without, whatever its engine; found without importing it, which takes seconds.
 NEEDED = ("torch", "diffusers", "transformers")
-INSTALL = f"{sys.executable} -m pip install 'sd-orchestrator[runner]'"
 
 # A job gets its token on its standard input, which is empty where there is none.
 TOKEN_FILE = "/dev/stdin"  # noqa: S105 - not a token
@@ -31,7 +30,9 @@ def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         unused = "; what PYTHONPATH names is not used" if os.environ.get("PYTHONPATH") else ""
-        raise HostUnfit(f"host {host.name}: {', '.join(missing)} not installed here{unused}; run: {INSTALL}")
+        raise HostUnfit(
+            f"host {host.name}: {', '.join(missing)} not installed here{unused}; run: {installing.command('runner')}"
+        )
     if host.gpus == "none":
         return (CPU_SLOT,)
     return slots_of(host, chosen(host, _gpus_found(host, runner)))
