@@ -8,7 +8,7 @@ import orchestrator
 
 
 def folder(name: str) -> Path:
-    """`images` or `manifests`, wherever it lies."""
+    """`images`, `manifests` or `docs`, wherever it lies."""
     package = Path(orchestrator.__path__[0])
     installed = package / "data" / name
     return installed if installed.is_dir() else package.parent / name

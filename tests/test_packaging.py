@@ -150,7 +150,7 @@ def test_the_wheel_holds_what_a_checkout_builds_images_from_and_applies_to_clust
         [sys.executable, "-I", "-c", PROBE, str(installed)], capture_output=True, text=True, check=True, cwd=tmp_path
     ).stdout.split()
     references = [images.reference(flavour) for flavour in images.FLAVOURS]
-    assert said == [str(installed), *references, str(len(manifests.permissions())), "helped"]
+    assert said == [str(installed), *references, str(len(manifests.permissions())), "helped", "wrote"]
     there = {path.relative_to(ROOT / "manifests") for path in (ROOT / "manifests").rglob("*.yaml")}
     packed = installed / "orchestrator" / "data" / "manifests"
     assert {path.relative_to(packed) for path in packed.rglob("*.yaml")} == there
@@ -174,4 +174,10 @@ with contextlib.redirect_stdout(io.StringIO()) as out:
         assert not end.code
 assert "submit" in out.getvalue()
 print("helped")
+import re
+from orchestrator import config
+for file in config.init(Path("new")):
+    named = re.findall(r"\\S+/docs/[\\w-]+\\.md", file.read_text())
+    assert named and all(Path(path).is_file() for path in named), named
+print("wrote")
 """

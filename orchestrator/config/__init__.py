@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from orchestrator import shipped
 from orchestrator.config import yamlfile
 from orchestrator.config.docker import DockerHost, Tls
 from orchestrator.config.host import ProcessHost
@@ -69,7 +70,12 @@ def init(folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
             with path.open("x", encoding="utf-8") as file:
-                file.write(template(path.name))
+                file.write(_with_docs(template(path.name), folder))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to: {error.strerror}") from error
     return paths
+
+
+def _with_docs(text: str, folder: Path) -> str:
+    """A template whose `docs/…` are files that are there: beside it in a checkout, else those that ship with us."""
+    return text if (folder / "docs").is_dir() else text.replace(" docs/", f" {shipped.folder('docs')}/")

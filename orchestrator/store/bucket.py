@@ -29,6 +29,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from orchestrator import shipped
 from orchestrator.children import ChildFailed, output_of, without_tokens
 from orchestrator.config import S3
 from orchestrator.config.address import is_in_the_clear, is_loopback
@@ -370,7 +371,8 @@ class Bucket:
             case "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "301":
                 return f"the bucket is in another region ({said}); mend `region`"
             case "AccessDenied" | "AllAccessDisabled" | "403":
-                return f"the access key {key} may not {what}: {said}; grant it (docs/s3.md has the policy)"
+                page = shipped.folder("docs") / "s3.md"
+                return f"the access key {key} may not {what}: {said}; grant it ({page} has the policy)"
             case _:
                 return f"the store refuses to {what}: {code} ({status}), {said}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator import manifests
+from orchestrator import manifests, shipped
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
@@ -106,7 +106,12 @@ def _matters(permission: Permission, host: KubernetesHost) -> bool:
 def _queue(queue: str, namespace: str, answers: Answers) -> Finding:
     if answers.kueue is No.MISSING:
         text = f"queue is {queue}, and the cluster has no Kueue"
-        return Finding("queue", Grade.PROBLEM, text, "drop `queue`, or have Kueue installed (docs/kubernetes-admin.md)")
+        return Finding(
+            "queue",
+            Grade.PROBLEM,
+            text,
+            f"drop `queue`, or have Kueue installed ({shipped.folder('docs')}/kubernetes-admin.md)",
+        )
     answer = answers.queue
     if isinstance(answer, No):
         return _named("queue", queue, answer, f"kubectl -n {namespace} get localqueues")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from orchestrator import shipped
 from orchestrator.config import KubernetesHost
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes import capacity
@@ -126,7 +127,9 @@ def of_images(host: KubernetesHost, images: Sequence[str], answers: Answers) -> 
             text = (
                 f"{image}: no registry hands it out, and {len(having)} of {len(chosen)} nodes report that they have it"
             )
-        cure = "orchestrator submit --push REGISTRY, or load it into each node (docs/kubernetes.md)"
+        cure = (
+            f"orchestrator submit --push REGISTRY, or load it into each node ({shipped.folder('docs')}/kubernetes.md)"
+        )
         yield Finding("image", Grade.WARNING, text, cure)
 
 
