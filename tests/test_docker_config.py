@@ -23,6 +23,8 @@ from orchestrator.executors.client import Client
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.executors.dockerconfig import HUB, DockerConfig, registry_of
 from orchestrator.images.build import build, default_base
+from orchestrator.images.image import ImageInfo
+from orchestrator.images.record import Record
 from orchestrator.images.transfer import pull, push
 
 SECRET = "pa55word-of-" + "0123456789"
@@ -195,10 +197,17 @@ def test_a_build_on_a_base_that_is_there_shows_no_login_and_asks_no_helper(engin
     assert not (tmp_path / "asked").exists()
 
 
+def was_pushed(remote: str) -> None:
+    """Only what this user has pushed is pulled."""
+    image = ImageInfo("sd-orchestrator/cpu:1", "sha256:1", None, 1, ("sha256:2",))
+    Record.of_user().pushed(remote, f"sha256:{'0' * 64}", image)
+
+
 @pytest.mark.parametrize("call", [push, pull])
 def test_a_registry_named_for_images_gets_its_own_login_alone(engine, connection, config, call):
     logins = {"r.example:5000": {"auth": packed("me", "mine")}, "s.example": {"auth": packed("me", SECRET)}}
     config.write_text(json.dumps({"auths": logins}))
+    was_pushed("r.example:5000/team/sd-orchestrator/cpu:1-amd64")
     with pytest.raises(ImageError, match="unauthorized"):
         call(connection, "sd-orchestrator/cpu:1", "r.example:5000/team")
     assert engine.shown("/images/") == {"username": "me", "password": "mine", "serveraddress": "r.example:5000"}
@@ -208,6 +217,7 @@ def test_a_registry_named_for_images_gets_its_own_login_alone(engine, connection
 @pytest.mark.parametrize("call", [push, pull])
 def test_a_registry_that_refuses_is_told_with_the_helper_that_is_missing(engine, connection, config, call):
     config.write_text('{"credHelpers": {"r.example": "gcloud"}}')
+    was_pushed("r.example/sd-orchestrator/cpu:1-amd64")
     with pytest.raises(ImageError, match=r"sent to r\.example: docker-credential-gcloud"):
         call(connection, "sd-orchestrator/cpu:1", "r.example")
 
