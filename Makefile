@@ -45,7 +45,7 @@ check: $(FOR_CHECK) ## lint, types, import contracts, Dockerfiles, tests: what a
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive orchestrator runner benchmarks
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive orchestrator runner sd_orchestrator benchmarks
 	$(BIN)/hadolint images/*/Dockerfile
 	$(PYTEST_FAST)
 	$(BIN)/pytest -m 'not ($(FAST))'
@@ -61,7 +61,7 @@ chaos: $(FOR_TEST) ## 200 short jobs on three private engines under a seeded mix
 
 clean: ## remove .venv and what the tools left; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz
-	find orchestrator runner tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find orchestrator runner sd_orchestrator tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install bench build test test-fast check audit fuzz chaos clean
 

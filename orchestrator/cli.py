@@ -650,7 +650,3 @@ def main(words: Sequence[str] | None = None) -> None:
         if error.filename is None and stdout is not None and stdout is sys.stdout:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # else the interpreter's end tries once more
     sys.exit(BAD_INPUT)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,8 @@ import pytest
 
 from orchestrator import cli
 
+PROGRAM = str(Path(__file__).with_name("program.py"))
+
 
 def orchestrate(*words: str) -> int:
     """The exit code of `orchestrator WORDS`."""
@@ -29,7 +31,7 @@ def write(text: str, name: str = "matrix.yaml") -> str:
 
 def run_in_background(*words: str) -> subprocess.Popen[str]:
     """As from a terminal: it hears Ctrl-C, even where this suite itself runs in a shell's background and would not."""
-    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    command = [sys.executable, PROGRAM, *words]
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

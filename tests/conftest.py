@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import stores
 from clusters import LabCluster
 from engines import Engine, SshEngine, TlsEngine
+from program import FAKE_RUNNER
 from stores import Store
 
 from orchestrator import images
@@ -23,8 +23,6 @@ from orchestrator.config import DockerHost
 from orchestrator.executors import process
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.images import recipe
-
-FAKE_RUNNER = Path(__file__).parent / "fake_runner" / "__main__.py"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,18 +33,10 @@ def no_width() -> None:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, and a `python -m runner` that is the fake one."""
-    package = tmp_path / "path" / "runner"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "__main__.py").symlink_to(FAKE_RUNNER)
-    for name in engines.REAL_MODULES:
-        (package / f"{name}.py").symlink_to(engines.ROOT / "runner" / f"{name}.py")
+    """An empty folder to work in, and the fake runner on this machine; commands of their own are `program.py`."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    # of a command in a process of its own, this is the folder that holds the program; of one in this process, it is not
-    monkeypatch.setenv("PYTHONPATH", str(package.parent))
-    monkeypatch.setattr(process, "RUNNER", (sys.executable, str(package / "__main__.py")))
+    monkeypatch.setattr(process, "RUNNER", FAKE_RUNNER)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "here"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import typer
-from commands import end_running_job, orchestrate, run_in_background, until, wait_for, write
+from commands import PROGRAM, end_running_job, orchestrate, run_in_background, until, wait_for, write
 
 from orchestrator import cli, policy
 from orchestrator.collect import read_rows
@@ -325,7 +325,7 @@ def test_lost_cases_are_tried_again_only_when_asked_and_keep_their_rows(here: Pa
 
 def test_under_nohup_a_closed_terminal_ends_nothing(here: Path) -> None:
     write("matrix: {engine: [eager]}\nprompt: say running; sleep 1\n")
-    command = ["nohup", sys.executable, "-m", "orchestrator.cli", "submit", "matrix.yaml"]
+    command = ["nohup", sys.executable, PROGRAM, "submit", "matrix.yaml"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as orchestrator:
         wait_for("running")
         orchestrator.send_signal(signal.SIGHUP)
@@ -452,7 +452,7 @@ def test_a_full_disk_behind_the_table_is_one_message(here: Path, shape: str, mon
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     orchestrate("submit", write("matrix: {engine: [eager]}\n"))
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "orchestrator.cli", "results", "-o", shape]
+        command = [sys.executable, PROGRAM, "results", "-o", shape]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == cli.BAD_INPUT
     assert ended.stderr == "error: standard output: No space left on device\n"

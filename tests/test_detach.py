@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import orchestrate, run_in_background, until, wait_for, write
+from commands import PROGRAM, orchestrate, run_in_background, until, wait_for, write
 
 from orchestrator import cli
 from orchestrator.run import Run
@@ -27,7 +27,7 @@ def matrix(here: Path) -> str:
 
 
 def detached(*words: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "orchestrator.cli", *words, "--detach", "-o", "json"]
+    command = [sys.executable, PROGRAM, *words, "--detach", "-o", "json"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == cli.OK, ended.stderr
     told: dict[str, Any] = json.loads(ended.stdout)
@@ -52,7 +52,7 @@ def test_detach_returns_while_the_run_goes_on_in_its_own_session(here: Path, mat
 
 def test_a_detached_run_survives_the_end_of_its_terminal(here: Path, matrix: str) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "orchestrator.cli", "submit", matrix, "--detach"]
+    command = [sys.executable, PROGRAM, "submit", matrix, "--detach"]
     shell = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     said = ""
@@ -75,7 +75,7 @@ def test_a_detached_run_survives_the_end_of_its_terminal(here: Path, matrix: str
     ("text", "told"), [("engine: onxx\n", "did you mean 'onnxruntime'"), ("matrix: [\n", "matrix.yaml:2")]
 )
 def test_a_wrong_input_is_told_at_once_as_without_detach(here: Path, text: str, told: str) -> None:
-    command = [sys.executable, "-m", "orchestrator.cli", "submit", write(text), "--detach"]
+    command = [sys.executable, PROGRAM, "submit", write(text), "--detach"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == cli.BAD_INPUT
     assert ended.stderr.count("error: ") >= 1
@@ -85,7 +85,7 @@ def test_a_wrong_input_is_told_at_once_as_without_detach(here: Path, text: str, 
 
 def test_a_host_that_cannot_be_used_is_told_at_once_too(here: Path) -> None:
     write("hosts: {a: {kind: docker, context: typo}}\n", "hosts.yaml")
-    command = [sys.executable, "-m", "orchestrator.cli", "submit", write("matrix: {engine: [eager]}\n"), "-d"]
+    command = [sys.executable, PROGRAM, "submit", write("matrix: {engine: [eager]}\n"), "-d"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, "typo" in ended.stderr) == (cli.BAD_INPUT, True)
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from canary import watched
-from engines import REAL_MODULES, Engine
+from commands import PROGRAM
+from engines import Engine
 from memory import resident_mb
 
 from orchestrator.collect import read_rows
@@ -93,7 +94,7 @@ def run_of(here: Path, hosts: str, prompts: list[str]) -> tuple[dict[str, Row], 
     matrix = {"name": "hostile", "matrix": {"prompt": prompts, "samples": [1]}, "repeats": 6, "retries": 0}
     (here / "matrix.yaml").write_text(json.dumps(matrix))
     (here / "hosts.yaml").write_text(hosts)
-    command = [sys.executable, "-m", "orchestrator.cli", "submit", "matrix.yaml"]
+    command = [sys.executable, PROGRAM, "submit", "matrix.yaml"]
     with subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         peaks = set()
@@ -160,12 +161,5 @@ def test_a_hostile_container_costs_its_own_row_at_most(here: Path, furnished_eng
 
 def test_a_hostile_process_costs_its_own_row_at_most(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process is not confined: it can do whatever its user can. But what it hands back is judged alike."""
-    package = here.parent / "path" / "runner"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "__main__.py").symlink_to(ROOT / "tests/fake_runner/__main__.py")
-    for module in REAL_MODULES:  # what the fake runner is made of besides
-        (package / f"{module}.py").symlink_to(ROOT / f"runner/{module}.py")
-    monkeypatch.setenv("PYTHONPATH", f"{package.parent}:{ROOT}")
     monkeypatch.setenv("XDG_STATE_HOME", str(here.parent / "state"))
     check(here, "hosts: {here: {kind: process}}\n")

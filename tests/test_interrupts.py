@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands import end_running_job, orchestrate, until, wait_for, write
+from commands import PROGRAM, end_running_job, orchestrate, until, wait_for, write
 
 from orchestrator import cli, policy
 from orchestrator.collect import read_rows
@@ -66,7 +66,7 @@ def terminal(*words: str) -> Iterator[Terminal]:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
 
-    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    command = [sys.executable, PROGRAM, *words]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take)
     os.close(theirs)
     made = Terminal(ours, process)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import runner
-from orchestrator import entry
+import sd_orchestrator
 from orchestrator.config import ProcessHost
 from orchestrator.executors import Attempt, Slot, State, Task
 from orchestrator.executors.environment import own_python
@@ -21,6 +21,7 @@ from runner.models import Source
 from runner.schema import Case, Device, Job, Precision
 
 ROOT = Path(__file__).parent.parent
+MODULES = ("queue", "sitecustomize", "usercustomize", "torch")
 MINE = "print('foreign code')\n"
 ATTEMPT = Attempt("run", "job", 1)
 JOB = Job(run="run", id="job", host="here", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
@@ -38,8 +39,17 @@ print(queue.__file__, runner.__file__)
 def trapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder and a PYTHONPATH full of modules that say so when they run."""
     for place in ("working", "path"):
-        (tmp_path / place / "runner").mkdir(parents=True)
-        for name in ("queue", "sitecustomize", "usercustomize", "torch", "runner/__init__", "runner/__main__"):
+        for package in ("runner", "orchestrator"):
+            (tmp_path / place / package).mkdir(parents=True)
+        for name in (
+            "queue",
+            "sitecustomize",
+            "usercustomize",
+            "torch",
+            "runner/__init__",
+            "runner/__main__",
+            "orchestrator/__init__",
+        ):
             (tmp_path / place / f"{name}.py").write_text(MINE)
     (tmp_path / "startup.py").write_text(MINE)
     monkeypatch.chdir(tmp_path / "working")
@@ -89,15 +99,15 @@ def test_a_program_that_is_run_from_its_own_folder_is_found_there() -> None:
 
 def test_the_command_clears_its_path_of_foreign_folders_alone() -> None:
     path = ["", "/foreign", str(ROOT), "/usr/lib/python3", "/work"]
-    assert entry.clear_path(path, f"/foreign{os.pathsep}{ROOT}", "/work") == [str(ROOT), "/usr/lib/python3"]
-    assert entry.clear_path(["", "/usr/lib"], "", str(ROOT)) == ["", "/usr/lib"]
+    assert sd_orchestrator.clear_path(path, f"/foreign{os.pathsep}{ROOT}", "/work") == [str(ROOT), "/usr/lib/python3"]
+    assert sd_orchestrator.clear_path(["", "/usr/lib"], "", str(ROOT)) == ["", "/usr/lib"]
 
 
 def test_the_command_runs_beside_files_named_like_modules(trapped: Path) -> None:
     for file in trapped.glob("*/*customize.py"):  # Python runs these before anything of ours
         file.unlink()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONHOME"}
-    command = [sys.executable, "-c", "from orchestrator.entry import main; main()", "--help"]
+    command = [sys.executable, "-c", "from sd_orchestrator import main; main()", "--help"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "foreign code" not in done.stdout + done.stderr
 

@@ -18,6 +18,7 @@ import pytest
 import urllib3
 import yaml
 from clusters import LabCluster
+from commands import PROGRAM
 
 from orchestrator import cli, joblog, launch, manifests
 from orchestrator import run as runs
@@ -231,7 +232,7 @@ def test_an_account_that_may_list_neither_events_nor_nodes_runs_all_and_is_told_
     assert said == {"may not list events in bench", "may not list nodes in all namespaces"}
 
     with Path("said").open("w") as said_here:
-        command = [sys.executable, "-m", "orchestrator.cli", "submit", "matrix.yaml"]
+        command = [sys.executable, PROGRAM, "submit", "matrix.yaml"]
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said_here)
     try:
         engines.wait_until(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import json
-import os
 import re
 import ssl
 import subprocess
@@ -17,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import engines
 import pytest
 from canary import Canary
+from commands import PROGRAM
 from lying_engine import JOB, Answer, LyingEngine, as_json, chunked, endless, http, in_chunks
 from memory import grows_by_less_than
 from test_lying_engine_live import BOMB, CHUNK, NO_ENGINES_ANSWERS
@@ -454,9 +453,8 @@ def test_a_run_on_a_cluster_that_lies_ends_in_rows_and_messages_and_the_other_ho
     (here / "matrix.yaml").write_text(
         json.dumps({"name": "n", "matrix": {"samples": [1]}, "prompt": "rows", "repeats": 6, "retries": 0})
     )
-    command = [sys.executable, "-m", "orchestrator.cli", "submit", "matrix.yaml", "--lost-after", "1s"]
-    environment = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}:{engines.ROOT}"}
-    ended = subprocess.run(command, cwd=here, env=environment, capture_output=True, timeout=120)
+    command = [sys.executable, PROGRAM, "submit", "matrix.yaml", "--lost-after", "1s"]
+    ended = subprocess.run(command, cwd=here, capture_output=True, timeout=120)
     said = ended.stdout.decode() + ended.stderr.decode()
     assert "Traceback" not in said
     kept = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}

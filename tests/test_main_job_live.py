@@ -66,7 +66,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ssh_in_front: SshEngin
 
 
 def orchestrator(*words: str, timeout_s: float = 1500) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    command = [sys.executable, "-m", "orchestrator", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
 
 
@@ -132,7 +132,7 @@ def test_a_dead_host_costs_its_cases_and_the_others_finish(here: Path, wheels: P
 def test_an_orchestrator_that_is_killed_under_way_is_resumed_to_the_same_table(
     here: Path, docker_host: Engine, second_engine: Engine, wheels: Path
 ) -> None:
-    command = [sys.executable, "-m", "orchestrator.cli", "submit", "matrix.yaml", "--wheels", str(wheels)]
+    command = [sys.executable, "-m", "orchestrator", "submit", "matrix.yaml", "--wheels", str(wheels)]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     engines.wait_until(lambda: bool(containers(here, docker_host, second_engine)), 600, "no container came up")
     time.sleep(2)

@@ -1,4 +1,7 @@
-"""Where the installed command begins: clears Python's path of foreign folders, then loads the command line."""
+"""Where the installed command begins: clears Python's path of foreign folders, then loads the command line.
+
+A package of its own, under a name that no other project has: a folder of PYTHONPATH may well hold an `orchestrator`.
+"""
 
 import os
 import sys
@@ -16,7 +19,3 @@ def main() -> None:
     from orchestrator.cli import main as command_line
 
     command_line()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,13 @@
+"""The command with the fake runner in place of this machine's: `python program.py WORDS`."""
+
+import sys
+from pathlib import Path
+
+from orchestrator.cli import main
+from orchestrator.executors import process
+
+FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
+
+if __name__ == "__main__":
+    process.RUNNER = FAKE_RUNNER
+    main()
