@@ -57,7 +57,7 @@ def interruptible(console: Console) -> Iterator[threading.Event]:
             console.show_cursor(True)
             os._exit(ABORTED)
         stop.set()
-        console.print("Stopping; what runs on the hosts runs on. Once more to leave at once.", style="yellow")
+        console.print("Stopping: running jobs keep running. Press Ctrl-C again to exit at once.", style="yellow")
 
     signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     # what we were started to ignore stays ignored: under nohup the terminal may close, and the night goes on
