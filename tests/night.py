@@ -22,8 +22,12 @@ import engines
 from docker.types import CancellableStream
 from engines import Engine
 
+from orchestrator import images
 from orchestrator.collect import read_rows
+from orchestrator.config import DockerHost
 from orchestrator.errors import InputError
+from orchestrator.executors.connection import connect
+from orchestrator.images.record import Record
 from orchestrator.journal import Journal, Kind
 from orchestrator.run import Run
 from runner.schema import Row
@@ -100,6 +104,13 @@ class Night:
 
     def write(self, **matrix: object) -> None:
         (self.folder / "matrix.yaml").write_text(json.dumps({"name": "night", **matrix}))
+
+    def vouch_for(self, host: str, name: str) -> None:
+        """Records a host's image as one that this user built: only such an image is sent to another host."""
+        with connect(DockerHost(name=host, url=self.engines[host].url)) as connection:
+            image = images.find(connection, name)
+        assert image is not None
+        Record.of_user({"XDG_STATE_HOME": str(self.folder / "state")}).built(image)
 
     @property
     def run(self) -> Run:
