@@ -17,6 +17,9 @@ from orchestrator import cli
 PROGRAM = str(Path(__file__).with_name("program.py"))
 
 
+IN_BACKGROUND: list[subprocess.Popen[str]] = []
+
+
 def orchestrate(*words: str) -> int:
     """The exit code of `orchestrator WORDS`."""
     with pytest.raises(SystemExit) as ended:
@@ -34,9 +37,10 @@ def run_in_background(*words: str) -> subprocess.Popen[str]:
     command = [sys.executable, PROGRAM, *words]
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        IN_BACKGROUND.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     finally:
         signal.signal(signal.SIGINT, before)
+    return IN_BACKGROUND[-1]
 
 
 def until(true: Callable[[], object], then: float = 120, what: str = "it did not come true") -> None:
@@ -47,9 +51,16 @@ def until(true: Callable[[], object], then: float = 120, what: str = "it did not
 
 
 def wait_for(what: str, then: float = 120) -> None:
-    """Until a job's log on this machine says so."""
+    """Until a job's log on this machine says so; not where the command that was started last has refused to run it."""
     folders = Path(os.environ["XDG_STATE_HOME"]) / "orchestrator" / "processes"
-    until(lambda: any(what in path.read_text() for path in folders.glob("*/log.txt")), then, f"no job said {what!r}")
+
+    def said() -> bool:
+        refused = bool(IN_BACKGROUND) and IN_BACKGROUND[-1].poll() == cli.BAD_INPUT
+        found = any(what in path.read_text() for path in folders.glob("*/log.txt"))
+        assert found or not refused, f"no job said {what!r}: {IN_BACKGROUND[-1].communicate()}"
+        return found
+
+    until(said, then, f"no job said {what!r}")
 
 
 def end_running_job() -> None:

@@ -20,7 +20,7 @@ from stores import Store
 
 from orchestrator import images
 from orchestrator.config import DockerHost
-from orchestrator.executors import process
+from orchestrator.executors import machine, process
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.images import recipe
 
@@ -37,6 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(process, "RUNNER", FAKE_RUNNER)
+    monkeypatch.setattr(machine, "NEEDED", ())
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "here"
 

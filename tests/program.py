@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from orchestrator.cli import main
-from orchestrator.executors import process
+from orchestrator.executors import machine, process
 
 FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
 
 if __name__ == "__main__":
     process.RUNNER = FAKE_RUNNER
+    machine.NEEDED = ()
     main()

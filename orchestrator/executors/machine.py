@@ -18,7 +18,7 @@ from orchestrator.executors.gpu import CPU_SLOT, Gpu, chosen, parse_probe, slots
 from orchestrator.executors.network import authorities, network_of
 
 # What a runner cannot do without, whatever its engine; found without importing it, which takes seconds.
-NEEDED = ("torch", "diffusers", "transformers")
+NEEDED: tuple[str, ...] = ("torch", "diffusers", "transformers")
 
 # A job gets its token on its standard input, which is empty where there is none.
 TOKEN_FILE = "/dev/stdin"  # noqa: S105 - not a token
