@@ -247,6 +247,15 @@ class HostLoop:
             del self._refused[key]
             self._settle(action.progress, Status.LOST, f"its host refused for {self.lost_after_s:.0f} s: {reason}")
 
+    def _count_removal(self, action: Remove) -> None:
+        """A host may say that it removed an attempt and list it for ever; most take a moment to do it."""
+        if (key := _key(action)) not in self._refused:
+            self._refused[key] = (self.clock(), self.clock())
+        elif self.clock() - self._refused[key][0] >= self.lost_after_s:
+            self._refuse(action, f"it says that {action.attempt.name} is removed, and lists it still")
+        else:
+            self._refused[key] = (self._refused[key][0], self.clock())
+
     def _act(self, action: policy.Action) -> None:
         """Writes the intent, then hands the effect to the pool."""
         match action:
@@ -282,14 +291,17 @@ class HostLoop:
         """The boundary of a job: what goes wrong with it is written down, and the loop goes on."""
         try:
             effect(*arguments)
-            self._refused.pop(_key(action), None)
+            if isinstance(action, Remove):
+                self._count_removal(action)
+            else:
+                self._refused.pop(_key(action), None)
         except HostUnreachable as error:
             self._refuse(action, str(error))
         except (InputError, OSError):
             raise
         except Exception as error:
             if isinstance(action, Remove):
-                self.tell(Update(self.host, message=f"could not remove {action.attempt.name}: {error}"))
+                self._refuse(action, f"could not remove {action.attempt.name}: {error}")
                 return
             progress = next(p for p in self.journal.progress(self.host) if p.job.id == action.progress.job.id)
             # an attempt's name is another each time, and what is said of it may be the same

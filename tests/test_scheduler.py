@@ -396,6 +396,27 @@ def test_a_container_that_cannot_be_removed_is_told_and_the_run_ends(night: Any)
     ]
 
 
+@pytest.mark.parametrize("fault", [None, HostUnfit("its engine says: forbidden"), RuntimeError("x")])
+def test_an_attempt_that_is_listed_for_ever_does_not_keep_a_run(night: Any, fault: Exception | None) -> None:
+    sd = night("a", "b")
+    gone: dict[Any, Any] = {}
+
+    def keep(call: Any) -> None:
+        if call.method == "remove" and call.attempt.job == "a":
+            gone[call.attempt] = sd.host.containers[call.attempt]
+            if fault:
+                raise fault
+        if call.method == "observe":
+            sd.host.containers.update(gone)
+
+    sd.host.before = keep
+    assert {row.status for row in sd.finish().values()} == {Status.OK}
+    assert [u.message for u in sd.updates if "left behind" in u.message] == [
+        f"left behind: orchestrator-{sd.run.name}-a-1; once it can be removed: orchestrator clean {sd.run.name}"
+    ]
+    assert len([call for call in sd.host.calls if call.method == "remove" and call.attempt.job == "a"]) > 1
+
+
 def test_what_a_host_just_refused_is_not_asked_for_again_at_once(night: Any) -> None:
     sd = night("a")
 
