@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from fake_engine import job_of
 from memory import grows_by_less_than
+from test_images import digest_of, packed
 
 from orchestrator.collect import MAX_ENVIRONMENT_BYTES, MAX_RESULT_BYTES, Ending, environment_text, judge
-from orchestrator.errors import InputError
+from orchestrator.errors import ImageError, InputError
 from orchestrator.foreign import read_rows
+from orchestrator.images.vouched import Vouched
+from orchestrator.store.inbox import MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_VALUES, _is_same_run
 from runner.parcel import LIMIT_BYTES, Parcel
 from runner.schema import COLUMNS, Event, Job
 
@@ -70,6 +73,29 @@ def test_an_environment_of_a_usual_shape_is_kept() -> None:
 def test_a_parcel_takes_memory_in_proportion_to_its_size(kind: str) -> None:
     with grows_by_less_than(200), pytest.raises(ValueError, match=r"parcel|members"):
         Parcel.from_bytes(PARCELS[kind])
+
+
+@pytest.mark.parametrize("item", [b"[],", b"{},", b"1.5,"])
+def test_small_files_of_an_images_archive_take_bounded_memory(item: bytes) -> None:
+    config = repeated(item, 2**20, b'{"rootfs":{"diff_ids":[', b"1]}}")
+    files = {f"{n}": config[:-1] + b" " * n + b"}" for n in range(14)}
+    archive = packed({name: content[: 2**20] for name, content in files.items()} | {"c": config})
+    image_id = digest_of(config)
+    with grows_by_less_than(40), pytest.raises(ImageError, match="more values than any"):
+        for _ in Vouched("x:y", image_id, 10).passed(archive[at : at + 65536] for at in range(0, len(archive), 65536)):
+            pass
+
+
+@pytest.mark.parametrize("kind", ["lists", "objects", "deep", "text"])
+def test_a_run_of_a_store_takes_bounded_memory(kind: str) -> None:
+    items = {"lists": b"[],", "objects": b"{},", "deep": b"[" * 900 + b"]" * 900 + b",", "text": b"x"}
+    before, after = (b'{"jobs":"', b'"}') if kind == "text" else (b'{"jobs":[', b"1]}")
+    data = repeated(items[kind], MANIFEST_LIMIT_BYTES, before, after)
+    with grows_by_less_than(200):
+        assert not _is_same_run(data, [job_of()])
+    most = repeated(b"{},", 2 * MANIFEST_LIMIT_VALUES, b'{"jobs":[', b"1]}")
+    with grows_by_less_than(200):
+        assert not _is_same_run(most, [job_of()])
 
 
 HEADER = ",".join(COLUMNS).encode() + b"\n"

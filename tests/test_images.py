@@ -522,8 +522,82 @@ def test_a_tag_in_a_registry_that_this_user_did_not_push_is_not_believed() -> No
     assert str(published).endswith(engine.digest(engine.images[CPU]))
 
 
+EVIL = digest_of(b"evil")
+
+
+@pytest.mark.parametrize("said", ["sha256:evil", "", "x\x1b[2J", ["x"], {}, 5, EVIL + "\n", None])
+def test_a_registrys_digest_that_is_none_is_an_error_and_no_traceback(said: Any) -> None:
+    class Liar(FakeEngine):
+        def inspect_distribution(self, name: str, *_: Any) -> dict[str, Any]:
+            return {"Descriptor": {"digest": said}}
+
+    error = images.publish({"a": Liar("a")}, ["cpu"], "lab:5000")["cpu"]
+    assert isinstance(error, ImageError)
+    assert "is no digest" in str(error)
+
+
+@pytest.mark.parametrize("said", ["evil", ["x"], {"a": 1}, 5, "sha256:" + "0" * 63])
+def test_a_pushed_digest_that_is_none_is_an_error_and_no_traceback(said: Any) -> None:
+    class Liar(FakeEngine):
+        def push(self, repository: str, tag: str, **_: Any) -> Iterator[dict[str, Any]]:
+            yield {"aux": {"Digest": said}}
+
+    error = images.publish({"a": Liar("a")}, ["cpu"], "lab:5000")["cpu"]
+    assert isinstance(error, ImageError)
+    assert "expected sha256:" in str(error)
+
+
+def test_an_engine_that_claims_a_known_image_pushes_nothing_for_others() -> None:
+    registry = Registry()
+    builder = FakeEngine("builder")
+    images.build(builder, "cpu")
+    liar, other = FakeEngine("liar", registry=registry), FakeEngine("other", registry=registry)
+    liar.images[CPU] = {**builder.images[CPU], "layer": b"evil", "config": another(b"evil")}
+    ensured(liar, other, registry="lab:5000")
+    assert f"push lab:5000/{CPU}-amd64" in other.done
+    assert not [done for done in liar.done if done.startswith("push")]
+
+
+def test_an_engine_that_pulled_an_image_gives_it_to_no_other_host() -> None:
+    class Liar(FakeEngine):
+        def pull(self, repository: str, tag: str, **_: Any) -> Iterator[dict[str, Any]]:
+            yield from super().pull(repository, tag)
+            honest = self.images[f"{repository}@{tag}"]
+            self._take("evil", b"evil")
+            self.images[f"{repository}@{tag}"] = {**self.images["evil"], "RootFS": honest["RootFS"]}
+
+    registry = Registry()
+    builder = FakeEngine("builder", registry=registry)
+    ensured(builder, registry="lab:5000")
+    liar, other = Liar("liar", registry=registry), FakeEngine("other", registry=registry)
+    ensured(liar, other, registry="lab:5000")
+    assert other.images[CPU]["layer"] == builder.images[CPU]["layer"]
+    assert not [done for done in liar.done if done.startswith("push")]
+    later = FakeEngine("later")
+    ensured(liar, later)
+    assert later.done == [f"build {CPU}"]
+
+
+SHAPES = {
+    "a digest that is a list": {"config": {"digest": ["x"]}},
+    "a digest that is an object": {"config": {"digest": {}}},
+    "manifests that are text": {"manifests": "sha256:x"},
+    "a manifest whose digest is a list": {"manifests": [{"digest": []}]},
+    "no layers": {"rootfs": {"diff_ids": 5}},
+    "a rootfs that is text": {"rootfs": "x"},
+    "a list": [1],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_configuration_of_another_shape_is_an_error_and_no_traceback(shape: str) -> None:
+    document = json.dumps(SHAPES[shape]).encode()
+    with pytest.raises(ImageError):
+        list(Vouched(CPU, digest_of(document), 10).passed([packed({"c": document})]))
+
+
 def test_a_registry_that_has_another_digest_than_was_pushed_is_an_error() -> None:
-    engine = FakeEngine("a", registry=Registry(says="sha256:evil"))
+    engine = FakeEngine("a", registry=Registry(says=EVIL))
     error = images.publish({"a": engine}, ["cpu"], "lab:5000")["cpu"]
     assert isinstance(error, ImageError)
-    assert "sha256:evil: who else writes there?" in str(error)
+    assert f"{EVIL}: who else writes there?" in str(error)

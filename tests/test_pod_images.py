@@ -16,7 +16,7 @@ from orchestrator.errors import ImageError, InputError
 from orchestrator.fleet import pod_images
 
 REGISTRY = "registry.example"
-PUSHED = f"{REGISTRY}/sd-orchestrator/cpu@sha256:d1"
+PUSHED = f"{REGISTRY}/sd-orchestrator/cpu@sha256:d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1"
 OWN = "registry.example/own/cpu:1"
 
 
@@ -24,7 +24,7 @@ class Builder(FakeEngine):
     """An engine whose registry has one digest for all."""
 
     def digest(self, image: Mapping[str, Any]) -> str:
-        return "sha256:d1"
+        return "sha256:d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1"
 
 
 @pytest.fixture(autouse=True)

@@ -133,7 +133,7 @@ def test_jobs_that_are_no_orchestrators_are_refused(job: Job, said: str) -> None
 
 
 def test_a_run_of_values_without_end_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MANIFEST_LIMIT_VALUES", 10)
+    monkeypatch.setattr(inbox, "MANIFEST_LIMIT_VALUES", 10)
     bomb = json.dumps({"version": 1, "jobs": [{}] * 100}).encode()
     with pytest.raises(InputError, match="more in it than any run's"):
         reading._jobs(S3Inbox(Objects({})), "r", bomb)  # type: ignore[arg-type]

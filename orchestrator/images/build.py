@@ -16,7 +16,7 @@ from orchestrator.errors import ImageError, InputError
 from orchestrator.executors.client import Client
 from orchestrator.executors.connection import Connection
 from orchestrator.executors.dockerconfig import DockerConfig, Login, registry_of
-from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, events, login_of, patient
+from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, engine_of, events, login_of, patient
 from orchestrator.images.recipe import context, default_base, digest, reference
 from orchestrator.images.record import Record
 
@@ -50,11 +50,13 @@ def build(
     """Builds an image unless the engine has it. Raises ImageError with the failing step and what it said last.
 
     wheels: a folder that holds every package, so that no index is asked. offline: its containers get no network.
-    anew: an image of that name that this user has not built does not count. record: takes down what is built.
+    anew: an image of that name that this user has not built on this engine does not count.
+    record: takes down what is built.
     """
     record = record or Record.of_user()
     name = reference(flavour, base)
-    if (there := find(connection, name)) is not None and (not anew or record.knows(there)):
+    there = find(connection, name)
+    if there is not None and (not anew or record.was_built_on(there, engine_of(connection))):
         return there
     login = _login_for(connection, base or default_base(flavour))
     proxies, unread = ({}, "") if offline else _proxies(connection)
@@ -79,7 +81,7 @@ def build(
     built = find(connection, name)
     if built is None:
         raise ImageError(f"{name} on {connection.host_name}: the build ended without an error and without an image")
-    record.built(built)
+    record.built(built, engine_of(connection))
     return built
 
 

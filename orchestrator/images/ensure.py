@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 from orchestrator.errors import HostUnfit, HostUnreachable, ImageError, InputError
 from orchestrator.executors.connection import Connection
 from orchestrator.images.build import build, find
-from orchestrator.images.image import ImageInfo, OnProgress
+from orchestrator.images.image import ImageInfo, OnProgress, engine_of
 from orchestrator.images.recipe import reference
 from orchestrator.images.record import Record
 from orchestrator.images.transfer import architecture, pull, push, ship
@@ -93,7 +93,7 @@ class _Provision:
     def provide(self, there: Mapping[str, ImageInfo | None]) -> Mapping[str, Outcome]:
         have: dict[str, Outcome] = {host: image for host, image in there.items() if image}
         lack = [host for host in there if host not in have]
-        origin = next((host for host, image in there.items() if image and self.record.knows(image)), None)
+        origin = next((host for host, image in there.items() if image and self._may_give(host, image)), None)
         if origin is None and (lack or self.registry is not None):
             made = self._make(lack or list(have))
             origin = next((host for host, outcome in made.items() if isinstance(outcome, ImageInfo)), None)
@@ -102,13 +102,21 @@ class _Provision:
             have |= made
         if origin is None:
             return have
-        if self.registry is not None:
+        if self.registry is not None and self._may_give(origin, have[origin]):  # else it was pulled from there
             pushed = self._push(origin, self.registry)
             have[origin] = pushed
             if isinstance(pushed, Exception):
                 return {**dict.fromkeys(there, pushed), **{h: o for h, o in have.items() if isinstance(o, Exception)}}
         have |= _each([host for host in lack if host not in have], lambda host: self._bring(origin, host))
         return have
+
+    def _may_give(self, host: str, image: Outcome) -> bool:
+        """Whether other hosts may get it from there. What is streamed is checked here; what is pushed is not."""
+        if not isinstance(image, ImageInfo):
+            return False
+        if self.registry is None:
+            return self.record.knows(image)
+        return self.record.was_built_on(image, engine_of(self.connections[host]))
 
     def _make(self, hosts: Iterable[str]) -> dict[str, Outcome]:
         """Has the first host that answers pull or build it. An image that does not build is every host's fault."""
@@ -125,7 +133,6 @@ class _Provision:
     def _pulled_or_built(self, connection: Connection) -> ImageInfo:
         name = reference(self.flavour, self.base)
         if self.registry and (pulled := pull(connection, name, self.registry, self.progress, record=self.record)):
-            self.record.built(pulled)
             return pulled
         return build(
             connection,

@@ -70,6 +70,11 @@ class ImageInfo:
         return cls(reference, inspected["Id"], digests[0], inspected["Size"], layers)
 
 
+def engine_of(connection: Connection) -> str:
+    """An engine as records name it: by its host's name and its address."""
+    return f"{connection.host_name} at {connection.endpoint.url}"
+
+
 @contextmanager
 def patient(connection: Connection) -> Iterator[Client]:
     """This thread's client, with time for calls that stay silent long; otherwise as `Connection.api`."""

@@ -33,6 +33,10 @@ class Record:
     def knows(self, image: ImageInfo) -> bool:
         return image.id in self._all().get(image.reference, {})
 
+    def was_built_on(self, image: ImageInfo, engine: str) -> bool:
+        """Whether this engine built it: what another one only claims to have is not pushed from there."""
+        return engine in self._all().get(image.reference, {}).get(image.id, {}).get("engines", ())
+
     def size_bytes(self, name: str, image_id: str) -> int:
         """What an image had when it was built."""
         return int(self._all()[name][image_id]["size_bytes"])
@@ -45,8 +49,9 @@ class Record:
         """The layers of what was pushed."""
         return tuple(self._all()[remote][digest]["layers"])
 
-    def built(self, image: ImageInfo) -> None:
-        self._add(image.reference, image.id, {"size_bytes": image.size_bytes})
+    def built(self, image: ImageInfo, engine: str) -> None:
+        known = self._all().get(image.reference, {}).get(image.id, {}).get("engines", ())
+        self._add(image.reference, image.id, {"size_bytes": image.size_bytes, "engines": [*{*known, engine}]})
 
     def pushed(self, remote: str, digest: str, image: ImageInfo) -> None:
         self._add(remote, digest, {"layers": list(image.layers)})
@@ -70,7 +75,10 @@ class Record:
         kept: Any = {}
         with suppress(OSError, ValueError):
             kept = json.loads(self.file.read_text(encoding="utf-8"))
-        merged = {name: dict(ids) for name, ids in kept.items()} if isinstance(kept, dict) else {}
+        merged: dict[str, dict[str, dict[str, Any]]] = {}
+        for name, ids in kept.items() if isinstance(kept, dict) else ():
+            if isinstance(ids, dict):
+                merged[name] = {key: value for key, value in ids.items() if isinstance(value, dict)}
         for name, ids in self._own.items():
             merged[name] = {**{k: v for k, v in merged.get(name, {}).items() if k not in ids}, **ids}
         return merged

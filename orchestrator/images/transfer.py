@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -12,7 +13,7 @@ from orchestrator.errors import ImageError
 from orchestrator.executors.connection import Connection
 from orchestrator.executors.dockerconfig import registry_of
 from orchestrator.images.build import find
-from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, events, login_of, patient
+from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, engine_of, events, login_of, patient
 from orchestrator.images.record import Record
 from orchestrator.images.vouched import Vouched
 
@@ -116,8 +117,8 @@ def push(
     """
     record = record or Record.of_user()
     image = find(connection, name)
-    if image is not None and not record.knows(image):
-        raise ImageError(f"{name} on {connection.host_name} was not built by this user, so it is not pushed")
+    if image is not None and not record.was_built_on(image, engine_of(connection)):
+        raise ImageError(f"{name} on {connection.host_name} was not built there by this user, so it is not pushed")
     repository, tag = remote(name, registry, architecture(connection))
     login = login_of(registry_of(repository))
     doing = f"{repository}:{tag} was not pushed from {connection.host_name}"
@@ -140,6 +141,8 @@ def push(
             raise ImageError(login.explained(f"{doing}: {error.explanation or error}")) from error
     if digest is None:
         raise ImageError(f"{repository}:{tag}: the registry took it without saying its digest; is it a registry?")
+    if not is_digest(digest):
+        raise ImageError(f"{doing}: its engine says {str(digest)[:100]!r} is its digest; expected sha256:…")
     if (has := in_registry(connection, name, registry)) not in (None, f"{repository}@{digest}"):
         raise ImageError(f"{repository}:{tag}: {digest} was pushed, and {registry} has {has}: who else writes there?")
     if image is not None:
@@ -160,7 +163,13 @@ def in_registry(connection: Connection, name: str, registry: str) -> str | None:
                 return None
             said = f"{registry}, asked by {connection.host_name}: {error.explanation}"
             raise ImageError(login.explained(said)) from error
-    return f"{repository}@{found['Descriptor']['digest']}"
+        if not is_digest(digest := found["Descriptor"]["digest"]):
+            raise ImageError(f"{registry}, asked by {connection.host_name}: {str(digest)[:100]!r} is no digest")
+    return f"{repository}@{digest}"
+
+
+def is_digest(said: object) -> bool:
+    return isinstance(said, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", said) is not None
 
 
 def pull(

@@ -18,6 +18,8 @@ from orchestrator.errors import ImageError
 # A configuration or manifest has some KB; the small files of all layers together, some more.
 DOCUMENT_LIMIT_BYTES = 2**20
 DOCUMENTS_LIMIT_BYTES = 16 * 2**20
+# A configuration has some 20 values for each of 127 layers.
+VALUES_LIMIT = 50_000
 # An image has 127 layers at most, and an older engine's archive three files for each.
 MEMBERS_LIMIT = 2000
 # Headers and padding of an image's files, beside their bytes.
@@ -41,7 +43,7 @@ class Vouched:
     layers: tuple[str, ...] = ()
     _count: int = 0
     _members: dict[str, str] = field(default_factory=dict)
-    _documents: dict[str, Any] = field(default_factory=dict)
+    _documents: dict[str, bytes] = field(default_factory=dict)
     _document_bytes: int = 0
 
     def passed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -81,17 +83,14 @@ class Vouched:
             self._document_bytes += len(document)
             if self._document_bytes > DOCUMENTS_LIMIT_BYTES:
                 raise ImageError("its archive holds more small files than any image's does")
-            try:
-                self._documents[digest] = json.loads(document)
-            except (ValueError, RecursionError):
-                return
+            self._documents[digest] = bytes(document)
 
     def _manifest(self) -> Iterator[bytes]:
         """The archive's end: ours, once all that it names has been seen."""
         config, manifest = self._configuration(self.image_id)
         self.config_digest = config
         try:
-            self.layers = tuple(map(str, self._documents[config]["rootfs"]["diff_ids"]))
+            self.layers = tuple(map(str, self._read(config)["rootfs"]["diff_ids"]))
             packed = [str(layer["digest"]) for layer in manifest["layers"]] if manifest else list(self.layers)
         except (LookupError, TypeError) as error:
             raise ImageError(f"its configuration {config} lists no layers") from error
@@ -105,17 +104,29 @@ class Vouched:
 
     def _configuration(self, digest: str, depth: int = 0) -> tuple[str, dict[str, Any] | None]:
         """The digest of the configuration that an id stands for, and the manifest that names it, if there is one."""
-        document = self._documents.get(digest)
-        if isinstance(document, dict) and depth < 3:
-            if "rootfs" in document:
-                return digest, None
-            if isinstance(config := document.get("config"), dict) and config.get("digest") in self._documents:
-                return str(config["digest"]), document
-            listed = document.get("manifests")
-            for entry in listed if isinstance(listed, list) else ():
-                if isinstance(entry, dict) and isinstance(its := entry.get("digest"), str) and its in self._documents:
-                    return self._configuration(its, depth + 1)
+        document = self._read(digest) if depth < 3 else {}
+        if "rootfs" in document:
+            return digest, None
+        config = document.get("config")
+        its = config.get("digest") if isinstance(config, dict) else None
+        if isinstance(its, str) and its in self._documents:
+            return its, document
+        listed = document.get("manifests")
+        for entry in listed if isinstance(listed, list) else ():
+            if isinstance(entry, dict) and isinstance(its := entry.get("digest"), str) and its in self._documents:
+                return self._configuration(its, depth + 1)
         raise ImageError(f"nothing in its archive has the id {self.image_id}")
+
+    def _read(self, digest: str) -> dict[str, Any]:
+        """A file that is named, as JSON; empty where it is none. No other is read: values cost far more than bytes."""
+        data = self._documents.get(digest, b"")
+        if sum(map(data.count, (b",", b"{", b"["))) > VALUES_LIMIT:
+            raise ImageError(f"its archive's {digest} holds more values than any image's configuration does")
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
 
 
 class _Reader:
