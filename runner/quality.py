@@ -40,7 +40,7 @@ class Reference:
 def missing_library() -> str | None:
     """What to install, where images cannot be compared here."""
     if importlib.util.find_spec("skimage") is None:
-        return "there is no module 'skimage' here; pip install scikit-image"
+        return "there is no module 'skimage' here; fix: install the package scikit-image"
     return None
 
 

@@ -114,6 +114,19 @@ def test_an_engine_that_is_not_installed_names_the_module_to_install(
         engines.find(name).load(a_job(name), None)
 
 
+@pytest.mark.parametrize(
+    ("module", "remedy"), [("mii", "fix: install the package deepspeed-mii"), ("grpc", "grpcio"), ("no_such", "")]
+)
+def test_a_missing_module_is_traced_to_its_package_or_to_none(
+    module: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(Unsupported) as caught:
+        engines.library(module)
+    assert str(caught.value).partition(f"there is no module '{module}'")[2].endswith(remedy)
+    assert f"install {module}" not in str(caught.value)
+
+
 # what is computed
 
 

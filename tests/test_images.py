@@ -260,7 +260,7 @@ def test_a_context_holds_the_runner_and_the_wheels_and_no_bytecode(tmp_path: Pat
 
 def test_a_folder_without_wheels_is_an_error_and_not_a_package_index(tmp_path: Path) -> None:
     with (
-        pytest.raises(InputError, match="no wheels there; fill it with: pip download"),
+        pytest.raises(InputError, match="no wheels there; with the base's Python, run: pip download"),
         images.context("cpu", tmp_path),
     ):
         pass
@@ -277,10 +277,10 @@ def test_a_failed_build_names_the_step_and_what_it_said_last() -> None:
         images.build(FakeEngine("a", says=said), "cpu")
 
 
-def failed(*said: dict[str, Any], **how: Any) -> str:
+def failed(*said: dict[str, Any], error: str = "code: 1", **how: Any) -> str:
     """How a build that says this ends."""
     with pytest.raises(ImageError) as caught:
-        images.build(FakeEngine("a", says=(*said, {"error": "code: 1"})), "cpu", **how)
+        images.build(FakeEngine("a", says=(*said, {"error": error})), "cpu", **how)
     return str(caught.value)
 
 
@@ -291,15 +291,67 @@ def test_colours_of_a_build_are_not_in_its_error(escape: str) -> None:
     assert "[91m" not in said
 
 
+PIP = {"stream": "Step 4/9 : RUN pip\n"}
+NO_TORCH = {"stream": "ERROR: No matching distribution found for torch==2.13.0\n"}
+
+
 def test_a_package_missing_in_the_wheels_is_named_with_its_remedy(tmp_path: Path) -> None:
-    line = "ERROR: No matching distribution found for torch==2.13.0\n"
-    said = failed({"stream": "Step 4/9 : RUN pip\n"}, {"stream": line}, wheels=wheels_in(tmp_path))
-    assert f"fix: torch==2.13.0 is missing in {tmp_path}: pip download 'torch==2.13.0' -d {tmp_path}" in said
+    said = failed(PIP, NO_TORCH, wheels=wheels_in(tmp_path))
+    assert f"fix: torch==2.13.0 is missing in {tmp_path}; with the base's Python, run: pip download -r " in said
+    assert said.endswith(
+        f"images/cpu/requirements.txt -d {tmp_path} --extra-index-url https://download.pytorch.org/whl/cpu"
+    )
 
 
-def test_a_base_that_cannot_be_pulled_is_named_with_its_remedy() -> None:
-    said = failed({"stream": "Step 2/9 : FROM ${BASE}\n"})
-    assert f"fix: a has no image {recipe.default_base('cpu')} and cannot pull it: copy it there" in said
+def test_a_command_to_run_names_no_package_that_a_host_has_named(tmp_path: Path) -> None:
+    line = {"stream": "ERROR: No matching distribution found for not-ours\n"}
+    said = failed(PIP, line, wheels=wheels_in(tmp_path))
+    assert "not-ours" not in said.partition(" run: ")[2]
+
+
+def test_an_index_out_of_reach_is_told_from_a_package_that_it_lacks() -> None:
+    assert "fix: a finds no torch==2.13.0 at its index" in failed(PIP, NO_TORCH)
+    broken = {"stream": "WARNING: Retrying after connection broken by 'NewConnectionError('\n"}
+    assert "fix: a cannot reach its package index" in failed(PIP, broken, NO_TORCH)
+
+
+# What Docker 20.10 to 28 say.
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ('Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host', "cannot reach"),
+        ('Get "http://localhost:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused', "cannot reach docker.io"),
+        ("net/http: request canceled (Client.Timeout exceeded while awaiting headers)", "copy it there"),
+        (
+            'Get "https://r/v2/": tls: failed to verify certificate: x509: certificate signed by unknown',
+            "does not trust",
+        ),
+        ("toomanyrequests: You have reached your pull rate limit", "limits the pulls of a"),
+        (
+            "pull access denied for x, repository does not exist or may require 'docker login'",
+            "run docker login docker.io",
+        ),
+        ("manifest for python:3 not found: manifest unknown: manifest unknown", "has no image"),
+        (
+            "no matching manifest for linux/arm64/v8 in the manifest list",
+            "no variant for the architecture of a",
+        ),
+        ("invalid reference format", "is not the name of an image"),
+        ("write /var/lib/docker/tmp/GetImageBlob1: no space left on device", "the disk of a's engine is full"),
+    ],
+)
+def test_a_fault_at_the_base_has_the_remedy_of_its_cause(error: str, remedy: str) -> None:
+    said = failed({"stream": "Step 2/9 : FROM ${BASE}\n"}, error=error)
+    assert remedy in said.rpartition("\n  fix: ")[2]
+
+
+def test_a_fault_at_the_base_of_unknown_cause_gets_no_guess() -> None:
+    assert "fix:" not in failed({"stream": "Step 2/9 : FROM ${BASE}\n"}, error="layer does not exist")
+
+
+def test_a_full_disk_is_said_to_be_full_at_every_step() -> None:
+    full = {"stream": "ERROR: Could not install: [Errno 28] No space left on device\n"}
+    assert "fix: the disk of a's engine is full" in failed(PIP, full)
 
 
 def test_an_empty_wheels_folder_names_a_list_of_packages_that_is_there(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command that installs an extra, in environments of each tool."""
+"""The command that installs what an extra lacks, in environments of each tool."""
 
 from __future__ import annotations
 
@@ -9,28 +9,75 @@ import pytest
 
 from orchestrator import installing
 
+PYTHON = sys.executable
+INDEX = "--index-url https://download.pytorch.org/whl/cpu"
+REQUIRES = (
+    "typer>=0.15",
+    "torch; extra == 'runner'",
+    "no-such-package>=0.41; extra == 'runner'",
+    "pytest; extra == 'runner'",
+    "no-such-engine; extra == 'openvino'",
+    'not-this; sys_platform == "linux" and extra == "dev"',
+)
+
+
+@pytest.fixture(autouse=True)
+def lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of what the tests ask for is here, but pytest."""
+    monkeypatch.setattr(installing, "_requirements", lambda: REQUIRES)
+    monkeypatch.setattr(installing, "_is_here", {"pytest", "typer"}.__contains__)
+
 
 @pytest.mark.parametrize(
     ("file", "content", "has_pip", "command"),
     [
-        ("pyvenv.cfg", "home = /usr\n", True, f"{sys.executable} -m pip install 'sd-orchestrator[runner]'"),
-        ("pyvenv.cfg", "uv = 0.9\n", True, f"{sys.executable} -m pip install 'sd-orchestrator[runner]'"),
-        (
-            "pyvenv.cfg",
-            "home = /usr\nuv = 0.9\n",
-            False,
-            f"uv pip install --python {sys.executable} 'sd-orchestrator[runner]'",
-        ),
-        ("uv-receipt.toml", "", False, "uv tool install --force 'sd-orchestrator[runner]'"),
-        ("pipx_metadata.json", "{}", False, "pipx install --force 'sd-orchestrator[runner]'"),
+        ("pyvenv.cfg", "home = /usr\n", True, f"{PYTHON} -m pip install 'no-such-package>=0.41'"),
+        ("pyvenv.cfg", "uv = 0.9\n", True, f"{PYTHON} -m pip install 'no-such-package>=0.41'"),
+        ("pyvenv.cfg", "uv = 0.9\n", False, f"uv pip install --python {PYTHON} 'no-such-package>=0.41'"),
+        ("pipx_metadata.json", "{}", False, "pipx inject env 'no-such-package>=0.41'"),
+        ("pyvenv.cfg", "", False, f"{PYTHON} -m pip install 'no-such-package>=0.41'"),
     ],
 )
 def test_advice_names_the_tool_that_made_the_environment(
     tmp_path: Path, file: str, content: str, has_pip: bool, command: str
 ) -> None:
-    (tmp_path / file).write_text(content)
-    assert installing.command("runner", tmp_path, has_pip=has_pip) == command
+    prefix = tmp_path / "env"
+    prefix.mkdir()
+    (prefix / file).write_text(content)
+    assert installing.command("runner", (), prefix, has_pip=has_pip, cpu=True).split(" && ")[-1] == command
 
 
-def test_an_environment_without_pip_of_no_tool_gets_it_first(tmp_path: Path) -> None:
-    assert "-m ensurepip && " in installing.command("runner", tmp_path, has_pip=False)
+@pytest.mark.parametrize(
+    ("file", "content", "first"),
+    [
+        ("pyvenv.cfg", "", f"{PYTHON} -m ensurepip && {PYTHON} -m pip install {INDEX} torch && "),
+        ("pyvenv.cfg", "uv = 0.9\n", f"uv pip install --python {PYTHON} {INDEX} torch && "),
+        ("pipx_metadata.json", "{}", f"pipx inject env torch --pip-args='{INDEX}' && "),
+    ],
+)
+def test_without_a_gpu_pytorch_comes_first_and_from_its_cpu_index(
+    tmp_path: Path, file: str, content: str, first: str
+) -> None:
+    prefix = tmp_path / "env"
+    prefix.mkdir()
+    (prefix / file).write_text(content)
+    assert installing.command("runner", (), prefix, has_pip=False, cpu=True).startswith(first)
+
+
+def test_with_a_gpu_pytorch_comes_from_the_usual_index(tmp_path: Path) -> None:
+    said = installing.command("runner", (), tmp_path, has_pip=True, cpu=False)
+    assert said == f"{PYTHON} -m pip install torch 'no-such-package>=0.41'"
+
+
+@pytest.mark.parametrize("tool", ["pyvenv.cfg", "uv-receipt.toml", "pipx_metadata.json"])
+def test_advice_never_names_a_package_that_anyone_could_register(tmp_path: Path, tool: str) -> None:
+    (tmp_path / tool).write_text("uv = 0.9\n")
+    assert installing.PACKAGE not in installing.command("runner", (), tmp_path, has_pip=False)
+
+
+def test_advice_names_what_is_needed_where_the_program_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installing, "_requirements", lambda: ())
+    said = installing.command("runner", ["torch", "diffusers"], tmp_path, has_pip=True, cpu=False)
+    assert said == f"{PYTHON} -m pip install diffusers torch"

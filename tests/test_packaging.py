@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from orchestrator import images, manifests
+from orchestrator import images
 from orchestrator.images.recipe import recipe
 
 ROOT = Path(__file__).parent.parent
@@ -132,52 +130,3 @@ def test_make_without_a_python_says_what_to_install(tmp_path: Path) -> None:
     failed = make("install", f"VENV={tmp_path}/venv", "TORCH_INDEX=", path=str(tmp_path))
     assert failed.returncode == 2
     assert "No Python 3.10 or newer found" in failed.stderr
-
-
-def test_the_wheel_holds_what_a_checkout_builds_images_from_and_applies_to_clusters(tmp_path: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    made = subprocess.run(
-        [*pip, "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(ROOT)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if made.returncode and "CI" not in os.environ:
-        pytest.skip(f"pip could not build a wheel here: {made.stderr[-300:]}")
-    assert made.returncode == 0, made.stderr
-    installed = tmp_path / "installed"
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        wheel.extractall(installed)
-    said = subprocess.run(
-        [sys.executable, "-I", "-c", PROBE, str(installed)], capture_output=True, text=True, check=True, cwd=tmp_path
-    ).stdout.split()
-    references = [images.reference(flavour) for flavour in images.FLAVOURS]
-    assert said == [str(installed), *references, str(len(manifests.permissions())), "helped", "wrote"]
-    there = {path.relative_to(ROOT / "manifests") for path in (ROOT / "manifests").rglob("*.yaml")}
-    packed = installed / "orchestrator" / "data" / "manifests"
-    assert {path.relative_to(packed) for path in packed.rglob("*.yaml")} == there
-
-
-# The installed package alone, its dependencies from here.
-PROBE = """
-import sys
-sys.path.insert(0, sys.argv[1])
-sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
-import orchestrator
-from pathlib import Path
-from orchestrator import cli, images, manifests
-print(Path(orchestrator.__file__).parents[1], *map(images.reference, images.FLAVOURS), len(manifests.permissions()))
-sys.argv = ["orchestrator", "--help"]
-import contextlib, io
-with contextlib.redirect_stdout(io.StringIO()) as out:
-    try:
-        cli.main()
-    except SystemExit as end:
-        assert not end.code
-assert "submit" in out.getvalue()
-print("helped")
-import re
-from orchestrator import config
-for file in config.init(Path("new")):
-    named = re.findall(r"\\S+/docs/[\\w-]+\\.md", file.read_text())
-    assert named and all(Path(path).is_file() for path in named), named
-print("wrote")
-"""

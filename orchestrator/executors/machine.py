@@ -30,9 +30,8 @@ def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         unused = "; what PYTHONPATH names is not used" if os.environ.get("PYTHONPATH") else ""
-        raise HostUnfit(
-            f"host {host.name}: {', '.join(missing)} not installed here{unused}; run: {installing.command('runner')}"
-        )
+        run = installing.command("runner", missing)
+        raise HostUnfit(f"host {host.name}: {', '.join(missing)} not installed here{unused}; run: {run}")
     if host.gpus == "none":
         return (CPU_SLOT,)
     return slots_of(host, chosen(host, _gpus_found(host, runner)))

@@ -17,14 +17,33 @@ from orchestrator.executors.client import Client
 from orchestrator.executors.connection import Connection
 from orchestrator.executors.dockerconfig import DockerConfig, Login, registry_of
 from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, engine_of, events, login_of, patient
-from orchestrator.images.recipe import context, default_base, digest, reference
+from orchestrator.images.recipe import context, default_base, digest, filling, reference
 from orchestrator.images.record import Record
 
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 LAST_LINES = 12
 # Colours and cursor moves of what a build runs (ECMA-48), also where an engine has put `?` for ESC.
 CONTROL = re.compile(r"(?:\x1b|\?(?=\[[0-9;]+m))\[[0-9;?]*[ -/]*[@-~]")
+NO_SPACE = re.compile(r"no space left on device", re.IGNORECASE)
+NO_INDEX = re.compile(r"NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|SSLError|Read timed out")
 NOT_FOUND = re.compile(r"(?:No matching distribution found for|satisfies the requirement) ([\w.\[\],!<>=~+-]+)")
+
+# What Docker 20.10 to 28 say of a base that they cannot pull, and what to do about it. The first that fits counts.
+BASE_FAULTS = (
+    (r"invalid reference format", "{base!r} is not the name of an image: correct `base` in hosts.yaml"),
+    (r"toomanyrequests|rate limit", "{registry} limits the pulls of {host}: docker login {registry} here, or {copy}"),
+    (r"no matching manifest", "{base} has no variant for the architecture of {host}; {copy}"),
+    (
+        r"denied|unauthorized|authentication required|no basic auth",
+        "{registry} does not give {base} to {host}: check the name, run docker login {registry} here, or {copy}",
+    ),
+    (r"manifest unknown|not found|name unknown", "{registry} has no image {base}: check the name, or {copy}"),
+    (r"x509|HTTP response to HTTPS", "{host} does not trust {registry}: give its engine the registry's CA, or {copy}"),
+    (
+        r"\bdial |no such host|connection re|timeout|timed out|deadline|unreachable|proxyconnect|\bEOF\b|\b50[0-9]\b",
+        "{host} has no image {base} and cannot reach {registry}: {copy}",
+    ),
+)
 
 
 def find(connection: Connection, name: str) -> ImageInfo | None:
@@ -76,7 +95,7 @@ def build(
         try:
             _follow(stream, connection.host_name, name, progress)
         except ImageError as error:
-            remedy = _remedy(str(error), connection.host_name, base or default_base(flavour), wheels)
+            remedy = _remedy(str(error), connection.host_name, flavour, base or default_base(flavour), wheels)
             raise ImageError(login.explained("\n  ".join(filter(None, [str(error), unread, remedy])))) from error
     built = find(connection, name)
     if built is None:
@@ -85,17 +104,33 @@ def build(
     return built
 
 
-def _remedy(said: str, host: str, base: str, wheels: Path | None) -> str:
-    """What to do about the two usual faults: a base image that cannot be pulled, and a package that is not found."""
-    if re.search(r"\(step \d+/\d+, FROM ", said):
+def _remedy(said: str, host: str, flavour: str, base: str, wheels: Path | None) -> str:
+    """What to do about the usual faults, by what the engine or pip said; nothing where that is not known."""
+    if NO_SPACE.search(said):
         return (
-            f"fix: {host} has no image {base} and cannot pull it: copy it there from a machine that has it "
-            f"(docker save {base} | docker -H ADDRESS load), or name one that {host} has as `base` in hosts.yaml"
+            f"fix: the disk of {host}'s engine is full: free some space there (docker system df, docker system prune)"
         )
+    if re.search(r"\(step \d+/\d+, FROM ", said):
+        return _about_base(said.partition(" (step ")[0], host, base)
     if match := NOT_FOUND.search(said):
-        if wheels is None:
-            return f"fix: {host} finds no package {match[1]} at its index; without an index, use --wheels FOLDER"
-        return f"fix: {match[1]} is missing in {wheels}: pip download '{match[1]}' -d {wheels}, with the base's Python"
+        if wheels is not None:
+            return f"fix: {match[1]} is missing in {wheels}; with the base's Python, run: {filling(flavour, wheels)}"
+        found = "cannot reach its package index" if NO_INDEX.search(said) else f"finds no {match[1]} at its index"
+        return (
+            f"fix: {host} {found}: build from a folder of packages with --wheels FOLDER, or see its network and proxy"
+        )
+    return ""
+
+
+def _about_base(said: str, host: str, base: str) -> str:
+    """Says what to do where a base cannot be had, by its cause; nothing where that is not known."""
+    copy = (
+        f"copy it there from a machine that has it (docker save {base} | docker -H ADDRESS load), "
+        f"or name an image with PyTorch that {host} has as `base` in hosts.yaml"
+    )
+    for pattern, what in BASE_FAULTS:
+        if re.search(pattern, said, re.IGNORECASE):
+            return "fix: " + what.format(host=host, base=base, registry=registry_of(base), copy=copy)
     return ""
 
 

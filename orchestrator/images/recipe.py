@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import IO
 import runner
 from orchestrator import shipped
 from orchestrator.errors import InputError
+from orchestrator.installing import CPU_INDEX
 from runner.schema import stable_hash
 
 REPOSITORY = "sd-orchestrator"
@@ -65,7 +67,7 @@ def default_base(flavour: str) -> str:
 @contextmanager
 def context(flavour: str, wheels: Path | None = None) -> Iterator[IO[bytes]]:
     """The build context as an open tar file, byte for byte the same each time; on disk, for wheels may be gigabytes."""
-    packages = list(_packages(wheels)) if wheels else []
+    packages = list(_packages(flavour, wheels)) if wheels else []
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for path, content in recipe(flavour).items():
@@ -95,14 +97,21 @@ def _entry(path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
     return entry
 
 
-def _packages(folder: Path) -> Iterable[Path]:
+def filling(flavour: str, folder: Path) -> str:
+    """The command that fills a folder with every package of an image."""
+    pins, there = shlex.quote(str(shipped.folder("images") / flavour)), shlex.quote(str(folder))
+    if flavour == "deepspeed":  # it has no wheels at an index
+        made = f"DS_BUILD_OPS=0 pip wheel -r {pins}/requirements.txt -w {there}"
+        return f"{made} && pip wheel --no-deps -r {pins}/mii.txt -w {there}"
+    index = f" --extra-index-url {CPU_INDEX}" if flavour == "cpu" else ""
+    return f"pip download -r {pins}/requirements.txt -d {there}{index}"
+
+
+def _packages(flavour: str, folder: Path) -> Iterable[Path]:
     """The wheels in a folder. Raises InputError where there are none, lest a package index be asked after all."""
     found = sorted(f for f in folder.iterdir() if f.name.endswith(WHEELS)) if folder.is_dir() else []
     if not found:
-        raise InputError(
-            f"{folder}: no wheels there; fill it with: "
-            f"pip download -r {shipped.folder('images') / 'cpu' / 'requirements.txt'} -d {folder}"
-        )
+        raise InputError(f"{folder}: no wheels there; with the base's Python, run: {filling(flavour, folder)}")
     return found
 
 

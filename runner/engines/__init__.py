@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+# Where an engine's module comes from. A package that has the module's name may be someone else's: `grpc`, `mii`.
+PACKAGES = {
+    "deepspeed": "deepspeed",
+    "grpc": "grpcio",
+    "mii": "deepspeed-mii",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "onnxscript": "onnxscript",
+    "openvino": "openvino",
+}
+
+
 class Unsupported(Exception):
     """The engine cannot do this job here, whatever is tried: an `unsupported` row with this reason."""
 
@@ -86,6 +98,6 @@ def library(name: str) -> Any:
 
 
 def _not_installed(engine: str, error: ModuleNotFoundError) -> Unsupported:
-    return Unsupported(
-        f"engine {engine!r} is not installed here: there is no module {error.name!r}; pip install {error.name}"
-    )
+    package = PACKAGES.get((error.name or "").partition(".")[0])
+    remedy = f"; fix: install the package {package}" if package else ""
+    return Unsupported(f"engine {engine!r} is not installed here: there is no module {error.name!r}{remedy}")
