@@ -67,7 +67,7 @@ JOB = {
 
 
 class LyingEngine:
-    """Answers by the first pattern that is found in a request's path, else honestly. asked: the paths so far.
+    """Answers by the first pattern that is found in a request's path, else honestly. asked: the paths so far; received: the bodies.
 
     It listens on a socket, or else at a port of its own, with TLS where it has a certificate.
     """
@@ -76,6 +76,7 @@ class LyingEngine:
         self.answers: dict[str, Answer] = {}
         self.honest: dict[str, object] = HONEST
         self.asked: list[str] = []
+        self.received: list[bytes] = []
         engine = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -97,7 +98,7 @@ class LyingEngine:
                         while (header := self.rfile.readline(65536)).strip():
                             if header.lower().startswith(b"content-length:"):
                                 length = int(header.split(b":")[1])
-                        self.rfile.read(length)
+                        engine.received.append(self.rfile.read(length))
                         path = request.split()[1].decode()
                         engine.asked.append(path)
                         answer = engine.answer_to(path)

@@ -23,7 +23,7 @@ from orchestrator.config.kubernetes import Claim
 from orchestrator.errors import HostUnreachable, Incomplete, InputError, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.kubernetes import look
-from orchestrator.executors.kubernetes.cluster import Cluster
+from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import object_name
 from orchestrator.journal import Journal, Kind
@@ -227,8 +227,9 @@ def test_a_followed_log_shows_what_the_job_says_and_not_how_its_rows_travel(
         (progress,) = journal.progress()
     cli_out = run_in_background("logs", run.name, progress.job.id, "--follow")
     out, err = cli_out.communicate(timeout=PATIENCE_S)
-    lines = [line for line in out.splitlines() if not line.startswith("{")]
-    assert (lines, err) == (["first", "last"], "")
+    events = re.compile(r"\d\d:\d\d:\d\d  ")
+    assert [line for line in out.splitlines() if not events.match(line)] == ["first", "last"]
+    assert "has ended: 1 ok" in err
     assert running.wait(PATIENCE_S) == 0
     running.communicate()
 
@@ -384,6 +385,30 @@ def test_what_a_crash_left_of_a_start_is_staged_and_another_start_makes_the_rest
     assert secret["metadata"]["ownerReferences"][0]["kind"] == "Job"
     executor.remove(what.attempt)
     assert executor.cluster.get("secrets", name) is None
+
+
+def test_what_a_neighbour_makes_of_a_staged_attempt_never_runs(
+    make: Callable[..., KubernetesExecutor], kubernetes_cluster: LabCluster
+) -> None:
+    executor = make()
+    what = task("token", model="owner/gated")
+    executor.stage(what)
+    name, cluster = object_name(what.attempt), executor.cluster
+    config = cluster.get("configmaps", name)
+    assert config is not None
+    job = json.loads(config["data"]["manifest.json"])
+    job["spec"]["template"]["spec"]["containers"][0]["image"] = "evil:1"
+    data = {**config["data"], "manifest.json": json.dumps(job)}
+    with pytest.raises(Refused, match="immutable"):
+        cluster.patch("configmaps", name, {"data": data})
+    cluster.delete("configmaps", name)
+    kept = {key: config["metadata"][key] for key in ("name", "labels", "annotations")}
+    cluster.create("configmaps", {**config, "metadata": kept, "data": data})
+    executor.stage(what)
+    with pytest.raises(StartError, match=r"manifest.json: spec.template.spec.containers\[0\].image"):
+        executor.start(what.attempt, "hf_secret")
+    assert cluster.get("jobs", name) is None
+    assert cluster.get("secrets", name) is None
 
 
 def test_while_a_watch_tells_of_nothing_no_list_is_asked_for_and_whatever_happens_is_seen_all_the_same(

@@ -357,6 +357,24 @@ def test_an_object_with_anything_in_any_place_makes_no_traceback_and_leads_to_no
     assert [path for path in liar.asked if not re.fullmatch(ours, path) or "/.." in path] == []
 
 
+def test_a_server_that_shows_another_job_than_was_staged_gets_no_token(
+    liar: LyingEngine, executor: KubernetesExecutor
+) -> None:
+    task, secret = Task(ATTEMPT, Job.from_json(json.dumps(JOB | {"model": "owner/gated"})), Slot("1"), "i"), Canary()
+    config = staged(task, HOST)
+    job = json.loads(config["data"][MANIFEST])
+    job["spec"]["template"]["spec"]["containers"][0]["securityContext"]["privileged"] = True
+    job["spec"]["template"]["spec"]["serviceAccountName"] = "admin"
+    tampered = {**config, "data": {**config["data"], MANIFEST: json.dumps(job)}}
+    liar.answers = {r"/configmaps/\w": as_json(tampered), "/configmaps": as_json(config)}
+    executor.stage(task)
+    said, _ = outcome(lambda: executor.start(ATTEMPT, secret.text))
+    assert "containers[0].securityContext.privileged" in said
+    assert "spec.template.spec.serviceAccountName" in said
+    assert not [path for path in liar.asked if "/jobs" in path or "/secrets" in path]
+    assert not secret.is_in(b"".join(liar.received))
+
+
 # --- a log, and a watch
 
 

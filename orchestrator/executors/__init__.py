@@ -143,6 +143,7 @@ class Executor(Protocol):
     def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
         """Starts what was staged. What runs or has exited is never started again: that is success too.
 
+        Call `stage` of this same executor before: an executor may take what a host stores for changed by others.
         What runs is handed token and ticket again: whoever started it may have died before.
 
         token: the Hugging Face token. ticket: the right to put the attempt's one object into a store, where the host

@@ -3,13 +3,14 @@
 A staged attempt is a ConfigMap with the job's file and the Job to be made, so that it occupies no node. Its start makes
 the Job, then its Secret, and then makes the ConfigMap the Job's: of what a crash leaves between, another start makes
 the rest. From there on the cluster's scheduler places, and no slot needs holding.
+
+Others may write in the namespace. A start renders the Job again; what is stored is compared with it, and never used.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -17,13 +18,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnreachable, StartError
 from orchestrator.executors import Attempt, Observation, Slot, Task
-from orchestrator.executors.kubernetes import logs
+from orchestrator.executors.kubernetes import compare, logs
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.executors.kubernetes.look import Look
 from orchestrator.executors.kubernetes.manifest import (
-    MANIFEST,
     SPEC,
     attempt_of,
+    job_manifest,
     needs_secrets,
     object_name,
     owned_by,
@@ -38,6 +39,7 @@ from orchestrator.executors.network import network_for_jobs
 from runner.parcel import Receipt
 
 ENDED = ("Succeeded", "Failed")
+MOST_NAMED = 4  # of the differences between what is stored and what was rendered
 # Of how many ended pods the files are kept, from one fetch to the next: a log is read once for all of its files, and
 # again where they are larger than any honest runner's.
 FILES_KEPT, KEPT_CHARACTERS = 16, 2**20
@@ -66,6 +68,8 @@ class KubernetesExecutor:
         self.cluster = cluster or Cluster(host)
         self._watch = PodWatch(self.cluster, selector(host))
         self._look = Look(self.cluster, host)
+        # what this process staged: the only source of what a start makes
+        self._tasks: dict[Attempt, Task] = {}
         # by a pod's uid, of pods that have ended: their logs do not change any more
         self._files: dict[str, Mapping[str, str]] = {}
 
@@ -77,8 +81,8 @@ class KubernetesExecutor:
 
     @understood
     def stage(self, task: Task) -> None:
-        wanted = staged(task, self.host, network_for_jobs(self.host))
-        self._create_or_adopt("configmaps", wanted)
+        self._create_or_adopt("configmaps", staged(task, self.host, network_for_jobs(self.host)))
+        self._tasks[task.attempt] = task
 
     def hold(self, attempt: Attempt, slot: Slot) -> AbstractContextManager[None]:
         return nullcontext()
@@ -94,10 +98,17 @@ class KubernetesExecutor:
             if self.cluster.get("jobs", name) is None:
                 raise StartError(f"host {self.host.name}: Job {name} was deleted")
             return
-        job = self._create_or_adopt("jobs", json.loads(config["data"][MANIFEST]))
-        if needs_secrets(job):
-            self._hand_over(job, token, ticket)
-        self.cluster.patch("configmaps", name, {"metadata": {"ownerReferences": [owned_by(job)]}})
+        task = self._tasks.get(attempt)
+        if task is None:
+            raise StartError(f"host {self.host.name}: {name} was not staged by this process; stage it again")
+        network = network_for_jobs(self.host)
+        self._must_not_differ(name, "ConfigMap", compare.of_config(config, staged(task, self.host, network)))
+        wanted = job_manifest(task, self.host, network)
+        job = self._create_or_adopt("jobs", wanted)
+        wanted["metadata"]["uid"] = job["metadata"]["uid"]
+        if needs_secrets(wanted):
+            self._hand_over(wanted, token, ticket)
+        self.cluster.patch("configmaps", name, {"metadata": {"ownerReferences": [owned_by(wanted)]}})
 
     @understood
     def observe(self) -> Mapping[Attempt, Observation]:
@@ -156,6 +167,7 @@ class KubernetesExecutor:
             if needs_secrets(job):
                 self.cluster.delete("secrets", name)
         self.cluster.delete("configmaps", name)
+        self._tasks.pop(attempt, None)
 
     def close(self) -> None:
         self._watch.close()
@@ -177,6 +189,8 @@ class KubernetesExecutor:
             there = self.cluster.get(resource, name)
             if there is not None:
                 self._must_be_the_same(there, body)
+                if resource == "jobs":  # one that we make now may be changed by the cluster's own admission
+                    self._must_not_differ(name, "Job", compare.of_job(there, body))
                 return there
         raise HostUnreachable(f"host {self.host.name}: {resource} {name} comes and goes")
 
@@ -190,6 +204,16 @@ class KubernetesExecutor:
             raise StartError(
                 f"{where} is there with another spec ({has}, and {asked} is asked for): hosts.yaml or this program "
                 f"changed since it was made"
+            )
+
+    def _must_not_differ(self, name: str, kind: str, differences: Sequence[str]) -> None:
+        if differences:
+            more = len(differences) - MOST_NAMED
+            named = ", ".join(differences[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
+            raise StartError(
+                f"host {self.host.name}, namespace {self.cluster.namespace}: {kind} {name} is not what was staged: it "
+                f"differs in {named}. Somebody else changed it; no token was sent. fix: kubectl -n "
+                f"{self.cluster.namespace} get {kind.lower()} {name} -o yaml --show-managed-fields says who"
             )
 
     def _hand_over(self, job: Mapping[str, Any], token: str | None, ticket: str | None) -> None:

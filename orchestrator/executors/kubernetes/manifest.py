@@ -106,6 +106,7 @@ def staged(task: Task, host: KubernetesHost, network: Mapping[str, str] = NOTHIN
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": job["metadata"],
+        "immutable": True,  # a pod mounts the job's file long after it was compared
         "data": {JOB_FILE: task.job.to_json(), MANIFEST: json.dumps(job)},
     }
 

@@ -1,0 +1,209 @@
+"""A start makes what this program rendered: what others left in the namespace is compared, and never used."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from canary import Canary
+
+from orchestrator.config import KubernetesHost
+from orchestrator.errors import StartError
+from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.kubernetes import compare
+from orchestrator.executors.kubernetes.cluster import Refused
+from orchestrator.executors.kubernetes.executor import KubernetesExecutor
+from orchestrator.executors.kubernetes.manifest import JOB_FILE, MANIFEST, SPEC, job_manifest, object_name, staged
+from runner.schema import Case, Device, Job, Precision
+
+HOST = KubernetesHost(name="lab", gpus="none", cpu=2, memory="2g", node_selector={"pool": "cpu"})
+JOB = Job(run="r", id="j", host="lab", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
+          model="owner/gated", cases=(Case("c1", 1),), prompt="p", steps=1)  # fmt: skip
+TASK = Task(Attempt("r", "j", 1), JOB, Slot("1", of_run=True), "image:1")
+NAME = object_name(TASK.attempt)
+Tamper = Callable[[dict[str, Any]], object]
+
+
+class FakeCluster:
+    """The namespace's objects in memory, by resource and name; `sent` holds the bodies of all calls."""
+
+    namespace = "bench"
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.sent: list[Mapping[str, Any]] = []
+
+    def understood(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def get(self, resource: str, name: str) -> dict[str, Any] | None:
+        return copy.deepcopy(self.objects.get((resource, name)))
+
+    def create(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        key = resource, body["metadata"]["name"]
+        if key in self.objects:
+            raise Refused("already exists", 409, "AlreadyExists")
+        self.sent.append(body)
+        made = copy.deepcopy(dict(body))
+        made["metadata"]["uid"] = f"uid of {resource}"
+        self.objects[key] = made
+        return copy.deepcopy(made)
+
+    def patch(self, resource: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.objects[resource, name]["metadata"] |= body["metadata"]
+        return self.objects[resource, name]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster()
+
+
+@pytest.fixture
+def executor(cluster: FakeCluster) -> Iterator[KubernetesExecutor]:
+    made = KubernetesExecutor(HOST, cluster)  # type: ignore[arg-type]
+    yield made
+    made.close()
+
+
+def container(job: dict[str, Any]) -> dict[str, Any]:
+    return dict.__getitem__(job["spec"]["template"]["spec"], "containers")[0]  # type: ignore[no-any-return]
+
+
+def pod(job: dict[str, Any]) -> dict[str, Any]:
+    return dict.__getitem__(job["spec"]["template"], "spec")
+
+
+ROOT_OF_NODE = {"name": "node", "hostPath": {"path": "/"}}
+TAMPERED: dict[str, tuple[Tamper, str]] = {
+    "the image": (lambda job: container(job).update(image="evil:1"), "spec.template.spec.containers[0].image"),
+    "the command": (lambda job: container(job).update(command=["sh"]), "spec.template.spec.containers[0].command"),
+    "privileged": (
+        lambda job: container(job)["securityContext"].update(privileged=True),
+        "spec.template.spec.containers[0].securityContext.privileged",
+    ),
+    "root again": (
+        lambda job: container(job)["securityContext"].update(runAsUser=0),
+        "spec.template.spec.containers[0].securityContext.runAsUser",
+    ),
+    "no word on escalation": (
+        lambda job: container(job)["securityContext"].pop("allowPrivilegeEscalation"),
+        "spec.template.spec.containers[0].securityContext.allowPrivilegeEscalation",
+    ),
+    "a folder of the node": (lambda job: pod(job)["volumes"].append(ROOT_OF_NODE), "spec.template.spec.volumes"),
+    "an account": (lambda job: pod(job).update(serviceAccountName="admin"), "spec.template.spec.serviceAccountName"),
+    "its token": (
+        lambda job: pod(job).update(automountServiceAccountToken=True),
+        "spec.template.spec.automountServiceAccountToken",
+    ),
+    "the node's network": (lambda job: pod(job).update(hostNetwork=True), "spec.template.spec.hostNetwork"),
+    "one more container": (
+        lambda job: pod(job)["containers"].append({"name": "x", "image": "evil:1"}),
+        "spec.template.spec.containers",
+    ),
+    "an init container": (
+        lambda job: pod(job).update(initContainers=[{"name": "x", "image": "evil:1"}]),
+        "spec.template.spec.initContainers",
+    ),
+    "more memory": (
+        lambda job: container(job)["resources"]["limits"].update(memory="64Gi"),
+        "spec.template.spec.containers[0].resources.limits.memory",
+    ),
+    "another pool": (lambda job: pod(job).update(nodeSelector={"pool": "mine"}), "spec.template.spec.nodeSelector"),
+}
+
+
+def test_a_start_makes_the_job_that_was_rendered_and_hands_over_the_token(
+    cluster: FakeCluster, executor: KubernetesExecutor
+) -> None:
+    executor.stage(TASK)
+    executor.start(TASK.attempt, "hf_x")
+    assert [body["kind"] for body in cluster.sent] == ["ConfigMap", "Job", "Secret"]
+    assert cluster.sent[1]["spec"] == job_manifest(TASK, HOST)["spec"]
+    assert cluster.sent[2]["stringData"]["token"] == "hf_x"
+    assert cluster.sent[2]["metadata"]["ownerReferences"][0]["uid"] == "uid of jobs"
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_a_config_map_that_was_changed_starts_nothing(
+    cluster: FakeCluster, executor: KubernetesExecutor, what: str
+) -> None:
+    tamper, where = TAMPERED[what]
+    executor.stage(TASK)
+    config, token = cluster.objects["configmaps", NAME], Canary()
+    job = json.loads(config["data"][MANIFEST])
+    tamper(job)
+    config["data"][MANIFEST] = json.dumps(job)
+    with pytest.raises(StartError, match="no token was sent") as caught:
+        executor.start(TASK.attempt, token.text)
+    assert f"ConfigMap {NAME} is not what was staged: it differs in {MANIFEST}: {where}" in str(caught.value)
+    assert [body["kind"] for body in cluster.sent] == ["ConfigMap"]
+    assert not token.is_in(json.dumps(cluster.sent).encode())
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ({JOB_FILE: replace(JOB, prompt="q").to_json()}, f"{JOB_FILE}: prompt"),
+        ({JOB_FILE: "no JSON"}, JOB_FILE),
+        ({MANIFEST: "[" * 100_000}, MANIFEST),
+        ({"more": "x"}, "more"),
+    ],
+)
+def test_changed_data_of_a_config_map_is_named(
+    cluster: FakeCluster, executor: KubernetesExecutor, data: dict[str, str], named: str
+) -> None:
+    executor.stage(TASK)
+    cluster.objects["configmaps", NAME]["data"] |= data
+    with pytest.raises(StartError) as caught:
+        executor.start(TASK.attempt, "hf_x")
+    assert f"differs in {named}. Somebody else" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_a_job_of_our_name_that_another_made_gets_no_token(
+    cluster: FakeCluster, executor: KubernetesExecutor, what: str
+) -> None:
+    tamper, where = TAMPERED[what]
+    executor.stage(TASK)
+    job = job_manifest(TASK, HOST)
+    tamper(job)
+    cluster.create("jobs", job)
+    with pytest.raises(StartError) as caught:
+        executor.start(TASK.attempt, "hf_x")
+    assert f"Job {NAME} is not what was staged: it differs in {where}" in str(caught.value)
+    assert ("secrets", NAME) not in cluster.objects
+
+
+def test_a_job_with_what_servers_and_kueue_add_is_ours() -> None:
+    wanted = job_manifest(TASK, HOST)
+    there = copy.deepcopy(wanted)
+    pod(there).update(dnsPolicy="ClusterFirst", schedulerName="default-scheduler", tolerations=[{"key": "gpu"}])
+    pod(there)["nodeSelector"]["flavor"] = "a100"
+    container(there).update(terminationMessagePath="/dev/termination-log", terminationMessagePolicy="File")
+    container(there)["resources"]["requests"] = {"cpu": "2", "memory": "2Gi"}
+    there["spec"]["suspend"] = True
+    assert compare.of_job(there, wanted) == ()
+
+
+def test_what_another_process_staged_is_staged_again_before_it_starts(cluster: FakeCluster) -> None:
+    config = staged(TASK, HOST)
+    cluster.create("configmaps", config)
+    with contextlib.closing(KubernetesExecutor(HOST, cluster)) as executor:  # type: ignore[arg-type]
+        with pytest.raises(StartError, match="stage it again"):
+            executor.start(TASK.attempt, "hf_x")
+        executor.stage(TASK)
+        executor.start(TASK.attempt, "hf_x")
+    assert cluster.objects["jobs", NAME]["metadata"]["labels"][SPEC] == config["metadata"]["labels"][SPEC]
+
+
+def test_a_staged_config_map_takes_no_changes() -> None:
+    assert staged(TASK, HOST)["immutable"] is True
