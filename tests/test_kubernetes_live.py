@@ -229,7 +229,7 @@ def test_a_followed_log_shows_what_the_job_says_and_not_how_its_rows_travel(
     out, err = cli_out.communicate(timeout=PATIENCE_S)
     events = re.compile(r"\d\d:\d\d:\d\d  ")
     assert [line for line in out.splitlines() if not events.match(line)] == ["first", "last"]
-    assert "has ended: 1 ok" in err
+    assert "has ended: 2 ok" in err
     assert running.wait(PATIENCE_S) == 0
     running.communicate()
 
