@@ -51,6 +51,8 @@ WELL = Answers(
     claim=No.UNASKED,
     service_account=No.UNASKED,
     pull_secret=No.UNASKED,
+    others_pods=(),
+    others_secrets=No.FORBIDDEN,
 )
 
 
@@ -114,6 +116,25 @@ def test_a_namespace_that_is_not_there_is_a_problem() -> None:
     assert (finding.grade, finding.text) == (Grade.PROBLEM, "there is no namespace bench")
     assert "overlays/gpu" in finding.cure
     assert "overlays/cpu" in found(host(gpus="none"), namespace=No.MISSING)["namespace"].cure
+
+
+def things(*names: str, account: str = "") -> list[dict[str, Any]]:
+    annotations = {"kubernetes.io/service-account.name": account} if account else {}
+    return [{"metadata": {"name": name, "annotations": annotations}} for name in names]
+
+
+def test_a_namespace_with_secrets_or_pods_of_others_is_a_warning() -> None:
+    finding = found(others_secrets=things("e", "d", "c", "b", "a"))["neighbours"]
+    assert finding.grade is Grade.WARNING
+    assert finding.text.startswith("bench holds Secrets of others (a, b, c, d, and 1 more); whoever may create Jobs")
+    assert "a namespace for benchmarks alone" in finding.cure
+    assert "pods of others (shop)" in found(others_pods=things("shop"))["neighbours"].text
+    assert "neighbours" in found(others_secrets=things("t", account="admin"))
+
+
+def test_the_pull_secret_and_tokens_of_our_own_accounts_are_not_of_others() -> None:
+    tokens = things("default-token-x", account="default") + things("job-token", account="bench-job")
+    assert "neighbours" not in found(host(image_pull_secret="hub"), others_secrets=[*things("hub"), *tokens])
 
 
 def test_a_folder_of_the_node_does_not_go_with_pod_security() -> None:

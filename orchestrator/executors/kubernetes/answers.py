@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
+from orchestrator.executors.container import LABEL
 from orchestrator.executors.kubernetes import excerpt
-from orchestrator.executors.kubernetes.cluster import Cluster, Keep, Refused
+from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster, Keep, Refused
 from orchestrator.manifests import Permission, permissions
 
 QUEUES = "/apis/kueue.x-k8s.io"
@@ -35,7 +36,10 @@ Listing: TypeAlias = Sequence[Object] | No
 
 @dataclass(frozen=True)
 class Answers:
-    """pods: of all namespaces, or else own_pods are those of ours. refused: what we may not do."""
+    """pods: of all namespaces, or else own_pods are those of ours. refused: what we may not do.
+
+    others_pods, others_secrets: in our namespace, and of no run; no more than their metadata.
+    """
 
     version: str
     took_s: float
@@ -52,6 +56,8 @@ class Answers:
     claim: Answer
     service_account: Answer
     pull_secret: Answer
+    others_pods: Listing
+    others_secrets: Listing
 
 
 def ask(
@@ -73,6 +79,16 @@ def ask(
     def listed(path: str, keep: Keep | None = None) -> Listing:
         try:
             return cluster.items(path, keep=keep)
+        except Refused as refusal:
+            return _no(refusal)
+
+    def not_ours(resource: str) -> Listing:
+        """Of Secrets no content is asked for, and nothing of an account that may not list them, as ours may not."""
+        if not _allowed(cluster, {"verb": "list", "resource": resource, "namespace": cluster.namespace}):
+            return No.FORBIDDEN
+        query = {"labelSelector": f"!{LABEL}"}
+        try:
+            return cluster.items(cluster.path(resource), query, accept=METADATA_ONLY, keep=excerpt.of_any)
         except Refused as refusal:
             return _no(refusal)
 
@@ -100,6 +116,8 @@ def ask(
         claim=get(f"{here}/persistentvolumeclaims/{claim}", claim),
         service_account=get(f"{here}/serviceaccounts/{host.service_account}", host.service_account),
         pull_secret=get(f"{here}/secrets/{host.image_pull_secret}", host.image_pull_secret),
+        others_pods=not_ours("pods"),
+        others_secrets=not_ours("secrets"),
     )
 
 
@@ -113,7 +131,6 @@ def _no(refusal: Refused) -> No:
 
 
 def _may(cluster: Cluster, permission: Permission) -> bool:
-    """Source: https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access"""
     resource, _, subresource = permission.resource.partition("/")
     attributes = {
         "verb": permission.verb,
@@ -122,6 +139,11 @@ def _may(cluster: Cluster, permission: Permission) -> bool:
         **({"subresource": subresource} if subresource else {}),
         **({} if permission.in_all_namespaces else {"namespace": cluster.namespace}),
     }
+    return _allowed(cluster, attributes)
+
+
+def _allowed(cluster: Cluster, attributes: Mapping[str, str]) -> bool:
+    """Source: https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access"""
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

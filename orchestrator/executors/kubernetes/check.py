@@ -14,9 +14,11 @@ from orchestrator.executors.kubernetes.capacity import labels
 from orchestrator.executors.kubernetes.check_nodes import of_images, of_nodes
 from orchestrator.executors.kubernetes.check_quota import of_quotas
 from orchestrator.executors.kubernetes.cluster import Cluster
+from orchestrator.executors.kubernetes.excerpt import ACCOUNT
 from orchestrator.manifests import Permission, Role
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
+MOST_NAMED = 4
 DOCKER_CONFIG = "kubernetes.io/dockerconfigjson"
 # What is only looked at where the host's entry has the key.
 FOR_KEYS = {
@@ -49,6 +51,7 @@ def _checked(host: KubernetesHost, cluster: Cluster, images: Sequence[str]) -> t
 def findings(host: KubernetesHost, namespace: str, answers: Answers, images: Sequence[str] = ()) -> Iterator[Finding]:
     """The judgement of a cluster's answers; a pure function."""
     yield _namespace(host, namespace, answers.namespace)
+    yield from _others(host, namespace, answers)
     yield from _rights(host, namespace, answers.refused)
     yield from of_nodes(host, answers)
     yield from of_images(host, images, answers)
@@ -79,6 +82,22 @@ def _namespace(host: KubernetesHost, namespace: str, answer: Answer) -> Finding:
             "weights: {claim: NAME}, or a namespace of its own that enforces 'privileged'",
         )
     return Finding("namespace", Grade.OK, text)
+
+
+def _others(host: KubernetesHost, namespace: str, answers: Answers) -> Iterator[Finding]:
+    """What in the namespace is not of our runs: whoever may create Jobs there can mount its Secrets."""
+    # before 1.24 each account has a Secret with its token
+    expected = {"default", "bench-job", "orchestrator", host.service_account} - {None}
+    for kind, listing in (("Secrets", answers.others_secrets), ("pods", answers.others_pods)):
+        found = () if isinstance(listing, No) else [it["metadata"] for it in listing]
+        others = [it["name"] for it in found if (it.get("annotations") or {}).get(ACCOUNT) not in expected]
+        if names := sorted({*map(str, others)} - {host.image_pull_secret}):
+            more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            text = (
+                f"{namespace} holds {kind} of others ({', '.join(names[:MOST_NAMED])}{more}); whoever may create Jobs "
+                f"there can mount every Secret in it"
+            )
+            yield Finding("neighbours", Grade.WARNING, text, f"use a namespace for benchmarks alone; {_apply(host)}")
 
 
 def _rights(host: KubernetesHost, namespace: str, refused: Sequence[Permission]) -> Iterator[Finding]:

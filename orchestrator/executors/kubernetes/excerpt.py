@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Object = Mapping[str, Any]
+ACCOUNT = "kubernetes.io/service-account.name"
 CONTAINERS = ("containers", "initContainers")
 
 
@@ -34,3 +35,10 @@ def of_node(node: Object, images: Sequence[str] = ()) -> dict[str, Any]:
             "images": [{"names": [name for name in reported if name.endswith(tuple(images))]}],
         },
     }
+
+
+def of_any(thing: Object) -> dict[str, Any]:
+    """Its name, and of the tokens that old servers make for each service account, whose they are."""
+    metadata = thing["metadata"]
+    account = (metadata.get("annotations") or {}).get(ACCOUNT)
+    return {"metadata": {"name": metadata["name"], "annotations": {ACCOUNT: account} if account else {}}}

@@ -1,0 +1,143 @@
+"""manifests/policy lets every Job pass that a host can make, and refuses one that reads a Secret or leaves its pod."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import engines
+import kubernetes_validate
+import pytest
+from test_kubernetes_schemas import MODELS, each_option_alone_and_all_at_once, task
+from test_manifests import MANIFESTS, VERSIONS, of_kind, rendered
+
+from orchestrator.config import KubernetesHost
+from orchestrator.config.kubernetes import Claim
+from orchestrator.executors.kubernetes.manifest import job_manifest, secrets
+
+POLICY = MANIFESTS / "policy"
+SINCE = 30  # the minor version of Kubernetes that serves admissionregistration.k8s.io/v1 policies
+HOST = KubernetesHost(name="lab", weights=Claim(claim="hf"), service_account="bench-job")
+Change = Callable[[dict[str, Any], dict[str, Any]], object]
+
+
+@cache
+def compiled(expression: str) -> Any:
+    try:
+        from cel_expr_python import cel
+    except ImportError:
+        (engines.missing if sys.version_info >= (3, 11) else pytest.skip)("cel-expr-python is not installed")
+    return cel.NewEnv(variables={"object": cel.Type.DYN, "variables": cel.Type.DYN}).compile(expression)
+
+
+def refusals(name: str, thing: dict[str, Any]) -> list[str]:
+    """The messages of a policy's rules that an object breaks, as an API server evaluates them."""
+    spec = of_kind("ValidatingAdmissionPolicy", POLICY)[name]["spec"]
+    variables: dict[str, Any] = {}
+    for each in spec.get("variables", ()):
+        data = {"object": thing, "variables": variables}
+        variables[each["name"]] = compiled(each["expression"]).eval(data=data).plain_value()
+    data = {"object": thing, "variables": variables}
+    rules = spec["validations"]
+    return [rule["message"] for rule in rules if compiled(rule["expression"]).eval(data=data).value() is not True]
+
+
+def changed(change: Change) -> dict[str, Any]:
+    job = copy.deepcopy(job_manifest(task(HOST, MODELS[1]), HOST))
+    pod = job["spec"]["template"]["spec"]
+    change(pod, pod["containers"][0])
+    return job
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if int(version.split(".")[1]) >= SINCE])
+def test_the_policies_fit_the_version(version: str) -> None:
+    for it in rendered(POLICY):
+        kubernetes_validate.validate(it, version, strict=True)
+
+
+def test_each_policy_is_bound_to_the_namespace_of_the_overlays() -> None:
+    (namespace,) = of_kind("Namespace").values()
+    bindings = of_kind("ValidatingAdmissionPolicyBinding", POLICY).values()
+    assert {it["spec"]["policyName"] for it in bindings} == {*of_kind("ValidatingAdmissionPolicy", POLICY)}
+    for it in bindings:
+        assert it["spec"]["validationActions"] == ["Deny"]
+        wanted = it["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
+        assert wanted.items() <= namespace["metadata"]["labels"].items()
+
+
+def test_every_job_that_mounts_no_folder_of_a_node_passes() -> None:
+    claim = Claim(claim="huggingface")
+    for any_host in each_option_alone_and_all_at_once():
+        host = any_host.model_copy(update={"weights": claim}) if isinstance(any_host.weights, str) else any_host
+        for model in MODELS[:2]:
+            assert refusals("sd-orchestrator-jobs", job_manifest(task(host, model), host)) == []
+
+
+def test_a_folder_of_a_node_is_refused() -> None:
+    host = HOST.model_copy(update={"weights": "/data/huggingface"})
+    (message,) = refusals("sd-orchestrator-jobs", job_manifest(task(host), host))
+    assert "claim that is read-only" in message
+
+
+BREAKS: dict[str, tuple[Change, str]] = {
+    "another Secret": (
+        lambda pod, _: pod["volumes"].append({"name": "x", "secret": {"secretName": "registry"}}), "volume",
+    ),
+    "a projected token": (
+        lambda pod, _: pod["volumes"].append(
+            {"name": "x", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+        ), "volume",
+    ),
+    "a driver's volume": (lambda pod, _: pod["volumes"].append({"name": "x", "csi": {"driver": "d"}}), "volume"),
+    "a node's folder": (lambda pod, _: pod["volumes"].append({"name": "x", "hostPath": {"path": "/"}}), "volume"),
+    "a claim to write": (
+        lambda pod, _: pod["volumes"].append({"name": "x", "persistentVolumeClaim": {"claimName": "hf"}}), "volume",
+    ),
+    "another ConfigMap": (
+        lambda pod, _: pod["volumes"].append({"name": "x", "configMap": {"name": "other"}}), "volume",
+    ),
+    "a variable from a Secret": (
+        lambda _, container: container["env"].append(
+            {"name": "X", "valueFrom": {"secretKeyRef": {"name": "registry", "key": "k"}}}
+        ), "variable",
+    ),
+    "all variables of a Secret": (
+        lambda _, container: container.update(envFrom=[{"secretRef": {"name": "registry"}}]), "variable",
+    ),
+    "an init container": (lambda pod, it: pod.update(initContainers=[{**it, "name": "x"}]), "init"),
+    "privileged": (lambda _, it: it["securityContext"].update(privileged=True), "privilege"),
+    "no security context": (lambda _, it: it.pop("securityContext"), "privilege"),
+    "the node's network": (lambda pod, _: pod.update(hostNetwork=True), "namespaces of the node"),
+    "the node's processes": (lambda pod, _: pod.update(hostPID=True), "namespaces of the node"),
+    "another account": (lambda pod, _: pod.update(serviceAccountName="orchestrator"), "service account"),
+    "by its old name": (lambda pod, _: pod.update(serviceAccount="orchestrator"), "service account"),
+    "an account's token": (lambda pod, _: pod.update(automountServiceAccountToken=True), "service account"),
+    "no word on the token": (lambda pod, _: pod.pop("automountServiceAccountToken"), "service account"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_job_that_takes_more_is_refused(what: str) -> None:
+    change, says = BREAKS[what]
+    (message,) = refusals("sd-orchestrator-jobs", changed(change))
+    assert says in message
+
+
+def test_a_job_by_the_name_of_another_secret_is_refused() -> None:
+    job = changed(
+        lambda pod, _: [it["secret"].update(secretName="registry") for it in pod["volumes"] if "secret" in it]
+    )
+    job["metadata"]["name"] = "registry"
+    assert any("Job's name" in message for message in refusals("sd-orchestrator-jobs", job))
+
+
+def test_the_jobs_secret_passes_and_one_for_an_accounts_token_does_not() -> None:
+    job = job_manifest(task(HOST), HOST)
+    job["metadata"]["uid"] = "u"
+    secret = secrets(job, "hf_x")
+    assert refusals("sd-orchestrator-secrets", secret) == []
+    (message,) = refusals("sd-orchestrator-secrets", {**secret, "type": "kubernetes.io/service-account-token"})
+    assert "service account's token" in message
