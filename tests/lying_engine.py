@@ -69,7 +69,8 @@ JOB = {
 class LyingEngine:
     """Answers by the first pattern that is found in a request's path, else honestly.
 
-    asked: the paths so far. received: the bodies. It listens on a socket, or else at a port of its own, with TLS where it has a certificate.
+    asked: the paths so far. received: the bodies.
+    It listens on a socket, or else at a port of its own, with TLS where it has a certificate.
     """
 
     def __init__(self, socket_path: Path | None = None, tls: ssl.SSLContext | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from kubernetes.utils.quantity import parse_quantity
+from orchestrator.executors.kubernetes.fit import amount
 
 # Fields that a server or Kueue adds to the pod of a Job, wherever they stand: none gives it a right. Any other is a
 # difference. https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
@@ -77,6 +77,6 @@ def _includes(has: object, wanted: object) -> bool:
 
 def _amount(text: object) -> Decimal | None:
     try:
-        return Decimal(parse_quantity(str(text)))
+        return amount(str(text))
     except ValueError:
         return None
