@@ -179,8 +179,14 @@ def _is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
+def _hub() -> str:
+    """The hub's address (HF_ENDPOINT) without a login that may stand in it."""
+    scheme, _, rest = constants.ENDPOINT.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
 def _unreachable(source: Source) -> str:
-    why = "HF_HUB_OFFLINE is set" if _is_offline() else "https://huggingface.co could not be reached"
+    why = "HF_HUB_OFFLINE is set" if _is_offline() else f"{_hub()} could not be reached"
     return (
         f"{source.where} is not in the cache {constants.HF_HUB_CACHE}, or not all of it, and {why}; "
         f"fix: on that host, HF_HOME=<folder> hf download {source.where}, and `weights: <folder>` in hosts.yaml"

@@ -1,4 +1,4 @@
-"""What `hosts --check` makes of a cluster's answers: each finding says what is wrong and how to mend it."""
+"""What `hosts --check` makes of a cluster's answers: each finding says what is wrong and how to fix it."""
 
 from __future__ import annotations
 

@@ -152,6 +152,13 @@ def test_a_model_that_is_not_in_the_cache_offline_is_named(monkeypatch: pytest.M
     assert "local_files_only" not in str(told.value)
 
 
+def test_a_mirror_that_does_not_answer_is_named_without_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.constants, "ENDPOINT", "https://me:secret@hub.corp:8443/hf")
+    monkeypatch.setattr(pipeline.constants, "HF_HUB_OFFLINE", False)
+    said = pipeline._unreachable(pipeline.Source.parse("owner/none"))
+    assert "and https://hub.corp:8443/hf could not be reached; fix:" in said
+
+
 def saved_as(folder: Path, dtype: Any = torch.float32, **how: Any) -> Path:
     pipeline.load(tiny(), dtype, None).save_pretrained(folder, **how)
     return folder

@@ -122,7 +122,7 @@ class Executor(Protocol):
         """The entry of the inventory that this is about."""
 
     def slots(self) -> tuple[Slot, ...]:
-        """Connects, and finds out what jobs can occupy. Raises HostUnfit with what is missing and how to mend it."""
+        """Connects, and finds out what jobs can occupy. Raises HostUnfit with what is missing and how to fix it."""
 
     def stage(self, task: Task) -> None:
         """Does all that can be done before the slot is free. If the attempt exists already, that is success.

@@ -191,7 +191,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _diagnosis(chain: list[BaseException]) -> tuple[str, str]:
     """What went wrong and what to do, by the system's error number."""
     if any(isinstance(error, socket.gaierror) for error in chain):
-        return "its name is not known", "mend the name, or the network"
+        return "its name is not known", "fix: correct the name, or the network"
     # an SSLError's number is OpenSSL's, not the system's
     system = (e.errno for e in chain if isinstance(e, OSError) and not isinstance(e, ssl.SSLError) and e.errno)
     match next(system, None):

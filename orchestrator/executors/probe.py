@@ -49,7 +49,7 @@ def require_gpus(api: docker.APIClient, host: DockerHost) -> None:
 def find_gpus(
     api: docker.APIClient, host: DockerHost, info: Mapping[str, Any], image: str
 ) -> tuple[Access, tuple[Slot, ...]]:
-    """The way to a host's GPUs, and the slots they make. Raises HostUnfit with what is missing and how to mend it.
+    """The way to a host's GPUs, and the slots they make. Raises HostUnfit with what is missing and how to fix it.
 
     image: ours, to count the GPUs with; where it is not there, only CDI and device nodes tell.
     """

@@ -51,7 +51,7 @@ REFUSALS = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": "if it is the same machine nevertheless, ssh-keygen -R its name",
     "Host key verification failed": "connect once by hand with ssh, and check its key",
     "Permission denied": "load the key into the agent (ssh-add), or name user and key in ~/.ssh/config",
-    "Bad configuration option": "mend ~/.ssh/config",
+    "Bad configuration option": "correct ~/.ssh/config",
     "Bad owner or permissions": "chmod 600 it",
     "Too many authentication failures": "name the right key with IdentityFile and IdentitiesOnly in ~/.ssh/config",
 }

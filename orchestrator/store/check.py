@@ -1,4 +1,4 @@
-"""Whether a host's jobs can use their store, and how to mend what they cannot: for `hosts --check`."""
+"""Whether a host's jobs can use their store, and how to fix what they cannot: for `hosts --check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is well and what is not on a cluster, for one host's jobs, and how to mend it: for `hosts --check`."""
+"""What is well and what is not on a cluster, for one host's jobs, and how to fix it: for `hosts --check`."""
 
 from __future__ import annotations
 
