@@ -88,7 +88,7 @@ def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) ->
     while True:
         progress = find_job(_jobs(run), job.id)
         if progress.is_settled:
-            if not attempt:
+            if not seen:  # its host may have let go of it between two looks
                 yield from deque(_kept(run, job), maxlen=tail)
             say(_ending(run, job))
             return

@@ -5,6 +5,7 @@ import json
 import signal
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import orchestrate, run_in_background, until, wait_for, write
@@ -126,6 +127,16 @@ def test_follow_tells_that_nobody_drives_the_run(here: Path, capsys: pytest.Capt
     assert "add -f to wait for it" in capsys.readouterr().err
     (here / "go").touch()
     assert orchestrate("resume") == cli.OK
+
+
+def test_a_job_collected_between_two_looks_is_followed_from_its_kept_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [SimpleNamespace(job=JOB, is_settled=done, is_at_work=not done, attempt=1) for done in (False, True, True)]
+    monkeypatch.setattr(joblog, "_jobs", lambda run: (looks.pop(0),))
+    monkeypatch.setattr(joblog, "_on_host", lambda *args, **options: iter(()))
+    monkeypatch.setattr(joblog, "_kept", lambda *args: ["first", "last"])
+    monkeypatch.setattr(joblog, "_ending", lambda *args: "")
+    monkeypatch.setattr(joblog, "LOOK_EVERY_S", 0.0)
+    assert list(joblog.lines(None, JOB, follow=True)) == ["first", "last"]  # type: ignore[arg-type]
 
 
 def test_ctrl_c_ends_a_follower_without_a_word(here: Path) -> None:
