@@ -157,10 +157,11 @@ class Bucket:
             return parsedate_to_datetime(date).timestamp() - (asked + time.time()) / 2 if date else None
 
     def keys(self, folder: str) -> list[str]:
-        """All keys of a folder, however deep."""
+        """All keys of a folder, however deep. Not those that name another one to who reads `..` as a path does."""
         prefix = f"{self._root}{folder}/"
         found = self._listed(self._pages(prefix), "Contents", "Key")
-        return [key.removeprefix(self._root) for key in found if key.startswith(prefix)]
+        own = (key.removeprefix(self._root) for key in found if key.startswith(prefix))
+        return [key for key in own if not {".", ".."} & {*key.split("/")}]
 
     def folders(self) -> list[str]:
         """The names of the folders at the top."""
@@ -342,7 +343,7 @@ class Bucket:
             raise self._not_spoken_to(error) from error
 
     def _refused(self, error: exceptions.ClientError, what: str) -> InputError | HostUnreachable:
-        code, status = _code(error), _status(error)
+        code, status = harmless(_code(error), LONGEST_WORDS) or "", _status(error)
         said = harmless(str(error.response.get("Error", {}).get("Message") or code), LONGEST_WORDS) or code
         if (status >= 500 and code not in UNKNOWN_CONDITION) or status == 429 or code in PASSING:
             return HostUnreachable(f"{self.name}: the store asks to come back later: {code}, {said}")
