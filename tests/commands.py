@@ -56,7 +56,7 @@ def wait_for(what: str, then: float = 120) -> None:
 
     def said() -> bool:
         refused = bool(IN_BACKGROUND) and IN_BACKGROUND[-1].poll() == cli.BAD_INPUT
-        found = any(what in path.read_text() for path in folders.glob("*/log.txt"))
+        found = any(what in path.read_text() for path in folders.glob("orchestrator-*/log.txt"))
         assert found or not refused, f"no job said {what!r}: {IN_BACKGROUND[-1].communicate()}"
         return found
 
