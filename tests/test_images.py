@@ -564,6 +564,14 @@ def test_a_record_that_cannot_be_read_or_written_vouches_for_nothing(
     assert len({image.id for image in outcomes.values()}) == 1
 
 
+def test_the_lock_of_the_record_is_closed_to_other_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "orchestrator").mkdir(mode=0o755)  # as an older version, or another program, made it
+    (tmp_path / "orchestrator/images.lock").touch(0o644)
+    ensured(FakeEngine("a"))
+    assert (tmp_path / "orchestrator/images.lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_tag_in_a_registry_that_this_user_did_not_push_is_not_believed() -> None:
     registry = Registry()
     stranger, engine = FakeEngine("stranger"), FakeEngine("a", registry=registry)

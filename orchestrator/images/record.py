@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.collect import private
 from orchestrator.images.image import ImageInfo
 
 
@@ -62,7 +63,7 @@ class Record:
         ids[key] = value
         with suppress(OSError):
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self.file.with_suffix(".lock").open("a") as lock:
+            with os.fdopen(private(self.file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT), "r+b") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 everything = self._all()
                 handle, draft = tempfile.mkstemp(dir=self.file.parent, prefix=".images.")
