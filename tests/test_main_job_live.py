@@ -5,6 +5,7 @@ Rows come home as hosts.yaml says: from the engines, or by a real object store t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -18,9 +19,11 @@ from pathlib import Path
 import benches
 import engines
 import pytest
+from docker.errors import ImageNotFound
 from engines import Engine, SshEngine, TlsEngine
 from stores import Store
 
+from orchestrator import images
 from orchestrator.collect import read_rows
 from runner.parcel import Outcome, Parcel, Receipt
 from runner.schema import Row, Status, Validity, parse_rows
@@ -44,11 +47,21 @@ def ssh_in_front(docker_host: Engine) -> Iterator[SshEngine]:
         yield ssh
 
 
+@pytest.fixture(scope="module")
+def state(docker_host: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one user has built. The image goes, so that this user builds it and may send it on; its layers stay cached."""
+    with closing(docker_host.client()) as api, contextlib.suppress(ImageNotFound):
+        api.remove_image(images.reference("cpu"), force=True, noprune=True)
+    return tmp_path_factory.mktemp("state")
+
+
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ssh_in_front: SshEngine, tls_engine: TlsEngine) -> Path:
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: Path, ssh_in_front: SshEngine, tls_engine: TlsEngine
+) -> Path:
     """A folder with a matrix and an inventory: one engine by SSH, another by TCP with TLS, two threads between them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
     tls = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
     inventory = {
         "near": {"kind": "docker", "url": ssh_in_front.url, "gpus": "none", "threads": 1},
@@ -179,7 +192,7 @@ def test_rows_that_come_by_a_store_are_as_good_as_an_engines_and_the_store_alone
     s3 = {"bucket": "bench", "prefix": "main", "endpoint_url": reached, "region": "us-east-1", "insecure": True}
     hosts = {"by-engine": by_engine, "by-store": {**by_engine, "collect": {"s3": s3}}}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
     Path("hosts.yaml").write_text(json.dumps({"hosts": hosts}))
     Path("matrix.yaml").write_text(MATRIX)
     ended = orchestrator("submit", "matrix.yaml", "--set", "engine=eager", "--wheels", str(wheels))
