@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import clusters
+import commands
 import docker
 import engines
 import pytest
@@ -38,6 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(process, "RUNNER", FAKE_RUNNER)
     monkeypatch.setattr(machine, "NEEDED", ())
+    monkeypatch.setattr(commands, "IN_BACKGROUND", [])  # what another test started refuses nothing here
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "here"
 
