@@ -32,7 +32,7 @@ SKIPPED = {"name": "c", "skip_reason": "not found"}
     ("said", "exit_code", "outcome", "told"),
     [
         ({"dependencies": [SOUND]}, 0, 0, "1 pins, 0 with a known weakness, 0 not looked up"),
-        ({"dependencies": [SOUND, WEAK]}, 1, 1, "b 1: CVE-1, mended in 2"),
+        ({"dependencies": [SOUND, WEAK]}, 1, 1, "b 1: CVE-1, fixed in 2"),
         ({"dependencies": [SOUND, SKIPPED]}, 0, 75, "1 not looked up (not found)"),
         ({"dependencies": [WEAK, SKIPPED]}, 1, 1, "CVE-1"),
         ("Traceback: no route", 1, 75, "not audited"),

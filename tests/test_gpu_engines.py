@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from engines import wait_until
 from fake_engine import job_of
 
 from runner import engines
@@ -293,7 +294,10 @@ def marked() -> Iterator[Any]:
     def start(name: str) -> int:
         environment = {**os.environ, mii.MARK: name}
         started.append(subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True))
-        return started[-1].pid
+        pid = started[-1].pid
+        # Popen returns when exec has begun; the kernel shows the new environment a moment later
+        wait_until(lambda: psutil.Process(pid).environ().get(mii.MARK) == name, 30, "its environment is not shown")
+        return pid
 
     yield start
     for process in started:

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 import zipfile
 from collections.abc import Callable
@@ -96,7 +95,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
         check=True, capture_output=True,
     )  # fmt: skip
     made = Installed(prefix, prefix / "imports")
-    ours = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    ours = {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
     (made.package / "dependencies.pth").write_text("\n".join([*sorted(ours), "import recorder", ""]))
     (made.package / "recorder.py").write_text(RECORDER.format(log=str(made.log)))
     return made

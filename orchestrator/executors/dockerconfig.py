@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -140,12 +141,12 @@ class DockerConfig:
                 env=without_tokens(self.environ),
                 start_new_session=True,  # what it starts ends with it, and its question is not put to our terminal
             )
-        except FileNotFoundError:
-            raise InputError(
-                f"{program}, which {self.path} names for {registry}, is not on PATH; "
-                f"fix: install it, or take it out of {self.path} and run: docker login {registry}"
-            ) from None
         except OSError as error:
+            if shutil.which(program) is None:  # also where a folder of PATH may not be read, which is another errno
+                raise InputError(
+                    f"{program}, which {self.path} names for {registry}, is not on PATH; "
+                    f"fix: install it, or take it out of {self.path} and run: docker login {registry}"
+                ) from None
             raise InputError(f"{program} for {registry} cannot be run: {error.strerror}; fix: {remedy}") from error
         try:
             output, _ = process.communicate(key.encode(), HELPER_TIMEOUT_S)
