@@ -12,7 +12,7 @@ def steady(
     """Seconds since the epoch as they were when this process asked first, and from there on as they pass.
 
     not_before: the last moment that is written down, so that time goes on after it where the clock was set back since.
-    A job's age, a backoff and a host's silence are then never negative, nor a day long because the clock was mended.
+    A job's age, a backoff and a host's silence are then never negative, nor a day long because the clock was corrected.
     """
     began, origin = monotonic(), max(wall(), not_before)
     return lambda: origin + (monotonic() - began)

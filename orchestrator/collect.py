@@ -232,8 +232,8 @@ def read_rows(path: Path) -> list[Row]:
     try:
         return parse_rows(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        cure = "delete the file, and 'orchestrator resume' runs its job again; others' results: 'orchestrator import'"
-        raise InputError(f"{path}: {error}; {cure}") from error
+        remedy = "delete the file, and 'orchestrator resume' runs its job again; others' results: 'orchestrator import'"
+        raise InputError(f"{path}: {error}; {remedy}") from error
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

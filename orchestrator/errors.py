@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class InputError(Exception):
-    """Mend the input: a file, an option, a name, a key that is not there. Exit code 2, before anything ran.
+    """Fix the input: a file, an option, a name, a key that is not there. Exit code 2, before anything ran.
 
     problems: every one that was found, each a message of its own.
     """

@@ -277,7 +277,7 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise InputError(
             f"{path}: {error}; is the disk full, read-only, or another process at work there? "
-            f"Nothing is lost: once that is mended, orchestrator resume {path.parent.name} goes on"
+            f"Nothing is lost: once that is fixed, orchestrator resume {path.parent.name} goes on"
         ) from error
     except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
         raise InputError(

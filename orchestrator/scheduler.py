@@ -485,13 +485,13 @@ def _aside(question: Callable[[], Ready], then: Callable[[], None]) -> Future[Re
 
 @contextmanager
 def _own_files(run: Run) -> Iterator[None]:
-    """Where the run's own folder cannot be written it is for the user to mend: no job's fault, and no host's."""
+    """Where the run's own folder cannot be written it is for the user to fix: no job's fault, and no host's."""
     try:
         yield
     except OSError as error:
         where = error.filename or run.path
         raise InputError(
-            f"{where}: {error.strerror or error}; once that is mended, orchestrator resume {run.name} goes on"
+            f"{where}: {error.strerror or error}; once that is fixed, orchestrator resume {run.name} goes on"
         ) from error
 
 

@@ -341,7 +341,7 @@ def findings(found: Mapping[str, Sequence[Finding]], out: Console) -> None:
     styles = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.PROBLEM: "bold red"}
     for host, its in found.items():
         for finding in its:
-            text = finding.text + (f"\nfix: {finding.cure}" if finding.cure else "")
+            text = finding.text + (f"\nfix: {finding.remedy}" if finding.remedy else "")
             grade = Text(finding.grade.value, style=styles[finding.grade])
             table.add_row(host, grade, finding.topic, Text(text))
     out.print(table)

@@ -241,7 +241,7 @@ def wrapped(error: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("code", "cure"),
+    ("code", "remedy"),
     [
         (errno.ENOENT, "start Docker"),
         (errno.EACCES, "usermod -aG docker"),
@@ -249,10 +249,10 @@ def wrapped(error: Exception) -> Exception:
         (errno.ETIMEDOUT, "did not answer"),
     ],
 )
-def test_a_connection_that_fails_is_a_host_unreachable_with_the_cure(code, cure):
+def test_a_connection_that_fails_is_a_host_unreachable_with_the_remedy(code, remedy):
     error = CONNECTION.translated(wrapped(OSError(code, "no")))
     assert isinstance(error, HostUnreachable)
-    assert cure in str(error)
+    assert remedy in str(error)
     assert "host desk" in str(error)
 
 

@@ -401,7 +401,7 @@ def test_a_container_that_cannot_start_is_removed(docker_host, contract_image, t
 
 
 @pytest.mark.parametrize("access", ["auto", "toolkit", "cdi", "devices"])
-def test_without_a_gpu_there_is_one_message_with_the_cure(docker_host, contract_image, access):
+def test_without_a_gpu_there_is_one_message_with_the_remedy(docker_host, contract_image, access):
     host = DockerHost(name="here", url=docker_host.url, gpu_access=access)
     with closing(host) as executor, docker_host.client() as api:
         if "nvidia" in api.info()["Runtimes"] or os.path.exists("/dev/nvidia0"):
@@ -413,7 +413,7 @@ def test_without_a_gpu_there_is_one_message_with_the_cure(docker_host, contract_
 @pytest.mark.parametrize(
     ("access", "said"), [("toolkit", "could not select device driver"), ("devices", "/dev/nvidia0")]
 )
-def test_a_way_to_a_gpu_that_fails_at_the_start_of_a_container_is_told_with_the_cure(
+def test_a_way_to_a_gpu_that_fails_at_the_start_of_a_container_is_told_with_the_remedy(
     docker_host, contract_image, api, monkeypatch, access, said
 ):
     if Path("/dev/nvidia0").exists():
@@ -475,15 +475,15 @@ def test_a_check_reads_the_weights_as_a_jobs_user_would(docker_host, contract_im
     blob.chmod(0o600)
     found = findings(host, images=[contract_image])["weights"]
     assert (found.grade, str(blob) in found.text) == (Grade.PROBLEM, True)
-    assert found.cure == f"chmod -R a+rX {tmp_path}/hub"
+    assert found.remedy == f"chmod -R a+rX {tmp_path}/hub"
 
 
-def test_a_check_says_what_is_wrong_and_how_to_mend_it(docker_host):
+def test_a_check_says_what_is_wrong_and_how_to_fix_it(docker_host):
     host = DockerHost(name="here", url=docker_host.url, weights="/no/such")
     found = findings(host, images=["sd-orchestrator-none:1"], clock=lambda: time.time() + 60)
     assert found["clock"].grade is Grade.WARNING
     assert "60 s behind" in found["clock"].text
-    assert found["image"].cure.startswith("orchestrator build --hosts here")
+    assert found["image"].remedy.startswith("orchestrator build --hosts here")
     assert found["weights"].grade is Grade.PROBLEM
     if not Path("/dev/nvidia0").exists():
         assert found["gpus"].grade is Grade.PROBLEM

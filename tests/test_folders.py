@@ -88,13 +88,13 @@ def test_a_check_of_this_machine_names_weights_that_you_cannot_read(snapshot: Pa
     found = {finding.topic: finding for finding in checkup._check_this_machine(host)}
     assert found["weights"].grade is Grade.PROBLEM
     assert "is a link to ../../blobs/abc" in found["weights"].text
-    assert "cp -rL" in found["weights"].cure
+    assert "cp -rL" in found["weights"].remedy
 
 
 def test_what_a_container_says_of_its_mount_is_told_of_the_hosts_folder() -> None:
     said = "/weights/hub/a cannot be read by user 1000; fix, on that host: chmod -R a+rX /weights/hub"
     found = readable(said, "/data/hub", "by user 1000", "/weights/hub")
-    assert (found.text, found.cure) == ("/data/hub/a cannot be read by user 1000", "chmod -R a+rX /data/hub")
+    assert (found.text, found.remedy) == ("/data/hub/a cannot be read by user 1000", "chmod -R a+rX /data/hub")
     assert readable("", "/data/hub", "by user 1000").grade is Grade.PROBLEM
 
 

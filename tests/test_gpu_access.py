@@ -75,7 +75,7 @@ def test_bare_nodes_are_taken_without_a_driver_where_they_are_asked_for():
 
 
 @pytest.mark.parametrize("access", ["auto", "toolkit", "cdi", "devices"])
-def test_a_host_without_any_gpu_is_unfit_with_the_cure(access):
+def test_a_host_without_any_gpu_is_unfit_with_the_remedy(access):
     with pytest.raises(HostUnfit, match=r"desk: .*nvidia-ct.*gpus: none"):
         candidates(host(gpu_access=access), Evidence())
 

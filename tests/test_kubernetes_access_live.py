@@ -220,7 +220,7 @@ hosts:
 def test_an_account_that_may_list_neither_events_nor_nodes_runs_all_and_is_told_what_it_is_not_told(
     account: LabCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """One job waits for a node, of another the cluster makes no pod; an admin mends both while they are waited for."""
+    """One job waits for a node, of another the cluster makes no pod; an admin fixes both while they are waited for."""
     monkeypatch.chdir(tmp_path)
     Path("hosts.yaml").write_text(EVENTLESS)
     Path("matrix.yaml").write_text(MATRIX.format("rows", "1"))
@@ -284,4 +284,4 @@ def test_without_a_right_that_jobs_need_the_check_names_the_line_that_grants_it(
     findings = json.loads(capfd.readouterr().out)
     said = [it for it in findings["cpu"] if it["topic"] == "permissions"]
     jobs = [p for p in manifests.permissions() if p.resource == "jobs" and p.role is Role.RUN]
-    assert [it["cure"].partition(";")[0] for it in said] == [f"granted by {p.where}" for p in jobs]
+    assert [it["remedy"].partition(";")[0] for it in said] == [f"granted by {p.where}" for p in jobs]

@@ -81,8 +81,8 @@ def test_a_right_that_jobs_need_is_a_problem_with_the_line_that_grants_it() -> N
     finding = found(refused=[missing])["permissions"]
     assert finding.grade is Grade.PROBLEM
     assert "may not create jobs.batch in bench" in finding.text
-    assert missing.where in finding.cure
-    assert "kubectl apply -k" in finding.cure
+    assert missing.where in finding.remedy
+    assert "kubectl apply -k" in finding.remedy
 
 
 def test_a_right_to_look_is_missed_only_where_the_host_needs_the_look() -> None:
@@ -98,7 +98,7 @@ def test_without_a_right_to_list_events_jobs_run_and_less_is_told() -> None:
     worst = next(it for it in its if it.grade is not Grade.OK)
     assert (worst.topic, worst.grade) == ("permissions", Grade.WARNING)
     assert "may not list events in bench" in worst.text
-    assert events[0].where in worst.cure
+    assert events[0].where in worst.remedy
 
 
 def test_without_a_right_to_list_nodes_it_says_what_it_does_not_know() -> None:
@@ -114,8 +114,8 @@ def test_without_a_right_to_see_others_pods_it_counts_ours() -> None:
 def test_a_namespace_that_is_not_there_is_a_problem() -> None:
     finding = found(namespace=No.MISSING)["namespace"]
     assert (finding.grade, finding.text) == (Grade.PROBLEM, "there is no namespace bench")
-    assert "overlays/gpu" in finding.cure
-    assert "overlays/cpu" in found(host(gpus="none"), namespace=No.MISSING)["namespace"].cure
+    assert "overlays/gpu" in finding.remedy
+    assert "overlays/cpu" in found(host(gpus="none"), namespace=No.MISSING)["namespace"].remedy
 
 
 def things(*names: str, account: str = "") -> list[dict[str, Any]]:
@@ -127,7 +127,7 @@ def test_a_namespace_with_secrets_or_pods_of_others_is_a_warning() -> None:
     finding = found(others_secrets=things("e", "d", "c", "b", "a"))["neighbours"]
     assert finding.grade is Grade.WARNING
     assert finding.text.startswith("bench holds Secrets of others (a, b, c, d, and 1 more); whoever may create Jobs")
-    assert "a namespace for benchmarks alone" in finding.cure
+    assert "a namespace for benchmarks alone" in finding.remedy
     assert "pods of others (shop)" in found(others_pods=things("shop"))["neighbours"].text
     assert "neighbours" in found(others_secrets=things("t", account="admin"))
 
@@ -150,14 +150,14 @@ def test_a_product_that_no_node_has_is_a_problem_that_names_those_that_are_there
 
 
 def test_a_label_that_nobody_sets_is_one_that_feature_discovery_would() -> None:
-    assert "GPU feature discovery" in found(nodes=[node("b")])["nodes"].cure
+    assert "GPU feature discovery" in found(nodes=[node("b")])["nodes"].remedy
 
 
 def test_a_taint_comes_with_the_toleration_for_it() -> None:
     nodes = [node("a", 8, taints=["nvidia.com/gpu"])]
     finding = found(nodes=nodes)["nodes"]
     assert finding.grade is Grade.WARNING
-    assert finding.cure.startswith("tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]")
+    assert finding.remedy.startswith("tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]")
     tolerant = host(tolerations=(Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),))
     assert found(tolerant, nodes=nodes)["nodes"].grade is Grade.OK
 
@@ -179,14 +179,14 @@ def test_a_toleration_means_what_kubernetes_means_by_it(toleration: Toleration, 
 
 def test_a_cordoned_node_is_for_the_admin_to_bring_back() -> None:
     finding = found(nodes=[node("a", 8, taints=["node.kubernetes.io/unschedulable"])])["nodes"]
-    assert "kubectl describe nodes" in finding.cure
+    assert "kubectl describe nodes" in finding.remedy
 
 
 def test_a_gpu_by_another_name_is_named() -> None:
     mig = node("a", 8)
     mig["status"]["allocatable"] = {"nvidia.com/mig-1g.10gb": "7"}
     finding = found(nodes=[mig])["gpus"]
-    assert (finding.grade, finding.cure) == (Grade.PROBLEM, "gpu_resource: nvidia.com/mig-1g.10gb")
+    assert (finding.grade, finding.remedy) == (Grade.PROBLEM, "gpu_resource: nvidia.com/mig-1g.10gb")
     assert "7 of 7" in found(host(gpu_resource="nvidia.com/mig-1g.10gb"), nodes=[mig], pods=())["gpus"].text
 
 

@@ -266,7 +266,7 @@ def test_a_parcel_of_another_job_is_refused(store: Store, job: Job) -> None:
         inbox.take(first(job))
 
 
-# --- what a user has to mend is one message
+# --- what a user has to fix is one message
 
 
 def message(where: S3) -> str:
@@ -304,7 +304,7 @@ def test_a_profile_brings_its_own_keys(
 
 def test_a_bucket_that_is_not_there_is_named(store: Store) -> None:
     missing = store.s3().model_copy(update={"bucket": "nowhere"})
-    assert f"at {store.url}: there is no bucket nowhere; make it, or mend `bucket`" in message(missing)
+    assert f"at {store.url}: there is no bucket nowhere; fix: make it, or correct `bucket`" in message(missing)
 
 
 def test_a_clock_that_is_wrong_is_told_as_such(rclone_store: Store) -> None:
@@ -450,7 +450,7 @@ def test_a_store_that_is_not_there_is_told_before_anything_runs(
     assert orchestrate("submit", write("matrix: {samples: [1]}\n")) == cli.BAD_INPUT
     said = capsys.readouterr().err
     assert said.count("error:") == 1
-    assert "there is no bucket nowhere; make it" in said
+    assert "there is no bucket nowhere; fix: make it" in said
     assert not (here / "runs").exists()
 
 

@@ -91,7 +91,7 @@ def test_an_engine_with_the_right_certificate_is_spoken_to(serve, certificates: 
 
 
 @pytest.mark.parametrize(
-    ("prefix", "changes", "cure"),
+    ("prefix", "changes", "remedy"),
     [
         ("expired-", {}, "renew it, or set this machine's clock right"),
         ("elsewhere-", {}, "write the url with a name or address that the certificate is for"),
@@ -103,10 +103,10 @@ def test_an_engine_with_the_right_certificate_is_spoken_to(serve, certificates: 
     ],
 )
 def test_who_cannot_be_trusted_is_told_nothing_and_the_user_what_to_do(
-    serve, certificates: Path, prefix: str | None, changes: dict[str, str], cure: str
+    serve, certificates: Path, prefix: str | None, changes: dict[str, str], remedy: str
 ) -> None:
     start, told = serve
-    assert cure in refused(certificates, start(prefix), **changes)
+    assert remedy in refused(certificates, start(prefix), **changes)
     assert told == []
 
 

@@ -24,7 +24,7 @@ MAX_NUMBER_DIGITS = 64  # longer ones cost quadratic time to read, and no field 
 
 Position: TypeAlias = tuple[str | int, ...]
 
-CURE = "`orchestrator init` writes a hosts.yaml and a matrix.yaml"
+REMEDY = "`orchestrator init` writes a hosts.yaml and a matrix.yaml"
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SCALARS = yaml.constructor.SafeConstructor()
@@ -62,7 +62,7 @@ def _bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file; {CURE}") from error
+        raise InputError(f"{path}: there is no such file; {REMEDY}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{str(path)!r}: cannot be read: {reason}") from error
@@ -82,12 +82,12 @@ def parse(content: bytes, name: str) -> Document:
         line = mark.line if mark else 0
         has_tab = "\t" in "".join(text.splitlines()[line : line + 1])
         said = ", ".join(part for part in (error.context, error.problem) if part)
-        cure = "; there is a tab: indent with spaces" if has_tab else ""
-        raise InputError(f"{name}:{line + 1}: is not YAML: {said}{cure}") from error
+        remedy = "; there is a tab: indent with spaces" if has_tab else ""
+        raise InputError(f"{name}:{line + 1}: is not YAML: {said}{remedy}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{name}: is not YAML: {str(error).splitlines()[0]}") from error
     if root is None:
-        raise InputError(f"{name}: is empty; without it, {CURE}")
+        raise InputError(f"{name}: is empty; without it, {REMEDY}")
     reading = _Reading(name)
     value = reading.value(root, (), ())
     if reading.problems:

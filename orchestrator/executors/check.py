@@ -114,8 +114,8 @@ def _images(host: DockerHost, wanted: Sequence[str], there: Sequence[str]) -> It
         if image in there:
             yield Finding("image", Grade.OK, f"{image} is there")
         else:
-            cure = f"orchestrator build --hosts {host.name}; submit does so by itself"
-            yield Finding("image", Grade.WARNING, f"{image} is not there", cure)
+            remedy = f"orchestrator build --hosts {host.name}; submit does so by itself"
+            yield Finding("image", Grade.WARNING, f"{image} is not there", remedy)
 
 
 def _gpus(executor: DockerExecutor) -> Finding:
@@ -140,8 +140,8 @@ def _disk(executor: DockerExecutor) -> Finding:
             return Finding("disk", Grade.PROBLEM, f"a container of our image does not run: {error}")
     text = f"{free_bytes / 1e9:.0f} GB free in {root}"
     if free_bytes < DISK_WANTED_BYTES:
-        cure = f"make room for images ({DISK_WANTED_BYTES / 1e9:.0f} GB): docker system df, docker image prune"
-        return Finding("disk", Grade.WARNING, text, cure)
+        remedy = f"make room for images ({DISK_WANTED_BYTES / 1e9:.0f} GB): docker system df, docker image prune"
+        return Finding("disk", Grade.WARNING, text, remedy)
     return Finding("disk", Grade.OK, text)
 
 
@@ -152,11 +152,11 @@ def _weights(executor: DockerExecutor) -> Finding:
     with executor.connection.api() as api:
         there = probing.existing(api, [folder, hub])
         if folder not in there:
-            cure = f"there: mkdir -p {hub}, or correct `weights`"
-            return Finding("weights", Grade.PROBLEM, f"there is no folder {folder}", cure)
+            remedy = f"there: mkdir -p {hub}, or correct `weights`"
+            return Finding("weights", Grade.PROBLEM, f"there is no folder {folder}", remedy)
         if hub not in there:
-            cure = f"there: HF_HOME={folder} hf download OWNER/NAME, or correct `weights`: it is what HF_HOME names"
-            return Finding("weights", Grade.PROBLEM, f"{folder} has no folder {HUB}/, which is the cache", cure)
+            remedy = f"there: HF_HOME={folder} hf download OWNER/NAME, or correct `weights`: it is what HF_HOME names"
+            return Finding("weights", Grade.PROBLEM, f"{folder} has no folder {HUB}/, which is the cache", remedy)
         if not executor.probe_image:
             return Finding("weights", Grade.OK, f"{hub} is there; who may read it can be told once an image is there")
         mount = {"Type": "bind", "Source": hub, "Target": seen_as, "ReadOnly": True}
@@ -172,6 +172,6 @@ def readable(said: str, hub: str, by: str, seen_as: str = "") -> Finding:
     """The finding that follows from what `runner.folders` says of a cache. seen_as: its path where it was looked at."""
     if said == READABLE:
         return Finding("weights", Grade.OK, f"{hub} can be read {by}")
-    what, _, cure = printable(said.replace(seen_as, hub) if seen_as else said).partition("; fix")
-    cure = cure.removeprefix(", on that host").removeprefix(": ")
-    return Finding("weights", Grade.PROBLEM, what or f"a container cannot look at {hub}", cure)
+    what, _, remedy = printable(said.replace(seen_as, hub) if seen_as else said).partition("; fix")
+    remedy = remedy.removeprefix(", on that host").removeprefix(": ")
+    return Finding("weights", Grade.PROBLEM, what or f"a container cannot look at {hub}", remedy)

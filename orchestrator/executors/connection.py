@@ -30,7 +30,7 @@ CALL_TIMEOUT_S = 60
 # any will do for the one call that asks which the engine speaks
 FIRST_VERSION = "1.41"
 # What OpenSSL says, and what to do about it.
-TLS_CURES = {
+TLS_REMEDIES = {
     "expired": "renew it, or set this machine's clock right",
     "not yet valid": "set the clocks right",
     "mismatch": "write the url with a name or address that the certificate is for, or renew it with this one",
@@ -89,12 +89,12 @@ class Connection:
         endless = next((e for e in chain if isinstance(e, Endless)), None)
         if endless is not None:
             return HostUnreachable(f"{where}: its engine gives {endless}, as no Docker engine does")
-        what, cure = _diagnosis(chain)
+        what, remedy = _diagnosis(chain)
         if self._forward:
             said = self._forward.said()
             what += f" through ssh ({said})" if said else " through ssh"
-            cure = "is Docker running there, and may this user use its socket (usermod -aG docker USER)?"
-        return HostUnreachable(f"{where}: {what} ({self.endpoint.origin}: {self.endpoint.url}); {cure}")
+            remedy = "is Docker running there, and may this user use its socket (usermod -aG docker USER)?"
+        return HostUnreachable(f"{where}: {what} ({self.endpoint.origin}: {self.endpoint.url}); {remedy}")
 
     @property
     def way(self) -> str:
@@ -161,8 +161,8 @@ class Connection:
         else:
             said, usual = error.reason or str(error), "tls cert and key must be of the engine's CA"
             what = f"the TLS handshake failed ({said})"
-        cure = next((cure for sign, cure in TLS_CURES.items() if sign in said), usual)
-        return InputError(f"host {self.host_name}: {self.endpoint.url}: {what}; {cure}")
+        remedy = next((remedy for sign, remedy in TLS_REMEDIES.items() if sign in said), usual)
+        return InputError(f"host {self.host_name}: {self.endpoint.url}: {what}; {remedy}")
 
 
 def checked(response: requests.Response) -> requests.Response:

@@ -16,9 +16,9 @@ class Grade(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. cure: what to do about it, where there is something to do."""
+    """One thing that was looked at. remedy: what to do about it, where there is something to do."""
 
     topic: str
     grade: Grade
     text: str
-    cure: str = ""
+    remedy: str = ""

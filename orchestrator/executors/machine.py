@@ -53,8 +53,8 @@ def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> tuple[Gpu, ...]:
     except subprocess.CalledProcessError as error:
         raise HostUnfit(f"host {host.name}: the probe for GPUs failed: {error.stderr.strip()[-500:]}") from error
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        cure = "set gpus: none, or see what nvidia-smi says"
-        raise HostUnfit(f"host {host.name}: the probe for GPUs failed: {error}; {cure}") from error
+        remedy = "set gpus: none, or see what nvidia-smi says"
+        raise HostUnfit(f"host {host.name}: the probe for GPUs failed: {error}; {remedy}") from error
 
 
 def job_environment(

@@ -188,9 +188,9 @@ class Link:
     def refused(self) -> InputError | HostUnreachable:
         text = self.text
         where = f"host {self.host_name}: ssh {self.url.netloc}"
-        for sign, cure in REFUSALS.items():
+        for sign, remedy in REFUSALS.items():
             if sign in text:
-                return InputError(f"{where}: {self.said()}; {cure}")
+                return InputError(f"{where}: {self.said()}; {remedy}")
         hint = next((f"; {hint}" for sign, hint in HINTS.items() if sign in text), "")
         return HostUnreachable(f"{where}: {self.said() or 'ended without a word'}{hint}")
 
@@ -257,7 +257,7 @@ class Forward:
             link.wait()
         except (InputError, HostUnreachable) as error:
             link.end()
-            # mid-run there is no input to mend any more, and others' jobs go on
+            # mid-run there is no input to correct any more, and others' jobs go on
             raise HostUnreachable(str(error)) if self._connected_once else error from None
         return link
 

@@ -62,5 +62,5 @@ def _published(
     name = reference(flavour)
     if others:
         return ImageError(f"{name} is for {arch} nodes, and {', '.join(others)}: name a Docker host that is")
-    cure = "start Docker here, or name a Docker host in --hosts"
-    return ImageError("\n  ".join([f"no Docker engine is at hand to build {name}: {cure}", *silent]))
+    remedy = "start Docker here, or name a Docker host in --hosts"
+    return ImageError("\n  ".join([f"no Docker engine is at hand to build {name}: {remedy}", *silent]))

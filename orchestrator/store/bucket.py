@@ -118,7 +118,7 @@ class Bucket:
     """Keys are below `where.prefix`, which no caller sees. Safe to use from several threads.
 
     Every call may raise HostUnreachable (the store does not answer, or asks to slow down) and InputError (credentials,
-    bucket, rights, clock: what a user has to mend).
+    bucket, rights, clock: what a user has to fix).
     """
 
     def __init__(self, where: S3) -> None:
@@ -351,29 +351,29 @@ class Bucket:
             with self._lock:
                 self._known = None  # the next call loads them again
             if self._has_answered:
-                return HostUnreachable(f"{self.name}: {self._cure(code, status, said, what)}")
-        return InputError(f"{self.name}: {self._cure(code, status, said, what)}")
+                return HostUnreachable(f"{self.name}: {self._remedy(code, status, said, what)}")
+        return InputError(f"{self.name}: {self._remedy(code, status, said, what)}")
 
-    def _cure(self, code: str, status: int, said: str, what: str) -> str:
+    def _remedy(self, code: str, status: int, said: str, what: str) -> str:
         bucket, key = self.where.bucket, getattr(self._known and self._known.credentials, "access_key", None)
         match code:
             case "NoSuchBucket" | "404":
-                return f"there is no bucket {bucket}; make it, or mend `bucket` and `endpoint_url`"
+                return f"there is no bucket {bucket}; fix: make it, or correct `bucket` and `endpoint_url`"
             case "InvalidAccessKeyId":
-                return f"the store does not know the access key {key}; mend the profile, or AWS_ACCESS_KEY_ID"
+                return f"the store does not know the access key {key}; fix: the profile, or AWS_ACCESS_KEY_ID"
             case "SignatureDoesNotMatch":
-                return f"the secret of the access key {key} is wrong; mend the profile, or AWS_SECRET_ACCESS_KEY"
+                return f"the secret of the access key {key} is wrong; fix: the profile, or AWS_SECRET_ACCESS_KEY"
             case _ if code in EXPIRED:
-                return "the credentials have expired; log in again, as with: aws sso login"
+                return "the credentials have expired; fix: log in again, as with: aws sso login"
             case "RequestTimeTooSkewed":
-                return f"this machine's clock is wrong ({said}); sudo timedatectl set-ntp true"
+                return f"this machine's clock is wrong ({said}); fix: sudo timedatectl set-ntp true"
             case "AccessDenied" if "request time" in said:  # as rclone says it
-                return f"this machine's clock is wrong ({said}); sudo timedatectl set-ntp true"
+                return f"this machine's clock is wrong ({said}); fix: sudo timedatectl set-ntp true"
             case "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "301":
-                return f"the bucket is in another region ({said}); mend `region`"
+                return f"the bucket is in another region ({said}); fix: correct `region`"
             case "AccessDenied" | "AllAccessDisabled" | "403":
                 page = shipped.folder("docs") / "s3.md"
-                return f"the access key {key} may not {what}: {said}; grant it ({page} has the policy)"
+                return f"the access key {key} may not {what}: {said}; fix: grant it ({page} has the policy)"
             case _:
                 return f"the store refuses to {what}: {code} ({status}), {said}"
 

@@ -28,8 +28,8 @@ def check_store(where: S3) -> Iterator[Finding]:
         return
     yield Finding(TOPIC, Grade.OK, f"{bucket.name} answers, and may be listed")
     if bucket.is_loopback:
-        cure = "give `endpoint_url` an address that containers reach too"
-        yield Finding(TOPIC, Grade.PROBLEM, f"{bucket.endpoint} is each container's own self", cure)
+        remedy = "give `endpoint_url` an address that containers reach too"
+        yield Finding(TOPIC, Grade.PROBLEM, f"{bucket.endpoint} is each container's own self", remedy)
     if bucket.is_in_the_clear:
         yield Finding(TOPIC, Grade.PROBLEM, f"{bucket.endpoint}: {IN_THE_CLEAR}")
     yield _clock(skew_s)
@@ -49,8 +49,8 @@ def _rights(bucket: Bucket) -> Iterator[Finding]:
     if read:
         yield Finding(TOPIC, Grade.PROBLEM, read)
     if deleted:
-        cure = f"`orchestrator clean --stored` needs it; by hand: delete .check-* and .probe-* below {bucket.name}"
-        yield Finding(TOPIC, Grade.WARNING, deleted, cure)
+        remedy = f"`orchestrator clean --stored` needs it; by hand: delete .check-* and .probe-* below {bucket.name}"
+        yield Finding(TOPIC, Grade.WARNING, deleted, remedy)
     if not read and not deleted:
         yield Finding(TOPIC, Grade.OK, "may be written, read and deleted in")
     if conditional is Conditional.HONOURED:
@@ -85,7 +85,7 @@ def _credentials(bucket: Bucket) -> Iterator[Finding]:
         return
     text = f"the credentials end at {end:%Y-%m-%d %H:%M} UTC, and with them every address that a container was handed"
     if end - datetime.now(timezone.utc) < CREDENTIALS_WANTED:
-        cure = "for jobs that end later: a profile with long-lived keys for this bucket alone, or a longer session"
-        yield Finding(TOPIC, Grade.WARNING, text, cure)
+        remedy = "for jobs that end later: a profile with long-lived keys for this bucket alone, or a longer session"
+        yield Finding(TOPIC, Grade.WARNING, text, remedy)
     else:
         yield Finding(TOPIC, Grade.OK, text)

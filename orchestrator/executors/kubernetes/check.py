@@ -160,8 +160,8 @@ def _claim(claim: str, namespace: str, answer: Answer) -> Finding:
     if phase == "Lost":
         return Finding("weights", Grade.PROBLEM, f"claim {claim} has lost its volume", "make it anew")
     if phase != "Bound":
-        cure = f"some are bound when the first pod uses them: kubectl -n {namespace} describe pvc {claim}"
-        return Finding("weights", Grade.WARNING, f"claim {claim} is not bound yet ({phase})", cure)
+        remedy = f"some are bound when the first pod uses them: kubectl -n {namespace} describe pvc {claim}"
+        return Finding("weights", Grade.WARNING, f"claim {claim} is not bound yet ({phase})", remedy)
     return Finding("weights", Grade.OK, f"claim {claim} ({modes})")
 
 

@@ -46,10 +46,10 @@ def _none_selected(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, 
         return "the cluster has no node", "wait for one, or ask its admin"
     there = {key: sorted({labels(node)[key] for node in nodes if key in labels(node)}) for key in host.node_selector}
     said = "; ".join(f"{key} is {', '.join(values) if values else 'on no node'}" for key, values in there.items())
-    cure = "node_selector has to name labels that nodes have: kubectl get nodes --show-labels"
+    remedy = "node_selector has to name labels that nodes have: kubectl get nodes --show-labels"
     if not there.get(capacity.PRODUCT, ["not asked for"]):
-        cure += f"; GPU feature discovery, of NVIDIA's GPU operator, is what sets {capacity.PRODUCT}"
-    return f"none of {len(nodes)} has {wanted}: {said}", cure
+        remedy += f"; GPU feature discovery, of NVIDIA's GPU operator, is what sets {capacity.PRODUCT}"
+    return f"none of {len(nodes)} has {wanted}: {said}", remedy
 
 
 def _all_tainted(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, str]:
@@ -127,10 +127,10 @@ def of_images(host: KubernetesHost, images: Sequence[str], answers: Answers) -> 
             text = (
                 f"{image}: no registry hands it out, and {len(having)} of {len(chosen)} nodes report that they have it"
             )
-        cure = (
+        remedy = (
             f"orchestrator submit --push REGISTRY, or load it into each node ({shipped.folder('docs')}/kubernetes.md)"
         )
-        yield Finding("image", Grade.WARNING, text, cure)
+        yield Finding("image", Grade.WARNING, text, remedy)
 
 
 def _has_image(node: Object, image: str) -> bool:

@@ -265,9 +265,9 @@ class Cluster:
         message, reason = map(self._censored, _said(response))
         where = f"host {self.host_name}, context {self.context.name}"
         if response.status == 401 or (response.status == 403 and ANONYMOUS in message):
-            cure = f"kubectl --context {self.context.name} get pods tells more"
+            remedy = f"kubectl --context {self.context.name} get pods tells more"
             kind = HostUnreachable if self._has_answered else InputError
-            raise kind(f"{where}: the cluster does not accept your credentials ({message}); {cure}")
+            raise kind(f"{where}: the cluster does not accept your credentials ({message}); {remedy}")
         if response.status in (410, 429) or response.status >= 500:  # 410: a list's next page is forgotten
             raise HostUnreachable(f"{where}: its API server says: {message} ({response.status})")
         if response.status == 403 and reason == "Forbidden" and "cannot" in message:

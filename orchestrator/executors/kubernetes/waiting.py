@@ -17,7 +17,7 @@ from runner.schema import Status
 Why: TypeAlias = tuple[str, "Status | None"]
 
 # https://github.com/kubernetes/kubernetes/blob/v1.33.0/pkg/kubelet/images/types.go and kuberuntime: what a kubelet says
-# of a container that it does not start. The first cannot mend themselves.
+# of a container that it does not start. The first cannot end by themselves.
 HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
 IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
 IN_THE_MAKING = ("ContainerCreating", "PodInitializing")
