@@ -99,11 +99,20 @@ def _issued(answer: bytes, version: str, what: str, name: str) -> Issued:
         token = str(status.get("token") or "").strip()
         certificate, key = (str(status.get(f"client{part}Data") or "") for part in ("Certificate", "Key"))
         stamp = status.get("expirationTimestamp")
-        expires = None if stamp is None else _time(str(stamp))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise Unusable(f"{what}: {name} printed no ExecCredential with a status") from None
+        raise Unusable(
+            f"{what}: {name} printed no ExecCredential with a status; "
+            "fix: run the command by hand: it must print nothing else on standard output"
+        ) from None
     if (kind, answered) != ("ExecCredential", version):
         raise Unusable(f"{what}: {name} answered with another kind or version than ExecCredential of {version}")
+    try:
+        expires = None if stamp is None else _time(str(stamp))
+    except ValueError:
+        raise Unusable(
+            f"{what}: {name} printed an ExecCredential whose expirationTimestamp is not a time; fix: update the plugin, "
+            "or correct it: expected RFC 3339, such as 2026-01-31T12:00:00Z"
+        ) from None
     if bool(certificate) != bool(key):
         raise Unusable(f"{what}: {name} printed a client certificate without its key, or a key alone")
     if not token and not certificate:
