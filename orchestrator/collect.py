@@ -108,7 +108,7 @@ def with_trials(job: Job, rows: Iterable[Row], log: Iterable[str]) -> list[Row]:
             if event.trial == len(trials) + 1 <= asked and 0 < event.latency_s < math.inf:
                 trials.append(event.latency_s)
     return [
-        replace(row, trials=tuple(its), error=f"cancelled after {len(its)} of {asked} trials")
+        replace(row, trials=tuple(its), error=f"stopped after {len(its)} of {asked} trials")
         if row.status is Status.CANCELLED and row.case is not None and (its := said.get(row.case))
         else row
         for row in rows

@@ -234,7 +234,7 @@ def _next_step(
 
 def _step_of_pending(progress: Progress, limits: Limits) -> Step | None:
     if progress.cancelled:
-        return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
+        return GiveUp(progress, Status.CANCELLED, "stopped before it began")
     if progress.refusals >= SAME_REFUSALS:
         return GiveUp(
             progress, Status.FAILED, f"refused {progress.refusals} times in the same words: {progress.reason}"
@@ -248,7 +248,7 @@ def _step_of_staged(
     progress: Progress, observation: Observation | None, slots: Sequence[Slot], taken: frozenset[str]
 ) -> Step | None:
     if progress.cancelled:
-        return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
+        return GiveUp(progress, Status.CANCELLED, "stopped before it began")
     if observation is None:  # a crash came between intent and effect: the same attempt once more
         again = [Stage(progress, progress.attempt, slot) for slot in slots if slot.name == progress.slot]
         return again[0] if again else Fault(progress, f"slot {progress.slot} is no longer there")
@@ -283,14 +283,14 @@ def _step_of_started(
 
 def _start_of_staged(progress: Progress, observation: Observation, taken: frozenset[str]) -> Step | None:
     if progress.cancelled:
-        return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
+        return GiveUp(progress, Status.CANCELLED, "stopped before it began")
     return Start(progress) if observation.devices.isdisjoint(taken) else None
 
 
 def _step_of_queued(progress: Progress, observation: Observation) -> Step | None:
     """It has not begun, so no deadline counts, and there is nothing to collect."""
     if progress.cancelled:
-        return GiveUp(progress, Status.CANCELLED, "cancelled before it began")
+        return GiveUp(progress, Status.CANCELLED, "stopped before it began")
     if progress.instance:
         return Fault(progress, "it was ended from outside, and the host would start it anew")
     if observation.status is not None:
@@ -303,7 +303,7 @@ def _step_of_running(progress: Progress, now: float, limits: Limits) -> Step | N
     if progress.phase is Phase.STOPPING:
         return Stop(progress, progress.reason) if waited_s > 2 * limits.stop_grace_s else None
     if progress.cancelled:
-        return Stop(progress, "cancelled")
+        return Stop(progress, "stopped while it ran")
     if waited_s > deadline_s(progress):
         return Stop(progress, f"it did not end within {deadline_s(progress):.0f} s")
     return None

@@ -256,7 +256,7 @@ def outcome(row: Row) -> str:
     """One line that says how a case ended."""
     status = row.status.value if row.status else "?"
     what = f"{row.engine} {row.precision} samples {row.batch}: {status}"
-    return what + (f": {row.error}" if row.error else "")
+    return what + (f": {row.error}" if row.error and row.error != status else "")
 
 
 def in_words(seconds: float) -> str:
@@ -268,9 +268,9 @@ def in_words(seconds: float) -> str:
 
 
 def remaining_in_words(span: Span) -> str:
-    """`about 4 min left`, `2 to 5 min left`, `over 3 min left`; `? left` where nothing is known."""
+    """`about 4 min left`, `2 to 5 min left`, `over 3 min left`; `time left unknown` where nothing is known."""
     if span.high is None:
-        return f"over {in_words(span.low)} left" if span.low >= 1 else "? left"
+        return f"over {in_words(span.low)} left" if span.low >= 1 else "time left unknown"
     if span.high - span.low < CLOSE_S or span.high <= CLOSE * span.low:
         return f"about {in_words((span.low + span.high) / 2)} left"
     low, high = in_words(span.low), in_words(span.high)

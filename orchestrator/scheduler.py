@@ -46,7 +46,7 @@ QUEUED_S = 7 * 86400.0
 # Each followed job holds a connection and a thread; of those beyond, what they are at is seen when they end.
 MOST_FOLLOWED = 64
 AT_WORK = (Kind.STARTING, Kind.QUEUED, Kind.RUNNING, Kind.STOPPING)
-CANCELLED_UNSEEN = "cancelled while its host did not answer"
+CANCELLED_UNSEEN = "given up while its host did not answer"
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def plan(description: Description, out: Console) -> None:
     out.print(table)
     for host in description.hosts:
         known = "" if host.known_cases == host.cases else f" for the {host.known_cases} cases that ran before"
-        duration = "in a time that is not known yet: none of these cases ran before"
+        duration = "duration unknown: none of these cases ran before"
         seconds = host.slot_s if host.wall_s is None else host.wall_s
         if seconds is not None:
             duration = f"about {in_words(seconds)}{known}"

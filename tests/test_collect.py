@@ -433,7 +433,7 @@ def test_the_trials_of_a_case_under_way_are_kept_in_its_cancelled_row() -> None:
     assert (first.status, first.trials, first.error) == (
         Status.CANCELLED,
         (0.5, 0.25),
-        "cancelled after 2 of 5 trials",
+        "stopped after 2 of 5 trials",
     )
     assert (first.latency, first.latency_median, first.throughput, first.validity) == (None, None, None, None)
     assert second == CANCELLED[1]

@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from orchestrator import show
 from orchestrator.config import DockerHost, Exclude, Matrix, Point, ProcessHost
 from orchestrator.config.matrix import Until
 from orchestrator.errors import InputError
@@ -177,6 +180,12 @@ def test_without_history_nothing_is_said_of_the_time() -> None:
     found = describe(make_plan(matrix(), [GPU]), [GPU]).hosts[0]
     assert (found.slot_s, found.wall_s, found.price) == (None, None, None)
     assert (found.cases, found.known_cases, found.slots) == (8, 0, 2)
+
+
+def test_a_plan_says_that_a_duration_is_unknown() -> None:
+    out = StringIO()
+    show.plan(describe(make_plan(matrix(), [GPU]), [GPU]), Console(file=out, width=200))
+    assert "cases, duration unknown: none of these cases ran before" in out.getvalue()
 
 
 def test_the_time_comes_from_rows_of_the_same_case() -> None:

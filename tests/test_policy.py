@@ -152,7 +152,7 @@ def test_a_start_that_a_crash_cut_short_waits_while_another_run_has_its_slot() -
 
 def test_a_job_that_was_told_to_start_and_did_not_is_cancelled_where_it_is() -> None:
     a = started("a", cancelled=True)
-    assert decide_on([a], shown(a, State.STAGED)) == [GiveUp(a, Status.CANCELLED, "cancelled before it began")]
+    assert decide_on([a], shown(a, State.STAGED)) == [GiveUp(a, Status.CANCELLED, "stopped before it began")]
 
 
 def test_a_vanished_container_is_a_fault_not_done() -> None:
@@ -219,6 +219,12 @@ def test_a_stop_that_did_not_take_is_repeated() -> None:
     a = started("a", phase=Phase.STOPPING, since=0.0, reason="cancelled")
     assert decide_on([a], shown(a, State.RUNNING), now=1) == []
     assert decide_on([a], shown(a, State.RUNNING), now=100) == [Stop(a, "cancelled")]
+
+
+def test_the_reason_of_a_cancelled_job_does_not_repeat_its_status() -> None:
+    a = started("a", cancelled=True)
+    assert decide_on([a], shown(a, State.RUNNING)) == [Stop(a, "stopped while it ran")]
+    assert decide_on([a], shown(a, State.STAGED)) == [GiveUp(a, Status.CANCELLED, "stopped before it began")]
 
 
 def test_a_cancelled_job_ends_wherever_it_is() -> None:
@@ -308,7 +314,7 @@ def test_what_can_never_start_is_given_up_with_the_hosts_reason(phase: Phase) ->
 
 def test_what_is_cancelled_in_the_queue_never_began() -> None:
     a = started("a", "1", phase=Phase.QUEUED, cancelled=True)
-    assert decide_on([a], queued(a), slots=OWN) == [GiveUp(a, Status.CANCELLED, "cancelled before it began")]
+    assert decide_on([a], queued(a), slots=OWN) == [GiveUp(a, Status.CANCELLED, "stopped before it began")]
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.EXITED])

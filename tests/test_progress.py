@@ -9,7 +9,7 @@ from rich.console import Console
 
 from orchestrator.estimate import History, Span
 from orchestrator.liveview import Screen, summary, table, watched
-from orchestrator.progress import Board, clock_time, in_words, remaining_in_words
+from orchestrator.progress import Board, clock_time, in_words, outcome, remaining_in_words
 from orchestrator.scheduler import Update
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row, Status
 
@@ -60,11 +60,11 @@ class Clock:
 def test_a_host_shows_what_is_done_what_runs_and_since_when() -> None:
     clock = Clock()
     board = Board([JOB], [], clock=clock)
-    assert words(drawn(board)) == "box 0/2 waiting ? left"
+    assert words(drawn(board)) == "box 0/2 waiting time left unknown"
     board.update(STARTED)
     clock.now = 130.0
     board.update(event(EventKind.TRIAL, case="c1", trial=2, of=3))
-    assert words(drawn(board)) == "box 0/2 eager single: samples 1: trial 2 of 3, 0:30 ? left"
+    assert words(drawn(board)) == "box 0/2 eager single: samples 1: trial 2 of 3, 0:30 time left unknown"
     board.update(event(EventKind.CASE_ENDED, case="c1", status=Status.OK))
     board.update(Update("box", JOB, rows=tuple(ok_row(JOB, case) for case in JOB.cases)))
     assert words(drawn(board)) == "box 2/2 done"
@@ -166,7 +166,7 @@ def test_a_host_that_has_become_slow_is_expected_to_stay_so() -> None:
 @pytest.mark.parametrize(
     ("span", "said"),
     [
-        (Span(0, None), "? left"),
+        (Span(0, None), "time left unknown"),
         (Span(125, None), "over 2 min left"),
         (Span(55, 60), "about 58 s left"),
         (Span(120, 300), "2 to 5 min left"),
@@ -189,7 +189,7 @@ def test_one_line_tells_the_elapsed_time_the_cases_and_what_is_left() -> None:
     failed = Row.of(JOB, JOB.cases[0], Status.FAILED, "no")
     board = Board([JOB], [failed], clock=clock)
     clock.now += 125
-    assert summary(board) == "2:05 elapsed, 1 of 2 cases, 1 failed, ? left"
+    assert summary(board) == "2:05 elapsed, 1 of 2 cases, 1 failed, time left unknown"
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (125.9, "2:05"), (3723, "1:02:03")])
@@ -244,7 +244,7 @@ def test_the_jobs_of_a_host_with_several_slots_have_a_line_each() -> None:
 def test_a_host_that_is_silent_says_so() -> None:
     board = Board([JOB], [])
     board.update(Update("box", message="does not answer: no route"))
-    assert words(drawn(board)) == "box 0/2 does not answer: no route ? left"
+    assert words(drawn(board)) == "box 0/2 does not answer: no route time left unknown"
 
 
 def test_what_was_done_before_a_resume_counts() -> None:
@@ -288,3 +288,12 @@ def test_on_a_terminal_the_table_fills_in_below_the_progress() -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(3, "3 s"), (89, "89 s"), (720, "12 min"), (11_100, "3 h 05 min")])
 def test_durations_read_as_one_says_them(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("cancelled", "cancelled"), (None, "cancelled"), ("stopped while it ran", "cancelled: stopped while it ran")],
+)
+def test_an_outcome_says_its_status_once(error: str | None, said: str) -> None:
+    row = Row(engine="eager", status=Status.CANCELLED, error=error)
+    assert outcome(row).endswith(f" {said}")

@@ -718,7 +718,7 @@ def test_a_cancelled_job_keeps_the_trials_of_the_case_under_way(night: Any) -> N
         (Status.CANCELLED, (0.75,), None),
         (Status.CANCELLED, None, None),
     ]
-    assert "cancelled after 1 of" in str(rows["a0"].error)
+    assert "stopped after 1 of" in str(rows["a0"].error)
 
 
 def test_a_runs_folder_and_its_lock_are_closed_to_other_users(tmp_path: Path) -> None:
