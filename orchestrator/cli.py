@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from orchestrator import complete
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
@@ -28,7 +29,22 @@ if TYPE_CHECKING:
 OK, SOME_FAILED, BAD_INPUT = 0, 1, 2
 INVENTORY = Path("hosts.yaml")
 
+
+class Commands(TyperGroup):
+    """The commands; a bad value of an option is told in the words of the files, where typer repeats pydantic's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            from orchestrator.config.problems import of_option
+
+            error.message = of_option(error.__cause__) or error.message
+            raise
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -150,6 +150,11 @@ BAD_INPUT = {
         ["submit", "matrix.yaml", "--lost-after", "soon"],
         "no duration",
     ),
+    "an output format that is not there": ({}, ["results", "-o", "xml"], "'-o': 'xml' is not one of 'table', 'csv'"),
+    "a shape that a group does not have": ({}, ["runs", "-o", "xml"], "'-o': 'xml' is not one of 'table', 'json'"),
+    "a metric that is not there": ({}, ["results", "--metric", "speed"], "'--metric': 'speed' is not one of"),
+    "a count that is no number": ({}, ["logs", "--tail", "x"], "'--tail': expected a whole number, got 'x'"),
+    "a count below zero": ({}, ["logs", "--tail", "-1"], "'--tail': expected at least 0, got '-1'"),
 }
 
 
@@ -164,6 +169,7 @@ def test_bad_input_is_one_message_and_exit_code_2_before_anything_ran(
     printed = capsys.readouterr()
     assert told in printed.err
     assert "Traceback" not in printed.err
+    assert "Value error" not in printed.err
     assert printed.out == ""
     assert not (here / "runs").exists()
 

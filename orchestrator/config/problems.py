@@ -118,6 +118,17 @@ def in_words(
         yield f"{where(detail['loc'])}: {_message(detail, owner, field, value)}"
 
 
+def of_option(error: BaseException | None) -> str:
+    """What is wrong with the value of an option of the command line; empty where it was not pydantic that found it."""
+    if not isinstance(error, ValidationError):
+        return ""
+    detail = error.errors(include_url=False)[0]
+    context: Mapping[str, Any] = detail.get("ctx", {})
+    if detail["type"] == "value_error":
+        return str(context["error"])
+    return f"expected {_wanted(detail['type'], context)}, got {shown(detail['input'])}"
+
+
 def _leaf(field: Position) -> str:
     return next((part for part in reversed(field) if isinstance(part, str)), "")
 

@@ -145,7 +145,7 @@ def _outcome(row: Row) -> str:
     if row.status is Status.OK:
         validity = str(row.validity.value) if row.validity else "of unstated validity"
         return f"{validity}, {row.batch}" if row.samples_asked == MAX else validity
-    status = (row.status or Status.FAILED).value
+    status = str((row.status or Status.FAILED).value)
     return status + (f": {row.error}" if row.error and row.error != status else "")
 
 

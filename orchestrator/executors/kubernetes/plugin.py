@@ -110,8 +110,8 @@ def _issued(answer: bytes, version: str, what: str, name: str) -> Issued:
         expires = None if stamp is None else _time(str(stamp))
     except ValueError:
         raise Unusable(
-            f"{what}: {name} printed an ExecCredential whose expirationTimestamp is not a time; fix: update the plugin, "
-            "or correct it: expected RFC 3339, such as 2026-01-31T12:00:00Z"
+            f"{what}: {name} printed an ExecCredential whose expirationTimestamp is not a time; "
+            "fix: update the plugin, or correct it: expected RFC 3339, such as 2026-01-31T12:00:00Z"
         ) from None
     if bool(certificate) != bool(key):
         raise Unusable(f"{what}: {name} printed a client certificate without its key, or a key alone")
