@@ -80,6 +80,14 @@ def test_what_another_user_may_not_read_is_named_with_the_fix(snapshot: Path, tm
     (tmp_path / closed).chmod(0o755)
 
 
+def test_a_check_of_this_machine_names_weights_that_are_not_there(tmp_path: Path) -> None:
+    found = [
+        it for it in checkup._check_this_machine(ProcessHost(name="here", weights=f"{tmp_path}/none")) if it.remedy
+    ]
+    (weights,) = [it for it in found if it.topic == "weights"]
+    assert (weights.grade, weights.text) == (Grade.PROBLEM, f"the weights folder {tmp_path}/none is not there")
+
+
 def test_a_check_of_this_machine_names_weights_that_you_cannot_read(snapshot: Path, tmp_path: Path) -> None:
     host = ProcessHost(name="here", weights=str(tmp_path))
     found = {finding.topic: finding for finding in checkup._check_this_machine(host)}

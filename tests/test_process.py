@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task, machine
 from orchestrator.executors.environment import HUB_CACHES, WORK_CACHES
-from orchestrator.executors.machine import find_slots, job_environment
+from orchestrator.executors.machine import check_paths, find_slots, job_environment
 from orchestrator.executors.process import ProcessExecutor
 from runner.schema import Case, Device, Job, Precision
 from runner.tokens import TOKEN_VARIABLES
@@ -315,6 +316,26 @@ def test_a_stored_login_of_the_user_is_not_looked_for(weights: str | None) -> No
     theirs = job_environment(ours, ProcessHost(name="here", weights=weights), (), None, FOLDER)
     assert theirs["HF_TOKEN_PATH"].startswith(f"{FOLDER}/")
     assert (theirs["HF_HUB_DISABLE_IMPLICIT_TOKEN"], theirs["NETRC"]) == ("1", "/dev/null")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("weights", "the weights folder {}/none is not there; fix: make `weights` the folder that HF_HOME names"),
+        ("ca_bundle", "the file of authorities {}/none is not there; fix: make `ca_bundle` a PEM file"),
+    ],
+)
+def test_a_missing_path_of_the_entry_is_told_before_a_job_begins(key: str, said: str, tmp_path: Path) -> None:
+    host = host_with(**{key: str(tmp_path / "none")})
+    with pytest.raises(HostUnfit, match=re.escape(f"host here: {said.format(tmp_path)}")):
+        ProcessExecutor(host, tmp_path / "state").slots()
+
+
+def test_weights_that_are_a_file_are_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HostUnfit, match=r"/file is no folder; fix: "):
+        check_paths(host_with(weights=str(tmp_path / "file")))
+    check_paths(host_with(weights=str(tmp_path), ca_bundle=str(tmp_path / "file")))
 
 
 def probing(report: object) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import stat
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator import installing
@@ -13,7 +14,7 @@ from orchestrator.children import without_tokens
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
-from orchestrator.executors.environment import hub_folders, no_login, own_python
+from orchestrator.executors.environment import HUB, hub_folders, no_login, own_python
 from orchestrator.executors.gpu import CPU_SLOT, Gpu, chosen, parse_probe, slots_of
 from orchestrator.executors.network import authorities, network_of
 
@@ -35,6 +36,40 @@ def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
     if host.gpus == "none":
         return (CPU_SLOT,)
     return slots_of(host, chosen(host, _gpus_found(host, runner)))
+
+
+def absent(host: ProcessHost) -> Iterator[tuple[str, str, str]]:
+    """What the host's entry names and this machine lacks: the key, what is missing, and what to do about it."""
+    if host.weights and (why := _not_a(stat.S_ISDIR, "folder", _here(host.weights))):
+        yield (
+            "weights",
+            f"the weights folder {why}",
+            f"make `weights` the folder that HF_HOME names on this machine (a download makes {HUB}/ in it)",
+        )
+    if host.ca_bundle and (why := _not_a(stat.S_ISREG, "file", _here(host.ca_bundle))):
+        yield "ca_bundle", f"the file of authorities {why}", "make `ca_bundle` a PEM file of this machine"
+
+
+def _not_a(is_kind: Callable[[int], bool], kind: str, path: Path) -> str:
+    """Why a path is of no use as what it is to be; empty where it is of use."""
+    try:
+        return "" if is_kind(path.stat().st_mode) else f"{path} is no {kind}"
+    except FileNotFoundError:
+        return f"{path} is not there"
+    except OSError as error:
+        return f"{path} cannot be looked at: {error.strerror}"
+
+
+def check_paths(host: ProcessHost) -> None:
+    """Raises HostUnfit where what the host's entry names is not there: a job would look for it on the hub in vain."""
+    faults = [f"{what}; fix: {remedy}" for _, what, remedy in absent(host)]
+    if faults:
+        raise HostUnfit(f"host {host.name}: {'; '.join(faults)}")
+
+
+def _here(path: str) -> Path:
+    """A path of the inventory, on this machine; absolute."""
+    return Path.cwd() / Path(path).expanduser()
 
 
 def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> tuple[Gpu, ...]:
@@ -65,11 +100,11 @@ def job_environment(
     folder: the attempt's, in which the process works. Where the host has no weights, the user's own cache is meant.
     """
     here = Path.cwd()
-    weights = str(here / Path(host.weights).expanduser()) if host.weights else None
+    weights = str(_here(host.weights)) if host.weights else None
     return {
         **own_python(without_tokens(ours), here),
         **network_of(host, ours, Path.home()),
-        **(authorities(str(here / Path(host.ca_bundle).expanduser())) if host.ca_bundle else {}),
+        **(authorities(str(_here(host.ca_bundle))) if host.ca_bundle else {}),
         "PYTHONUNBUFFERED": "1",
         "RUNNER_TOKEN_FILE": TOKEN_FILE,
         "RUNNER_FOLDER": str(here),  # where a model's relative path begins

@@ -29,7 +29,7 @@ from orchestrator.config import ProcessHost
 from orchestrator.errors import BadResult, HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.archive import FILE_LIMIT_BYTES
-from orchestrator.executors.machine import find_slots, job_environment
+from orchestrator.executors.machine import check_paths, find_slots, job_environment
 from runner.parcel import Receipt
 
 RUNNER = (sys.executable, "-m", "runner")
@@ -57,6 +57,7 @@ class ProcessExecutor:
             self._make_state_dir()
         except OSError as error:
             raise HostUnfit(f"{self.host.name}: {self.state_dir} cannot be made: {error.strerror}") from error
+        check_paths(self.host)
         return find_slots(self.host, self.runner)
 
     def stage(self, task: Task) -> None:

@@ -14,6 +14,7 @@ from orchestrator.executors.check import check, readable
 from orchestrator.executors.connection import connect
 from orchestrator.executors.environment import HUB
 from orchestrator.executors.finding import Finding, Grade
+from orchestrator.executors.machine import absent
 from orchestrator.executors.process import ProcessExecutor
 from orchestrator.fleet.host import flavours, processes_folder, reference, store_of
 from orchestrator.fleet.pod_images import image_of_nodes
@@ -60,6 +61,9 @@ def _check_cluster(host: KubernetesHost) -> tuple[Finding, ...]:
 
 def _check_this_machine(host: ProcessHost) -> Iterator[Finding]:
     yield Finding("machine", Grade.OK, f"this machine, {os.cpu_count()} CPUs")
+    missing = [Finding(key, Grade.PROBLEM, what, remedy) for key, what, remedy in absent(host)]
+    yield from missing
+    host = host.model_copy(update={finding.topic: None for finding in missing})
     try:
         slots = ProcessExecutor(host, processes_folder()).slots()
     except HostUnfit as error:
