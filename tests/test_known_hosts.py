@@ -58,6 +58,38 @@ def test_a_run_keeps_the_hosts_that_were_given_by_address(tmp_path):
     assert config.with_addresses(text, ("a",)) == text
 
 
+def test_two_users_of_one_machine_are_two_hosts():
+    addresses = ("ssh://a@gpu1", "ssh://b@gpu1", "docker://gpu1")
+    assert [host.name for host in chosen(None, *addresses)] == ["gpu1", "ssh-b-gpu1", "docker-gpu1"]
+
+
+def test_an_address_never_means_a_host_of_its_name_on_another_address(tmp_path):
+    kept = inventory(tmp_path, config.with_addresses("hosts: {}\n", ("ssh://a@gpu1", "ssh://b@gpu1")))
+    hosts = config.load_hosts(kept)
+    assert [host.name for host in config.select(hosts, ("ssh://b@gpu1",))] == ["ssh-b-gpu1"]
+    with pytest.raises(InputError, match="host 'ssh://c@gpu1' is not in the inventory"):
+        config.select(hosts, ("ssh://c@gpu1",))
+
+
+def test_two_addresses_that_cannot_be_told_apart_by_name_are_refused():
+    far = "tcp://127.0.0.1:2375/" + "a" * 80
+    with pytest.raises(InputError, match=r"would be called .*; fix: write both to hosts.yaml"):
+        chosen(None, far + "1", far + "2", far + "3")
+
+
+def test_tcp_in_hosts_is_told_to_be_written_to_the_inventory(tmp_path):
+    with pytest.raises(InputError) as caught:
+        chosen(None, "tcp://10.0.0.5:2376")
+    (said,) = caught.value.problems
+    assert said.startswith("--hosts tcp://10.0.0.5:2376: is without TLS")
+    lines = said.partition("write to hosts.yaml:\n")[2].rpartition("\n")[0]
+    assert "--hosts 10.0.0.5-2376 and" in said
+    (host,) = chosen(inventory(tmp_path, lines), "10.0.0.5-2376")
+    assert (host.url, host.tls.ca) == ("tcp://10.0.0.5:2376", "ca.pem")
+    open_ = inventory(tmp_path, "defaults: {insecure: true}\nhosts: {}\n")
+    assert chosen(open_, "tcp://10.0.0.5:2376")[0].insecure
+
+
 @pytest.mark.parametrize("address", ["ssh://", "ftp://x", "tcp://far", "ssh://me:pa55@far", "docker://"])
 def test_an_address_that_cannot_be_used_is_one_message(address):
     with pytest.raises(InputError, match="--hosts") as caught:
@@ -96,15 +128,28 @@ def test_a_name_that_ssh_or_docker_knows_is_offered_with_the_lines_to_add(tmp_pa
 
 def test_an_inventory_and_a_matrix_in_each_others_place_are_named(tmp_path):
     hosts = inventory(tmp_path, "hosts: {a: {kind: process}}\n")
-    with pytest.raises(InputError, match=r"hosts.yaml:1: this is an inventory.*--inventory"):
+    with pytest.raises(InputError, match=r"hosts.yaml:1: this is an inventory.*fix: .*--inventory"):
         config.load_matrix(hosts)
-    with pytest.raises(InputError, match=r"hosts.yaml:1: this is a matrix.*inventory"):
+    with pytest.raises(InputError, match=r"hosts.yaml:1: this is a matrix.*inventory.*fix: give the inventory here"):
         config.load_hosts(inventory(tmp_path, "model: x\nmatrix: {engine: [eager]}\n"))
 
 
 def test_what_people_write_for_gpus_is_understood():
     assert nearest("gpu", ["price_per_hour", "gpus", "gpus_per_job"]) == "; did you mean 'gpus'?"
     assert nearest("gpu", ["cpu", "cuda", "deepspeed"]) == "; did you mean 'cuda'?"
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("ssh://…", "ssh"), ("unix://", "var-run-docker.sock"), ("tcp://:2375", "2375"), ("ssh://me@gpu1", "gpu1")],
+)
+def test_a_host_that_is_given_by_address_has_no_name_but_its_own(address, name):
+    assert name_of(address) == name
+
+
+def test_an_address_that_is_wrong_is_shown_as_it_was_given():
+    with pytest.raises(InputError, match=r"^--hosts ssh://…: url 'ssh://…' holds '…'"):
+        chosen(None, "ssh://…")
 
 
 def test_a_name_made_of_an_address_is_always_a_name():

@@ -81,6 +81,6 @@ class DockerHost(BaseHost):
         if tls is None and urlsplit(url).scheme == "tcp" and not is_loopback(url) and not info.data.get("insecure"):
             raise ValueError(
                 f"is missing: without it {url} makes whoever reaches that port root on that machine; "
-                "add tls: {ca: ca.pem, cert: cert.pem, key: key.pem}, use ssh://, or say insecure: true"
+                "fix: add tls: {ca: ca.pem, cert: cert.pem, key: key.pem}, use ssh://, or say insecure: true"
             )
         return tls

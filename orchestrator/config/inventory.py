@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from orchestrator.config import yamlfile
 from orchestrator.config.docker import DockerHost
 from orchestrator.config.host import ProcessHost
-from orchestrator.config.known import entry_of, is_address, lines_for, name_of
+from orchestrator.config.known import entry_of, is_address, is_open_to_all, lines_for, names_of, without_login
 from orchestrator.config.kubernetes import KubernetesHost
 from orchestrator.config.problems import in_order, in_words, keys, nearest, shown
 from orchestrator.config.yamlfile import Document, Position
@@ -40,6 +40,8 @@ def load_hosts(path: Path | None, names: Sequence[str] = ()) -> dict[str, Host]:
     document = yamlfile.read(path) if path else yamlfile.Document({"hosts": {}}, {(): "--hosts"})
     problems: list[str] = []
     document = _with_addresses(document, addresses, problems)
+    if problems and not document.value["hosts"]:  # what was given by address alone is refused
+        raise InputError(problems)
     hosts = {host.name: host for host in _hosts(document, problems)}
     if problems:
         raise InputError(in_order(problems))
@@ -61,11 +63,18 @@ def _with_addresses(document: Document, addresses: Sequence[str], problems: list
     top = document.value
     if not addresses or not isinstance(top, dict) or not isinstance(top.get("hosts") or {}, dict):
         return document
-    hosts, marks = dict(top.get("hosts") or {}), dict(document.marks)
-    for address in addresses:
-        name, entry = name_of(address), entry_of(address)
+    hosts, marks, given = dict(top.get("hosts") or {}), dict(document.marks), dict[str, str]()
+    for address, name in names_of(addresses).items():
+        entry = entry_of(address)
+        if name in given:
+            problems.append(_two_of_one_name(name, given[name], address))
+            continue
+        if name not in hosts and is_open_to_all(address) and not _are_secured(top.get("defaults")):
+            problems.append(_without_tls(name, address))
+            continue
         there = hosts.setdefault(name, entry)
-        marks.setdefault(("hosts", name), f"--hosts {name}")
+        given[name] = address
+        marks.setdefault(("hosts", name), f"--hosts {without_login(address)}")
         if not isinstance(there, dict) or any(there.get(key) != value for key, value in entry.items()):
             problems.append(
                 f"{document.where(('hosts', name))}: host {name!r} is another one than the address in --hosts; "
@@ -74,16 +83,46 @@ def _with_addresses(document: Document, addresses: Sequence[str], problems: list
     return Document({**top, "hosts": hosts}, marks)
 
 
+def _are_secured(defaults: object) -> bool:
+    return isinstance(defaults, dict) and bool(defaults.get("tls") or defaults.get("insecure"))
+
+
+def _without_tls(name: str, address: str) -> str:
+    entry = ", ".join(f"{key}: {value}" for key, value in entry_of(address).items())
+    return (
+        f"--hosts {address}: is without TLS, so that whoever reaches that port is root on that machine, and --hosts "
+        f"takes no certificates; fix: use ssh://, or say --hosts {name} and write to hosts.yaml:\n"
+        f"  hosts:\n    {name}: {{{entry}, tls: {{ca: ca.pem, cert: cert.pem, key: key.pem}}}}\n"
+        "In a network where nobody else reaches that port, `insecure: true` may stand there instead of `tls`."
+    )
+
+
+def _two_of_one_name(name: str, one: str, other: str) -> str:
+    return (
+        f"--hosts {without_login(other)}: would be called {name!r}, as {without_login(one)} is; "
+        "fix: write both to hosts.yaml, each under a name of its own:\n"
+        f"  hosts:\n    {name}: {{kind: docker, …}}\n    {name}-2: {{kind: docker, …}}"
+    )
+
+
 def select(hosts: Mapping[str, Host], names: Sequence[str] | None) -> tuple[Host, ...]:
     """The named hosts, in that order; without names, all that the file defines, or else the built-in `local`."""
     if not names:
         return tuple(host for host in hosts.values() if host is not LOCAL) or tuple(hosts.values())
-    names = [name_of(name) if is_address(name) else name for name in names]
+    addresses = names_of(name for name in dict.fromkeys(names) if is_address(name))
+    names = [_of_address(name, addresses[name], hosts) if name in addresses else name for name in names]
     problems = [f"host {name!r} is not in the inventory{_hint(name, hosts)}" for name in names if name not in hosts]
     problems += [f"host {name!r} is named twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     if problems:
         raise InputError(dict.fromkeys(problems))
     return tuple(hosts[name] for name in names)
+
+
+def _of_address(address: str, name: str, hosts: Mapping[str, Host]) -> str:
+    """The host that an address means: the one of that name, or another with the same address; never another machine."""
+    entry = entry_of(address)
+    same = [it.name for it in hosts.values() if all(getattr(it, key, None) == value for key, value in entry.items())]
+    return name if name in same else next(iter(same), without_login(address))
 
 
 def _hint(name: str, hosts: Mapping[str, Host]) -> str:
@@ -93,7 +132,10 @@ def _hint(name: str, hosts: Mapping[str, Host]) -> str:
 def _hosts(document: Document, problems: list[str]) -> Iterator[Host]:
     top = document.value
     if isinstance(top, dict) and "hosts" not in top and {"matrix", "model", "name"} & top.keys():
-        problems.append(f"{document.where(())}: this is a matrix, and an inventory (`hosts:`) is expected here")
+        problems.append(
+            f"{document.where(())}: this is a matrix, and an inventory (`hosts:`) is expected here; "
+            "fix: give the inventory here, and the matrix as in: orchestrator submit MATRIX.YAML"
+        )
         return
     if not isinstance(top, dict) or not isinstance(top.get("hosts", {}), dict):
         position: Position = ("hosts",) if isinstance(top, dict) else ()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+
+from orchestrator.config.address import engine_url, is_loopback
 
 CONTEXT = "docker://"
 MOST_BYTES = 1 << 20
@@ -20,7 +22,42 @@ def name_of(address: str) -> str:
     """The name of a host that is given by its address: the machine with its port, the context, or the socket's path."""
     scheme, _, rest = address.partition("://")
     machine = rest.partition("/")[0].rpartition("@")[2] if scheme in ("ssh", "tcp") else unquote(rest)
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", machine).strip("-_.")[:63].rstrip("-_.") or "engine"
+    return _as_name(machine) or _as_name(_whole(address)) or scheme
+
+
+def names_of(addresses: Iterable[str]) -> dict[str, str]:
+    """A name for each address: where two mean one machine, the later one's has its user and its socket too."""
+    found: dict[str, str] = {}
+    for address in addresses:
+        name = name_of(address)
+        found[address] = name if name not in found.values() else _as_name(without_login(address))
+    return found
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")[:63].rstrip("-_.")
+
+
+def _whole(address: str) -> str:
+    """What an address means, without its scheme: `unix://` is the usual socket. Empty where it means nothing."""
+    try:
+        return engine_url(address).partition("://")[2]
+    except ValueError:
+        return ""
+
+
+def without_login(address: str) -> str:
+    """An address as a message may show it: a password that stands in it is left out."""
+    return re.sub(r"://[^/@]*:[^/]*@", "://…@", address)
+
+
+def is_open_to_all(address: str) -> bool:
+    """Whether an address alone is not enough: tcp:// to another machine needs TLS, or a word that it goes without."""
+    try:
+        url = engine_url(address)
+    except ValueError:
+        return False
+    return urlsplit(url).scheme == "tcp" and not is_loopback(url)
 
 
 def entry_of(address: str) -> dict[str, str]:
