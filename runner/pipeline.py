@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL.Image import Image
 
-from runner import memory, synthetic, variants
+from runner import components, memory, synthetic, variants
 from runner.engines import LoadError, Memory, Unsupported
 from runner.folders import first_obstacle
 from runner.models import Source
@@ -77,6 +78,8 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
     asked: dict[str, Any] = {"dtype": dtype, "token": token, "revision": source.revision, "safety_checker": None}
     if source.is_folder:
         asked["local_files_only"] = True
+        if lacking := components.fault(Path(source.where), _required):
+            raise LoadError(_closed(source) or lacking)
     with translated(source, token):
         tried = _variants(source, half=dtype is torch.float16)
     missing: Exception | None = None
@@ -90,7 +93,9 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
                 )
         except (ValueError, LoadError) as error:
             if not _lacks_the_variant(error, variant):
-                raise
+                if isinstance(error, LoadError):
+                    raise
+                raise LoadError(_refused(source, error)) from error
             missing = error if variant is None or missing is None else missing  # the default's absence says more
     assert missing is not None  # noqa: S101  # there is always one to be tried
     raise missing
@@ -105,6 +110,24 @@ def _variants(source: Source, *, half: bool) -> list[str | None]:
         with contextlib.suppress(Unsupported):  # half a download: the library says what is missing
             return [variants.choose(at_hand, half=half).variant]
     return ["fp16", None] if half else [None, "fp16"]
+
+
+def _refused(source: Source, error: ValueError) -> str:
+    """What the library does not take of a model, in our words where they say more than its own."""
+    at_hand = folder_of(source)
+    lacking = components.fault(at_hand, _required) if at_hand else None
+    return lacking or f"{source.where} cannot be loaded: {_first_line(error)}; {components.again(source.where)}"
+
+
+def _required(made_by: str) -> Sequence[str] | None:
+    """The components that a class of diffusers' pipelines cannot be made without; None where it has no such class."""
+    found = getattr(diffusers, made_by.removeprefix("Flax"), None)
+    if found is None:
+        return None
+    asked = list(inspect.signature(found.__init__).parameters.values())[1:]
+    optional = set(getattr(found, "_optional_components", ()))
+    named = [it for it in asked if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY) and it.default is it.empty]
+    return [it.name for it in named if it.name not in optional]
 
 
 def _lacks_the_variant(error: Exception, variant: str | None) -> bool:
@@ -143,10 +166,10 @@ def translated(source: Source, token: str | None) -> Iterator[None]:
 
 def _in_words(source: Source, error: BaseException, token: str | None) -> str:
     licence = f"https://huggingface.co/{source.where}"
-    if obstacle := _obstacle(source):
-        return f"{source.where} cannot be loaded: {obstacle}"
+    if closed := _closed(source):
+        return closed
     if source.is_folder:
-        return f"{source.where} is not a diffusers pipeline's folder: {_first_line(error)}"
+        return f"{source.where} cannot be loaded: {_first_line(error)}; {components.again(source.where)}"
     if isinstance(error, GatedRepoError):
         ask = "the token's account has not" if token else "set HF_TOKEN to a token of an account that has"
         return f"{source.where} is gated: {ask} accepted the licence at {licence}"
@@ -158,6 +181,11 @@ def _in_words(source: Source, error: BaseException, token: str | None) -> str:
     if isinstance(error, HfHubHTTPError):
         return f"{licence} answered: {_first_line(error)}"
     return _unreachable(source)
+
+
+def _closed(source: Source) -> str:
+    obstacle = _obstacle(source)
+    return f"{source.where} cannot be loaded: {obstacle}" if obstacle else ""
 
 
 def _obstacle(source: Source) -> str | None:

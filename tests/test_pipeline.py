@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from fake_engine import job_of
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
-from runner import pipeline  # noqa: E402
+from runner import components, pipeline  # noqa: E402
 from runner.engines import LoadError, Unsupported, eager  # noqa: E402
 from runner.measure import BrokenImage, checked_call  # noqa: E402
 from runner.schema import Device, Job, Precision  # noqa: E402
@@ -141,7 +143,9 @@ def test_a_gpu_that_is_not_there_is_a_fault() -> None:
 
 
 def test_a_folder_that_is_no_pipeline_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match=f"{tmp_path} is not a diffusers pipeline's folder"):
+    with pytest.raises(
+        LoadError, match=f"{tmp_path} is not a diffusers pipeline's folder: it has no model_index.json; fix: "
+    ):
         pipeline.load(tiny(model=str(tmp_path)), torch.float32, None)
 
 
@@ -228,6 +232,68 @@ def test_a_cache_that_may_not_be_read_is_said_to_be_closed(tmp_path: Path, monke
     monkeypatch.setattr(pipeline, "first_obstacle", lambda folder, _: f"{folder} cannot be read by user 7")
     said = pipeline._in_words(pipeline.Source.parse("owner/name"), OSError("not cached"), None)
     assert said == f"owner/name cannot be loaded: {tmp_path} cannot be read by user 7"
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        (
+            ["unet", "vae"],
+            "lacks components of its StableDiffusionPipeline: there is no folder unet, there is no folder vae;",
+        ),
+        (["tokenizer"], "there is no folder tokenizer; fix: copy the whole model again, or: hf download"),
+        (["scheduler/scheduler_config.json"], "scheduler has no scheduler_config.json; fix: "),
+        (["text_encoder/config.json"], "text_encoder has no config.json; fix: "),
+        (["model_index.json"], "is not a diffusers pipeline's folder: it has no model_index.json; fix: "),
+    ],
+)
+def test_what_a_model_folder_lacks_is_named_with_the_fix(
+    saved: Path, tmp_path: Path, lost: list[str], said: str
+) -> None:
+    shutil.copytree(saved, tmp_path / "m")
+    for name in lost:
+        path = tmp_path / "m" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(LoadError, match=re.escape(f"{tmp_path}/m")) as told:
+        pipeline.load(tiny(model=str(tmp_path / "m")), torch.float32, None)
+    assert said in str(told.value)
+
+
+def test_a_tokenizer_without_its_words_is_not_replaced_by_an_empty_one(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path / "m")
+    for file in (tmp_path / "m" / "tokenizer").iterdir():
+        if file.name in components.NEEDED["Tokenizer"]:
+            file.unlink()
+    with pytest.raises(LoadError, match=r"tokenizer has no vocab\.json; fix: "):
+        pipeline.load(tiny(model=str(tmp_path / "m")), torch.float32, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vae": None}, "lacks components of its StableDiffusionPipeline: vae is not in model_index.json; fix: "),
+        ({"vae": [None, None]}, "vae is not in model_index.json; fix: "),
+        ({"vae": ["diffusers", "Foo"]}, "cannot be loaded: `diffusers` has no class `Foo`"),
+        ({"_class_name": "FooPipeline"}, "diffusers has no pipeline FooPipeline here; fix: "),
+        ({"_class_name": None}, "its model_index.json names no pipeline (_class_name); fix: "),
+    ],
+)
+def test_an_index_that_is_wrong_is_named_with_the_fix(
+    saved: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    shutil.copytree(saved, tmp_path / "m")
+    index = tmp_path / "m" / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), **changes}))
+    with pytest.raises(LoadError, match=re.escape(said)) as told:
+        pipeline.load(tiny(model=str(tmp_path / "m")), torch.float32, None)
+    assert "; fix: " in str(told.value)
+
+
+@pytest.mark.parametrize(("index", "said"), [("{", "is not JSON; fix: "), ("[]", "names no pipeline")])
+def test_an_index_that_is_no_object_is_no_pipelines(tmp_path: Path, index: str, said: str) -> None:
+    (tmp_path / "model_index.json").write_text(index)
+    with pytest.raises(LoadError, match=f"is not a diffusers pipeline's folder: its model_index.json {said}"):
+        pipeline.load(tiny(model=str(tmp_path)), torch.float32, None)
 
 
 @pytest.mark.parametrize("lost", ["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors"])

@@ -1,0 +1,78 @@
+"""Which components a folder must have to be a pipeline's, and which it lacks. Standard library alone.
+
+diffusers says of a missing component what its constructor was not passed, and transformers makes an empty tokenizer
+where there are no files for one, which gives other images without a word.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.variants import LEFT_OUT
+
+INDEX = "model_index.json"
+# By a word in the name of a component's class: the files of which it needs one. Others are models.
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "Tokenizer": ("vocab.json", "tokenizer.json", "vocab.txt", "spiece.model", "tokenizer.model"),
+    "Scheduler": ("scheduler_config.json", "config.json"),
+    "Processor": ("preprocessor_config.json", "processor_config.json", "config.json"),
+    "Extractor": ("preprocessor_config.json", "config.json"),
+    "": ("config.json",),
+}
+NOT_OF_PYTORCH = ("Onnx", "OV", "Flax")  # the beginnings of their classes; they have other files
+
+
+def again(where: str) -> str:
+    if where.startswith("/"):
+        return f"fix: copy the whole model again, or: hf download OWNER/NAME --local-dir {where}"
+    return f"fix: on that host, HF_HOME=<folder> hf download {where} --force-download"
+
+
+def fault(folder: Path, required: Callable[[str], Sequence[str] | None]) -> str | None:
+    """What a folder lacks of its pipeline, and the fix; None where it has all.
+
+    required: the components that a class of pipelines cannot do without; None where there is no such class.
+    """
+    anew = again(str(folder))
+    no_pipeline = f"{folder} is not a diffusers pipeline's folder"
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return (
+            f"{no_pipeline}: it has no {INDEX}; fix: give as `model` the folder that holds it; "
+            "hf download OWNER/NAME --local-dir FOLDER makes one"
+        )
+    except (ValueError, RecursionError):
+        return f"{no_pipeline}: its {INDEX} is not JSON; {anew}"
+    except OSError as error:
+        return f"{no_pipeline}: its {INDEX} cannot be read: {error.strerror}; {anew}"
+    made_by = index.get("_class_name") if isinstance(index, dict) else None
+    if not made_by:
+        return f"{no_pipeline}: its {INDEX} names no pipeline (_class_name); {anew}"
+    if not isinstance(made_by, str):  # code of the model's own: the library knows
+        return None
+    wanted = required(made_by)
+    if wanted is None:
+        return f"{folder}: diffusers has no pipeline {made_by} here; fix: take a model of a StableDiffusionPipeline"
+    missing = ", ".join(_missing(folder, index, wanted))
+    return f"{folder} lacks components of its {made_by}: {missing}; {anew}" if missing else None
+
+
+def _missing(folder: Path, index: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[str]:
+    named = {
+        part: str(made_by[-1])
+        for part, made_by in index.items()
+        if isinstance(made_by, list) and made_by and all(made_by) and part not in LEFT_OUT
+    }
+    for part in sorted({*wanted, *named}):
+        if part not in named:
+            yield f"{part} is not in {INDEX}"
+        elif not named[part].startswith(NOT_OF_PYTORCH):
+            needed = next(files for word, files in NEEDED.items() if word in named[part])
+            # without a folder of its own, a component's files may stand beside the index
+            where = folder / part if (folder / part).is_dir() else folder
+            if not any((where / file).exists() for file in needed):
+                yield f"{part} has no {needed[0]}" if where != folder else f"there is no folder {part}"
