@@ -56,6 +56,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("engine", ENGINE_MODULES)
 @pytest.mark.parametrize("samples", [1, 2, 3])
 def test_an_exported_pipeline_makes_eagers_images(exported: dict[str, Any], engine: str, samples: int) -> None:
@@ -67,18 +68,21 @@ def test_an_exported_pipeline_makes_eagers_images(exported: dict[str, Any], engi
 NETWORKS = ("text_encoder", "unet", "vae")
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("engine", ENGINE_MODULES)
 def test_no_network_keeps_pytorchs_weights(exported: dict[str, Any], engine: str) -> None:
     for name in NETWORKS:
         assert list(getattr(exported[engine].pipe, name).parameters()) == []
 
 
+@pytest.mark.live
 def test_onnxruntime_computes_every_network_on_the_provider_asked_for(exported: dict[str, Any]) -> None:
     for name in NETWORKS:
         network = getattr(exported["onnxruntime"].pipe, name).compute
         assert network.session.get_providers() == ["CPUExecutionProvider"]
 
 
+@pytest.mark.live
 def test_openvino_computes_every_network_in_single_precision_with_the_threads_asked_for(
     exported: dict[str, Any],
 ) -> None:

@@ -333,6 +333,7 @@ for model in sys.argv[1:]:
 """
 
 
+@pytest.mark.live
 def test_what_a_hub_refuses_says_which_variable_and_which_licence(tmp_path: Path) -> None:
     tests = Path(__file__).parent
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:

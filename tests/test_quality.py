@@ -144,6 +144,7 @@ def test_an_engine_that_takes_no_latents_has_empty_cells_with_that_reason(
     assert not list(drawn.glob("drawn-*"))
 
 
+@pytest.mark.live
 def test_eager_in_single_precision_is_its_own_reference_to_the_last_bit(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the runner's extra is not installed")
     job = job_of("a photo", samples=(1, 2), steps=2, repeats=1, warmup=0, quality=True, threads=1)

@@ -31,6 +31,7 @@ def job_file(folder: Path, **fields: Any) -> Path:
     return file
 
 
+@pytest.mark.live
 def test_a_job_ends_with_rows_an_environment_and_events(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the runner's extra is not installed")
     (tmp_path / "results.csv").write_text("what an earlier start has left\n")
@@ -102,6 +103,7 @@ def test_sigterm_ends_the_runner_at_once_with_143(tmp_path: Path) -> None:
     assert (tmp_path / "results.csv").read_text() == ",".join(COLUMNS) + "\n"
 
 
+@pytest.mark.live
 def test_by_hand_with_the_lambda_benchmarks_flags_rows_are_appended(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the runner's extra is not installed")
     lambdas = ["--samples", "1,2", "--steps", "2", "--repeats", "1", "--autocast", "yes", "--output_file", "out.csv"]

@@ -146,6 +146,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.live
 @PROC
 def test_a_second_child_starts_its_first_trial_within_half_a_second() -> None:
     ear = Ear()
