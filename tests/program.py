@@ -1,8 +1,10 @@
 """The command with the fake runner in place of this machine's: `python program.py WORDS`."""
 
+import os
 import sys
 from pathlib import Path
 
+from orchestrator import policy
 from orchestrator.cli import main
 from orchestrator.executors import machine, process
 
@@ -11,4 +13,6 @@ FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__ma
 if __name__ == "__main__":
     process.RUNNER = FAKE_RUNNER
     machine.NEEDED = ()
+    if grace := os.environ.get("TESTS_STOP_GRACE_S"):
+        policy.STOP_GRACE_S = float(grace)
     main()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import http.server
 import json
 import socketserver
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +70,8 @@ def engine(tmp_path: Path) -> Iterator[Recorder]:
                 self.reply(200, {"ApiVersion": "1.41", "Version": "20.10.24", "Arch": "amd64", "Os": "linux"})
             elif any(f"/images/{image}/json" in path for image in recorder.images):
                 self.reply(200, {"Id": "sha256:" + "0" * 64, "Size": 1})
+            elif path.endswith("/images/big/get"):
+                self.reply(200, "x" * 2**20)
             else:
                 self.reply(404, {"message": "No such image: x"})
 
@@ -232,6 +236,17 @@ def test_the_client_has_what_docker_pys_has_and_nothing_of_config_json(engine, c
             assert ours.adapters.keys() == theirs.adapters.keys()
             ours.version()
     assert SECRET not in engine.everything()
+
+
+def test_an_image_that_is_not_read_to_its_end_leaves_no_connection(engine: Recorder) -> None:
+    with contextlib.closing(Client(engine.url, "1.41", 60)) as client, warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        chunks = client.get_image("big", 1024)
+        assert len(next(chunks)) == 1024
+        chunks.close()
+        del chunks
+        gc.collect()
+    assert [str(each.message) for each in seen] == []
 
 
 # --- one login

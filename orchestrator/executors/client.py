@@ -6,13 +6,13 @@ password in it to the engine that builds (`X-Registry-Config`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import docker
 import requests
 from docker.auth import AuthConfig, encode_header
-from docker.constants import DEFAULT_NUM_POOLS, DEFAULT_USER_AGENT
+from docker.constants import DEFAULT_DATA_CHUNK_SIZE, DEFAULT_NUM_POOLS, DEFAULT_USER_AGENT
 from docker.tls import TLSConfig
 from docker.transport import UnixHTTPAdapter
 from docker.utils.proxy import ProxyConfig
@@ -42,6 +42,12 @@ class Client(docker.APIClient):
         if tls is not None:
             tls.configure_client(self)
         self.base_url = f"{'https' if tls else 'http'}://{url.removeprefix('tcp://')}"
+
+    def get_image(self, image: str, chunk_size: int | None = DEFAULT_DATA_CHUNK_SIZE) -> Generator[bytes, None, None]:
+        """As docker-py's, which keeps its connection open where a stream is not read to its end."""
+        api: Any = self  # its stubs leave these out
+        with api._get(api._url("/images/{0}/get", image), stream=True) as response:
+            yield from api._stream_raw_result(response, chunk_size, False)
 
     def _set_auth_headers(self, headers: dict[str, Any]) -> None:
         if self.logins:

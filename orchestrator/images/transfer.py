@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from docker.errors import APIError, ImageNotFound, NotFound
@@ -94,7 +94,8 @@ def _saved(
 
     with patient(source) as api:
         try:
-            yield from vouched.passed(counted(api.get_image(image.id)))
+            with closing(api.get_image(image.id)) as chunks:
+                yield from vouched.passed(counted(chunks))
         except ImageError as error:
             raise ImageError(
                 f"{source.host_name} did not send {image.reference} as it was built ({image.id}): {error}; "
