@@ -291,7 +291,7 @@ def ended(executor: KubernetesExecutor, attempt: Attempt) -> Observation:
         ({"gpus": "all", "gpus_per_job": 3}, CONTRACT_IMAGE, "node-a has 2 nvidia.com/gpu, node-b has no"),
         ({"service_account": "nobody"}, CONTRACT_IMAGE, 'serviceaccount "nobody" not found'),
         ({"weights": Claim(claim="nope")}, CONTRACT_IMAGE, 'persistentvolumeclaim "nope" not found'),
-        ({"weights": "/no/such/folder"}, CONTRACT_IMAGE, "/no/such/folder is not a directory"),
+        ({"weights": "/no/such/folder"}, CONTRACT_IMAGE, "/no/such/folder/hub is not a directory"),
     ],
     ids=["image name", "image", "runtime class", "selector", "cpu", "gpus", "account", "claim", "folder"],
 )  # fmt: skip
