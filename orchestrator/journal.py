@@ -10,7 +10,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -169,8 +169,9 @@ class Journal:
         """A journal that holds the plan, durable when this returns. Raises InputError where the file exists."""
         if path.exists():
             raise InputError(f"{path}: there is a journal already; continue it with 'orchestrator resume {run}'")
-        with _translated(path):
+        with _translated(path), ExitStack() as on_failure:
             db = _connect(path)
+            on_failure.callback(db.close)
             with db:
                 db.executescript(f"BEGIN; PRAGMA user_version = {VERSION}; {SCHEMA}")
                 db.execute("INSERT INTO run VALUES (?, ?)", (run, json.dumps(dict(options))))
@@ -178,6 +179,7 @@ class Journal:
                 db.executemany("INSERT INTO jobs VALUES (?, ?, ?)", specs)
             journal = cls(path, db)
             journal._load()
+            on_failure.pop_all()
         return journal
 
     @classmethod
@@ -185,13 +187,15 @@ class Journal:
         """Raises InputError where there is none, or it is corrupt, locked, or of another version."""
         if not path.is_file():
             raise InputError(f"{path}: there is no journal; is this a run's folder?")
-        with _translated(path):
+        with _translated(path), ExitStack() as on_failure:
             db = _connect(path)
+            on_failure.callback(db.close)
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
                 raise InputError(f"{path}: the journal has version {version}, and this orchestrator reads {VERSION}")
             journal = cls(path, db)
             journal._load()
+            on_failure.pop_all()
         return journal
 
     def _load(self) -> None:

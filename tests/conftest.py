@@ -33,6 +33,12 @@ def no_width() -> None:
 
 
 @pytest.fixture
+def fake_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's own host is usable where PyTorch is not installed: the runners of these tests need none of it."""
+    monkeypatch.setattr(machine, "NEEDED", ())
+
+
+@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, and the fake runner on this machine; commands of their own are `program.py`."""
     (tmp_path / "here").mkdir()

@@ -157,6 +157,7 @@ def behaviour(deeds: str) -> Behaviour:
     )
 
 
+@pytest.mark.usefixtures("fake_packages")
 def test_a_host_has_a_slot(place: Place) -> None:
     assert place.executor.slots() == (place.slot,)
 

@@ -88,6 +88,7 @@ def test_a_check_of_this_machine_names_weights_that_are_not_there(tmp_path: Path
     assert (weights.grade, weights.text) == (Grade.PROBLEM, f"the weights folder {tmp_path}/none is not there")
 
 
+@pytest.mark.usefixtures("fake_packages")
 def test_a_check_of_this_machine_names_weights_that_you_cannot_read(snapshot: Path, tmp_path: Path) -> None:
     host = ProcessHost(name="here", weights=str(tmp_path))
     found = {finding.topic: finding for finding in checkup._check_this_machine(host)}

@@ -90,6 +90,7 @@ def test_half_on_a_cpu_without_it_is_refused_before_anything_is_drawn(
 
 
 def test_a_black_image_is_named_beside_its_figures() -> None:
+    pytest.importorskip("skimage")
     found = history._compared(10, ("single", "half"), (Image.effect_noise((16, 16), 50), Image.new("RGB", (16, 16))))
     assert found.remark.startswith("half: image 1 of 1 is black")
     assert found.likeness.psnr < 20

@@ -74,6 +74,7 @@ def test_a_job_imports_nothing_of_the_working_folder_or_pythonpath(trapped: Path
     assert "forked" in said
 
 
+@pytest.mark.usefixtures("fake_packages")
 def test_the_probe_for_gpus_imports_nothing_of_the_working_folder(trapped: Path) -> None:
     code = 'import queue; print(\'{"gpus": [{"index": 0, "uuid": "GPU-a"}]}\')'
     (slot,) = find_slots(ProcessHost(name="here", gpus="all"), (sys.executable, "-c", f"{code}"))

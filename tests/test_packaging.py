@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -73,8 +74,9 @@ def cuda(name: str) -> bool:
 
 
 def test_the_constraints_cover_all_that_make_installs() -> None:
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
     needed = set(closure(*declared("runner", "test", "dev"), "openvino"))
-    assert {name for name in needed - set(versions("constraints.txt")) if not cuda(name)} == set()
+    assert {name for name in needed - set(versions("constraints.txt", here)) if not cuda(name)} == set()
 
 
 def test_the_cpu_image_covers_all_that_the_runner_needs() -> None:
