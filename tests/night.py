@@ -27,6 +27,7 @@ from orchestrator.collect import read_rows
 from orchestrator.config import DockerHost
 from orchestrator.errors import InputError
 from orchestrator.executors.connection import connect
+from orchestrator.images.image import engine_of
 from orchestrator.images.record import Record
 from orchestrator.journal import Journal, Kind
 from orchestrator.run import Run
@@ -108,9 +109,9 @@ class Night:
     def vouch_for(self, host: str, name: str) -> None:
         """Records a host's image as one that this user built: only such an image is sent to another host."""
         with connect(DockerHost(name=host, url=self.engines[host].url)) as connection:
-            image = images.find(connection, name)
+            image, engine = images.find(connection, name), engine_of(connection)
         assert image is not None
-        Record.of_user({"XDG_STATE_HOME": str(self.folder / "state")}).built(image)
+        Record.of_user({"XDG_STATE_HOME": str(self.folder / "state")}).built(image, engine)
 
     @property
     def run(self) -> Run:

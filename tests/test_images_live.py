@@ -24,6 +24,7 @@ from orchestrator.config import DockerHost
 from orchestrator.errors import ImageError
 from orchestrator.executors.connection import Connection, connect
 from orchestrator.images import recipe
+from orchestrator.images.image import engine_of
 from orchestrator.images.record import Record
 
 pytestmark = [pytest.mark.docker, pytest.mark.images]
@@ -164,7 +165,7 @@ def test_a_failed_build_says_which_step_and_why(first: Connection, monkeypatch: 
 def test_a_shipped_image_is_the_same_and_passes_at_constant_memory(
     first: Connection, second: Connection, cpu_image: images.ImageInfo
 ) -> None:
-    Record.of_user().built(cpu_image)
+    Record.of_user().built(cpu_image, engine_of(first))
     process, before = psutil.Process(), psutil.Process().memory_info().rss
     grown: list[int] = []
     arrived = images.ship(
