@@ -338,6 +338,7 @@ def test_under_nohup_a_closed_terminal_ends_nothing(here: Path) -> None:
         assert orchestrator.wait(30) == cli.OK
 
 
+@pytest.mark.live
 def test_two_runs_on_one_machine_never_share_a_gpu_however_they_group_them(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,7 @@ def test_a_file_without_end_is_refused(text: str, message: str) -> None:
         read_rows(text, "x.csv")
 
 
+@pytest.mark.live
 def test_32_mib_of_the_smallest_rows_take_bounded_memory(tmp_path: Path) -> None:
     read_rows(f"{HEADER}\n{LINE}\n", "x.csv")
     line = b"NVIDIA A10,half,FALSE,TRUE,pytorch,1,2.01,3.13\n"

@@ -104,6 +104,7 @@ def test_ctrl_c_on_a_terminal_leaves_and_says_how_to_go_on(long: Path) -> None:
     assert brought_home(long)
 
 
+@pytest.mark.live
 def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first waits for what is under way: here for a job that is deaf to its stop."""
     write("matrix: {engine: [eager]}\nprompt: no rows; say running; hang\n")

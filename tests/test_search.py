@@ -179,6 +179,7 @@ def test_a_try_on_a_cpu_fails_by_itself_before_the_machine_has_no_more() -> None
     assert os.read(read, 20) == b"MemoryError"
 
 
+@pytest.mark.live
 def test_a_try_that_hangs_takes_the_time_of_the_search_and_no_more(tmp_path: Path) -> None:
     rows, *_ = outcome(tmp_path, "above-2:hang", MAX, timeout_s=4.0)
     assert [row.status for row in rows] == [Status.OK]
