@@ -6,13 +6,14 @@ password in it to the engine that builds (`X-Registry-Config`).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import docker
 import requests
 from docker.auth import AuthConfig, encode_header
-from docker.constants import DEFAULT_DATA_CHUNK_SIZE, DEFAULT_NUM_POOLS, DEFAULT_USER_AGENT
+from docker.constants import DEFAULT_NUM_POOLS, DEFAULT_USER_AGENT
 from docker.tls import TLSConfig
 from docker.transport import UnixHTTPAdapter
 from docker.utils.proxy import ProxyConfig
@@ -25,6 +26,7 @@ class Client(docker.APIClient):
         requests.Session.__init__(self)
         # as APIClient.__init__ does it, with nothing from config.json; tests compare the two
         self.logins: Mapping[str, Mapping[str, str]] = {}
+        self._streams: ExitStack | None = None
         self.timeout = timeout_s
         self.credstore_env = None
         self.headers["User-Agent"] = DEFAULT_USER_AGENT
@@ -43,11 +45,21 @@ class Client(docker.APIClient):
             tls.configure_client(self)
         self.base_url = f"{'https' if tls else 'http'}://{url.removeprefix('tcp://')}"
 
-    def get_image(self, image: str, chunk_size: int | None = DEFAULT_DATA_CHUNK_SIZE) -> Generator[bytes, None, None]:
-        """As docker-py's, which keeps its connection open where a stream is not read to its end."""
-        api: Any = self  # its stubs leave these out
-        with api._get(api._url("/images/{0}/get", image), stream=True) as response:
-            yield from api._stream_raw_result(response, chunk_size, False)
+    @contextmanager
+    def streams_closed(self) -> Iterator[None]:
+        """Closes each stream that was begun inside; docker-py leaves one open that is not read to its end."""
+        with ExitStack() as begun:
+            outer, self._streams = self._streams, begun
+            try:
+                yield
+            finally:
+                self._streams = outer
+
+    def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:
+        response = super().send(request, **how)
+        if how.get("stream") and self._streams is not None:
+            self._streams.callback(response.close)
+        return response
 
     def _set_auth_headers(self, headers: dict[str, Any]) -> None:
         if self.logins:

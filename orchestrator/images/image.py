@@ -77,8 +77,11 @@ def engine_of(connection: Connection) -> str:
 
 @contextmanager
 def patient(connection: Connection) -> Iterator[Client]:
-    """This thread's client, with time for calls that stay silent long; otherwise as `Connection.api`."""
-    with connection.api() as api:
+    """This thread's client, with time for calls that stay silent long; otherwise as `Connection.api`.
+
+    What streams is closed at the end, read or not: `events` stops at an error in the middle.
+    """
+    with connection.api() as api, api.streams_closed():
         usual, api.timeout = api.timeout, QUIET_TIMEOUT_S
         try:
             yield api

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Any
 
@@ -52,9 +52,9 @@ def ship(
         )
     doing = f"{name} did not load on {target.host_name}"
     vouched = Vouched(name, image.id, record.size_bytes(name, image.id))
-    with patient(target) as api:
-        loading = api.load_image(_saved(source, target.host_name, image, vouched, progress))  # type: ignore[no-untyped-call]
-        for _ in events(loading, doing):
+    sending = closing(_saved(source, target.host_name, image, vouched, progress))
+    with patient(target) as api, sending as stream:
+        for _ in events(api.load_image(stream), doing):  # type: ignore[no-untyped-call]
             pass
     arrived = find(target, name)
     if arrived is None or arrived.layers != vouched.layers or not _is(target, arrived, vouched):
@@ -80,7 +80,7 @@ def _untag(connection: Connection, name: str) -> None:
 
 def _saved(
     source: Connection, target: str, image: ImageInfo, vouched: Vouched, progress: OnProgress
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """The image as a tar stream of ours; what goes wrong at the source is said of the source, not of who reads."""
     sent = 0
 
@@ -94,8 +94,7 @@ def _saved(
 
     with patient(source) as api:
         try:
-            with closing(api.get_image(image.id)) as chunks:
-                yield from vouched.passed(counted(chunks))
+            yield from vouched.passed(counted(api.get_image(image.id)))
         except ImageError as error:
             raise ImageError(
                 f"{source.host_name} did not send {image.reference} as it was built ({image.id}): {error}; "
