@@ -544,19 +544,36 @@ def _stored(address: str) -> Sequence[Row]:
     return found.rows
 
 
-@app.command("import", epilog=examples("import benchmark.csv --name lambda"))
+@app.command("import", epilog=examples("import benchmark.csv --name lambda", "import other.csv --ignore 'gpu_*'"))
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE.CSV", help="Such as the Lambda benchmark's benchmark.csv.")],
     name: Annotated[str | None, typer.Option("--name", help="Name of the run. Default: the file's.")] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore", metavar="COLUMN", help="An unknown column that is no setting; `*` stands for any text."
+        ),
+    ] = None,
 ) -> None:
     """Import published results, or another tool's, as a run.
 
-    `results RUN RUN` then shows them beside yours.
+    `results RUN RUN` then shows them beside yours. Columns of other names are taken as settings: rows that differ there
+    are unlike.
     """
     from orchestrator import launch
 
-    imported = launch.import_rows(file, name)
-    out.print(f"{len(imported.all_rows())} rows in {imported.path}", soft_wrap=True)
+    imported = launch.import_rows(file, name, ignore or ())
+    rows = imported.all_rows()
+    out.print(f"{len(rows)} rows in {imported.path}", soft_wrap=True)
+    settings = list(dict.fromkeys(name for row in rows for name in row.other_settings))
+    if settings:
+        names = ", ".join(map(repr, settings[:20])) + (", …" if len(settings) > 20 else "")
+        err.print(
+            f"Taken as settings: {names}. If some are results: import again with --ignore COLUMN",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _inventory(given: Path | None) -> Path | None:

@@ -19,7 +19,7 @@ SENTINELS = ("latency", "latency_median", "memory")  # where that may stand
 _OOM_WORDS = frozenset({"oom", "out of memory", "cuda out of memory"})
 _MISSING = frozenset({"nan", "null", "none", "<na>", "na", "n/a", "#n/a", "#nv", "nat", "-"})
 # Of a text only what pandas itself writes for nothing: "NA" or "-" may be what it says.
-_MISSING_TEXT = frozenset({"nan", "NaN", "NULL", "null", "None", "<NA>", "NaT", "#N/A"})
+MISSING_TEXT = frozenset({"nan", "NaN", "NULL", "null", "None", "<NA>", "NaT", "#N/A"})
 # Excel and LibreOffice write truths in the language of the desktop.
 _TRUE = re.compile(
     "true|yes|t|y|1|1[.,]0|wahr|vrai|verdadeiro|verdadero|vero|waar|prawda|pravda|sant|sann|sand|tosi|igaz|doğru|истина|істина"
@@ -65,7 +65,7 @@ class Dialect:
         if not text:
             return None
         if column.is_text:
-            return None if text in _MISSING_TEXT else self._text(column.name, text)
+            return None if text in MISSING_TEXT else self._text(column.name, text)
         word = text.casefold()
         if word in _MISSING:
             return None

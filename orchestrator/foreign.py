@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from orchestrator.dialect import OUT_OF_MEMORY, SENTINELS, Dialect, unit
 from orchestrator.errors import InputError
+from orchestrator.settings import Settings
 from orchestrator.trust import made_harmless, statistics_fault
 from runner.schema import COLUMN, COLUMNS, ENGINES, LARGEST_NUMBER, Column, Row, Status
 
@@ -43,8 +44,8 @@ NO_TEXT = {
 GZIP = b"\x1f\x8b"
 
 
-def read_file(path: Path) -> list[Row]:
-    """The rows of a CSV file, which may be UTF-16 or compressed by gzip. Raises InputError."""
+def read_file(path: Path, ignored: Sequence[str] = ()) -> list[Row]:
+    """As `read_rows`, of a file that may be UTF-16 or compressed by gzip. Raises InputError."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not a regular file")
     try:
@@ -62,7 +63,7 @@ def read_file(path: Path) -> list[Row]:
             raise InputError(f"{path}: {what}")
     encoding = _encoding(content)
     try:
-        return _read(lambda: io.TextIOWrapper(io.BytesIO(content), encoding, newline=""), name)
+        return _read(lambda: io.TextIOWrapper(io.BytesIO(content), encoding, newline=""), name, ignored)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: is not {'UTF-16' if '16' in encoding else 'UTF-8'} text; fix: save it as 'CSV UTF-8'"
@@ -92,21 +93,22 @@ def _encoding(content: bytes) -> str:
     return "utf-8-sig"
 
 
-def read_rows(text: str, name: str) -> list[Row]:
+def read_rows(text: str, name: str, ignored: Sequence[str] = ()) -> list[Row]:
     """The rows of a CSV, as what they mean. Raises InputError with every problem of the file, each at its line.
 
     name: the file's, for the messages; without its extension it is the run of rows that name none.
     A column that is missing is empty, but: the device is the host; runtime pytorch is the engine eager, onnx is
     onnxruntime; a latency of -1 or `OOM` is out of memory, and a memory of 0 (what the Lambda benchmark writes where
     there is no GPU) is not measured.
-    Columns of other names are passed over, unless the name looks like a misspelt one.
+    Columns of other names are the row's `settings`, as `Settings` says; one that looks misspelt is a problem.
+    ignored: patterns of such columns, to be passed over.
     Nothing is made up: a file that gives mean latencies has neither medians nor trials.
     """
-    return _read(lambda: io.StringIO(text.removeprefix("\ufeff"), newline=""), name)
+    return _read(lambda: io.StringIO(text.removeprefix("\ufeff"), newline=""), name, ignored)
 
 
-def _read(opened: Callable[[], TextIO], name: str) -> list[Row]:
-    """Twice over the file, a record at a time: once for how it writes numbers, once for its rows."""
+def _read(opened: Callable[[], TextIO], name: str, ignored: Sequence[str]) -> list[Row]:
+    """Some times over the file, a record at a time: for how it writes numbers, for its settings, for its rows."""
     delimiter, skipped = _delimiter(opened, name)
 
     def records() -> Iterator[tuple[int, list[str]]]:
@@ -122,10 +124,13 @@ def _read(opened: Callable[[], TextIO], name: str) -> list[Row]:
     if problems := [f"{name}:{line}: {problem}" for problem in _header_problems(header)]:
         raise InputError(problems)
     dialect = Dialect.seen(delimiter, _numbers(records(), header))
-    return _rows(records(), header, dialect, name)
+    settings = Settings.seen(header, ignored, (cells for _, cells in itertools.islice(records(), 1, MOST_ROWS + 1)))
+    return _rows(records(), header, dialect, settings, name)
 
 
-def _rows(records: Iterator[tuple[int, list[str]]], header: Sequence[str], dialect: Dialect, name: str) -> list[Row]:
+def _rows(
+    records: Iterator[tuple[int, list[str]]], header: Sequence[str], dialect: Dialect, settings: Settings, name: str
+) -> list[Row]:
     next(records)
     rows: list[Row] = []
     problems: list[str] = []
@@ -134,6 +139,10 @@ def _rows(records: Iterator[tuple[int, list[str]]], header: Sequence[str], diale
         if number > MOST_ROWS:
             raise InputError([*problems, f"{name}:{line}: more than {MOST_ROWS} rows; fix: split the file"])
         values, faults = _values(header, cells, dialect)
+        try:
+            values["settings"] = settings.of(cells, Row(settings=values.get("settings")))
+        except ValueError as error:
+            faults.append(str(error))
         if not faults:
             row = _meant(values, header, PurePath(name).stem)
             faults = list(_doubtful(row, header, cells, dialect))

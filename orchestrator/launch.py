@@ -48,7 +48,7 @@ from orchestrator.scheduler import (
 from orchestrator.store import Inbox
 from orchestrator.table.comparison import Comparison
 from orchestrator.table.metric import Metric
-from runner.schema import Job, Row, Status
+from runner.schema import IMPORT, Job, Row, Status
 from runner.tokens import TOKEN_VARIABLES
 
 # Actions of one host at once: enough to start one job, collect another, and stage a third. More threads gain nothing:
@@ -192,17 +192,17 @@ def comparison(
     return table.compare(rows, metric, baseline, prices.of_rows(rows, chosen, inventory, price_file))
 
 
-def import_rows(file: Path, name: str | None = None) -> Run:
+def import_rows(file: Path, name: str | None = None, ignored: Sequence[str] = ()) -> Run:
     """A run of a foreign CSV's rows, read as what they mean. Raises InputError with every line that means nothing.
 
-    name: of the run; without it what the file's name comes to as one.
+    name: of the run; without it what the file's name comes to as one. ignored: patterns of unknown columns to drop.
     """
-    rows = foreign.read_file(file)
+    rows = foreign.read_file(file, ignored)
     if name is None:
         name = re.sub(r"\W+", "-", file.stem, flags=re.ASCII)[:60].strip("-_") or "import"
     name = config.load_matrix(None, [f"name={name}"]).name
     run = runs.create(runs.ROOT, name, datetime.now(timezone.utc))
-    run.add_planned(replace(row, job="import") for row in rows)
+    run.add_planned(replace(row, job=IMPORT) for row in rows)
     run.merge()
     return run
 

@@ -16,7 +16,8 @@ from runner.schema import COLUMN, MAX, Case, Column, Job, Row, SetBy, Status, fo
 TOLERANCE = 1e-3
 
 CLAIMABLE = (Status.OK, Status.OOM, Status.UNSUPPORTED, Status.FAILED, Status.TIMEOUT)
-IDENTITY = tuple(column for column in COLUMN.values() if column.set_by in (SetBy.JOB, SetBy.JOB_OR_RUNNER))
+NOT_A_RUNNERS = (SetBy.JOB, SetBy.JOB_OR_RUNNER, SetBy.IMPORT)
+IDENTITY = tuple(column for column in COLUMN.values() if column.set_by in NOT_A_RUNNERS)
 CLAIMS = tuple(column for column in COLUMN.values() if column not in IDENTITY)
 TEXTS = tuple(column for column in COLUMN.values() if column.is_text)
 LONGEST_ERROR = COLUMN["error"].longest

@@ -128,6 +128,7 @@ def stable_hash(value: object, length: int = 12) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+IMPORT = "import"  # in place of a job's id, in the rows of `orchestrator import`
 MAX: Literal["max"] = "max"
 # The largest batch that may be asked for, and the last that a search for `max` tries.
 MOST_SAMPLES = 4096
@@ -227,12 +228,14 @@ class SetBy(str, Enum):
 
     JOB: the job; a runner must repeat it. JOB_OR_RUNNER: as JOB, but the runner where the job leaves it open.
     RUNNER: whoever measures. ORCHESTRATOR_OR_RUNNER: the orchestrator too, for a case that left no row.
+    IMPORT: `orchestrator import`, out of somebody's file; it is empty in every row of a job.
     """
 
     JOB = "job"
     JOB_OR_RUNNER = "job, else runner"
     RUNNER = "runner"
     ORCHESTRATOR_OR_RUNNER = "orchestrator, runner"
+    IMPORT = "import"
 
 
 # What a float holds exactly, and more than any of our numbers.
@@ -246,7 +249,7 @@ class Column:
     """All that is known of a column; every list of columns is derived from this.
 
     kind: the type of its values: str, int, float, bool, tuple (of floats) or an Enum.
-    least, most: bounds of a number. longest: characters of a text.
+    least, most: bounds of a number. longest: characters of a text. later: a results.csv of an older version lacks it.
     """
 
     name: str
@@ -257,6 +260,7 @@ class Column:
     least: float
     most: float
     longest: int
+    later: bool
 
     @property
     def is_text(self) -> bool:
@@ -279,6 +283,7 @@ def column(
     least: float = 0,
     most: float = LARGEST_NUMBER,
     longest: int = 200,
+    later: bool = False,
 ) -> Any:
     return field(
         default=None,
@@ -289,6 +294,7 @@ def column(
             "least": least,
             "most": most,
             "longest": longest,
+            "later": later,
         },
     )
 
@@ -380,6 +386,10 @@ class Row:
     cpu: str | None = _runner("model of the processor")
     started: str | None = _runner("when the case began, ISO 8601 in UTC")
 
+    settings: str | None = column(
+        "other columns of an imported file, as a JSON object of texts", set_by=SetBy.IMPORT, longest=2000, later=True
+    )
+
     @classmethod
     def of(cls, job: Job, case: Case, status: Status, error: str | None = None, **measured: Any) -> Row:
         """A row of one of a job's cases: its identity from the job, all else from the keywords.
@@ -413,12 +423,36 @@ class Row:
         return cls(**{**identity, "status": status, "error": error, **measured})
 
     @property
+    def is_imported(self) -> bool:
+        """Whether somebody's file says all this of itself: also that it is valid, so it is never best."""
+        return self.job == IMPORT
+
+    @property
+    def other_settings(self) -> Mapping[str, str]:
+        """By column the cells of an imported file that no column of ours holds, such as `{"image size": "512"}`.
+
+        Rows that differ there are unlike: each such column that varies is an axis of the table. Its name may be that
+        of an axis of ours (`size`). A cell that the file leaves empty is missing. Empty for a row of a job.
+        """
+        return _texts_of(self.settings) if self.settings else {}
+
+    @property
     def batch(self) -> str:
         """The batch size in words: `28`, `max (28)`, or `max` where none was found."""
         found = "" if self.n_samples is None else str(self.n_samples)
         if self.samples_asked != MAX:
             return found
         return f"{MAX} ({found})" if found else MAX
+
+
+@functools.lru_cache(maxsize=4096)
+def _texts_of(settings: str) -> Mapping[str, str]:
+    try:
+        value = json.loads(settings)
+    except (ValueError, RecursionError):
+        return {}
+    is_texts = isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    return types.MappingProxyType(value) if is_texts else {}
 
 
 COLUMNS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(Row))
@@ -497,12 +531,12 @@ def format_rows(rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
-def parse_row(cells: Sequence[str], line: int) -> Row:
+def parse_row(cells: Sequence[str], line: int, columns: Sequence[str] = COLUMNS) -> Row:
     """The row of one record's cells. line: where it ends, for the message of the SchemaError that this may raise."""
-    if len(cells) != len(COLUMNS):
-        raise SchemaError(f"line {line}: {len(cells)} cells instead of {len(COLUMNS)}")
+    if len(cells) != len(columns):
+        raise SchemaError(f"line {line}: {len(cells)} cells instead of {len(columns)}")
     values = {}
-    for name, cell in zip(COLUMNS, cells):
+    for name, cell in zip(columns, cells):
         try:
             values[name] = parse_cell(name, cell)
         except ValueError as error:
@@ -511,18 +545,21 @@ def parse_row(cells: Sequence[str], line: int) -> Row:
 
 
 def parse_rows(text: str) -> list[Row]:
-    """The rows of a CSV with exactly this schema's header. Raises SchemaError that names line and column of a fault."""
+    """The rows of a CSV with this schema's header, or an older one that lacks what was declared `later`.
+
+    Raises SchemaError that names line and column of a fault.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
     try:
         header = next(reader, None)
         if header is None:
             raise SchemaError("line 1: the file is empty")
-        if tuple(header) != COLUMNS:
+        if header != [name for name in COLUMNS if not COLUMN[name].later or name in header]:
             odd = next((a for a, b in zip(header, COLUMNS) if a != b), f"{len(header)} columns")
             raise SchemaError(f"line 1: the header is not that of schema version {SCHEMA_VERSION} (at {odd[:40]!r})")
         for cells in reader:
-            rows.append(parse_row(cells, reader.line_num))
+            rows.append(parse_row(cells, reader.line_num, header))
     except csv.Error as error:
         raise SchemaError(f"line {reader.line_num}: {error}") from error
     return rows

@@ -425,6 +425,14 @@ def test_a_file_of_any_name_makes_a_run_and_a_name_of_ones_own_is_judged(
     assert "no runs of your own yet" in capsys.readouterr().err
 
 
+def test_an_import_names_the_columns_that_it_took_as_settings(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write("device,n_samples,latency,size,gpu_load\nA,1,2,512,97\nA,1,3,768,99\n", "sizes.csv")
+    assert orchestrate("import", file) == cli.OK
+    assert "Taken as settings: 'size', 'gpu_load'" in capsys.readouterr().err
+    assert orchestrate("import", file, "--ignore", "gpu_*", "--ignore", "size") == cli.OK
+    assert "Taken" not in capsys.readouterr().err
+
+
 def test_an_import_that_means_nothing_is_one_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert orchestrate("import", write("a,b\n1,2\n", "odd.csv")) == cli.BAD_INPUT
     assert "odd.csv:1" in capsys.readouterr().err

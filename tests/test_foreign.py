@@ -211,6 +211,57 @@ def test_a_long_list_of_problems_is_cut() -> None:
     assert caught.value.problems[-1] == "x.csv: and 80 more problems"
 
 
+def settings_of(text: str, *ignored: str) -> list[dict[str, str]]:
+    return [dict(row.other_settings) for row in read_rows(text, "x.csv", ignored)]
+
+
+def test_columns_of_other_names_are_settings_of_the_row() -> None:
+    text = "device,n_samples,latency,Image Size,Note\nA,1,2.5,512,=1+1\nA,1,4.1,768,\n"
+    assert settings_of(text) == [{"image size": "512", "note": "'=1+1"}, {"image size": "768"}]
+    assert settings_of(text, "Image*", "note") == [{}, {}]
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "second"),
+    [
+        (",x", "0,", "1,"),
+        ("index,x", "0,", "1,"),
+        ("nr,x", "1.0,", "2.0,"),
+        ("x,y", ",nan", ",NULL"),
+        (",", "7,", "9,"),
+    ],
+)
+def test_an_index_and_an_empty_column_are_no_settings(header: str, first: str, second: str) -> None:
+    assert settings_of(f"{header},device,n_samples,latency\n{first},A,1,2\n{second},A,1,2\n") == [{}, {}]
+
+
+def test_whole_numbers_that_a_missing_cell_made_floats_are_whole() -> None:
+    text = "device,n_samples,latency,size,torch_wheel\nA,1,2,512.0,2.0\nA,1,2,,2.10\n"
+    assert settings_of(text) == [{"size": "512", "torch_wheel": "2.0"}, {"torch_wheel": "2.10"}]
+
+
+def test_settings_that_differ_behind_what_is_kept_stay_different() -> None:
+    text = f"device,n_samples,latency,prompt\nA,1,2,{'p' * 300}1\nA,1,2,{'p' * 300}2\n"
+    first, second = (found["prompt"] for found in settings_of(text))
+    assert first != second
+    assert max(len(first), len(second)) <= 80
+
+
+def test_too_many_settings_are_refused_with_the_option_that_helps() -> None:
+    header = ",".join(f"parameter_number_{i}" for i in range(90))
+    text = f"device,n_samples,latency,{header}\nA,1,2,{','.join(['7'] * 90)}\n"
+    with pytest.raises(InputError, match=r"90 columns of unknown names.*--ignore '\*'"):
+        read_rows(text, "x.csv")
+    assert settings_of(text, "parameter_*") == [{}]
+
+
+def test_settings_that_were_imported_once_are_imported_again() -> None:
+    (found,) = read_rows("device,n_samples,latency,size\nA,1,2,512\n", "x.csv")
+    assert read_rows(format_rows([found]), "x.csv") == [found]
+    with pytest.raises(InputError, match="column settings: '512' is no JSON object of texts"):
+        read_rows("device,n_samples,latency,settings\nA,1,2,512\n", "x.csv")
+
+
 cells = st.text(max_size=6) | st.sampled_from(["1", "-1", "TRUE", "pytorch", "half", "1.5", "", '"', ";", "\n"])
 tables = st.tuples(
     st.lists(st.sampled_from([*COLUMNS, "other", ""]), max_size=8), st.lists(st.lists(cells, max_size=8), max_size=4)

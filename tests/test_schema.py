@@ -7,7 +7,7 @@ import json
 import pytest
 from fake_engine import job_of
 
-from runner.schema import MAX, Case, Event, EventKind, Job, SchemaError, Status
+from runner.schema import COLUMNS, MAX, Case, Event, EventKind, Job, Row, SchemaError, Status, format_rows, parse_rows
 
 JOB = json.loads(job_of(rel_ci=0.01, threads=2, height=64).to_json())
 
@@ -69,3 +69,17 @@ def test_a_job_whose_fields_are_not_of_their_types_is_refused(fields: dict[str, 
 def test_a_job_that_is_nested_without_end_is_refused() -> None:
     with pytest.raises(SchemaError):
         Job.from_json("[" * 100_000)
+
+
+def test_a_table_of_an_older_version_lacks_only_what_came_later() -> None:
+    text = format_rows([Row(host="a", latency=1.5)])
+    older = "\n".join(line.removesuffix(",settings").removesuffix(",") for line in text.splitlines())
+    assert "settings" in COLUMNS
+    assert parse_rows(text) == parse_rows(older) == [Row(host="a", latency=1.5)]
+    with pytest.raises(SchemaError, match=r"not that of schema version 1 \(at 'latency'\)"):
+        parse_rows(text.replace("n_samples,", ""))
+
+
+@pytest.mark.parametrize("settings", ["512", "[]", '{"a": 1}', "{", "[" * 1500, '"a"'])
+def test_settings_that_are_no_texts_are_none(settings: str) -> None:
+    assert Row(settings=settings).other_settings == {}
