@@ -32,6 +32,13 @@ def no_width() -> None:
     os.environ.pop("COLUMNS", None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test writes to its user's home: what was built, which jobs are there, what kubectl found out."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+    os.environ["KUBECACHEDIR"] = str(tmp_path_factory.mktemp("kubectl"))
+
+
 @pytest.fixture
 def fake_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's own host is usable where PyTorch is not installed: the runners of these tests need none of it."""

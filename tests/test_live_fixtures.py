@@ -9,6 +9,9 @@ import engines
 import pytest
 from engines import Daemon, DidNotStart, Engine
 
+from orchestrator.fleet.host import processes_folder
+from orchestrator.images.record import Record
+
 
 @pytest.fixture(autouse=True)
 def not_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,3 +49,8 @@ def test_a_cluster_whose_programs_are_missing_skips_with_their_names(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(pytest.skip.Exception, match=r"kubectl, etcd, dockerd not installed"), clusters.lab_cluster():
         pass
+
+
+def test_no_test_keeps_its_state_in_its_users_home() -> None:
+    for kept in (Record.of_user().file, processes_folder()):
+        assert not kept.is_relative_to(Path.home() / ".local")
