@@ -45,6 +45,8 @@ DELIVERY_S = 3600.0
 QUEUED_S = 7 * 86400.0
 # Each followed job holds a connection and a thread; of those beyond, what they are at is seen when they end.
 MOST_FOLLOWED = 64
+# A host that answers in between may be silent for this many times `lost_after_s` in all before it has ended a job more.
+MOST_SILENCES = 4
 AT_WORK = (Kind.STARTING, Kind.QUEUED, Kind.RUNNING, Kind.STOPPING)
 CANCELLED_UNSEEN = "given up while its host did not answer"
 
@@ -104,9 +106,12 @@ class HostLoop:
         self._in_flight: dict[str, Future[None]] = {}
         self._followed: set[Attempt] = set()
         self._staged: set[Attempt] = set()
-        self._begun: set[Attempt] = set()
-        self._refused: dict[str, tuple[float, float]] = {}
+        self._begun: dict[Attempt, float] = {}
+        self._stopped: dict[Attempt, float] = {}
+        self._refused: dict[tuple[type, str], tuple[float, float]] = {}
         self._silent_since: float | None = None
+        self._silent_at: float | None = None
+        self._silent_s, self._ended = 0.0, 0
         self._answer: Future[Ready] | None = None
         self._waits_told: set[str] = set()
         self._waits_noted: Mapping[str, str] = {}
@@ -150,11 +155,13 @@ class HostLoop:
         if self.get_ready is not None and (is_over := self._await(self.get_ready)) is not None:
             return is_over
         busy = set(self._in_flight)
+        self._add_silence()
         try:
             seen = self.executor.observe()
         except (HostUnreachable, HostUnfit) as error:
+            self._silent_at = self.clock()
             return self._count_silence(str(error))
-        self._silent_since = None
+        self._end_silence()
         jobs = self.journal.progress(self.host)
         for action in policy.decide(jobs, seen, self.slots, self.clock(), self.limits):
             if _key(action) not in busy and self._is_due(action):
@@ -163,7 +170,7 @@ class HostLoop:
         self._tell_waiting(jobs, seen)
         self._follow_running(jobs, seen)
         ours = {(p.job.run, p.job.id) for p in jobs}
-        left = [a for a in seen if (a.run, a.job) in ours and not self._is_given_up(a.name)]
+        left = [a for a in seen if (a.run, a.job) in ours and not self._is_given_up((Remove, a.name))]
         return all(p.is_settled for p in jobs) and not left
 
     def _await(self, get_ready: Callable[[], Ready]) -> bool | None:
@@ -203,11 +210,13 @@ class HostLoop:
         now = self.clock()
         if self._silent_since is None:
             self._silent_since = now
-            self._refused.clear()
             self.tell(Update(self.host, message=f"does not answer: {reason}"))
         if self._in_flight:
             return False
-        is_lost = now - self._silent_since >= self.lost_after_s
+        silent_s, how = now - self._silent_since, ""
+        if silent_s < self.lost_after_s and self._silent_s >= MOST_SILENCES * self.lost_after_s:
+            silent_s, how = self._silent_s, " in all, while it ended no job"
+        is_lost = silent_s >= self.lost_after_s
         jobs = self.journal.progress(self.host)
         silent = policy.Wait(f"its host does not answer: {reason}", self._silent_since)
         self._note_waits({progress.job.id: silent for progress in jobs if not progress.is_settled and not is_lost})
@@ -216,17 +225,45 @@ class HostLoop:
                 if progress.cancelled and not progress.is_settled and not self._has_delivered_unseen(progress):
                     self._settle(progress, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
                 elif is_lost and not progress.is_settled and not self._has_delivered_unseen(progress):
-                    self._settle(progress, Status.LOST, f"did not answer for {self.lost_after_s:.0f} s: {reason}")
+                    for_s = silent_s if how else self.lost_after_s
+                    self._settle(progress, Status.LOST, f"did not answer for {for_s:.0f} s{how}: {reason}")
         return is_lost or all(progress.cancelled for progress in jobs)
+
+    def _add_silence(self) -> None:
+        """Adds up silences between which a host answers, so that they come to an end too.
+
+        Only a job that ends starts the count anew. While one may still run nothing is counted: its own limit ends it.
+        """
+        jobs, now = self.journal.progress(self.host), self.clock()
+        ended = sum(progress.faults + progress.is_settled for progress in jobs)
+        if ended != self._ended:
+            self._silent_s, self._ended = 0.0, ended
+        elif self._silent_at is not None and not any(self._may_run(progress, now) for progress in jobs):
+            self._silent_s += now - self._silent_at
+        self._silent_at = None
+
+    def _may_run(self, progress: Progress, now: float) -> bool:
+        if progress.phase is Phase.QUEUED:
+            return True
+        since = self._begun.get(progress.key, progress.since)
+        return progress.is_at_work and now - since <= policy.deadline_s(progress)
+
+    def _end_silence(self) -> None:
+        """What the host refused before its silence still counts, and the silence itself does not."""
+        if self._silent_since is None:
+            return
+        silent_s, self._silent_since = self.clock() - self._silent_since, None
+        for key, (first, last) in list(self._refused.items()):
+            self._refused[key] = (first + silent_s, last + silent_s)
 
     def _is_due(self, action: policy.Action) -> bool:
         """Whether to act now: what the host just refused waits for a while, and is given up after `lost_after_s`."""
-        key = _key(action)
+        key = type(action), _key(action)
         if key not in self._refused:
             return True
         return self.clock() - self._refused[key][1] >= LOOK_EVERY_S and not self._is_given_up(key)
 
-    def _is_given_up(self, key: str) -> bool:
+    def _is_given_up(self, key: tuple[type, str]) -> bool:
         first, last = self._refused.get(key, (0.0, 0.0))
         return key in self._refused and last - first >= self.lost_after_s
 
@@ -235,7 +272,7 @@ class HostLoop:
 
         A host that answers every look and never does it must not keep the run from ending.
         """
-        key, now = _key(action), self.clock()
+        key, now = (type(action), _key(action)), self.clock()
         self._refused[key] = (self._refused.get(key, (now, now))[0], now)
         self.tell(Update(self.host, message=reason))
         if not self._is_given_up(key):
@@ -249,12 +286,19 @@ class HostLoop:
 
     def _count_removal(self, action: Remove) -> None:
         """A host may say that it removed an attempt and list it for ever; most take a moment to do it."""
-        if (key := _key(action)) not in self._refused:
+        if (key := (Remove, action.attempt.name)) not in self._refused:
             self._refused[key] = (self.clock(), self.clock())
         elif self.clock() - self._refused[key][0] >= self.lost_after_s:
             self._refuse(action, f"it says that {action.attempt.name} is removed, and lists it still")
         else:
             self._refused[key] = (self._refused[key][0], self.clock())
+
+    def _count_stop(self, progress: Progress) -> None:
+        """A host may say that it stopped an attempt and list it as running for ever."""
+        since = self._stopped.setdefault(progress.key, self.clock())
+        if self.clock() - since >= self.lost_after_s:
+            reason = f"its host lists it as running, {self.lost_after_s:.0f} s after it said that it had stopped it"
+            self._settle(progress, Status.LOST, reason)
 
     def _act(self, action: policy.Action) -> None:
         """Writes the intent, then hands the effect to the pool."""
@@ -294,7 +338,10 @@ class HostLoop:
             if isinstance(action, Remove):
                 self._count_removal(action)
             else:
-                self._refused.pop(_key(action), None)
+                for key in [key for key in list(self._refused) if key[1] == _key(action)]:
+                    self._refused.pop(key, None)
+            if isinstance(action, Stop):
+                self._count_stop(action.progress)
         except HostUnreachable as error:
             self._refuse(action, str(error))
         except (InputError, OSError):
@@ -357,7 +404,9 @@ class HostLoop:
     def _begin(self, progress: Progress) -> None:
         token = self.token if needs_download(progress.job.model, self.executor.host) else None
         self.executor.start(progress.key, token, self._ticket(progress))
-        self._begun.add(progress.key)
+        if progress.key in self._begun:  # not at once again, and not for ever
+            raise HostUnreachable(f"host {self.host}: started {progress.key.name} before, and does not show it running")
+        self._begun[progress.key] = self.clock()
 
     def _ticket(self, progress: Progress) -> str | None:
         """Made at the start and not when staged: what waited for its slot has its whole time to deliver."""

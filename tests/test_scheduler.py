@@ -420,6 +420,95 @@ def test_an_attempt_that_is_listed_for_ever_does_not_keep_a_run(night: Any, faul
     assert len([call for call in sd.host.calls if call.method == "remove" and call.attempt.job == "a"]) > 1
 
 
+def flickering(sd: Night, answers_s: float, silent_s: float) -> None:
+    """From now on the host answers for so long, and is silent for so long, again and again."""
+    began, before = sd.host.clock(), sd.host.before
+
+    def flicker(call: Any) -> None:
+        if (sd.host.clock() - began) % (answers_s + silent_s) >= answers_s:
+            raise HostUnreachable("it flickers")
+        before(call)
+
+    sd.host.before = flicker
+
+
+def refusing(method: str) -> Any:
+    def refuse(call: Any) -> None:
+        if call.method == method:
+            raise HostUnreachable(f"no {method} today")
+
+    return refuse
+
+
+@pytest.mark.parametrize("method", ["create", "start", "fetch"])
+@pytest.mark.parametrize(("answers_s", "silent_s"), [(2, 890), (890, 2), (2, 2)])
+def test_a_host_that_is_silent_now_and_then_keeps_no_run_for_ever(
+    night: Any, method: str, answers_s: int, silent_s: int
+) -> None:
+    sd = night("a")
+    began = sd.host.clock()
+    sd.host.before = refusing(method)
+    flickering(sd, answers_s, silent_s)
+    loop = sd.loop()
+    while not loop.step():
+        sd.host.clock.advance(1.0)
+        assert sd.host.clock() - began < 160 + 6 * 900, "its deadline, refusals, and silences"
+    assert sd.rows()["a0"].status is Status.LOST
+
+
+def test_silences_while_a_job_may_still_run_cost_it_nothing(night: Any) -> None:
+    sd = night("a")
+    sd.host.behave("a", Behaviour(runs_s=150))
+    loop = sd.loop()
+    loop.lost_after_s = 5.0
+    flickering(sd, 3, 4)
+    assert sd.finish(loop)["a0"].status is Status.OK
+
+
+def test_a_host_that_ends_jobs_between_its_silences_is_never_lost(night: Any) -> None:
+    names = [f"j{n}" for n in range(12)]
+    sd = night(*names)
+    flickering(sd, 30, 800)
+    loop = sd.loop()
+    while not loop.step():
+        sd.host.clock.advance(1.0)
+    assert {row.status for row in sd.rows().values()} == {Status.OK}
+
+
+def test_a_host_that_lists_what_it_stopped_as_running_keeps_no_run_from_ending(night: Any) -> None:
+    sd = night("a")
+    sd.host.behave("a", NEVER_ENDS)
+    loop = sd.loop()
+    loop.executor.stop = lambda *_: None  # type: ignore[method-assign]
+    assert "after it said that it had stopped it" in str(sd.finish(loop)["a0"].error)
+    assert sd.rows()["a0"].status is Status.LOST
+
+
+def test_a_host_that_lists_what_it_started_as_waiting_keeps_no_run_from_ending(night: Any) -> None:
+    sd = night("a")
+    loop = sd.loop()
+    loop.executor.start = lambda *_: None  # type: ignore[method-assign]
+    assert "and does not show it running" in str(sd.finish(loop)["a0"].error)
+    assert sd.rows()["a0"].status is Status.LOST
+
+
+def test_a_refused_start_that_took_place_counts_to_no_refusal_of_its_rows(night: Any) -> None:
+    sd = night("a")
+    sd.host.behave("a", Behaviour(runs_s=5000))
+    asked: list[str] = []
+
+    def lose(call: Any) -> None:
+        asked.append(call.method)
+        if call.method in ("start", "fetch") and asked.count(call.method) == 1:
+            raise HostUnreachable("its answer is lost")
+
+    sd.host.after = lose
+    sd.journal.progress("fake")
+    loop = sd.loop()
+    loop.lost_after_s = 100.0
+    assert sd.finish(loop)["a0"].status in (Status.OK, Status.TIMEOUT)
+
+
 def test_what_a_host_just_refused_is_not_asked_for_again_at_once(night: Any) -> None:
     sd = night("a")
 
