@@ -215,7 +215,7 @@ def test_a_build_on_a_base_that_is_there_shows_no_login_and_asks_no_helper(engin
 
 def was_pushed(remote: str) -> None:
     """Only what this user has pushed is pulled."""
-    image = ImageInfo("sd-orchestrator/cpu:1", "sha256:1", None, 1, ("sha256:2",))
+    image = ImageInfo("sd-orchestrator/cpu:1", "sha256:1", None, 1, (f"sha256:{'2' * 64}",))
     Record.of_user().pushed(remote, f"sha256:{'0' * 64}", image)
 
 

@@ -25,8 +25,9 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from orchestrator import images
 from orchestrator.errors import HostUnreachable, ImageError, InputError
 from orchestrator.executors.endpoint import Endpoint
-from orchestrator.images import recipe
+from orchestrator.images import recipe, vouched
 from orchestrator.images.image import events
+from orchestrator.images.record import Record
 from orchestrator.images.vouched import Vouched
 from runner.schema import ENGINES
 
@@ -512,6 +513,63 @@ def test_what_is_not_the_image_that_was_built_changes_no_other_host(lie: str) ->
     assert honest.images == {}
 
 
+def test_how_large_a_builder_calls_its_image_bounds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vouched, "IMAGE_LIMIT_BYTES", 2**20)
+    sent = 0
+
+    class Liar(FakeEngine):
+        def _take(self, name: str, layer: bytes) -> None:
+            super()._take(name, layer)
+            self.images[name]["Size"] = 10**30
+
+        def get_image(self, image_id: str) -> Iterator[bytes]:
+            nonlocal sent
+            endless = tarfile.TarInfo("layer.tar")
+            endless.size = 2**60
+            yield endless.tobuf(tarfile.GNU_FORMAT)
+            while True:
+                sent += 2**16
+                yield bytes(2**16)
+
+    liar, honest = Liar("liar"), FakeEngine("honest")
+    images.build(liar, "cpu")
+    with pytest.raises(ImageError, match="or than any is"):
+        images.ship(liar, honest, CPU)
+    assert honest.images == {}
+    assert sent <= 2**20 + 2**16
+
+
+@pytest.mark.parametrize(
+    "said", [{"Id": "x"}, {"Id": "x" * 10**6}, {"Id": ["sha256"]}, {"Size": "5"}, {"Size": -1}, {"Size": [1]}]
+)
+def test_an_image_that_a_builder_names_by_no_digest_or_size_is_not_recorded(said: dict[str, Any]) -> None:
+    class Liar(FakeEngine):
+        def _take(self, name: str, layer: bytes) -> None:
+            super()._take(name, layer)
+            self.images[name] |= said
+
+    error = ensured(Liar("liar"))["liar", "cpu"]
+    assert isinstance(error, ImageError)
+    assert len(str(error)) < 500
+    assert not Record.of_user().file.exists()
+
+
+@pytest.mark.parametrize("layers", [["x"], ["x" * 10**6], [5], [f"sha256:{'0' * 64}"] * 128])
+def test_layers_that_are_no_digests_are_not_recorded(layers: list[Any]) -> None:
+    class Liar(FakeEngine):
+        def push(self, repository: str, tag: str, **how: Any) -> Iterator[dict[str, Any]]:
+            self.images[CPU]["RootFS"] = {"Layers": layers}
+            yield from super().push(repository, tag, **how)
+
+        def inspect_image(self, name: str) -> dict[str, Any]:
+            image = super().inspect_image(name)
+            return {**image, "RootFS": {"Layers": layers}}
+
+    error = images.publish({"a": Liar("a")}, ["cpu"], "lab:5000")["cpu"]
+    assert "no list of digests" in str(error)
+    assert Record.of_user().digest(f"lab:5000/{CPU}-amd64") is None
+
+
 def test_no_tag_but_ours_reaches_another_host_with_an_image() -> None:
     def sends(config: bytes, layer: bytes) -> bytes:
         return saved(config, layer, (CPU, "postgres:16"), repositories=b'{"python": {"3.11-slim-bookworm": "1"}}')
@@ -537,9 +595,9 @@ def test_an_image_of_a_containerd_store_is_known_by_its_index() -> None:
     config = another(b"plain")
     manifest = json.dumps({"config": {"digest": digest_of(config)}, "layers": [{"digest": digest_of(layer)}]}).encode()
     index = json.dumps({"manifests": [{"digest": "sha256:of-no-file"}, {"digest": digest_of(manifest)}]}).encode()
-    vouched = Vouched(CPU, digest_of(index), 10)
-    assert b"".join(vouched.passed([packed({"a": layer, "b": config, "c": manifest, "d": index})]))
-    assert (vouched.config_digest, vouched.layers) == (digest_of(config), (digest_of(b"plain"),))
+    image = Vouched(CPU, digest_of(index), 10)
+    assert b"".join(image.passed([packed({"a": layer, "b": config, "c": manifest, "d": index})]))
+    assert (image.config_digest, image.layers) == (digest_of(config), (digest_of(b"plain"),))
 
 
 def test_an_image_that_this_user_has_not_built_serves_its_own_host_alone() -> None:

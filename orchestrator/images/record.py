@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.collect import private
+from orchestrator.errors import ImageError
 from orchestrator.images.image import ImageInfo
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+MOST_LAYERS = 127  # as Docker allows
 
 
 @dataclass
@@ -51,10 +56,17 @@ class Record:
         return tuple(self._all()[remote][digest]["layers"])
 
     def built(self, image: ImageInfo, engine: str) -> None:
+        """Raises ImageError where what the engine says of the image is no id, or no size."""
+        if not is_digest(image.id) or type(image.size_bytes) is not int or image.size_bytes < 0:
+            said = f"{image.id!r:.100} of {image.size_bytes!r:.100} bytes"
+            raise ImageError(f"{image.reference} on {engine}: its engine says that it is {said}; expected sha256:…")
         known = self._all().get(image.reference, {}).get(image.id, {}).get("engines", ())
         self._add(image.reference, image.id, {"size_bytes": image.size_bytes, "engines": [*{*known, engine}]})
 
     def pushed(self, remote: str, digest: str, image: ImageInfo) -> None:
+        """Raises ImageError where what its engine says of its layers is no list of digests."""
+        if len(image.layers) > MOST_LAYERS or not all(map(is_digest, image.layers)):
+            raise ImageError(f"{remote}: what its engine says of its layers is no list of digests")
         self._add(remote, digest, {"layers": list(image.layers)})
 
     def _add(self, name: str, key: str, value: dict[str, Any]) -> None:
@@ -83,3 +95,7 @@ class Record:
         for name, ids in self._own.items():
             merged[name] = {**{k: v for k, v in merged.get(name, {}).items() if k not in ids}, **ids}
         return merged
+
+
+def is_digest(said: object) -> bool:
+    return isinstance(said, str) and DIGEST.fullmatch(said) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Any
@@ -14,7 +13,7 @@ from orchestrator.executors.connection import Connection
 from orchestrator.executors.dockerconfig import registry_of
 from orchestrator.images.build import find
 from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, engine_of, events, login_of, patient
-from orchestrator.images.record import Record
+from orchestrator.images.record import Record, is_digest
 from orchestrator.images.vouched import Vouched
 
 
@@ -166,10 +165,6 @@ def in_registry(connection: Connection, name: str, registry: str) -> str | None:
         if not is_digest(digest := found["Descriptor"]["digest"]):
             raise ImageError(f"{registry}, asked by {connection.host_name}: {str(digest)[:100]!r} is no digest")
     return f"{repository}@{digest}"
-
-
-def is_digest(said: object) -> bool:
-    return isinstance(said, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", said) is not None
 
 
 def pull(

@@ -25,6 +25,8 @@ MEMBERS_LIMIT = 2000
 # Headers and padding of an image's files, beside their bytes.
 OVERHEAD = 4
 OVERHEAD_BYTES = 64 * 2**20
+# Whoever built it says how large it is, so that is no bound by itself. The largest of ours has some 10 GB.
+IMAGE_LIMIT_BYTES = 64 * 2**30
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE)
@@ -48,7 +50,7 @@ class Vouched:
 
     def passed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """The archive to load. Raises ImageError before its end, and so before an engine takes any of it."""
-        source = _Reader(chunks, OVERHEAD * self.size_bytes + OVERHEAD_BYTES)
+        source = _Reader(chunks, min(OVERHEAD * self.size_bytes + OVERHEAD_BYTES, IMAGE_LIMIT_BYTES))
         extended: int | None = None
         while (header := source.header()) is not None:
             if header.type in EXTENDED:
@@ -169,7 +171,7 @@ class _Reader:
                 if not self._left:
                     raise ImageError("its archive ends too early")
                 if self._limit < 0:
-                    raise ImageError("its archive is far longer than the image was when it was built")
+                    raise ImageError("its archive is far longer than the image was when it was built, or than any is")
             part, self._left = self._left[:count], self._left[count:]
             count -= len(part)
             yield part
