@@ -160,6 +160,7 @@ def _job(matrix: Matrix, host: Host, group: Sequence[Point], round_: int) -> Job
         timeout_s=matrix.timeout_s,
         quality=matrix.quality,
         threads=host.threads,
+        round=round_ + 1,
         **shared,
     )
     asked = dataclasses.asdict(job)

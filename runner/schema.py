@@ -162,6 +162,7 @@ class Job:
     timeout_s: for each case, model load included; the runner ends a case that takes longer and goes on with the next.
     quality: compare each case's first image with single-precision eager's from the same latents.
     threads: of the CPU, for whatever computes; None is the library's own choice.
+    round: which of the run's rounds, from 1; None where that is not known, as in runs of before rounds were recorded.
     image: what the container was made from (`repository:tag@sha256:…`), empty where there is none; for provenance.
     """
 
@@ -189,6 +190,7 @@ class Job:
     timeout_s: float = 1800.0
     quality: bool = False
     threads: int | None = None
+    round: int | None = None
     image: str = ""
 
     @property
@@ -336,6 +338,7 @@ class Row:
     job: str | None = _job("hash of what the row's container was asked for")
     case: str | None = _job("hash of what the row was asked for")
     samples_asked: str | None = _job("batch size that was asked for: a number, or max, the largest that fits")
+    round: int | None = _job("which round of the run, from 1; each is a process of its own", least=1, later=True)
     host: str | None = _job("name in hosts.yaml")
     engine: str | None = _job("what executed the pipeline")
     model: str | None = _job("hub id, folder, or synthetic:SIZE", longest=4096)
@@ -407,6 +410,7 @@ class Row:
             "job": job.id,
             "case": case.id,
             "samples_asked": str(case.samples),
+            "round": job.round,
             "host": job.host,
             "engine": job.engine,
             "model": job.model,

@@ -36,6 +36,7 @@ def job_of(prompt: str = "", samples: tuple[int, ...] = (1, 2, 3), **fields: Any
         "steps": 4,
         "warmup": 1,
         "timeout_s": 30.0,
+        "round": 1,
     }
     return Job(**{**given, **fields})
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Sequence
-from statistics import mean, median
+from statistics import fmean, mean, median
 from typing import Any
 
 from runner.schema import ENGINES, Row, Status, Validity
@@ -43,3 +45,16 @@ def row(
 def around(middle: float) -> tuple[float, ...]:
     """Seven trials within 1% of a middle, which is their median."""
     return tuple(middle * factor for factor in (0.99, 1.003, 1.0, 0.997, 1.01, 0.995, 1.006))
+
+
+def rounds(
+    host: str = "a", engine: str = "eager", samples: int = 1, middle: float = 1.0, count: int = 3, **columns: Any
+) -> list[Row]:
+    """A row of each of so many rounds, 0.3% apart, whose geometric mean is the middle."""
+    draw = random.Random(f"{host} {engine} {samples} {count}")
+    off = [draw.gauss(0, 0.003) for _ in range(count)]
+    processes = [middle * math.exp(each - fmean(off)) for each in off]
+    return [
+        row(host, engine, samples, around(process), round=number, **columns)
+        for number, process in enumerate(processes, start=1)
+    ]

@@ -13,24 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
-from table_rows import around, row
+from table_rows import around, rounds, row
 
 from orchestrator.report.numbers import significant, spread
 from orchestrator.report.sheet import clean
 from orchestrator.report.terminal import terminal
 from orchestrator.report.text import to_csv, to_json, to_markdown
 from orchestrator.table import Comparison, Metric, compare
-from orchestrator.table.metric import Interval
+from orchestrator.table.statistics import Interval
 from runner.schema import Status, Validity
 
 ROWS = [
-    row("a100", "eager", 1, around(1.5), load_s=3.0, first_call_s=2.0),
-    row("a100", "eager", 4, around(5.2)),
-    row("a100", "onnxruntime", 1, around(1.496)),
-    row("a100", "onnxruntime", 4, around(2.0), validity=Validity.THROTTLED, error="the clock fell to 1200 MHz"),
-    row("rtx3090", "eager", 1, around(2.25), load_s=3.0, first_call_s=2.0),
+    *rounds("a100", "eager", 1, 1.5, load_s=3.0, first_call_s=2.0),
+    *rounds("a100", "eager", 4, 5.2),
+    *rounds("a100", "onnxruntime", 1, 1.496),
+    *rounds("a100", "onnxruntime", 4, 2.0, validity=Validity.THROTTLED, error="the clock fell to 1200 MHz"),
+    *rounds("rtx3090", "eager", 1, 2.25, load_s=3.0, first_call_s=2.0),
     row("rtx3090", "eager", 4, status=Status.OOM, error="tried to allocate 20.1 GB"),
-    row("rtx3090", "onnxruntime", 1, around(1.1), load_s=9.0, first_call_s=40.0),
+    *rounds("rtx3090", "onnxruntime", 1, 1.1, load_s=9.0, first_call_s=40.0),
 ]
 HOSTILE = '\x1b]0;owned\x07\x1b[31m[red]=HYPERLINK("x")|`rm`<script>\u202e\n*a*'
 
@@ -56,12 +56,12 @@ def test_the_table_on_80_columns() -> None:
 
         engine       precision  samples  a100                    rtx3090
         ─────────────────────────────────────────────────────────────────────────────
-        eager        half             1  1.500 ±0.008 *          2.25  ±0.01
+        eager        half             1  1.500 ±0.005 *          2.25  ±0.02
                                          baseline                baseline
-        eager        half             4  5.20  ±0.03             oom [1]
+        eager        half             4  5.20  ±0.02             oom [1]
                                          baseline
-        onnxruntime  half             1  1.496 ±0.008            1.100 ±0.006 **
-                                         0.997× [0.988–1.006] ≈  0.489× [0.485–0.493]
+        onnxruntime  half             1  1.496 ±0.010            1.100 ±0.004 **
+                                         0.997× [0.992–1.003] ≈  0.489× [0.486–0.492]
         onnxruntime  half             4  2.00  ±0.01 [2]         not in the matrix
                                          throttled
 
@@ -69,16 +69,17 @@ def test_the_table_on_80_columns() -> None:
         [2] the clock fell to 1200 MHz
         Earned back: the dearer load and first call, against the baseline's
           onnxruntime half 1: rtx3090 after 39 images
-        ± half the width of the median's 95% confidence interval · × value over the
-        baseline's · [low–high] the ratio's 95% bootstrap interval · ≈ no difference
-        shown: the interval contains 1 · * best of its line · ** best of the table
+        value of 3 processes (rounds), their geometric mean · ± half the width of the
+        value's 95% confidence interval, between processes · × value over the baseline's
+        · [low–high] the ratio's own 95% interval · ≈ no difference shown, at 5% for all
+        2 ratios together · * best of its line · ** best of the table
         """
     )
 
 
 def test_the_guide_shows_this_very_table() -> None:
     guide = Path(__file__).parent.parent / "docs" / "reading-the-table.md"
-    assert printed(compare(ROWS)).partition("\n±")[0] in guide.read_text()
+    assert printed(compare(ROWS)).partition("\nvalue of")[0] in guide.read_text()
 
 
 def test_the_table_with_room_stands_on_one_line_a_case() -> None:
@@ -90,20 +91,20 @@ def test_the_table_with_room_stands_on_one_line_a_case() -> None:
         run first
         ratio to host a100, on the same line
 
-        engine  precision  samples  a100                 a-very-long-name  c
-        ───────────────────────────────────────────────────────────────────────────
-        eager   half             1  48.0 ±1.9  baseline  66.7 **  1.389×   lost [1]
+        engine  precision  samples  a100            a-very-long-name           c
+        ───────────────────────────────────────────────────────────────────────────────
+        eager   half             1  48.0  baseline  66.7 **  1.389× (1 round)  lost [1]
 
         [1] lost: its container cannot be seen any more
-        ± half the width of the median's 95% confidence interval · × value over the baseline's · fewer than
-        6 trials: the interval covers less than 95% · ** best of the table
+        × value over the baseline's · (1 round) the difference between processes was not measured: none is
+        claimed · ** best of the table
         """
     )
 
 
 def test_hosts_that_find_no_room_stand_in_further_blocks() -> None:
     hosts = [f"host{i}" for i in range(12)]
-    rows = [row(host, trials=around(1 + i)) for i, host in enumerate(hosts)]
+    rows = [one for i, host in enumerate(hosts) for one in rounds(host, middle=1.0 + i)]
     text = printed(compare(rows, baseline="host0"))
     assert max(map(len, text.splitlines())) <= 80
     headings = [line.split()[3:] for line in text.splitlines() if line.startswith("engine ")]
@@ -135,12 +136,12 @@ def test_a_console_of_ascii_gets_ascii() -> None:
     console = Console(width=80, file=io.TextIOWrapper(raw, encoding="ascii"))
     terminal(compare(ROWS), console)
     console.file.flush()
-    assert b"0.489x [0.485-0.493]" in raw.getvalue()
+    assert b"0.489x [0.486-0.492]" in raw.getvalue()
 
 
 def test_the_markdown_table() -> None:
     assert (
-        to_markdown(compare(ROWS[:1] + ROWS[3:]))
+        to_markdown(compare(ROWS[:3] + ROWS[9:]))
         == block(
             r"""
         **Latency, s per call (less is better)**
@@ -151,9 +152,9 @@ def test_the_markdown_table() -> None:
 
         | engine | precision | samples | a100 | rtx3090 |
         | :-- | :-- | --: | :-- | :-- |
-        | eager | half | 1 | 1.500 ±0.008 \*<br>baseline | 2.25 ±0.01<br>baseline |
+        | eager | half | 1 | 1.500 ±0.005 \*<br>baseline | 2.25 ±0.02<br>baseline |
         | eager | half | 4 | not in the matrix | oom \[1\] |
-        | onnxruntime | half | 1 | not in the matrix | 1.100 ±0.006 \*\*<br>0.489× \[0.485–0.493\] |
+        | onnxruntime | half | 1 | not in the matrix | 1.100 ±0.004 \*\*<br>0.489× \[0.486–0.492\] |
         | onnxruntime | half | 4 | 2.00 ±0.01 \[2\]<br>throttled | not in the matrix |
 
         \[1\] oom: tried to allocate 20.1 GB  
@@ -163,7 +164,7 @@ def test_the_markdown_table() -> None:
 
         - onnxruntime half 1: rtx3090 after 39 images
 
-        ± half the width of the median's 95% confidence interval · × value over the baseline's · \[low–high\] the ratio's 95% bootstrap interval · \* best of its line · \*\* best of the table
+        value of 3 processes (rounds), their geometric mean · ± half the width of the value's 95% confidence interval, between processes · × value over the baseline's · \[low–high\] the ratio's own 95% interval · \* best of its line · \*\* best of the table
         """  # noqa: E501  # the file's own lines: two spaces at an end break a line in Markdown
         )
         + "\n"
@@ -178,7 +179,7 @@ def test_the_csv_has_for_each_host_its_numbers_and_reasons() -> None:
         ("onnxruntime", "1"),
         ("onnxruntime", "4"),
     ]
-    assert lines[0]["a100 latency [s per call]"] == "1.5"
+    assert float(lines[0]["a100 latency [s per call]"]) == pytest.approx(1.5)
     assert float(lines[2]["rtx3090 ratio"]) == pytest.approx(1.1 / 2.25)
     assert (lines[1]["rtx3090 status"], lines[1]["rtx3090 reason"]) == ("oom", "tried to allocate 20.1 GB")
     assert lines[3]["a100 reason"] == "throttled; the clock fell to 1200 MHz"
@@ -194,14 +195,14 @@ def test_the_json_says_all_of_a_cell_under_a_version() -> None:
     assert case["axes"] == {"engine": "onnxruntime", "precision": "half", "samples": 1}
     cell = case["cells"]["rtx3090"]
     assert cell["ratio"] == pytest.approx(1.1 / 2.25)
-    assert cell["ratio_ci"] == pytest.approx([0.485, 0.493], abs=0.001)
+    assert cell["ratio_ci"] == pytest.approx([0.486, 0.492], abs=0.001)
     assert {name: cell[name] for name in ("status", "value", "validity", "difference", "best", "trials")} == {
         "status": "ok",
-        "value": 1.1,
+        "value": pytest.approx(1.1),
         "validity": "valid",
         "difference": True,
         "best": True,
-        "trials": 7,
+        "trials": 21,
     }
     assert cell["pays_off_after_images"] == 39
     assert document["cases"][3]["cells"]["a100"]["no_ratio"] == "throttled"

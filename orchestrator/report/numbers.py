@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.table.comparison import Cell
-from orchestrator.table.metric import Interval
+from orchestrator.table.statistics import Interval
 
 
 def significant(value: float) -> tuple[str, int]:

@@ -11,12 +11,10 @@ from enum import Enum
 from orchestrator.report.numbers import Column, significant
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import OUT_OF_MEMORY, BaselineKind, Cell, Comparison, Line
-from orchestrator.table.metric import Ratio
+from orchestrator.table.statistics import Ratio
 from runner.schema import Status, Validity
 
 LONGEST_REASON = 300
-# The whole range of n trials covers the median with probability 1 - 2^(1-n): 94% for five, 97% for six.
-TRIALS_FOR_95 = 6
 
 _TERMINAL_SEQUENCE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]", re.S
@@ -163,7 +161,7 @@ def _without_value(cell: Cell, notes: _Footnotes) -> CellWords:
 def ratio_words(ratio: Ratio) -> str:
     value, decimals = significant(ratio.value)
     if ratio.interval is None:
-        return f"{value}×"
+        return f"{value}× (1 round)" if ratio.value else f"{value}×"
     low, high = (f"{end:.{decimals}f}" for end in ratio.interval)
     return f"{value}× [{low}–{high}]" + (" ≈" if not ratio.shows_difference else "")
 
@@ -233,22 +231,26 @@ def _prices(comparison: Comparison) -> list[str]:
     return [f"price per hour, of {clean(source)}: {', '.join(hosts)}" for source, hosts in by_source.items()]
 
 
+def _span(numbers: Sequence[int]) -> str:
+    """The least and the most of sorted numbers."""
+    return f"{numbers[0]} to {numbers[-1]}" if numbers[1:] else "".join(map(str, numbers))
+
+
 def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
     """What the marks mean, of those alone that are used."""
     ratios = [cell.ratio for cell in cells if cell.ratio]
-    intervals = [r for r in ratios if r.interval]
-    trials = [len(c.figure.trials_s) for c in cells if c.figure and (c.interval or (c.ratio and c.ratio.interval))]
-    rounds = max((cell.rows for cell in cells if cell.figure), default=1)
+    tested = [ratio for ratio in ratios if ratio.p is not None]
+    processes = sorted({len(cell.figure.processes) for cell in cells if cell.figure})
     seen = {cell.validity for cell in cells if cell.figure and not cell.notes}  # with notes, those say why
     lines = {
-        "± half the width of the median's 95% confidence interval": any(c.interval for c in cells),
+        f"value of {_span(processes)} processes (rounds), their geometric mean": processes[-1:] > [1],
+        "± half the width of the value's 95% confidence interval, between processes": any(c.interval for c in cells),
         "× value over the baseline's": bool(ratios),
-        "[low–high] the ratio's 95% bootstrap interval": bool(intervals),
-        "≈ no difference shown: the interval contains 1": any(not r.shows_difference for r in intervals),
-        f"fewer than {TRIALS_FOR_95} trials: the interval covers less than 95%": 0
-        < min(trials, default=0)
-        < TRIALS_FOR_95,
-        f"rounds: up to {rounds} rows of one case on one host are pooled, their trials together": rounds > 1,
+        "[low–high] the ratio's own 95% interval": bool(tested),
+        f"≈ no difference shown, at 5% for all {len(tested)} ratios together": any(
+            not ratio.shows_difference for ratio in tested
+        ),
+        "(1 round) the difference between processes was not measured: none is claimed": len(ratios) > len(tested),
         **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
         **dict.fromkeys(_prices(comparison), True),
         "* best of its line": any(c.best_of_line and not c.best for c in cells),

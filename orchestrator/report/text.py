@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.report.sheet import CellWords, Sheet, clean, label, sheet
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import Cell, Comparison
-from orchestrator.table.metric import Interval
+from orchestrator.table.statistics import Interval
 from orchestrator.trust import harmless
 
 JSON_VERSION = 1
@@ -90,13 +90,16 @@ def _json_cell(cell: Cell) -> dict[str, Any]:
         "validity": cell.validity.value if cell.validity else None,
         "ratio": cell.ratio.value if cell.ratio else None,
         "ratio_ci": _ends(cell.ratio.interval) if cell.ratio else None,
+        "ratio_p": cell.ratio.p if cell.ratio else None,
+        "ratio_p_adjusted": cell.ratio.adjusted_p if cell.ratio else None,
         "difference": cell.ratio.shows_difference if cell.ratio else None,
         "no_ratio": cell.no_ratio,
         "is_baseline": cell.is_baseline,
         "best_of_line": cell.best_of_line,
         "best": cell.best,
         "rows": cell.rows,
-        "trials": len(cell.figure.trials_s) if cell.figure else 0,
+        "processes": [process.value for process in cell.figure.processes] if cell.figure else [],
+        "trials": cell.figure.trials if cell.figure else 0,
         "pays_off_after_images": cell.pays_off_after,
         "notes": list(cell.notes),
     }

@@ -13,7 +13,8 @@ from statistics import median
 from orchestrator.table.baseline import find_baseline, with_ratios
 from orchestrator.table.cases import SAMPLES, Key, axis_values, canonical, columns, key, key_order, label_axes, natural
 from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, BaselineKind, Cell, Comparison, Line
-from orchestrator.table.metric import Interval, Metric, NoFigureError, Price, Ratio, figure
+from orchestrator.table.metric import Metric, NoFigureError, Price, figure
+from orchestrator.table.statistics import Interval, Ratio, settled
 from runner.schema import MAX, Row, Status, Validity
 
 __all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line", "Metric", "Price", "Ratio", "compare"]
@@ -51,6 +52,8 @@ def compare(
         groups[key(row, axes), column].append(row)
     keys = sorted({case for case, _ in groups}, key=key_order(axes))
     cells = {place: _cell(metric, together, prices or {}) for place, together in groups.items()}
+    spreads = settled({place: cell.figure for place, cell in cells.items() if cell.figure})
+    cells = {place: replace(cell, figure=spreads.get(place)) for place, cell in cells.items()}
     base = find_baseline(baseline, rows, row_columns, hosts)
     lines = [Line(case, tuple(cells.get((case, host), Cell(reason=NOT_PLANNED)) for host in hosts)) for case in keys]
     if base:

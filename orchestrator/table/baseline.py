@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from orchestrator.errors import InputError
 from orchestrator.table.cases import ENGINE, TIE_BREAKERS, Key, natural
 from orchestrator.table.comparison import Baseline, BaselineKind, Cell, Line
-from orchestrator.table.metric import Metric, Ratio, ratio
+from orchestrator.table.metric import Metric
+from orchestrator.table.statistics import Ratio, corrected, ratio
 from runner.schema import Row, Status, Validity
 
 DEFAULT_ENGINE = "eager"
@@ -49,16 +50,19 @@ def with_ratios(
     by_family: dict[Key, list[Line]] = defaultdict(list)
     for line in lines:
         by_family[_family(axes, line.labels)].append(line)
-    done = []
+    compared = []
     for line in lines:
         if base.kind is BaselineKind.HOST:
             against = [[line.cells[hosts.index(base.name)]]] * len(hosts)
         else:
             family = [mate for mate in by_family[_family(axes, line.labels)] if mate.labels[0] == base.name]
             against = [[mate.cells[i] for mate in family] for i in range(len(hosts))]
-        cells = tuple(_with_ratio(metric, base, cell, candidates) for cell, candidates in zip(line.cells, against))
-        done.append(replace(line, cells=cells))
-    return done
+        compared.append([_compared(cell, candidates, base) for cell, candidates in zip(line.cells, against)])
+    ratios = iter(corrected([cell.ratio for cells in compared for cell, _ in cells if cell.ratio]))
+    return [
+        replace(line, cells=tuple(_judged(metric, base, cell, against, ratios) for cell, against in cells))
+        for line, cells in zip(lines, compared)
+    ]
 
 
 def _family(axes: Sequence[str], labels: Key) -> Key:
@@ -66,21 +70,29 @@ def _family(axes: Sequence[str], labels: Key) -> Key:
     return tuple(v for name, v in zip(axes, labels) if name != ENGINE and name not in TIE_BREAKERS)
 
 
-def _with_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[Cell]) -> Cell:
+def _compared(cell: Cell, candidates: Sequence[Cell], base: Baseline) -> tuple[Cell, Cell | None]:
+    """The cell with its ratio or the reason for none, and the cell that it was compared to."""
     if cell.figure is None:
-        return cell
+        return cell, None
     if any(cell is candidate for candidate in candidates):
-        return replace(cell, is_baseline=True, no_ratio="the baseline")
+        return replace(cell, is_baseline=True, no_ratio="the baseline"), None
     candidates = [c for c in candidates if c.status is not None]
-    why = _no_ratio(base, cell, candidates)
-    if why is None:
-        against = candidates[0]
-        assert against.figure is not None  # noqa: S101  # _no_ratio said so
-        found = ratio(metric, cell.figure, against.figure)
-        if found is None:
-            return replace(cell, no_ratio="the baseline's value is 0")
-        return replace(cell, ratio=found, pays_off_after=_pays_off_after(metric, base, cell, against, found))
-    return replace(cell, no_ratio=why)
+    if why := _no_ratio(base, cell, candidates):
+        return replace(cell, no_ratio=why), None
+    against = candidates[0]
+    assert against.figure is not None  # noqa: S101  # _no_ratio said so
+    found = ratio(cell.figure, against.figure)
+    if found is None:
+        return replace(cell, no_ratio="the baseline's value is 0"), None
+    return replace(cell, ratio=found), against
+
+
+def _judged(metric: Metric, base: Baseline, cell: Cell, against: Cell | None, ratios: Iterator[Ratio]) -> Cell:
+    """With the ratio as the whole table's correction leaves it, and what follows from that."""
+    if against is None:
+        return cell
+    found = next(ratios)
+    return replace(cell, ratio=found, pays_off_after=_pays_off_after(metric, base, cell, against, found))
 
 
 def _no_ratio(base: Baseline, cell: Cell, candidates: Sequence[Cell]) -> str | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from orchestrator.table.cases import AxisValue
-from orchestrator.table.metric import Figure, Interval, Metric, Price, Ratio
+from orchestrator.table.metric import Metric, Price
+from orchestrator.table.statistics import Figure, Interval, Ratio
 from runner.schema import Status, Validity
 
 OUT_OF_MEMORY = "out of memory"  # the reason where the row gives none; a report need not repeat it
