@@ -27,7 +27,10 @@ ROWS = [
     *rounds("a100", "eager", 1, 1.5, load_s=3.0, first_call_s=2.0),
     *rounds("a100", "eager", 4, 5.2),
     *rounds("a100", "onnxruntime", 1, 1.496),
-    *rounds("a100", "onnxruntime", 4, 2.0, validity=Validity.THROTTLED, error="the clock fell to 1200 MHz"),
+    *(
+        row("a100", "onnxruntime", 4, (s,), round=i, validity=Validity.THROTTLED, error="the clock fell to 1200 MHz")
+        for i, s in enumerate((1.85, 2.0, 2.3), start=1)
+    ),
     *rounds("rtx3090", "eager", 1, 2.25, load_s=3.0, first_call_s=2.0),
     row("rtx3090", "eager", 4, status=Status.OOM, error="tried to allocate 20.1 GB"),
     *rounds("rtx3090", "onnxruntime", 1, 1.1, load_s=9.0, first_call_s=40.0),
@@ -62,7 +65,7 @@ def test_the_table_on_80_columns() -> None:
                                          baseline
         onnxruntime  half             1  1.496 ±0.010            1.100 ±0.004 **
                                          0.997× [0.992–1.003] ≈  0.489× [0.486–0.492]
-        onnxruntime  half             4  2.00  ±0.01 [2]         not in the matrix
+        onnxruntime  half             4  2.04  [1.55–2.69] [2]   not in the matrix
                                          throttled
 
         [1] oom: tried to allocate 20.1 GB
@@ -70,9 +73,10 @@ def test_the_table_on_80_columns() -> None:
         Earned back: the dearer load and first call, against the baseline's
           onnxruntime half 1: rtx3090 after 39 images
         value of 3 processes (rounds), their geometric mean · ± half the width of the
-        value's 95% confidence interval, between processes · × value over the baseline's
-        · [low–high] the ratio's own 95% interval · ≈ no difference shown, at 5% for all
-        2 ratios together · * best of its line · ** best of the table
+        value's 95% confidence interval, between processes · [low–high] the value's 95%
+        confidence interval itself, where it is skewed · × value over the baseline's · ×
+        [low–high] the ratio's own 95% interval · ≈ no difference shown, at 5% for all 2
+        ratios together · * best of its line · ** best of the table
         """
     )
 
@@ -155,7 +159,7 @@ def test_the_markdown_table() -> None:
         | eager | half | 1 | 1.500 ±0.005 \*<br>baseline | 2.25 ±0.02<br>baseline |
         | eager | half | 4 | not in the matrix | oom \[1\] |
         | onnxruntime | half | 1 | not in the matrix | 1.100 ±0.004 \*\*<br>0.489× \[0.486–0.492\] |
-        | onnxruntime | half | 4 | 2.00 ±0.01 \[2\]<br>throttled | not in the matrix |
+        | onnxruntime | half | 4 | 2.04 \[1.55–2.69\] \[2\]<br>throttled | not in the matrix |
 
         \[1\] oom: tried to allocate 20.1 GB  
         \[2\] the clock fell to 1200 MHz
@@ -164,7 +168,7 @@ def test_the_markdown_table() -> None:
 
         - onnxruntime half 1: rtx3090 after 39 images
 
-        value of 3 processes (rounds), their geometric mean · ± half the width of the value's 95% confidence interval, between processes · × value over the baseline's · \[low–high\] the ratio's own 95% interval · \* best of its line · \*\* best of the table
+        value of 3 processes (rounds), their geometric mean · ± half the width of the value's 95% confidence interval, between processes · \[low–high\] the value's 95% confidence interval itself, where it is skewed · × value over the baseline's · × \[low–high\] the ratio's own 95% interval · \* best of its line · \*\* best of the table
         """  # noqa: E501  # the file's own lines: two spaces at an end break a line in Markdown
         )
         + "\n"
@@ -288,8 +292,37 @@ def test_a_figure_has_three_or_four_significant_digits(value: float, text: str) 
 
 
 def test_a_spread_is_never_rounded_to_nothing() -> None:
-    assert spread(Interval(0.99999, 1.00001), 3) == "±0.001"
-    assert spread(Interval(1.0, 1.0), 3) == "±0.000"
+    assert spread(1.0, Interval(0.99999, 1.00001), 3) == "±0.001"
+    assert spread(1.0, Interval(0.99999, 1.00002), 3) == "[0.999–1.001]"
+    assert spread(1.0, Interval(1.0, 1.0), 3) == "±0.000"
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "text"),
+    [
+        (1.0, (1.0, 1.4), "[1.000–1.400]"),
+        (1.0, (0.9, 1.11), "±0.105"),
+        (1.0, (0.9, 1.12), "[0.900–1.120]"),
+        (1.0, (0.88, 1.1), "[0.880–1.100]"),
+        (2.01, (2.01, 2.11), "[2.010–2.110]"),
+        (1.0, (1.2, 1.4), "[1.200–1.400]"),
+        (5.92, (3.01, 4108.2), "[3.010–4108.200]"),
+        (1e300, (1e-300, 1e300), f"[0.000–1{300 * '0'}.000]"),
+    ],
+)
+def test_an_interval_that_is_skewed_is_printed_itself(value: float, interval: tuple[float, float], text: str) -> None:
+    assert spread(value, Interval(*interval), 3) == text
+
+
+def test_intervals_of_both_kinds_stand_under_each_other() -> None:
+    even = [row(samples=1, trials=(s,), round=i) for i, s in enumerate((12.0, 12.01, 12.02), start=1)]
+    skewed = [row(samples=2, trials=(s,), round=i) for i, s in enumerate((1.0, 1.0, 1.6), start=1)]
+    text = printed(compare([*even, *skewed]), 300)
+    assert re.search(r" 12\.01  ±0\.02 .*\n.*  1\.170 \[0\.596–2\.296\] ", text)
+    assert "± half the width of the value's 95%" in text
+    assert "[low–high] the value's 95% confidence interval itself, where it is skewed" in text
+    assert "±" not in printed(compare(skewed))
+    assert "102.6 [52.2–201.4]" in printed(compare(skewed, Metric.THROUGHPUT))
 
 
 def test_a_status_whose_reason_is_the_status_itself_gets_no_footnote() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from orchestrator.report.numbers import Column, significant
+from orchestrator.report.numbers import Column, is_skewed, significant
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import OUT_OF_MEMORY, BaselineKind, Cell, Comparison, Line
 from orchestrator.table.statistics import Ratio
@@ -242,11 +242,13 @@ def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
     tested = [ratio for ratio in ratios if ratio.p is not None]
     processes = sorted({len(cell.figure.processes) for cell in cells if cell.figure})
     seen = {cell.validity for cell in cells if cell.figure and not cell.notes}  # with notes, those say why
+    skewed = [is_skewed(c.value, c.interval) for c in cells if c.value is not None and c.interval]
     lines = {
         f"value of {_span(processes)} processes (rounds), their geometric mean": processes[-1:] > [1],
-        "± half the width of the value's 95% confidence interval, between processes": any(c.interval for c in cells),
+        "± half the width of the value's 95% confidence interval, between processes": not all(skewed),
+        "[low–high] the value's 95% confidence interval itself, where it is skewed": any(skewed),
         "× value over the baseline's": bool(ratios),
-        "[low–high] the ratio's own 95% interval": bool(tested),
+        "× [low–high] the ratio's own 95% interval": bool(tested),
         f"≈ no difference shown, at 5% for all {len(tested)} ratios together": any(
             not ratio.shows_difference for ratio in tested
         ),
