@@ -19,9 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.errors import InputError
-from orchestrator.trust import LONGEST_ERROR, harmless, made_harmless, row_fault
+from orchestrator.trust import LONGEST_ERROR, harmless, made_harmless, row_fault, work_of
 from runner.schema import (
-    COLUMNS,
     Case,
     Event,
     EventKind,
@@ -29,6 +28,7 @@ from runner.schema import (
     Row,
     SchemaError,
     Status,
+    columns_of,
     format_rows,
     parse_row,
     parse_rows,
@@ -131,14 +131,15 @@ def _read(job: Job, data: bytes | None) -> _Claims:
     header = next(records, None)
     if header is None:
         return claims
-    if tuple(header[1]) != COLUMNS:
+    columns = columns_of(header[1])
+    if columns is None:
         claims.faults.append("results.csv does not have the header of this schema version")
         return claims
     for count, (line, cells) in enumerate(records, start=1):
         if count > len(job.cases):
             return _Claims(faults=[f"results.csv has more rows than the job's {len(job.cases)} cases"])
         try:
-            row = parse_row(cells, line)
+            row = parse_row(cells, line, columns)
         except SchemaError as error:
             claims.faults.append(f"results.csv, {error}")
             continue
@@ -167,7 +168,7 @@ def _believed(job: Job, case: Case, claimed: Sequence[Row]) -> Row:
         fault = f"{len(claimed)} rows for this case"
     if fault:
         return Row.of(job, case, Status.FAILED, harmless(f"results.csv: {fault}", LONGEST_ERROR))
-    row = made_harmless(row)
+    row = made_harmless(replace(row, work=work_of(job, case, row)))
     if row.status is not Status.OK and row.error is None:
         return replace(row, error="the runner gave no reason")
     return row

@@ -76,6 +76,7 @@ class History:
     def __init__(self, rows: Iterable[Row] = (), startups: Iterable[tuple[str, float]] = ()) -> None:
         self._rows: dict[Hashable, list[Row]] = {}
         self._similar: dict[Hashable, list[Row]] = {}
+        self._sizes: dict[str | None, set[tuple[int | None, int | None]]] = {}
         self._unsupported: set[str | None] = set()
         self._startups: dict[str, list[float]] = {}
         self.add(rows)
@@ -89,6 +90,7 @@ class History:
             if row.status is Status.OK and (row.latency_median or row.latency):
                 for key in _keys(row.case, row.host, (row.work, row.engine, row.precision)):
                     self._rows.setdefault(key, []).append(row)
+                self._sizes.setdefault(row.model, set()).add((row.height, row.width))
                 for key in _similar_keys(row.host, row.engine, row.precision, row.model):
                     self._similar.setdefault(key, []).append(row)
 
@@ -135,7 +137,7 @@ class History:
 
     def _nearest(self, job: Job, case: Case) -> tuple[list[Row], tuple[float, float]] | None:
         """The rows that tell most of a case, and how far off they may be, as factors."""
-        work = (None if case.samples == MAX else job.work(case.samples), job.engine, job.precision.value)
+        work = (self._work(job, case), job.engine, job.precision.value)
         *near, elsewhere = [self._rows.get(key) for key in _all_keys(case.id, job.host, work)]
         other_samples, other_engine = (
             self._similar.get(key) for key in _similar_keys(job.host, job.engine, job.precision.value, job.model)
@@ -148,6 +150,15 @@ class History:
         ]
         return next(((rows, around) for rows, around in candidates if rows), None)
 
+    def _work(self, job: Job, case: Case) -> str | None:
+        """None for the largest batch that fits: nobody knows it before.
+
+        Where the job leaves the size open, earlier rows of its model tell it if they all have the same.
+        """
+        sizes = self._sizes.get(job.model, set())
+        size = next(iter(sizes)) if len(sizes) == 1 else (None, None)
+        return None if case.samples == MAX else job.work(case.samples, *size)
+
     def time(self, job: Job) -> JobTime:
         """A model load, and for each case its first call, warm-up and fewest repeats."""
         found = [rows for case in job.cases if (rows := self._of(job, case))]
@@ -157,8 +168,7 @@ class History:
         return JobTime(len(found), load_s + sum(_case_s(job, rows) for rows in found))
 
     def _of(self, job: Job, case: Case) -> list[Row]:
-        # of the largest that fits nobody knows the work before
-        work = (None if case.samples == MAX else job.work(case.samples), job.engine, job.precision.value)
+        work = (self._work(job, case), job.engine, job.precision.value)
         return next((self._rows[key] for key in _keys(case.id, job.host, work) if key in self._rows), [])
 
 

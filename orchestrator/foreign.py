@@ -263,7 +263,10 @@ def _values(header: Sequence[str], cells: Sequence[str], dialect: Dialect) -> tu
 
 
 def _may_be_left_out(name: str) -> bool:
-    return name not in COLUMN or (COLUMN[name].is_text and name not in ("device", "host"))
+    """Whether a record may end before this column: a column that older files lack, or a text."""
+    if name not in COLUMN or COLUMN[name].later:
+        return True
+    return COLUMN[name].is_text and name not in ("device", "host")
 
 
 def _impossible(column: Column, value: Any) -> Iterator[str]:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -24,7 +24,13 @@ OPSET = 18
 # The exporter takes a dimension of 1 for a constant.
 EXAMPLE_BATCH = 2
 
-Compute = Callable[..., torch.Tensor]
+
+class Compute(Protocol):
+    """What computes a network. threads: how many, on a CPU; None on a GPU, or where it cannot be told."""
+
+    threads: int | None
+
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor: ...
 
 
 def check(job: Job) -> None:
@@ -196,6 +202,7 @@ class ExportedSession(PipelineSession):
         self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype, folder: tempfile.TemporaryDirectory[str]
     ) -> None:
         super().__init__(pipe, job, device, dtype, fused_attention=False)
+        self.facts["threads"] = pipe.unet.compute.threads
         self._folder = folder
 
     def memory(self) -> Memory:

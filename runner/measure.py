@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -121,11 +121,17 @@ def verdict(
     return found, f"contended: other processes took {others_share:.0%} of the CPUs" if contended else None
 
 
-def check_images(images: Sequence[Image], samples: int) -> None:
-    """Raises BrokenImage where one is of a single colour: black is what NaN, overflow and safety checkers leave."""
+def check_images(images: Sequence[Image], samples: int, facts: Mapping[str, Any] | None = None) -> None:
+    """Raises BrokenImage where one is of a single colour: black is what NaN, overflow and safety checkers leave.
+
+    facts: of the session; where it is given, an image of another size than it says is broken, too.
+    """
     if len(images) != samples:
         raise BrokenImage(f"{len(images)} images came back for {samples} samples")
     for number, image in enumerate(images, 1):
+        if facts and image.size != (facts["width"], facts["height"]):
+            size, expected = (f"{w}×{h}" for w, h in (image.size, (facts["width"], facts["height"])))
+            raise BrokenImage(f"image {number} of {samples} has {size} pixels, and the row says {expected}")
         bands = image.convert("RGB").getextrema()
         if all(low == high for low, high in bands):  # type: ignore[misc]  # an RGB image has a pair for each band
             kind = "black" if bands == ((0, 0),) * 3 else "of one colour"
@@ -142,7 +148,7 @@ def checked_call(session: Session, samples: int) -> float:
         images, seconds = timed_call(session, samples)
     if any("invalid value encountered in cast" in str(warning.message) for warning in caught):
         raise BrokenImage("the decoded image has NaN in it")
-    check_images(images, samples)
+    check_images(images, samples, session.facts)
     return seconds
 
 
@@ -193,7 +199,7 @@ def measure(
                 latency_s=seconds,
             )
             say(event)
-    check_images(images, samples)
+    check_images(images, samples, session.facts)
     seen = instruments.gpu.seen if instruments.gpu else None
     compared, difference = quality.judge(images[0], instruments.reference) if instruments.reference else ({}, None)
     valid, disturbance = verdict(trials, cpus.others_share if job.device is Device.CPU else None, seen)

@@ -20,7 +20,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL.Image import Image
 
-from runner import components, memory, synthetic, variants
+from runner import components, memory, synthetic, variants, weights
 from runner.engines import LoadError, Memory, Unsupported
 from runner.folders import first_obstacle
 from runner.models import Source
@@ -145,6 +145,17 @@ def remark(job: Job) -> str | None:
     return None
 
 
+def weights_of(job: Job) -> str | None:
+    """The identity of the weights that `load` took (see `runner.weights`)."""
+    source = Source.parse(job.model)
+    if source.synthetic:
+        return synthetic.identity(source.synthetic)
+    at_hand = folder_of(source)
+    if at_hand is None:
+        return None
+    return weights.of_folder(at_hand, weights.cache_file()) if source.is_folder else weights.commit_of(at_hand)
+
+
 def folder_of(source: Source) -> Path | None:
     """The folder of a model that is on this machine: its own, or its snapshot in the cache."""
     if source.is_folder:
@@ -245,8 +256,10 @@ def set_attention(pipe: Any, attention: str) -> bool:
 
 
 def image_size(pipe: Any, job: Job) -> tuple[int, int]:
-    own = pipe.unet.config.sample_size * pipe.vae_scale_factor
-    return job.height or own, job.width or own
+    """Height and width: the job's, or the model's own where the job leaves them open."""
+    own = pipe.unet.config.sample_size
+    height, width = own if isinstance(own, (list, tuple)) else (own, own)
+    return job.height or height * pipe.vae_scale_factor, job.width or width * pipe.vae_scale_factor
 
 
 def latents(pipe: Any, job: Job, samples: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -269,7 +282,9 @@ class PipelineSession:
         self.pipe, self._job, self._device, self._dtype = pipe, job, device, dtype
         self._noise: dict[int, torch.Tensor] = {}
         height, width = image_size(pipe, job)
-        self.facts = {"height": height, "width": width, "xformers": fused_attention}
+        self.facts: dict[str, Any] = {"height": height, "width": width, "xformers": fused_attention}
+        if device.type == "cpu":
+            self.facts["threads"] = torch.get_num_threads()
 
     def generate(self, samples: int) -> list[Image]:
         if samples not in self._noise:

@@ -29,7 +29,7 @@ def draw(file: Path, job: Job, cases: tuple[Case, ...], token: str | None, send:
         session = engines.find(job.engine).load(job, token)
         images = session.generate(1)
         session.synchronize()
-        check_images(images, 1)
+        check_images(images, 1, session.facts)
         images[0].save(file)
     except Exception as error:
         refuse(job, cases, status_of(error), error, send)

@@ -219,9 +219,15 @@ class Job:
             raise SchemaError(f"not a job of schema version {SCHEMA_VERSION}: a field is not of its type")
         return job
 
-    def work(self, samples: int) -> str:
-        """The hash under which rows may be compared: all that the pipeline is asked to compute, and not by what."""
-        asked = (self.model, self.prompt, self.steps, self.height, self.width, self.guidance, self.scheduler, self.seed)
+    def work(self, samples: int, height: int | None = None, width: int | None = None) -> str:
+        """The hash under which rows may be compared: all that the pipeline computes, and not by what.
+
+        height, width: the model's own, for a job that leaves them open: an image of 128 pixels is equal work whether
+        the job or the model says so. The weights are not in it, since older rows do not state them: where two rows
+        have different `weights`, their work is not equal either.
+        """
+        size = (self.height or height, self.width or width)
+        asked = (self.model, self.prompt, self.steps, *size, self.guidance, self.scheduler, self.seed)
         return stable_hash([SCHEMA_VERSION, *asked, samples])
 
 
@@ -388,6 +394,8 @@ class Row:
     driver: str | None = _runner("version of the GPU's driver")
     cpu: str | None = _runner("model of the processor")
     started: str | None = _runner("when the case began, ISO 8601 in UTC")
+    threads: int | None = _runner("that the engine computes with on a CPU; empty on a GPU", least=1, later=True)
+    weights: str | None = _runner("identity of the model's files: hub commit, or hash of their content", later=True)
 
     settings: str | None = column(
         "other columns of an imported file, as a JSON object of texts", set_by=SetBy.IMPORT, longest=2000, later=True
@@ -397,9 +405,11 @@ class Row:
     def of(cls, job: Job, case: Case, status: Status, error: str | None = None, **measured: Any) -> Row:
         """A row of one of a job's cases: its identity from the job, all else from the keywords.
 
-        Where the case asks for MAX, the keyword n_samples says what was found, if anything was.
+        Where the case asks for MAX, the keyword n_samples says what was found, if anything was. `work` is empty as
+        long as the batch or the size is not known: the model's own size is known once it is loaded.
         """
         samples: int | None = measured.get("n_samples") if case.samples == MAX else case.samples
+        height, width = job.height or measured.get("height"), job.width or measured.get("width")
         identity: dict[str, Any] = {
             "precision": job.precision.value,
             "autocast": job.autocast,
@@ -421,7 +431,7 @@ class Row:
             "scheduler": job.scheduler,
             "seed": job.seed,
             "attention": job.attention,
-            "work": None if samples is None else job.work(samples),
+            "work": job.work(samples, height, width) if samples and height and width else None,
             "image": job.image or None,
         }
         return cls(**{**identity, "status": status, "error": error, **measured})
@@ -519,6 +529,12 @@ def parse_cell(name: str, text: str) -> Any:
     return kind(text)
 
 
+def columns_of(header: Sequence[str]) -> tuple[str, ...] | None:
+    """The columns of a file of this version, or of an older one that lacks `later` ones; None is another file's."""
+    expected = tuple(name for name in COLUMNS if not COLUMN[name].later or name in header)
+    return expected if tuple(header) == expected else None
+
+
 def write_header(out: typing.TextIO) -> None:
     csv.writer(out, lineterminator="\n").writerow(COLUMNS)
 
@@ -549,21 +565,19 @@ def parse_row(cells: Sequence[str], line: int, columns: Sequence[str] = COLUMNS)
 
 
 def parse_rows(text: str) -> list[Row]:
-    """The rows of a CSV with this schema's header, or an older one that lacks what was declared `later`.
-
-    Raises SchemaError that names line and column of a fault.
-    """
+    """The rows of a CSV with this schema's header (`columns_of`). Raises SchemaError that names a fault's place."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
     try:
         header = next(reader, None)
         if header is None:
             raise SchemaError("line 1: the file is empty")
-        if header != [name for name in COLUMNS if not COLUMN[name].later or name in header]:
+        columns = columns_of(header)
+        if columns is None:
             odd = next((a for a, b in zip(header, COLUMNS) if a != b), f"{len(header)} columns")
             raise SchemaError(f"line 1: the header is not that of schema version {SCHEMA_VERSION} (at {odd[:40]!r})")
         for cells in reader:
-            rows.append(parse_row(cells, reader.line_num, header))
+            rows.append(parse_row(cells, reader.line_num, columns))
     except csv.Error as error:
         raise SchemaError(f"line {reader.line_num}: {error}") from error
     return rows

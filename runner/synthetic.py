@@ -6,6 +6,7 @@ stabilityai/stable-diffusion-xl-base-1.0; the two smaller ones are the former, n
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from runner.schema import stable_hash
 
 WEIGHTS_SEED = 20220822
 # Random numbers are drawn once and laid over all weights. A prime, so that no two rows of a matrix are the same.
@@ -51,6 +54,11 @@ SIZES = {
     "sd-v1-4": Size(512, (320, 640, 1280, 1280), 8, (128, 256, 512, 512), 768, 12, 12),
     "sdxl": Size(1024, (320, 640, 1280), (5, 10, 20), (128, 256, 512, 512), 768, 12, 12),
 }
+
+
+def identity(size: str) -> str:
+    """Of a size's weights: the hash of its configuration, and of how its random numbers are drawn."""
+    return f"synthetic:{stable_hash([dataclasses.asdict(SIZES[size]), WEIGHTS_SEED, POOL])}"
 
 
 def tokenizer() -> CLIPTokenizer:

@@ -48,23 +48,25 @@ def choose(folder: Path, *, half: bool) -> Weights:
     raise Unsupported(f"{folder}: no variant of the weights has all parts ({has})")
 
 
-def _parts(folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
-    """The parts of a pipeline that have weights, each with a file of every variant that is there."""
+def parts_of(folder: Path) -> Iterator[str]:
+    """The folders of a pipeline's parts, those without weights (tokenizer, scheduler) included."""
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     for part, made_by in index.items() if isinstance(index, dict) else ():
-        if (
-            isinstance(made_by, list)
-            and any(made_by)
-            and part not in LEFT_OUT
-            and (folder / part / "config.json").exists()
-        ):
-            yield part, {variant: file for file in sorted((folder / part).iterdir()) for variant in _variant(file)}
+        if isinstance(made_by, list) and any(made_by) and part not in LEFT_OUT and (folder / part).is_dir():
+            yield part
 
 
-def _variant(file: Path) -> Iterator[str]:
+def _parts(folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
+    """The parts of a pipeline that have weights, each with a file of every variant that is there."""
+    for part in parts_of(folder):
+        if (folder / part / "config.json").exists():
+            yield part, {variant: file for file in sorted((folder / part).iterdir()) for variant in variant_of(file)}
+
+
+def variant_of(file: Path) -> Iterator[str]:
     """The variant that a file belongs to, if it has weights for PyTorch."""
     if file.suffix in (".safetensors", ".bin") and not file.name.startswith(("openvino", "training_args")):
         yield ".".join(SHARD.sub("", file.stem).split(".")[1:])

@@ -51,7 +51,7 @@ def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, refer
         refuse(job, cases, Status.UNSUPPORTED, error, send)
         return
     gpu = gpus.watch(_gpu_uuid()) if gpus.cards else None
-    run_cases(job, cases, engine, token, send, Instruments(reference, gpu), _remark_on)
+    run_cases(job, cases, engine, token, send, Instruments(reference, gpu), _remark_on, _weights_of)
 
 
 def run_cases(
@@ -62,6 +62,7 @@ def run_cases(
     send: Send,
     instruments: Instruments = BY_CLOCK_ALONE,
     remark_on: Callable[[Job], str | None] = lambda _: None,
+    weights_of: Callable[[Job], str | None] = lambda _: None,
 ) -> None:
     """One row for each case, unless the engine serves one shape only: then for the first, and the parent comes again.
 
@@ -78,13 +79,14 @@ def run_cases(
         refuse(job, cases, status_of(error), error, send, started)
         return
     load_s = time.perf_counter() - begun
+    cells = {**session.facts, "load_s": load_s, "weights": weights_of(job)}
     # What is loaded stays: without this, each collection walks a million objects, 0.25 s here.
     gc.collect()
     gc.freeze()
     send(Event(kind=EventKind.LOADED, at=time.time()))
     try:
         for case in cases[:1] if session.one_shape else cases:
-            row = _run_case(job, case, session, load_s, send, instruments)
+            row = _run_case(job, case, session, cells, send, instruments)
             send(replace(row, error="; ".join(filter(None, (remark, row.error))) or None))
     finally:
         session.close()
@@ -94,11 +96,12 @@ def _run_case(
     job: Job,
     case: Case,
     session: Session,
-    load_s: float,
+    known: Mapping[str, Any],
     send: Send,
     instruments: Instruments,
 ) -> Row:
-    cells: dict[str, Any] = {**session.facts, "load_s": load_s, "started": utc_now()}
+    """known: cells of every row of the session."""
+    cells = {**known, "started": utc_now()}
     send(Event(kind=EventKind.CASE_STARTED, at=time.time(), case=case.id))
     try:
         assert case.samples != MAX  # noqa: S101  # `jobs` has found a number for it
@@ -113,6 +116,12 @@ def _remark_on(job: Job) -> str | None:
     from runner import pipeline
 
     return pipeline.remark(job)
+
+
+def _weights_of(job: Job) -> str | None:
+    from runner import pipeline
+
+    return pipeline.weights_of(job)
 
 
 def refuse(

@@ -312,6 +312,8 @@ def ok_row(job: Job, case: Case, latency_s: float = 0.5) -> Row:
         case,
         Status.OK,
         device="Fake CPU",
+        height=job.height or 64,
+        width=job.width or 64,
         xformers=False,
         latency=latency_s,
         memory=1.0,

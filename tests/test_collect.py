@@ -25,7 +25,19 @@ from orchestrator.collect import (
 )
 from orchestrator.errors import InputError
 from orchestrator.trust import LONGEST_ERROR, harmless
-from runner.schema import COLUMNS, Case, Device, Event, EventKind, Job, Precision, Row, Status, format_rows
+from runner.schema import (
+    COLUMN,
+    COLUMNS,
+    Case,
+    Device,
+    Event,
+    EventKind,
+    Job,
+    Precision,
+    Row,
+    Status,
+    format_rows,
+)
 
 JOB = Job(
     run="r",
@@ -378,7 +390,7 @@ LARGEST = replace(JOB, cases=(Case("cmax", "max"),))
 
 def largest_row(found: int | None) -> Row:
     numbered = ok_row(replace(JOB, cases=(Case("cmax", found or 1),)), Case("cmax", found or 1))
-    return replace(numbered, n_samples=found, samples_asked="max", work=found and JOB.work(found))
+    return replace(numbered, n_samples=found, samples_asked="max", work=found and JOB.work(found, 64, 64))
 
 
 def test_the_largest_batch_is_for_the_runner_to_find() -> None:
@@ -394,6 +406,23 @@ def test_a_largest_batch_that_cannot_be_is_not_believed(found: int | None) -> No
 def test_the_work_of_the_largest_batch_is_that_of_its_size() -> None:
     row = judge(LARGEST, csv_of(replace(largest_row(28), work=JOB.work(2))), EXITED).rows[0]
     assert row.status is Status.FAILED
+
+
+def test_an_older_runners_file_without_the_last_columns_is_believed() -> None:
+    later = [place for place, name in enumerate(COLUMNS) if COLUMN[name].later]
+    lines = list(csv.reader(csv_of(*(replace(row, round=None) for row in GOOD)).decode().splitlines()))
+    older = [",".join(cell for place, cell in enumerate(line) if place not in later) for line in lines]
+    assert judge(JOB, "\n".join([*older, ""]).encode(), EXITED).rows == tuple(GOOD)
+
+
+def test_an_older_runners_work_becomes_that_of_the_effective_size() -> None:
+    older = replace(GOOD[0], work=JOB.work(1))
+    assert older.work != GOOD[0].work
+    assert judge(JOB, csv_of(older, *GOOD[1:]), EXITED).rows[0] == GOOD[0]
+
+
+def test_a_measurement_without_the_size_of_its_image_is_not_believed() -> None:
+    assert judged_first(height="").status is Status.FAILED
 
 
 def test_a_case_that_does_not_ask_for_the_largest_cannot_have_been_answered_so() -> None:

@@ -15,7 +15,7 @@ from orchestrator.collect import Ending, judge, write_rows
 from runner.schema import COLUMN, COLUMNS, Row, SetBy, Status, Validity, column, format_rows
 
 PAGE = (Path(__file__).parent.parent / "docs/columns.md").read_text()
-JOB = job_of()
+JOB = job_of(height=8, width=8)
 CASE = JOB.cases[0]
 GOOD = ok_row(JOB, CASE)
 FORMULA = "=cmd|calc!A1"

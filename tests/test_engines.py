@@ -92,6 +92,21 @@ def test_openvino_computes_every_network_in_single_precision_with_the_threads_as
         assert model.get_property("INFERENCE_NUM_THREADS") == 1
 
 
+@pytest.mark.live
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_threads_that_onnxruntime_started_are_a_fact(threads: int) -> None:
+    session = onnx_engine.load(tiny(threads=threads), None)
+    try:
+        assert session.facts["threads"] == threads
+    finally:
+        session.close()
+
+
+@pytest.mark.live
+def test_the_threads_that_openvino_took_are_a_fact(exported: dict[str, Any]) -> None:
+    assert exported["openvino"].facts["threads"] == 1
+
+
 def test_openvino_in_another_precision_than_asked_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     class InBfloat16:
         def compile_model(self, *_: Any) -> Any:

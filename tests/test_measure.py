@@ -137,3 +137,10 @@ def test_a_broken_image_is_no_measurement(action: str, reason: str) -> None:
     job = job_of(f"2:{action}")
     with pytest.raises(BrokenImage, match=reason):
         measure(job, "c", 2, FakeSession(job, None), lambda _: None)
+
+
+def test_an_image_of_another_size_than_the_row_says_is_broken() -> None:
+    session = FakeSession(job_of(), None)
+    session.facts["height"] = 16
+    with pytest.raises(BrokenImage, match="image 1 of 1 has 8×8 pixels, and the row says 8×16"):
+        measure(job_of(), "case", 1, session, lambda _: None)

@@ -90,6 +90,20 @@ def test_the_size_is_the_models_own_or_the_jobs() -> None:
     assert (session.facts["height"], session.facts["width"]) == (64, 96)
 
 
+def test_the_models_own_size_is_in_the_facts_where_the_job_leaves_it_open() -> None:
+    session = eager.load(tiny(), None)
+    assert (session.facts["height"], session.facts["width"]) == (128, 128)
+    assert session.generate(1)[0].size == (128, 128)
+
+
+def test_the_threads_that_pytorch_computes_with_are_a_fact_of_a_cpu() -> None:
+    before = torch.get_num_threads()
+    try:
+        assert eager.load(tiny(threads=2), None).facts["threads"] == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("scheduler", pipeline.SCHEDULERS)
 def test_each_scheduler_makes_an_image_of_its_own(scheduler: str) -> None:
     session = eager.load(tiny(scheduler=scheduler, steps=3), None)

@@ -173,7 +173,7 @@ def test_an_engine_without_kernels_for_a_precision_is_an_unsupported_row_and_no_
 
 def row_of(plan: Any, index: int = 0, **values: Any) -> Row:
     job = plan.jobs[index]
-    return Row.of(job, job.cases[0], Status.OK, **values)
+    return Row.of(job, job.cases[0], Status.OK, **{"height": 512, "width": 512, **values})
 
 
 def test_without_history_nothing_is_said_of_the_time() -> None:

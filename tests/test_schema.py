@@ -7,7 +7,21 @@ import json
 import pytest
 from fake_engine import job_of
 
-from runner.schema import COLUMNS, MAX, Case, Event, EventKind, Job, Row, SchemaError, Status, format_rows, parse_rows
+from runner.schema import (
+    COLUMN,
+    COLUMNS,
+    MAX,
+    Case,
+    Event,
+    EventKind,
+    Job,
+    Row,
+    SchemaError,
+    Status,
+    columns_of,
+    format_rows,
+    parse_rows,
+)
 
 JOB = json.loads(job_of(rel_ci=0.01, threads=2, height=64).to_json())
 
@@ -83,3 +97,28 @@ def test_a_table_of_an_older_version_lacks_only_what_came_later() -> None:
 @pytest.mark.parametrize("settings", ["512", "[]", '{"a": 1}', "{", "[" * 1500, '"a"'])
 def test_settings_that_are_no_texts_are_none(settings: str) -> None:
     assert Row(settings=settings).other_settings == {}
+
+
+FIRST = tuple(name for name in COLUMNS if not COLUMN[name].later)
+
+
+@pytest.mark.parametrize("header", [COLUMNS, FIRST, (*FIRST, "weights")])
+def test_a_header_of_an_older_version_is_ours(header: tuple[str, ...]) -> None:
+    assert columns_of(header) == header
+
+
+@pytest.mark.parametrize("header", [FIRST[:-1], (*COLUMNS, "more"), COLUMNS[::-1], ()])
+def test_a_header_of_another_files_is_none_of_ours(header: tuple[str, ...]) -> None:
+    assert columns_of(header) is None
+
+
+def test_the_models_own_size_is_equal_work_to_the_same_size_asked_for() -> None:
+    asked, left_open = job_of(height=128, width=128), job_of()
+    rows = [Row.of(job, job.cases[0], Status.OK, height=128, width=128) for job in (asked, left_open)]
+    assert rows[0].work == rows[1].work == asked.work(1)
+    assert Row.of(left_open, left_open.cases[0], Status.OK, height=256, width=128).work != rows[0].work
+
+
+def test_the_work_of_a_size_that_is_not_known_is_empty() -> None:
+    job = job_of()
+    assert Row.of(job, job.cases[0], Status.OOM).work is None

@@ -131,7 +131,7 @@ def test_the_largest_batch_is_measured_after_the_numbered_ones_and_is_a_row_as_t
     ]
     found = rows[2]
     assert (found.status, found.steps, found.repeats) == (Status.OK, 4, 3)
-    assert found.work == job_of("above-5:out-of-memory").work(5)
+    assert found.work == job_of("above-5:out-of-memory").work(5, 8, 8)
     assert found.throughput == pytest.approx(60 * 5 / (found.latency_median or 0))
     assert found.error == "max: 5 fit, and 6 are oom (MemoryError)"
     ended = [event.case for event in events if event.kind is EventKind.CASE_ENDED]

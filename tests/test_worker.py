@@ -86,3 +86,10 @@ def test_an_engine_that_is_not_installed_is_an_unsupported_row_for_every_case(mo
     assert [(row.status, row.error) for row in said if isinstance(row, Row)] == [
         (Status.UNSUPPORTED, "engine 'eager' is not installed here")
     ] * 3
+
+
+def test_the_identity_of_the_weights_stands_in_every_row_of_the_job() -> None:
+    said: list[Message] = []
+    job = job_of(samples=(1, 2))
+    run_cases(job, job.cases, FakeEngine(), None, said.append, weights_of=lambda _: "sha256:abc")
+    assert [message.weights for message in said if isinstance(message, Row)] == ["sha256:abc"] * 2

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
+import psutil
 import torch
 
 from runner import exported
@@ -21,7 +22,11 @@ def load(job: Job, token: str | None) -> ExportedSession:
     provider = provider_of(job)
 
     def compute(file: Path, network: Network, device: torch.device) -> OrtNetwork:
-        return OrtNetwork(network, open_session(file, provider, job.threads), device)
+        before = psutil.Process().num_threads()
+        session = open_session(file, provider, job.threads)
+        # the library does not tell how many it chose: its pool starts them all, and the caller is one of them
+        started = psutil.Process().num_threads() - before
+        return OrtNetwork(network, session, device, max(started, 0) + 1 if device.type == "cpu" else None)
 
     return exported.load(job, token, compute)
 
@@ -59,7 +64,8 @@ def open_session(file: Path, provider: str, threads: int | None) -> Any:
 class OrtNetwork:
     """Computes one network's output. Keeps nothing of the network's module, so that its weights are there once."""
 
-    def __init__(self, network: Network, session: Any, device: torch.device) -> None:
+    def __init__(self, network: Network, session: Any, device: torch.device, threads: int | None = None) -> None:
+        self.threads = threads
         self.session, self._names, self._output_shape = session, tuple(network.example), network.output_shape
         self._device, self._dtype = device, network.dtype
 

@@ -54,6 +54,7 @@ class OpenVinoNetwork:
 
     def __init__(self, network: Network, model: Any) -> None:
         self.model, self._names = model, tuple(network.example)
+        self.threads: int | None = model.get_property("INFERENCE_NUM_THREADS")
         self._request = model.create_infer_request()
 
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
