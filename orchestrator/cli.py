@@ -591,7 +591,7 @@ def _names(given: str | None) -> tuple[str, ...]:
 
 
 def _print(comparison: Comparison, shape: Format) -> None:
-    from orchestrator.report import text
+    from orchestrator.report import document, text
     from orchestrator.report.terminal import terminal
 
     match shape:
@@ -600,7 +600,7 @@ def _print(comparison: Comparison, shape: Format) -> None:
         case Format.CSV:
             print(text.to_csv(comparison), end="")
         case Format.JSON:
-            print(text.to_json(comparison), end="")
+            print(document.to_json(comparison), end="")
         case Format.MARKDOWN:
             print(text.to_markdown(comparison), end="")
 

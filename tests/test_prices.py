@@ -15,8 +15,8 @@ from table_rows import row
 from orchestrator import launch, prices
 from orchestrator import run as runs
 from orchestrator.errors import InputError
+from orchestrator.report.document import to_json
 from orchestrator.report.terminal import terminal
-from orchestrator.report.text import to_json
 from orchestrator.run import Run
 from orchestrator.table import Comparison, Metric
 

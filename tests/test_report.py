@@ -2,24 +2,29 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib
 import io
 import json
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+from engines import missing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 from table_rows import around, rounds, row
 
+from orchestrator.report import document
+from orchestrator.report.document import to_json
+from orchestrator.report.labels import clean, label, told_apart
 from orchestrator.report.numbers import significant, spread
-from orchestrator.report.sheet import clean
 from orchestrator.report.terminal import terminal
-from orchestrator.report.text import to_csv, to_json, to_markdown
-from orchestrator.table import Comparison, Metric, compare
+from orchestrator.report.text import to_csv, to_markdown
+from orchestrator.table import Comparison, Metric, Price, compare
 from orchestrator.table.statistics import Interval
 from runner.schema import Status, Validity
 
@@ -124,7 +129,7 @@ def test_one_host_in_two_runs_is_told_apart_in_the_heading() -> None:
 def test_no_rows_are_said_to_be_none() -> None:
     assert printed(compare([])).endswith("No rows.")
     assert "No rows." in to_markdown(compare([]))
-    assert to_csv(compare([])) == "engine,precision,samples\n"
+    assert to_csv(compare([])) == "engine,precision,samples,caption,runs,baseline\n"
 
 
 def test_colour_is_for_terminals_alone() -> None:
@@ -188,11 +193,21 @@ def test_the_csv_has_for_each_host_its_numbers_and_reasons() -> None:
     assert (lines[1]["rtx3090 status"], lines[1]["rtx3090 reason"]) == ("oom", "tried to allocate 20.1 GB")
     assert lines[3]["a100 reason"] == "throttled; the clock fell to 1200 MHz"
     assert (lines[3]["rtx3090 status"], lines[3]["rtx3090 reason"]) == ("absent", "not in the matrix")
+    assert {(line["caption"], line["runs"], line["baseline"]) for line in lines} == {
+        ("model synthetic:tiny, steps 50, size 512×512, autocast no", "first", "engine eager")
+    }
+
+
+def test_the_csv_is_one_table_to_pandas() -> None:
+    frame = library("pandas").read_csv(io.StringIO(to_csv(compare(ROWS))))
+    assert frame["a100 latency [s per call]"].dtype.kind == "f"
+    assert list(frame["samples"]) == [1, 4, 1, 4]
+    assert set(frame["baseline"]) == {"engine eager"}
 
 
 def test_the_json_says_all_of_a_cell_under_a_version() -> None:
-    document = json.loads(to_json(compare(ROWS)))
-    assert document["version"] == 1
+    document = validated(compare(ROWS))
+    assert document["version"] == 2
     assert document["metric"] == {"name": "latency", "unit": "s per call", "less_is_better": True}
     assert document["baseline"] == {"kind": "engine", "name": "eager"}
     case = document["cases"][2]
@@ -210,6 +225,86 @@ def test_the_json_says_all_of_a_cell_under_a_version() -> None:
     }
     assert cell["pays_off_after_images"] == 39
     assert document["cases"][3]["cells"]["a100"]["no_ratio"] == "throttled"
+
+
+def library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        missing(f"{name} is not installed")
+
+
+def validated(comparison: Comparison) -> Any:
+    value = json.loads(to_json(comparison))
+    library("jsonschema").Draft202012Validator(document.schema()).validate(value)
+    return value
+
+
+def test_the_schema_of_the_json_ships_and_is_one() -> None:
+    assert document.FILE.read_text(encoding="utf-8") == document.schema_text(), (
+        "run python -m orchestrator.report.document"
+    )
+    library("jsonschema").Draft202012Validator.check_schema(document.schema())
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_the_json_of_any_metric_is_what_its_schema_says(metric: Metric) -> None:
+    price = Price(0.35, "prices.yaml")
+    published = row("a100", run="other", trials=around(1), work=None, job="import", settings='{"note":"x"}', seed=7)
+    odd = row("a100", run="other", validity=None, trials=around(3), samples=3, samples_asked="max", settings="odd")
+    for rows in ([], ROWS, [*ROWS, published, odd]):
+        validated(compare(rows, metric, prices={("first", "a100"): price}))
+    assert "price" in validated(compare(ROWS, Metric.COST, prices={("first", "a100"): price}))["hosts"][0]
+
+
+def test_a_name_that_the_schema_lacks_is_found_by_it() -> None:
+    value = json.loads(to_json(compare(ROWS)))
+    value["cases"][0]["cells"]["a100"]["rows"][0]["torhc"] = "2.9"
+    with pytest.raises(library("jsonschema").ValidationError, match="'torhc' was unexpected"):
+        library("jsonschema").Draft202012Validator(document.schema()).validate(value)
+
+
+def test_the_json_has_the_rows_whole_and_says_which_the_value_is_of() -> None:
+    error = "it failed: " + "why " * 200
+    rows = [
+        row("a", trials=around(2), torch="2.9.1", driver="570.1", diffusers="0.36", settings='{"size":"512"}'),
+        row("a", trials=around(3), validity=Validity.CONTENDED, error=error, round=2),
+    ]
+    (case,) = validated(compare(rows))["cases"]
+    first, second = sorted(case["cells"]["a"]["rows"], key=lambda each: each["latency"])
+    assert (first["used"], first["trials"], first["torch"], first["driver"]) == (True, [*around(2)], "2.9.1", "570.1")
+    assert (first["device"], first["settings"], "error" in first) == ("NVIDIA A100", {"size": "512"}, False)
+    assert (second["used"], second["validity"], second["error"], second["round"]) == (False, "contended", error, 2)
+
+
+def test_names_that_cleaning_or_cutting_makes_alike_are_told_apart_in_every_format() -> None:
+    models = [f"{'m' * 200}{end}{'m' * 200}" for end in "ab"] + ["x\x07y", "xy", "x\u202ey"]
+    rows = [row(f"{'h' * 200}{i}{'h' * 200}", model=model, trials=around(1)) for i, model in enumerate(models)]
+    comparison = compare(rows)
+    for text in (to_csv(comparison), to_markdown(comparison)):
+        assert not set(text) & {"\x07", "\u202e"}
+    lines = list(csv.DictReader(io.StringIO(to_csv(comparison))))
+    assert len({line["model"] for line in lines}) == len(models)
+    assert len(lines[0]) == 4 + 9 * len(models) + 3
+    table = [line.split(" | ") for line in to_markdown(comparison).splitlines() if line.startswith("| ")]
+    assert len(set(table[0])) == 4 + len(models)
+    assert len({line[3] for line in table[2:]}) == len(models)
+    assert len({line["axes"]["model"] for line in json.loads(to_json(comparison))["cases"]}) == len(models)
+    assert len(set(told_apart([*models, told_apart(models)["xy"]]).values())) == len(models) + 1
+
+
+def test_a_long_label_keeps_both_of_its_ends() -> None:
+    shown = label("/models/" + "deep/" * 40 + "sd-v1-4-a")
+    assert (len(shown), shown[:9], shown[-10:]) == (120, "/models/d", "/sd-v1-4-a")
+    assert label(7.1234567) == "7.1234567"
+    assert label(7.5) == "7.5"
+
+
+def test_the_name_of_a_column_is_no_markup() -> None:
+    comparison = dataclasses.replace(compare(ROWS), axes=("engine", "[red]x", "=|y"))
+    assert "[red]x" in printed(comparison, 200)
+    assert r"| \[red\]x | =`|`y |" in to_markdown(comparison).replace(r"\|", "`|`")
+    assert to_csv(comparison).splitlines()[0].startswith("engine,[red]x,'=|y,")
 
 
 def test_what_rows_say_moves_no_cursor_and_is_no_markup() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from orchestrator.report.labels import clean, label, told_apart
 from orchestrator.report.numbers import Column, is_skewed, significant
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import OUT_OF_MEMORY, BaselineKind, Cell, Comparison, Line
@@ -15,10 +14,6 @@ from orchestrator.table.statistics import Ratio
 from runner.schema import Status, Validity
 
 LONGEST_REASON = 300
-
-_TERMINAL_SEQUENCE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]", re.S
-)
 
 
 class Tone(Enum):
@@ -65,47 +60,34 @@ class Sheet:
     legend: tuple[str, ...]
 
 
-def clean(text: str, longest: int = LONGEST_REASON) -> str:
-    """One line of printable text: no terminal sequences, no control, bidirectional or other unseen characters."""
-    text = re.sub(r"\s+", " ", _TERMINAL_SEQUENCE.sub("", text))
-    text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn")).strip()
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def label(value: AxisValue) -> str:
-    match value:
-        case None:
-            return "not stated"
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:g}"
-        case _:
-            return clean(str(value), 120)
+def _reason(text: str) -> str:
+    return clean(text, LONGEST_REASON)
 
 
 def sheet(comparison: Comparison) -> Sheet:
     cells = [cell for line in comparison.lines for cell in line.cells]
     everywhere = _everywhere(cells)
     notes = _Footnotes(everywhere)
+    hosts = told_apart(comparison.hosts)
+    labels = [told_apart(column) for column in zip(*(line.labels for line in comparison.lines))]
     widths = [Column.of(line.cells[i] for line in comparison.lines) for i in range(len(comparison.hosts))]
     lines = tuple(
         LineWords(
-            tuple(label(value) for value in line.labels),
+            tuple(texts[value] for texts, value in zip(labels, line.labels)),
             tuple(_words(comparison, cell, width, notes) for cell, width in zip(line.cells, widths)),
         )
         for line in comparison.lines
     )
     return Sheet(
         title=_title(comparison),
-        caption=(*_caption(comparison), *(f"All values: {clean(note)}." for note in everywhere)),
-        axes=comparison.axes,
+        caption=(*_caption(comparison, hosts), *(f"All values: {_reason(note)}." for note in everywhere)),
+        axes=tuple(told_apart(comparison.axes).values()),
         numeric=tuple(_is_numeric(comparison.lines, i) for i in range(len(comparison.axes))),
-        hosts=tuple(clean(host, 120) for host in comparison.hosts),
+        hosts=tuple(hosts.values()),
         lines=lines,
         footnotes=tuple(notes.texts),
-        payoffs=_payoffs(comparison),
-        legend=tuple(_legend(comparison, cells)),
+        payoffs=_payoffs(comparison, hosts, lines),
+        legend=tuple(_legend(comparison, hosts, cells)),
     )
 
 
@@ -117,7 +99,7 @@ class _Footnotes:
         self.texts: list[str] = []
 
     def marks(self, *reasons: str) -> str:
-        return "".join(f" [{self._number(clean(r))}]" for r in reasons if r not in self._everywhere)
+        return "".join(f" [{self._number(_reason(r))}]" for r in reasons if r not in self._everywhere)
 
     def _number(self, text: str) -> int:
         if text not in self.texts:
@@ -178,15 +160,18 @@ def _title(comparison: Comparison) -> str:
     return f"{metric.value.capitalize()}, {metric.unit} ({better})"
 
 
-def _caption(comparison: Comparison) -> list[str]:
-    shared = ", ".join(f"{name} {label(value)}" for name, value in comparison.caption.items())
-    if shared and _some_state_no_work(comparison):
-        shared = f"where the source states it: {shared}"
-    runs = ", ".join(clean(run, 120) for run in comparison.runs)
-    words = [shared, f"run{'s' if len(comparison.runs) > 1 else ''} {runs}" if runs else ""]
+def shared_words(comparison: Comparison) -> str:
+    """What all rows share, such as `model synthetic:tiny, steps 50`."""
+    shared = ", ".join(f"{label(name)} {label(value)}" for name, value in comparison.caption.items())
+    return f"where the source states it: {shared}" if shared and _some_state_no_work(comparison) else shared
+
+
+def _caption(comparison: Comparison, hosts: Mapping[AxisValue, str]) -> list[str]:
+    runs = ", ".join(told_apart(comparison.runs).values())
+    words = [shared_words(comparison), f"run{'s' if len(comparison.runs) > 1 else ''} {runs}" if runs else ""]
     if base := comparison.baseline:
         where = "in the same column, all else equal" if base.kind is BaselineKind.ENGINE else "on the same line"
-        words.append(f"ratio to {base.kind.value} {clean(base.name, 120)}, {where}")
+        words.append(f"ratio to {base.kind.value} {hosts.get(base.name) or label(base.name)}, {where}")
     return [line for line in words if line]
 
 
@@ -200,17 +185,17 @@ def _is_numeric(lines: Sequence[Line], axis: int) -> bool:
     return all(isinstance(line.labels[axis], (int, float)) for line in lines)
 
 
-def _payoffs(comparison: Comparison) -> tuple[str, ...]:
+def _payoffs(comparison: Comparison, hosts: Mapping[AxisValue, str], lines: Sequence[LineWords]) -> tuple[str, ...]:
     """Of each line that is faster than the baseline engine, after how many images its dearer start is earned back."""
     texts = []
-    for line in comparison.lines:
+    for line, words in zip(comparison.lines, lines):
         after = [
-            f"{clean(host, 120)} after {cell.pays_off_after} images"
+            f"{hosts[host]} after {cell.pays_off_after} images"
             for host, cell in zip(comparison.hosts, line.cells)
             if cell.pays_off_after
         ]
         if after:
-            texts.append(f"{' '.join(label(value) for value in line.labels)}: {', '.join(after)}")
+            texts.append(f"{' '.join(words.labels)}: {', '.join(after)}")
     return tuple(texts)
 
 
@@ -223,12 +208,12 @@ _INVALID = {
 }
 
 
-def _prices(comparison: Comparison) -> list[str]:
+def _prices(comparison: Comparison, hosts: Mapping[AxisValue, str]) -> list[str]:
     """What an hour costs, by the file that says so."""
     by_source: dict[str, list[str]] = {}
     for host, price in comparison.prices.items():
-        by_source.setdefault(price.source, []).append(f"{clean(host, 120)} {price.per_hour:g}")
-    return [f"price per hour, of {clean(source)}: {', '.join(hosts)}" for source, hosts in by_source.items()]
+        by_source.setdefault(price.source, []).append(f"{hosts[host]} {price.per_hour:g}")
+    return [f"price per hour, of {_reason(source)}: {', '.join(each)}" for source, each in by_source.items()]
 
 
 def _span(numbers: Sequence[int]) -> str:
@@ -236,7 +221,7 @@ def _span(numbers: Sequence[int]) -> str:
     return f"{numbers[0]} to {numbers[-1]}" if numbers[1:] else "".join(map(str, numbers))
 
 
-def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
+def _legend(comparison: Comparison, hosts: Mapping[AxisValue, str], cells: Sequence[Cell]) -> list[str]:
     """What the marks mean, of those alone that are used."""
     ratios = [cell.ratio for cell in cells if cell.ratio]
     tested = [ratio for ratio in ratios if ratio.p is not None]
@@ -254,7 +239,7 @@ def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
         ),
         "(1 round) the difference between processes was not measured: none is claimed": len(ratios) > len(tested),
         **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
-        **dict.fromkeys(_prices(comparison), True),
+        **dict.fromkeys(_prices(comparison, hosts), True),
         "* best of its line": any(c.best_of_line and not c.best for c in cells),
         "** best of the table": any(c.best for c in cells),
     }

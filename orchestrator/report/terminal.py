@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -106,7 +106,8 @@ def _blocks(words: Sheet, width: int, stacked: bool) -> list[list[int]]:
 def _table(console: Console, words: Sheet, hosts: Sequence[int], stacked: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, PADDING - 1))
     for name, numeric in zip(words.axes, words.numeric):
-        table.add_column(name, justify="right" if numeric else "left", max_width=WIDEST_LABEL, overflow="fold")
+        side: JustifyMethod = "right" if numeric else "left"
+        table.add_column(_text(console, name), justify=side, max_width=WIDEST_LABEL, overflow="fold")
     for host in hosts:
         table.add_column(_text(console, _heading(words.hosts[host], stacked)), overflow="fold")
     for line in words.lines:

@@ -1,41 +1,52 @@
-"""A comparison as CSV for spreadsheets, JSON for programs, Markdown for people's pages."""
+"""A comparison as CSV for spreadsheets and as Markdown for people's pages."""
 
 from __future__ import annotations
 
 import csv
 import html
 import io
-import json
 import re
-from typing import Any
+from collections.abc import Mapping
 
-from orchestrator.report.sheet import CellWords, Sheet, clean, label, sheet
+from orchestrator.report.labels import clean, told_apart
+from orchestrator.report.sheet import CellWords, Sheet, shared_words, sheet
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import Cell, Comparison
-from orchestrator.table.statistics import Interval
 from orchestrator.trust import harmless
 
-JSON_VERSION = 1
-PER_HOST = ("value", "ci_low", "ci_high", "ratio", "ratio_ci_low", "ratio_ci_high", "status", "validity", "reason")
+PER_HOST = ("ci_low", "ci_high", "ratio", "ratio_ci_low", "ratio_ci_high", "status", "validity", "reason")
+FOR_ALL = ("caption", "runs", "baseline")
 # Words that GitHub and other renderers turn into links without any markup: addresses, mentions, issue numbers, commits.
 _LINKED = re.compile(r"://|www\.|\b(?:mailto|xmpp):|(?<!\w)@\w|\w@[\w-]+\.|#\d|\bGH-\d|\b[0-9a-f]{40}\b", re.IGNORECASE)
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Cases down; for each host its value with the metric's unit in the header, interval, ratio, status and reason."""
+    """Cases down; for each host its value with the metric's unit in the header, interval, ratio, status and reason.
+
+    What holds for the whole table stands on each line, so that every line is a record like the others.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     value_name = f"{comparison.metric.value} [{comparison.metric.unit}]"
-    names = [f"{host} {value_name if name == 'value' else name}" for host in comparison.hosts for name in PER_HOST]
-    writer.writerow([_inert(text) for text in (*comparison.axes, *names)])
+    hosts = told_apart(comparison.hosts, None)
+    names = [f"{hosts[host]} {name}" for host in comparison.hosts for name in (value_name, *PER_HOST)]
+    writer.writerow([_inert(text) for text in (*told_apart(comparison.axes, None).values(), *names, *FOR_ALL)])
+    labels = [told_apart(column, None) for column in zip(*(line.labels for line in comparison.lines))]
     for line in comparison.lines:
         cells = [value for cell in line.cells for value in _csv_cell(cell)]
-        writer.writerow([_csv_label(value) for value in line.labels] + cells)
+        shown = [_csv_label(value, texts) for value, texts in zip(line.labels, labels)]
+        writer.writerow([*shown, *cells, *map(_inert, _for_all(comparison))])
     return out.getvalue()
 
 
-def _csv_label(value: AxisValue) -> str | int | float:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else _inert(label(value))
+def _for_all(comparison: Comparison) -> tuple[str, str, str]:
+    base = comparison.baseline
+    return shared_words(comparison), ", ".join(comparison.runs), f"{base.kind.value} {base.name}" if base else ""
+
+
+def _csv_label(value: AxisValue, texts: Mapping[AxisValue, str]) -> str | int | float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number else _inert(texts[value])  # type: ignore[return-value]
 
 
 def _csv_cell(cell: Cell) -> list[str | float | None]:
@@ -47,66 +58,9 @@ def _csv_cell(cell: Cell) -> list[str | float | None]:
 
 
 def _inert(text: str) -> str:
-    """Text that a spreadsheet shows and does not run."""
+    """Text that a spreadsheet shows and does not run, whole."""
     text = clean(text)
-    return harmless(text, len(text) + 1) or ""
-
-
-def to_json(comparison: Comparison) -> str:
-    """All that is known of each cell, under a version that changes when a name's meaning does."""
-    base, metric = comparison.baseline, comparison.metric
-    document = {
-        "version": JSON_VERSION,
-        "metric": {"name": metric.value, "unit": metric.unit, "less_is_better": metric.less_is_better},
-        "baseline": {"kind": base.kind.value, "name": base.name} if base else None,
-        "runs": list(comparison.runs),
-        "same_for_all": dict(comparison.caption),
-        "axes": list(comparison.axes),
-        "hosts": [_json_host(comparison, host) for host in comparison.hosts],
-        "cases": [
-            {
-                "axes": dict(zip(comparison.axes, line.labels)),
-                "cells": {host: _json_cell(cell) for host, cell in zip(comparison.hosts, line.cells)},
-            }
-            for line in comparison.lines
-        ],
-    }
-    return json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
-
-
-def _json_host(comparison: Comparison, host: str) -> dict[str, Any]:
-    value: dict[str, Any] = {"name": host, "devices": list(comparison.devices.get(host, ()))}
-    if price := comparison.prices.get(host):
-        value["price"] = {"per_hour": price.per_hour, "source": price.source}
-    return value
-
-
-def _json_cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "status": cell.status.value if cell.status else "absent",
-        "reason": cell.reason,
-        "value": cell.value,
-        "ci": _ends(cell.interval),
-        "validity": cell.validity.value if cell.validity else None,
-        "ratio": cell.ratio.value if cell.ratio else None,
-        "ratio_ci": _ends(cell.ratio.interval) if cell.ratio else None,
-        "ratio_p": cell.ratio.p if cell.ratio else None,
-        "ratio_p_adjusted": cell.ratio.adjusted_p if cell.ratio else None,
-        "difference": cell.ratio.shows_difference if cell.ratio else None,
-        "no_ratio": cell.no_ratio,
-        "is_baseline": cell.is_baseline,
-        "best_of_line": cell.best_of_line,
-        "best": cell.best,
-        "rows": cell.rows,
-        "processes": [process.value for process in cell.figure.processes] if cell.figure else [],
-        "trials": cell.figure.trials if cell.figure else 0,
-        "pays_off_after_images": cell.pays_off_after,
-        "notes": list(cell.notes),
-    }
-
-
-def _ends(interval: Interval | None) -> list[float] | None:
-    return list(interval) if interval else None
+    return harmless(text, len(text) * 2 + 1) or ""
 
 
 def to_markdown(comparison: Comparison) -> str:

@@ -53,7 +53,9 @@ def compare(
     keys = sorted({case for case, _ in groups}, key=key_order(axes))
     cells = {place: _cell(metric, together, prices or {}) for place, together in groups.items()}
     spreads = settled({place: cell.figure for place, cell in cells.items() if cell.figure})
-    cells = {place: replace(cell, figure=spreads.get(place)) for place, cell in cells.items()}
+    cells = {
+        place: replace(cell, figure=spreads.get(place), sources=tuple(groups[place])) for place, cell in cells.items()
+    }
     base = find_baseline(baseline, rows, row_columns, hosts)
     lines = [Line(case, tuple(cells.get((case, host), Cell(reason=NOT_PLANNED)) for host in hosts)) for case in keys]
     if base:
@@ -126,6 +128,7 @@ def _cell(metric: Metric, rows: Sequence[Row], prices: Mapping[tuple[str | None,
     return replace(
         shared,
         figure=shown,
+        used=tuple(pooled),
         notes=(*shown.notes, *([] if first.work else [UNSTATED_WORK]), *_left_out(rows, pooled), *_invalid(pooled)),
         startup_s=_median_of([r.load_s + r.first_call_s for r in pooled if r.load_s and r.first_call_s]),
         image_s=_seconds_per_image(pooled),

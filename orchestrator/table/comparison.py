@@ -9,7 +9,7 @@ from enum import Enum
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.metric import Metric, Price
 from orchestrator.table.statistics import Figure, Interval, Ratio
-from runner.schema import Status, Validity
+from runner.schema import Row, Status, Validity
 
 OUT_OF_MEMORY = "out of memory"  # the reason where the row gives none; a report need not repeat it
 
@@ -36,6 +36,7 @@ class Cell:
     samples: images in one call, which differ along a line of `max`.
     pays_off_after: images after which a load and first call dearer than the baseline's are earned back; None where that
         is not known, or never. startup_s, image_s: what that is computed from.
+    sources: all rows of this case on this host. used: those of them that the value comes from.
     """
 
     status: Status | None = None
@@ -55,6 +56,8 @@ class Cell:
     run: str | None = None
     startup_s: float | None = field(default=None, repr=False)
     image_s: float | None = field(default=None, repr=False)
+    sources: tuple[Row, ...] = field(default=(), repr=False)
+    used: tuple[Row, ...] = field(default=(), repr=False)
 
     @property
     def value(self) -> float | None:

@@ -24,7 +24,7 @@ from orchestrator.config.address import engine_url
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import answer, archive, events, gpu, logs
 from orchestrator.progress import Board
-from orchestrator.report.sheet import clean
+from orchestrator.report.labels import clean
 from orchestrator.scheduler import Update
 from runner import frames
 from runner.parcel import Outcome, Parcel, Receipt

@@ -1,0 +1,62 @@
+"""What names a line or a column, as text: cleaned, cut where it is long, and never like another's."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+
+from orchestrator.table.cases import AxisValue
+
+LONGEST = 120
+
+_TERMINAL_SEQUENCE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]", re.S
+)
+
+
+def clean(text: str, longest: int | None = None) -> str:
+    """One line of printable text: no terminal sequences, no control, bidirectional or other unseen characters."""
+    text = re.sub(r"\s+", " ", _TERMINAL_SEQUENCE.sub("", text))
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn")).strip()
+    return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
+
+
+def label(value: AxisValue, longest: int | None = LONGEST) -> str:
+    """A value in words. What is too long is cut in its middle: paths and names differ at their ends."""
+    match value:
+        case None:
+            return "not stated"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        case _:
+            return _shortened(clean(str(value)), longest)
+
+
+def told_apart(values: Iterable[AxisValue], longest: int | None = LONGEST) -> dict[AxisValue, str]:
+    """The label of each; those that cleaning and cutting made alike get a hash of what they were."""
+    labels = {value: label(value, longest) for value in values}
+    alike = {text for text, times in Counter(labels.values()).items() if times > 1}
+    apart = {value: _hashed(value, text, longest) if text in alike else text for value, text in labels.items()}
+    if len(set(apart.values())) == len(apart):
+        return apart
+    # one looks like another with its hash
+    return {value: _hashed(value, text, longest) for value, text in labels.items()}
+
+
+def _hashed(value: AxisValue, text: str, longest: int | None) -> str:
+    if not isinstance(value, str):
+        return text
+    digest = f" ({hashlib.sha256(value.encode(errors='surrogatepass')).hexdigest()[:8]})"
+    return _shortened(text, longest and longest - len(digest)) + digest
+
+
+def _shortened(text: str, longest: int | None) -> str:
+    if longest is None or len(text) <= longest:
+        return text
+    end = (longest - 1) // 2
+    return f"{text[: longest - 1 - end]}…{text[-end:]}"
