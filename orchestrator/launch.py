@@ -261,7 +261,7 @@ def _as_written(request: Request) -> tuple[str, str]:
     if request.overrides:
         matrix += "".join(f"# submitted with --set {override}\n" for override in request.overrides)
     hosts = request.inventory.read_text(encoding="utf-8") if request.inventory else THIS_MACHINE
-    return matrix, config.with_addresses(hosts, request.hosts)
+    return matrix, config.by_itself(hosts, request.hosts, request.inventory.parent if request.inventory else Path())
 
 
 def _drive(

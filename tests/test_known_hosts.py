@@ -53,9 +53,9 @@ def test_an_address_that_the_inventory_has_is_that_host_and_no_other_of_its_name
 def test_a_run_keeps_the_hosts_that_were_given_by_address(tmp_path):
     text = "hosts: {a: {kind: process}}\ndefaults: {threads: 3}\n"
     names = ("ssh://me@far:22", "a")
-    kept = inventory(tmp_path, config.with_addresses(text, names))
+    kept = inventory(tmp_path, config.by_itself(text, names, tmp_path))
     assert config.select(config.load_hosts(kept), ("far-22", "a")) == chosen(inventory(tmp_path, text), *names)
-    assert config.with_addresses(text, ("a",)) == text
+    assert config.by_itself(text, ("a",), tmp_path) == text
 
 
 def test_two_users_of_one_machine_are_two_hosts():
@@ -64,7 +64,7 @@ def test_two_users_of_one_machine_are_two_hosts():
 
 
 def test_an_address_never_means_a_host_of_its_name_on_another_address(tmp_path):
-    kept = inventory(tmp_path, config.with_addresses("hosts: {}\n", ("ssh://a@gpu1", "ssh://b@gpu1")))
+    kept = inventory(tmp_path, config.by_itself("hosts: {}\n", ("ssh://a@gpu1", "ssh://b@gpu1"), tmp_path))
     hosts = config.load_hosts(kept)
     assert [host.name for host in config.select(hosts, ("ssh://b@gpu1",))] == ["ssh-b-gpu1"]
     with pytest.raises(InputError, match="host 'ssh://c@gpu1' is not in the inventory"):

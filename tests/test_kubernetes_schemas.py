@@ -14,6 +14,7 @@ from test_manifests import VERSIONS
 
 from orchestrator.config import S3, Collect, KubernetesHost
 from orchestrator.config.kubernetes import Claim, Toleration
+from orchestrator.config.pod import Affinity, FromObject, Mount, Requests, Spread, Volume
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.executors.kubernetes import capacity
 from orchestrator.executors.kubernetes.fit import amount
@@ -42,6 +43,74 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "collect": (None, Collect(s3=S3(bucket="bench"))),
     "weights": (None, Claim(claim="huggingface"), "/data/huggingface"),
 }
+TERM = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}
+BESIDE = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "noisy"}}}
+# Those that change nothing of the others: alone and all at once, not in all combinations.
+MORE: dict[str, tuple[Any, ...]] = {
+    "ephemeral_storage": (None, "50Gi"),
+    "requests": (Requests(), Requests(cpu=0.25, memory="4Gi", ephemeral_storage="10Gi")),
+    "labels": ({}, {"team": "vision"}),
+    "annotations": ({}, {"example.com/owner": "vision, and nobody else"}),
+    "env": (
+        {},
+        {"HF_ENDPOINT": FromObject(valueFrom={"configMapKeyRef": {"name": "bench-shared", "key": "hub"}})},
+        {"HTTPS_PROXY": FromObject(valueFrom={"secretKeyRef": {"name": "bench-shared", "key": "proxy"}})},
+    ),
+    "priority_class": (None, "batch"),
+    "affinity": (
+        None,
+        Affinity.model_validate(
+            {
+                "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [TERM]},
+                    "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": TERM}],
+                },
+                "podAntiAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [BESIDE],
+                    "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 9, "podAffinityTerm": BESIDE}],
+                },
+            }
+        ),
+    ),
+    "topology_spread": (
+        (),
+        (Spread(maxSkew=1, topologyKey="kubernetes.io/hostname", whenUnsatisfiable="ScheduleAnyway"),),
+    ),
+    "volumes": (
+        (),
+        (
+            Volume(name="scratch", emptyDir={"sizeLimit": "10Gi"}),
+            Volume(name="data", persistentVolumeClaim={"claimName": "data", "readOnly": True}),
+            Volume(name="settings", configMap={"name": "bench-shared"}),
+            Volume(name="licence", secret={"secretName": "bench-shared"}),
+        ),
+    ),
+    "volume_mounts": ((), (Mount(name="scratch", mountPath="/scratch"), Mount(name="data", mountPath="/data"))),
+    "image_pull_policy": (None, "Always", "Never"),
+    "pod_template": (
+        None,
+        {
+            "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
+            "spec": {
+                "schedulerName": "batch",
+                "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["hub"]}],
+                "securityContext": {"fsGroup": 2000},
+                "containers": [
+                    {
+                        "name": "runner",
+                        "env": [{"name": "NCCL_DEBUG", "value": "INFO"}],
+                        "ports": [{"containerPort": 1}],
+                    },
+                    {
+                        "name": "logs",
+                        "image": "registry.example/logs:1",
+                        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                    },
+                ],
+            },
+        },
+    ),
+}
 
 
 def task(host: KubernetesHost, model: str = MODELS[0]) -> Task:
@@ -56,10 +125,12 @@ def every_pod() -> Iterator[KubernetesHost]:
 
 
 def each_option_alone_and_all_at_once() -> Iterator[KubernetesHost]:
-    yield KubernetesHost(name="lab", **{key: values[-1] for key, values in OPTIONS.items()})
-    for key, values in OPTIONS.items():
+    all_at_once = {key: values[-1] for key, values in {**OPTIONS, **MORE}.items()}
+    yield KubernetesHost(name="lab", **{**all_at_once, "cpu": 0.5})
+    for key, values in {**OPTIONS, **MORE}.items():
         for value in values:
-            yield KubernetesHost(name="lab", **{key: value})
+            needed = {"volumes": MORE["volumes"][-1]} if key == "volume_mounts" else {}
+            yield KubernetesHost(name="lab", **needed, **{key: value})
 
 
 def test_every_pod_fits_the_restricted_standard_unless_a_folder_of_the_node_is_mounted() -> None:
@@ -96,6 +167,6 @@ def test_a_field_that_a_version_does_not_know_would_be_found() -> None:
 
 def test_what_the_check_reckons_with_is_what_a_pod_asks_for() -> None:
     for host in each_option_alone_and_all_at_once():
-        (container,) = job_manifest(task(host), host)["spec"]["template"]["spec"]["containers"]
+        (container, *_) = job_manifest(task(host), host)["spec"]["template"]["spec"]["containers"]
         asked = {name: amount(much) for name, much in container["resources"].get("requests", {}).items()}
         assert asked == capacity.wants(host)

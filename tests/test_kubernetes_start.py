@@ -207,3 +207,27 @@ def test_what_another_process_staged_is_staged_again_before_it_starts(cluster: F
 
 def test_a_staged_config_map_takes_no_changes() -> None:
     assert staged(TASK, HOST)["immutable"] is True
+
+
+def test_a_patched_pod_is_rendered_and_compared_as_any_other(cluster: FakeCluster) -> None:
+    side = {
+        "name": "side",
+        "image": "side:1",
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    patch = {"spec": {"schedulerName": "batch", "containers": [side]}}
+    host = HOST.model_copy(update={"pod_template": patch})
+    with contextlib.closing(KubernetesExecutor(host, cluster)) as executor:  # type: ignore[arg-type]
+        executor.stage(TASK)
+        config = copy.deepcopy(cluster.objects["configmaps", NAME])
+        job = json.loads(config["data"][MANIFEST])
+        pod(job)["containers"][1]["image"] = "evil:1"
+        cluster.objects["configmaps", NAME]["data"][MANIFEST] = json.dumps(job)
+        with pytest.raises(StartError, match=r"spec\.template\.spec\.containers\[1\]\.image"):
+            executor.start(TASK.attempt, "hf_x")
+        cluster.objects["configmaps", NAME] = config
+        executor.start(TASK.attempt, "hf_x")
+    made = cluster.objects["jobs", NAME]
+    assert (pod(made)["schedulerName"], pod(made)["containers"][1]) == ("batch", side)
+    pod(made)["containers"][1].update(imagePullPolicy="IfNotPresent", terminationMessagePolicy="File")
+    assert compare.of_job(made, job_manifest(TASK, host)) == ()

@@ -12,7 +12,7 @@ from orchestrator import shipped
 from orchestrator.config import yamlfile
 from orchestrator.config.docker import DockerHost, Tls
 from orchestrator.config.host import ProcessHost
-from orchestrator.config.inventory import KINDS, LOCAL, ContainerHost, Host, load_hosts, select, with_addresses
+from orchestrator.config.inventory import KINDS, LOCAL, ContainerHost, Host, by_itself, load_hosts, select
 from orchestrator.config.kubernetes import KubernetesHost
 from orchestrator.config.matrix import Exclude, Matrix, Point
 from orchestrator.config.matrixfile import MatrixFile, expand
@@ -23,7 +23,7 @@ from orchestrator.errors import InputError
 
 __all__ = [
     "KINDS", "LOCAL", "S3", "Collect", "ContainerHost", "DockerHost", "Exclude", "Host", "KubernetesHost", "Matrix",
-    "Point", "ProcessHost", "Tls", "init", "load_hosts", "load_matrix", "select", "template", "with_addresses",
+    "Point", "ProcessHost", "Tls", "by_itself", "init", "load_hosts", "load_matrix", "select", "template",
 ]  # fmt: skip
 
 FILES = ("hosts.yaml", "matrix.yaml")

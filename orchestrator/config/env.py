@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -21,7 +21,7 @@ VARIABLES = (*PROXY_VARIABLES, *HUB_VARIABLES)
 LOGIN = re.compile(r"//[^/\s]*@")
 
 
-def _known(given: object) -> object:
+def known(given: object) -> object:
     if not isinstance(given, dict):
         return given
     upper = {
@@ -35,22 +35,25 @@ def _known(given: object) -> object:
     return upper
 
 
-def _without_login(given: Mapping[str, str | None]) -> Mapping[str, str | None]:
+def without_login(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Refuses a password. A value may also be where the cluster takes it from: that is no text."""
     for name, value in given.items():
-        if value is not None and LOGIN.search(value):  # the value is not repeated
+        if not isinstance(value, str):
+            continue
+        if LOGIN.search(value):  # the value is not repeated
             raise ValueError(
                 f"must hold no password ({name}): leave the value empty (`{name}:`), and it is taken from the "
                 "environment of the command"
             )
-        if value is not None and not value.isprintable():
+        if not value.isprintable():
             raise ValueError(f"must hold one line of text ({name})")
     return given
 
 
 Env: TypeAlias = Annotated[
     dict[str, str | None],
-    BeforeValidator(_known),
-    AfterValidator(_without_login),
+    BeforeValidator(known),
+    AfterValidator(without_login),
     WithJsonSchema(
         {
             "type": "object",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, ValidationError
 
-from orchestrator.config import yamlfile
+from orchestrator.config import podtemplate, yamlfile
 from orchestrator.config.docker import DockerHost
 from orchestrator.config.host import ProcessHost
 from orchestrator.config.known import entry_of, is_address, is_open_to_all, lines_for, names_of, without_login
-from orchestrator.config.kubernetes import KubernetesHost
+from orchestrator.config.kubernetes import SPELLINGS, KubernetesHost
 from orchestrator.config.problems import in_order, in_words, keys, nearest, shown
 from orchestrator.config.yamlfile import Document, Position
 from orchestrator.errors import InputError
@@ -22,6 +23,7 @@ from orchestrator.errors import InputError
 Host: TypeAlias = Annotated[ProcessHost | DockerHost | KubernetesHost, Field(discriminator="kind")]
 ContainerHost: TypeAlias = DockerHost | KubernetesHost
 
+TEMPLATE = "pod_template"
 LOCAL = ProcessHost(name="local")
 KINDS: Mapping[str, type[ProcessHost] | type[DockerHost] | type[KubernetesHost]] = {
     kind.model_fields["kind"].default: kind for kind in typing.get_args(typing.get_args(Host)[0])
@@ -48,14 +50,25 @@ def load_hosts(path: Path | None, names: Sequence[str] = ()) -> dict[str, Host]:
     return {LOCAL.name: LOCAL, **hosts} if LOCAL.name not in hosts else hosts
 
 
-def with_addresses(text: str, names: Sequence[str]) -> str:
-    """The text of an inventory with the hosts that were given by address in it: as it is where there are none."""
+def by_itself(text: str, names: Sequence[str], folder: Path) -> str:
+    """The text of an inventory with all in it that it takes from elsewhere: as it is where that is nothing.
+
+    names: of the command line; those that are addresses become hosts. folder: where the inventory lies, and beside it
+    the files that it names as `pod_template`.
+    """
     addresses = [name for name in names if is_address(name)]
-    if not addresses:
+    if not addresses and TEMPLATE not in text:
         return text
     import yaml
 
-    document = _with_addresses(yamlfile.parse(text.encode(), "hosts.yaml"), addresses, [])
+    document = yamlfile.parse(text.encode(), "hosts.yaml")
+    entries = [*(document.value.get("hosts") or {}).values(), document.value.get("defaults")]
+    by_file = [it for it in entries if isinstance(it, dict) and isinstance(it.get(TEMPLATE), str)]
+    if not addresses and not by_file:
+        return text
+    for entry in by_file:
+        entry[TEMPLATE] = yamlfile.read(template_path(folder, entry[TEMPLATE])).value
+    document = _with_addresses(document, addresses, [])
     return str(yaml.safe_dump(document.value, sort_keys=False, allow_unicode=True))
 
 
@@ -80,7 +93,7 @@ def _with_addresses(document: Document, addresses: Sequence[str], problems: list
                 f"{document.where(('hosts', name))}: host {name!r} is another one than the address in --hosts; "
                 f"fix: say --hosts {name} for that one, or give that one another name"
             )
-    return Document({**top, "hosts": hosts}, marks)
+    return Document({**top, "hosts": hosts}, marks, document.folder)
 
 
 def _are_secured(defaults: object) -> bool:
@@ -158,9 +171,38 @@ def _hosts(document: Document, problems: list[str]) -> Iterator[Host]:
             yield host
 
 
+def _pod_template(
+    fields: Mapping[str, Any], document: Document, where: Callable[[Position], str], problems: list[str]
+) -> dict[str, Any] | None:
+    """The patch over a host's pods: from the file that it names, beside the inventory, or from the entry itself."""
+    given = fields.get(TEMPLATE)
+    if given is None:
+        return None
+    patch = given
+    place: Callable[[Position], str] = partial(_inside, where)
+    if isinstance(given, str):
+        try:
+            read = yamlfile.read(template_path(document.folder, given))
+        except InputError as error:
+            problems += [f"{where((TEMPLATE,))}: pod_template: {problem}" for problem in error.problems]
+            return {}
+        patch, place = read.value, read.where
+    found = list(podtemplate.problems(patch, allow_unsafe=fields.get("allow_unsafe") is True))
+    problems += [f"{place(at)}: {said}" for at, said in found]
+    return {} if found else dict(patch)
+
+
+def _inside(where: Callable[[Position], str], at: Position) -> str:
+    return where((TEMPLATE, *at))
+
+
+def template_path(folder: Path, name: str) -> Path:
+    return folder / Path(name).expanduser()
+
+
 def _unknown_defaults(document: Document, defaults: Mapping[str, Any]) -> Iterator[str]:
     known = dict.fromkeys(key for kind in KINDS.values() for key in keys(kind))
-    for key in defaults.keys() - known.keys():
+    for key in defaults.keys() - known.keys() - SPELLINGS.keys():
         yield f"{document.where(('defaults', key))}: unknown key {key!r}{nearest(key, known)}"
 
 
@@ -182,15 +224,28 @@ def _host(document: Document, name: str, own: object, defaults: Mapping[str, Any
 
     def where(position: Position) -> str:
         """Of a field's position: in the host, or else in the defaults, or else the host's own line."""
+        if position and position[0] not in own and (spelling := written.get(position[0])):
+            position = (spelling, *position[1:])
         inherited = position and position[0] not in own and position[0] in defaults
         return document.where(("defaults", *position) if inherited else (*at, *position))
 
-    known = {key: value for key, value in defaults.items() if key in keys(kind)}
-    fields = {**known, **own}
+    spellings = SPELLINGS if kind is KubernetesHost else {}
+    # by our name of a key, the one that the file has for it
+    written: dict[str | int, str] = {
+        spellings[key]: key for fields in (defaults, own) for key in fields if key in spellings
+    }
+    for key, spelling in written.items():
+        if key in own and spelling in own:
+            problems.append(f"{where((spelling,))}: {key} and {spelling} are one key; keep one")
+    own_fields = {spellings.get(key, key): value for key, value in own.items()}
+    inherited_fields = {spellings.get(key, key): value for key, value in defaults.items()}
+    known = {key: value for key, value in inherited_fields.items() if key in keys(kind)}
+    fields = {**known, **own_fields}
+    patch = _pod_template(fields, document, where, problems) if kind is KubernetesHost else None
     if "name" in own:
         problems.append(f"{where(('name',))}: unknown key 'name'; a host's name is the key that it stands under")
     try:
-        return kind.model_validate({**fields, "name": name})
+        return kind.model_validate({**fields, **({} if patch is None else {TEMPLATE: patch}), "name": name})
     except ValidationError as error:
         problems += in_words(error, kind, {**fields, "name": name}, where)
         return None

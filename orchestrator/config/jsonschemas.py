@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.config import KINDS
 from orchestrator.config.inventory import Host
+from orchestrator.config.kubernetes import SPELLINGS, KubernetesHost
 from orchestrator.config.matrixfile import MatrixFile
 from orchestrator.config.values import NAME_PATTERN
 
@@ -27,6 +28,8 @@ def matrix_schema() -> dict[str, Any]:
 def hosts_schema() -> dict[str, Any]:
     host = TypeAdapter(Host).json_schema()
     definitions = host.pop("$defs")
+    of_clusters = definitions[KubernetesHost.__name__]["properties"]
+    of_clusters |= {spelling: of_clusters[key] for spelling, key in SPELLINGS.items()}
     defaults: dict[str, Any] = {}
     for kind in KINDS.values():
         for key, of_key in definitions[kind.__name__]["properties"].items():

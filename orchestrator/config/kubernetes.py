@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from orchestrator.config.host import BaseHost, absolute
+from orchestrator.config.kubenames import (
+    NAMESPACE_PATTERN,
+    RESOURCE_PATTERN,
+    Bytes,
+    Cpus,
+    LabelKey,
+    LabelValue,
+    ObjectName,
+    bytes_of,
+)
+from orchestrator.config.pod import (
+    UNSAFE,
+    Affinity,
+    Annotations,
+    Labels,
+    Many,
+    Mount,
+    PodEnv,
+    Requests,
+    Spread,
+    Volume,
+    unsafe_source,
+)
+from orchestrator.config.podtemplate import PodTemplate
 from orchestrator.config.store import COLLECT_MEANS, Collect
-from orchestrator.config.values import Duration, Size, Value
+from orchestrator.config.values import Duration, Value
 from runner.schema import ENGINES
 
-# Names as Kubernetes has them, each part of a name by itself: a label's key, and a resource's, may have a domain.
-_DNS_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
-_DOMAIN = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
-_QUALIFIED = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-NAMESPACE_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-OBJECT_PATTERN = rf"^{_DOMAIN}$"
-LABEL_KEY_PATTERN = rf"^({_DOMAIN}/)?{_QUALIFIED}$"
-LABEL_VALUE_PATTERN = rf"^({_QUALIFIED})?$"
-RESOURCE_PATTERN = rf"^{_DOMAIN}/{_QUALIFIED}$"
 FLAVOURS = tuple(sorted({image for engine in ENGINES.values() for image in engine.images.values()}))
 
 
@@ -34,10 +50,6 @@ def _pinned_image(image: str) -> str:
     return image
 
 
-# Kubernetes' own names, which a user copies from its documents: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
-ObjectName: TypeAlias = Annotated[str, StringConstraints(pattern=OBJECT_PATTERN, max_length=253)]
-LabelKey: TypeAlias = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN, max_length=317)]
-LabelValue: TypeAlias = Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN)]
 ImageReference: TypeAlias = Annotated[str, AfterValidator(_pinned_image)]
 
 
@@ -51,6 +63,20 @@ class Toleration(Value):
         default=None, description="of the taint; without it: any"
     )
     tolerationSeconds: int | None = Field(default=None, ge=0, description="for how long, with NoExecute")
+
+
+# Keys under the name that a pod has for them, which is read too.
+SPELLINGS: Mapping[str, str] = {
+    "imagePullPolicy": "image_pull_policy",
+    "nodeSelector": "node_selector",
+    "priorityClassName": "priority_class",
+    "runtimeClassName": "runtime_class",
+    "serviceAccountName": "service_account",
+    "topologySpreadConstraints": "topology_spread",
+    "volumeMounts": "volume_mounts",
+}
+# The three that a job asks for by a key of its own, by their names in Kubernetes.
+ASKED = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeral-storage"}
 
 
 class Claim(Value):
@@ -88,9 +114,32 @@ class KubernetesHost(BaseHost):
     gpu_resource: Annotated[str, StringConstraints(pattern=RESOURCE_PATTERN)] = Field(
         default="nvidia.com/gpu", description="what a GPU is to the scheduler, such as nvidia.com/mig-1g.10gb"
     )
-    cpu: float | None = Field(default=None, gt=0, le=4096, description="CPUs of each job, requested and its limit")
-    memory: Size | None = Field(default=None, description="of each job, requested and its limit, such as 16g")
-    shm: Size = Field(default="1g", description="shared memory of each job; it counts as the job's memory")
+    env: PodEnv = Field(default_factory=dict)  # type: ignore[assignment]  # wider: the cluster may have the value
+    cpu: Cpus | None = Field(default=None, description="CPUs of each job, its limit and request: 4, 0.5, 500m")
+    memory: Bytes | None = Field(default=None, description="of each job, its limit and request, such as 16Gi")
+    ephemeral_storage: Bytes | None = Field(
+        default=None, description="of the node's disk for each job, its limit and request, such as 50Gi"
+    )
+    requests: Requests = Field(
+        default_factory=Requests, description="{cpu, memory, ephemeral_storage}, where less than the limit is requested"
+    )
+    shm: Bytes = Field(default="1g", description="shared memory of each job; it counts as the job's memory")
+    labels: Labels = Field(default_factory=dict, description="of its Jobs and pods, beside those of the run")
+    annotations: Annotations = Field(default_factory=dict, description="of its Jobs and pods")
+    priority_class: ObjectName | None = Field(default=None, description="a PriorityClass of its pods")
+    affinity: Affinity | None = Field(default=None, description="as in a pod: nodeAffinity, podAffinity, …")
+    topology_spread: Many[Spread] = Field(default=(), description="as a pod's topologySpreadConstraints")
+    volumes: Many[Volume] = Field(default=(), description="as in a pod, beside those that each pod has")
+    volume_mounts: Many[Mount] = Field(default=(), description="as in a pod: where its jobs see the volumes")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None, description="as in a pod; without it: IfNotPresent"
+    )
+    pod_template: PodTemplate = Field(
+        default=None, description="a file with a strategic-merge patch over each pod, or the patch: {metadata, spec}"
+    )
+    allow_unsafe: bool = Field(
+        default=False, description="true: `volumes` and `pod_template` may also weaken the pod's confinement"
+    )
     collect: Collect | None = Field(default=None, description=COLLECT_MEANS)
     weights: Claim | str | None = Field(
         default=None, description="a Hugging Face cache: {claim: NAME}, or a folder of every node"
@@ -117,3 +166,24 @@ class KubernetesHost(BaseHost):
     @classmethod
     def _is_claim_or_absolute(cls, weights: Claim | str | None) -> Claim | str | None:
         return absolute(weights) if isinstance(weights, str) else weights
+
+    @model_validator(mode="after")
+    def _can_be_a_pod(self) -> KubernetesHost:
+        for key in ASKED:
+            limit, request = getattr(self, key), getattr(self.requests, key)
+            if limit is not None and request is not None and _much(request) > _much(limit):
+                raise ValueError(f"requests.{key} is {request}, more than the limit {key}: {limit}")
+        names = [volume.name for volume in self.volumes]
+        for mount in self.volume_mounts:
+            if mount.name not in names:
+                raise ValueError(f"volume_mounts names the volume {mount.name!r}, which is not in volumes")
+        if len(set(names)) < len(names):
+            raise ValueError("volumes names the same volume twice")
+        for number, volume in enumerate(self.volumes):
+            if not self.allow_unsafe and (part := unsafe_source(volume.model_dump(exclude_none=True))):
+                raise ValueError(f"volumes[{number}].{part} {UNSAFE}")
+        return self
+
+
+def _much(quantity: float | str) -> float:
+    return bytes_of(quantity) if isinstance(quantity, str) else quantity

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
-from orchestrator.config.kubernetes import (
+from orchestrator.config.kubenames import (
+    DATA_KEY_PATTERN,
     LABEL_KEY_PATTERN,
     LABEL_VALUE_PATTERN,
     NAMESPACE_PATTERN,
@@ -31,6 +32,7 @@ FORMS: Mapping[str, str] = {
     "patience": "a time such as 90s, 30m or 1h30m, of 7 days at most",
     "weights": "the absolute path of a folder, or, on Kubernetes, {claim: NAME}",
     "memory": "a size such as 16g",
+    "cpu": "a number of CPUs such as 4, 0.5 or 500m",
     "shm": "a size such as 1g",
     "bucket": "a bucket's name: 3 to 63 lower-case letters, digits, '.' or '-'",
     "prefix": "names with '/' between them, such as team/sd, of 700 bytes at most",
@@ -42,6 +44,7 @@ PATTERNS: Mapping[str, str] = {
     OBJECT_PATTERN: "the name of a Kubernetes object: small letters, digits, '-' or '.'",
     LABEL_KEY_PATTERN: "a label's key, such as nvidia.com/gpu.product",
     LABEL_VALUE_PATTERN: "a label's value: at most 63 letters, digits, '_', '.' or '-'",
+    DATA_KEY_PATTERN: "a key of a Secret or ConfigMap: letters, digits, '-', '_' or '.'",
     RESOURCE_PATTERN: "a resource of nodes, such as nvidia.com/gpu or nvidia.com/mig-1g.10gb",
 }
 

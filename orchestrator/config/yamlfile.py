@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,10 +36,14 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True)
 class Document:
-    """A file's content. marks: `file:line` of each key and list item, by its position from the root."""
+    """A file's content. marks: `file:line` of each key and list item, by its position from the root.
+
+    folder: the one that the file lies in.
+    """
 
     value: Any
     marks: Mapping[Position, str]
+    folder: Path = Path()
 
     def where(self, position: Position) -> str:
         """`file:line` of the position, or of the nearest thing around it that has one."""
@@ -50,7 +54,7 @@ class Document:
 
 def read(path: Path) -> Document:
     """Raises InputError where the path is not a readable YAML file of modest size."""
-    return parse(_bytes(path), str(path))
+    return replace(parse(_bytes(path), str(path)), folder=path.parent)
 
 
 def _bytes(path: Path) -> bytes:

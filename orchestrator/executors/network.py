@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.config import DockerHost, Host
 from orchestrator.config.env import PROXY_VARIABLES
+from orchestrator.config.pod import FromObject
 from orchestrator.errors import InputError, StartError
 from orchestrator.executors.dockerconfig import DockerConfig
 from orchestrator.executors.endpoint import resolve
@@ -43,6 +44,8 @@ def _own(host: Host, environ: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     problems: list[str] = []
     for name, given in host.env.items():
+        if isinstance(given, FromObject):  # the cluster has it
+            continue
         both = (name, name.lower()) if name in PROXY_VARIABLES else (name,)
         value = given if given is not None else next((environ[one] for one in both if one in environ), None)
         if value is None:

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from orchestrator.config import KubernetesHost
-from orchestrator.config.kubernetes import Toleration
-from orchestrator.executors.container import size_bytes
+from orchestrator.config.kubenames import bytes_of
+from orchestrator.config.kubernetes import ASKED, Toleration
 from orchestrator.executors.kubernetes.fit import amount, tolerates
 
 PRODUCT = "nvidia.com/gpu.product"
@@ -101,14 +101,23 @@ def fits(node: Object, host: KubernetesHost) -> bool:
 
 
 def wants(host: KubernetesHost) -> dict[str, Decimal]:
-    """What each job of a host asks for; what it leaves open is not in it."""
+    """What each job of a host asks for, kept for it by the scheduler; what it leaves open is not in it."""
+    return _asked(host, requested=True)
+
+
+def limits(host: KubernetesHost) -> dict[str, Decimal]:
+    """What each job of a host may use at most."""
+    return _asked(host, requested=False)
+
+
+def _asked(host: KubernetesHost, *, requested: bool) -> dict[str, Decimal]:
     asked: dict[str, Decimal] = {}
     if host.gpus != "none":
         asked[host.gpu_resource] = Decimal(host.gpus_per_job)
-    if host.cpu is not None:
-        asked["cpu"] = Decimal(str(host.cpu))
-    if host.memory is not None:
-        asked["memory"] = Decimal(size_bytes(host.memory))
+    for key, resource in ASKED.items():
+        said = (getattr(host.requests, key) if requested else None) or getattr(host, key)
+        if said is not None:
+            asked[resource] = Decimal(bytes_of(said) if isinstance(said, str) else str(said))
     return asked
 
 

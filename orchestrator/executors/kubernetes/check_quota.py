@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from orchestrator.config import KubernetesHost
+from orchestrator.config.kubernetes import ASKED
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes import capacity
 from orchestrator.executors.kubernetes.answers import Answers, No, Object
@@ -53,8 +54,9 @@ def _counted(host: KubernetesHost) -> dict[str, Decimal]:
     counted = {"count/jobs.batch": Decimal(1), "pods": Decimal(1), "count/pods": Decimal(1)}
     for resource, wanted in capacity.wants(host).items():
         counted[f"requests.{resource}"] = counted[resource] = wanted
-        if resource in ("cpu", "memory"):
-            counted[f"limits.{resource}"] = wanted
+    for resource, limit in capacity.limits(host).items():
+        if resource in ASKED.values():
+            counted[f"limits.{resource}"] = limit
     return counted
 
 

@@ -10,11 +10,13 @@ from typing import Any
 from orchestrator.executors.kubernetes.fit import amount
 
 # Fields that a server or Kueue adds to the pod of a Job, wherever they stand: none gives it a right. Any other is a
-# difference. https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+# difference. The last two lines are added to what a `pod_template` brings: containers, their ports and probes. https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 ADDED = frozenset(
     {
         "apiVersion", "defaultMode", "dnsPolicy", "priorityClassName", "schedulerName", "schedulingGates",
         "terminationMessagePath", "terminationMessagePolicy",
+        "imagePullPolicy", "failureThreshold", "periodSeconds", "protocol", "scheme", "successThreshold",
+        "timeoutSeconds", "volumeMode",
     }
 )  # fmt: skip
 PLACING = ("nodeSelector", "tolerations")  # Kueue adds those of its flavor to what is asked for

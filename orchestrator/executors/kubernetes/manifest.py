@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from orchestrator.config import KubernetesHost
-from orchestrator.config.kubernetes import Claim
+from orchestrator.config import pod as config_pod
+from orchestrator.config.env import PROXY_VARIABLES
+from orchestrator.config.kubenames import bytes_of
+from orchestrator.config.kubernetes import ASKED, Claim
+from orchestrator.config.strategicmerge import merged
 from orchestrator.errors import TaskUnfit
 from orchestrator.executors import Attempt, Task
 from orchestrator.executors.archive import RUNNER_UID
@@ -29,14 +33,13 @@ from orchestrator.executors.container import (
     below,
     model_mount,
     needs_download,
-    size_bytes,
 )
 from orchestrator.executors.environment import HUB, hub_environment
 from orchestrator.executors.network import CA_BUNDLE, authorities
 from runner import frames
 from runner.schema import Device, stable_hash
 
-CONTAINER = "runner"
+CONTAINER = config_pod.CONTAINER
 JOB_FILE = "job.json"
 MANIFEST = "manifest.json"
 SPEC = f"{LABEL}.spec"
@@ -70,7 +73,7 @@ def object_name(attempt: Attempt) -> str:
 def labels(task: Task, host: KubernetesHost) -> dict[str, str]:
     run, job, number = task.attempt
     named = {"run": label_value(run), "job": job, "attempt": str(number), "slot": task.slot.name, "host": host.name}
-    return {LABEL: "job", **{f"{LABEL}.{name}": value for name, value in named.items()}}
+    return {**host.labels, LABEL: "job", **{f"{LABEL}.{name}": value for name, value in named.items()}}
 
 
 def label_value(text: str) -> str:
@@ -117,14 +120,15 @@ def job_manifest(task: Task, host: KubernetesHost, network: Mapping[str, str] = 
     network: variables for a pod that downloads or delivers; no other gets them.
     """
     name, marks = object_name(task.attempt), labels(task, host)
-    annotations = {RUN: task.attempt.run}
+    annotations = {**host.annotations, RUN: task.attempt.run}
     pod = _pod(task, host, name, network)
     queue = {"kueue.x-k8s.io/queue-name": host.queue} if host.queue else {}
+    template = {"metadata": {"labels": marks, "annotations": {**STAY, **annotations}}, "spec": pod}
     spec = {
         "backoffLimit": 0,
         "activeDeadlineSeconds": pod["activeDeadlineSeconds"] + QUEUE_TIME_S,
         "ttlSecondsAfterFinished": KEPT_S,
-        "template": {"metadata": {"labels": marks, "annotations": {**annotations, **STAY}}, "spec": pod},
+        "template": merged(template, host.pod_template or {}),
     }
     # the job's file is not in the Job, and makes another one of it all the same
     marks = {**marks, **queue, SPEC: stable_hash([spec, task.job.to_json()], 16)}
@@ -166,6 +170,11 @@ def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]
     optional = {
         "nodeSelector": host.node_selector,
         "tolerations": [toleration.model_dump(exclude_none=True) for toleration in host.tolerations],
+        "affinity": host.affinity and host.affinity.model_dump(exclude_none=True, mode="json"),
+        "topologySpreadConstraints": [
+            _spread(each.model_dump(exclude_none=True, mode="json"), host) for each in host.topology_spread
+        ],
+        "priorityClassName": host.priority_class,
         "runtimeClassName": host.runtime_class,
         "serviceAccountName": host.service_account,
         "imagePullSecrets": [{"name": host.image_pull_secret}] if host.image_pull_secret else [],
@@ -191,7 +200,7 @@ def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]
                 "name": CONTAINER,
                 "image": task.image,
                 # a digest or a tag that means one image: what a node has need not be asked for again
-                "imagePullPolicy": "IfNotPresent",
+                "imagePullPolicy": host.image_pull_policy or "IfNotPresent",
                 "command": ["python", "-m", "runner", "--job", f"{FOLDER}/{JOB_FILE}"],
                 "workingDir": FOLDER,
                 "env": _environment(task, host, online, network),
@@ -209,7 +218,8 @@ def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]
 
 def _environment(task: Task, host: KubernetesHost, online: bool, network: Mapping[str, str]) -> list[dict[str, Any]]:
     # without a word of the user's: as many threads as CPUs were asked for, not as many as the node has
-    threads = task.job.threads or host.threads or (max(1, int(host.cpu)) if host.cpu else None)
+    cpus = host.cpu or host.requests.cpu
+    threads = task.job.threads or host.threads or (max(1, int(cpus)) if cpus else None)
     plain = {
         **(network if online or host.collect else {}),
         **(authorities(CA_BUNDLE) if host.ca_bundle and (online or host.collect) else {}),
@@ -226,20 +236,38 @@ def _environment(task: Task, host: KubernetesHost, online: bool, network: Mappin
     uid = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}
     return [
         *({"name": name, "value": value} for name, value in plain.items()),
+        *(_from_objects(host) if online or host.collect else ()),
         {"name": frames.VARIABLE, "valueFrom": uid},
     ]
 
 
+def _from_objects(host: KubernetesHost) -> Iterator[dict[str, Any]]:
+    """The variables whose values the cluster has."""
+    for name, given in host.env.items():
+        if isinstance(given, config_pod.FromObject):
+            source = given.valueFrom.model_dump(exclude_none=True)
+            for each in (name, name.lower()) if name in PROXY_VARIABLES else (name,):
+                yield {"name": each, "valueFrom": source}
+
+
+def _spread(constraint: dict[str, Any], host: KubernetesHost) -> dict[str, Any]:
+    return {"labelSelector": {"matchLabels": {LABEL: "job", f"{LABEL}.host": host.name}}, **constraint}
+
+
 def _resources(task: Task, host: KubernetesHost) -> dict[str, Any]:
-    """Requests equal limits: what is measured does not depend on what the neighbours leave."""
-    wanted: dict[str, str] = {}
-    if host.cpu is not None:
-        wanted["cpu"] = f"{round(host.cpu * 1000)}m"
-    if host.memory is not None:
-        wanted["memory"] = str(size_bytes(host.memory))
-    if task.job.device is Device.CUDA:
-        wanted[host.gpu_resource] = str(host.gpus_per_job)
-    return {"requests": wanted, "limits": wanted} if wanted else {}
+    """Requests equal limits unless the host says otherwise: what is measured then does not depend on the neighbours."""
+    gpu = {host.gpu_resource: str(host.gpus_per_job)} if task.job.device is Device.CUDA else {}
+    limits = {**_quantities(host), **gpu}
+    requests = {**limits, **_quantities(host.requests)}
+    return {name: value for name, value in (("requests", requests), ("limits", limits)) if value}
+
+
+def _quantities(of: object) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, resource in ASKED.items():
+        if (said := getattr(of, key)) is not None:
+            found[resource] = str(bytes_of(said)) if isinstance(said, str) else f"{round(said * 1000)}m"
+    return found
 
 
 def _volumes(
@@ -248,7 +276,7 @@ def _volumes(
     volumes: list[dict[str, Any]] = [
         {"name": "job", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(size_bytes(host.shm))}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(bytes_of(host.shm))}},
         {"name": "config", "configMap": {"name": name, "items": [{"key": JOB_FILE, "path": JOB_FILE}]}},
     ]
     mounts: list[dict[str, Any]] = [
@@ -263,6 +291,8 @@ def _volumes(
     if host.ca_bundle and (online or host.collect):
         volumes.append({"name": "ca-bundle", "hostPath": {"path": host.ca_bundle, "type": "File"}})
         mounts.append({"name": "ca-bundle", "mountPath": CA_BUNDLE, "readOnly": True})
+    volumes += [volume.model_dump(exclude_none=True) for volume in host.volumes]
+    mounts += [mount.model_dump(exclude_none=True) for mount in host.volume_mounts]
     model = task.job.model
     if model.startswith(("./", "../", "~")):
         raise TaskUnfit(f"model {model!r}: on the cluster {host.name} a folder must be an absolute path of its nodes")

@@ -1,0 +1,309 @@
+"""What a Kubernetes host's entry may say of its pods in Kubernetes' own words: placing, volumes, variables.
+
+https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from orchestrator.config.env import VARIABLES, known, without_login
+from orchestrator.config.kubenames import (
+    DATA_KEY_PATTERN,
+    NAMESPACE_PATTERN,
+    Bytes,
+    Cpus,
+    LabelKey,
+    LabelValue,
+    ObjectName,
+)
+from orchestrator.config.values import Value
+
+Item = TypeVar("Item")
+Many: TypeAlias = Annotated[tuple[Item, ...], Field(strict=False)]
+CONTAINER = "runner"  # the name of a pod's own container
+MARK = "sd-orchestrator"  # what labels and annotations of runs begin with
+# What the cluster's own controllers and the orchestrator write, and select by.
+TAKEN_PREFIXES = (MARK, "batch.kubernetes.io/", "kueue.x-k8s.io/queue-name")
+TAKEN = ("controller-uid", "job-name")
+# What our own volumes are called, and where they, the program and its libraries lie in the container.
+OUR_VOLUMES = frozenset({"job", "tmp", "shm", "config", "secrets", "ca-bundle", "weights", "model"})
+OUR_FOLDERS = (
+    "/job", "/weights", "/run", "/dev", "/proc", "/sys", "/tmp", "/ca-bundle.pem",  # noqa: S108
+    "/opt/venv", "/opt/runner", "/bin", "/sbin", "/usr", "/lib", "/lib64", "/etc",
+)  # fmt: skip
+SOURCES = (
+    "configMap", "csi", "downwardAPI", "emptyDir", "hostPath", "nfs", "persistentVolumeClaim", "projected", "secret",
+)  # fmt: skip
+
+
+def reserved(key: str) -> bool:
+    """Whether a label or annotation is the orchestrator's own, or one of the Job controller."""
+    return key in TAKEN or key.startswith(TAKEN_PREFIXES)
+
+
+def _free(given: dict[str, Any]) -> dict[str, Any]:
+    if taken := [key for key in given if reserved(key)]:
+        raise ValueError(f"must not set {taken[0]!r}: it is set for each job" + "; see `queue`" * ("queue" in taken[0]))
+    return given
+
+
+Labels: TypeAlias = Annotated[dict[LabelKey, LabelValue], AfterValidator(_free)]
+Annotations: TypeAlias = Annotated[dict[LabelKey, str], AfterValidator(_free)]
+
+
+class Requests(Value):
+    """What the scheduler keeps for a job, where that is not the limit."""
+
+    cpu: Cpus | None = Field(default=None, description="CPUs, such as 2 or 500m")
+    memory: Bytes | None = Field(default=None, description="such as 4Gi")
+    ephemeral_storage: Bytes | None = Field(default=None, description="of the node's disk, such as 20Gi")
+
+
+class Requirement(Value):
+    """A label that must have, or not have, some value."""
+
+    key: LabelKey = Field(description="of the label")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="how the values count")
+    values: Many[str] | None = Field(default=None, description="with In and NotIn")
+
+
+class NodeRequirement(Requirement):
+    """A label of a node, or a field of it."""
+
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(  # type: ignore[assignment]
+        description="how the values count"
+    )
+
+
+class Selector(Value):
+    """Which pods are meant, by their labels."""
+
+    matchLabels: dict[LabelKey, LabelValue] | None = Field(default=None, description="all of these")
+    matchExpressions: Many[Requirement] | None = Field(default=None, description="and all of these")
+
+
+class NodeTerm(Value):
+    """Nodes that fulfil all of it."""
+
+    matchExpressions: Many[NodeRequirement] | None = Field(default=None, description="on labels")
+    matchFields: Many[NodeRequirement] | None = Field(default=None, description="on fields, such as metadata.name")
+
+
+class NodeTerms(Value):
+    """Nodes that fulfil one of the terms."""
+
+    nodeSelectorTerms: Annotated[tuple[NodeTerm, ...], Field(strict=False, min_length=1)] = Field(description="or-ed")
+
+
+class PreferredNodes(Value):
+    """Nodes that are better than others."""
+
+    weight: int = Field(ge=1, le=100, description="1 to 100")
+    preference: NodeTerm = Field(description="which nodes")
+
+
+class NodeAffinity(Value):
+    """Which nodes a pod goes to."""
+
+    requiredDuringSchedulingIgnoredDuringExecution: NodeTerms | None = Field(default=None, description="only these")
+    preferredDuringSchedulingIgnoredDuringExecution: Many[PreferredNodes] | None = Field(
+        default=None, description="rather these"
+    )
+
+
+class PodTerm(Value):
+    """Pods, and how near is beside them."""
+
+    topologyKey: LabelKey = Field(description="nodes with one value of this label are one place")
+    labelSelector: Selector | None = Field(default=None, description="which pods")
+    namespaces: Many[Annotated[str, StringConstraints(pattern=NAMESPACE_PATTERN)]] | None = Field(
+        default=None, description="of these namespaces; without: the host's"
+    )
+    namespaceSelector: Selector | None = Field(default=None, description="of namespaces with these labels")
+    matchLabelKeys: Many[LabelKey] | None = Field(default=None, description="labels that both pods share")
+    mismatchLabelKeys: Many[LabelKey] | None = Field(default=None, description="labels that they do not share")
+
+
+class PreferredPods(Value):
+    """Places that are better than others."""
+
+    weight: int = Field(ge=1, le=100, description="1 to 100")
+    podAffinityTerm: PodTerm = Field(description="which places")
+
+
+class PodAffinity(Value):
+    """Beside which pods, or away from which."""
+
+    requiredDuringSchedulingIgnoredDuringExecution: Many[PodTerm] | None = Field(default=None, description="only there")
+    preferredDuringSchedulingIgnoredDuringExecution: Many[PreferredPods] | None = Field(
+        default=None, description="rather there"
+    )
+
+
+class Affinity(Value):
+    """As in a pod."""
+
+    nodeAffinity: NodeAffinity | None = Field(default=None, description="nodes")
+    podAffinity: PodAffinity | None = Field(default=None, description="beside pods")
+    podAntiAffinity: PodAffinity | None = Field(default=None, description="away from pods")
+
+
+class Spread(Value):
+    """As in a pod's topologySpreadConstraints. Without a labelSelector: the pods of this host."""
+
+    maxSkew: int = Field(ge=1, description="how many pods one place may have more than another")
+    topologyKey: LabelKey = Field(description="nodes with one value of this label are one place")
+    whenUnsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(description="what if not")
+    labelSelector: Selector | None = Field(default=None, description="which pods count; without: this host's")
+    matchLabelKeys: Many[LabelKey] | None = Field(default=None, description="labels that they share")
+    minDomains: int | None = Field(default=None, ge=1, description="places there must be")
+    nodeAffinityPolicy: Literal["Honor", "Ignore"] | None = Field(default=None, description="of node affinity")
+    nodeTaintsPolicy: Literal["Honor", "Ignore"] | None = Field(default=None, description="of taints")
+
+
+class Volume(Value):
+    """As in a pod: a name and one source."""
+
+    name: Annotated[str, StringConstraints(pattern=NAMESPACE_PATTERN)] = Field(description="that volume_mounts says")
+    configMap: dict[str, Any] | None = Field(default=None, description="{name: …}")
+    csi: dict[str, Any] | None = Field(default=None, description="{driver: …}")
+    downwardAPI: dict[str, Any] | None = Field(default=None, description="{items: …}")
+    emptyDir: dict[str, Any] | None = Field(default=None, description="{}, or with a sizeLimit")
+    hostPath: dict[str, Any] | None = Field(default=None, description="{path: …}; needs allow_unsafe")
+    nfs: dict[str, Any] | None = Field(default=None, description="{server: …, path: …}")
+    persistentVolumeClaim: dict[str, Any] | None = Field(default=None, description="{claimName: …, readOnly: true}")
+    projected: dict[str, Any] | None = Field(default=None, description="{sources: …}")
+    secret: dict[str, Any] | None = Field(default=None, description="{secretName: …}")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Volume:
+        if len(self.model_dump(exclude_none=True)) != 2:
+            raise ValueError(f"must have one source, of {', '.join(SOURCES)}")
+        if self.name in OUR_VOLUMES:
+            raise ValueError(f"must not be called {self.name!r}: each pod has a volume of that name")
+        return self
+
+
+class Mount(Value):
+    """As in a pod's volumeMounts."""
+
+    name: str = Field(description="of a volume")
+    mountPath: Annotated[str, StringConstraints(pattern=r"^/[^:]*$")] = Field(description="where the job sees it")
+    subPath: str | None = Field(default=None, description="a folder of the volume")
+    readOnly: bool | None = Field(default=None, description="whether it may only be read")
+
+    @model_validator(mode="after")
+    def _hides_nothing(self) -> Mount:
+        if hidden := hides(self.mountPath):
+            raise ValueError(f"must not mount at {self.mountPath}: {hidden} of each pod is the orchestrator's own")
+        return self
+
+
+def hides(path: str) -> str:
+    """The folder of ours that a mount at `path` would hide, or lie in; empty where it does neither."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or not parts:
+        return "/"
+    return next((ours for ours in OUR_FOLDERS if all(a == b for a, b in zip(ours[1:].split("/"), parts))), "")
+
+
+class KeyOf(Value):
+    """One entry of a Secret or ConfigMap in the host's namespace."""
+
+    name: ObjectName = Field(description="of the object")
+    key: Annotated[str, StringConstraints(pattern=DATA_KEY_PATTERN, max_length=253)] = Field(description="in its data")
+    optional: bool | None = Field(default=None, description="true: the variable is left out where it is not there")
+
+
+class Source(Value):
+    """One of the two."""
+
+    secretKeyRef: KeyOf | None = Field(default=None, description="an entry of a Secret")
+    configMapKeyRef: KeyOf | None = Field(default=None, description="an entry of a ConfigMap")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Source:
+        if (self.secretKeyRef is None) == (self.configMapKeyRef is None):
+            raise ValueError("must name one of secretKeyRef and configMapKeyRef")
+        return self
+
+
+class FromObject(Value):
+    """The value of a variable comes from the cluster."""
+
+    valueFrom: Source = Field(description="secretKeyRef or configMapKeyRef")
+
+
+def _texts(given: object) -> object:
+    """Each value as what it is, so that a fault is told once, and not for each branch of a union."""
+    if not isinstance(given, dict):
+        return given
+    read: dict[object, object] = {}
+    for name, value in given.items():
+        try:
+            read[name] = FromObject.model_validate(value) if isinstance(value, dict) else value
+        except ValidationError:
+            form = "{valueFrom: {secretKeyRef: {name: …, key: …}}}, or configMapKeyRef"
+            raise ValueError(f"{name} must be text, or {form}") from None
+        if not isinstance(read[name], str | FromObject | None):
+            raise ValueError(f"must hold text ({name}): put it in quotes")  # noqa: TRY004 - pydantic hears no TypeError
+    return read
+
+
+_SOURCE = {"type": "object", "additionalProperties": False, "required": ["name", "key"]} | {
+    "properties": {"name": {"type": "string"}, "key": {"type": "string"}, "optional": {"type": "boolean"}}
+}
+_FROM = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["valueFrom"],
+    "properties": {
+        "valueFrom": {
+            "type": "object",
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+            "properties": {"secretKeyRef": _SOURCE, "configMapKeyRef": _SOURCE},
+        }
+    },
+}
+PodEnv: TypeAlias = Annotated[
+    dict[str, str | FromObject | None],
+    BeforeValidator(known),
+    BeforeValidator(_texts),
+    AfterValidator(without_login),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {name: {"anyOf": [{"type": ["string", "null"]}, _FROM]} for name in VARIABLES},
+        }
+    ),
+    Field(description="as on other hosts; a value may also be {valueFrom: …}, of a Secret or ConfigMap there"),
+]
+
+UNSAFE = "may weaken the pod's confinement; fix: remove it, or set allow_unsafe: true in the host's entry"
+
+
+def unsafe_source(volume: Mapping[str, Any]) -> str:
+    """The source of a volume that reaches the node, or a service account's token; empty where there is none."""
+    if "hostPath" in volume:
+        return "hostPath"
+    projected = volume.get("projected")
+    sources = projected.get("sources") if isinstance(projected, dict) else None
+    for number, source in enumerate(sources if isinstance(sources, list | tuple) else ()):
+        if isinstance(source, dict) and "serviceAccountToken" in source:
+            return f"projected.sources[{number}].serviceAccountToken"
+    return ""
