@@ -58,6 +58,55 @@ def test_hosts_are_compared_by_welchs_test() -> None:
     assert found.p == pytest.approx(expected.pvalue)
 
 
+def test_cells_of_one_run_and_host_are_compared_round_by_round() -> None:
+    shifts = (1.0, 1.2, 0.9, 1.1)
+    ours = figure(*(shift * off for shift, off in zip(shifts, (1.001, 0.999, 1.0, 1.002))))
+    found = both(ours, figure(*shifts))
+    differences = [math.log(off) for off in (1.001, 0.999, 1.0, 1.002)]
+    assert found.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def test_cells_of_other_rounds_are_not_paired() -> None:
+    shifted = Figure(tuple(Process(value, ("run", "a"), number) for number, value in ((2, 1.0), (3, 1.1), (4, 1.3))))
+    found = both(figure(1.0, 1.1, 1.3), shifted)
+    assert found.p == pytest.approx(1.0)
+    assert found.interval is not None
+    assert found.interval.high > 1.2  # paired it would be a point
+
+
+def test_other_cells_of_the_host_tell_how_far_a_ratio_may_be_off() -> None:
+    """Two cells that agree by chance to 0.01% are not known so well where all others scatter by percents."""
+    cells = {0: figure(1.0, 1.0, 1.0), 1: figure(1.02, 1.0201, 1.0199)}
+    others = {
+        2: figure(1.00, 1.03, 0.97), 3: figure(1.02, 0.98, 1.03), 4: figure(0.97, 1.02, 1.01),
+        5: figure(1.03, 0.97, 1.0), 6: figure(0.99, 1.02, 1.03), 7: figure(1.01, 1.03, 0.96),
+    }  # fmt: skip
+    alone, beside = settled(cells), settled({**cells, **others})
+    for known, is_shown in ((alone, True), (beside, False)):
+        found = ratio(known[1], known[0])
+        assert found is not None
+        assert found.shows_difference is is_shown
+
+
+def test_a_disturbed_cell_tells_nothing_of_the_others() -> None:
+    cells = {
+        0: figure(1.0, 1.01, 0.99),
+        1: figure(1.0, 0.99, 1.02),
+        2: figure(1.01, 1.0, 1.0),
+        3: figure(1.0, 3.0, 9.0),
+    }
+    known = settled(cells, disturbed={3})
+    assert known[0].common == settled({place: cells[place] for place in (0, 1, 2)})[0].common
+    assert (known[3].common, known[3].spread is None) == (None, False)
+
+
+def test_values_equal_to_the_last_digit_are_not_known_without_error() -> None:
+    found = both(figure(5.0, 5.0, 5.0), figure(5.0, 5.0, 5.0))
+    assert found.interval is not None
+    assert found.interval.low < 1 < found.interval.high
+    assert found.shows_difference is False
+
+
 def test_the_family_of_a_table_is_corrected() -> None:
     family = corrected([Ratio(1.1, p=0.04), Ratio(1.2, p=0.04), Ratio(1.5)])
     assert [each.shows_difference for each in family] == [False, False, None]

@@ -52,7 +52,8 @@ def compare(
         groups[key(row, axes), column].append(row)
     keys = sorted({case for case, _ in groups}, key=key_order(axes))
     cells = {place: _cell(metric, together, prices or {}) for place, together in groups.items()}
-    spreads = settled({place: cell.figure for place, cell in cells.items() if cell.figure})
+    disturbed = {place for place, cell in cells.items() if not cell.ranks}
+    spreads = settled({place: cell.figure for place, cell in cells.items() if cell.figure}, disturbed)
     cells = {
         place: replace(cell, figure=spreads.get(place), sources=tuple(groups[place])) for place, cell in cells.items()
     }

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import NamedTuple, TypeVar
 
 LEVEL = 0.05  # of every interval, and of a whole family of tests
+# Values that agree to the last digit were rounded: no process is known better than to a hundredth of a percent.
+LEAST_DEVIATION = 1e-4
+# What the other cells of a run and host say of a ratio's scatter counts as so many degrees of freedom, and as no more
+# than a quarter of those they have. With more, a cell that scatters five times as much as the others is called
+# different too often; with none, three rounds show nothing: benchmarks/replication.py, "borrowed".
+MOST_BORROWED, SHARE_BORROWED = 3.0, 0.25
 
 Place = TypeVar("Place", bound=Hashable)
 
@@ -51,21 +58,31 @@ class Spread(NamedTuple):
 
     def p(self, difference: float) -> float:
         """Two-sided, that the true difference is 0."""
-        if self.variance == 0:
-            return 0.0 if difference else 1.0
         return t_p(difference / math.sqrt(self.variance), self.df)
+
+
+class Common(NamedTuple):
+    """How the cells of one run and host that have the same rounds scatter, less what a round has in common.
+
+    variance: of one process on the log scale. others_df: its degrees of freedom, less one cell's.
+    """
+
+    variance: float
+    others_df: float
 
 
 @dataclass(frozen=True)
 class Figure:
     """A case's metric, one value for each process that measured it.
 
-    spread: of the log of the value, between processes; `settled` sets it, None where it cannot be known.
+    spread: of the log of the value, between processes; `settled` sets it, None where it cannot be known. common: with
+    the other cells of its run and host; `settled` sets it too.
     trials: timed calls behind it. notes: what a reader must know of how the value came about.
     """
 
     processes: tuple[Process, ...]
     spread: Spread | None = None
+    common: Common | None = None
     trials: int = 0
     notes: tuple[str, ...] = ()
 
@@ -106,19 +123,58 @@ class Ratio:
         return (self.p if self.adjusted_p is None else self.adjusted_p) <= LEVEL
 
 
-def settled(figures: Mapping[Place, Figure]) -> dict[Place, Figure]:
-    """All figures of one table, each with its spread. To be called before anything asks for an interval or a ratio."""
-    return {place: replace(figure, spread=_own(figure)) for place, figure in figures.items()}
+def settled(figures: Mapping[Place, Figure], disturbed: Container[Place] = ()) -> dict[Place, Figure]:
+    """All figures of one table, each with its spread. To be called before anything asks for an interval or a ratio.
+
+    disturbed: those whose scatter says nothing of the others', such as throttled ones.
+    """
+    together: dict[Hashable, list[Place]] = defaultdict(list)
+    for place, figure in figures.items():
+        if place not in disturbed and (rounds := _rounds(figure)):
+            together[rounds].append(place)
+    common = {
+        place: found
+        for places in together.values()
+        if (found := _common([_logs(figures[place]) for place in places]))
+        for place in places
+    }
+    return {
+        place: replace(figure, spread=_own(_logs(figure)), common=common.get(place))
+        for place, figure in figures.items()
+    }
 
 
-def _own(figure: Figure) -> Spread | None:
-    logs = _logs(figure)
-    return Spread(variance(logs) / len(logs), len(logs) - 1) if len(logs) > 1 else None
+def _rounds(figure: Figure) -> Hashable:
+    """The run, host and rounds by which its processes pair with another figure's; None where they pair with none."""
+    blocks = {process.block for process in figure.processes}
+    rounds = [process.round for process in figure.processes]
+    if len(blocks) > 1 or None in rounds or len(set(rounds)) < len(rounds) or not _logs(figure):
+        return None
+    return blocks.pop(), frozenset(rounds)
 
 
 def _logs(figure: Figure) -> list[float]:
-    values = [process.value for process in figure.processes]
+    """Of the processes' values, in the order of their rounds."""
+    values = [process.value for process in sorted(figure.processes, key=lambda process: process.round or 0)]
     return [math.log(value) for value in values] if min(values) > 0 else []
+
+
+def _own(logs: Sequence[float]) -> Spread | None:
+    """Of the mean of logs, by Student."""
+    if len(logs) < 2:
+        return None
+    return Spread(max(variance(logs), LEAST_DEVIATION**2) / len(logs), len(logs) - 1)
+
+
+def _common(cells: Sequence[Sequence[float]]) -> Common | None:
+    """The residual mean square of cells and rounds; None under three cells, where the ratio itself says as much."""
+    count, rounds = len(cells), len(cells[0])
+    if count < 3 or rounds < 2:
+        return None
+    means = [fmean(logs) for logs in cells]
+    shifts = [fmean(logs[i] - mean for logs, mean in zip(cells, means)) for i in range(rounds)]
+    squares = math.fsum((logs[i] - mean - shifts[i]) ** 2 for logs, mean in zip(cells, means) for i in range(rounds))
+    return Common(squares / ((count - 1) * (rounds - 1)), (count - 2) * (rounds - 1))
 
 
 def ratio(ours: Figure, base: Figure) -> Ratio | None:
@@ -126,9 +182,8 @@ def ratio(ours: Figure, base: Figure) -> Ratio | None:
 
     Two cells of one run and host are compared round by round where both have the same rounds, others by Welch's test.
     """
-    if base.value <= 0 or ours.value <= 0 or not math.isfinite(ours.value / base.value):
-        return None if base.value <= 0 else Ratio(ours.value / base.value)
-    value = ours.value / base.value
+    if base.value <= 0 or not math.isfinite(value := ours.value / base.value):
+        return None
     spread = _of_difference(ours, base)
     if spread is None:
         return Ratio(value)
@@ -139,7 +194,14 @@ def ratio(ours: Figure, base: Figure) -> Ratio | None:
 def _of_difference(ours: Figure, base: Figure) -> Spread | None:
     if ours.spread is None or base.spread is None:
         return None
-    return ours.spread.plus(base.spread)
+    if (rounds := _rounds(ours)) is None or rounds != _rounds(base):
+        return ours.spread.plus(base.spread)
+    logs = [a - b for a, b in zip(_logs(ours), _logs(base))]
+    own, df, borrowed = max(variance(logs), 2 * LEAST_DEVIATION**2), len(logs) - 1, 0.0
+    if ours.common is not None:
+        borrowed = min(MOST_BORROWED, SHARE_BORROWED * ours.common.others_df)
+        own = (df * own + borrowed * 2 * ours.common.variance) / (df + borrowed)
+    return Spread(own / len(logs), df + borrowed)
 
 
 def corrected(ratios: Sequence[Ratio]) -> list[Ratio]:

@@ -1,0 +1,145 @@
+"""What the table's statistics promise, by simulation: coverage, false differences and power, where processes differ.
+
+Each simulated process has a shift of its own, and three calls that scatter around it; a round has a shift that its
+cells share. The rows go through the functions that make a real table (orchestrator/table/statistics.py). Four kinds of
+table: `even`, where all cells scatter alike; `uneven`, where their deviations differ (log-normal, a factor of 1.6);
+`noisy`, where the last scatters five times as much; `noisy base`, where the one that all are compared to scatters three
+times as much.
+
+  python benchmarks/replication.py [--tables 2000] [--seed 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean, median
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from orchestrator.table import statistics
+from orchestrator.table.statistics import Figure, Process, Ratio, corrected, ratio, settled
+
+BETWEEN = 0.01  # the deviation between processes, relative
+WITHIN = 0.01  # and between the calls of one
+OF_ROUND = 0.005
+CALLS = 3
+ROUNDS = (2, 3, 5, 10)
+
+
+def even(cells: int, draw: random.Random) -> list[float]:
+    return [BETWEEN] * cells
+
+
+def uneven(cells: int, draw: random.Random) -> list[float]:
+    return [BETWEEN * math.exp(draw.gauss(0, 0.5)) for _ in range(cells)]
+
+
+def noisy(cells: int, draw: random.Random) -> list[float]:
+    return [BETWEEN] * (cells - 1) + [5 * BETWEEN]
+
+
+def noisy_base(cells: int, draw: random.Random) -> list[float]:
+    return [3 * BETWEEN] + [BETWEEN] * (cells - 1)
+
+
+KINDS = (even, uneven, noisy, noisy_base)
+Kind = Callable[[int, random.Random], list[float]]
+
+
+def table(deviations: Sequence[float], rounds: int, draw: random.Random, second: float = 1.0) -> list[Figure]:
+    """Cells of equal truth, 1, but the second; settled."""
+    shifts = [draw.gauss(0, OF_ROUND) for _ in range(rounds)]
+    figures = {}
+    for cell, deviation in enumerate(deviations):
+        processes = []
+        for number, shift in enumerate(shifts, start=1):
+            at = draw.gauss(0, deviation) + shift
+            calls = [math.exp(at + draw.gauss(0, WITHIN)) for _ in range(CALLS)]
+            processes.append(Process((second if cell == 1 else 1.0) * median(calls), ("run", "host"), number))
+        figures[cell] = Figure(tuple(processes))
+    return list(settled(figures).values())
+
+
+def ratios(figures: Sequence[Figure]) -> list[Ratio]:
+    """Of all cells to the first."""
+    return corrected([found for figure in figures[1:] if (found := ratio(figure, figures[0]))])
+
+
+def shares(
+    kind: Kind, cells: int, rounds: int, tables: int, seed: int, second: float = 1.0
+) -> tuple[float, float, float, float]:
+    """The shares of values and of ratios that their interval contains, of tables with a false difference, and of
+    tables that show the second cell's."""
+    draw = random.Random(f"{seed} {kind.__name__} {cells} {rounds} {second}")
+    values, compared, false, found = [], [], [], []
+    for _ in range(tables):
+        figures = table(kind(cells, draw), rounds, draw, second)
+        truths = [second if cell == 1 else 1.0 for cell in range(cells)]
+        of_table = ratios(figures)
+        # the middle of a median of three calls and of a log-normal shift is that of the logs: the truth itself
+        values += [_holds(figure.interval, truth) for figure, truth in zip(figures, truths)]
+        compared += [_holds(each.interval, truth) for each, truth in zip(of_table, truths[1:])]
+        false.append(any(each.shows_difference for each in of_table[1 if second != 1.0 else 0 :]))
+        found.append(bool(of_table[0].shows_difference))
+    return fmean(values), fmean(compared), fmean(false), fmean(found)
+
+
+def _holds(interval: statistics.Interval | None, truth: float) -> bool:
+    return interval is not None and interval.low <= truth <= interval.high
+
+
+def coverage(tables: int, seed: int) -> Iterator[str]:
+    yield "Coverage of 95% intervals, tables of 12 cells: values, ratios; tables with a false difference"
+    for rounds in ROUNDS:
+        for kind in KINDS:
+            values, compared, false, _ = shares(kind, 12, rounds, tables, seed)
+            yield f"{rounds:>3} rounds  {kind.__name__:10}  {values:6.1%}  {compared:6.1%}  {false:6.1%}"
+
+
+def small(tables: int, seed: int) -> Iterator[str]:
+    yield "Tables with a false difference, by cells"
+    for cells in (2, 3, 4, 6, 60):
+        for rounds in (2, 3, 5):
+            false = [shares(kind, cells, rounds, max(200, tables // max(1, cells // 6)), seed)[2] for kind in KINDS]
+            words = "  ".join(f"{kind.__name__} {share:5.1%}" for kind, share in zip(KINDS, false))
+            yield f"{cells:>3} cells  {rounds} rounds  {words}"
+
+
+def power(tables: int, seed: int) -> Iterator[str]:
+    yield "Tables that show a true difference of 2, 5, 10% (12 cells, one differs; even)"
+    for rounds in ROUNDS:
+        found = [shares(even, 12, rounds, tables, seed, 1 + off)[3] for off in (0.02, 0.05, 0.10)]
+        yield f"{rounds:>3} rounds  " + "  ".join(f"{share:6.1%}" for share in found)
+
+
+def borrowed(tables: int, seed: int) -> Iterator[str]:
+    yield "3 rounds, 12 cells, by degrees of freedom borrowed: false in even, noisy, noisy base; power for 5% (even)"
+    kept = statistics.MOST_BORROWED
+    try:
+        for most in (0.0, 1.0, 2.0, 3.0, 4.0, 5.0):
+            statistics.MOST_BORROWED = most
+            false = [shares(kind, 12, 3, tables, seed)[2] for kind in (even, noisy, noisy_base)]
+            found = shares(even, 12, 3, tables, seed, 1.05)[3]
+            yield f"{most:>4g}  " + "  ".join(f"{share:6.1%}" for share in (*false, found))
+    finally:
+        statistics.MOST_BORROWED = kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", type=int, default=2000, help="simulated for each figure")
+    parser.add_argument("--seed", type=int, default=1)
+    flags = parser.parse_args()
+    for part in (coverage, small, power, borrowed):
+        for line in part(flags.tables, flags.seed):
+            print(line, flush=True)
+        print()
+
+
+if __name__ == "__main__":
+    main()
