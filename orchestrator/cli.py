@@ -513,6 +513,9 @@ def results(
         typer.Option("--prices", metavar="FILE", help="HOST: PRICE PER HOUR, as YAML or CSV; over hosts.yaml's."),
     ] = None,
     inventory: Inventory = None,
+    any_quality: Annotated[
+        bool, typer.Option("--any-quality", help="Rows that draw visibly another image may be called best, too.")
+    ] = False,
     shape: Annotated[Format, typer.Option("-o", help="Output format.")] = Format.TABLE,
 ) -> None:
     """Show the results of one or more runs side by side.
@@ -525,7 +528,8 @@ def results(
     names: Sequence[str | None] = run or [None]
     stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
     chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
-    _print(launch.comparison(chosen, metric, baseline, stored, _inventory(inventory), prices), shape)
+    found = launch.comparison(chosen, metric, baseline, stored, _inventory(inventory), prices, any_quality)
+    _print(found, shape)
     for each in chosen:
         _tell_lost(each)
 

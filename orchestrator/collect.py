@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.errors import InputError
-from orchestrator.trust import LONGEST_ERROR, harmless, made_harmless, row_fault, work_of
+from orchestrator.trust import LONGEST_ERROR, completed, harmless, made_harmless, row_fault
 from runner.schema import (
     Case,
     Event,
@@ -168,7 +168,7 @@ def _believed(job: Job, case: Case, claimed: Sequence[Row]) -> Row:
         fault = f"{len(claimed)} rows for this case"
     if fault:
         return Row.of(job, case, Status.FAILED, harmless(f"results.csv: {fault}", LONGEST_ERROR))
-    row = made_harmless(replace(row, work=work_of(job, case, row)))
+    row = made_harmless(completed(job, case, row))
     if row.status is not Status.OK and row.error is None:
         return replace(row, error="the runner gave no reason")
     return row

@@ -177,19 +177,21 @@ def comparison(
     stored: Sequence[Row] = (),
     inventory: Path | None = None,
     price_file: Path | None = None,
+    any_quality: bool = False,
 ) -> Comparison:
     """The rows of one or more runs side by side.
 
     stored: rows of runs that are not on this machine. inventory, price_file: where prices come from, for the cost.
+    any_quality: as in `compare`.
     """
     rows: list[Row] = [*stored, *(row for run in chosen for row in run.all_rows())]
     if metric is not Metric.COST:
         if price_file:
             raise InputError(f"--prices {price_file} is for the cost; fix: add --metric cost")
-        return table.compare(rows, metric, baseline)
+        return table.compare(rows, metric, baseline, any_quality=any_quality)
     from orchestrator import prices
 
-    return table.compare(rows, metric, baseline, prices.of_rows(rows, chosen, inventory, price_file))
+    return table.compare(rows, metric, baseline, prices.of_rows(rows, chosen, inventory, price_file), any_quality)
 
 
 def import_rows(file: Path, name: str | None = None, ignored: Sequence[str] = ()) -> Run:

@@ -18,6 +18,7 @@ TOLERANCE = 1e-3
 CLAIMABLE = (Status.OK, Status.OOM, Status.UNSUPPORTED, Status.FAILED, Status.TIMEOUT)
 NOT_A_RUNNERS = (SetBy.JOB, SetBy.JOB_OR_RUNNER, SetBy.IMPORT)
 IDENTITY = tuple(column for column in COLUMN.values() if column.set_by in NOT_A_RUNNERS)
+LATER = tuple(column.name for column in COLUMN.values() if column.set_by is SetBy.JOB and column.later)
 CLAIMS = tuple(column for column in COLUMN.values() if column not in IDENTITY)
 TEXTS = tuple(column for column in COLUMN.values() if column.is_text)
 LONGEST_ERROR = COLUMN["error"].longest
@@ -59,9 +60,10 @@ def made_harmless(row: Row) -> Row:
     return replace(row, **changed) if changed else row
 
 
-def work_of(job: Job, case: Case, row: Row) -> str | None:
-    """The work of a row by its job and what it found: batch and size."""
-    return _ours(job, case, row).work
+def completed(job: Job, case: Case, row: Row) -> Row:
+    """The row with what an older runner does not know: its work by what it found, and the job's columns of later."""
+    ours = _ours(job, case, row)
+    return replace(row, work=ours.work, **{name: getattr(ours, name) for name in LATER})
 
 
 def _ours(job: Job, case: Case, row: Row) -> Row:
@@ -80,6 +82,8 @@ def _identity_fault(job: Job, case: Case, row: Row) -> str | None:
             return f"{column.name} is impossible"
         if column.name == "work" and ours.n_samples and claimed == job.work(ours.n_samples):
             continue  # older runners hashed the size as it was asked for, which may be left open
+        if column.name in LATER and claimed is None:
+            continue
         if asked != claimed and not (asked is None and column.set_by is SetBy.JOB_OR_RUNNER):
             return f"{column.name} is {_shown(claimed)}, and the job asked for {_shown(asked)}"
     return None

@@ -10,14 +10,14 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner.schema import GATE_DB
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Written for infinity, which a CSV's readers and JSON have no number for: two 8-bit images of the largest size that a
 # job may ask for (16384 × 16384), that differ by one level in one channel of one pixel, have 137.2 dB.
 IDENTICAL_DB = 150.0
-# Below it a row says so: 30 dB is where lossy image coding begins to be seen (docs/quality.md).
-GATE_DB = 30.0
 
 
 @dataclass(frozen=True)

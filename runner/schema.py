@@ -250,6 +250,9 @@ class SetBy(str, Enum):
 LARGEST_NUMBER = float(2**53 - 1)
 # A share or an index of similarity that is 1 may have been rounded up.
 ONE = 1 + 1e-3
+# PSNR below which a row says that it draws visibly another image, and is not ranked: where lossy image coding begins to
+# be seen (docs/quality.md).
+GATE_DB = 30.0
 
 
 @dataclass(frozen=True)
@@ -356,6 +359,7 @@ class Row:
     seed: int | None = _job("of the latents", least=-math.inf, most=math.inf)
     attention: str | None = _job("how attention was asked to be computed")
     work: str | None = _job("hash of all that makes two rows equal work")
+    prompt: str | None = _job("hash of the prompt; an imported row may have its text", longest=10_000, later=True)
 
     status: Status | None = _anyone("how the case ended")
     error: str | None = _anyone("why there is no measurement, or what to know of the one there is", longest=1000)
@@ -432,6 +436,7 @@ class Row:
             "seed": job.seed,
             "attention": job.attention,
             "work": job.work(samples, height, width) if samples and height and width else None,
+            "prompt": stable_hash(job.prompt),
             "image": job.image or None,
         }
         return cls(**{**identity, "status": status, "error": error, **measured})

@@ -241,8 +241,8 @@ def test_whole_numbers_that_a_missing_cell_made_floats_are_whole() -> None:
 
 
 def test_settings_that_differ_behind_what_is_kept_stay_different() -> None:
-    text = f"device,n_samples,latency,prompt\nA,1,2,{'p' * 300}1\nA,1,2,{'p' * 300}2\n"
-    first, second = (found["prompt"] for found in settings_of(text))
+    text = f"device,n_samples,latency,scene\nA,1,2,{'p' * 300}1\nA,1,2,{'p' * 300}2\n"
+    first, second = (found["scene"] for found in settings_of(text))
     assert first != second
     assert max(len(first), len(second)) <= 80
 

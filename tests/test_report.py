@@ -81,9 +81,21 @@ def test_the_table_on_80_columns() -> None:
         value's 95% confidence interval, between processes · [low–high] the value's 95%
         confidence interval itself, where it is skewed · × value over the baseline's · ×
         [low–high] the ratio's own 95% interval · ≈ no difference shown, at 5% for all 2
-        ratios together · * best of its line · ** best of the table
+        ratios together · * best of its line · ** best of all that did equal work
         """
     )
+
+
+def test_a_tie_has_a_mark_of_its_own_and_its_legend() -> None:
+    text = printed(compare([*rounds("a", middle=1.019), *rounds("b", middle=1.02)]), 120)
+    assert text.partition("\n\nvalue")[0].count(" **≈") == 2
+    assert "**≈ tied best of the table: no lead is shown" in text
+
+
+def test_other_software_stands_in_a_footnote_at_the_ratio() -> None:
+    text = printed(compare([row("a", trials=(2.0,), torch="2.13.0"), row("b", trials=(1.0,), torch="2.12.0")]), 120)
+    assert "0.500× (1 round) [1]" in text
+    assert "[1] torch 2.12.0 against 2.13.0" in text
 
 
 def test_the_guide_shows_this_very_table() -> None:
@@ -100,13 +112,13 @@ def test_the_table_with_room_stands_on_one_line_a_case() -> None:
         run first
         ratio to host a100, on the same line
 
-        engine  precision  samples  a100            a-very-long-name           c
-        ───────────────────────────────────────────────────────────────────────────────
-        eager   half             1  48.0  baseline  66.7 **  1.389× (1 round)  lost [1]
+        engine  precision  samples  a100            a-very-long-name        c
+        ────────────────────────────────────────────────────────────────────────────
+        eager   half             1  48.0  baseline  66.7  1.389× (1 round)  lost [1]
 
         [1] lost: its container cannot be seen any more
         × value over the baseline's · (1 round) the difference between processes was not measured: none is
-        claimed · ** best of the table
+        claimed
         """
     )
 
@@ -173,7 +185,7 @@ def test_the_markdown_table() -> None:
 
         - onnxruntime half 1: rtx3090 after 39 images
 
-        value of 3 processes (rounds), their geometric mean · ± half the width of the value's 95% confidence interval, between processes · \[low–high\] the value's 95% confidence interval itself, where it is skewed · × value over the baseline's · × \[low–high\] the ratio's own 95% interval · \* best of its line · \*\* best of the table
+        value of 3 processes (rounds), their geometric mean · ± half the width of the value's 95% confidence interval, between processes · \[low–high\] the value's 95% confidence interval itself, where it is skewed · × value over the baseline's · × \[low–high\] the ratio's own 95% interval · \* best of its line · \*\* best of all that did equal work
         """  # noqa: E501  # the file's own lines: two spaces at an end break a line in Markdown
         )
         + "\n"
@@ -266,9 +278,10 @@ def test_a_name_that_the_schema_lacks_is_found_by_it() -> None:
 
 def test_the_json_has_the_rows_whole_and_says_which_the_value_is_of() -> None:
     error = "it failed: " + "why " * 200
+    stated = {"torch": "2.9.1", "driver": "570.1", "diffusers": "0.36", "settings": '{"size":"512"}'}
     rows = [
-        row("a", trials=around(2), torch="2.9.1", driver="570.1", diffusers="0.36", settings='{"size":"512"}'),
-        row("a", trials=around(3), validity=Validity.CONTENDED, error=error, round=2),
+        row("a", trials=around(2), **stated),
+        row("a", trials=around(3), **stated, validity=Validity.CONTENDED, error=error, round=2),
     ]
     (case,) = validated(compare(rows))["cases"]
     first, second = sorted(case["cells"]["a"]["rows"], key=lambda each: each["latency"])

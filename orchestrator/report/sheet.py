@@ -14,6 +14,7 @@ from orchestrator.table.statistics import Ratio
 from runner.schema import Status, Validity
 
 LONGEST_REASON = 300
+BEST, TIED, BEST_OF_LINE, TIED_OF_LINE = "**", "**≈", "*", "*≈"
 
 
 class Tone(Enum):
@@ -118,15 +119,21 @@ def _words(comparison: Comparison, cell: Cell, column: Column, notes: _Footnotes
         return CellWords(cell.reason or "", "", Tone.ABSENT)
     if cell.figure is None:
         return _without_value(cell, notes)
-    best = "**" if cell.best else "*" if cell.best_of_line else ""
+    best = _mark(cell)
     value = f"{column.figure(cell)} {best}".rstrip() + notes.marks(*cell.notes)
     if cell.ratio:
-        return CellWords(value, ratio_words(cell.ratio), _tone(comparison, cell.ratio), cell.best_of_line or cell.best)
+        ratio = ratio_words(cell.ratio) + notes.marks(*cell.ratio_notes)
+        return CellWords(value, ratio, _tone(comparison, cell.ratio), bool(best))
     if cell.validity not in (Validity.VALID, None):
         return CellWords(value, str(cell.validity.value), Tone.DOUBTFUL)
     if cell.is_baseline:
-        return CellWords(value, "baseline", Tone.SAME, cell.best_of_line or cell.best)
-    return CellWords(value, "no ratio" + notes.marks(cell.no_ratio) if cell.no_ratio else "", Tone.PLAIN)
+        return CellWords(value, "baseline", Tone.SAME, bool(best))
+    return CellWords(value, "no ratio" + notes.marks(cell.no_ratio) if cell.no_ratio else "", Tone.PLAIN, bool(best))
+
+
+def _mark(cell: Cell) -> str:
+    marks = {BEST: cell.best, TIED: cell.tied_best, BEST_OF_LINE: cell.best_of_line}
+    return next((mark for mark, is_so in marks.items() if is_so), TIED_OF_LINE if cell.tied_best_of_line else "")
 
 
 def _without_value(cell: Cell, notes: _Footnotes) -> CellWords:
@@ -177,7 +184,8 @@ def _caption(comparison: Comparison, hosts: Mapping[AxisValue, str]) -> list[str
 
 def _some_state_no_work(comparison: Comparison) -> bool:
     """Published rows beside one's own: they did not run one's own model because a caption names it."""
-    states = {cell.work is not None for line in comparison.lines for cell in line.cells if cell.figure}
+    works = [cell.work for line in comparison.lines for cell in line.cells if cell.figure and cell.work]
+    states = {work.prompt is not None for work in works}
     return len(states) > 1
 
 
@@ -208,6 +216,10 @@ _INVALID = {
 }
 
 
+def _is_of_one_work(comparison: Comparison, cells: Sequence[Cell]) -> bool:
+    return len({cell.work.key(comparison.metric) for cell in cells if cell.figure and cell.work}) == 1
+
+
 def _prices(comparison: Comparison, hosts: Mapping[AxisValue, str]) -> list[str]:
     """What an hour costs, by the file that says so."""
     by_source: dict[str, list[str]] = {}
@@ -226,6 +238,8 @@ def _legend(comparison: Comparison, hosts: Mapping[AxisValue, str], cells: Seque
     ratios = [cell.ratio for cell in cells if cell.ratio]
     tested = [ratio for ratio in ratios if ratio.p is not None]
     processes = sorted({len(cell.figure.processes) for cell in cells if cell.figure})
+    marks = {_mark(cell) for cell in cells}
+    rivals = "the table" if _is_of_one_work(comparison, cells) else "all that did equal work"
     seen = {cell.validity for cell in cells if cell.figure and not cell.notes}  # with notes, those say why
     skewed = [is_skewed(c.value, c.interval) for c in cells if c.value is not None and c.interval]
     lines = {
@@ -240,7 +254,9 @@ def _legend(comparison: Comparison, hosts: Mapping[AxisValue, str], cells: Seque
         "(1 round) the difference between processes was not measured: none is claimed": len(ratios) > len(tested),
         **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
         **dict.fromkeys(_prices(comparison, hosts), True),
-        "* best of its line": any(c.best_of_line and not c.best for c in cells),
-        "** best of the table": any(c.best for c in cells),
+        f"{BEST_OF_LINE} best of its line": BEST_OF_LINE in marks,
+        f"{TIED_OF_LINE} tied best of its line: no lead is shown": TIED_OF_LINE in marks,
+        f"{BEST} best of {rivals}": BEST in marks,
+        f"{TIED} tied best of {rivals}: no lead is shown": TIED in marks,
     }
     return [text for text, used in lines.items() if used]

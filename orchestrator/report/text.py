@@ -52,7 +52,7 @@ def _csv_label(value: AxisValue, texts: Mapping[AxisValue, str]) -> str | int | 
 def _csv_cell(cell: Cell) -> list[str | float | None]:
     ratio = cell.ratio.value if cell.ratio else None
     interval = (*(cell.interval or (None, None)), ratio, *((cell.ratio and cell.ratio.interval) or (None, None)))
-    why = "; ".join(part for part in (cell.reason, cell.no_ratio, *cell.notes) if part)
+    why = "; ".join(part for part in (cell.reason, cell.no_ratio, *cell.ratio_notes, *cell.notes) if part)
     status = cell.status.value if cell.status else "absent"
     return [cell.value, *interval, status, cell.validity.value if cell.validity else None, _inert(why)]
 

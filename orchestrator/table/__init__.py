@@ -6,21 +6,26 @@ Knows rows alone. Values stay numbers here; `report` makes text of them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import median
 
 from orchestrator.table.baseline import find_baseline, with_ratios
-from orchestrator.table.cases import SAMPLES, Key, axis_values, canonical, columns, key, key_order, label_axes, natural
+from orchestrator.table.best import with_best
+from orchestrator.table.cases import SAMPLES, Key, canonical, key_order, natural, place
 from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, BaselineKind, Cell, Comparison, Line
 from orchestrator.table.metric import Metric, NoFigureError, Price, figure
 from orchestrator.table.statistics import Interval, Ratio, settled
-from runner.schema import MAX, Row, Status, Validity
+from orchestrator.table.work import Work
+from orchestrator.table.work import works as works_of
+from runner.schema import GATE_DB, MAX, Row, Status, Validity
 
 __all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line", "Metric", "Price", "Ratio", "compare"]
 
 UNSTATED_WORK = "the source does not state the work done; ratios within it assume that it was equal"
 NOT_PLANNED = "not in the matrix"
+IMPORTED = "an imported row is never best: it says of itself that it is valid"
 _WHY_NOT = {
     Status.OOM: OUT_OF_MEMORY,
     Status.UNSUPPORTED: "the engine gave no reason",
@@ -35,28 +40,33 @@ def compare(
     metric: Metric = Metric.LATENCY,
     baseline: str | None = None,
     prices: Mapping[tuple[str | None, str | None], Price] | None = None,
+    any_quality: bool = False,
 ) -> Comparison:
     """Rows of one or more runs as one table. The order of the rows does not matter.
 
     baseline: a host (or its column, host@run), or an engine; by default the engine eager where there are
         others, else the first host.
     prices: by run and host; the cost metric needs them.
+    any_quality: rows that draw visibly another image may be best, too.
     Raises InputError where the baseline is neither a host nor an engine of these rows.
     """
     rows = canonical(rows)
-    row_columns = columns(rows)
-    axes = label_axes(rows, row_columns)
+    their_works = works_of(rows)
+    placed = place(rows, [work.prompt for work in their_works])
+    axes, row_columns = placed.axes, placed.columns
     hosts = tuple(sorted(set(row_columns), key=natural))
     groups: dict[tuple[Key, str], list[Row]] = defaultdict(list)
-    for row, column in zip(rows, row_columns):
-        groups[key(row, axes), column].append(row)
+    work_of: dict[tuple[Key, str], dict[int | None, Work]] = defaultdict(dict)
+    for row, case, column, work in zip(rows, placed.keys, row_columns, their_works):
+        groups[case, column].append(row)
+        work_of[case, column][row.n_samples] = work
     keys = sorted({case for case, _ in groups}, key=key_order(axes))
-    cells = {place: _cell(metric, together, prices or {}) for place, together in groups.items()}
-    disturbed = {place for place, cell in cells.items() if not cell.ranks}
-    spreads = settled({place: cell.figure for place, cell in cells.items() if cell.figure}, disturbed)
     cells = {
-        place: replace(cell, figure=spreads.get(place), sources=tuple(groups[place])) for place, cell in cells.items()
+        where: _cell(metric, together, work_of[where], prices or {}, any_quality) for where, together in groups.items()
     }
+    disturbed = {where for where, cell in cells.items() if cell.validity is not Validity.VALID}
+    spreads = settled({where: cell.figure for where, cell in cells.items() if cell.figure}, disturbed)
+    cells |= {where: replace(cells[where], figure=settled_one) for where, settled_one in spreads.items()}
     base = find_baseline(baseline, rows, row_columns, hosts)
     lines = [Line(case, tuple(cells.get((case, host), Cell(reason=NOT_PLANNED)) for host in hosts)) for case in keys]
     if base:
@@ -66,8 +76,8 @@ def compare(
         baseline=base,
         axes=axes,
         hosts=hosts,
-        lines=_with_found(axes, _with_best(metric, lines)),
-        caption={n: v[0] for n, v in axis_values(rows).items() if n not in axes and len(v) == 1},
+        lines=_with_found(axes, with_best(metric, lines)),
+        caption=placed.caption,
         devices=_devices(rows, row_columns),
         runs=tuple(sorted({row.run for row in rows if row.run})),
         prices=_prices(rows, row_columns, prices or {}) if metric is Metric.COST else {},
@@ -107,8 +117,17 @@ def _devices(rows: Sequence[Row], row_columns: Sequence[str]) -> dict[str, tuple
     return {column: tuple(sorted(names)) for column, names in sorted(seen.items())}
 
 
-def _cell(metric: Metric, rows: Sequence[Row], prices: Mapping[tuple[str | None, str | None], Price]) -> Cell:
-    """Rows of one case on one host: the valid ones pooled, else those of one other validity, or why none."""
+def _cell(
+    metric: Metric,
+    rows: Sequence[Row],
+    works: Mapping[int | None, Work],
+    prices: Mapping[tuple[str | None, str | None], Price],
+    any_quality: bool,
+) -> Cell:
+    """Rows of one case on one host: the valid ones pooled, else those of one other validity, or why none.
+
+    works: by batch size, in which rounds of `max` may differ.
+    """
     measured = [row for row in rows if row.status is Status.OK]
     if not measured:
         return _without_value(rows)
@@ -119,28 +138,59 @@ def _cell(metric: Metric, rows: Sequence[Row], prices: Mapping[tuple[str | None,
     most = max((row.n_samples or 0 for row in pooled), default=0)
     pooled = [row for row in pooled if row.samples_asked != MAX or row.n_samples == most]
     first = pooled[0]
-    samples = first.n_samples
-    shared = Cell(Status.OK, validity=validity, rows=len(pooled), samples=samples, work=first.work, run=first.run)
+    work = works[first.n_samples]
+    unranked = _unranked(pooled, any_quality) if validity is Validity.VALID else None
+    shared = partial(
+        Cell,
+        Status.OK,
+        validity=validity,
+        rows=len(pooled),
+        samples=first.n_samples,
+        unranked=unranked,
+        work=work,
+        sources=tuple(rows),
+    )
     try:
         price = prices.get((first.run, first.host))
         shown = figure(metric, pooled, price.per_hour if price else None)
     except NoFigureError as error:
-        return replace(shared, reason=str(error))
-    return replace(
-        shared,
+        return shared(reason=str(error))
+    return shared(
         figure=shown,
         used=tuple(pooled),
-        notes=(*shown.notes, *([] if first.work else [UNSTATED_WORK]), *_left_out(rows, pooled), *_invalid(pooled)),
+        notes=(
+            *shown.notes,
+            *([] if first.work or first.prompt else [UNSTATED_WORK]),
+            *_left_out(rows, pooled),
+            *_invalid(pooled),
+            *([unranked] if unranked else []),
+        ),
         startup_s=_median_of([r.load_s + r.first_call_s for r in pooled if r.load_s and r.first_call_s]),
         image_s=_seconds_per_image(pooled),
     )
+
+
+def _unranked(rows: Sequence[Row], any_quality: bool) -> str | None:
+    """Why valid rows are never best."""
+    if any(row.is_imported for row in rows):
+        return IMPORTED
+    worst = min((row.psnr for row in rows if row.psnr is not None), default=None)
+    if any_quality or worst is None or worst >= GATE_DB:
+        return None
+    return f"not ranked: visibly another image, of {worst:.1f} dB PSNR; --any-quality ranks it"
 
 
 def _without_value(rows: Sequence[Row]) -> Cell:
     worst = max(rows, key=lambda row: list(Status).index(row.status or Status.FAILED))
     status = worst.status or Status.FAILED
     reason = worst.error or _WHY_NOT.get(status, "the row gives no reason")
-    return Cell(status, reason, rows=len(rows), notes=_left_out(rows, [r for r in rows if r.status is worst.status]))
+    return Cell(
+        status,
+        reason,
+        rows=len(rows),
+        notes=_left_out(rows, [r for r in rows if r.status is worst.status]),
+        sources=tuple(rows),
+    )
 
 
 def _left_out(rows: Sequence[Row], kept: Sequence[Row]) -> tuple[str, ...]:
@@ -169,25 +219,3 @@ def _seconds_per_image(rows: Sequence[Row]) -> float | None:
         return 60 / figure(Metric.THROUGHPUT, rows, None).value
     except NoFigureError:
         return None
-
-
-def _with_best(metric: Metric, lines: Sequence[Line]) -> tuple[Line, ...]:
-    """Marks the best of each line, and of all, where two or more rank; on a line, only where they did equal work."""
-    better = min if metric.less_is_better else max
-    best = _best([cell for line in lines for cell in line.cells], better)
-    return tuple(
-        replace(line, cells=tuple(_marked(cell, best_of_line, best) for cell in line.cells))
-        for line in lines
-        for best_of_line in [_best(line.cells, better) if len({c.work for c in line.cells if c.ranks}) == 1 else None]
-    )
-
-
-def _best(cells: Sequence[Cell], better: Callable[[list[float]], float]) -> float | None:
-    values = [cell.value for cell in cells if cell.ranks and cell.value is not None]
-    return better(values) if len(values) > 1 else None
-
-
-def _marked(cell: Cell, best_of_line: float | None, best: float | None) -> Cell:
-    if not cell.ranks:
-        return cell
-    return replace(cell, best_of_line=cell.value == best_of_line, best=cell.value == best)

@@ -5,17 +5,30 @@ from __future__ import annotations
 import difflib
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.errors import InputError
-from orchestrator.table.cases import ENGINE, TIE_BREAKERS, Key, natural
+from orchestrator.table.cases import CONDITIONS, ENGINE, PROMPT, TIE_BREAKERS, AxisValue, Key, natural
 from orchestrator.table.comparison import Baseline, BaselineKind, Cell, Line
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import Ratio, corrected, ratio
+from orchestrator.table.work import is_on_cpu
 from runner.schema import Row, Status, Validity
 
 DEFAULT_ENGINE = "eager"
+# What forbids no ratio and is named beside it. Hosts have their own devices and images: those say nothing more.
+NAMED_CONDITIONS: Mapping[str, Callable[[Row], AxisValue]] = {
+    **{
+        name: of
+        for name, of in CONDITIONS.items()
+        if name in ("threads", "torch", "diffusers", "cuda", "driver", "python")
+    },
+    "xformers": TIE_BREAKERS["xformers"],
+}
+TWO_MEMORIES = (
+    "memory of a CPU is the process's resident set, which its code and libraries fill too; of a GPU it is not"
+)
 
 
 def find_baseline(
@@ -57,7 +70,7 @@ def with_ratios(
         else:
             family = [mate for mate in by_family[_family(axes, line.labels)] if mate.labels[0] == base.name]
             against = [[mate.cells[i] for mate in family] for i in range(len(hosts))]
-        compared.append([_compared(cell, candidates, base) for cell, candidates in zip(line.cells, against)])
+        compared.append([_compared(metric, cell, candidates, base) for cell, candidates in zip(line.cells, against)])
     ratios = iter(corrected([cell.ratio for cells in compared for cell, _ in cells if cell.ratio]))
     return [
         replace(line, cells=tuple(_judged(metric, base, cell, against, ratios) for cell, against in cells))
@@ -67,24 +80,39 @@ def with_ratios(
 
 def _family(axes: Sequence[str], labels: Key) -> Key:
     """What an engine and its baseline have in common: every axis but the engine, and no outcome or hash."""
-    return tuple(v for name, v in zip(axes, labels) if name != ENGINE and name not in TIE_BREAKERS)
+    return tuple(v for name, v in zip(axes, labels) if name not in (ENGINE, PROMPT, *TIE_BREAKERS))
 
 
-def _compared(cell: Cell, candidates: Sequence[Cell], base: Baseline) -> tuple[Cell, Cell | None]:
+def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Baseline) -> tuple[Cell, Cell | None]:
     """The cell with its ratio or the reason for none, and the cell that it was compared to."""
     if cell.figure is None:
         return cell, None
     if any(cell is candidate for candidate in candidates):
         return replace(cell, is_baseline=True, no_ratio="the baseline"), None
     candidates = [c for c in candidates if c.status is not None]
-    if why := _no_ratio(base, cell, candidates):
+    if why := _no_ratio(metric, base, cell, candidates):
         return replace(cell, no_ratio=why), None
     against = candidates[0]
     assert against.figure is not None  # noqa: S101  # _no_ratio said so
     found = ratio(cell.figure, against.figure)
     if found is None:
         return replace(cell, no_ratio="the baseline's value is 0"), None
-    return replace(cell, ratio=found), against
+    return replace(cell, ratio=found, ratio_notes=_named(cell, against)), against
+
+
+def _named(cell: Cell, against: Cell) -> tuple[str, ...]:
+    """In what else the two differ, in one sentence."""
+    pairs = [(name, of(cell.used[0]), of(against.used[0])) for name, of in NAMED_CONDITIONS.items()]
+    differing = [
+        f"{name} {_word(ours)} against {_word(theirs)}"
+        for name, ours, theirs in pairs
+        if ours != theirs and None not in (ours, theirs)
+    ]
+    return (", ".join(differing),) if differing else ()
+
+
+def _word(value: AxisValue) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def _judged(metric: Metric, base: Baseline, cell: Cell, against: Cell | None, ratios: Iterator[Ratio]) -> Cell:
@@ -95,7 +123,7 @@ def _judged(metric: Metric, base: Baseline, cell: Cell, against: Cell | None, ra
     return replace(cell, ratio=found, pays_off_after=_pays_off_after(metric, base, cell, against, found))
 
 
-def _no_ratio(base: Baseline, cell: Cell, candidates: Sequence[Cell]) -> str | None:
+def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[Cell]) -> str | None:
     if cell.validity not in (Validity.VALID, None):
         return str(cell.validity.value)
     if not candidates:
@@ -108,11 +136,11 @@ def _no_ratio(base: Baseline, cell: Cell, candidates: Sequence[Cell]) -> str | N
         return f"no baseline: {base.name} is {status}"
     if against.validity not in (Validity.VALID, None):
         return f"no baseline: {base.name} is {against.validity.value}"
-    if cell.work is None and against.work is None and cell.run == against.run:
-        return None
-    if cell.work is None or against.work is None:
-        return "equal work is not known: a source does not state it"
-    return None if cell.work == against.work else "unequal work: another prompt, model, size or seed"
+    if metric is Metric.MEMORY and is_on_cpu(cell.used[0]) != is_on_cpu(against.used[0]):
+        return TWO_MEMORIES
+    assert cell.work is not None  # noqa: S101  # a cell with a figure has it
+    assert against.work is not None  # noqa: S101
+    return cell.work.why_unequal(against.work, metric)
 
 
 def _pays_off_after(metric: Metric, base: Baseline, cell: Cell, against: Cell, found: Ratio) -> int | None:

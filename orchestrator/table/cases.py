@@ -1,13 +1,15 @@
-"""Rows put in their place: which case (a line) and which host (a column) each belongs to."""
+"""Rows put in their place: which case (a line) and which host (a column) each belongs to, and so what is pooled."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeAlias
 
-from runner.schema import COLUMNS, ENGINES, MAX, Row, format_cell
+from runner.schema import COLUMNS, ENGINES, MAX, Row, Status
 
 AxisValue: TypeAlias = str | int | float | bool | None
 Key: TypeAlias = tuple[AxisValue, ...]
@@ -29,18 +31,49 @@ AXES: Mapping[str, Callable[[Row], AxisValue]] = {
     "attention": lambda row: row.attention,
 }
 
-# An outcome and a hash (which knows the prompt): used only where one host has rows that the axes cannot tell apart.
+# Outcomes and hashes: an axis only where rows of one column would be pooled that differ there.
 TIE_BREAKERS: Mapping[str, Callable[[Row], AxisValue]] = {
     "xformers": lambda row: row.xformers,
-    "work": lambda row: row.work and row.work[:6],
+    "runtime": lambda row: row.runtime,
+    "weights": lambda row: row.weights,
+}
+PROMPT = "prompt"  # a tie-breaker too, which takes all rows to tell: work.prompts
+
+# What a host's rows were measured with. Each device is a column of its own; of the others, only where rows of one case
+# on one host differ there: an engine may need a torch of its own, and is still compared with eager in its column.
+DEVICE = "device"
+CONDITIONS: Mapping[str, Callable[[Row], AxisValue]] = {
+    DEVICE: lambda row: row.device,
+    "threads": lambda row: row.threads,
+    "cpu": lambda row: row.cpu,
+    "driver": lambda row: row.driver,
+    "torch": lambda row: row.torch,
+    "diffusers": lambda row: row.diffusers,
+    "cuda": lambda row: row.cuda,
+    "python": lambda row: row.python,
+    "image": lambda row: row.image,
 }
 
+_all_columns = attrgetter(*COLUMNS)
 _ORDER: Mapping[str, Sequence[str]] = {ENGINE: tuple(ENGINES), PRECISION: ("single", "half")}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where each row stands, in the order of the rows: rows of one key and one column are pooled.
+
+    caption: the axes of which all rows state one value.
+    """
+
+    axes: tuple[str, ...]
+    keys: tuple[Key, ...]
+    columns: tuple[str, ...]
+    caption: Mapping[str, AxisValue]
 
 
 def canonical(rows: Iterable[Row]) -> list[Row]:
     """Without exact repetitions (a run named twice), in an order that does not depend on the order given."""
-    return sorted(set(rows), key=lambda row: [format_cell(getattr(row, name)) for name in COLUMNS])
+    return sorted(set(rows), key=lambda row: str(_all_columns(row)))
 
 
 def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
@@ -51,41 +84,138 @@ def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
     )
 
 
-def columns(rows: Sequence[Row]) -> list[str]:
-    """Each row's column: its host, and where any host stands in several runs, host@run."""
-    runs: dict[str, set[str | None]] = defaultdict(set)
-    for row in rows:
-        runs[_host(row)].add(row.run)
-    return [f"{_host(row)}@{row.run or 'unnamed'}" if len(runs[_host(row)]) > 1 else _host(row) for row in rows]
+def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
+    """Each row's line and column. prompts: of each row, the same for rows of one prompt."""
+    facts = _facts(rows)
+    stated = {name: {value for value in values if value is not None} for name, values in facts.items()}
+    axes = [name for name in facts if name in ALWAYS_SHOWN or len(stated[name]) > 1]
+    tie_breakers = {name: [of(row) for row in rows] for name, of in TIE_BREAKERS.items()}
+    tie_breakers |= {PROMPT: _prompt_labels(rows, prompts)}
+    measured = [row.status is Status.OK for row in rows]
+    columns, names = _host_columns(rows), []
+
+    keys: list[Hashable] = list(zip(*(facts[name] for name in axes)))
+    pools = _Pools(zip(columns, keys, (row.n_samples for row in rows)), measured)
+    conditions: dict[str, tuple[set[str], list[AxisValue]]] = {}
+    for name, of in CONDITIONS.items():
+        values = [of(row) for row in rows]
+        split = _with_several(columns, values) if name == DEVICE else set()
+        split |= {columns[i] for pool in pools.differing(values) for i in pool}
+        if split:
+            conditions[name] = (split, values)
+            pools.divide(values)
+    for name, values in ({n: v for n, v in facts.items() if n not in axes} | tie_breakers).items():
+        if pools.differing(values):
+            names.append(name)
+            pools.divide(values)
+    axes = [name for name in facts if name in (*axes, *names)] + [name for name in tie_breakers if name in names]
+    every = facts | tie_breakers
+    keys = list(zip(*(every[name] for name in axes)))
+    return Placement(
+        axes=tuple(axes),
+        keys=tuple(keys),  # type: ignore[arg-type]
+        columns=_with_conditions(columns, keys, conditions, measured),
+        caption={n: next(iter(values)) for n, values in stated.items() if n not in axes and len(values) == 1},
+    )
+
+
+def _facts(rows: Sequence[Row]) -> dict[str, list[AxisValue]]:
+    """Of each axis what each row states, with the settings of imported files by their own names."""
+    facts = {name: [of(row) for row in rows] for name, of in AXES.items()}
+    settings = [row.other_settings for row in rows]
+    for name in sorted({name for each in settings for name in each}, key=natural):
+        ours = name in facts or name in TIE_BREAKERS or name == PROMPT
+        facts[f"{name} (imported)" if ours else name] = [each.get(name) for each in settings]
+    return facts
+
+
+def _prompt_labels(rows: Sequence[Row], prompts: Sequence[int | None]) -> list[AxisValue]:
+    """For each prompt the first that one of its rows has: the column, or its hash with all else."""
+    first: dict[int, str] = {}
+    for row, prompt in zip(rows, prompts):
+        if prompt is not None:
+            first.setdefault(prompt, row.prompt if row.prompt is not None else (row.work or "")[:6])
+    return [None if prompt is None else first[prompt] for prompt in prompts]
+
+
+class _Pools:
+    """Measured rows that would be pooled, by number; those that are alone are of no interest."""
+
+    def __init__(self, places: Iterable[Hashable], measured: Sequence[bool]) -> None:
+        pools: dict[Hashable, list[int]] = defaultdict(list)
+        for i, here in enumerate(places):
+            if measured[i]:
+                pools[here].append(i)
+        self._pools = [pool for pool in pools.values() if len(pool) > 1]
+
+    def differing(self, values: Sequence[AxisValue]) -> list[list[int]]:
+        """Those whose rows differ in a value; unstated is another than any."""
+        return [pool for pool in self._pools if len({values[i] for i in pool}) > 1]
+
+    def divide(self, values: Sequence[AxisValue]) -> None:
+        divided = []
+        for pool in self._pools:
+            parts: dict[AxisValue, list[int]] = defaultdict(list)
+            for i in pool:
+                parts[values[i]].append(i)
+            divided += [part for part in parts.values() if len(part) > 1]
+        self._pools = divided
 
 
 def _host(row: Row) -> str:
     return row.host or row.device or "unnamed host"
 
 
-def axis_values(rows: Sequence[Row]) -> dict[str, list[AxisValue]]:
-    """Of each axis the different values that rows state, sorted; what a row leaves unsaid is no value."""
-    seen = {name: {value for row in rows if (value := of(row)) is not None} for name, of in AXES.items()}
-    return {name: sorted(values, key=lambda value: rank(name, value)) for name, values in seen.items()}
+def _host_columns(rows: Sequence[Row]) -> list[str]:
+    """Each row's host, and where any host stands in several runs, host@run."""
+    runs: dict[str, set[str | None]] = defaultdict(set)
+    for row in rows:
+        runs[_host(row)].add(row.run)
+    return [f"{_host(row)}@{row.run or 'unnamed'}" if len(runs[_host(row)]) > 1 else _host(row) for row in rows]
 
 
-def label_axes(rows: Sequence[Row], row_columns: Sequence[str]) -> tuple[str, ...]:
-    """The axes that name a line: engine, precision, samples, what varies, and what tells rows of one host apart."""
-    values = axis_values(rows)
-    axes = tuple(name for name in AXES if name in ALWAYS_SHOWN or len(values[name]) > 1)
-    for name, of in TIE_BREAKERS.items():
-        # by batch as well: rounds of `max` that found different ones are one case, whose work differs by that alone
-        together: dict[tuple[str, Key, int | None], set[AxisValue]] = defaultdict(set)
-        for row, column in zip(rows, row_columns):
-            if (value := of(row)) is not None:
-                together[column, key(row, axes), row.n_samples].add(value)
-        if any(len(several) > 1 for several in together.values()):
-            axes = (*axes, name)
-    return axes
+def _with_several(columns: Sequence[str], values: Sequence[AxisValue]) -> set[str]:
+    """The columns whose rows state more than one value."""
+    seen: dict[str, set[AxisValue]] = defaultdict(set)
+    for column, value in zip(columns, values):
+        if value is not None:
+            seen[column].add(value)
+    return {column for column, several in seen.items() if len(several) > 1}
 
 
-def key(row: Row, axes: Sequence[str]) -> Key:
-    return tuple((AXES | TIE_BREAKERS)[name](row) for name in axes)  # type: ignore[operator]
+def _with_conditions(
+    columns: Sequence[str],
+    keys: Sequence[Hashable],
+    conditions: Mapping[str, tuple[set[str], list[AxisValue]]],
+    measured: Sequence[bool],
+) -> tuple[str, ...]:
+    """Each row's column, with the conditions that divide it: `desk (threads 2)`.
+
+    conditions: the columns that each divides, and each row's value. A row without a measurement may not state it: it
+    joins the one column that has its case, if there is one.
+    """
+    if not conditions:
+        return tuple(columns)
+    named, is_told = [], []
+    for i, column in enumerate(columns):
+        dividing = {name: values[i] for name, (split, values) in conditions.items() if column in split}
+        parts = [_condition(name, value) for name, value in dividing.items()]
+        is_told.append(measured[i] or None not in dividing.values())
+        named.append(f"{column} ({', '.join(parts)})" if parts and is_told[i] else column)
+    of_case: dict[Hashable, set[str]] = defaultdict(set)
+    for column, key, name, told in zip(columns, keys, named, is_told):
+        if told:
+            of_case[column, key].add(name)
+    return tuple(
+        name if told or len(of_case[column, key]) != 1 else next(iter(of_case[column, key]))
+        for column, key, name, told in zip(columns, keys, named, is_told)
+    )
+
+
+def _condition(name: str, value: AxisValue) -> str:
+    if value is None:
+        return f"{name} not stated"
+    return str(value) if name == DEVICE else f"{name} {value}"
 
 
 def key_order(axes: Sequence[str]) -> Callable[[Key], tuple[object, ...]]:

@@ -9,6 +9,7 @@ from enum import Enum
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.metric import Metric, Price
 from orchestrator.table.statistics import Figure, Interval, Ratio
+from orchestrator.table.work import Work
 from runner.schema import Row, Status, Validity
 
 OUT_OF_MEMORY = "out of memory"  # the reason where the row gives none; a report need not repeat it
@@ -32,7 +33,11 @@ class Cell:
     """One case on one host: a value, or the reason why there is none.
 
     status: None where the case was not planned for this host.
-    ratio: to the baseline; None has its reason in no_ratio. rows: how many were pooled. notes: what the value rests on.
+    ratio: to the baseline; None has its reason in no_ratio. ratio_notes: what differs between the two beside the time.
+    rows: how many were pooled. notes: what the value rests on.
+    unranked: why a valid value is never best; None where it may be.
+    best, tied_best: of all that did equal work; best_of_line, tied_best_of_line: of those on its line. tied: it cannot
+        be told apart from the one with the best value.
     samples: images in one call, which differ along a line of `max`.
     pays_off_after: images after which a load and first call dearer than the baseline's are earned back; None where that
         is not known, or never. startup_s, image_s: what that is computed from.
@@ -45,15 +50,18 @@ class Cell:
     validity: Validity | None = None
     ratio: Ratio | None = None
     no_ratio: str | None = None
+    ratio_notes: tuple[str, ...] = ()
     is_baseline: bool = False
+    unranked: str | None = None
     best_of_line: bool = False
     best: bool = False
+    tied_best_of_line: bool = False
+    tied_best: bool = False
     rows: int = 0
     notes: tuple[str, ...] = ()
     pays_off_after: int | None = None
     samples: int | None = None
-    work: str | None = None
-    run: str | None = None
+    work: Work | None = None
     startup_s: float | None = field(default=None, repr=False)
     image_s: float | None = field(default=None, repr=False)
     sources: tuple[Row, ...] = field(default=(), repr=False)
@@ -69,7 +77,7 @@ class Cell:
 
     @property
     def ranks(self) -> bool:
-        return self.figure is not None and self.validity is Validity.VALID
+        return self.figure is not None and self.validity is Validity.VALID and self.unranked is None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,11 @@ class Metric(str, Enum):
         return {Metric.MEMORY: "memory", Metric.ENERGY: "energy_j"}.get(self, "latency")
 
     @property
+    def is_per_image(self) -> bool:
+        """Whether it means the same at any batch size."""
+        return self in (Metric.THROUGHPUT, Metric.COST, Metric.ENERGY)
+
+    @property
     def is_timed(self) -> bool:
         return self in (Metric.LATENCY, Metric.THROUGHPUT, Metric.COST)
 

@@ -1,0 +1,295 @@
+"""What a table pools, compares and calls best: docs/method.md, "What is pooled, compared, called best"."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from table_rows import around, rounds, row
+
+from orchestrator import foreign
+from orchestrator.table import Cell, Comparison, Metric, compare
+from runner.schema import IMPORT, Case, Device, Job, Precision, Row, Status
+
+
+def cell(comparison: Comparison, host: str, *labels: object) -> Cell:
+    line = next(line for line in comparison.lines if line.labels[: len(labels)] == labels)
+    return line.cells[comparison.hosts.index(host)]
+
+
+def values(comparison: Comparison) -> list[list[float | None]]:
+    return [[found.value for found in line.cells] for line in comparison.lines]
+
+
+def imported(tmp_path: Path, text: str) -> list[Row]:
+    file = tmp_path / "published.csv"
+    file.write_text(text)
+    return [replace(each, job=IMPORT) for each in foreign.read_file(file)]
+
+
+def marks(comparison: Comparison) -> dict[tuple[str, object], str]:
+    """By host and engine or steps, what cells are called."""
+    names = ("best", "tied_best", "best_of_line", "tied_best_of_line")
+    return {
+        (host, line.labels[-1]): " ".join(name for name in names if getattr(found, name))
+        for line in comparison.lines
+        for host, found in zip(comparison.hosts, line.cells)
+        if any(getattr(found, name) for name in names)
+    }
+
+
+# What is pooled
+
+
+def test_one_and_two_threads_on_one_host_are_two_columns() -> None:
+    comparison = compare([row(trials=(1.197,), threads=1), row(trials=(0.667,), threads=2)])
+    assert comparison.hosts == ("a (threads 1)", "a (threads 2)")
+    assert values(comparison) == [[1.197, 0.667]]
+
+
+def test_rounds_of_one_thread_count_are_pooled_beside_another() -> None:
+    rows = [*rounds(middle=1.0, threads=1), *rounds(middle=0.5, threads=2)]
+    assert [found.rows for found in compare(rows).lines[0].cells] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("cpu", "Xeon", "EPYC"),
+        ("driver", "550", "580"),
+        ("torch", "1.12.0", "2.13.0"),
+        ("diffusers", "0.30", "0.42"),
+        ("cuda", "11.8", "13.0"),
+        ("python", "3.10.1", "3.12.3"),
+        ("image", "sd:1@sha256:aa", "sd:1@sha256:bb"),
+        ("threads", 2, None),
+    ],
+)
+def test_rows_of_one_case_with_another_condition_are_not_pooled(name: str, one: object, other: object) -> None:
+    rows = [row(trials=(1.0,), **{name: one}), row(trials=(2.0,), **{name: other})]
+    said = ["not stated" if value is None else value for value in (one, other)]
+    assert sorted(compare(rows).hosts) == sorted(f"a ({name} {value})" for value in said)
+
+
+def test_a_torch_of_one_engines_own_divides_no_column() -> None:
+    rows = [row(trials=around(2), torch="2.12.0"), row(engine="deepspeed", trials=around(1), torch="2.13.0")]
+    comparison = compare(rows)
+    assert comparison.hosts == ("a",)
+    found = cell(comparison, "a", "deepspeed")
+    assert found.ratio is not None
+    assert found.ratio_notes == ("torch 2.13.0 against 2.12.0",)
+
+
+def test_one_host_name_of_two_devices_is_two_columns() -> None:
+    rows = [row("desk", trials=(8.5,), device="GTX 1080"), row("desk", trials=(1.7,), device="H200")]
+    comparison = compare(rows)
+    assert comparison.hosts == ("desk (GTX 1080)", "desk (H200)")
+    assert values(comparison) == [[8.5, 1.7]]
+
+
+def test_a_row_without_a_measurement_joins_the_column_of_its_case() -> None:
+    rows = [
+        row("desk", trials=(8.5,), device="GTX 1080"),
+        row("desk", samples=2, trials=(1.7,), device="H200"),
+        row("desk", samples=2, device=None, error="CUDA error"),
+    ]
+    comparison = compare(rows)
+    assert comparison.hosts == ("desk (GTX 1080)", "desk (H200)")
+    notes = cell(comparison, "desk (H200)", "eager", "half", 2).notes
+    assert notes == ("left out 1 of 2 rows of this case: failed: CUDA error",)
+
+
+def test_an_unknown_column_of_a_foreign_file_that_varies_is_an_axis(tmp_path: Path) -> None:
+    text = "device,runtime,n_samples,latency,pixels,lab\nT4,pytorch,1,2.2,512,x\nT4,pytorch,1,4.4,768,x\n"
+    comparison = compare(imported(tmp_path, text))
+    assert comparison.axes == ("engine", "precision", "samples", "pixels")
+    assert [line.labels[-1] for line in comparison.lines] == ["512", "768"]
+    assert values(comparison) == [[2.2], [4.4]]
+    assert comparison.caption["lab"] == "x"
+
+
+def test_a_foreign_setting_named_as_an_axis_stands_beside_it(tmp_path: Path) -> None:
+    text = "device,n_samples,latency,width,height,size\nT4,1,2.2,512,512,small\nT4,1,4.4,512,512,large\n"
+    comparison = compare(imported(tmp_path, text))
+    assert comparison.axes[-1] == "size (imported)"
+    assert comparison.caption["size"] == "512×512"
+
+
+def test_rows_of_which_one_leaves_a_setting_unsaid_are_not_pooled() -> None:
+    comparison = compare([row(trials=(1.0,), steps=50), row(trials=(2.0,), steps=None)])
+    assert [line.labels[-1] for line in comparison.lines] == [50, None]
+
+
+def test_two_weights_of_one_name_on_one_host_are_two_lines() -> None:
+    rows = [row(trials=(1.0,), model="/srv/sd", weights=weights) for weights in ("aaaa", "bbbb")]
+    comparison = compare(rows)
+    assert comparison.axes[-1] == "weights"
+    assert [line.labels[-1] for line in comparison.lines] == ["aaaa", "bbbb"]
+
+
+# What is compared
+
+
+def ratio_or_reason(ours: Row, base: Row, metric: Metric = Metric.LATENCY) -> float | str | None:
+    found = cell(compare([base, ours], metric, baseline="a"), "b")
+    return round(found.ratio.value, 3) if found.ratio else found.no_ratio
+
+
+def of_a_job(host: str, found: int | None = None, height: int | None = None, **columns: Any) -> Row:
+    """As a runner writes it: 128 pixels are the model's own size."""
+    case = Case("c", "max" if found else 1)
+    job = Job(
+        run="first",
+        id="j",
+        host=host,
+        device=Device.CUDA,
+        engine="eager",
+        precision=Precision.HALF,
+        model=columns.pop("model", "synthetic:tiny"),
+        prompt=columns.pop("prompt", "a horse"),
+        steps=50,
+        cases=(case,),
+        height=height,
+        width=height,
+    )
+    measured = {"height": 128, "width": 128, **({"n_samples": found} if found else {})}
+    made = row(host, trials=(1.0,))
+    timed = {name: getattr(made, name) for name in ("latency", "latency_median", "trials", "validity", "device")}
+    return replace(Row.of(job, case, Status.OK, **timed, **measured), **columns)
+
+
+def test_a_folder_with_other_weights_is_not_equal_work() -> None:
+    one, other = (of_a_job(host, model="/srv/sd", weights=weights) for host, weights in (("a", "1f"), ("b", "2e")))
+    assert ratio_or_reason(other, one) == "unequal work: other weights of /srv/sd"
+    assert ratio_or_reason(replace(other, weights="1f"), one) == 1
+
+
+def test_a_hub_id_without_its_commit_is_not_known_to_be_equal() -> None:
+    one, other = (of_a_job(host, model="CompVis/sd", weights=weights) for host, weights in (("a", "1f"), ("b", None)))
+    expected = "equal work is not known: a row does not state which weights CompVis/sd had (older runs do not)"
+    assert ratio_or_reason(other, one) == expected
+    assert ratio_or_reason(other, replace(one, weights=None)) == expected
+
+
+def test_an_older_run_still_compares_its_engines() -> None:
+    rows = [row(trials=(2.0,), model="/srv/sd"), row(engine="compile", trials=(1.0,), model="/srv/sd")]
+    found = cell(compare(rows), "a", "compile")
+    assert found.ratio is not None
+
+
+def test_a_size_that_is_the_models_own_is_equal_work() -> None:
+    own, asked = of_a_job("a"), of_a_job("b", height=128)
+    assert ratio_or_reason(asked, own) == 1
+    bare = replace(own, height=None, width=None)
+    assert ratio_or_reason(asked, bare) == "equal work is not known: a row does not state size"
+
+
+def test_what_differs_is_named_with_both_values() -> None:
+    one, other = of_a_job("a", prompt="a dog", found=28), of_a_job("b", found=12)
+    assert ratio_or_reason(other, one) == "unequal work: batch size 12 against 28, another prompt"
+
+
+def test_throughput_at_max_compares_hosts_of_other_batches() -> None:
+    one, other = of_a_job("a", found=28), of_a_job("b", found=12)
+    assert ratio_or_reason(other, one, Metric.THROUGHPUT) == pytest.approx(12 / 28, abs=0.001)
+
+
+def test_latency_at_max_of_other_batches_names_both() -> None:
+    one, other = of_a_job("a", found=28), of_a_job("b", found=12)
+    assert ratio_or_reason(other, one) == "unequal work: batch size 12 against 28"
+
+
+def test_older_rows_at_max_compare_by_the_prompt_of_their_run() -> None:
+    one, other = (replace(of_a_job(host, found=found), prompt=None) for host, found in (("a", 28), ("b", 12)))
+    assert one.work != other.work
+    assert isinstance(ratio_or_reason(other, one, Metric.THROUGHPUT), float)
+
+
+def test_two_prompts_in_an_older_run_are_not_taken_as_one() -> None:
+    rows = [
+        *(replace(of_a_job("a", prompt=prompt), prompt=None) for prompt in ("a horse", "a dog")),
+        replace(of_a_job("b", found=12), prompt=None),
+        replace(of_a_job("a", found=28, prompt="a dog"), prompt=None),
+    ]
+    comparison = compare(rows, Metric.THROUGHPUT, baseline="a")
+    assert all(found.ratio is None for line in comparison.lines for found in line.cells)
+
+
+def test_other_software_is_named_beside_a_ratio_and_forbids_none() -> None:
+    rows = [
+        row("a", trials=(2.0,), torch="2.13.0", xformers=False, threads=8),
+        row("b", trials=(1.0,), torch="1.12.0", xformers=True, threads=4),
+    ]
+    found = cell(compare(rows, baseline="a"), "b")
+    assert found.ratio is not None
+    assert found.ratio_notes == ("threads 4 against 8, torch 1.12.0 against 2.13.0, xformers on against off",)
+
+
+def test_memory_of_a_cpu_and_of_a_gpu_has_no_ratio_and_no_best() -> None:
+    gpu = {"memory": 3.0, "device": "NVIDIA A100", "cpu": "Xeon", "cuda": "13.0"}
+    cpu = {"memory": 1.1, "device": "Xeon", "cpu": "Xeon"}
+    comparison = compare([*rounds("a", **gpu), *rounds("b", **cpu)], Metric.MEMORY, baseline="a")
+    found = cell(comparison, "b")
+    assert found.ratio is None
+    assert "resident set" in str(found.no_ratio)
+    assert marks(comparison) == {}
+
+
+# What is called best
+
+
+def test_a_lead_that_is_shown_is_best() -> None:
+    comparison = compare([*rounds("a", middle=1.0), *rounds("b", middle=2.0), *rounds("c", middle=1.5)])
+    assert marks(comparison) == {("a", 1): "best best_of_line"}
+
+
+def test_a_lead_that_is_noise_is_a_tie() -> None:
+    comparison = compare([*rounds("a", middle=1.019), *rounds("b", middle=1.020), *rounds("c", middle=2.0)])
+    tied = "tied_best tied_best_of_line"
+    assert marks(comparison) == {("a", 1): tied, ("b", 1): tied}
+
+
+def test_one_round_makes_nothing_best() -> None:
+    assert marks(compare([row("a", trials=around(1)), row("b", trials=around(9))])) == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "one", "other"),
+    [("steps", 5, 50), ("width", 64, 512), ("model", "synthetic:tiny", "synthetic:sd-v1-4")],
+)
+def test_the_best_of_unequal_work_is_nobody(column: str, one: object, other: object) -> None:
+    cheap = rounds("a", middle=0.1, **{column: one}, work="cheap")
+    assert marks(compare([*cheap, *rounds("a", middle=1.0, **{column: other})], Metric.THROUGHPUT)) == {}
+
+
+def test_each_work_has_a_best_of_its_own() -> None:
+    rows = [
+        *rounds("a", middle=0.1, steps=5, work="cheap"),
+        *rounds("b", middle=0.2, steps=5, work="cheap"),
+        *rounds("a", middle=2.0, steps=50),
+        *rounds("b", middle=1.0, steps=50),
+    ]
+    assert marks(compare(rows)) == {("a", 5): "best_of_line", ("b", 50): "best_of_line"}
+
+
+def test_of_one_work_the_largest_batch_may_have_the_best_throughput() -> None:
+    rows = [*rounds("a", samples=1, middle=1.0), *rounds("a", samples=4, middle=2.0)]
+    assert marks(compare(rows, Metric.THROUGHPUT)) == {("a", 4): "best"}
+    assert marks(compare(rows, Metric.LATENCY)) == {}
+
+
+def test_a_row_that_draws_another_image_is_best_only_if_asked() -> None:
+    rows = [*rounds("a", middle=1.0, psnr=5.0), *rounds("b", middle=2.0, psnr=60.0), *rounds("c", middle=3.0)]
+    comparison = compare(rows)
+    assert marks(comparison) == {("b", 1): "best best_of_line"}
+    assert "visibly another image, of 5.0 dB PSNR" in cell(comparison, "a").notes[-1]
+    assert marks(compare(rows, any_quality=True)) == {("a", 1): "best best_of_line"}
+
+
+def test_an_imported_row_is_never_best() -> None:
+    rows = [*rounds("a", middle=1.0, job=IMPORT), *rounds("b", middle=2.0), *rounds("c", middle=3.0)]
+    comparison = compare(rows)
+    assert marks(comparison) == {("b", 1): "best best_of_line"}
+    assert "says of itself that it is valid" in cell(comparison, "a").notes[-1]
