@@ -20,6 +20,13 @@ class HostUnreachable(Exception):
     """Try again: the host did not answer. It may come back, and what runs there may still be running."""
 
 
+class NoRoom(HostUnreachable):
+    """Wait: the host answers, and takes no more just now (a quota is used up). It will once something there has ended.
+
+    The message is the same for every job that waits for this.
+    """
+
+
 class HostUnfit(Exception):
     """The host answered, and cannot do what is asked of it (no toolkit, no such GPU); trying again will not help."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator import config, fleet
 from orchestrator import run as runs
-from orchestrator.errors import InputError
+from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.journal import Journal, Phase, Progress
 from orchestrator.progress import job_label
 from orchestrator.run import Run
@@ -84,7 +84,7 @@ def _present(run: Run, job: Job) -> Iterator[str]:
 
 def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) -> Iterator[str]:
     attempt = seen = 0  # lines of this attempt that the reader has had
-    told = ""
+    told = silent = ""
     while True:
         progress = find_job(_jobs(run), job.id)
         if progress.is_settled:
@@ -93,13 +93,23 @@ def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) ->
             say(_ending(run, job))
             return
         if progress.is_at_work:
-            if progress.attempt != attempt:
-                skip = 0 if tail is None or attempt else max(0, sum(1 for _ in _on_host(run, progress)) - tail)
-                attempt, seen = progress.attempt, skip
-            for number, line in enumerate(_on_host(run, progress, follow=True)):
-                if number >= seen:
-                    seen = number + 1
-                    yield line
+            try:
+                if progress.attempt != attempt:
+                    skip = 0 if tail is None or attempt else max(0, sum(1 for _ in _on_host(run, progress)) - tail)
+                    attempt, seen = progress.attempt, skip
+                for number, line in enumerate(_on_host(run, progress, follow=True)):
+                    if silent:
+                        say(f"host {progress.job.host} answers again")
+                        silent = ""
+                    if number >= seen:
+                        seen = number + 1
+                        yield line
+            except HostUnreachable as error:
+                if not run.is_driven:
+                    raise
+                if not silent:
+                    silent = str(error)
+                    say(f"{silent}; asking again")
             progress = find_job(_jobs(run), job.id)
         if not progress.is_settled:
             waiting = _waiting(progress)

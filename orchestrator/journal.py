@@ -38,6 +38,7 @@ class Kind(str, Enum):
     """What can happen to a job. Intents come before what they announce, outcomes after it.
 
     QUEUED, RUNNING: seen so, on a host that queues what was started; the reason of RUNNING is the instance.
+    LOST: a fault after which it is not known what became of the attempt.
     REFUSED: a fault of which the host says why it did not create or start the attempt.
     EQUIPPED: its host, which did not answer when the run began, has the image that is the reason.
     """
@@ -48,6 +49,7 @@ class Kind(str, Enum):
     RUNNING = "running"
     STOPPING = "stopping"
     FAULT = "fault"
+    LOST = "lost"
     REFUSED = "refused"
     CANCEL = "cancel"
     EQUIPPED = "equipped"
@@ -84,13 +86,14 @@ _PHASES = {
     Kind.RUNNING: Phase.RUNNING,
     Kind.STOPPING: Phase.STOPPING,
     Kind.FAULT: Phase.PENDING,
+    Kind.LOST: Phase.PENDING,
     Kind.REFUSED: Phase.PENDING,
     Kind.SETTLED: Phase.SETTLED,
     Kind.REOPENED: Phase.PENDING,
 }
 
 
-FAULTS = (Kind.FAULT, Kind.REFUSED)
+FAULTS = (Kind.FAULT, Kind.LOST, Kind.REFUSED)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class Progress:
 
     attempt: the number of the current try, or of the last one while pending; 0 before the first.
     since: when the phase began. faults: tries that ended in a fault. reason: of the last fault or stop.
+    is_lost: whether it is not known what became of the last of them.
     refusals: how many of them, the last ones, were refusals in the same words.
     instance: which start of the attempt was seen running, where a host may make several; results are of it alone.
     """
@@ -109,6 +113,7 @@ class Progress:
     slot: str = ""
     since: float = 0.0
     faults: int = 0
+    is_lost: bool = False
     refusals: int = 0
     reason: str = ""
     cancelled: bool = False
@@ -141,6 +146,7 @@ class Progress:
             slot=entry.slot,
             since=entry.at,
             faults=0 if entry.kind is Kind.REOPENED else self.faults + (entry.kind in FAULTS),
+            is_lost=entry.kind is Kind.LOST if entry.kind in FAULTS else self.is_lost,
             refusals=self._refusals_after(entry),
             reason=entry.reason or self.reason,
             instance=self.instance if entry.attempt == self.attempt else "",
@@ -149,7 +155,7 @@ class Progress:
     def _refusals_after(self, entry: Entry) -> int:
         if entry.kind is Kind.REFUSED:
             return 1 + (self.refusals if entry.reason == self.reason else 0)
-        return 0 if entry.kind in (Kind.FAULT, Kind.REOPENED) else self.refusals
+        return 0 if entry.kind in (Kind.FAULT, Kind.LOST, Kind.REOPENED) else self.refusals
 
 
 class Journal:

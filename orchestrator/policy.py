@@ -72,10 +72,11 @@ class Collect:
 
 @dataclass(frozen=True)
 class Fault:
-    """The attempt is gone without a result, and may be tried again."""
+    """The attempt is gone without a result, and may be tried again. is_lost: what became of it is not known."""
 
     progress: Progress
     reason: str
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,8 @@ def _step_of_pending(progress: Progress, limits: Limits) -> Step | None:
             progress, Status.FAILED, f"refused {progress.refusals} times in the same words: {progress.reason}"
         )
     if progress.faults > limits.retries:
-        return GiveUp(progress, Status.FAILED, f"gave up after {progress.faults} attempts: {progress.reason}")
+        status = Status.LOST if progress.is_lost else Status.FAILED
+        return GiveUp(progress, status, f"gave up after {progress.faults} attempts: {progress.reason}")
     return None
 
 
@@ -255,7 +257,7 @@ def _step_of_staged(
     if observation.state is State.STAGED:
         return _start_of_staged(progress, observation, taken)
     if observation.state is State.LOST:
-        return Fault(progress, observation.reason or "the host does not say what became of it")
+        return _step_of_lost(progress, observation)
     return Collect(progress, observation) if observation.state is State.EXITED else None
 
 
@@ -272,13 +274,22 @@ def _step_of_started(
         case State.EXITED:
             return Collect(progress, observation)
         case State.LOST:
-            return Fault(progress, observation.reason or "the host does not say what became of it")
+            return _step_of_lost(progress, observation)
         case State.QUEUED:
             return _step_of_queued(progress, observation)
         case State.RUNNING:
             if observation.instance and not progress.instance and progress.phase is not Phase.STOPPING:
                 return Note(progress, observation)
             return _step_of_running(progress, now, limits)
+
+
+def _step_of_lost(progress: Progress, observation: Observation) -> Step:
+    """What was to end anyhow ends as that: it is not tried again because its host does not say that it did."""
+    reason = observation.reason or "the host does not say what became of it"
+    if progress.phase is Phase.STOPPING:
+        status = Status.CANCELLED if progress.cancelled else Status.TIMEOUT
+        return GiveUp(progress, status, f"{progress.reason}; {reason}")
+    return Fault(progress, reason, is_lost=True)
 
 
 def _start_of_staged(progress: Progress, observation: Observation, taken: frozenset[str]) -> Step | None:

@@ -24,6 +24,7 @@ from orchestrator.errors import (
     ImageError,
     Incomplete,
     InputError,
+    NoRoom,
     StartError,
     TaskUnfit,
 )
@@ -109,6 +110,7 @@ class HostLoop:
         self._begun: dict[Attempt, float] = {}
         self._stopped: dict[Attempt, float] = {}
         self._refused: dict[tuple[type, str], tuple[float, float]] = {}
+        self._no_room: dict[str, str] = {}
         self._silent_since: float | None = None
         self._silent_at: float | None = None
         self._silent_s, self._ended = 0.0, 0
@@ -197,6 +199,7 @@ class HostLoop:
                         self._settle(progress, Status.FAILED, str(error))
             return True
         self.executor, self.slots, self.inbox, self.get_ready = made.executor, made.slots, made.inbox, None
+        self._silent_since = None
         self.tell(Update(self.host, message="answers now"))
         return None
 
@@ -253,6 +256,7 @@ class HostLoop:
         if self._silent_since is None:
             return
         silent_s, self._silent_since = self.clock() - self._silent_since, None
+        self.tell(Update(self.host, message="answers again"))
         for key, (first, last) in list(self._refused.items()):
             self._refused[key] = (first + silent_s, last + silent_s)
 
@@ -315,8 +319,10 @@ class HostLoop:
                 self._submit(action, self.executor.stop, progress.key, self.limits.stop_grace_s)
             case Collect(progress, observation):
                 self._submit(action, self._collect, progress, observation)
-            case Fault(progress, reason):
-                self._submit(action, self._gone, progress, reason)
+            case Fault(progress, reason, is_lost):
+                self._submit(action, self._gone, progress, reason, Kind.LOST if is_lost else Kind.FAULT)
+            case GiveUp(progress, status, reason) if progress.phase is Phase.STOPPING:
+                self._submit(action, self._end_unseen, progress, status, reason)
             case GiveUp(progress, status, reason):
                 self._submit(action, self._settle, progress, status, reason)
             case Remove(attempt):
@@ -340,8 +346,12 @@ class HostLoop:
             else:
                 for key in [key for key in list(self._refused) if key[1] == _key(action)]:
                     self._refused.pop(key, None)
+                self._no_room.pop(_key(action), None)
             if isinstance(action, Stop):
                 self._count_stop(action.progress)
+        except NoRoom as error:
+            self._refused[type(action), _key(action)] = (self.clock(), self.clock())  # asked again, and never given up
+            self._no_room[_key(action)] = str(error)
         except HostUnreachable as error:
             self._refuse(action, str(error))
         except (InputError, OSError):
@@ -436,6 +446,9 @@ class HostLoop:
             files = bring_home(self.executor, self.inbox, progress.key)
         except BadResult as error:
             files, observation = Files(), replace(observation, reason=str(error))
+        if files.not_delivered:
+            said = f"did not deliver to the store ({files.not_delivered}); its results are read from its host"
+            self.tell(Update(self.host, message=f"attempt {progress.attempt} of {progress.job.id} {said}"))
         self.run.keep_environment(progress.job, files.environment)
         # a crash may have come after some of its rows were committed, and before the word of it was
         still_open = self.run.open_cases(progress.job)
@@ -448,10 +461,15 @@ class HostLoop:
         else:
             self._commit(progress, judged.rows)
 
-    def _gone(self, progress: Progress, reason: str) -> None:
+    def _gone(self, progress: Progress, reason: str, kind: Kind) -> None:
         """The host does not have the attempt any more: what it has delivered before counts."""
         if not self._has_delivered(progress):
-            self._fault(progress, reason)
+            self._fault(progress, reason, kind)
+
+    def _end_unseen(self, progress: Progress, status: Status, reason: str) -> None:
+        """It was told to end, and nobody sees whether it did: what it has delivered before counts."""
+        if not self._has_delivered_unseen(progress):
+            self._settle(progress, status, reason)
 
     def _has_delivered(self, progress: Progress) -> bool:
         if not collect_delivered(self.run, self.journal, self.inbox, progress, self.clock()):
@@ -476,7 +494,8 @@ class HostLoop:
 
     def _tell_waiting(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
         """Says what jobs wait for, each reason once, however many jobs have it and however long; and writes it down."""
-        found = policy.waits(jobs, seen, self.slots, self.clock())
+        held_back = {p.job.id: policy.Wait(self._no_room[p.job.id]) for p in jobs if p.job.id in self._no_room}
+        found = {**policy.waits(jobs, seen, self.slots, self.clock()), **held_back}
         self._note_waits(found)
         by_reason: dict[str, list[str]] = {}
         for job, wait in found.items():

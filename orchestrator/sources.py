@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from orchestrator.errors import BadResult, HostUnreachable
 from orchestrator.executors import Attempt, Executor
 from orchestrator.store import Inbox
+from orchestrator.trust import printable
 from runner.parcel import Outcome, Parcel, Receipt
 
 
 @dataclass(frozen=True)
 class Files:
-    """results.csv and environment.json, None where there is no such file."""
+    """results.csv and environment.json, None where there is no such file.
+
+    not_delivered: why they are not from the store, where the attempt was to deliver there and says why it did not.
+    """
 
     results: bytes | None = None
     environment: bytes | None = None
+    not_delivered: str = ""
 
 
 def bring_home(executor: Executor, inbox: Inbox | None, attempt: Attempt) -> Files:
@@ -26,13 +31,15 @@ def bring_home(executor: Executor, inbox: Inbox | None, attempt: Attempt) -> Fil
     refused) is still on the host, in the very files that would have been delivered. Raises what `Inbox.take` and
     `Executor.fetch` raise.
     """
-    parcel = _delivered(inbox, attempt, executor.receipt(attempt)) if inbox else None
+    receipt = executor.receipt(attempt) if inbox else None
+    parcel = _delivered(inbox, attempt, receipt) if inbox else None
     if parcel is not None:
         return Files(parcel.results.encode(), parcel.environment.encode())
     environment = None
     with suppress(BadResult):  # it is no part of the rows, and costs none
         environment = executor.fetch(attempt, "environment.json")
-    return Files(executor.fetch(attempt, "results.csv"), environment)
+    why = printable(receipt.error) if receipt is not None and receipt.outcome is Outcome.FAILED else ""
+    return Files(executor.fetch(attempt, "results.csv"), environment, why)
 
 
 def _delivered(inbox: Inbox, attempt: Attempt, receipt: Receipt | None) -> Parcel | None:

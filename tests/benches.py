@@ -62,7 +62,9 @@ class Bench:
         return self.inbox.take(self.attempt()) is not None
 
     def faults(self) -> list[str]:
-        return [e.reason for job in self.jobs for e in self.journal.history(job.id) if e.kind is Kind.FAULT]
+        return [
+            e.reason for job in self.jobs for e in self.journal.history(job.id) if e.kind in (Kind.FAULT, Kind.LOST)
+        ]
 
     def is_whole(self) -> bool:
         """Whether the run has one good row for each case."""

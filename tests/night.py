@@ -227,7 +227,7 @@ class Night:
         wrong = [name for name, count in starts.items() if count > 1]
         with closing(Journal.open(self.run.journal)) as journal:
             for progress in journal.progress():
-                faults = {e.attempt for e in journal.history(progress.job.id) if e.kind is Kind.FAULT}
+                faults = {e.attempt for e in journal.history(progress.job.id) if e.kind in (Kind.FAULT, Kind.LOST)}
                 attempts = [progress.key._replace(number=number) for number in range(1, progress.attempt + 1)]
                 began = [attempt for attempt in attempts if starts.get(attempt.name)]
                 wrong += [f"{attempt.name} and again" for attempt in began[:-1] if attempt.number not in faults]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import signal
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from commands import orchestrate, run_in_background, until, wait_for, write
 
 from orchestrator import cli, joblog
+from orchestrator.errors import HostUnreachable
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Status
 
 NOON = datetime(2026, 3, 1, 12, 0, 5)
@@ -151,3 +153,29 @@ def test_ctrl_c_ends_a_follower_without_a_word(here: Path) -> None:
     assert (reader.returncode, told) == (130, "")
     (here / "go").touch()
     driver.communicate(timeout=60)
+
+
+def test_a_follower_goes_on_where_it_was_once_a_silent_host_answers_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [
+        SimpleNamespace(job=JOB, is_settled=done, is_at_work=not done, attempt=1)
+        for done in (False, False, False, True, True)
+    ]
+    reads: list[list[str]] = [["first"], ["first", "last"]]
+
+    def on_host(*args: object, **options: object) -> Iterator[str]:
+        yield from reads.pop(0)
+        if reads:
+            raise HostUnreachable("host lab: its API server did not answer")
+
+    monkeypatch.setattr(joblog, "_jobs", lambda run: (looks.pop(0),))
+    monkeypatch.setattr(joblog, "_on_host", on_host)
+    monkeypatch.setattr(joblog, "_ending", lambda *args: "it has ended")
+    monkeypatch.setattr(joblog, "LOOK_EVERY_S", 0.0)
+    said: list[str] = []
+    lines = joblog.lines(SimpleNamespace(is_driven=True), JOB, follow=True, say=said.append)  # type: ignore[arg-type]
+    assert list(lines) == ["first", "last"]
+    assert said == [
+        "host lab: its API server did not answer; asking again",
+        f"host {JOB.host} answers again",
+        "it has ended",
+    ]

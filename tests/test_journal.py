@@ -67,6 +67,7 @@ def test_a_job_whose_host_answered_late_keeps_the_image_that_it_got(journal: Jou
         ([(Kind.REFUSED, "no"), (Kind.REFUSED, "not now")], 1),
         ([(Kind.REFUSED, "no"), (Kind.FAULT, "no"), (Kind.REFUSED, "no")], 1),
         ([(Kind.FAULT, "no"), (Kind.FAULT, "no")], 0),
+        ([(Kind.REFUSED, "no"), (Kind.LOST, "no"), (Kind.REFUSED, "no")], 1),
     ],
 )
 def test_refusals_in_the_same_words_are_counted(

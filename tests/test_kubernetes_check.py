@@ -113,9 +113,18 @@ def test_without_a_right_to_see_others_pods_it_counts_ours() -> None:
 
 def test_a_namespace_that_is_not_there_is_a_problem() -> None:
     finding = found(namespace=No.MISSING)["namespace"]
-    assert (finding.grade, finding.text) == (Grade.PROBLEM, "there is no namespace bench")
+    said = "there is no namespace 'bench', which the kubeconfig's context names"
+    assert (finding.grade, finding.text) == (Grade.PROBLEM, said)
     assert "overlays/gpu" in finding.remedy
     assert "overlays/cpu" in found(host(gpus="none"), namespace=No.MISSING)["namespace"].remedy
+
+
+def test_a_mistyped_namespace_is_said_with_the_nearest_and_nothing_else_is_asked_of_it() -> None:
+    its = [*findings(host(namespace="benhc"), "benhc", replace(WELL, namespace=No.MISSING, namespaces=("bench", "x")))]
+    assert {it.topic for it in its} == {"namespace", "nodes", "gpus"}
+    said = "there is no namespace 'benhc', which hosts.yaml names; did you mean 'bench'?"
+    assert its[0].text == said
+    assert "namespace: benhc" in its[0].remedy
 
 
 def things(*names: str, account: str = "") -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ def faults(run: Run) -> list[str]:
             entry.reason
             for progress in journal.progress()
             for entry in journal.history(progress.job.id)
-            if entry.kind is Kind.FAULT
+            if entry.kind in (Kind.FAULT, Kind.LOST)
         ]
 
 
@@ -284,7 +284,9 @@ def ended(executor: KubernetesExecutor, attempt: Attempt) -> Observation:
     ("keys", "image", "says"),
     [
         ({}, "Sd/UPPER:1", "InvalidImageName"),
-        ({}, "registry.invalid/sd:1", "image registry.invalid/sd:1 does not come"),
+        ({"images": {"cpu": "registry.invalid/sd:1"}}, "registry.invalid/sd:1",
+         "image registry.invalid/sd:1 does not come.*no such host"),
+        ({}, "sd-orchestrator/cpu:1", "image sd-orchestrator/cpu:1 is not on node node-[ab]; fix: submit --push"),
         ({"runtime_class": "nope"}, CONTRACT_IMAGE, 'RuntimeClass "nope" not found'),
         ({"node_selector": {"pool": "moon"}}, CONTRACT_IMAGE, r"0/2 nodes .*no node could ever take it: node-a has no"),
         ({"cpu": 999}, CONTRACT_IMAGE, r"Insufficient cpu.*node-a has \d+ cpu"),
@@ -293,7 +295,7 @@ def ended(executor: KubernetesExecutor, attempt: Attempt) -> Observation:
         ({"weights": Claim(claim="nope")}, CONTRACT_IMAGE, 'persistentvolumeclaim "nope" not found'),
         ({"weights": "/no/such/folder"}, CONTRACT_IMAGE, "/no/such/folder/hub is not a directory"),
     ],
-    ids=["image name", "image", "runtime class", "selector", "cpu", "gpus", "account", "claim", "folder"],
+    ids=["image name", "image", "not pushed", "runtime class", "selector", "cpu", "gpus", "account", "claim", "folder"],
 )  # fmt: skip
 def test_what_can_never_start_is_said_in_the_clusters_words_and_ends(
     make: Callable[..., KubernetesExecutor], keys: dict[str, Any], image: str, says: str

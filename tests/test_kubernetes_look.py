@@ -13,6 +13,7 @@ from orchestrator.errors import HostUnreachable
 from orchestrator.executors.kubernetes import look
 from orchestrator.executors.kubernetes.look import LOOK_ANYWAY_S, Look
 from orchestrator.executors.kubernetes.watch import PodWatch
+from runner.schema import Status
 
 
 class SlowCluster:
@@ -105,3 +106,75 @@ def test_while_looks_are_dear_a_change_wakes_nobody_before_its_time_and_then_at_
         assert time.monotonic() - began >= 0.3
         watch.wait(60, settle_s=0)
         assert time.monotonic() - began < 30
+
+
+class Backing:
+    """A namespace with one pod whose image does not come, and the events of it."""
+
+    skew_s, writes = 0.0, 0
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, str] = {}
+        self.events: list[dict[str, Any]] = []
+
+    def list(self, resource: str, *asked: Any, **options: Any) -> list[Any]:
+        marks = {"sd-orchestrator.job": "j", "sd-orchestrator.attempt": "1", "sd-orchestrator.slot": "1"}
+        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        runs = {"sd-orchestrator.run": "r"}
+        metadata = {"uid": "j", "labels": marks, "annotations": runs, "creationTimestamp": began}
+        owners = [{"uid": "j"}]
+        match resource:
+            case "configmaps":
+                return [{"metadata": {**metadata, "ownerReferences": owners}}]
+            case "jobs":
+                return [{"metadata": metadata, "spec": {}, "status": {}}]
+            case "pods":
+                state = [{"name": "runner", "state": {"waiting": self.waiting}}]
+                placed = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": began}]
+                return [
+                    {
+                        "metadata": {**metadata, "uid": "p", "ownerReferences": owners},
+                        "spec": {"nodeName": "a", "containers": [{"name": "runner", "image": "reg.example/sd:1"}]},
+                        "status": {"phase": "Pending", "conditions": placed, "containerStatuses": state},
+                    }
+                ]
+            case "events":
+                return self.events
+        return []
+
+
+def test_the_first_reason_why_an_image_does_not_come_stands_until_one_decides() -> None:
+    cluster = Backing()
+    looking = Look(cluster, KubernetesHost(name="lab"))  # type: ignore[arg-type]
+
+    def said(reason: str, message: str = "") -> tuple[str, Status | None]:
+        cluster.waiting = {"reason": reason, "message": message}
+        (seen,) = looking.all(None).values()
+        return seen.reason, seen.status
+
+    first = ("image reg.example/sd:1 does not come: read udp 10.0.0.1:4242: i/o timeout", None)
+    assert said("ErrImagePull", "read udp 10.0.0.1:4242: i/o timeout") == first
+    assert said("ImagePullBackOff", 'Back-off pulling image "reg.example/sd:1"') == first
+    assert said("ErrImagePull", "read udp 10.0.0.1:5353: i/o timeout") == first
+    assert said("ErrImagePull", "manifest unknown") == (
+        "image reg.example/sd:1 does not come: manifest unknown",
+        Status.FAILED,
+    )
+
+
+def test_why_an_image_does_not_come_is_in_its_events_where_nobody_saw_it_before() -> None:
+    cluster = Backing()
+    cluster.waiting = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "reg.example/sd:1"'}
+    words = ("Error: ErrImagePull", 'Failed to pull image "reg.example/sd:1": no such host', "Error: ImagePullBackOff")
+    cluster.events = [
+        {
+            "reason": "Failed",
+            "message": said,
+            "involvedObject": {"uid": "p"},
+            "lastTimestamp": "2026-11-24T12:00:00Z",
+            "metadata": {},
+        }
+        for said in words
+    ]
+    (seen,) = Look(cluster, KubernetesHost(name="lab")).all(None).values()  # type: ignore[arg-type]
+    assert seen.reason == "image reg.example/sd:1 does not come: no such host"

@@ -114,6 +114,19 @@ def test_what_a_host_asks_for_stands_where_the_scheduler_looks() -> None:
     assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": str(512 << 20)}
 
 
+def test_an_image_that_was_not_pushed_is_asked_of_no_registry() -> None:
+    named = host(images={"cuda": "registry.example/sd:1"})
+    of_pods = {
+        image: container(job_manifest(replace(task(), image=image), named))["imagePullPolicy"]
+        for image in ("sd-orchestrator/cuda:1", "registry.example/sd:1", "registry.example/x@sha256:0")
+    }
+    assert of_pods == {
+        "sd-orchestrator/cuda:1": "Never",
+        "registry.example/sd:1": "IfNotPresent",
+        "registry.example/x@sha256:0": "IfNotPresent",
+    }
+
+
 def test_a_mig_instance_is_asked_for_by_its_own_name() -> None:
     job = job_manifest(task(), host(gpu_resource="nvidia.com/mig-1g.10gb"))
     assert container(job)["resources"]["limits"] == {"nvidia.com/mig-1g.10gb": "1"}

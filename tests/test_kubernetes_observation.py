@@ -158,6 +158,7 @@ UNSCHEDULABLE = pod(
     ],
 )
 LATE = seconds_of(BEGAN) + PATIENCE_S + 1
+QUOTED = 'pods "x" is'
 
 
 @pytest.mark.parametrize(
@@ -168,10 +169,20 @@ LATE = seconds_of(BEGAN) + PATIENCE_S + 1
         (pending("CreateContainerConfigError", "container has runAsNonRoot"), NOW, Status.FAILED),
         (pending("ErrImagePull", "manifest unknown"), NOW, Status.FAILED),
         (pending("ErrImagePull", "dial tcp: i/o timeout"), NOW, None),
+        (pending("ErrImagePull", "Get https://sd/v2/: dial tcp: lookup sd on 10.0.0.2:53: no such host"), NOW, None),
         (pending("ImagePullBackOff", "Back-off pulling image"), LATE, Status.FAILED),
         (UNSCHEDULABLE, LATE, None),
     ],
-    ids=["creating", "invalid name", "config", "no such image", "registry away", "back-off", "no room"],
+    ids=[
+        "creating",
+        "invalid name",
+        "config",
+        "no such image",
+        "registry away",
+        "name not resolved",
+        "back-off",
+        "no room",
+    ],
 )
 def test_what_cannot_start_ends_in_a_row_and_what_may_yet_start_waits(
     waiting: dict[str, Any], at: float, status: Status | None
@@ -208,7 +219,7 @@ def test_where_no_node_could_ever_take_it_waiting_ends() -> None:
 def test_a_job_of_which_no_pod_is_made_says_why(warning: str, status: Status | None) -> None:
     seen = see(warnings={"j": (warning,)})
     assert (seen.state, seen.status) == (State.QUEUED, status)
-    assert warning in seen.reason
+    assert warning.replace(QUOTED, "its pod is") in seen.reason
 
 
 def test_where_events_may_not_be_listed_what_does_not_get_on_says_so_in_the_same_words_at_every_look() -> None:
@@ -269,3 +280,81 @@ def test_a_quota_is_too_small_where_one_pod_exceeds_it_alone() -> None:
     words = "exceeded quota: q, requested: {}, used: limits.memory=3Gi, limited: limits.memory=4Gi"
     assert exceeds_alone(words.format("limits.memory=5Gi"))
     assert not exceeds_alone(words.format("limits.memory=2Gi"))
+
+
+# --- other containers in the pod
+
+
+def with_sidecar(own: list[dict[str, Any]], sidecar: dict[str, Any], **status: Any) -> dict[str, Any]:
+    beside = {"name": "mesh", "state": sidecar}
+    made = pod(containerStatuses=[beside, *own], **status)
+    made["spec"]["containers"] = [{"name": "mesh", "image": "mesh:1"}, *made["spec"]["containers"]]
+    return made
+
+
+SIDECAR_RUNS = {"running": {"startedAt": BEGAN}}
+SIDECAR_WAITS = {"waiting": {"reason": "ImagePullBackOff", "message": "manifest unknown"}}
+
+
+@pytest.mark.parametrize("sidecar", [SIDECAR_RUNS, SIDECAR_WAITS, {"terminated": {"exitCode": 1}}])
+@pytest.mark.parametrize("phase", ["Pending", "Running"])
+def test_our_container_decides_whatever_others_in_its_pod_do(sidecar: dict[str, Any], phase: str) -> None:
+    assert see(with_sidecar(RUNNING, sidecar, phase=phase)).state is State.RUNNING
+    done = see(with_sidecar(ended(0, "Completed"), sidecar, phase=phase))
+    assert (done.state, done.exit_code) == (State.EXITED, 0)
+
+
+def test_the_image_of_another_container_is_not_ours() -> None:
+    creating = with_sidecar(container(waiting={"reason": "ContainerCreating"}), SIDECAR_WAITS, phase="Pending")
+    creating["status"]["conditions"] = pending()["status"]["conditions"]
+    assert see(creating).status is None
+
+
+def test_an_init_container_that_does_not_run_is_named_and_given_up_after_patience() -> None:
+    waits = pending("PodInitializing")
+    waits["status"]["initContainerStatuses"] = [{"name": "mesh-init", "state": SIDECAR_WAITS}]
+    assert "init container mesh-init" in see(waits).reason
+    assert (see(waits).status, see(waits, now=LATE).status) == (None, Status.FAILED)
+
+
+def test_an_init_container_that_failed_is_the_reason_of_the_pods_end() -> None:
+    failed_before = pod(phase="Failed", containerStatuses=container(waiting={"reason": "PodInitializing"}))
+    failed_before["status"]["initContainerStatuses"] = [
+        {"name": "mesh-init", "state": {"terminated": {"exitCode": 7, "reason": "Error"}}}
+    ]
+    seen = see(failed_before)
+    assert (seen.state, seen.exit_code) == (State.EXITED, None)
+    assert "init container mesh-init failed: Error (exit code 7)" in seen.reason
+
+
+def test_a_pod_whose_deadline_is_long_past_and_runs_on_is_on_a_node_that_is_lost() -> None:
+    spec = {"activeDeadlineSeconds": 20, "terminationGracePeriodSeconds": 10}
+    told = pod(startTime=BEGAN, containerStatuses=RUNNING, spec=spec)
+    assert see(told, now=seconds_of(BEGAN) + 55).state is State.RUNNING
+    lost = see(told, now=seconds_of(BEGAN) + 65)
+    assert (lost.state, lost.reason) == (
+        State.LOST,
+        "its node node-a does not answer: told to end it, and did not",
+    )
+
+
+def test_an_image_that_is_on_no_registry_and_not_on_the_node_is_said_with_the_remedy() -> None:
+    seen = see(pending("ErrImageNeverPull", 'Container image "sd:1" is not present with pull policy of Never'))
+    assert seen.status is Status.FAILED
+    assert seen.reason.startswith("image sd:1 is not on node node-a; fix: submit --push")
+
+
+def test_a_pod_that_was_deleted_says_so_and_by_whom_where_the_cluster_tells() -> None:
+    gone = pod(deleted=BEGAN, containerStatuses=ended(143))
+    assert see(gone).reason == "its pod was deleted while it ran (by whom, the cluster does not say)"
+    preempted = "Preempted: Preempted by bench/urgent on node node-a"
+    assert see(gone, ends={"p1": preempted}).reason == f"its pod was deleted while it ran ({preempted})"
+    gone["status"]["conditions"] = [
+        {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting",
+        }
+    ]
+    assert "EvictionByEvictionAPI: Eviction API: evicting" in see(gone).reason

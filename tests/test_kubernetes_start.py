@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from canary import Canary
 
 from orchestrator.config import KubernetesHost
-from orchestrator.errors import StartError
+from orchestrator.errors import NoRoom, StartError
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.executors.kubernetes import compare
 from orchestrator.executors.kubernetes.cluster import Refused
@@ -181,6 +182,57 @@ def test_a_job_of_our_name_that_another_made_gets_no_token(
         executor.start(TASK.attempt, "hf_x")
     assert f"Job {NAME} is not what was staged: it differs in {where}" in str(caught.value)
     assert ("secrets", NAME) not in cluster.objects
+
+
+def quota_refusal(asked: int) -> Refused:
+    words = f"requested: count/jobs.batch={asked}, used: count/jobs.batch=2, limited: count/jobs.batch=2"
+    return Refused(f'jobs.batch "x" is forbidden: exceeded quota: bench, {words}', 403, "Forbidden")
+
+
+def test_a_quota_of_objects_that_is_used_up_is_no_room_and_one_without_any_a_refusal(
+    cluster: FakeCluster, executor: KubernetesExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor.stage(TASK)
+    refusals = iter([quota_refusal(1), quota_refusal(3)])
+
+    def refuse(resource: str, body: Mapping[str, Any]) -> Any:
+        raise next(refusals)
+
+    monkeypatch.setattr(cluster, "create", refuse)
+    with pytest.raises(NoRoom, match=r"quota bench is used up \(count/jobs.batch: 2\); it waits"):
+        executor.start(TASK.attempt)
+    with pytest.raises(Refused, match="exceeded quota"):
+        executor.start(TASK.attempt)
+
+
+def running_pod(deadline_s: int) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "p"},
+        "spec": {"activeDeadlineSeconds": deadline_s, "containers": [{"name": "runner"}]},
+        "status": {
+            "phase": "Running",
+            "startTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 100)),
+            "containerStatuses": [{"name": "runner", "state": {"running": {}}}],
+        },
+    }
+
+
+def test_a_pods_deadline_is_made_shorter_once_and_never_longer(
+    executor: KubernetesExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patched: list[int] = []
+    monkeypatch.setattr(
+        executor.cluster,
+        "patch",
+        lambda resource, name, body: patched.append(body["spec"]["activeDeadlineSeconds"]),
+    )
+    monkeypatch.setattr(executor.cluster, "skew_s", 0.0, raising=False)
+    for deadline_s in (3600, 80):
+        shown = running_pod(deadline_s)
+        monkeypatch.setattr(executor, "_pod", lambda attempt, pod=shown: pod)
+        executor.stop(TASK.attempt, 10)
+    assert len(patched) == 1
+    assert 95 <= patched[0] <= 101
 
 
 def test_a_job_with_what_servers_and_kueue_add_is_ours() -> None:

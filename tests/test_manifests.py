@@ -108,6 +108,14 @@ def test_every_pod_fits_a_quota_that_wants_requests() -> None:
         assert wanted - {"requests.nvidia.com/gpu"} <= {f"requests.{name}" for name in default["defaultRequest"]}
 
 
+def test_both_overlays_can_be_applied_to_one_namespace() -> None:
+    quotas = [of_kind("ResourceQuota", MANIFESTS / "overlays" / overlay) for overlay in OVERLAYS]
+    names = [name for of_overlay in quotas for name in of_overlay]
+    assert len(names) == len({*names}) == len(OVERLAYS)
+    hard = [next(iter(of_overlay.values()))["spec"]["hard"] for of_overlay in quotas]
+    assert not any(number == "0" for of_overlay in hard for number in of_overlay.values())
+
+
 def test_the_queues_name_one_another() -> None:
     """Kueue's types have no schema here; v1beta2 is served from Kueue 0.15 on. What its own rules ask, by hand."""
     kueue = MANIFESTS / "kueue"

@@ -165,6 +165,19 @@ def test_a_state_that_is_not_known_is_a_fault_not_done() -> None:
     assert isinstance(decide_on([a], shown(a, State.LOST))[0], Fault)
 
 
+@pytest.mark.parametrize(("cancelled", "status"), [(True, Status.CANCELLED), (False, Status.TIMEOUT)])
+def test_what_was_told_to_end_and_is_lost_ends_as_that(cancelled: bool, status: Status) -> None:
+    a = started("a", phase=Phase.STOPPING, cancelled=cancelled, reason="stopped")
+    assert decide_on([a], shown(a, State.LOST)) == [
+        GiveUp(a, status, "stopped; the host does not say what became of it")
+    ]
+
+
+def test_after_the_last_retry_a_job_that_nobody_sees_any_more_is_lost() -> None:
+    a = pending("a", attempt=3, faults=3, reason="its node is silent", is_lost=True)
+    assert decide_on([a], {}) == [GiveUp(a, Status.LOST, "gave up after 3 attempts: its node is silent")]
+
+
 def test_a_fault_is_retried_after_its_backoff_as_a_new_attempt() -> None:
     a = pending("a", attempt=1, faults=1, since=100.0)
     assert decide_on([a], {}, now=100.0) == []

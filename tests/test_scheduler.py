@@ -32,7 +32,16 @@ from fake_executor import (
 from orchestrator import run as runs
 from orchestrator.collect import MAX_ENVIRONMENT_BYTES
 from orchestrator.config import ProcessHost
-from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError, StartError, TaskUnfit
+from orchestrator.errors import (
+    BadResult,
+    HostUnfit,
+    HostUnreachable,
+    ImageError,
+    InputError,
+    NoRoom,
+    StartError,
+    TaskUnfit,
+)
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.policy import Limits
@@ -366,6 +375,23 @@ def test_a_host_that_refuses_one_thing_for_good_keeps_no_run_from_ending(night: 
     assert sd.host.containers == {}
 
 
+@pytest.mark.parametrize("method", ["create", "start"])
+def test_a_host_without_room_is_waited_for_without_end_and_it_is_said_once(night: Any, method: str) -> None:
+    sd = night("a", "b")
+    full_until = sd.host.clock() + 1500
+
+    def is_full(call: Any) -> None:
+        if call.method == method and sd.host.clock() < full_until:
+            raise NoRoom("quota q is used up (count/jobs.batch: 1)")
+
+    sd.host.before = is_full
+    rows = sd.finish()
+    assert {row.status for row in rows.values()} == {Status.OK}
+    assert [u.message for u in sd.updates if "quota q" in u.message] == [
+        "job a: quota q is used up (count/jobs.batch: 1)",
+    ]
+
+
 def test_a_host_that_takes_a_job_and_never_shows_it_is_asked_now_and_then_and_keeps_no_run_from_ending(
     night: Any,
 ) -> None:
@@ -682,6 +708,20 @@ def test_a_job_is_cancelled_at_once_though_its_host_is_silent(night: Any) -> Non
     began = sd.host.clock()
     assert {row.status for row in sd.finish(loop).values()} == {Status.CANCELLED}
     assert sd.host.clock() - began < 10
+
+
+def test_a_host_that_answers_again_is_told_once(night: Any) -> None:
+    sd = night("a")
+    began = sd.host.clock()
+
+    def silent(call: Any) -> None:
+        if call.method == "observe" and sd.host.clock() - began < 30:
+            raise HostUnreachable("no route")
+
+    sd.host.before = silent
+    sd.finish()
+    said = [update.message for update in sd.updates if "answer" in update.message]
+    assert said == ["does not answer: no route", "answers again"]
 
 
 def test_an_engine_that_refuses_to_be_looked_at_is_a_silent_host(night: Any) -> None:

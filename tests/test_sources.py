@@ -162,3 +162,12 @@ def test_a_run_that_crashed_without_delivering_is_as_it_was_without_a_store(nigh
     one = night("a")
     one.host.behave("a", CRASHES)
     assert one.finish(one.loop(inbox=FakeInbox()))["a0"].error == "exited with 1 without a row for this case"
+
+
+def test_a_delivery_that_failed_is_told_with_the_stores_reason(night: Any) -> None:
+    one = night("a")
+    said = "403 AccessDenied: Request has expired"
+    one.host.behave("a", Behaviour(receipt=Receipt(Outcome.FAILED, "", 0, error=said)))
+    assert one.finish(one.loop(inbox=FakeInbox()))["a0"].latency == 0.5
+    told = [update.message for update in one.updates if "did not deliver" in update.message]
+    assert told == [f"attempt 1 of a did not deliver to the store ({said}); its results are read from its host"]

@@ -21,6 +21,7 @@ from orchestrator.fleet.host import (
     executor_of,
     flavours,
     must_fit,
+    must_have_images,
     processes_folder,
     reach,
     reference,
@@ -142,6 +143,7 @@ class _Making:
         # what needs no image is asked first: nothing is built for a host that then turns out not to fit
         ask(reached(), lambda host: must_fit(host, self._connections), unreachable)
         self._bring_images(reached(), unreachable, progress)
+        ask(reached(), lambda host: must_have_images(host, self._connections, self._brought(host)), unreachable)
         executors: dict[str, Executor] = {}
         for host in reached():
             executors[host.name] = executor_of(host, self._connections, self._pinned[host.name])
@@ -151,6 +153,11 @@ class _Making:
         return {
             name: Station(executors[name], slots[name], self._pinned[name], self.inboxes.get(name)) for name in slots
         }
+
+    def _brought(self, host: Host) -> set[str]:
+        """The images of a host's new jobs; what an adopted one has, its nodes had."""
+        pinned = self._pinned[host.name]
+        return {pinned[flavour] for flavour in self._needed[host.name] if flavour in pinned}
 
     def _bring_images(self, asked: Sequence[Host], unreachable: dict[str, str], progress: OnProgress) -> None:
         """Hosts that are ready need none any more: an image that they have is streamed from there."""

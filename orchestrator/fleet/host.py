@@ -105,6 +105,15 @@ def reach(host: Host, connections: Mapping[str, AnyConnection]) -> None:
         executor_of(host, connections, {}).slots()
 
 
+def must_have_images(host: Host, connections: Mapping[str, AnyConnection], images: Collection[str]) -> None:
+    """Raises HostUnfit where a cluster's nodes lack what nobody brings to them."""
+    cluster = connections.get(host.name)
+    if isinstance(host, KubernetesHost) and cluster is not None and not isinstance(cluster, Connection):
+        from orchestrator.executors.kubernetes import check_nodes
+
+        check_nodes.must_have_images(host, sorted(images), cluster)
+
+
 def must_fit(host: Host, connections: Mapping[str, AnyConnection]) -> None:
     """Raises HostUnfit where a host lacks something that no image can bring, InputError where we lack it here."""
     network_of(host, os.environ, Path.home())

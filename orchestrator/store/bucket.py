@@ -9,6 +9,7 @@ import http.client
 import json
 import logging
 import os
+import re
 import threading
 import time
 import uuid
@@ -86,6 +87,8 @@ CREDENTIAL_FAULTS = (
     TypeError,
     AttributeError,
 )
+# What OpenSSL says of an answer in plain text.
+NO_TLS = re.compile(r"wrong.version.number|record.layer.failure|unknown.protocol|http.request|packet.length", re.I)
 UNKNOWN_CONDITION = frozenset({"NotImplemented", "InvalidArgument", "501"})
 PASSING = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "TooManyRequests", "429"})
 
@@ -380,6 +383,9 @@ class Bucket:
     def _not_spoken_to(self, error: Exception) -> InputError | HostUnreachable:
         where = f"s3://{self.where.bucket}"
         match error:
+            case exceptions.SSLError() if NO_TLS.search(str(error)):
+                remedy = "fix: `endpoint_url: http://…` with `insecure: true`, or TLS at the store"
+                return InputError(f"{self.name}: what answers there speaks no TLS, and the address is https; {remedy}")
             case exceptions.SSLError():
                 return InputError(f"{self.name}: its certificate is not to be trusted: {error}; set AWS_CA_BUNDLE")
             case exceptions.ConnectionError() | exceptions.HTTPClientError() | urllib3.exceptions.HTTPError():

@@ -14,6 +14,7 @@ from orchestrator.config.kubernetes import Claim
 from orchestrator.executors.container import LABEL
 from orchestrator.executors.kubernetes import excerpt
 from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster, Keep, Refused
+from orchestrator.executors.kubernetes.namespaces import others
 from orchestrator.manifests import Permission, permissions
 
 QUEUES = "/apis/kueue.x-k8s.io"
@@ -39,6 +40,7 @@ class Answers:
     """pods: of all namespaces, or else own_pods are those of ours. refused: what we may not do.
 
     others_pods, others_secrets: in our namespace, and of no run; no more than their metadata.
+    namespaces: the names of those that there are, where ours is not.
     """
 
     version: str
@@ -58,6 +60,7 @@ class Answers:
     pull_secret: Answer
     others_pods: Listing
     others_secrets: Listing
+    namespaces: Sequence[str] = ()
 
 
 def ask(
@@ -96,6 +99,7 @@ def ask(
     version = str(cluster.call("GET", "/version")["gitVersion"])[:100]
     took_s = clock() - began
     here = f"/api/v1/namespaces/{cluster.namespace}"
+    namespace = get(here)
     claim = host.weights.claim if isinstance(host.weights, Claim) else None
     pods = listed("/api/v1/pods", excerpt.of_pod)
     kueue = get(QUEUES, host.queue)
@@ -103,7 +107,7 @@ def ask(
     return Answers(
         version,
         took_s,
-        namespace=get(here),
+        namespace=namespace,
         refused=[permission for permission in permissions() if not _may(cluster, permission)],
         nodes=listed("/api/v1/nodes", partial(excerpt.of_node, images=images)),
         pods=pods,
@@ -118,6 +122,7 @@ def ask(
         pull_secret=get(f"{here}/secrets/{host.image_pull_secret}", host.image_pull_secret),
         others_pods=not_ours("pods"),
         others_secrets=not_ours("secrets"),
+        namespaces=others(cluster) if namespace is No.MISSING else (),
     )
 
 

@@ -15,6 +15,7 @@ from orchestrator.executors.kubernetes.check_nodes import of_images, of_nodes
 from orchestrator.executors.kubernetes.check_quota import of_quotas
 from orchestrator.executors.kubernetes.cluster import Cluster
 from orchestrator.executors.kubernetes.excerpt import ACCOUNT
+from orchestrator.executors.kubernetes.namespaces import how_to_make, missing
 from orchestrator.manifests import Permission, Role
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
@@ -50,7 +51,10 @@ def _checked(host: KubernetesHost, cluster: Cluster, images: Sequence[str]) -> t
 
 def findings(host: KubernetesHost, namespace: str, answers: Answers, images: Sequence[str] = ()) -> Iterator[Finding]:
     """The judgement of a cluster's answers; a pure function."""
-    yield _namespace(host, namespace, answers.namespace)
+    yield _namespace(host, namespace, answers)
+    if answers.namespace is No.MISSING:  # of what is in it there is nothing to say
+        yield from of_nodes(host, answers)
+        return
     yield from _others(host, namespace, answers)
     yield from _rights(host, namespace, answers.refused)
     yield from of_nodes(host, answers)
@@ -69,9 +73,13 @@ def findings(host: KubernetesHost, namespace: str, answers: Answers, images: Seq
         yield _pull_secret(host.image_pull_secret, namespace, answers.pull_secret)
 
 
-def _namespace(host: KubernetesHost, namespace: str, answer: Answer) -> Finding:
+def _namespace(host: KubernetesHost, namespace: str, answers: Answers) -> Finding:
+    answer = answers.namespace
     if answer is No.MISSING:
-        return Finding("namespace", Grade.PROBLEM, f"there is no namespace {namespace}", _apply(host))
+        return Finding("namespace", Grade.PROBLEM, *missing(host, namespace, answers.namespaces))
+    if answer is No.FORBIDDEN and any(permission.is_needed for permission in answers.refused):
+        text = f"whether there is a namespace {namespace!r} may not be looked at; jobs may not run there"
+        return Finding("namespace", Grade.WARNING, text, "correct `namespace`, if another one is meant")
     level = "" if isinstance(answer, No) else labels(answer).get(ENFORCE, "")
     text = f"{namespace}{f', which holds pods to Pod Security {level!r}' if level else ''}"
     if isinstance(host.weights, str) and level in ("baseline", "restricted"):
@@ -97,14 +105,21 @@ def _others(host: KubernetesHost, namespace: str, answers: Answers) -> Iterator[
                 f"{namespace} holds {kind} of others ({', '.join(names[:MOST_NAMED])}{more}); whoever may create Jobs "
                 f"there can mount every Secret in it"
             )
-            yield Finding("neighbours", Grade.WARNING, text, f"use a namespace for benchmarks alone; {_apply(host)}")
+            yield Finding(
+                "neighbours",
+                Grade.WARNING,
+                text,
+                f"use a namespace for benchmarks alone; {how_to_make(host, namespace)}",
+            )
 
 
 def _rights(host: KubernetesHost, namespace: str, refused: Sequence[Permission]) -> Iterator[Finding]:
     needed = [permission for permission in refused if permission.is_needed]
     for permission in needed:
         text = f"may not {permission} in {namespace}, without which no job runs"
-        yield Finding("permissions", Grade.PROBLEM, text, f"granted by {permission.where}; {_apply(host)}")
+        yield Finding(
+            "permissions", Grade.PROBLEM, text, f"granted by {permission.where}; {how_to_make(host, namespace)}"
+        )
     for permission in refused:
         if not permission.is_needed and _matters(permission, host):
             where = "all namespaces" if permission.in_all_namespaces else namespace
@@ -174,8 +189,3 @@ def _pull_secret(name: str, namespace: str, answer: Answer) -> Finding:
         text = f"{name} is a secret of type {answer.get('type')}, and kubelets read {DOCKER_CONFIG} alone"
         return Finding("pull secret", Grade.PROBLEM, text, f"kubectl -n {namespace} create secret docker-registry")
     return _named("pull secret", name, answer, f"kubectl -n {namespace} get secrets")
-
-
-def _apply(host: KubernetesHost) -> str:
-    overlay = "cpu" if host.gpus == "none" else "gpu"
-    return f"a cluster admin: kubectl apply -k {manifests.folder()}/overlays/{overlay}"

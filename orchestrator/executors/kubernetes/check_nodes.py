@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from orchestrator import shipped
 from orchestrator.config import KubernetesHost
+from orchestrator.errors import HostUnfit
 from orchestrator.executors.finding import Finding, Grade
-from orchestrator.executors.kubernetes import capacity
+from orchestrator.executors.kubernetes import capacity, excerpt
 from orchestrator.executors.kubernetes.answers import Answers, No, Object
 from orchestrator.executors.kubernetes.capacity import labels
+from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+from orchestrator.executors.kubernetes.manifest import is_unpushed
+
+# Of images a node reports its largest, 50 where its admin says nothing else (the kubelet's nodeStatusMaxImages).
+MOST_REPORTED = 50
 
 
 def of_nodes(host: KubernetesHost, answers: Answers) -> Iterator[Finding]:
@@ -114,7 +121,7 @@ def _gpus(host: KubernetesHost, nodes: Sequence[Object], answers: Answers) -> It
 def of_images(host: KubernetesHost, images: Sequence[str], answers: Answers) -> Iterator[Finding]:
     """Whether its pods will come by their images."""
     for image in images:
-        if image in host.images.values():
+        if not is_unpushed(image, host):
             yield Finding("image", Grade.OK, f"{image}, pulled by the nodes")
             continue
         text = f"{image}, which no registry hands out: a node must have it already"
@@ -124,13 +131,31 @@ def of_images(host: KubernetesHost, images: Sequence[str], answers: Answers) -> 
             if having and len(having) == len(chosen):
                 yield Finding("image", Grade.OK, f"{image} is on all nodes")
                 continue
-            text = (
-                f"{image}: no registry hands it out, and {len(having)} of {len(chosen)} nodes report that they have it"
-            )
-        remedy = (
-            f"orchestrator submit --push REGISTRY, or load it into each node ({shipped.folder('docs')}/kubernetes.md)"
-        )
-        yield Finding("image", Grade.WARNING, text, remedy)
+            text = _not_on_all(image, having, chosen)
+        yield Finding("image", Grade.WARNING, text, _push_or_load())
+
+
+def must_have_images(host: KubernetesHost, images: Sequence[str], cluster: Cluster) -> None:
+    """Raises HostUnfit where no node of the pool has an image that no registry hands out, as far as nodes are seen."""
+    unpushed = [image for image in images if is_unpushed(image, host)]
+    try:
+        nodes = cluster.list("nodes", keep=partial(excerpt.of_node, images=unpushed)) if unpushed else []
+    except Refused:
+        return
+    chosen = capacity.selected(nodes, host.node_selector)
+    if not chosen or not all(0 < node["status"]["imagesReported"] < MOST_REPORTED for node in chosen):
+        return  # an autoscaler's nodes are to come; and what a node does not report it may have
+    for image in unpushed:
+        if not any(_has_image(node, image) for node in chosen):
+            raise HostUnfit(f"host {host.name}: image {_not_on_all(image, [], chosen)}; fix: {_push_or_load()}")
+
+
+def _not_on_all(image: str, having: Sequence[Object], chosen: Sequence[Object]) -> str:
+    return f"{image}: no registry hands it out, and {len(having)} of {len(chosen)} nodes report that they have it"
+
+
+def _push_or_load() -> str:
+    return f"orchestrator submit --push REGISTRY, or load it into each node ({shipped.folder('docs')}/kubernetes.md)"
 
 
 def _has_image(node: Object, image: str) -> bool:

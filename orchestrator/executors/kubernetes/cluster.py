@@ -42,6 +42,7 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 Keep: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 # Whom an API server takes a caller for whose credentials it ignored.
 ANONYMOUS = '"system:anonymous"'
+EVERYONES = ("nodes", "namespaces")
 GROUPS = {"jobs": "/apis/batch/v1"}  # all else that we use is of the core
 
 
@@ -73,11 +74,11 @@ class Cluster:
         self._secrets: Sequence[str] = ()
 
     def path(self, resource: str, name: str = "", sub: str = "") -> str:
-        """Of objects in the namespace; `nodes` have none."""
+        """Of objects in the namespace; nodes and namespaces have none."""
         if name and not NAME.fullmatch(name):
             raise self.misread(ValueError(f"no object has the name {name!r}"))
         folder = GROUPS.get(resource, "/api/v1")
-        where = "" if resource == "nodes" else f"/namespaces/{self.namespace}"
+        where = "" if resource in EVERYONES else f"/namespaces/{self.namespace}"
         return "/".join(part for part in (f"{folder}{where}/{resource}", name, sub) if part)
 
     def get(self, resource: str, name: str) -> dict[str, Any] | None:
@@ -272,6 +273,8 @@ class Cluster:
             raise HostUnreachable(f"{where}: its API server says: {message} ({response.status})")
         if response.status == 403 and reason == "Forbidden" and "cannot" in message:
             message += "; ask the cluster's admin for that right"
+            if f"/namespaces/{self.namespace}/" in path:  # whoever may do nothing there is not told whether it exists
+                message += f", or correct `namespace`, where {self.namespace} is not meant"
         raise Refused(f"{where}: {message}", response.status, reason)
 
     def _unreachable(self, error: Exception) -> HostUnreachable | InputError:

@@ -33,6 +33,7 @@ def of_node(node: Object, images: Sequence[str] = ()) -> dict[str, Any]:
         "status": {
             "allocatable": status.get("allocatable") or {},
             "images": [{"names": [name for name in reported if name.endswith(tuple(images))]}],
+            "imagesReported": len(status.get("images") or ()),
         },
     }
 

@@ -9,6 +9,7 @@ Others may write in the namespace. A start renders the Job again; what is stored
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,10 +17,11 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from orchestrator.config import KubernetesHost
-from orchestrator.errors import HostUnreachable, StartError
+from orchestrator.errors import HostUnreachable, NoRoom, StartError
 from orchestrator.executors import Attempt, Observation, Slot, Task
 from orchestrator.executors.kubernetes import compare, logs
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+from orchestrator.executors.kubernetes.fit import exceeded, exceeds_alone
 from orchestrator.executors.kubernetes.look import Look
 from orchestrator.executors.kubernetes.manifest import (
     SPEC,
@@ -32,13 +34,14 @@ from orchestrator.executors.kubernetes.manifest import (
     selector,
     staged,
 )
+from orchestrator.executors.kubernetes.namespaces import must_be_there
 from orchestrator.executors.kubernetes.observation import chosen, last_word
+from orchestrator.executors.kubernetes.pods import has_begun, has_ended
 from orchestrator.executors.kubernetes.waiting import seconds_of
 from orchestrator.executors.kubernetes.watch import SETTLE_S, PodWatch
 from orchestrator.executors.network import network_for_jobs
 from runner.parcel import Receipt
 
-ENDED = ("Succeeded", "Failed")
 MOST_NAMED = 4  # of the differences between what is stored and what was rendered
 # Of how many ended pods the files are kept, from one fetch to the next: a log is read once for all of its files, and
 # again where they are larger than any honest runner's.
@@ -75,6 +78,7 @@ class KubernetesExecutor:
 
     @understood
     def slots(self) -> tuple[Slot, ...]:
+        must_be_there(self.host, self.cluster)
         query = {"labelSelector": selector(self.host), "limit": "1"}
         self.cluster.call("GET", self.cluster.path("jobs"), query)
         return tuple(Slot(str(number + 1), of_run=True) for number in range(self.host.parallel))
@@ -121,7 +125,7 @@ class KubernetesExecutor:
     @understood
     def fetch(self, attempt: Attempt, file: str) -> bytes | None:
         pod = self._pod(attempt)
-        if pod is None or pod["status"].get("phase") not in ENDED:
+        if pod is None or not has_ended(pod):
             return None
         uid = pod["metadata"]["uid"]
         if uid not in self._files:
@@ -146,12 +150,16 @@ class KubernetesExecutor:
     def stop(self, attempt: Attempt, grace_s: float) -> None:
         """A deadline of now ends its container and leaves the pod, with its log, where it is.
 
-        The grace is the pod's own, which cannot be changed any more. What does not run yet is left to `remove`.
+        The grace is the pod's own, which cannot be changed any more. What does not run yet is left to `remove`. A
+        deadline can only be made shorter: a pod that was told before, and is still there, was told enough.
         """
         pod = self._pod(attempt)
-        if pod is not None and pod["status"].get("phase") == "Running":
+        if pod is not None and has_begun(pod) and not has_ended(pod):
             ran_s = time.time() + self.cluster.skew_s - seconds_of(pod["status"]["startTime"])
-            deadline = {"spec": {"activeDeadlineSeconds": max(1, int(ran_s))}}
+            deadline_s = max(1, int(ran_s))
+            if (pod["spec"].get("activeDeadlineSeconds") or math.inf) <= deadline_s:
+                return
+            deadline = {"spec": {"activeDeadlineSeconds": deadline_s}}
             try:
                 self.cluster.patch("pods", pod["metadata"]["name"], deadline)
             except Refused as refusal:
@@ -178,12 +186,10 @@ class KubernetesExecutor:
         name = body["metadata"]["name"]
         for _ in range(3):
             try:
-                made = self.cluster.create(resource, body)
+                made = self._created(resource, body)
                 self._must_be_the_same(made, body)
                 return made
             except Refused as refusal:
-                if refusal.code == 403 and "exceeded quota" in str(refusal):  # of objects: some will go
-                    raise HostUnreachable(str(refusal)) from refusal
                 if refusal.reason != "AlreadyExists":
                     raise
             there = self.cluster.get(resource, name)
@@ -193,6 +199,17 @@ class KubernetesExecutor:
                     self._must_not_differ(name, "Job", compare.of_job(there, body))
                 return there
         raise HostUnreachable(f"host {self.host.name}: {resource} {name} comes and goes")
+
+    def _created(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises NoRoom where a quota of the namespace has none for now, and Refused where it never will."""
+        try:
+            return self.cluster.create(resource, body)
+        except Refused as refusal:
+            quota = exceeded(str(refusal)) if refusal.code == 403 else None
+            if quota is None or exceeds_alone(str(refusal)):
+                raise
+            where = f"host {self.host.name}, namespace {self.cluster.namespace}"
+            raise NoRoom(f"{where}: {quota}; it waits until something there is deleted") from refusal
 
     def _must_be_the_same(self, there: Mapping[str, Any], body: Mapping[str, Any]) -> None:
         found, wanted = there["metadata"], body["metadata"]
@@ -220,7 +237,7 @@ class KubernetesExecutor:
         secret = secrets(job, token, ticket)
         for _ in range(3):
             try:
-                self.cluster.create("secrets", secret)
+                self._created("secrets", secret)
                 return
             except Refused as refusal:
                 if refusal.reason != "AlreadyExists":

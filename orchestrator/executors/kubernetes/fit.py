@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from kubernetes.utils.quantity import parse_quantity
 
@@ -49,14 +49,31 @@ def exceeds_alone(message: str) -> bool:
     «exceeded quota: gpus, requested: requests.nvidia.com/gpu=2, used: requests.nvidia.com/gpu=0, limited:
     requests.nvidia.com/gpu=1»
     """
-    parts = re.search(r"requested: (.*?), used: (.*?), limited: (.*)$", message)
-    if parts is None:
-        return False
-    asked, _, limited = (dict(re.findall(r"([^\s,=]+)=([^\s,]+)", part)) for part in parts.groups())
+    quota = exceeded(message)
     try:
-        return any(parse_quantity(asked[name]) > parse_quantity(limit) for name, limit in limited.items())
+        return quota is not None and any(amount(quota.asked[name]) > amount(all_) for name, all_ in quota.has.items())
     except (KeyError, ValueError):
         return False
+
+
+class Exceeded(NamedTuple):
+    """A quota that was exceeded. asked: by one object. has: in all, of what is short."""
+
+    name: str
+    asked: Mapping[str, str]
+    has: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"quota {self.name} is used up ({', '.join(f'{what}: {all_}' for what, all_ in self.has.items())})"
+
+
+def exceeded(message: str) -> Exceeded | None:
+    parts = re.search(r"exceeded quota: ([^\s,]+), requested: (.*?), used: (.*?), limited: (.*)$", message)
+    if parts is None:
+        return None
+    name, *rest = parts.groups()
+    asked, _, limited = (dict(re.findall(r"([^\s,=]+)=([^\s,]+)", part)) for part in rest)
+    return Exceeded(name, asked, limited)
 
 
 def _requests(spec: Mapping[str, Any]) -> dict[str, Decimal]:

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete
 from orchestrator.executors.kubernetes.cluster import ANSWER_TIMEOUT_S, Cluster, Refused
 from orchestrator.executors.kubernetes.manifest import CONTAINER
+from orchestrator.executors.kubernetes.pods import ended_well, has_begun, has_ended
 from orchestrator.executors.kubernetes.watch import whole_lines
 from runner import frames
 
@@ -29,10 +30,10 @@ def files(cluster: Cluster, pod: Mapping[str, Any]) -> Mapping[str, str]:
 
     Raises Incomplete where a frame is missing, or the runner ended well and the last one is not there.
     """
-    uid, ended_well = pod["metadata"]["uid"], pod["status"].get("phase") == "Succeeded"
+    uid, is_well = pod["metadata"]["uid"], ended_well(pod)
     for last in (*(False,) * (READS - 1), True):
         found = frames.read(_whole(cluster, pod["metadata"]["name"]), uid)
-        fault = found.fault or ("its last frame is missing" if ended_well and not found.ended else "")
+        fault = found.fault or ("its last frame is missing" if is_well and not found.ended else "")
         if not fault:
             return found.files
         if not last:
@@ -60,13 +61,12 @@ def lines(cluster: Cluster, pod: Callable[[], Mapping[str, Any] | None], *, foll
     """What a pod says, each line once; none where there is no pod. pod: as it is now; None once there will be none."""
     seen = ""
     while (found := pod()) is not None:
-        phase = found["status"].get("phase", "Pending")
-        if phase != "Pending":
+        if has_begun(found):
             for stamp, text in _stamped(cluster, found["metadata"]["name"], follow, seen):
                 seen = stamp
                 if not frames.is_frame(text):
                     yield text
-        if not follow or phase in ("Succeeded", "Failed"):
+        if not follow or has_ended(found):
             return
         time.sleep(LOOK_EVERY_S)
 

@@ -8,8 +8,9 @@ time at most.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +21,9 @@ from orchestrator.executors.kubernetes.cluster import LONGEST_MESSAGE, METADATA_
 from orchestrator.executors.kubernetes.fit import why_none_fits
 from orchestrator.executors.kubernetes.manifest import attempt_of, selector
 from orchestrator.executors.kubernetes.observation import Shown, observation
-from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of
+from orchestrator.executors.kubernetes.pods import own_container, own_state
+from orchestrator.executors.kubernetes.pulling import PULL_FAILED, is_final, reason_in
+from orchestrator.executors.kubernetes.waiting import IMAGE_TROUBLE, Evidence, seconds_of, why_waiting
 
 # While a watch is open and tells of nothing, the lists are made this often all the same.
 LOOK_ANYWAY_S = 15.0
@@ -29,6 +32,9 @@ LOOK_SHARE = 0.1
 NODES_KEPT_S = 30.0
 # A kubelet tries a mount, or a sandbox, again within two minutes: a failure that was not repeated since is over.
 REPEATED_S = 180.0
+# Who ends pods, by the reasons of their events: the scheduler, the taint manager, the node's own manager.
+ENDS = ("Preempted", "TaintManagerEviction", "Evicted", "NodeShutdown", "Preempting", "NodeNotReady")
+MOST_ENDED = 20  # in one look; of more, what they have in common is known by then
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,9 @@ class Look:
         self._cluster, self._host = cluster, host
         self._nodes: tuple[float, Sequence[Mapping[str, Any]]] = (-NODES_KEPT_S, ())
         self._last = _Sight()
+        # why images did not come, by a pod's uid: between its tries a kubelet says no more than that it waits
+        self._pulls: Mapping[str, str] = {}
+        self._ended_by: Mapping[str, str] = {}
 
     def all(self, told: int | None) -> dict[Attempt, Observation]:
         """told: how many changes a watch has told of; None where none is open."""
@@ -75,6 +84,7 @@ class Look:
         at, writes, shown = time.monotonic(), self._cluster.writes, self._shown()
         waiting = [each for each in shown.values() if each.is_waiting]
         evidence = self._evidence(waiting, time.time() + self._cluster.skew_s) if waiting else Evidence()
+        evidence = replace(evidence, ends=self._ends(shown.values()))
         return _Sight(at, time.monotonic() - at, told, writes, shown, evidence)
 
     def _shown(self) -> dict[Attempt, Shown]:
@@ -96,6 +106,7 @@ class Look:
         no_events = no_nodes = ""
         about = {_waiting_for(each)["metadata"]["uid"]: each.pod is not None for each in waiting}
         warnings: dict[str, list[str]] = {}
+        pulls: dict[str, list[str]] = {}
         try:
             events = self._cluster.list("events", {"fieldSelector": "type=Warning"})
         except Refused:
@@ -104,8 +115,11 @@ class Look:
         for event in sorted(events, key=_when):
             uid = event["involvedObject"].get("uid")
             is_over = about.get(uid, False) and seconds_of(_when(event)) < now - REPEATED_S
+            said = str(event.get("message") or event.get("reason"))
+            if uid in about and said.startswith(PULL_FAILED):
+                pulls.setdefault(uid, []).append(said)  # tries are up to five minutes apart
             if uid in about and not is_over and str(event.get("reason")).startswith("Failed"):
-                warnings.setdefault(uid, []).append(str(event.get("message") or event.get("reason")))
+                warnings.setdefault(uid, []).append(said)
         misfits: dict[str, str] = {}
         unplaced = [pod for each in waiting if (pod := each.pod) and not pod["spec"].get("nodeName")]
         if unplaced:
@@ -114,7 +128,36 @@ class Look:
                 misfits = {pod["metadata"]["uid"]: why_none_fits(pod, nodes) for pod in unplaced}
             except Refused:
                 no_nodes = "whether any node ever could is not known: nodes may not be listed"
-        return Evidence({uid: tuple(said) for uid, said in warnings.items()}, misfits, no_events, no_nodes)
+        by_uid = {str(pod["metadata"]["uid"]): pod for each in waiting if (pod := each.pod)}
+        whys = {uid: self._why_no_image(pod, pulls.get(uid, ())) for uid, pod in by_uid.items()}
+        self._pulls = {uid: why for uid, why in whys.items() if why}
+        told = {uid: tuple(said) for uid, said in warnings.items()}
+        return Evidence(told, misfits, self._pulls, no_events=no_events, no_nodes=no_nodes)
+
+    def _why_no_image(self, pod: Mapping[str, Any], events: Sequence[str]) -> str:
+        """The first reason, until one decides otherwise: the same words at every look. events: oldest first."""
+        reason, message = why_waiting(own_state(pod))
+        if reason not in IMAGE_TROUBLE:
+            return ""
+        image = str(own_container(pod).get("image", ""))
+        told = [said for said in reversed(events) if said.startswith(f'{PULL_FAILED}"{image}"')]
+        found = next((why for said in (message, *told) if (why := reason_in(said))), "")
+        before = self._pulls.get(str(pod["metadata"]["uid"]), "")
+        return before if before and is_final(before, image) == is_final(found, image) else found or before
+
+    def _ends(self, shown: Iterable[Shown]) -> Mapping[str, str]:
+        """What ends pods that are told to end, by uid. Asked once for each."""
+        pods = [pod["metadata"] for each in shown if (pod := each.pod)]
+        uids = [metadata["uid"] for metadata in pods if "deletionTimestamp" in metadata]
+        known = {uid: self._ended_by[uid] for uid in uids if uid in self._ended_by}
+        with contextlib.suppress(Refused):
+            for uid in uids[:MOST_ENDED]:
+                if uid not in known:
+                    events = self._cluster.list("events", {"fieldSelector": f"involvedObject.uid={uid}"})
+                    told = [it for it in sorted(events, key=_when) if it.get("reason") in ENDS]
+                    known[uid] = "; ".join(dict.fromkeys(f"{it['reason']}: {it.get('message')}" for it in told))
+        self._ended_by = known
+        return known
 
     def _all_nodes(self) -> Sequence[Mapping[str, Any]]:
         if time.monotonic() - self._nodes[0] > NODES_KEPT_S:

@@ -199,8 +199,7 @@ def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]
             {
                 "name": CONTAINER,
                 "image": task.image,
-                # a digest or a tag that means one image: what a node has need not be asked for again
-                "imagePullPolicy": host.image_pull_policy or "IfNotPresent",
+                "imagePullPolicy": host.image_pull_policy or pull_policy(task.image, host),
                 "command": ["python", "-m", "runner", "--job", f"{FOLDER}/{JOB_FILE}"],
                 "workingDir": FOLDER,
                 "env": _environment(task, host, online, network),
@@ -214,6 +213,20 @@ def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]
             }
         ],
     }
+
+
+def pull_policy(image: str, host: KubernetesHost) -> str:
+    """Never, of an image that was not pushed: whoever registers its name somewhere would be asked for it.
+
+    What an entry names or a registry got from us has a digest, or a tag that means one image: what a node has need not
+    be asked for again.
+    """
+    return "Never" if is_unpushed(image, host) else "IfNotPresent"
+
+
+def is_unpushed(image: str, host: KubernetesHost) -> bool:
+    """Whether no registry hands it out: neither the host's entry names it, nor did we push it."""
+    return "@" not in image and image not in host.images.values()
 
 
 def _environment(task: Task, host: KubernetesHost, online: bool, network: Mapping[str, str]) -> list[dict[str, Any]]:

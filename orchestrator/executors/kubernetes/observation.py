@@ -6,13 +6,14 @@ Kubernetes puts in the place of a pod that was deleted is another instance, whic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.executors import Observation, State
 from orchestrator.executors.container import LABEL
-from orchestrator.executors.kubernetes.manifest import CONTAINER
+from orchestrator.executors.kubernetes.pods import ENDED, has_begun, own_state, statuses
 from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of, why_no_pod, why_pending
 from runner.schema import Status
 
@@ -49,7 +50,7 @@ class Shown:
         """Whether more than these objects is needed to say why it does not run: events, nodes."""
         if self.job is None or (self.pod is None and finished(self.job)):
             return False
-        return self.pod is None or self.pod["status"].get("phase", "Pending") == "Pending"
+        return self.pod is None or not has_begun(self.pod)
 
 
 def chosen(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -71,21 +72,22 @@ def observation(shown: Shown, now: float, patience_s: float, evidence: Evidence)
         return None if shown.config is None or shown.has_begun else Observation(State.STAGED, slot)
     if pod is None:
         return _without_pod(shown, now, patience_s, evidence)
-    is_pending = pod["status"].get("phase", "Pending") == "Pending"
+    is_pending = not has_begun(pod)
     if is_pending and not shown.has_begun:
         return Observation(State.STAGED, slot)
     if is_pending and "deletionTimestamp" not in pod["metadata"]:
         reason, status = why_pending(pod, now, patience_s, evidence)
         return Observation(State.QUEUED, slot, reason=reason, status=status)
-    return of_pod(pod, slot, now)
+    return of_pod(pod, slot, now, evidence.ends.get(str(pod["metadata"]["uid"]), ""))
 
 
-def of_pod(pod: Mapping[str, Any], slot: str, now: float) -> Observation:
-    """A pod that a node has taken."""
+def of_pod(pod: Mapping[str, Any], slot: str, now: float, ended_by: str = "") -> Observation:
+    """A pod that a node has taken. ended_by: what events say of who ends it, where it is told to end."""
     status, uid = pod["status"], str(pod["metadata"]["uid"])
-    state = _container_state(status)
+    state = own_state(pod)
     ended, said = state.get("terminated"), _said(status)
-    if ended or (status.get("phase") in ("Succeeded", "Failed") and not _may_still_end(pod, state, now)):
+    if ended or (status.get("phase") in ENDED and not _may_still_end(pod, state, now)):
+        said = "; ".join(filter(None, (said or _failed_before(pod), _why_deleted(pod, ended_by))))
         ended = ended or {}
         why = said or _said(ended) if ended.get("reason") not in ("Completed", "Error", "OOMKilled") else said
         oom = ended.get("reason") == "OOMKilled"
@@ -98,11 +100,9 @@ def of_pod(pod: Mapping[str, Any], slot: str, now: float) -> Observation:
             status=Status.TIMEOUT if status.get("reason") == "DeadlineExceeded" else None,
             instance=uid,
         )
-    told = pod["metadata"].get("deletionTimestamp")
-    if told and now > seconds_of(told) + DEAF_AFTER_S:
-        return Observation(
-            State.LOST, slot, reason=f"its node {_node(pod)} does not answer: told to end it, and did not", instance=uid
-        )
+    if now > _should_have_ended(pod) + DEAF_AFTER_S:
+        reason = f"its node {_node(pod)} does not answer: told to end it, and did not"
+        return Observation(State.LOST, slot, reason=reason, instance=uid)
     if status.get("phase") == "Unknown" or status.get("reason") == "NodeLost":
         return Observation(State.LOST, slot, reason=f"its node {_node(pod)} does not answer", instance=uid)
     reason = f"its node {_node(pod)} does not answer; nothing is lost yet" if _is_cut_off(status, state) else ""
@@ -111,7 +111,7 @@ def of_pod(pod: Mapping[str, Any], slot: str, now: float) -> Observation:
 
 def last_word(pod: Mapping[str, Any]) -> str:
     """What a container that has ended left as its termination message; empty where it left none."""
-    return str(_container_state(pod["status"]).get("terminated", {}).get("message") or "")
+    return str(own_state(pod).get("terminated", {}).get("message") or "")
 
 
 def _without_pod(shown: Shown, now: float, patience_s: float, evidence: Evidence) -> Observation:
@@ -130,9 +130,36 @@ def _without_pod(shown: Shown, now: float, patience_s: float, evidence: Evidence
     return Observation(State.LOST, slot, reason="its pod is gone, and its log with it" + (f" ({said})" if said else ""))
 
 
-def _container_state(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    states = [each.get("state") or {} for each in status.get("containerStatuses") or () if each["name"] == CONTAINER]
-    return dict(states[0]) if states else {}
+def _failed_before(pod: Mapping[str, Any]) -> str:
+    """Which container that has to end well before ours did not; empty where all did, or there is none."""
+    for each in statuses(pod, "initContainerStatuses"):
+        ended = (each.get("state") or {}).get("terminated")
+        if ended and ended.get("exitCode") and "terminated" not in own_state(pod):
+            return f"its init container {each['name']} failed: {_said(ended)} (exit code {ended['exitCode']})"
+    return ""
+
+
+def _why_deleted(pod: Mapping[str, Any], ended_by: str) -> str:
+    """That a pod was deleted, and by whom where the cluster tells: its conditions from 1.26 on, events before.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
+    """
+    if "deletionTimestamp" not in pod["metadata"]:
+        return ""
+    conditions = pod["status"].get("conditions") or ()
+    targets = [c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True"]
+    by = "; ".join(map(_said, targets)) or ended_by or "by whom, the cluster does not say"
+    return f"its pod was deleted while it ran ({by})"
+
+
+def _should_have_ended(pod: Mapping[str, Any]) -> float:
+    """When a node that hears has ended the pod: it was deleted, or its deadline came. Both leave it its grace."""
+    told, status, spec = pod["metadata"].get("deletionTimestamp"), pod["status"], pod["spec"]
+    ends = [seconds_of(told)] if told else []
+    if "startTime" in status and spec.get("activeDeadlineSeconds"):
+        grace_s = spec.get("terminationGracePeriodSeconds", 0)
+        ends.append(seconds_of(status["startTime"]) + spec["activeDeadlineSeconds"] + grace_s)
+    return min(ends, default=math.inf)
 
 
 def _said(of: Mapping[str, Any]) -> str:

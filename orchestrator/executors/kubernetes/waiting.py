@@ -12,17 +12,21 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from orchestrator.executors.kubernetes.fit import exceeds_alone
+from orchestrator.executors.kubernetes.pods import own_container, own_state, statuses
+from orchestrator.executors.kubernetes.pulling import is_final, reason_in
 from runner.schema import Status
 
 Why: TypeAlias = tuple[str, "Status | None"]
 
 # https://github.com/kubernetes/kubernetes/blob/v1.33.0/pkg/kubelet/images/types.go and kuberuntime: what a kubelet says
 # of a container that it does not start. The first cannot end by themselves.
-HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
+HOPELESS = ("InvalidImageName", "CreateContainerConfigError", "SignatureValidationFailed")
+NOT_ON_NODE = "ErrImageNeverPull"
 IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
 IN_THE_MAKING = ("ContainerCreating", "PodInitializing")
-# What a registry says of an image that will not be there later either.
-NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|no such|does not exist|denied|unauthorized|forbidden", re.I)
+PUSH_OR_LOAD = "fix: submit --push REGISTRY, or load it into each node"
+# A Job's next try at a pod has another name, and is the same news.
+POD_NAME = re.compile(r'(?:Error creating: )?pods "[^"]*" is')
 NO_FOLDER = "hostPath type check failed"
 LOOKED_FOR_AFTER_S = 5.0
 SLOW_AFTER_S = 30.0
@@ -33,11 +37,14 @@ class Evidence:
     """What was asked beside the objects themselves.
 
     warnings: messages of warning events by the uid of what they are about, oldest first. misfits: by pod's uid, why no
-    node there is could ever take it. no_events, no_nodes: what is not known, where the account may not list them.
+    node there is could ever take it. pulls: by pod's uid, why its image did not come. ends: by pod's uid, by
+    whom it is ended. no_events, no_nodes: what is not known, where the account may not list them.
     """
 
     warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     misfits: Mapping[str, str] = field(default_factory=dict)
+    pulls: Mapping[str, str] = field(default_factory=dict)
+    ends: Mapping[str, str] = field(default_factory=dict)
     no_events: str = ""
     no_nodes: str = ""
 
@@ -51,16 +58,19 @@ def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence:
     if scheduled["status"] != "True":
         return _unscheduled(pod, scheduled, now, patience_s, evidence)
     waited_s = now - seconds_of(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
-    states = [each.get("state") or {} for each in status.get("containerStatuses") or ()]
-    waiting: Mapping[str, Any] = next((state["waiting"] for state in states if "waiting" in state), {})
-    reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
+    reason, message = why_waiting(own_state(pod))
     said = f"{reason}: {message}" if message else reason
+    image = str(own_container(pod).get("image", "?"))
+    if reason == NOT_ON_NODE:
+        return f"image {image} is not on node {pod['spec'].get('nodeName', '?')}; {PUSH_OR_LOAD}", Status.FAILED
     if reason in HOPELESS:
         return f"its container cannot be made: {said}", Status.FAILED
     if reason in IMAGE_TROUBLE:
-        image = pod["spec"]["containers"][0]["image"]
-        is_over = waited_s > patience_s or bool(NO_SUCH_IMAGE.search(message))
-        return f"image {image} does not come: {said}", Status.FAILED if is_over else None
+        why = evidence.pulls.get(uid) or reason_in(message)
+        is_over = waited_s > patience_s or is_final(why, image)
+        return f"image {image} does not come: {why or said}", Status.FAILED if is_over else None
+    if before := _held_up_by(pod):
+        return before, Status.FAILED if waited_s > patience_s else None
     warnings = evidence.warnings.get(uid) or ("",)
     last = next((said for said in warnings if NO_FOLDER in said), warnings[-1])
     if reason and reason not in IN_THE_MAKING:
@@ -71,6 +81,22 @@ def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence:
     if evidence.no_events and waited_s > SLOW_AFTER_S:
         return f"its container is not made for over {SLOW_AFTER_S:.0f} s; {evidence.no_events}", None
     return "", None
+
+
+def why_waiting(state: Mapping[str, Any]) -> tuple[str, str]:
+    """Reason and message of a container that waits; empty where it does not."""
+    waiting = state.get("waiting") or {}
+    return str(waiting.get("reason") or ""), str(waiting.get("message") or "")
+
+
+def _held_up_by(pod: Mapping[str, Any]) -> str:
+    """Which container that has to run before ours does not; empty where there is none."""
+    for each in statuses(pod, "initContainerStatuses"):
+        reason, message = why_waiting(each.get("state") or {})
+        if reason and reason not in IN_THE_MAKING:
+            said = f"{reason}: {message}" if message else reason
+            return f"it waits for its init container {each['name']}, which the cluster added: {said}"
+    return ""
 
 
 def _unscheduled(
@@ -100,7 +126,7 @@ def why_no_pod(job: Mapping[str, Any], now: float, patience_s: float, evidence: 
         # the same words at every look: a message that changes is told again
         said = f"the cluster has made no pod of it for over {SLOW_AFTER_S:.0f} s"
         return ("; ".join(filter(None, (said, evidence.no_events))) if waited_s > SLOW_AFTER_S else ""), None
-    last = warnings[-1]
+    last = POD_NAME.sub("its pod is", warnings[-1])
     said = f"the cluster makes no pod of it: {last}"
     if "exceeded quota" in last:
         return said, Status.FAILED if exceeds_alone(last) else None

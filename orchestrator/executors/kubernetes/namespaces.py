@@ -1,0 +1,53 @@
+"""A namespace that is not there: the same words before a run and in `hosts --check`, and a remedy for that very one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from orchestrator import manifests, shipped
+from orchestrator.config import KubernetesHost
+from orchestrator.errors import HostUnfit
+from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+
+OWN = "bench"  # which the manifests make
+
+
+def must_be_there(host: KubernetesHost, cluster: Cluster) -> None:
+    """Raises HostUnfit where it is known that there is no such namespace; not everybody may look."""
+    try:
+        if cluster.get("namespaces", cluster.namespace) is not None:
+            return
+    except Refused:
+        return
+    text, remedy = missing(host, cluster.namespace, others(cluster))
+    raise HostUnfit(f"host {host.name}, context {cluster.context.name}: {text}; fix: {remedy}")
+
+
+def others(cluster: Cluster) -> Sequence[str]:
+    """The names of those that there are; none where they may not be listed."""
+    try:
+        return [str(it["metadata"]["name"]) for it in cluster.list("namespaces")]
+    except Refused:
+        return ()
+
+
+def missing(host: KubernetesHost, namespace: str, there: Sequence[str]) -> tuple[str, str]:
+    """What is wrong, and what to do."""
+    said = "hosts.yaml" if host.namespace else "the kubeconfig's context"
+    near = difflib.get_close_matches(namespace, there, 1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    where = "`namespace` of the host" if host.namespace else "`namespace` of the host, or of the context"
+    return (
+        f"there is no namespace {namespace!r}, which {said} names{meant}",
+        f"correct {where}; or have it made: {how_to_make(host, namespace)}",
+    )
+
+
+def how_to_make(host: KubernetesHost, namespace: str) -> str:
+    """How a cluster admin makes this namespace, with all that runs need in it."""
+    overlay = f"{manifests.folder()}/overlays/{'cpu' if host.gpus == 'none' else 'gpu'}"
+    if namespace == OWN:
+        return f"a cluster admin: kubectl apply -k {overlay}"
+    page = f"{shipped.folder('docs')}/kubernetes-admin.md"
+    return f"a cluster admin: an overlay with `namespace: {namespace}` and `resources: [{overlay}]` ({page})"
