@@ -107,6 +107,8 @@ def good_row(job: Job, case: Case) -> Row:
         case,
         Status.OK,
         device="fake",
+        height=job.height or 64,
+        width=job.width or 64,
         latency=0.01,
         latency_median=0.01,
         trials=(0.01,) * job.repeats,
