@@ -48,6 +48,28 @@ def as_json(value: object, out: Console) -> None:
     print(json.dumps(value, indent=1, default=str), file=out.file)
 
 
+def as_yaml(documents: Iterable[object], out: Console) -> None:
+    """As kubectl reads it: text that another reader of YAML may take for a number (`12e4`) is quoted."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def text(dumper: Any, data: str) -> Any:
+        may_be_a_number = data[:1] in "0123456789.+-"
+        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style='"' if may_be_a_number else None)
+
+    Dumper.add_representer(str, text)
+    settings: dict[str, Any] = {
+        "sort_keys": False,
+        "allow_unicode": True,
+        "width": float("inf"),
+        "explicit_start": True,
+    }
+    print(yaml.dump_all(documents, Dumper=Dumper, **settings), end="", file=out.file)
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:

@@ -154,6 +154,19 @@ def secrets(job: Mapping[str, Any], token: str | None, ticket: str | None = None
     }
 
 
+def objects(task: Task, host: KubernetesHost, network: Mapping[str, str] = NOTHING) -> tuple[dict[str, Any], ...]:
+    """All that a run would create for an attempt, to be shown or applied by hand; the Secret holds no values."""
+    job = job_manifest(task, host, network)
+    created = [staged(task, host, network), job]
+    if needs_secrets(job):
+        empty = secrets({**job, "metadata": {**job["metadata"], "uid": ""}}, None)
+        created.insert(1, {**empty, "metadata": {key: empty["metadata"][key] for key in ("name", "labels")}})
+    place = {"namespace": host.namespace} if host.namespace else {}
+    return tuple(
+        {**each, "metadata": {"name": each["metadata"]["name"], **place, **each["metadata"]}} for each in created
+    )
+
+
 def owned_by(job: Mapping[str, Any]) -> dict[str, Any]:
     of = job["metadata"]
     return {"apiVersion": "batch/v1", "kind": "Job", "name": of["name"], "uid": of["uid"]}
