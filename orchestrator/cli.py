@@ -68,6 +68,12 @@ class Shape(str, Enum):
     JSON = "json"
 
 
+class PlanShape(str, Enum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help: lines to copy, which the tests parse."""
     return "\n".join(["\b", "Examples:", *(f"  orchestrator {line}" for line in lines)])
@@ -112,6 +118,15 @@ Wheels = Annotated[
 Registry = Annotated[
     str | None,
     typer.Option("--push", metavar="REGISTRY", help="Push the images to this registry, and let the hosts pull them."),
+]
+MetricsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--metrics-file",
+        metavar="FILE.prom",
+        dir_okay=False,
+        help="Keep the run's state in this file, for the textfile collector of Prometheus' node exporter.",
+    ),
 ]
 Detached = Annotated[
     bool, typer.Option("--detach", "-d", help="Drive the run in the background; it survives this terminal.")
@@ -198,13 +213,21 @@ def build(names: HostNames = None, inventory: Inventory = None, push: Registry =
     raise typer.Exit(SOME_FAILED if any(isinstance(outcome, Exception) for outcome in built.values()) else OK)
 
 
-@app.command(epilog=examples("plan matrix.yaml", "plan matrix.yaml --set engine=compile --set samples=1,2 -o json"))
+@app.command(
+    epilog=examples(
+        "plan matrix.yaml",
+        "plan matrix.yaml --set engine=compile --set samples=1,2 -o json",
+        "plan matrix.yaml --hosts lab-a100 -o yaml",
+    )
+)
 def plan(
     matrix: MatrixFile,
     names: HostNames = None,
     overrides: Overrides = None,
     inventory: Inventory = None,
-    shape: TableOrJson = Shape.TABLE,
+    shape: Annotated[
+        PlanShape, typer.Option("-o", help="Output format. yaml: the objects that Kubernetes hosts would get.")
+    ] = PlanShape.TABLE,
     containers: Annotated[bool, typer.Option("--containers", help="Print each container's spec as JSON.")] = False,
 ) -> None:
     """Show what would run where, how long it takes and what it costs.
@@ -221,7 +244,9 @@ def plan(
         err.print(warning, style="yellow", markup=False, soft_wrap=True)
     if containers:
         show.as_json(launch.containers(planned, chosen), out)
-    elif shape is Shape.JSON:
+    elif shape is PlanShape.YAML:
+        show.as_yaml(launch.objects(planned, chosen), out)
+    elif shape is PlanShape.JSON:
         show.as_json(show.plan_value(description), out)
     else:
         show.plan(description, out)
@@ -246,6 +271,7 @@ def submit(
     lost_after: Annotated[
         float, typer.Option(parser=_duration, metavar="TIME", help="Give up a host that does not answer for this long.")
     ] = "15m",  # type: ignore[assignment]  # typer parses defaults too
+    metrics_file: MetricsFile = None,
     detach: Detached = False,
     shape: TableOrJson = Shape.TABLE,
     tell: Tell = None,
@@ -268,6 +294,7 @@ def submit(
         push,
         wheels,
         lost_after,
+        metrics_file,
     )
     _end(launch.submit(request, err, _leaver(tell)), shape)
 
@@ -294,6 +321,7 @@ def resume(
         bool,
         typer.Option("--retry-lost", help="Also try lost cases again; their rows stay until then."),
     ] = False,
+    metrics_file: MetricsFile = None,
     detach: Detached = False,
     shape: TableOrJson = Shape.TABLE,
     tell: Tell = None,
@@ -308,7 +336,7 @@ def resume(
     from orchestrator import launch
     from orchestrator import run as runs
 
-    asked = launch.Resumption(_names(names), push, wheels, lost_after, retry_lost)
+    asked = launch.Resumption(_names(names), push, wheels, lost_after, retry_lost, metrics_file)
     _end(launch.resume(runs.find(runs.ROOT, run, driven=True), err, asked, _leaver(tell)), shape)
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from rich.console import Console
 
-from orchestrator import collect, config, earlier, fleet, foreign, links, table
+from orchestrator import collect, config, earlier, fleet, foreign, links, metrics_file, table
 from orchestrator import run as runs
 from orchestrator.clock import steady
 from orchestrator.config import DockerHost, Host, KubernetesHost, Matrix, ProcessHost
@@ -73,6 +73,7 @@ class Request:
     registry: str | None = None
     wheels: Path | None = None
     lost_after_s: float = 900.0
+    metrics_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Resumption:
     wheels: Path | None = None
     lost_after_s: float | None = None
     retry_lost: bool = False
+    metrics_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ def submit(request: Request, console: Console, detach: Detach | None = None) -> 
     detach: is called once the run is there and ready to be driven, and returns the console to go on with.
     """
     plan, hosts, matrix = make_ready(request)
+    if request.metrics_file:
+        metrics_file.usable(request.metrics_file)
     for warning in links.warnings(plan.jobs, hosts):
         console.print(warning, style="yellow", markup=False, soft_wrap=True)
     leave = Leave(ABORTED, "Nothing ran.")
@@ -128,7 +132,8 @@ def submit(request: Request, console: Console, detach: Detach | None = None) -> 
         jobs = [ready.equip(job, run.name) for job in plan.jobs]
         clock = steady()
         with closing(Journal.create(run.journal, run.name, jobs, options)) as journal, run.lock():
-            return _drive(run, journal, ready, hosts, detach(run) if detach else console, clock)
+            console = detach(run) if detach else console
+            return _drive(run, journal, ready, hosts, console, clock, metrics=request.metrics_file)
 
 
 def resume(run: Run, console: Console, asked: Resumption | None = None, detach: Detach | None = None) -> Outcome:
@@ -137,6 +142,8 @@ def resume(run: Run, console: Console, asked: Resumption | None = None, detach: 
     A host that does not answer is asked again while others run; where none answers, its jobs stay open.
     """
     asked = asked or Resumption()
+    if asked.metrics_file:
+        metrics_file.usable(asked.metrics_file)
     with closing(Journal.open(run.journal)) as journal, run.lock():
         names = {progress.job.host for progress in journal.progress()}
         hosts = config.select(config.load_hosts(run.hosts), asked.hosts or sorted(names)) if names else ()
@@ -158,7 +165,7 @@ def resume(run: Run, console: Console, asked: Resumption | None = None, detach: 
                         rows = closing_rows(run, progress.job, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
                         commit(run, journal, progress, rows, clock())
             console = detach(run) if detach else console
-            return _drive(run, journal, ready, hosts, console, clock, asked.lost_after_s)
+            return _drive(run, journal, ready, hosts, console, clock, asked.lost_after_s, asked.metrics_file)
 
 
 def _has_delivered(run: Run, journal: Journal, ready: Fleet, progress: JobProgress, console: Console) -> bool:
@@ -229,6 +236,23 @@ def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
     return dict(without_logins(specs))
 
 
+def objects(plan: Plan, hosts: Sequence[Host]) -> list[dict[str, Any]]:
+    """What the jobs of Kubernetes hosts would create there. Raises InputError where no job is one of a cluster."""
+    from orchestrator.executors.kubernetes.manifest import objects
+    from orchestrator.executors.network import network_of, without_logins
+
+    clusters = {host.name: host for host in hosts if isinstance(host, KubernetesHost)}
+    found: list[dict[str, Any]] = []
+    for job in plan.jobs:
+        if host := clusters.get(job.host):
+            task = Task(Attempt("RUN", job.id, 1), job, Slot("1", of_run=True), image_of_nodes(host, job.image_flavour))
+            found += objects(task, host, network_of(host, os.environ, Path.home()))
+    if not found:
+        names = ", ".join(host.name for host in hosts)
+        raise InputError(f"-o yaml shows what is created in a cluster, and no job would run in one; hosts: {names}")
+    return list(without_logins(found))
+
+
 @contextmanager
 def _ready(
     console: Console,
@@ -274,6 +298,7 @@ def _drive(
     console: Console,
     clock: Callable[[], float],
     lost_after: float | None = None,
+    metrics: Path | None = None,
 ) -> Outcome:
     """Drives all hosts that answer to their end, and those that do not once they do; without any, nothing is driven."""
     lost_after_s = journal.options["lost_after_s"] if lost_after is None else lost_after
@@ -287,7 +312,12 @@ def _drive(
     _announce(run, journal, ready)
     for inbox in _distinct(ready):
         console.print(inbox.describe(), style="dim", markup=False, soft_wrap=True)
-    with ExitStack() as pools, watched(board, console) as tell, interruptible(console) as stop:
+
+    def warn(text: str) -> None:
+        console.print(text, style="yellow", markup=False, soft_wrap=True)
+
+    kept = metrics_file.kept(metrics, journal, board.all_rows, clock, warn)
+    with kept, ExitStack() as pools, watched(board, console) as tell, interruptible(console) as stop:
 
         def loop(
             name: str, executor: Executor, slots: Sequence[Slot], actions: int, inbox: Inbox | None, **late: Any

@@ -121,6 +121,10 @@ class Board:
     def _open_cases(board: HostBoard, job: Job) -> list[Case]:
         return [case for case in job.cases if case.id not in board.rows and case.id not in board.ended]
 
+    def all_rows(self) -> list[Row]:
+        with self.lock:
+            return [row for board in self.hosts.values() for row in board.rows.values()]
+
     @property
     def elapsed_s(self) -> float:
         return self.clock() - self.began

@@ -1,0 +1,153 @@
+"""`--metrics-file`: how far a run is, for the textfile collector of Prometheus' node exporter.
+
+https://prometheus.io/docs/instrumenting/exposition_formats/ · https://github.com/prometheus/node_exporter#textfile-collector
+Which hosts, states and outcomes there are is known from the plan, so that a series begins with 0 and none disappears.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from orchestrator.collect import write_atomically
+from orchestrator.errors import InputError
+from orchestrator.journal import Journal, Phase, Progress
+from runner.schema import Row, Status
+
+SUFFIX = ".prom"  # the collector reads no other file
+# Prometheus asks the exporter every 15 s to a minute.
+EVERY_S = 15.0
+PREFIX = "sd_orchestrator"
+STATES: Mapping[Phase, str] = {
+    Phase.PENDING: "waiting",
+    Phase.STAGING: "waiting",
+    Phase.STARTING: "running",
+    Phase.QUEUED: "queued",
+    Phase.RUNNING: "running",
+    Phase.STOPPING: "stopping",
+    Phase.SETTLED: "ended",
+}
+WAITING = (Phase.PENDING, Phase.STAGING, Phase.QUEUED)
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+Samples: TypeAlias = Sequence[tuple[Mapping[str, str], float]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric: its type, what it says, and its samples by their labels."""
+
+    name: str
+    kind: str
+    means: str
+    samples: Samples
+
+
+def families(
+    run: str, progress: Sequence[Progress], rows: Iterable[Row], began: float, now: float, *, finished: bool
+) -> Iterator[Family]:
+    """began, now: seconds since the epoch. finished: whether nobody drives the run any more."""
+    hosts = sorted({each.job.host for each in progress})
+    states = Counter((each.job.host, STATES[each.phase]) for each in progress)
+    outcomes = Counter((row.host or "", row.status.value if row.status else "failed") for row in rows)
+    retries, cases, waited = Counter[str](), Counter[str](), dict.fromkeys(hosts, 0.0)
+    for each in progress:
+        retries[each.job.host] += each.faults
+        cases[each.job.host] += len(each.job.cases)
+        if each.phase in WAITING:
+            waited[each.job.host] = max(waited[each.job.host], now - max(began, each.since))
+
+    def by_host(values: Mapping[str, float]) -> Samples:
+        return [({"run": run, "host": host}, values[host]) for host in hosts]
+
+    def by(
+        label: str, of: Iterable[str], counts: Mapping[tuple[str, str], int]
+    ) -> list[tuple[Mapping[str, str], float]]:
+        return [({"run": run, "host": host, label: name}, counts.get((host, name), 0)) for host in hosts for name in of]
+
+    yield Family("jobs", "gauge", "Jobs by state.", by("state", dict.fromkeys(STATES.values()), states))
+    yield Family("cases", "gauge", "Rows that the run will have.", by_host(cases))
+    yield Family(
+        "rows", "gauge", "Rows that there are, by outcome.", by("status", [it.value for it in Status], outcomes)
+    )
+    yield Family("retries_total", "counter", "Tries at jobs that ended in a fault.", by_host(retries))
+    waits = "Seconds that the job of the host that waits longest has waited, for a slot or in the cluster."
+    yield Family("longest_wait_seconds", "gauge", waits, by_host(waited))
+    yield Family("run_start_timestamp_seconds", "gauge", "When the run began.", [({"run": run}, began)])
+    yield Family("run_updated_timestamp_seconds", "gauge", "When this was written.", [({"run": run}, now)])
+    yield Family(
+        "run_driven", "gauge", "1 while the run is driven, 0 afterwards.", [({"run": run}, 0 if finished else 1)]
+    )
+
+
+def exposition(found: Iterable[Family]) -> str:
+    """As Prometheus reads it: version 0.0.4 of its text format."""
+    lines: list[str] = []
+    for family in found:
+        name = f"{PREFIX}_{family.name}"
+        lines += [f"# HELP {name} {family.means}", f"# TYPE {name} {family.kind}"]
+        for labels, value in family.samples:
+            named = ",".join(f'{label}="{text.translate(_ESCAPES)}"' for label, text in labels.items())
+            lines.append(f"{name}{{{named}}} {value:.15g}")
+    return "\n".join(lines) + "\n"
+
+
+def usable(file: Path) -> None:
+    """Raises InputError where no collector would read the file, or it cannot be written."""
+    if file.suffix != SUFFIX:
+        raise InputError(f"--metrics-file {file}: must end in {SUFFIX}: the textfile collector reads no other file")
+    try:
+        write_atomically(file, b"")
+    except OSError as error:
+        raise InputError(f"--metrics-file {file}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def kept(
+    file: Path | None,
+    journal: Journal,
+    rows: Callable[[], Iterable[Row]],
+    clock: Callable[[], float],
+    say: Callable[[str], None],
+    every_s: float = EVERY_S,
+) -> Iterator[None]:
+    """Writes the file now, every few seconds, and once more at the end. None: nothing is written.
+
+    What goes wrong with it is said once, and holds up no job.
+    """
+    if file is None:
+        yield
+        return
+    began = (journal.span or (clock(), 0.0))[0]
+    ended = threading.Event()
+    problems: set[str] = set()
+
+    def write(finished: bool) -> None:
+        try:
+            found = families(journal.run, journal.progress(), rows(), began, clock(), finished=finished)
+            write_atomically(file, exposition(found).encode())
+        except (OSError, InputError) as error:
+            if not problems:
+                why = error.strerror if isinstance(error, OSError) else error
+                say(f"--metrics-file {file}: not written: {why}; the run goes on without it")
+            problems.add(str(error))
+
+    def work() -> None:
+        while not ended.wait(every_s):
+            write(finished=False)
+
+    write(finished=False)
+    thread = threading.Thread(target=work, name="metrics-file", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        write(finished=True)
