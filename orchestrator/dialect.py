@@ -16,7 +16,9 @@ from runner.schema import LARGEST_NUMBER, MAX, Column
 
 OUT_OF_MEMORY = -1.0  # the Lambda benchmark's; `OOM` is read as it
 SENTINELS = ("latency", "latency_median", "memory")  # where that may stand
-_OOM_WORDS = frozenset({"oom", "out of memory", "cuda out of memory"})
+_OOM_WORDS = frozenset(
+    {"oom", "cuda oom", "out of memory", "out-of-memory", "out_of_memory", "cuda out of memory", "outofmemoryerror"}
+)
 _MISSING = frozenset({"nan", "null", "none", "<na>", "na", "n/a", "#n/a", "#nv", "nat", "-"})
 # Of a text only what pandas itself writes for nothing: "NA" or "-" may be what it says.
 MISSING_TEXT = frozenset({"nan", "NaN", "NULL", "null", "None", "<NA>", "NaT", "#N/A"})
@@ -33,6 +35,8 @@ _NUMBER = re.compile(r"([+-]?)(\d[\d.,]*|[.,]\d+)([eE][+-]?\d{1,4})?")
 _GROUPS = {sign: re.compile(rf"\d{{1,3}}(?:{re.escape(sign)}\d{{3}})+") for sign in ".,"}
 _SPACED = re.compile(r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))")
 _LIST = re.compile(r"\[.*\]|\(.*\)", re.DOTALL)
+_NUMPY = re.compile(r"np\.float\d\d\(([^()]*)\)")
+_PLAIN_LIST = re.compile(r"\s*\d+\.\d+\s*(?:;\s*\d+\.\d+\s*)+")
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(\.\d{1,9})?(?: ?(Z|UTC|[+-]\d\d:?\d\d))?")
 
 
@@ -112,7 +116,9 @@ class Dialect:
 
     def literals(self, text: str) -> list[str]:
         """The numbers of a list in one cell, which other programs keep as the text that it was."""
-        inner = text[1:-1] if _LIST.fullmatch(text) else text
+        inner = _NUMPY.sub(r"\1", text[1:-1]) if _LIST.fullmatch(text) else text
+        if _PLAIN_LIST.fullmatch(inner):  # 200 000 trials in half a second
+            return [part.strip() for part in inner.split(";")]
         if ";" in inner:
             parts = inner.split(";")
             own = Dialect(";", "," if any("," in part for part in parts) else ".")

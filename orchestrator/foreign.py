@@ -7,6 +7,7 @@ import difflib
 import io
 import itertools
 import re
+import shlex
 import sys
 import zlib
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any, TextIO
 
 from orchestrator.dialect import OUT_OF_MEMORY, SENTINELS, Dialect, unit
 from orchestrator.errors import InputError
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, is_ignored
 from orchestrator.trust import made_harmless, statistics_fault
 from runner.schema import COLUMN, COLUMNS, ENGINES, LARGEST_NUMBER, Column, Row, Status
 
@@ -40,6 +41,12 @@ NO_TEXT = {
     b"BZh": "is compressed by bzip2; fix: decompress it",
     b"\xfd7zXZ": "is compressed by xz; fix: decompress it",
     b"\x28\xb5\x2f\xfd": "is compressed by zstd; fix: decompress it",
+    b"\x1f\x8b": "is compressed by gzip twice; fix: decompress it",
+    b"\xff\xfe\0\0": "is UTF-32 text; fix: save it as 'CSV UTF-8'",
+    b"\0\0\xfe\xff": "is UTF-32 text; fix: save it as 'CSV UTF-8'",
+    b"{": "is JSON; fix: write it as CSV, with pandas: read_json(…).to_csv(…, index=False)",
+    b"[": "is JSON; fix: write it as CSV, with pandas: read_json(…).to_csv(…, index=False)",
+    b"<": "is HTML or XML; fix: save the table as CSV",
 }
 GZIP = b"\x1f\x8b"
 
@@ -121,7 +128,7 @@ def _read(opened: Callable[[], TextIO], name: str, ignored: Sequence[str]) -> li
     header = [_column(cell) for cell in cells]
     while header and not header[-1]:  # a trailing comma
         header.pop()
-    if problems := [f"{name}:{line}: {problem}" for problem in _header_problems(header)]:
+    if problems := [f"{name}:{line}: {problem}" for problem in _header_problems(header, ignored)]:
         raise InputError(problems)
     dialect = Dialect.seen(delimiter, _numbers(records(), header))
     settings = Settings.seen(header, ignored, (cells for _, cells in itertools.islice(records(), 1, MOST_ROWS + 1)))
@@ -214,20 +221,30 @@ def _records(opened: Callable[[], TextIO], name: str, delimiter: str, skipped: i
             raise InputError(f"{name}:{max(1, reader.line_num + skipped)}: {error}") from error
 
 
-def _header_problems(header: Sequence[str]) -> Iterator[str]:
+def _header_problems(header: Sequence[str], ignored: Sequence[str]) -> Iterator[str]:
     if len(header) > MOST_COLUMNS:
         yield f"{len(header)} columns; no table of benchmarks has more than {MOST_COLUMNS}"
         return
-    longest = max(map(len, COLUMNS)) + 3
     for column, times in Counter(header).items():
         if times > 1 and column:
             yield f"column {column[:40]!r} stands there {times} times"
-        near = difflib.get_close_matches(column[:longest], COLUMNS, n=1, cutoff=0.8)
-        if column not in COLUMN and near:
-            yield f"column {column[:40]!r} is unknown; did you mean {near[0]!r}?"
+        if column not in COLUMN and not is_ignored(column, ignored) and (near := _near(column)):
+            yield (
+                f"column {column[:40]!r} is unknown; did you mean {near}? "
+                f"fix: rename it, or leave it out by --ignore {shlex.quote(column[:40])}"
+            )
     for needed in (("device", "host"), ("n_samples",), ("latency", "latency_median", "trials", "status")):
         if header and not set(needed) & set(header):
-            yield f"no column {' or '.join(needed)}: a row must say it"
+            yield f"no column {' or '.join(needed)} in the header, the first line: a row must say it"
+
+
+def _near(name: str) -> str | None:
+    """A column that a name is a misspelling of, or a form of in some unit."""
+    in_a_unit = re.fullmatch(r"(\w+?)[ _]?[(\[]?(?:s|sec|seconds|ms|us|min|gb|gib|mb|mib|px|j|w|mhz)[)\]]?", name)
+    if in_a_unit and in_a_unit[1] in COLUMN and (meant := COLUMN[in_a_unit[1]]).unit:
+        return f"{meant.name!r}, in {meant.unit}"
+    near = difflib.get_close_matches(name[: max(map(len, COLUMNS)) + 3], COLUMNS, n=1, cutoff=0.8)
+    return repr(near[0]) if near else None
 
 
 def _numbers(records: Iterator[tuple[int, list[str]]], header: Sequence[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import hashlib
 import json
 import re
@@ -33,11 +34,15 @@ class Settings:
     @classmethod
     def seen(cls, header: Sequence[str], ignored: Sequence[str], records: Iterable[Sequence[str]]) -> Settings:
         """ignored: patterns of names to pass over, such as `gpu_*`."""
-        patterns = [pattern.lower() for pattern in ignored]
-        columns = {place: _Column() for place, name in enumerate(header) if _counts(name, patterns)}
+        counting = (place for place, name in enumerate(header) if name and name not in COLUMN)
+        columns = {place: _Column() for place in counting if not is_ignored(header[place], ignored)}
+        unsure = columns
         for number, cells in enumerate(records if columns else ()):
-            for place, column in columns.items():
-                column.add(number, _text(cells, place))
+            told = False
+            for place in [place for place in unsure if place < len(cells) and cells[place]]:
+                told |= unsure[place].add(number, _text(cells, place))
+            if told:
+                unsure = {place: column for place, column in unsure.items() if not column.is_told}
         kept = [place for place, column in columns.items() if column.is_filled and not column.is_index]
         names = tuple((place, _short(header[place], LONGEST_NAME)) for place in kept)
         return cls(names, frozenset(place for place in kept if columns[place].is_whole))
@@ -49,43 +54,56 @@ class Settings:
         """
         if stated.settings and not stated.other_settings:
             raise ValueError(f"column settings: {stated.settings[:40]!r} is no JSON object of texts")
-        values = dict(stated.other_settings)
+        values, length = dict(stated.other_settings), 0
         for place, name in self.names:
-            text = _text(cells, place)
-            value = _short(text[:-2] if text and place in self.whole else text, LONGEST_VALUE)
-            if value:
-                values[name] = value
-        if not values:
-            return None
-        settings = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+            if text := _text(cells, place):
+                values[name] = _short(text[:-2] if place in self.whole else text, LONGEST_VALUE)
+                length += len(name) + len(values[name])
+            if length > LONGEST:
+                raise self._too_long
+        settings = json.dumps(
+            {name: text for name, text in values.items() if text}, ensure_ascii=False, separators=(",", ":")
+        )
         if len(harmless(settings, LONGEST + 1) or "") > LONGEST:
-            raise ValueError(
-                f"{len(values)} columns of unknown names, more than {LONGEST} characters in a row; "
-                "fix: --ignore COLUMN (or --ignore '*') for those that are no settings"
-            )
-        return sys.intern(settings)
+            raise self._too_long
+        return sys.intern(settings) if values else None
+
+    @property
+    def _too_long(self) -> ValueError:
+        return ValueError(
+            f"{len(self.names)} columns of unknown names, more than {LONGEST} characters in a row; "
+            "fix: --ignore COLUMN (or --ignore '*') for those that are no settings"
+        )
 
 
 class _Column:
     """What is seen of one column, from the first record on."""
 
     def __init__(self) -> None:
-        self.is_filled, self.is_whole = False, True
-        self._firsts = {0, 1}
+        self.is_filled, self.is_whole, self.is_index = False, True, True
+        self._first = self._seen = 0
 
-    def add(self, number: int, text: str) -> None:
-        self._firsts = {first for first in self._firsts if text in (f"{first + number}", f"{first + number}.0")}
+    @property
+    def is_told(self) -> bool:
+        """It is no index, and not of whole numbers: nothing that follows can change that."""
+        return not (self.is_index or self.is_whole)
+
+    def add(self, number: int, text: str) -> bool:
+        """The text of record `number`, counted from 0. Returns whether the column is told now."""
+        if self.is_index:
+            if self._seen == 0:
+                self._first = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}.get(text, -1)
+            counted = self._first + number
+            self.is_index = self._seen == number and self._first >= 0 and text in (f"{counted}", f"{counted}.0")
+            self._seen += 1
         if text:
             self.is_filled = True
             self.is_whole = self.is_whole and _WHOLE.fullmatch(text) is not None
-
-    @property
-    def is_index(self) -> bool:
-        return bool(self._firsts)
+        return self.is_told
 
 
-def _counts(name: str, patterns: Sequence[str]) -> bool:
-    return bool(name) and name not in COLUMN and not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+def is_ignored(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern.lower()) for pattern in patterns)
 
 
 def _text(cells: Sequence[str], place: int) -> str:
@@ -94,9 +112,16 @@ def _text(cells: Sequence[str], place: int) -> str:
 
 
 def _short(text: str, longest: int) -> str:
+    return (_kept_short if len(text) < 200 else _made_short)(text, longest)
+
+
+def _made_short(text: str, longest: int) -> str:
     """Harmless text of so many characters; where more are cut, with a hash of all, so that no two become one."""
     shown = harmless(text, len(text) * 2 + 1) or ""
     if len(shown) <= longest:
         return shown
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{shown[: longest - 9]}…{digest}"
+
+
+_kept_short = functools.lru_cache(maxsize=4096)(_made_short)

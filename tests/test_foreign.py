@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -191,9 +193,14 @@ def test_every_problem_is_reported_at_its_line() -> None:
     ("text", "message"),
     [
         ("", r"x\.csv:1: the file is empty"),
-        ("device,n_samples,latncy\n", r"x\.csv:1: column 'latncy' is unknown; did you mean 'latency'\?"),
+        (
+            "device,n_samples,latncy\n",
+            r"x\.csv:1: column 'latncy' is unknown; did you mean 'latency'\? fix: rename it, or",
+        ),
+        ("device,n_samples,latency_ms\n", r"'latency_ms' is unknown; did you mean 'latency', in s\?"),
+        ("device,n_samples,latency,memory (GiB)\n", r"'memory \(gib\)' is unknown; .* --ignore 'memory \(gib\)'"),
         ("device,n_samples,latency,latency\n", r"x\.csv:1: column 'latency' stands there 2 times"),
-        ("hello\nworld\n", r"x\.csv:1: no column device or host: a row must say it"),
+        ("hello\nworld\n", r"x\.csv:1: no column device or host in the header, the first line: a row must say it"),
         (f"{HEADER}\n", r"x\.csv: a header and no rows"),
         (f'{HEADER}\n"A10', r"x\.csv:2: unexpected end of data"),
         (",".join(COLUMNS) + "\nA10\n", rf"x\.csv:2: 1 cells instead of {len(COLUMNS)}"),
@@ -202,6 +209,34 @@ def test_every_problem_is_reported_at_its_line() -> None:
 def test_a_bad_file_is_one_clear_message(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_rows(text, "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b'[{"device": "A"}]', "is JSON; fix: "),
+        (b'{"device": ["A"]}', "is JSON; fix: "),
+        (b"<html>", "is HTML or XML; fix: "),
+        ("device,n_samples,latency\nA,1,2\n".encode("utf-32"), "is UTF-32 text; fix: "),
+        (gzip.compress(gzip.compress(b"device")), "is compressed by gzip twice; fix: "),
+        (gzip.compress(b"PK\x03\x04"), "is an Excel or OpenDocument workbook"),
+        ("device,n_samples,latency\nÄ,1,2\n".encode("latin-1"), "is not UTF-8 text; fix: "),
+    ],
+)
+def test_what_is_no_csv_is_named_with_the_fix(content: bytes, what: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(what)):
+        read_file(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("text", ["[0.5, 0.6]", "[np.float64(0.5), np.float64(0.6)]", "(np.float32(0.5),0.6)"])
+def test_trials_are_read_as_numpy_writes_a_list(text: str) -> None:
+    assert read_rows(f'device,n_samples,trials\nA,1,"{text}"\n', "x.csv")[0].trials == (0.5, 0.6)
+
+
+def test_a_column_that_looks_misspelt_is_left_out_where_asked() -> None:
+    (found,) = read_rows("device,n_samples,latency,latency_p95\nA,1,2,3\n", "x.csv", ["*_P95"])
+    assert (found.latency, found.settings) == (2.0, None)
 
 
 def test_a_long_list_of_problems_is_cut() -> None:
