@@ -1,7 +1,7 @@
 """The orchestrator's command line with a fault in it, for a process of its own: hurt.py FAULTS WORDS...
 
 FAULTS is JSON. What dies does so by its own hand, of SIGKILL. die_after: once that many events are in the journal of
-this process. die_after_calls: once a store has answered that many calls. die_after_writes: once a cluster has answered
+this process. die_at: once the first event of that kind is. die_after_calls: once a store has answered that many calls. die_after_writes: once a cluster has answered
 that many calls that may change something. die_before_handing_over: when a container has
 begun, and before it is handed a secret. clock: a file that holds by how many seconds the wall clock is wrong. grace_s,
 backoff_s: the policy's, to be shorter. forgotten_s: after how long a trial of a store is nobody's any more.
@@ -24,7 +24,7 @@ def wrong_clock(by: Path) -> None:
     time.time = lambda: right() + float(by.read_text())
 
 
-def die_after(events: int) -> None:
+def die_after(events: int = 0, kind: str = "") -> None:
     from orchestrator.journal import Entry, Journal
 
     record, written = Journal.record, [0]
@@ -32,7 +32,7 @@ def die_after(events: int) -> None:
     def fatal(journal: Journal, entry: Entry) -> Any:
         progress = record(journal, entry)
         written[0] += 1
-        if written[0] == events:
+        if written[0] == events or entry.kind.value == kind:
             os.kill(os.getpid(), signal.SIGKILL)
         return progress
 
@@ -84,6 +84,8 @@ def main(faults: dict[str, Any], words: list[str]) -> None:
     policy.BACKOFF_S = faults.get("backoff_s", policy.BACKOFF_S)
     if "die_after" in faults:
         die_after(faults["die_after"])
+    if "die_at" in faults:
+        die_after(kind=faults["die_at"])
     if "die_after_calls" in faults:
         die_after_calls(faults["die_after_calls"])
     if "die_after_writes" in faults:

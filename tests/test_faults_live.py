@@ -261,6 +261,25 @@ def test_a_host_that_is_down_at_submit_gets_its_image_and_its_jobs_when_it_is_ba
     assert night.ran_twice(starts) == []
 
 
+def test_killed_once_a_late_host_has_an_image_it_is_resumed_to_the_undisturbed_table(night: Night) -> None:
+    daemon = night.engines["near"].daemon
+    assert daemon is not None
+    daemon.stop()
+    night.write(**SLOW)
+    with witnessed(list(night.engines.values())[:1]) as starts:
+        orchestrator = night.start("submit", "matrix.yaml", die_at=Kind.EQUIPPED.value)
+        night.wait_for_event(Kind.STARTING)
+        daemon.start()
+        orchestrator.communicate(timeout=180)
+        assert orchestrator.returncode == -signal.SIGKILL
+        ended = night.did("resume")
+    assert ended.returncode == cli.OK, ended.stderr
+    assert [row.status for row in night.rows()] == [Status.OK] * 4
+    assert night.kinds().count(Kind.EQUIPPED) == len({row.job for row in night.rows() if row.host == "near"})
+    assert night.containers() == []
+    assert night.ran_twice(starts) == []
+
+
 def test_with_live_restore_an_engine_that_restarts_costs_its_jobs_nothing(docker_host: Engine, tmp_path: Path) -> None:
     with engines.private_engine("--live-restore") as engine:
         engines.furnish(engine, docker_host)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import errno
 import itertools
 import json
@@ -314,6 +315,37 @@ def test_an_orchestrator_that_dies_at_any_call_leaves_a_run_that_resumes_to_the_
     assert {case: row.status for case, row in sd.rows().items()} == dict.fromkeys(("a0", "a1", "b0", "b1"), Status.OK)
     assert sd.host.containers == {}
     assert set(sd.host.starts.values()) == {1}
+
+
+@pytest.mark.parametrize("kind", [Kind.REFUSED, Kind.FAULT])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_an_orchestrator_that_dies_at_a_fault_counts_it_once(
+    night: Any, monkeypatch: pytest.MonkeyPatch, kind: Kind, nth: int
+) -> None:
+    fails = DOES_NOT_START if kind is Kind.REFUSED else VANISHES
+    undisturbed, sd = night("a", "b"), night("a", "b")
+    for each in (undisturbed, sd):
+        each.host.behave("a", fails)
+    table = {case: (row.status, row.error) for case, row in undisturbed.finish().items()}
+    record, written = Journal.record, [0]
+
+    def fatal(journal: Journal, entry: Entry) -> Any:
+        progress = record(journal, entry)
+        written[0] += entry.kind is kind
+        if written[0] == nth and entry.kind is kind:
+            raise Died
+        return progress
+
+    monkeypatch.setattr(Journal, "record", fatal)
+    with contextlib.suppress(Died):
+        sd.finish()
+    monkeypatch.undo()
+    sd.restart()
+    sd.finish()
+    assert {case: (row.status, row.error) for case, row in sd.rows().items()} == table
+    kinds = [[entry.kind for entry in each.journal.history("a")].count(kind) for each in (undisturbed, sd)]
+    assert kinds[0] == kinds[1]
+    assert sd.host.containers == {}
 
 
 def test_what_was_created_and_not_filled_when_its_orchestrator_died_is_staged_again_before_it_starts(
