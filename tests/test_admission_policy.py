@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import engines
 import kubernetes_validate
 import pytest
-from test_kubernetes_schemas import MODELS, each_option_alone_and_all_at_once, task
+from test_kubernetes_schemas import MODELS, MORE, OPTIONS, task
 from test_manifests import MANIFESTS, VERSIONS, of_kind, rendered
 
 from orchestrator.config import KubernetesHost
@@ -68,12 +69,72 @@ def test_each_policy_is_bound_to_the_namespace_of_the_overlays() -> None:
         assert wanted.items() <= namespace["metadata"]["labels"].items()
 
 
-def test_every_job_that_mounts_no_folder_of_a_node_passes() -> None:
-    claim = Claim(claim="huggingface")
-    for any_host in each_option_alone_and_all_at_once():
-        host = any_host.model_copy(update={"weights": claim}) if isinstance(any_host.weights, str) else any_host
-        for model in MODELS[:2]:
-            assert refusals("sd-orchestrator-jobs", job_manifest(task(host, model), host)) == []
+# By key of a host, or `model`: all that makes another Job.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    **OPTIONS,
+    **MORE,
+    "env": (*MORE["env"], {"HTTPS_PROXY": "http://proxy:3128"}),
+    "ca_bundle": (None, "/etc/ssl/corp.pem"),
+    "gpus_per_job": (1, 2),
+    "threads": (None, 4),
+    "namespace": (None, "bench"),
+    "model": MODELS,
+}
+# Where a cluster is, how many Jobs there are at once, how long they are waited for, and what they cost.
+IN_NO_JOB = {"allow_unsafe", "name", "kind", "context", "parallel", "images", "patience", "price_per_hour"}
+# What decides on volumes, accounts and variables, which is what the rules are about.
+MATTER = ("weights", "collect", "ca_bundle", "service_account", "image_pull_secret", "env", "memory", "gpus", "model")
+Point = Mapping[str, Any]
+
+
+def every_combination() -> Iterator[Point]:
+    for values in itertools.product(*(CHOICES[key] for key in MATTER)):
+        yield dict(zip(MATTER, values))
+
+
+def every_pair() -> Iterator[Point]:
+    """Points that have each value of a key together with each value of every other key."""
+    pairs = [
+        {first: a, second: b}
+        for first, second in itertools.combinations(CHOICES, 2)
+        for a, b in itertools.product(CHOICES[first], CHOICES[second])
+    ]
+    while pairs:
+        point: dict[str, Any] = {}
+        for pair in pairs:
+            if all(point.get(key, value) == value for key, value in pair.items()):
+                point |= pair
+        yield point
+        pairs = [pair for pair in pairs if not all(point[key] == value for key, value in pair.items())]
+
+
+def job_of(point: Point) -> dict[str, Any]:
+    options = {key: value for key, value in point.items() if key != "model"}
+    if options.get("volume_mounts"):  # they need the volumes that they name
+        options["volumes"] = MORE["volumes"][-1]
+    if options.get("requests"):  # and what is requested, limits that allow it
+        options |= {"cpu": 0.5, "memory": "16Gi"}
+    host = KubernetesHost(name="lab", **options)
+    return job_manifest(task(host, point.get("model", MODELS[0])), host)
+
+
+def test_each_option_of_a_host_is_tried_or_in_no_job() -> None:
+    assert {*CHOICES} - {"model"} | IN_NO_JOB == {*KubernetesHost.model_fields}
+
+
+@pytest.mark.parametrize("points", [every_combination, every_pair])
+def test_every_job_passes_unless_it_mounts_a_folder_of_a_node(points: Callable[[], Iterator[Point]]) -> None:
+    verdicts = set()
+    for point in points():
+        job = job_of(point)
+        of_a_node = any("hostPath" in volume for volume in job["spec"]["template"]["spec"]["volumes"])
+        said = [
+            message for message in refusals("sd-orchestrator-jobs", job) if "claim that is read-only" not in message
+        ]
+        assert said == [], point
+        assert bool(refusals("sd-orchestrator-jobs", job)) == of_a_node, point
+        verdicts.add(of_a_node)
+    assert verdicts == {False, True}
 
 
 def test_a_folder_of_a_node_is_refused() -> None:
@@ -124,6 +185,16 @@ def test_a_job_that_takes_more_is_refused(what: str) -> None:
     change, says = BREAKS[what]
     (message,) = refusals("sd-orchestrator-jobs", changed(change))
     assert says in message
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_job_that_takes_more_is_refused_whatever_else_its_host_says(what: str) -> None:
+    change, says = BREAKS[what]
+    for point in every_pair():
+        job = copy.deepcopy(job_of(point))
+        pod = job["spec"]["template"]["spec"]
+        change(pod, pod["containers"][0])
+        assert any(says in message for message in refusals("sd-orchestrator-jobs", job)), point
 
 
 def test_a_job_by_the_name_of_another_secret_is_refused() -> None:
