@@ -4,7 +4,9 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import ssl
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,13 +16,15 @@ import requests
 from docker.errors import APIError
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import grows_by_less_than
 
 from orchestrator.config import DockerHost, Tls
 from orchestrator.config.address import LOCAL_SOCKET
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.connection import Connection
+from orchestrator.executors.dial import Dial
 from orchestrator.executors.endpoint import Endpoint, resolve
-from orchestrator.executors.ssh import ROOTLESS_SOCKET, command, dialling, forwarding, through
+from orchestrator.executors.ssh import ROOTLESS_SOCKET, Forward, Link, command, dialling, forwarding, through
 
 
 def host(**fields: object) -> DockerHost:
@@ -196,6 +200,39 @@ def test_the_path_of_the_url_is_the_engines_socket_over_there():
 def test_a_rootless_socket_is_taken_only_where_it_is_a_plain_path(said, path):
     found = ROOTLESS_SOCKET.search(said)
     assert (found[1] if found else None) == path
+
+
+def test_what_a_machine_answers_to_a_question_is_bounded():
+    link = object.__new__(Link)
+    with grows_by_less_than(20):
+        assert link._done(["yes"]) is None
+    assert link._done(["echo", "socket"]) == "socket\n"
+
+
+def test_of_what_ssh_shows_for_a_server_the_end_is_read(tmp_path):
+    link = object.__new__(Link)
+    link._stderr = tmp_path / "stderr"
+    assert link.text == ""
+    with link._stderr.open("wb") as file:
+        file.truncate(1 << 30)
+        file.seek(1 << 30)
+        file.write(b"\nPermission denied")
+    with grows_by_less_than(20):
+        assert link.said() == "Permission denied"
+
+
+def test_sockets_are_closed_to_other_users_whatever_the_umask():
+    before = os.umask(0)
+    try:
+        with contextlib.closing(Forward("lab", "ssh://lab")) as forward:
+            folder = forward.socket.parent
+            with contextlib.closing(Dial(forward.socket, lambda: iter(()))):
+                assert forward.socket.is_socket()
+            assert stat.S_IMODE(folder.lstat().st_mode) == 0o700
+            assert folder.lstat().st_uid == os.getuid()
+    finally:
+        os.umask(before)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("url", ["ssh://Lab", "ssh://me@Lab:22/run/docker.sock"])

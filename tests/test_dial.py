@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from memory import grows_by_less_than
 
 from orchestrator.executors.dial import Dial, answers
 
@@ -102,3 +103,22 @@ def test_closing_ends_every_connection(path):
 def test_noise_without_end_is_no_engine(path):
     with dial(path, "exec yes noise"):
         assert not answers(path)
+
+
+def test_a_host_that_complains_without_end_costs_no_disk_and_no_memory(path, tmp_path):
+    script = "head -c 30000000 /dev/zero >&2; printf '\\nits last words' >&2; exit 1"
+    with dial(path, script) as made, grows_by_less_than(20):
+        assert asked(path) == b""
+        eventually(lambda: made.said == "its last words")
+    script = f"yes >&2 & echo $! > {tmp_path}/pid; printf 'HTTP/1.1 200 OK\\r\\n'; wait"
+    with dial(path, script), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        assert client.recv(1) == b"H"
+        goes_to = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/fd/2")
+        assert not goes_to.exists() or os.readlink(goes_to).startswith("pipe:")
+
+
+def test_what_a_command_leaves_running_holds_up_no_connection(path):
+    with dial(path, "sleep 30 >/dev/null & echo failed >&2; exit 3") as made:
+        assert asked(path) == b""
+        eventually(lambda: made.said == "failed")

@@ -354,6 +354,7 @@ def test_a_plugins_token_is_used_until_it_expires(tmp_path: Path) -> None:
         ([prints({"token": "t", "expirationTimestamp": {"seconds": 1}})], "expirationTimestamp is not a time; fix: "),
         ([prints({"token": "t", "expirationTimestamp": "2026-01-01T00:00:00Q"})], "expirationTimestamp is not a time"),
         ([prints({"token": "t", "expirationTimestamp": "2026-13-01T00:00:00Z"})], "expirationTimestamp is not a time"),
+        ([prints({"token": "t", "expirationTimestamp": "0001-01-01T00:00:00+23:59"})], "expirationTimestamp is not a"),
         ([prints({"token": "t", "expirationTimestamp": "2025-12-31T23:00:00Z"})], "expired at 2025-12-31 23:00:00"),
         (["head -c 2000000 /dev/zero"], "printed more than"),
     ],

@@ -7,7 +7,6 @@ import os
 import select
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -20,6 +19,8 @@ PING_TIMEOUT_S = 20
 ANSWER = b"HTTP/1."
 NOISE_LIMIT_BYTES = 64 * 2**10
 CHUNK_BYTES = 2**16
+SAID_LIMIT_BYTES = 2**16
+WAIT_MS = 50
 REFUSED = 255  # ssh's own exit code: the command over there did not run
 
 
@@ -79,60 +80,71 @@ class Dial:
 
     def _was_refused(self, words: list[str], connection: socket.socket) -> bool:
         """Whether ssh refused to run it, having read nothing of the connection: then it may be tried elsewhere."""
-        with tempfile.TemporaryFile() as stderr:
-            with self._lock:
-                if self._closed:
-                    return False
-                session = subprocess.Popen(
-                    words,
-                    stdin=connection.fileno(),
-                    stdout=subprocess.PIPE,
-                    stderr=stderr,
-                    env=without_tokens(os.environ),
-                    start_new_session=True,
-                )
-                self._open.add(session)
-            try:
-                answered = _copied(session, connection)
-            finally:
-                session.kill()
-                code = session.wait()
-                with self._lock:
-                    self._open.discard(session)
-            if answered:
+        with self._lock:
+            if self._closed:
                 return False
-            stderr.seek(0)
-            lines = stderr.read(1 << 16).decode(errors="replace").strip().splitlines()
-            self.said = lines[-1][:300] if lines else f"exit code {code}"
-            return code == REFUSED
+            session = subprocess.Popen(
+                words,
+                stdin=connection.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=without_tokens(os.environ),
+                start_new_session=True,
+            )
+            self._open.add(session)
+        said = bytearray()
+        try:
+            answered = _copied(session, connection, said)
+        finally:
+            session.kill()
+            code = session.wait()
+            with self._lock:
+                self._open.discard(session)
+        if answered:
+            return False
+        lines = said.decode(errors="replace").strip().splitlines()
+        self.said = lines[-1][:300] if lines else f"exit code {code}"
+        return code == REFUSED
 
 
-def _copied(session: subprocess.Popen[bytes], connection: socket.socket) -> bool:
-    """Whether an engine answered; returns when either side is gone."""
-    if session.stdout is None:
+def _copied(session: subprocess.Popen[bytes], connection: socket.socket, said: bytearray) -> bool:
+    """Whether an engine answered; returns when either side is gone. said: gets the end of its standard error."""
+    if session.stdout is None or session.stderr is None:
         return False
-    source = session.stdout.fileno()
+    source, errors = session.stdout.fileno(), session.stderr.fileno()
     noise, answered = b"", False
+    is_open = {source, errors}
     poll = select.poll()
     poll.register(source, select.POLLIN)
+    poll.register(errors, select.POLLIN)
     poll.register(connection, 0)  # only that it was closed altogether, which a stream without an end would not notice
-    with session.stdout:
+    with session.stdout, session.stderr:
         while True:
-            if any(fd != source for fd, _ in poll.poll()):
+            ready = {fd for fd, _ in poll.poll(None if source in is_open else WAIT_MS)}
+            if not ready <= {source, errors}:
                 return True
-            chunk = os.read(source, CHUNK_BYTES)
-            if not chunk:
+            for fd in ready:
+                chunk = os.read(fd, CHUNK_BYTES)
+                if not chunk:
+                    poll.unregister(fd)
+                    is_open.discard(fd)
+                elif fd == errors:
+                    said += chunk
+                    del said[:-SAID_LIMIT_BYTES]
+                else:
+                    if not answered:
+                        noise += chunk
+                        start = noise.find(ANSWER)
+                        if start < 0:
+                            if len(noise) > NOISE_LIMIT_BYTES:
+                                return True
+                            continue
+                        chunk, answered = noise[start:], True
+                    try:
+                        connection.sendall(chunk)
+                    except OSError:
+                        return True
+            # whatever it has started may keep its standard error open
+            if not is_open or (source not in is_open and errors not in ready and session.poll() is not None):
                 session.wait()
                 return answered
-            if not answered:
-                noise += chunk
-                start = noise.find(ANSWER)
-                if start < 0:
-                    if len(noise) > NOISE_LIMIT_BYTES:
-                        return True
-                    continue
-                chunk, answered = noise[start:], True
-            try:
-                connection.sendall(chunk)
-            except OSError:
-                return True

@@ -21,13 +21,14 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from orchestrator.children import without_tokens
+from orchestrator.children import ChildFailed, output_of, without_tokens
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors.dial import Dial, answers
 
 REMOTE_SOCKET = "/var/run/docker.sock"
 CONNECT_TIMEOUT_S = 15
 ASK_TIMEOUT_S = 15
+SAID_LIMIT_BYTES = 2**16
 MOST_LOGINS = 3  # for one connection
 OPTIONS = {
     "BatchMode": "yes",  # never asks: there may be nobody to answer
@@ -128,9 +129,10 @@ class Link:
 
     @property
     def text(self) -> str:
-        """What ssh has said so far."""
-        with contextlib.suppress(OSError):
-            return self._stderr.read_text(errors="replace")
+        """What ssh has said last: a server may have it show banners without end."""
+        with contextlib.suppress(OSError), self._stderr.open("rb") as said:
+            said.seek(max(0, said.seek(0, os.SEEK_END) - SAID_LIMIT_BYTES))
+            return said.read(SAID_LIMIT_BYTES).decode(errors="replace")
         return ""
 
     def said(self) -> str:
@@ -171,19 +173,10 @@ class Link:
 
     def _done(self, words: list[str]) -> str | None:
         """The output of a command; None where it failed."""
-        try:
-            done = subprocess.run(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=without_tokens(os.environ),
-                timeout=ASK_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return None
-        return done.stdout[-4096:].decode(errors="replace") if done.returncode == 0 else None
+        with contextlib.suppress(ChildFailed):
+            said = output_of(words, without_tokens(os.environ), ASK_TIMEOUT_S, SAID_LIMIT_BYTES)
+            return said[-4096:].decode(errors="replace")
+        return None
 
     def refused(self) -> InputError | HostUnreachable:
         text = self.text

@@ -108,7 +108,7 @@ def _issued(answer: bytes, version: str, what: str, name: str) -> Issued:
         raise Unusable(f"{what}: {name} answered with another kind or version than ExecCredential of {version}")
     try:
         expires = None if stamp is None else _time(str(stamp))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise Unusable(
             f"{what}: {name} printed an ExecCredential whose expirationTimestamp is not a time; "
             "fix: update the plugin, or correct it: expected RFC 3339, such as 2026-01-31T12:00:00Z"
