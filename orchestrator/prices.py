@@ -30,7 +30,7 @@ def of_rows(
     """
     given = read(file) if file else {}
     today = _of_inventory(inventory) if inventory else {}
-    then = {run.name: _of_inventory(run.hosts) for run in runs if run.hosts.exists()}
+    then = {name: _of_inventory(run.hosts) for run in runs if run.hosts.exists() for name in _names(run)}
     found: dict[tuple[str | None, str | None], Price] = {}
     for run, host in {(row.run, row.host) for row in rows if row.host}:
         candidates = (
@@ -43,6 +43,11 @@ def of_rows(
         if price is not None:
             found[run, host] = price
     return found
+
+
+def _names(run: Run) -> set[str]:
+    """Those that its rows have: a folder may have been renamed, or copied from elsewhere."""
+    return {row.run for row in run.all_rows() if row.run}
 
 
 def _of_inventory(path: Path) -> dict[str, float]:

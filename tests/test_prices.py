@@ -67,6 +67,12 @@ def test_a_host_in_two_runs_has_each_runs_own_price(tmp_path: Path) -> None:
     assert dict(zip(found.hosts, values(found))) == {f"a@{first.name}": 1.0, f"a@{second.name}": 4.0}
 
 
+def test_a_run_whose_folder_was_renamed_keeps_its_prices(tmp_path: Path) -> None:
+    run = a_run(tmp_path, "r", 1.5)
+    moved = Run(run.path.rename(tmp_path / "copied"))
+    assert values(cost([moved])) == [1.5]
+
+
 def test_an_imported_run_has_the_price_that_a_file_gives_it(tmp_path: Path) -> None:
     run = a_run(tmp_path, "imported", host="NVIDIA A10")
     assert values(cost([run])) == [None]
