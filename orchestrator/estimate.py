@@ -22,6 +22,7 @@ class JobTime:
 class HostEstimate:
     """A host's share of a plan.
 
+    rounds: in which each case is measured once; most_rounds: with those that `until` may add.
     slot_s: seconds of one slot for the `known_cases`, one after the other; None where none is known.
     slots: how many jobs run there at once; None until the host is asked (`gpus: all`).
     wall_s: slot_s divided over the slots. price: of slot_s, in the currency of price_per_hour.
@@ -35,6 +36,8 @@ class HostEstimate:
     slots: int | None
     wall_s: float | None
     price: float | None
+    rounds: int = 1
+    most_rounds: int = 1
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,8 @@ def longest(spans: Iterable[Span]) -> Span:
     return Span(max(lows), None if None in highs else max(highs))
 
 
-def host_estimate(host: Host, jobs: Sequence[Job], times: Sequence[JobTime]) -> HostEstimate:
+def host_estimate(host: Host, jobs: Sequence[Job], times: Sequence[JobTime], most_rounds: int = 1) -> HostEstimate:
+    rounds = max((job.round or 1 for job in jobs), default=1)
     known = [time.known_s for time in times if time.known_s is not None]
     slot_s = sum(known) if known else None
     slots = _slots(host)
@@ -211,6 +215,8 @@ def host_estimate(host: Host, jobs: Sequence[Job], times: Sequence[JobTime]) -> 
         slots=slots,
         wall_s=None if slot_s is None or slots is None else slot_s / min(slots, max(1, len(jobs))),
         price=None if slot_s is None or host.price_per_hour is None else slot_s / 3600 * host.price_per_hour,
+        rounds=rounds,
+        most_rounds=max(rounds, most_rounds),
     )
 
 

@@ -47,7 +47,7 @@ class Plan:
 class Line:
     """One line of what `plan` shows: a job, or a point that will not run and why.
 
-    host: None is every host. samples: the batch sizes. expected_s: of the job; None is unknown.
+    host: None is every host. samples: the batch sizes. expected_s: of the job; None is unknown. round: of the job.
     """
 
     fate: Literal["run", "unsupported", "excluded"]
@@ -61,6 +61,7 @@ class Line:
     samples: tuple[Samples, ...]
     expected_s: float | None = None
     reason: str = ""
+    round: int | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,7 @@ def _lines(plan: Plan) -> Iterator[Line]:
             steps=job.steps,
             samples=tuple(case.samples for case in job.cases),
             expected_s=time.known_s if time.known_cases == len(job.cases) else None,
+            round=job.round,
         )
     for row in plan.unsupported:
         yield Line(

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.config import Host, KubernetesHost, ProcessHost
-from orchestrator.estimate import History, Span
+from orchestrator.estimate import History, HostEstimate, Span
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.journal import FAULTS, Entry, Journal, Kind, Phase
 from orchestrator.journal import Progress as JobProgress
@@ -99,13 +99,15 @@ def _gpus(host: Host) -> str:
 
 
 def plan(description: Description, out: Console) -> None:
-    table = _table("host", "job", "engine", "precision", "steps", "samples", "about", "")
+    table = _table("host", "round", "job", "engine", "precision", "steps", "samples", "about", "")
     for line in description.lines:
         samples = ", ".join(map(str, line.samples))
         about = in_words(line.expected_s) if line.expected_s is not None else ""
         why = "" if line.fate == "run" else f"{line.fate}: {line.reason}"
         job = (line.job or "") if line.fate == "run" else ""
-        table.add_row(line.host or "every host", job, line.engine, line.precision, str(line.steps), samples, about, why)
+        which = "" if line.round is None else str(line.round)
+        where = line.host or "every host"
+        table.add_row(where, which, job, line.engine, line.precision, str(line.steps), samples, about, why)
     out.print(table)
     for host in description.hosts:
         known = "" if host.known_cases == host.cases else f" for the {host.known_cases} cases that ran before"
@@ -115,6 +117,19 @@ def plan(description: Description, out: Console) -> None:
             duration = f"about {in_words(seconds)}{known}"
         price = "" if host.price is None else f", at {host.price:.2f}{known}"
         out.print(f"{host.host}: {host.jobs} jobs, {host.cases} cases, {duration}{price}")
+        if text := _rounds(host, seconds):
+            out.print(f"{host.host}: {text}")
+
+
+def _rounds(host: HostEstimate, seconds: float | None) -> str:
+    """What a round costs, and how many `until` may add."""
+    if host.most_rounds == 1:
+        return "1 round: the table shows no difference; fix: rounds: 3" if host.jobs else ""
+    each = "" if seconds is None else f", about {in_words(seconds / host.rounds)} each"
+    if host.price is not None:
+        each += f", at {host.price / host.rounds:.2f}"
+    more = host.most_rounds - host.rounds
+    return f"{host.rounds} rounds{each}" + (f"; until may add up to {more} more" if more else "")
 
 
 def images(built: Mapping[tuple[str, str], ImageInfo | str | Exception], out: Console, err: Console) -> None:

@@ -104,7 +104,7 @@ class Night:
         (self.folder / "hosts.yaml").write_text(json.dumps({"hosts": entries}))
 
     def write(self, **matrix: object) -> None:
-        (self.folder / "matrix.yaml").write_text(json.dumps({"name": "night", **matrix}))
+        (self.folder / "matrix.yaml").write_text(json.dumps({"name": "night", "rounds": 1, **matrix}))
 
     def vouch_for(self, host: str, name: str) -> None:
         """Records a host's image as one that this user built: only such an image is sent to another host."""

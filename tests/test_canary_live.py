@@ -36,7 +36,7 @@ from runner.tokens import TOKEN_VARIABLES
 pytestmark = pytest.mark.live
 # The command as its user runs it, but with every logger at its most talkative.
 TALKATIVE = "import logging, sys; logging.basicConfig(level=1); from orchestrator.cli import main; main(sys.argv[1:])"
-MATRIX = "name: canary\nmodel: canary/private-model\nmatrix: {engine: [eager], samples: [1]}\nretries: 0\n"
+MATRIX = "name: canary\nmodel: canary/private-model\nmatrix: {engine: [eager], samples: [1]}\nretries: 0\nrounds: 1\n"
 
 
 class TellTale(http.server.BaseHTTPRequestHandler):
@@ -125,6 +125,7 @@ model: canary/private-model
 prompt: token; rows; sleep 2
 matrix: {samples: [1]}
 repeats: 6
+rounds: 1
 """
 
 

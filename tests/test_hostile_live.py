@@ -91,7 +91,7 @@ def deed(code: str) -> str:
 
 def run_of(here: Path, hosts: str, prompts: list[str]) -> tuple[dict[str, Row], str, float]:
     """The rows by prompt, what the command says, and its largest resident set in MB."""
-    matrix = {"name": "hostile", "matrix": {"prompt": prompts, "samples": [1]}, "repeats": 6, "retries": 0}
+    matrix = {"name": "hostile", "matrix": {"prompt": prompts, "samples": [1]}, "repeats": 6, "rounds": 1, "retries": 0}
     (here / "matrix.yaml").write_text(json.dumps(matrix))
     (here / "hosts.yaml").write_text(hosts)
     command = [sys.executable, PROGRAM, "submit", "matrix.yaml"]

@@ -144,7 +144,8 @@ hosts:
     runtime_class: nvidia
     weights: {claim: huggingface}
 """
-MATRIX = "name: rights\nmodel: some/model\nprompt: {}\nsteps: 1\nmatrix: {{seed: [{}]}}\nretries: 0\ntimeout: 10m\n"
+MATRIX = "name: rights\nmodel: some/model\nprompt: {}\nsteps: 1\nmatrix: {{seed: [{}]}}\nretries: 0\n"
+MATRIX += "rounds: 1\ntimeout: 10m\n"
 
 
 def test_the_account_can_do_whole_runs_and_has_no_right_that_they_do_not_use(

@@ -30,7 +30,7 @@ def test_a_job_names_the_image_that_was_pushed_for_it_by_its_digest(
     monkeypatch.setenv("DOCKER_HOST", docker_host.url)
     monkeypatch.setattr(recipe, "recipe", lambda _: engines.contract_files())
     Path("hosts.yaml").write_text("hosts:\n  pool: {kind: kubernetes, gpus: none}\n")
-    Path("matrix.yaml").write_text("prompt: rows\nmatrix: {steps: [1]}\n")
+    Path("matrix.yaml").write_text("prompt: rows\nmatrix: {steps: [1]}\nrounds: 1\n")
     try:
         with pytest.raises(SystemExit) as end:
             cli.main(["submit", "matrix.yaml", "--push", registry])

@@ -469,7 +469,7 @@ def test_a_run_on_a_cluster_that_lies_ends_in_rows_and_messages_and_the_other_ho
     hosts = {"here": {"kind": "process"}, "liar": {"kind": "kubernetes", "gpus": "none", "images": {"cpu": "i:1"}}}
     (here / "hosts.yaml").write_text(json.dumps({"hosts": hosts}))
     (here / "matrix.yaml").write_text(
-        json.dumps({"name": "n", "matrix": {"samples": [1]}, "prompt": "rows", "repeats": 6, "retries": 0})
+        json.dumps({"name": "n", "matrix": {"samples": [1]}, "prompt": "rows", "repeats": 6, "rounds": 1, "retries": 0})
     )
     command = [sys.executable, PROGRAM, "submit", "matrix.yaml", "--lost-after", "1s"]
     ended = subprocess.run(command, cwd=here, capture_output=True, timeout=120)

@@ -37,6 +37,7 @@ steps: 2
 matrix: {engine: [eager, onnxruntime], samples: [1, 2]}
 warmup: 1
 repeats: 3
+rounds: 1
 timeout: 5m
 """
 

@@ -31,7 +31,7 @@ POINTS = tuple(
 
 
 def matrix(points: tuple[Point, ...] = POINTS, **keys: Any) -> Matrix:
-    return Matrix(name="m", points=points, **keys)
+    return Matrix(name="m", points=points, **{"rounds": 1, **keys})
 
 
 def ids(found: Matrix, host: Any = CPU) -> tuple[str, ...]:
@@ -114,6 +114,11 @@ def test_ids_are_the_same_in_another_process() -> None:
     assert said.stdout.strip() == ids(matrix((Point(),)))[0]
 
 
+def test_three_rounds_are_planned_unless_the_matrix_says_otherwise() -> None:
+    jobs = make_plan(Matrix(points=(Point(),)), [CPU]).jobs
+    assert [job.round for job in jobs] == [1, 2, 3]
+
+
 def test_rounds_repeat_the_jobs_in_rotated_order() -> None:
     once = [job.engine + job.precision.value for job in make_plan(matrix(), [CPU]).jobs]
     twice = [job.engine + job.precision.value for job in make_plan(matrix(rounds=2), [CPU]).jobs]
@@ -159,7 +164,7 @@ def test_an_engine_that_cannot_run_on_a_host_is_an_unsupported_row_and_no_job(mo
 
 def test_an_engine_without_kernels_for_a_precision_is_an_unsupported_row_and_no_job() -> None:
     points = [Point(engine=engine, precision=each) for engine in ("eager", "deepspeed", "mii") for each in Precision]
-    plan = make_plan(Matrix(points=tuple(points)), [GPU])
+    plan = make_plan(Matrix(points=tuple(points), rounds=1), [GPU])
     assert [(job.engine, job.precision.value) for job in plan.jobs] == [
         ("eager", "single"),
         ("eager", "half"),
@@ -196,6 +201,23 @@ def test_the_time_comes_from_rows_of_the_same_case() -> None:
     assert found.slot_s == 10 + 30 + 6 * 10
     assert found.price == pytest.approx(0.1)
     assert describe(plan, [GPU]).lines[0].expected_s == 100
+
+
+def test_a_plan_says_what_a_round_costs() -> None:
+    once = matrix((Point(),), repeats=1, warmup=0)
+    past = [row_of(make_plan(once, [GPU]), latency_median=90.0, load_s=10.0)]
+    thrice = matrix((Point(),), repeats=1, warmup=0, rounds=3)
+    found = describe(make_plan(thrice, [GPU], past), [GPU])
+    out = StringIO()
+    show.plan(found, Console(file=out, width=200))
+    assert [line.round for line in found.lines] == [1, 2, 3]
+    assert "gpu: 3 rounds, about 50 s each, at 0.10" in out.getvalue()  # 100 s on one of its two slots
+
+
+def test_a_plan_of_one_round_says_what_it_cannot_show() -> None:
+    out = StringIO()
+    show.plan(describe(make_plan(matrix(), [CPU]), [CPU]), Console(file=out, width=200))
+    assert "cpu: 1 round: the table shows no difference; fix: rounds: 3" in out.getvalue()
 
 
 def test_equal_work_on_another_host_tells_of_the_time_only_where_this_host_does_not() -> None:

@@ -139,7 +139,7 @@ COMMANDS = (
     "hosts",
     "hosts --check",
     "plan matrix.yaml",
-    "submit matrix.yaml --set engine=eager --set samples=1 --set repeats=1 --name first",
+    "submit matrix.yaml --set engine=eager --set samples=1 --set repeats=1 --set rounds=1 --name first",
     "status",
     "logs {run} {job}",
     "logs -f {run} {job}",
@@ -150,7 +150,7 @@ COMMANDS = (
     "results -o csv",
     "results -o json",
     "results -o md",
-    "submit matrix.yaml --set engine=eager --set samples=1 --set repeats=1 --name second --detach",
+    "submit matrix.yaml --set engine=eager --set samples=1 --set repeats=1 --set rounds=1 --name second --detach",
     "resume",
 )
 

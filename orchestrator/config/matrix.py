@@ -86,7 +86,12 @@ class Settings(Value):
     warmup: int = Field(default=2, ge=0, le=1000, description="calls before the clock counts")
     repeats: int = Field(default=3, ge=1, le=10_000, description="timed calls, at least")
     until: Until | None = Field(default=None, description="more timed calls than `repeats`, until they agree")
-    rounds: int = Field(default=1, ge=1, le=1000, description="all of a host's jobs again, in rotated order")
+    rounds: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="how often all of a host's jobs run, in rotated order; 1 shows no difference",
+    )
     quality: bool = Field(default=False, description="compare images with single-precision eager's of the same latents")
     retries: int = Field(default=2, ge=0, le=100, description="of infrastructure faults; an out-of-memory is a result")
 
