@@ -129,6 +129,14 @@ def test_two_weights_of_one_name_on_one_host_are_two_lines() -> None:
     assert [line.labels[-1] for line in comparison.lines] == ["aaaa", "bbbb"]
 
 
+def test_a_split_host_is_a_baseline_by_its_own_name() -> None:
+    rows = [row(trials=(1.2,), threads=1), row(trials=(0.6,), threads=2)]
+    for name in ("a", "a (threads 1)"):
+        comparison = compare(rows, baseline=name)
+        assert comparison.baseline is not None
+        assert comparison.baseline.name == "a (threads 1)"
+
+
 # What is compared
 
 
@@ -164,6 +172,12 @@ def test_a_folder_with_other_weights_is_not_equal_work() -> None:
     one, other = (of_a_job(host, model="/srv/sd", weights=weights) for host, weights in (("a", "1f"), ("b", "2e")))
     assert ratio_or_reason(other, one) == "unequal work: other weights of /srv/sd"
     assert ratio_or_reason(replace(other, weights="1f"), one) == 1
+
+
+def test_one_folder_by_two_names_is_one_model() -> None:
+    one, other = (of_a_job(host, model=model, weights="1f") for host, model in (("a", "/srv/sd"), ("b", "/data/sd")))
+    assert compare([one, other]).caption["model"] == "/data/sd = /srv/sd"
+    assert ratio_or_reason(other, one) == 1
 
 
 def test_a_hub_id_without_its_commit_is_not_known_to_be_equal() -> None:

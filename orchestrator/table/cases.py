@@ -14,14 +14,14 @@ from runner.schema import COLUMNS, ENGINES, MAX, Row, Status
 AxisValue: TypeAlias = str | int | float | bool | None
 Key: TypeAlias = tuple[AxisValue, ...]
 
-ENGINE, PRECISION, SAMPLES = "engine", "precision", "samples"
+ENGINE, PRECISION, SAMPLES, MODEL = "engine", "precision", "samples", "model"
 ALWAYS_SHOWN = (ENGINE, PRECISION, SAMPLES)
 
 AXES: Mapping[str, Callable[[Row], AxisValue]] = {
     ENGINE: lambda row: row.engine,
     PRECISION: lambda row: row.precision,
     SAMPLES: lambda row: MAX if row.samples_asked == MAX else row.n_samples,
-    "model": lambda row: row.model,
+    MODEL: lambda row: row.model,
     "steps": lambda row: row.steps,
     "size": lambda row: f"{row.width}×{row.height}" if row.width and row.height else None,
     "scheduler": lambda row: row.scheduler,
@@ -122,11 +122,22 @@ def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
 def _facts(rows: Sequence[Row]) -> dict[str, list[AxisValue]]:
     """Of each axis what each row states, with the settings of imported files by their own names."""
     facts = {name: [of(row) for row in rows] for name, of in AXES.items()}
+    facts[MODEL] = _model_names(rows)
     settings = [row.other_settings for row in rows]
     for name in sorted({name for each in settings for name in each}, key=natural):
         ours = name in facts or name in TIE_BREAKERS or name == PROMPT
         facts[f"{name} (imported)" if ours else name] = [each.get(name) for each in settings]
     return facts
+
+
+def _model_names(rows: Sequence[Row]) -> list[AxisValue]:
+    """Each row's model, with all the names that its weights have: a folder may be another's copy."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.weights is not None and row.model is not None:
+            names[row.weights].add(row.model)
+    joined = {weights: " = ".join(sorted(several, key=natural)) for weights, several in names.items()}
+    return [row.model if row.weights is None or row.model is None else joined[row.weights] for row in rows]
 
 
 def _prompt_labels(rows: Sequence[Row], prompts: Sequence[int | None]) -> list[AxisValue]:
