@@ -348,7 +348,7 @@ def test_a_pod_that_was_deleted_says_so_and_by_whom_where_the_cluster_tells() ->
     gone = pod(deleted=BEGAN, containerStatuses=ended(143))
     assert see(gone).reason == "its pod was deleted while it ran (by whom, the cluster does not say)"
     preempted = "Preempted: Preempted by bench/urgent on node node-a"
-    assert see(gone, ends={"p1": preempted}).reason == f"its pod was deleted while it ran ({preempted})"
+    assert see(gone, ends={"p1": preempted}).reason == f"preempted: its pod was deleted while it ran ({preempted})"
     gone["status"]["conditions"] = [
         {
             "type": "DisruptionTarget",

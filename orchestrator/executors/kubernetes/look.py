@@ -18,6 +18,7 @@ from orchestrator.config import KubernetesHost
 from orchestrator.executors import Attempt, Observation
 from orchestrator.executors.kubernetes import excerpt
 from orchestrator.executors.kubernetes.cluster import LONGEST_MESSAGE, METADATA_ONLY, Cluster, Refused
+from orchestrator.executors.kubernetes.disruption import why_node_leaves
 from orchestrator.executors.kubernetes.fit import why_none_fits
 from orchestrator.executors.kubernetes.manifest import attempt_of, selector
 from orchestrator.executors.kubernetes.observation import Shown, observation
@@ -147,17 +148,27 @@ class Look:
 
     def _ends(self, shown: Iterable[Shown]) -> Mapping[str, str]:
         """What ends pods that are told to end, by uid. Asked once for each."""
-        pods = [pod["metadata"] for each in shown if (pod := each.pod)]
-        uids = [metadata["uid"] for metadata in pods if "deletionTimestamp" in metadata]
+        pods = {pod["metadata"]["uid"]: pod for each in shown if (pod := each.pod)}
+        uids = [uid for uid, pod in pods.items() if "deletionTimestamp" in pod["metadata"]]
         known = {uid: self._ended_by[uid] for uid in uids if uid in self._ended_by}
         with contextlib.suppress(Refused):
             for uid in uids[:MOST_ENDED]:
                 if uid not in known:
                     events = self._cluster.list("events", {"fieldSelector": f"involvedObject.uid={uid}"})
                     told = [it for it in sorted(events, key=_when) if it.get("reason") in ENDS]
-                    known[uid] = "; ".join(dict.fromkeys(f"{it['reason']}: {it.get('message')}" for it in told))
+                    said = [f"{it['reason']}: {it.get('message')}" for it in told]
+                    known[uid] = "; ".join(dict.fromkeys(filter(None, (*said, self._why_node_leaves(pods[uid])))))
         self._ended_by = known
         return known
+
+    def _why_node_leaves(self, pod: Mapping[str, Any]) -> str:
+        name = pod["spec"].get("nodeName")
+        try:  # as it is now: a drain cordons a node moments before
+            query = {"fieldSelector": f"metadata.name={name}"}
+            nodes = self._cluster.list("nodes", query, keep=excerpt.of_node) if name else []
+        except Refused:
+            return ""
+        return next(map(why_node_leaves, nodes), "")
 
     def _all_nodes(self) -> Sequence[Mapping[str, Any]]:
         if time.monotonic() - self._nodes[0] > NODES_KEPT_S:

@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.executors import Observation, State
 from orchestrator.executors.container import LABEL
+from orchestrator.executors.kubernetes.disruption import why_ended
 from orchestrator.executors.kubernetes.pods import ENDED, has_begun, own_state, statuses
 from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of, why_no_pod, why_pending
 from runner.schema import Status
@@ -82,12 +83,12 @@ def observation(shown: Shown, now: float, patience_s: float, evidence: Evidence)
 
 
 def of_pod(pod: Mapping[str, Any], slot: str, now: float, ended_by: str = "") -> Observation:
-    """A pod that a node has taken. ended_by: what events say of who ends it, where it is told to end."""
+    """A pod that a node has taken. ended_by: what events and its node say of who ends it, where it is told to end."""
     status, uid = pod["status"], str(pod["metadata"]["uid"])
     state = own_state(pod)
     ended, said = state.get("terminated"), _said(status)
     if ended or (status.get("phase") in ENDED and not _may_still_end(pod, state, now)):
-        said = "; ".join(filter(None, (said or _failed_before(pod), _why_deleted(pod, ended_by))))
+        said = "; ".join(filter(None, (said or _failed_before(pod), why_ended(pod, ended_by))))
         ended = ended or {}
         why = said or _said(ended) if ended.get("reason") not in ("Completed", "Error", "OOMKilled") else said
         oom = ended.get("reason") == "OOMKilled"
@@ -137,19 +138,6 @@ def _failed_before(pod: Mapping[str, Any]) -> str:
         if ended and ended.get("exitCode") and "terminated" not in own_state(pod):
             return f"its init container {each['name']} failed: {_said(ended)} (exit code {ended['exitCode']})"
     return ""
-
-
-def _why_deleted(pod: Mapping[str, Any], ended_by: str) -> str:
-    """That a pod was deleted, and by whom where the cluster tells: its conditions from 1.26 on, events before.
-
-    Source: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
-    """
-    if "deletionTimestamp" not in pod["metadata"]:
-        return ""
-    conditions = pod["status"].get("conditions") or ()
-    targets = [c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True"]
-    by = "; ".join(map(_said, targets)) or ended_by or "by whom, the cluster does not say"
-    return f"its pod was deleted while it ran ({by})"
 
 
 def _should_have_ended(pod: Mapping[str, Any]) -> float:
