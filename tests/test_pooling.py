@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from table_rows import around, rounds, row
 
 from orchestrator import foreign
 from orchestrator.table import Cell, Comparison, Metric, compare
-from runner.schema import IMPORT, Case, Device, Job, Precision, Row, Status
+from runner.schema import IMPORT, Case, Device, Job, Precision, Row, Status, Validity
 
 
 def cell(comparison: Comparison, host: str, *labels: object) -> Cell:
@@ -129,6 +131,12 @@ def test_two_weights_of_one_name_on_one_host_are_two_lines() -> None:
     assert [line.labels[-1] for line in comparison.lines] == ["aaaa", "bbbb"]
 
 
+def test_rounds_that_differ_in_a_percentage_alone_have_one_remark() -> None:
+    texts = ("other processes took 62% of the CPUs", "other processes took 8.5% of the CPUs", "another")
+    rows = [row(trials=(1.0,), validity=Validity.CONTENDED, error=text, round=i) for i, text in enumerate(texts)]
+    assert cell(compare(rows), "a").notes == ("another", "other processes took 8.5–62% of the CPUs")
+
+
 def test_a_split_host_is_a_baseline_by_its_own_name() -> None:
     rows = [row(trials=(1.2,), threads=1), row(trials=(0.6,), threads=2)]
     for name in ("a", "a (threads 1)"):
@@ -241,6 +249,12 @@ def test_other_software_is_named_beside_a_ratio_and_forbids_none() -> None:
     assert found.ratio_notes == ("threads 4 against 8, torch 1.12.0 against 2.13.0, xformers on against off",)
 
 
+def test_a_cpu_is_named_beside_the_ratio_of_engines_on_one_host() -> None:
+    rows = [row(trials=(2.0,), cpu="Xeon"), row(engine="compile", trials=(1.0,), cpu="EPYC")]
+    assert cell(compare(rows), "a", "compile").ratio_notes == ("cpu EPYC against Xeon",)
+    assert cell(compare([*rows[:1], replace(rows[1], host="b", engine="eager")]), "b").ratio_notes == ()
+
+
 def test_memory_of_a_cpu_and_of_a_gpu_has_no_ratio_and_no_best() -> None:
     gpu = {"memory": 3.0, "device": "NVIDIA A100", "cpu": "Xeon", "cuda": "13.0"}
     cpu = {"memory": 1.1, "device": "Xeon", "cpu": "Xeon"}
@@ -307,3 +321,44 @@ def test_an_imported_row_is_never_best() -> None:
     comparison = compare(rows)
     assert marks(comparison) == {("b", 1): "best best_of_line"}
     assert "says of itself that it is valid" in cell(comparison, "a").notes[-1]
+
+
+some_rounds = st.lists(
+    st.builds(
+        lambda host, engine, middle, count, columns: rounds(host, engine, middle=middle, count=count, **columns),
+        st.sampled_from(["a", "b", "c"]),
+        st.sampled_from(["eager", "compile"]),
+        st.sampled_from([1.0, 1.002, 2.0]),
+        st.sampled_from([1, 3]),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "steps": st.sampled_from([5, 50]),
+                "work": st.none() | st.sampled_from(["w1", "w2"]),
+                "validity": st.sampled_from(Validity),
+                "threads": st.none() | st.sampled_from([1, 2]),
+                "psnr": st.sampled_from([5.0, 60.0]),
+                "job": st.just(IMPORT),
+            },
+        ),
+    ),
+    max_size=6,
+)
+
+
+@settings(deadline=None)
+@given(some_rounds, st.sampled_from([Metric.LATENCY, Metric.THROUGHPUT]))
+def test_of_equal_work_one_is_best_or_two_and_more_are_tied(groups: list[list[Row]], metric: Metric) -> None:
+    comparison = compare([each for group in groups for each in group], metric)
+    by_work: dict[object, list[Cell]] = {}
+    for line in comparison.lines:
+        for found in line.cells:
+            if found.best or found.tied_best or found.best_of_line or found.tied_best_of_line:
+                assert found.ranks
+            if found.ranks and found.work:
+                by_work.setdefault(found.work.key(metric), []).append(found)
+    for cells in by_work.values():
+        best, tied = [c for c in cells if c.best], [c for c in cells if c.tied_best]
+        assert (len(best), len(tied)) in {(0, 0), (1, 0)} or (not best and len(tied) > 1)
+        least = min if metric.less_is_better else max
+        assert not [*best, *tied] or least(c.value or 0.0 for c in cells) in {c.value for c in (*best, *tied)}

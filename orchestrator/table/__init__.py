@@ -5,6 +5,7 @@ Knows rows alone. Values stay numbers here; `report` makes text of them.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ __all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line",
 UNSTATED_WORK = "the source does not state the work done; ratios within it assume that it was equal"
 NOT_PLANNED = "not in the matrix"
 IMPORTED = "an imported row is never best: it says of itself that it is valid"
+_PERCENTAGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
 _WHY_NOT = {
     Status.OOM: OUT_OF_MEMORY,
     Status.UNSUPPORTED: "the engine gave no reason",
@@ -162,7 +164,7 @@ def _cell(
             *shown.notes,
             *([] if first.work or first.prompt else [UNSTATED_WORK]),
             *_left_out(rows, pooled),
-            *_invalid(pooled),
+            *_remarks(pooled),
             *([unranked] if unranked else []),
         ),
         startup_s=_median_of([r.load_s + r.first_call_s for r in pooled if r.load_s and r.first_call_s]),
@@ -206,8 +208,24 @@ def _outcome(row: Row) -> str:
     return status + (f": {row.error}" if row.error and row.error != status else "")
 
 
-def _invalid(rows: Sequence[Row]) -> tuple[str, ...]:
-    return tuple(sorted({row.error for row in rows if row.error}))
+def _remarks(rows: Sequence[Row]) -> tuple[str, ...]:
+    """What rows say of themselves; of rounds that say the same but for percentages, once, with their range."""
+    alike: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.error:
+            alike[_PERCENTAGE.sub("%", row.error)].add(row.error)
+    return tuple(sorted(_as_one(sorted(texts)) for texts in alike.values()))
+
+
+def _as_one(texts: Sequence[str]) -> str:
+    """Texts that differ in percentages alone as one text: `62–82%`."""
+    places = iter(zip(*(_PERCENTAGE.findall(text) for text in texts)))
+
+    def span(_: re.Match[str]) -> str:
+        shares = sorted(next(places), key=float)
+        return f"{shares[0]}%" if shares[0] == shares[-1] else f"{shares[0]}–{shares[-1]}%"
+
+    return _PERCENTAGE.sub(span, texts[0])
 
 
 def _median_of(values: Sequence[float]) -> float | None:

@@ -97,12 +97,15 @@ def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Base
     found = ratio(cell.figure, against.figure)
     if found is None:
         return replace(cell, no_ratio="the baseline's value is 0"), None
-    return replace(cell, ratio=found, ratio_notes=_named(cell, against)), against
+    return replace(cell, ratio=found, ratio_notes=_named(base, cell, against)), against
 
 
-def _named(cell: Cell, against: Cell) -> tuple[str, ...]:
+def _named(base: Baseline, cell: Cell, against: Cell) -> tuple[str, ...]:
     """In what else the two differ, in one sentence."""
-    pairs = [(name, of(cell.used[0]), of(against.used[0])) for name, of in NAMED_CONDITIONS.items()]
+    named = NAMED_CONDITIONS
+    if base.kind is BaselineKind.ENGINE:  # a cluster's pool may have nodes of several kinds
+        named = {"cpu": CONDITIONS["cpu"], **named}
+    pairs = [(name, of(cell.used[0]), of(against.used[0])) for name, of in named.items()]
     differing = [
         f"{name} {_word(ours)} against {_word(theirs)}"
         for name, ours, theirs in pairs
