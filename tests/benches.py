@@ -33,6 +33,7 @@ class Bench:
     run: Run
     jobs: Sequence[Job]
     journal: Journal = field(init=False)
+    told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.journal = Journal.create(self.run.journal, self.run.name, self.jobs, {"retries": 2, "lost_after_s": 60})
@@ -48,7 +49,15 @@ class Bench:
         with ExitStack() as open_now, ThreadPoolExecutor(4 * len(self.hosts)) as pool:
             executors = [open_now.enter_context(fleet.executor(host)) for host in self.hosts]
             loops = [
-                HostLoop(each, each.slots(), self.journal, self.run, pool, inbox=self.inboxes.get(each.host.name))
+                HostLoop(
+                    each,
+                    each.slots(),
+                    self.journal,
+                    self.run,
+                    pool,
+                    inbox=self.inboxes.get(each.host.name),
+                    tell=lambda update: self.told.append(update.message),
+                )
                 for each in executors
             ]
             drive_all(loops, until or threading.Event())

@@ -115,15 +115,15 @@ def test_what_a_host_asks_for_stands_where_the_scheduler_looks() -> None:
 
 
 def test_an_image_that_was_not_pushed_is_asked_of_no_registry() -> None:
-    named = host(images={"cuda": "registry.example/sd:1"})
+    named = host(images={"cuda": "registry.example/sd:1"}, image_pull_policy="Always")
     of_pods = {
         image: container(job_manifest(replace(task(), image=image), named))["imagePullPolicy"]
         for image in ("sd-orchestrator/cuda:1", "registry.example/sd:1", "registry.example/x@sha256:0")
     }
     assert of_pods == {
         "sd-orchestrator/cuda:1": "Never",
-        "registry.example/sd:1": "IfNotPresent",
-        "registry.example/x@sha256:0": "IfNotPresent",
+        "registry.example/sd:1": "Always",
+        "registry.example/x@sha256:0": "Always",
     }
 
 

@@ -17,6 +17,7 @@ from stores import Store
 
 from orchestrator import fleet
 from orchestrator.config import Collect, DockerHost, KubernetesHost
+from orchestrator.store.inbox import S3Inbox
 from runner.parcel import Outcome
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.s3]
@@ -90,6 +91,23 @@ def test_a_receipt_is_the_termination_message_and_agrees_with_the_object(
     assert receipt is not None
     assert receipt.outcome is Outcome.STORED
     assert bench.inbox.take(bench.attempt(), receipt) is not None
+
+
+def test_an_address_that_expired_is_told_and_the_rows_come_by_the_log(
+    made: list[Bench],
+    kubernetes_cluster: LabCluster,
+    rclone_store: Store,
+    tmp_path: Path,
+    keys: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, rclone_store), "rows; sleep 5")
+    ticket = S3Inbox.ticket
+    monkeypatch.setattr(S3Inbox, "ticket", lambda self, attempt, valid_s: ticket(self, attempt, 1))
+    bench.drive()
+    assert bench.is_whole()
+    (told,) = [said for said in bench.told if "did not deliver to the store" in said]
+    assert "403" in told
 
 
 def away(bench: Bench, cluster: LabCluster) -> None:

@@ -212,7 +212,7 @@ def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]
             {
                 "name": CONTAINER,
                 "image": task.image,
-                "imagePullPolicy": host.image_pull_policy or pull_policy(task.image, host),
+                "imagePullPolicy": pull_policy(task.image, host),
                 "command": ["python", "-m", "runner", "--job", f"{FOLDER}/{JOB_FILE}"],
                 "workingDir": FOLDER,
                 "env": _environment(task, host, online, network),
@@ -229,12 +229,12 @@ def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]
 
 
 def pull_policy(image: str, host: KubernetesHost) -> str:
-    """Never, of an image that was not pushed: whoever registers its name somewhere would be asked for it.
+    """Never, of an image that was not pushed, whatever the entry says: anyone may register its name at a registry.
 
     What an entry names or a registry got from us has a digest, or a tag that means one image: what a node has need not
-    be asked for again.
+    be asked for again, unless the entry says so.
     """
-    return "Never" if is_unpushed(image, host) else "IfNotPresent"
+    return "Never" if is_unpushed(image, host) else host.image_pull_policy or "IfNotPresent"
 
 
 def is_unpushed(image: str, host: KubernetesHost) -> bool:
