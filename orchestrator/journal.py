@@ -167,6 +167,7 @@ class Journal:
         self._lock = threading.Lock()
         self._progress: dict[str, Progress] = {}
         self._seq = 0
+        self._position = -1
         self.run = ""
         self.options: Mapping[str, Any] = {}
 
@@ -207,18 +208,29 @@ class Journal:
     def _load(self) -> None:
         run, options = self._db.execute("SELECT name, options FROM run").fetchone()
         self.run, self.options = run, json.loads(options)
-        for (spec,) in self._db.execute("SELECT spec FROM jobs ORDER BY position"):
-            job = Job.from_json(spec)
-            self._progress[job.id] = Progress(job)
         self._catch_up()
 
     def _catch_up(self) -> None:
         """Folds in what was written since, by this process or another (`cancel` writes from its own)."""
+        for position, spec in self._db.execute(
+            "SELECT position, spec FROM jobs WHERE position > ? ORDER BY position", (self._position,)
+        ):
+            job = Job.from_json(spec)
+            self._progress[job.id], self._position = Progress(job), position
         query = "SELECT * FROM events WHERE seq > ? ORDER BY seq"
         for seq, at, kind, *rest in self._db.execute(query, (self._seq,)):
             entry = Entry(at, Kind(kind), *rest)
             self._progress[entry.job] = self._progress[entry.job].after(entry)
             self._seq = seq
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Jobs after those that are there, durable when this returns; one that is there stays as it is."""
+        with self._lock, _translated(self.path):
+            with self._db:
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO jobs (id, spec) VALUES (?, ?)", [(job.id, job.to_json()) for job in jobs]
+                )
+            self._catch_up()
 
     def record(self, entry: Entry) -> Progress:
         """Makes an event durable, and returns its job's progress after it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ from orchestrator.plan import Plan, make_plan
 from orchestrator.policy import Limits
 from orchestrator.progress import Board
 from orchestrator.report.text import to_markdown
+from orchestrator.rounds import next_round
 from orchestrator.run import Run
 from orchestrator.scheduler import (
     CANCELLED_UNSEEN,
@@ -129,6 +131,8 @@ def submit(request: Request, console: Console, detach: Detach | None = None) -> 
         run = runs.create(runs.ROOT, matrix.name, datetime.now(timezone.utc), *_as_written(request))
         run.add_planned(plan.unsupported)
         options = {"retries": matrix.retries, "lost_after_s": request.lost_after_s}
+        if matrix.until:
+            options |= {"rel_ci": matrix.until.rel_ci, "most_rounds": matrix.most_rounds}
         jobs = [ready.equip(job, run.name) for job in plan.jobs]
         clock = steady()
         with closing(Journal.create(run.journal, run.name, jobs, options)) as journal, run.lock():
@@ -309,6 +313,7 @@ def _drive(
     machines = {host.name: "this machine" for host in hosts if isinstance(host, ProcessHost)}
     board = Board(jobs, run.all_rows(), history=earlier.history(), slots=counts, pools=machines)
     limits = Limits(retries=journal.options["retries"])
+    by_name, adding = {host.name: host for host in hosts}, threading.Lock()
     _announce(run, journal, ready)
     for inbox in _distinct(ready):
         console.print(inbox.describe(), style="dim", markup=False, soft_wrap=True)
@@ -335,6 +340,7 @@ def _drive(
                 inbox=inbox,
                 lost_after_s=lost_after_s,
                 clock=clock,
+                add_round=partial(_add_round, run, journal, ready, by_name[name], adding),
                 **late,
             )
 
@@ -364,6 +370,20 @@ def _drive(
             console.print(f"The rows are not kept in the store: {error}", style="yellow", markup=False, soft_wrap=True)
     collect.write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
     return Outcome(run, tuple(rows), all(progress.is_settled for progress in journal.progress()))
+
+
+def _add_round(run: Run, journal: Journal, ready: Fleet, host: Host, one_at_a_time: threading.Lock) -> tuple[Job, ...]:
+    """A host's jobs once more, where `until` asks for it; the stores that they deliver to are told."""
+    if "most_rounds" not in journal.options:
+        return ()
+    jobs = [progress.job for progress in journal.progress(host.name)]
+    rows = [row for row in run.all_rows() if row.host == host.name]
+    added = next_round(jobs, rows, host, journal.options["rel_ci"], journal.options["most_rounds"])
+    if added:
+        with one_at_a_time:  # else a store may be left with the jobs as they were before another host's round
+            journal.add(added)
+            _announce(run, journal, ready)
+    return added
 
 
 def _equip(journal: Journal, station: Station, host: str, clock: Callable[[], float]) -> None:

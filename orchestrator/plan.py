@@ -35,12 +35,14 @@ class Plan:
 
     unsupported: a row for each case that cannot run, as far as that is known without asking anybody.
     times: what earlier runs tell of each job, in the order of `jobs`.
+    most_rounds: with those that `until` may add, which are no jobs yet.
     """
 
     jobs: tuple[Job, ...]
     unsupported: tuple[Row, ...]
     excluded: tuple[Excluded, ...]
     times: tuple[JobTime, ...]
+    most_rounds: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def make_plan(matrix: Matrix, hosts: Sequence[Host], history: Sequence[Row] = ()
     everywhere = tuple(Excluded(None, point) for point in matrix.excluded)
     excluded = everywhere + tuple(gone for share in shares for gone in share.excluded)
     past = History(history)
-    return Plan(jobs, unsupported, excluded, tuple(past.time(job) for job in jobs))
+    return Plan(jobs, unsupported, excluded, tuple(past.time(job) for job in jobs), matrix.most_rounds)
 
 
 def describe(plan: Plan, hosts: Sequence[Host]) -> Description:
@@ -99,7 +101,9 @@ def describe(plan: Plan, hosts: Sequence[Host]) -> Description:
     estimates = []
     for host in hosts:
         mine = [i for i, job in enumerate(plan.jobs) if job.host == host.name]
-        estimates.append(host_estimate(host, [plan.jobs[i] for i in mine], [plan.times[i] for i in mine]))
+        estimates.append(
+            host_estimate(host, [plan.jobs[i] for i in mine], [plan.times[i] for i in mine], plan.most_rounds)
+        )
     return Description(tuple(_lines(plan)), tuple(estimates))
 
 
@@ -161,14 +165,19 @@ def _job(matrix: Matrix, host: Host, group: Sequence[Point], round_: int) -> Job
         timeout_s=matrix.timeout_s,
         quality=matrix.quality,
         threads=host.threads,
-        round=round_ + 1,
         **shared,
     )
+    return identified(job, host, [point.samples for point in group], round_)
+
+
+def identified(job: Job, host: Host, samples: Sequence[Samples], round_: int) -> Job:
+    """The job with the ids, its own and its cases', that it has in a round. round_: from 0."""
+    job = dataclasses.replace(job, round=round_ + 1)
     asked = dataclasses.asdict(job)
     for of_no_effect in ("run", "id", "cases", "timeout_s", "image"):
         del asked[of_no_effect]
     asked |= {"limits": host.model_dump(include=_LIMITS), "round": round_, "schema": SCHEMA_VERSION}
-    cases = tuple(Case(stable_hash([asked, point.samples]), point.samples) for point in group)
+    cases = tuple(Case(stable_hash([asked, each]), each) for each in samples)
     return dataclasses.replace(job, id=stable_hash([asked, [case.samples for case in cases]]), cases=cases)
 
 

@@ -178,6 +178,9 @@ class Board:
         """Folds an update in. Returns the line that says it where nothing is drawn; None where it is not worth one."""
         with self.lock:
             board = self._host(update.host)
+            for job in update.planned:
+                board.total += len(job.cases)
+                board.waiting[job.id] = job
             if update.rows and update.job is not None:
                 told = self._job_ended(board, update.job, update.rows)
                 return f"{update.host}: {update.message}" if update.message else told

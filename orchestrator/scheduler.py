@@ -56,7 +56,7 @@ CANCELLED_UNSEEN = "given up while its host did not answer"
 class Update:
     """What a watcher may want to know: a message about a host; or a job's start, an event of it, its rows at its end.
 
-    A job without event, rows and message is one that was just started.
+    A job without event, rows and message is one that was just started. planned: jobs that were added to the run.
     """
 
     host: str
@@ -64,6 +64,7 @@ class Update:
     event: Event | None = None
     rows: tuple[Row, ...] = ()
     message: str = ""
+    planned: tuple[Job, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class HostLoop:
     lost_after_s: for how long a host may be silent before its jobs are given up as lost.
     get_ready: for a host that did not answer yet; raises HostUnreachable while it does not. Until then `executor` is
     asked nothing, and there are no slots. silence: why it does not answer.
+    add_round: plans the host's jobs once more where that is asked for, and gives those that it added to the journal.
     clock: seconds since the epoch, which never go back (`clock.steady`).
     """
 
@@ -101,6 +103,7 @@ class HostLoop:
     clock: Callable[[], float] = field(default_factory=steady)
     get_ready: Callable[[], Ready] | None = None
     silence: str = ""
+    add_round: Callable[[], tuple[Job, ...]] = tuple
 
     def __post_init__(self) -> None:
         self.wake = threading.Event()
@@ -173,7 +176,15 @@ class HostLoop:
         self._follow_running(jobs, seen)
         ours = {(p.job.run, p.job.id) for p in jobs}
         left = [a for a in seen if (a.run, a.job) in ours and not self._is_given_up((Remove, a.name))]
-        return all(p.is_settled for p in jobs) and not left
+        return all(p.is_settled for p in jobs) and not left and not self._goes_on(jobs)
+
+    def _goes_on(self, jobs: Sequence[Progress]) -> bool:
+        """Whether a further round was added, once all jobs are settled. After a cancellation none is."""
+        with _own_files(self.run):
+            added = () if any(progress.cancelled for progress in jobs) else self.add_round()
+        if added:
+            self.tell(Update(self.host, planned=added, message=f"round {added[0].round}: not yet known well enough"))
+        return bool(added)
 
     def _await(self, get_ready: Callable[[], Ready]) -> bool | None:
         """One step with a host that did not answer yet: as `step`; None once it is ready.

@@ -25,6 +25,14 @@ PUBLISHED = Path(__file__).parent / "data" / "lambda-benchmark.csv"
 MATRIX = "name: demo\nmatrix: {engine: [eager, onnxruntime], samples: [1, 2]}\nprompt: say hello\nrepeats: 6\n"
 
 
+def test_until_adds_rounds_until_the_values_are_known(here: Path) -> None:
+    matrix = "name: demo\nmatrix: {samples: [1, 2]}\nprompt: rows\nrounds: 1\nuntil: {rel_ci: 0.05, max_repeats: 6}\n"
+    assert orchestrate("submit", write(matrix + "repeats: 6\n")) == cli.OK
+    (run,) = (here / "runs").iterdir()
+    rows = read_rows(run / "results.csv")  # of the fake runner all calls take as long: two rounds are enough
+    assert sorted((row.n_samples, row.round) for row in rows) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
 def test_a_matrix_becomes_a_table_and_a_run_that_holds_all_of_it(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

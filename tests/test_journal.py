@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,16 @@ def test_a_cancel_from_another_process_is_seen(journal: Journal) -> None:
     other = Journal.open(journal.path)
     other.record(Entry(1.0, Kind.CANCEL, "a"))
     assert [p.cancelled for p in journal.progress()] == [False, True]
+
+
+def test_jobs_that_are_added_stand_last_and_are_seen_by_another_process(journal: Journal) -> None:
+    with closing(Journal.open(journal.path)) as other:
+        before = [progress.job.id for progress in other.progress()]
+        journal.add([job("later"), job("last")])
+        journal.add([job("later")])
+        journal.record(Entry(1.0, Kind.CANCEL, "later"))
+        assert [progress.job.id for progress in other.progress()] == [*before, "later", "last"]
+        assert [progress.job.id for progress in other.progress() if progress.cancelled] == ["later"]
 
 
 def test_an_event_outlives_a_process_that_is_killed_right_after_it(journal: Journal) -> None:

@@ -209,6 +209,30 @@ def test_what_the_infrastructure_took_is_tried_again_and_only_the_cases_without_
     assert staged == [("a0", "a1", "a2"), ("a1", "a2")]
 
 
+def test_a_host_goes_on_with_the_rounds_that_are_added_once_its_jobs_are_settled(night: Any) -> None:
+    sd = night("a", "b")
+    rounds = [(replace(make_job(sd.run.name, "c"), round=4),), ()]
+
+    def add_round() -> tuple[Job, ...]:
+        assert all(progress.is_settled for progress in sd.journal.progress())
+        added = rounds.pop(0)
+        sd.journal.add(added)
+        return added
+
+    rows = sd.finish(sd.loop(add_round=add_round))
+    assert [row.status for row in rows.values()] == [Status.OK] * 3
+    assert [update.planned for update in sd.updates if update.planned] != []
+    assert rounds == []
+
+
+def test_a_cancelled_run_gets_no_further_round(night: Any) -> None:
+    sd = night("a")
+    sd.journal.record(Entry(0.0, Kind.CANCEL, "a"))
+    added: list[bool] = []
+    sd.finish(sd.loop(add_round=lambda: added.append(True) or ()))
+    assert added == []
+
+
 @pytest.mark.parametrize(
     ("behaviour", "status", "attempts"),
     [

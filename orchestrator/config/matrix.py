@@ -15,12 +15,16 @@ SYNTHETIC_SIZES = ("tiny", "small", "sd-v1-4", "sdxl")
 
 
 class Until(Value):
-    """When enough trials were made: the confidence interval is narrow, or the limit is reached."""
+    """When enough was measured: the confidence interval is narrow, or the limit is reached.
+
+    Calls are added within a process by the interval of its median; rounds, by that of the value between processes.
+    """
 
     rel_ci: float = Field(
-        gt=0, lt=1, description="half-width of the median's 95% confidence interval, as a fraction of it"
+        gt=0, lt=1, description="half-width of the 95% confidence interval, as a fraction of the value"
     )
-    max_repeats: int = Field(default=30, ge=2, le=10_000, description="timed calls at most")
+    max_repeats: int = Field(default=30, ge=2, le=10_000, description="timed calls of a process at most")
+    max_rounds: int = Field(default=10, ge=1, le=1000, description="rounds at most, those of `rounds` included")
 
 
 Engine: TypeAlias = Literal[tuple(ENGINES)]  # type: ignore[valid-type]  # pydantic reads the names at run time
@@ -85,7 +89,9 @@ class Settings(Value):
     name: Name = Field(default="bench", description="part of the run's name")
     warmup: int = Field(default=2, ge=0, le=1000, description="calls before the clock counts")
     repeats: int = Field(default=3, ge=1, le=10_000, description="timed calls, at least")
-    until: Until | None = Field(default=None, description="more timed calls than `repeats`, until they agree")
+    until: Until | None = Field(
+        default=None, description="more calls and rounds than `repeats` and `rounds`, until they agree"
+    )
     rounds: int = Field(
         default=3,
         ge=1,
@@ -102,6 +108,11 @@ class Settings(Value):
         if until is not None and until.max_repeats < repeats:
             raise ValueError(f"allows {until.max_repeats} repeats at most, and repeats asks for {repeats}")
         return until
+
+    @property
+    def most_rounds(self) -> int:
+        """With those that `until` may add."""
+        return self.rounds if self.until is None else max(self.rounds, self.until.max_rounds)
 
 
 class Exclude(Value):

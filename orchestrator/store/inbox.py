@@ -121,10 +121,10 @@ def manifest_of(data: bytes) -> Any:
 
 
 def _is_same_run(there: bytes, jobs: Sequence[Job]) -> bool:
-    """Whether these jobs were announced before, when the images of some of them were not known."""
+    """Whether these jobs, or the first of them, were announced before, when the images of some were not known."""
     try:
         known = [Job.from_json(json.dumps(job)) for job in manifest_of(there)["jobs"]]
     except (ValueError, TypeError, KeyError, RecursionError):
         return False
     ours = [dataclasses.replace(job, image=its.image and job.image) for job, its in zip(jobs, known)]
-    return ours == known and len(jobs) == len(known)
+    return ours == known and len(jobs) >= len(known)

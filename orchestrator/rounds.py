@@ -1,0 +1,57 @@
+"""Which rounds `until` adds to a host's jobs: whole ones, while a value is known less well than was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+
+from orchestrator.config import Host
+from orchestrator.config.matrixfile import MAX_CASES
+from orchestrator.plan import identified
+from orchestrator.table.metric import Metric, NoFigureError, figure
+from orchestrator.table.statistics import settled
+from runner.schema import Job, Row, Samples, Status, Validity
+
+
+def next_round(jobs: Sequence[Job], rows: Sequence[Row], host: Host, rel_ci: float, most: int) -> tuple[Job, ...]:
+    """A host's jobs once more, in rotated order; none where all values are known to `rel_ci`, or `most` rounds ran.
+
+    jobs: those of the run on this host, in the order of the plan. A whole round, so that cells keep the same rounds
+    and are compared round by round; a job of which nothing was measured is left out.
+    """
+    last = max((job.round or most for job in jobs), default=most)
+    if last >= most or all(_is_narrow(its, rel_ci) for its in _measured(jobs, rows)):
+        return ()
+    measured = {row.job for row in rows if row.status is Status.OK}
+    known = {_asked(job) for job in jobs if job.id in measured}
+    first = [job for job in jobs if job.round == 1 and _asked(job) in known]
+    if sum(len(job.cases) for job in (*jobs, *first)) > MAX_CASES:
+        return ()
+    again = [identified(job, host, [case.samples for case in job.cases], last) for job in first]
+    turn = last % max(1, len(again))
+    return tuple(again[turn:] + again[:turn])
+
+
+def _asked(job: Job) -> Job:
+    """What a job has in common with those of other rounds."""
+    return dataclasses.replace(job, id="", cases=(), round=None, image="")
+
+
+def _measured(jobs: Sequence[Job], rows: Sequence[Row]) -> list[list[Row]]:
+    """The valid rows of each case, of all rounds."""
+    cases: dict[str, tuple[Job, Samples]] = {case.id: (_asked(job), case.samples) for job in jobs for case in job.cases}
+    found: dict[tuple[Job, Samples], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.status is Status.OK and row.validity is Validity.VALID and row.case in cases:
+            found[cases[row.case]].append(row)
+    return list(found.values())
+
+
+def _is_narrow(rows: Sequence[Row], rel_ci: float) -> bool:
+    """Whether the value is known so well; one process never tells."""
+    try:
+        shown = settled({0: figure(Metric.THROUGHPUT, rows, None)})[0]
+    except NoFigureError:
+        return True
+    return shown.interval is not None and (shown.interval.high - shown.interval.low) / 2 <= rel_ci * shown.value
