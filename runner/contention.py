@@ -1,54 +1,251 @@
-"""How much of the CPUs other processes took while something was measured."""
+"""What kept this process from its CPUs while something was measured: other processes, a hypervisor, a quota.
+
+The kernel tells how long each thread was runnable and waited for a CPU (schedstat): time that is missing from a
+latency, wherever it was lost. Reasons and figures: docs/method.md, "Contention". Linux; elsewhere the share of all
+CPUs that others took.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
-from runner.limits import usable_cpus
+from runner.limits import CGROUPS, PROC, cgroup_folders, usable_cpus
+
+CPUS = Path("/sys/devices/system/cpu")
+# Of the timed part, from which on it is contended. A share of 0.02 that is lost makes a latency 2% longer; what more
+# a competitor costs (caches, a thread that waits for another) was seen to be less than 1% (benchmarks/contention.py).
+LOST_SHARE = 0.02
+# Of a CPU on whose core this process ran as well, by its other hardware thread. Two threads of a core share its units:
+# each is slower by half at most, so that 0.05 costs 2.5%.
+SIBLING_SHARE = 0.05
+# Where neither schedstat nor PSI tells: others' share of all usable CPUs, beyond which a latency may be off by 11%.
+TAKEN_SHARE = 0.10
+# A CPU that this process computed on for less of the timed part is none that it was measured on.
+USED_SHARE = 0.05
+# The accounting of CPUs has ticks of 10 ms.
+SHORTEST_S = 0.2
+TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
-def _busy_s() -> float:
-    """Seconds that the CPUs which this process may use were not idle; what a hypervisor took away counts as busy."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    times = psutil.cpu_times(percpu=True)
-    # guest time is in user time already
-    busy: float = sum(
-        sum(cpu) - cpu.idle - sum(getattr(cpu, name, 0.0) for name in ("iowait", "guest", "guest_nice"))
-        for number, cpu in enumerate(times)
-        if number in usable
-    )
-    return busy
+@dataclass(frozen=True)
+class Reading:
+    """Counters in seconds, at one moment. busy, stolen: by CPU, busy without what was stolen.
+
+    own_s: CPU time of this process and its children. waited_s: of all their threads, runnable and without a CPU; None
+    where the kernel does not tell. pressure_s: some task of the cgroup, or of the machine, waited for a CPU.
+    throttled_s: the quotas of its cgroups held it back, counted for each CPU.
+    """
+
+    at: float
+    busy: Mapping[int, float]
+    stolen: Mapping[int, float]
+    own_s: float
+    waited_s: float | None = None
+    pressure_s: float | None = None
+    throttled_s: float = 0.0
 
 
-def _own_s() -> float:
-    """Seconds of CPU that this process and its children (an engine's server) took."""
-    me = psutil.Process()
+@dataclass
+class Places:
+    """Which CPUs this process's threads computed on, and for how long, by looks at each thread's time and last CPU."""
+
+    used_s: dict[int, float] = field(default_factory=dict)
+    _threads: dict[str, float] = field(default_factory=dict)
+
+    def look(self, stats: Iterable[str]) -> None:
+        """stats: texts of /proc/PID/task/TID/stat. The first look only remembers the times."""
+        first = not self._threads
+        for text in stats:
+            thread, rest = text.split(" ", 1)[0], text.rpartition(")")[2].split()
+            seconds = (int(rest[11]) + int(rest[12])) / TICKS_PER_S
+            more = seconds - self._threads.get(thread, seconds if first else 0.0)
+            self._threads[thread] = seconds
+            if more > 0:
+                self.used_s[int(rest[36])] = self.used_s.get(int(rest[36]), 0.0) + more
+
+
+def disturbance(
+    before: Reading,
+    after: Reading,
+    used_s: Mapping[int, float],
+    usable: Iterable[int],
+    siblings: Mapping[int, frozenset[int]],
+) -> str | None:
+    """What kept the process from its CPUs, in words; None where nothing did, or the time is too short to be judged.
+
+    used_s: by CPU, how long the process computed there. siblings: by CPU, the others of its core.
+    """
+    wall_s = after.at - before.at
+    if wall_s < SHORTEST_S:
+        return None
+    busy = {cpu: after.busy[cpu] - before.busy.get(cpu, 0.0) for cpu in after.busy}
+    stolen = {cpu: after.stolen[cpu] - before.stolen.get(cpu, 0.0) for cpu in after.stolen}
+    own_s = after.own_s - before.own_s
+    usable = set(usable)
+    here = {cpu for cpu, seconds in used_s.items() if seconds > USED_SHARE * wall_s} or usable
+
+    throttled = (after.throttled_s - before.throttled_s) / max(1, len(here)) / wall_s
+    if throttled > LOST_SHARE:
+        return f"the cgroup's CPU quota held it back for {throttled:.0%} of the time; fix: `threads` within the quota"
+    worst = max(here & stolen.keys(), key=lambda cpu: stolen[cpu], default=None)
+    if worst is not None and stolen[worst] > LOST_SHARE * wall_s:
+        return f"the hypervisor took {stolen[worst] / wall_s:.0%} of CPU {worst}"
+    taken_s = max(0.0, sum(busy.get(cpu, 0.0) for cpu in usable) - own_s)
+    if (waited_s := _waited_s(before, after)) is None:
+        share = taken_s / wall_s / max(1, len(usable))
+        return f"other processes took {share:.0%} of the CPUs" if share > TAKEN_SHARE else None
+    # what its threads waited for each other is no contention: no more was lost to others than others computed
+    if (lost := min(waited_s, taken_s) / wall_s) > LOST_SHARE:
+        return f"its threads waited {lost:.0%} of the time for CPUs that other processes used"
+    others_s = max(0.0, sum(busy.values()) - own_s)
+    for cpu in sorted({other for each in here for other in siblings.get(each, ())}):
+        share = min(busy.get(cpu, 0.0) - used_s.get(cpu, 0.0), others_s) / wall_s
+        if share > SIBLING_SHARE:
+            return f"other processes used {share:.0%} of CPU {cpu}, which shares a core with it"
+    return None
+
+
+def _waited_s(before: Reading, after: Reading) -> float | None:
+    """By the threads' own clocks, else by the pressure (PSI), which counts a moment once however many wait."""
+    if after.waited_s is not None and before.waited_s is not None:
+        return max(0.0, after.waited_s - before.waited_s)
+    if after.pressure_s is not None and before.pressure_s is not None:
+        return after.pressure_s - before.pressure_s
+    return None
+
+
+class CpuWatch:
+    """Between entry and exit: `disturbance`, what kept this process from its CPUs, or None.
+
+    `look` may be called in between, as between two trials: it makes it known on which CPUs the process computes.
+    """
+
+    def __init__(self, proc: Path = PROC, cgroups: Path = CGROUPS, cpus: Path = CPUS) -> None:
+        self._proc, self._cgroups, self._cpus = proc, cgroups, cpus
+        self.disturbance: str | None = None
+
+    def __enter__(self) -> CpuWatch:
+        self._places = Places()
+        self.look()
+        self._before = self._read()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        after = self._read()
+        self.look()
+        shared = siblings(self._cpus)
+        self.disturbance = disturbance(self._before, after, self._places.used_s, usable(), shared)
+
+    def look(self) -> None:
+        self._places.look(_texts(self._proc, _family()[:1], "stat"))
+
+    def _read(self) -> Reading:
+        family = _family()
+        busy, stolen = cpu_times(self._proc)
+        return Reading(
+            time.monotonic(),
+            busy,
+            stolen,
+            _own_s(family),
+            waited_s(_texts(self._proc, family, "schedstat")),
+            pressure_s(self._proc, self._cgroups),
+            throttled_s(self._proc, self._cgroups),
+        )
+
+
+def usable() -> set[int]:
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set(range(usable_cpus()))
+
+
+def cpu_times(proc: Path = PROC) -> tuple[dict[int, float], dict[int, float]]:
+    """Seconds in which each CPU was busy, and in which a hypervisor gave it to somebody else."""
+    found = re.findall(r"^cpu(\d+) (.+)$", _read(proc / "stat"), re.MULTILINE)
+    if not found:
+        times = enumerate(psutil.cpu_times(percpu=True))
+        return {number: cpu.user + cpu.system + getattr(cpu, "nice", 0.0) for number, cpu in times}, {}
+    busy, stolen = {}, {}
+    for number, text in found:
+        # user nice system idle iowait irq softirq steal; guest time is in user time already. Source: proc(5)
+        user, nice, system, _, _, irq, softirq, steal = (int(ticks) / TICKS_PER_S for ticks in text.split()[:8])
+        busy[int(number)], stolen[int(number)] = user + nice + system + irq + softirq, steal
+    return busy, stolen
+
+
+def waited_s(schedstats: Iterable[str]) -> float | None:
+    """schedstats: texts of three numbers, the second being nanoseconds on a run queue. Source: sched-stats.rst."""
+    waits = [int(words[1]) for text in schedstats if len(words := text.split()) == 3]
+    # without the kernel's accounting the files are not there, or say 0 0 0
+    return sum(waits) / 1e9 if any(waits) else None
+
+
+def pressure_s(proc: Path = PROC, cgroups: Path = CGROUPS) -> float | None:
+    """Seconds in which some task waited for a CPU: of its own cgroup, else of the machine. Source: Linux, psi.rst."""
+    own = cgroup_folders("cpu", cgroups, proc)
+    for file in (*(folder / "cpu.pressure" for folder in own[:1]), proc / "pressure/cpu"):
+        if total := re.search(r"^some .*total=(\d+)", _read(file), re.MULTILINE):
+            return int(total[1]) / 1e6
+    return None
+
+
+def throttled_s(proc: Path = PROC, cgroups: Path = CGROUPS) -> float:
+    """Seconds for which quotas held its cgroups back, each CPU's counted. v2 says microseconds, v1 nanoseconds."""
+    found = 0.0
+    for folder in cgroup_folders("cpu", cgroups, proc):
+        counts = dict(re.findall(r"^(throttled_usec|throttled_time) (\d+)$", _read(folder / "cpu.stat"), re.MULTILINE))
+        found += int(counts.get("throttled_usec", 0)) / 1e6 + int(counts.get("throttled_time", 0)) / 1e9
+    return found
+
+
+def siblings(cpus: Path = CPUS) -> dict[int, frozenset[int]]:
+    """By CPU, the other hardware threads of its core."""
+    found = {}
+    for folder in cpus.glob("cpu[0-9]*"):
+        number = int(folder.name.removeprefix("cpu"))
+        found[number] = frozenset(_listed(_read(folder / "topology/thread_siblings_list"))) - {number}
+    return found
+
+
+def _listed(text: str) -> set[int]:
+    """The numbers of a list such as `0-1,8`."""
+    spans = [part.split("-") for part in text.strip().split(",") if part]
+    return {number for span in spans for number in range(int(span[0]), int(span[-1]) + 1)}
+
+
+def _family() -> list[int]:
+    """This process, then its children (an engine's server)."""
+    return [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
+
+
+def _own_s(pids: Iterable[int]) -> float:
     total = 0.0
-    for process in (me, *me.children(recursive=True)):
+    for pid in pids:
         try:
-            times = process.cpu_times()
+            times = psutil.Process(pid).cpu_times()
         except psutil.Error:
             continue
         total += times.user + times.system
     return total
 
 
-class CpuWatch:
-    """Between entry and exit: `others_share`, the part of the usable CPUs' time that went to other processes, 0 to 1.
+def _texts(proc: Path, pids: Iterable[int], name: str) -> Iterable[str]:
+    """A file of each thread of some processes; one that has just ended has none."""
+    for pid in pids:
+        try:
+            threads = os.listdir(proc / str(pid) / "task")
+        except OSError:
+            continue
+        yield from filter(None, (_read(proc / str(pid) / "task" / thread / name) for thread in threads))
 
-    None where the kernel's accounting (10 ms ticks on Linux) is too coarse for so short a time.
-    """
 
-    SHORTEST_S = 0.2
-
-    def __enter__(self) -> CpuWatch:
-        self._at, self._busy, self._own = time.monotonic(), _busy_s(), _own_s()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        wall_s, busy_s, own_s = time.monotonic() - self._at, _busy_s() - self._busy, _own_s() - self._own
-        share = (busy_s - own_s) / (wall_s * usable_cpus())
-        self.others_share = min(max(share, 0.0), 1.0) if wall_s >= self.SHORTEST_S else None
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""

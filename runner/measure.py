@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 # Beyond this, the spread within one row exceeds most differences between engines (docs/method.md, "Validity").
 UNSTABLE_RELATIVE_STD = 0.25
-# Others' share of the CPUs at which a latency may be off by 11%: 1 / (1 - 0.1).
-CONTENDED_SHARE = 0.10
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,9 @@ def summary(trials_s: Sequence[float], samples: int, steps: int) -> dict[str, An
     }
 
 
-def validity(trials_s: Sequence[float], others_share: float | None) -> Validity:
-    """others_share: of the CPUs, taken by other processes in the timed part; None where it does not matter."""
-    if others_share is not None and others_share > CONTENDED_SHARE:
+def validity(trials_s: Sequence[float], disturbance: str | None) -> Validity:
+    """disturbance: what kept the process from its CPUs in the timed part; None where nothing did, or nobody looked."""
+    if disturbance:
         return Validity.CONTENDED
     if len(trials_s) > 2 and statistics.stdev(trials_s) > UNSTABLE_RELATIVE_STD * statistics.median(trials_s):
         return Validity.UNSTABLE
@@ -111,14 +109,12 @@ def validity(trials_s: Sequence[float], others_share: float | None) -> Validity:
 
 
 def verdict(
-    trials_s: Sequence[float], others_share: float | None, seen: telemetry.Observed | None
+    trials_s: Sequence[float], disturbance: str | None, seen: telemetry.Observed | None
 ) -> tuple[Validity, str | None]:
     """Whether the row may rank, and what disturbed it. seen: of the GPU, where there is one."""
     if seen and (of_gpu := telemetry.verdict(seen))[0] is not Validity.VALID:
         return of_gpu
-    found = validity(trials_s, others_share)
-    contended = found is Validity.CONTENDED
-    return found, f"contended: other processes took {others_share:.0%} of the CPUs" if contended else None
+    return validity(trials_s, disturbance), f"contended: {disturbance}" if disturbance else None
 
 
 def check_images(images: Sequence[Image], samples: int, facts: Mapping[str, Any] | None = None) -> None:
@@ -173,7 +169,7 @@ def measure(
     """The cells that measuring one case fills. Raises BrokenImage, and whatever the session raises.
 
     The first call has a clock of its own. Memory is read after the next, the first of the warm-up, in which no compiler
-    works; without a warm-up, after the first. Between two trials there is nothing but an event.
+    works; without a warm-up, after the first. Between two trials there is an event, and a look at where threads ran.
     """
     session.reset_memory()
     first_call_s = checked_call(session, samples)
@@ -186,7 +182,8 @@ def measure(
     say(Event(kind=EventKind.WARMED_UP, at=time.time(), case=case))
 
     trials: list[float] = []
-    with CpuWatch() as cpus, instruments.gpu or contextlib.nullcontext():
+    cpus = CpuWatch() if job.device is Device.CPU else None
+    with cpus or contextlib.nullcontext(), instruments.gpu or contextlib.nullcontext():
         while not is_enough(job, trials):
             images, seconds = timed_call(session, samples)
             trials.append(seconds)
@@ -199,10 +196,12 @@ def measure(
                 latency_s=seconds,
             )
             say(event)
+            if cpus:
+                cpus.look()
     check_images(images, samples, session.facts)
     seen = instruments.gpu.seen if instruments.gpu else None
     compared, difference = quality.judge(images[0], instruments.reference) if instruments.reference else ({}, None)
-    valid, disturbance = verdict(trials, cpus.others_share if job.device is Device.CPU else None, seen)
+    valid, disturbance = verdict(trials, cpus.disturbance if cpus else None, seen)
     return {
         **summary(trials, samples, job.steps),
         **compared,

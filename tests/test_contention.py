@@ -1,4 +1,4 @@
-"""Others' share of the CPUs, while something is measured."""
+"""What keeps the measured process from its CPUs, by what the kernel tells of it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,167 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from runner import contention
-from runner.contention import CpuWatch
+from runner.contention import CpuWatch, Places, Reading, disturbance
+
+NO_SIBLINGS: dict[int, frozenset[int]] = {}
+CORES = {0: frozenset({8}), 8: frozenset({0}), 1: frozenset({9}), 9: frozenset({1})}
+
+
+def seen(
+    *,
+    busy: Mapping[int, float],
+    own: float,
+    waited: float | None,
+    used: Mapping[int, float] | None = None,
+    stolen: Mapping[int, float] | None = None,
+    siblings: Mapping[int, frozenset[int]] = NO_SIBLINGS,
+    wall: float = 10.0,
+    **more: float,
+) -> str | None:
+    """What disturbed ten seconds in which the counters rose by these; all CPUs named in `busy` are usable."""
+    none = dict.fromkeys(busy, 0.0)
+    before = Reading(100.0, none, none, 50.0, None if waited is None else 7.0, **dict.fromkeys(more, 3.0))
+    after = Reading(
+        100.0 + wall,
+        busy,
+        {**none, **(stolen or {})},
+        50.0 + own,
+        None if waited is None else 7.0 + waited,
+        **{name: 3.0 + value for name, value in more.items()},
+    )
+    return disturbance(before, after, used or {}, busy, siblings)
+
+
+def test_one_busy_loop_on_our_cpu_of_sixteen_is_seen() -> None:
+    busy = dict.fromkeys(range(16), 0.02) | {3: 10.0}
+    assert seen(busy=busy, own=5.0, waited=5.0, used={3: 5.0}) == (
+        "its threads waited 50% of the time for CPUs that other processes used"
+    )
+
+
+def test_a_busy_loop_on_a_cpu_that_we_never_ran_on_is_no_contention() -> None:
+    busy = dict.fromkeys(range(16), 0.02) | {3: 10.0, 4: 10.0}
+    assert seen(busy=busy, own=10.0, waited=0.03, used={3: 10.0}) is None
+
+
+def test_threads_that_wait_for_each_other_are_no_contention() -> None:
+    assert seen(busy={0: 10.0, 1: 10.0}, own=19.9, waited=25.0, used={0: 10.0, 1: 9.9}) is None
+
+
+@pytest.mark.parametrize(("waited", "flagged"), [(0.19, False), (0.21, True)])
+def test_two_percent_of_the_time_lost_to_others_is_contention(waited: float, flagged: bool) -> None:
+    assert (seen(busy={0: 10.0}, own=9.0, waited=waited, used={0: 9.0}) is not None) is flagged
+
+
+def test_what_the_hypervisor_took_of_our_cpu_is_contention() -> None:
+    busy = {0: 9.5, 1: 0.1}
+    assert seen(busy=busy, own=9.5, waited=0.0, used={0: 9.5}, stolen={0: 0.4}) == "the hypervisor took 4% of CPU 0"
+    assert seen(busy=busy, own=9.5, waited=0.0, used={0: 9.5}, stolen={1: 0.4}) is None
+
+
+def test_a_process_on_the_other_hardware_thread_of_our_core_is_contention() -> None:
+    busy = {0: 10.0, 1: 0.0, 8: 8.0, 9: 0.0}
+    told = "other processes used 80% of CPU 8, which shares a core with it"
+    assert seen(busy=busy, own=10.0, waited=0.0, used={0: 10.0}, siblings=CORES) == told
+    busy = {0: 10.0, 1: 0.0, 8: 0.0, 9: 8.0}
+    assert seen(busy=busy, own=10.0, waited=0.0, used={0: 10.0}, siblings=CORES) is None
+
+
+def test_our_own_thread_on_the_other_hardware_thread_is_no_contention() -> None:
+    busy = {0: 10.0, 1: 0.0, 8: 10.0, 9: 0.0}
+    assert seen(busy=busy, own=20.0, waited=0.0, used={0: 10.0, 8: 10.0}, siblings=CORES) is None
+
+
+def test_a_quota_that_held_us_back_is_told_with_what_to_do() -> None:
+    told = seen(busy={0: 5.0, 1: 5.0}, own=10.0, waited=0.0, used={0: 5.0, 1: 5.0}, throttled_s=6.0)
+    assert told == "the cgroup's CPU quota held it back for 30% of the time; fix: `threads` within the quota"
+
+
+def test_without_the_threads_own_clocks_the_pressure_tells() -> None:
+    assert seen(busy={0: 10.0, 1: 0.0}, own=5.0, waited=None, pressure_s=4.0) is not None
+    assert seen(busy={0: 10.0, 1: 10.0}, own=10.0, waited=None, pressure_s=0.1) is None
+
+
+def test_where_the_kernel_tells_nothing_of_waiting_others_share_of_all_cpus_counts() -> None:
+    assert seen(busy={0: 10.0, 1: 2.5}, own=10.0, waited=None) == "other processes took 12% of the CPUs"
+    assert seen(busy={0: 10.0, 1: 1.9}, own=10.0, waited=None) is None
 
 
 def test_a_time_shorter_than_the_kernels_accounting_can_tell_is_not_judged() -> None:
-    with CpuWatch() as watch:
-        pass
-    assert watch.others_share is None
+    assert seen(busy={0: 0.1}, own=0.0, waited=0.1, wall=0.1) is None
+
+
+STAT = "{tid} (a (b) c) R 1 1 1 0 -1 4194304 100 0 0 0 {utime} {stime} 0 0 20 0 1 0 14 3" + " 0" * 14 + " 17 {cpu} 0 0"
+
+
+def test_a_threads_time_counts_for_the_cpu_on_which_it_is_found() -> None:
+    places = Places()
+    places.look([STAT.format(tid=5, utime=1000, stime=0, cpu=0)])
+    assert places.used_s == {}
+    places.look([STAT.format(tid=5, utime=1150, stime=50, cpu=1), STAT.format(tid=6, utime=30, stime=0, cpu=0)])
+    assert places.used_s == pytest.approx({1: 2.0, 0: 0.3})
+
+
+PROC_STAT = """\
+cpu  1208081 178317 402496 1039989 13171 0 9318 2316 0 0
+cpu0 562200 87400 192200 576447 4550 100 1200 1270 500 0
+cpu1 645800 90800 210200 463541 8621 0 8000 1045 0 0
+intr 52302162 0 0
+"""
+
+
+def test_the_time_of_each_cpu_is_read_without_what_was_stolen(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text(PROC_STAT)
+    busy, stolen = contention.cpu_times(tmp_path)
+    assert busy == pytest.approx({0: 8431.0, 1: 9548.0})
+    assert stolen == pytest.approx({0: 12.7, 1: 10.45})
 
 
 @pytest.mark.parametrize(
-    ("busy_s", "own_s", "share"), [(1.0, 1.0, 0.0), (2.0, 1.0, 0.5), (0.98, 1.0, 0.0), (9.0, 0.0, 1.0)]
+    ("texts", "seconds"),
+    [(["301580 57836000 2\n", "1 2000000000 3\n"], 2.057836), (["0 0 0\n"] * 2, None), ([], None), (["x"], None)],
 )
-def test_the_share_is_what_was_busy_and_not_ours(
-    monkeypatch: pytest.MonkeyPatch, busy_s: float, own_s: float, share: float
-) -> None:
-    moments = iter([0.0, 1.0])
-    monkeypatch.setattr(contention.time, "monotonic", lambda: next(moments))
-    monkeypatch.setattr(contention, "usable_cpus", lambda: 2)
-    for name, seconds in (("_busy_s", busy_s), ("_own_s", own_s)):
-        readings = iter([5.0, 5.0 + seconds])
-        monkeypatch.setattr(contention, name, lambda readings=readings: next(readings))
-    with CpuWatch() as watch:
-        pass
-    assert watch.others_share == pytest.approx(share)
+def test_the_time_that_threads_waited_is_read(texts: list[str], seconds: float | None) -> None:
+    assert contention.waited_s(texts) == seconds
+
+
+def cgroup(tmp_path: Path, lines: str, files: Mapping[str, str]) -> tuple[Path, Path]:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(lines)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path / "proc", tmp_path / "cgroup"
+
+
+def test_the_time_that_a_quota_took_is_read_from_either_version_of_cgroups(tmp_path: Path) -> None:
+    v2 = {"cgroup/a/cpu.stat": "usage_usec 9\nnr_throttled 12\nthrottled_usec 2500000\n"}
+    assert contention.throttled_s(*cgroup(tmp_path / "v2", "0::/a\n", v2)) == 2.5
+    v1 = {"cgroup/cpu/cpu.stat": "nr_periods 5\nnr_throttled 2\nthrottled_time 1500000000\n"}
+    assert contention.throttled_s(*cgroup(tmp_path / "v1", "1:cpu:/\n0::/\n", v1)) == 1.5
+    assert contention.throttled_s(*cgroup(tmp_path / "none", "0::/\n", {})) == 0
+
+
+def test_the_pressure_of_our_own_cgroup_goes_before_the_machines(tmp_path: Path) -> None:
+    machine = {"proc/pressure/cpu": "some avg10=95.07 avg60=60.66 avg300=32.70 total=5824053290\nfull total=0\n"}
+    own = {"cgroup/a/cpu.pressure": "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\n"}
+    assert contention.pressure_s(*cgroup(tmp_path / "1", "0::/a\n", machine)) == pytest.approx(5824.05329)
+    assert contention.pressure_s(*cgroup(tmp_path / "2", "0::/a\n", {**machine, **own})) == 1.5
+    assert contention.pressure_s(*cgroup(tmp_path / "3", "0::/a\n", {})) is None
+
+
+def test_the_hardware_threads_of_a_core_are_read(tmp_path: Path) -> None:
+    for cpu, text in ((0, "0,8\n"), (1, "1-2\n"), (3, "3\n")):
+        (tmp_path / f"cpu{cpu}/topology").mkdir(parents=True)
+        (tmp_path / f"cpu{cpu}/topology/thread_siblings_list").write_text(text)
+    (tmp_path / "cpufreq").mkdir()
+    assert contention.siblings(tmp_path) == {0: frozenset({8}), 1: frozenset({2}), 3: frozenset()}
 
 
 def start_spinning() -> int:
@@ -48,13 +181,15 @@ def start_spinning() -> int:
     return int(started.stdout)
 
 
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this kernel does not tell who waited for a CPU")
 def test_another_process_on_the_same_cpu_is_seen() -> None:
-    spinning = [start_spinning() for _ in range(os.cpu_count() or 1)]
+    spinning = [start_spinning() for _ in range(2 * (os.cpu_count() or 1))]
     try:
         with CpuWatch() as watch:
-            time.sleep(0.5)
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                pass
     finally:
         for process in spinning:
             os.kill(process, signal.SIGKILL)
-    assert watch.others_share is not None
-    assert watch.others_share > 0.5
+    assert "waited" in (watch.disturbance or "")
