@@ -188,6 +188,19 @@ def test_one_folder_by_two_names_is_one_model() -> None:
     assert ratio_or_reason(other, one) == 1
 
 
+def test_of_two_prompts_an_engine_is_compared_with_its_own() -> None:
+    rows = [
+        of_a_job("a", prompt=prompt, engine=engine)
+        for prompt in ("a horse", "a dog")
+        for engine in ("eager", "compile")
+    ]
+    found = [line.cells[0] for line in compare(rows).lines]
+    assert (
+        sorted((each.is_baseline, each.ratio is not None) for each in found)
+        == [(False, True)] * 2 + [(True, False)] * 2
+    )
+
+
 def test_a_hub_id_without_its_commit_is_not_known_to_be_equal() -> None:
     one, other = (of_a_job(host, model="CompVis/sd", weights=weights) for host, weights in (("a", "1f"), ("b", None)))
     expected = "equal work is not known: a row does not state which weights CompVis/sd had (older runs do not)"

@@ -89,7 +89,7 @@ def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Base
         return cell, None
     if any(cell is candidate for candidate in candidates):
         return replace(cell, is_baseline=True, no_ratio="the baseline"), None
-    candidates = [c for c in candidates if c.status is not None]
+    candidates = _likest(metric, cell, [c for c in candidates if c.status is not None])
     if why := _no_ratio(metric, base, cell, candidates):
         return replace(cell, no_ratio=why), None
     against = candidates[0]
@@ -98,6 +98,14 @@ def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Base
     if found is None:
         return replace(cell, no_ratio="the baseline's value is 0"), None
     return replace(cell, ratio=found, ratio_notes=_named(base, cell, against)), against
+
+
+def _likest(metric: Metric, cell: Cell, candidates: Sequence[Cell]) -> Sequence[Cell]:
+    """Of several the one that did equal work, if it is one: prompts and weights are lines, and no part of a family."""
+    if len(candidates) < 2:
+        return candidates
+    equal = [c for c in candidates if c.work and cell.work and not cell.work.why_unequal(c.work, metric)]
+    return equal if len(equal) == 1 else candidates
 
 
 def _named(base: Baseline, cell: Cell, against: Cell) -> tuple[str, ...]:
