@@ -95,7 +95,7 @@ def engine(tmp_path: Path) -> Iterator[Recorder]:
         def reply_endlessly(self) -> None:
             """One line and no end, until the other side closes the connection."""
             self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            self.wfile.write(b"e\r\n" + b'{"stream": ""}' + b"\r\n")
+            self.wfile.write(b"10\r\n" + b'{"stream": ""}\r\n' + b"\r\n")
             self.wfile.flush()
             self.connection.settimeout(30)
             while self.connection.recv(1 << 16):

@@ -10,8 +10,9 @@ from typing import Any
 import requests
 import urllib3
 
-# A listing has 1 to 3 kB for each container. JSON of so many bytes can take twenty times as much memory.
-ANSWER_LIMIT_BYTES = 8 * 2**20
+# A listing has 1 to 3 kB for each container, and a value in some 25 bytes of it. Without the second bound, JSON of so
+# many bytes took fifty times as much memory.
+ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES = 8 * 2**20, 2**20
 ANSWER_TIMEOUT_S = 120.0
 LINE_LIMIT_BYTES = 64 * 2**10
 CHUNK_BYTES = 2**18
@@ -40,14 +41,19 @@ def chunks(
             raise Endless(f"an answer that is not complete after {timeout_s:.0f} s")
 
 
-def lines(response: requests.Response) -> Iterator[bytes]:
-    """The lines of a streamed body, as long as it goes on. Raises Endless where a line does."""
+def lines(response: requests.Response, limit_bytes: int = LINE_LIMIT_BYTES, *, last: bool = False) -> Iterator[bytes]:
+    """The lines of a streamed body, as long as it goes on. Raises Endless where a line does.
+
+    last: what stands behind the last line's end is one too.
+    """
     pending = b""
     while chunk := response.raw.read1(LINE_LIMIT_BYTES, decode_content=False):
         *whole, pending = (pending + chunk).split(b"\n")
         yield from whole
-        if len(pending) > LINE_LIMIT_BYTES:
-            raise Endless(f"a line of more than {LINE_LIMIT_BYTES} bytes")
+        if len(pending) > limit_bytes:
+            raise Endless(f"a line of more than {limit_bytes} bytes")
+    if last and pending:
+        yield pending
 
 
 def take_whole(response: requests.Response, *, stream: bool = False, **_: Any) -> None:
@@ -58,6 +64,8 @@ def take_whole(response: requests.Response, *, stream: bool = False, **_: Any) -
     try:
         for chunk in chunks(response.raw, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES):
             body += chunk
+        if sum(body.count(mark) for mark in (b",", b"{", b"[")) > ANSWER_LIMIT_VALUES:
+            raise Endless("an answer that has more in it than it should")
     except BaseException:
         response.close()
         raise

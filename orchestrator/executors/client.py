@@ -6,6 +6,7 @@ password in it to the engine that builds (`X-Registry-Config`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -17,6 +18,11 @@ from docker.constants import DEFAULT_NUM_POOLS, DEFAULT_USER_AGENT
 from docker.tls import TLSConfig
 from docker.transport import UnixHTTPAdapter
 from docker.utils.proxy import ProxyConfig
+
+from orchestrator.executors.answer import lines
+
+# A line of a build, a pull or a push has up to some kB: an error repeats the whole command.
+MESSAGE_LIMIT_BYTES = 2**20
 
 
 class Client(docker.APIClient):
@@ -64,3 +70,10 @@ class Client(docker.APIClient):
     def _set_auth_headers(self, headers: dict[str, Any]) -> None:
         if self.logins:
             headers["X-Registry-Config"] = encode_header({key: dict(login) for key, login in self.logins.items()})
+
+    def _stream_helper(self, response: requests.Response, decode: bool = False) -> Iterator[Any]:
+        """What an engine says while it builds, pulls, pushes or loads: docker-py keeps a message of any length."""
+        self._raise_for_status(response)  # type: ignore[attr-defined]  # the stubs lack it
+        for line in lines(response, MESSAGE_LIMIT_BYTES, last=True):
+            if line.strip():
+                yield json.loads(line) if decode else line

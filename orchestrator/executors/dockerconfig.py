@@ -25,6 +25,7 @@ HUB = "https://index.docker.io/v1/"  # the key that Docker Hub has in config.jso
 HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
 HELPER_TIMEOUT_S = 30.0
 HELPER_LIMIT_BYTES = 1 << 20
+FILE_LIMIT_BYTES = 4 << 20
 NOT_FOUND = "credentials not found"  # what a helper says of a registry that nobody has logged in to
 TOKEN_USER = "<token>"  # noqa: S105 - the name by which a helper says that its secret is an identity token
 PROXIES = {"httpProxy": "http_proxy", "httpsProxy": "https_proxy", "noProxy": "no_proxy", "ftpProxy": "ftp_proxy",
@@ -196,11 +197,15 @@ def registry_of(image: str) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is no file. Raises InputError where the file is anything else."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT_BYTES + 1)
+        text = data.decode()
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > FILE_LIMIT_BYTES:
+        raise InputError(f"{path}: is larger than {FILE_LIMIT_BYTES >> 20} MiB, which no file of Docker's settings is")
     try:
         value = json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError) as error:
