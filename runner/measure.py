@@ -48,7 +48,7 @@ def median_interval(trials_s: Sequence[float], confidence: float = 0.95) -> tupl
 
     No assumption on the distribution: the k-th smallest and the k-th largest enclose the median with probability
     1 - 2 P(Bin(n, 1/2) < k), so at least with `confidence`. Source: J.-Y. Le Boudec, Performance Evaluation of Computer
-    and Communication Systems, theorem 2.1; docs/method.md, "How many repeats".
+    and Communication Systems, theorem 2.1; docs/method.md, "Rounds and repeats".
     """
     n, ordered = len(trials_s), sorted(trials_s)
     k, below = 0, 0.0

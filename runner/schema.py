@@ -369,8 +369,12 @@ class Row:
     latency_p90: float | None = _runner("90th percentile of the trials", "s")
     latency_min: float | None = _runner("fastest trial", "s")
     latency_std: float | None = _runner("standard deviation of the trials (n-1)", "s")
-    latency_ci_low: float | None = _runner("lower end of the median's 95% confidence interval", "s")
-    latency_ci_high: float | None = _runner("upper end of the median's 95% confidence interval", "s")
+    latency_ci_low: float | None = _runner(
+        "lower end of the median's 95% confidence interval, within this process", "s"
+    )
+    latency_ci_high: float | None = _runner(
+        "upper end of the median's 95% confidence interval, within this process", "s"
+    )
     throughput: float | None = _runner("images in a minute, at the median latency", "images/min")
     steps_per_s: float | None = _runner("denoising steps a second, at the median latency", "1/s")
     memory_peak: float | None = _runner("allocated on the GPU at the peak; on a CPU the peak resident set", "GB")
