@@ -127,6 +127,14 @@ def test_a_mistyped_namespace_is_said_with_the_nearest_and_nothing_else_is_asked
     assert "namespace: benhc" in its[0].remedy
 
 
+def test_a_namespace_in_which_nothing_is_allowed_is_one_problem_and_not_one_for_each_right() -> None:
+    closed = replace(WELL, namespace=No.FORBIDDEN, refused=permissions(), namespaces=("bench",))
+    its = [*findings(host(namespace="benhc"), "benhc", closed)]
+    assert [it.topic for it in its if it.grade is Grade.PROBLEM] == ["namespace"]
+    assert its[0].text.startswith("there is no such namespace, or your account may do nothing there: 'benhc'")
+    assert "did you mean 'bench'?" in its[0].text
+
+
 def things(*names: str, account: str = "") -> list[dict[str, Any]]:
     annotations = {"kubernetes.io/service-account.name": account} if account else {}
     return [{"metadata": {"name": name, "annotations": annotations}} for name in names]

@@ -84,7 +84,9 @@ def test_a_job_on_a_silent_node_is_cancelled(here: Path, kubernetes_cluster: Lab
 def test_a_job_on_a_silent_node_that_takes_too_long_timed_out(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none"})
     Path("matrix.yaml").write_text(
-        json.dumps({"matrix": {"samples": [1]}, "prompt": "no rows; sleep 600", "timeout": "5s", "retries": 3})
+        json.dumps(
+            {"matrix": {"samples": [1]}, "rounds": 1, "prompt": "no rows; sleep 600", "timeout": "5s", "retries": 3}
+        )
     )
     running = run_in_background("submit", "matrix.yaml")
     with silent_node(kubernetes_cluster) as node:
@@ -97,7 +99,9 @@ def test_a_job_on_a_silent_node_that_takes_too_long_timed_out(here: Path, kubern
 def test_a_job_whose_node_is_given_up_is_tried_again_and_then_lost(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none", "tolerations": SOON})
     Path("matrix.yaml").write_text(
-        json.dumps({"matrix": {"samples": [1]}, "prompt": "no rows; sleep 600", "timeout": "10m", "retries": 0})
+        json.dumps(
+            {"matrix": {"samples": [1]}, "rounds": 1, "prompt": "no rows; sleep 600", "timeout": "10m", "retries": 0}
+        )
     )
     running = run_in_background("submit", "matrix.yaml")
     with silent_node(kubernetes_cluster) as node:

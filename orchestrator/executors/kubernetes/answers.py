@@ -122,7 +122,7 @@ def ask(
         pull_secret=get(f"{here}/secrets/{host.image_pull_secret}", host.image_pull_secret),
         others_pods=not_ours("pods"),
         others_secrets=not_ours("secrets"),
-        namespaces=others(cluster) if namespace is No.MISSING else (),
+        namespaces=others(cluster) if isinstance(namespace, No) else (),
     )
 
 

@@ -52,7 +52,7 @@ def _checked(host: KubernetesHost, cluster: Cluster, images: Sequence[str]) -> t
 def findings(host: KubernetesHost, namespace: str, answers: Answers, images: Sequence[str] = ()) -> Iterator[Finding]:
     """The judgement of a cluster's answers; a pure function."""
     yield _namespace(host, namespace, answers)
-    if answers.namespace is No.MISSING:  # of what is in it there is nothing to say
+    if answers.namespace is No.MISSING or _is_closed(answers):  # of what is in it there is nothing to say
         yield from of_nodes(host, answers)
         return
     yield from _others(host, namespace, answers)
@@ -77,9 +77,8 @@ def _namespace(host: KubernetesHost, namespace: str, answers: Answers) -> Findin
     answer = answers.namespace
     if answer is No.MISSING:
         return Finding("namespace", Grade.PROBLEM, *missing(host, namespace, answers.namespaces))
-    if answer is No.FORBIDDEN and any(permission.is_needed for permission in answers.refused):
-        text = f"whether there is a namespace {namespace!r} may not be looked at; jobs may not run there"
-        return Finding("namespace", Grade.WARNING, text, "correct `namespace`, if another one is meant")
+    if _is_closed(answers):
+        return Finding("namespace", Grade.PROBLEM, *missing(host, namespace, answers.namespaces, seen=False))
     level = "" if isinstance(answer, No) else labels(answer).get(ENFORCE, "")
     text = f"{namespace}{f', which holds pods to Pod Security {level!r}' if level else ''}"
     if isinstance(host.weights, str) and level in ("baseline", "restricted"):
@@ -90,6 +89,12 @@ def _namespace(host: KubernetesHost, namespace: str, answers: Answers) -> Findin
             "weights: {claim: NAME}, or a namespace of its own that enforces 'privileged'",
         )
     return Finding("namespace", Grade.OK, text)
+
+
+def _is_closed(answers: Answers) -> bool:
+    """Whether we may change nothing there, as in a namespace that there is not; some may read everywhere."""
+    changes = [it for it in manifests.permissions() if it.is_needed and it.verb not in ("get", "list", "watch")]
+    return answers.namespace is No.FORBIDDEN and {*changes} <= {*answers.refused}
 
 
 def _others(host: KubernetesHost, namespace: str, answers: Answers) -> Iterator[Finding]:

@@ -62,7 +62,7 @@ class Cluster:
     """
 
     def __init__(self, host: KubernetesHost) -> None:
-        self.host_name = host.name
+        self._host, self.host_name = host, host.name
         self.context = resolve(host)
         self.namespace = self.context.namespace
         self.skew_s = 0.0
@@ -72,6 +72,11 @@ class Cluster:
         self._refused: tuple[float, Unusable] | None = None
         self._has_answered = False
         self._secrets: Sequence[str] = ()
+
+    @property
+    def contexts_own(self) -> str:
+        """The namespace that jobs would be in, did the host name none."""
+        return resolve(self._host.model_copy(update={"namespace": None})).namespace
 
     def path(self, resource: str, name: str = "", sub: str = "") -> str:
         """Of objects in the namespace; nodes and namespaces have none."""

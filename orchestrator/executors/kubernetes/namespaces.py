@@ -25,29 +25,32 @@ def must_be_there(host: KubernetesHost, cluster: Cluster) -> None:
 
 
 def others(cluster: Cluster) -> Sequence[str]:
-    """The names of those that there are; none where they may not be listed."""
+    """The names of those that there are; where they may not be listed, that of the context alone."""
     try:
         return [str(it["metadata"]["name"]) for it in cluster.list("namespaces")]
     except Refused:
-        return ()
+        return (cluster.contexts_own,)
 
 
-def missing(host: KubernetesHost, namespace: str, there: Sequence[str]) -> tuple[str, str]:
-    """What is wrong, and what to do."""
+def missing(host: KubernetesHost, namespace: str, there: Sequence[str], *, seen: bool = True) -> tuple[str, str]:
+    """What is wrong, and what to do. seen: whether it is known that it is not there, and not that no right is."""
     said = "hosts.yaml" if host.namespace else "the kubeconfig's context"
     near = difflib.get_close_matches(namespace, there, 1)
     meant = f"; did you mean {near[0]!r}?" if near else ""
     where = "`namespace` of the host" if host.namespace else "`namespace` of the host, or of the context"
+    what = "there is no namespace" if seen else "there is no such namespace, or your account may do nothing there:"
     return (
-        f"there is no namespace {namespace!r}, which {said} names{meant}",
+        f"{what} {namespace!r}, which {said} names{meant}",
         f"correct {where}; or have it made: {how_to_make(host, namespace)}",
     )
 
 
 def how_to_make(host: KubernetesHost, namespace: str) -> str:
     """How a cluster admin makes this namespace, with all that runs need in it."""
-    overlay = f"{manifests.folder()}/overlays/{'cpu' if host.gpus == 'none' else 'gpu'}"
+    overlay = "cpu" if host.gpus == "none" else "gpu"
+    folder = f"{manifests.folder()}/overlays/{overlay}"
     if namespace == OWN:
-        return f"a cluster admin: kubectl apply -k {overlay}"
+        return f"a cluster admin: kubectl apply -k {folder}"
     page = f"{shipped.folder('docs')}/kubernetes-admin.md"
-    return f"a cluster admin: an overlay with `namespace: {namespace}` and `resources: [{overlay}]` ({page})"
+    kustomization = f"namespace: {namespace}, resources: [../{overlay}]"
+    return f"a cluster admin: a folder beside {folder} with `{kustomization}` in its kustomization.yaml ({page})"
