@@ -83,7 +83,7 @@ def make_plan(matrix: Matrix, hosts: Sequence[Host], history: Sequence[Row] = ()
     if count > MAX_CASES:
         raise InputError(
             f"{matrix.name}: {len(matrix.points)} points on {len(hosts)} hosts in {matrix.rounds} rounds are {count} "
-            f"cases, and {MAX_CASES} are the limit"
+            f"cases, and {MAX_CASES} are the limit" + ("; fix: rounds: 1" if matrix.rounds > 1 else "")
         )
     shares = [_share(matrix, host) for host in hosts]
     jobs = tuple(job for share in shares for job in share.jobs)
