@@ -313,6 +313,16 @@ def test_a_long_label_keeps_both_of_its_ends() -> None:
     assert label(7.5) == "7.5"
 
 
+def test_a_note_of_all_values_of_a_host_stands_once_above_the_table() -> None:
+    published = [row("a10", samples=n, latency=float(n), status=Status.OK, work=None) for n in (1, 2)]
+    own = [*rounds("desk", samples=1), *rounds("desk", samples=2)]
+    text = printed(compare([*published, *own]), 200)
+    assert "a10: the mean latency: the source gives neither median nor trials." in text
+    assert text.count("the mean latency") == 1
+    assert "All values: the mean latency" in printed(compare(published), 200)
+    assert "[1] the mean latency" in printed(compare([published[0], *own]), 200)
+
+
 def test_the_name_of_a_column_is_no_markup() -> None:
     comparison = dataclasses.replace(compare(ROWS), axes=("engine", "[red]x", "=|y"))
     assert "[red]x" in printed(comparison, 200)

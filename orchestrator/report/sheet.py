@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from orchestrator.report.labels import clean, label, told_apart
@@ -67,21 +67,24 @@ def _reason(text: str) -> str:
 
 def sheet(comparison: Comparison) -> Sheet:
     cells = [cell for line in comparison.lines for cell in line.cells]
-    everywhere = _everywhere(cells)
-    notes = _Footnotes(everywhere)
+    shared = _shared_notes(comparison)
+    notes = _Footnotes()
     hosts = told_apart(comparison.hosts)
     labels = [told_apart(column) for column in zip(*(line.labels for line in comparison.lines))]
     widths = [Column.of(line.cells[i] for line in comparison.lines) for i in range(len(comparison.hosts))]
     lines = tuple(
         LineWords(
             tuple(texts[value] for texts, value in zip(labels, line.labels)),
-            tuple(_words(comparison, cell, width, notes) for cell, width in zip(line.cells, widths)),
+            tuple(
+                _words(comparison, _without(cell, shared, i), width, notes)
+                for i, (cell, width) in enumerate(zip(line.cells, widths))
+            ),
         )
         for line in comparison.lines
     )
     return Sheet(
         title=_title(comparison),
-        caption=(*_caption(comparison, hosts), *(f"All values: {_reason(note)}." for note in everywhere)),
+        caption=(*_caption(comparison, hosts), *_shared_words(shared, tuple(hosts.values()))),
         axes=tuple(told_apart(comparison.axes).values()),
         numeric=tuple(_is_numeric(comparison.lines, i) for i in range(len(comparison.axes))),
         hosts=tuple(hosts.values()),
@@ -93,14 +96,13 @@ def sheet(comparison: Comparison) -> Sheet:
 
 
 class _Footnotes:
-    """Numbers reasons in the order of reading, one number for one text; those that hold everywhere get none."""
+    """Numbers reasons in the order of reading, one number for one text."""
 
-    def __init__(self, everywhere: Sequence[str]) -> None:
-        self._everywhere = set(everywhere)
+    def __init__(self) -> None:
         self.texts: list[str] = []
 
     def marks(self, *reasons: str) -> str:
-        return "".join(f" [{self._number(_reason(r))}]" for r in reasons if r not in self._everywhere)
+        return "".join(f" [{self._number(_reason(r))}]" for r in reasons)
 
     def _number(self, text: str) -> int:
         if text not in self.texts:
@@ -108,10 +110,34 @@ class _Footnotes:
         return self.texts.index(text) + 1
 
 
-def _everywhere(cells: Sequence[Cell]) -> list[str]:
-    """The notes that all cells with a value share, where there are several such cells."""
-    notes = [cell.notes for cell in cells if cell.figure]
+def _shared_notes(comparison: Comparison) -> dict[str, tuple[int, ...]]:
+    """The notes that all values share, or all of a host, where there are several; by note the places of the hosts."""
+    by_host = [
+        [line.cells[i].notes for line in comparison.lines if line.cells[i].figure] for i in range(len(comparison.hosts))
+    ]
+    found = dict.fromkeys(_common([notes for host in by_host for notes in host]), tuple(range(len(by_host))))
+    for place, notes in enumerate(by_host):
+        for note in _common(notes):
+            found[note] = (*found.get(note, ()), place) if place not in found.get(note, ()) else found[note]
+    return found
+
+
+def _common(notes: Sequence[Sequence[str]]) -> list[str]:
     return [note for note in notes[0] if all(note in others for others in notes)] if len(notes) > 1 else []
+
+
+def _without(cell: Cell, shared: Mapping[str, tuple[int, ...]], place: int) -> Cell:
+    """The cell without the notes that stand above the table."""
+    if cell.figure is None:
+        return cell
+    return replace(cell, notes=tuple(note for note in cell.notes if place not in shared.get(note, ())))
+
+
+def _shared_words(shared: Mapping[str, tuple[int, ...]], hosts: Sequence[str]) -> list[str]:
+    return [
+        f"{'All values' if len(places) == len(hosts) else ', '.join(hosts[i] for i in places)}: {_reason(note)}."
+        for note, places in shared.items()
+    ]
 
 
 def _words(comparison: Comparison, cell: Cell, column: Column, notes: _Footnotes) -> CellWords:
