@@ -103,7 +103,7 @@ class _Column:
 
 
 def is_ignored(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern.lower()) for pattern in patterns)
+    return any(name == pattern.lower() or fnmatch.fnmatchcase(name, pattern.lower()) for pattern in patterns)
 
 
 def _text(cells: Sequence[str], place: int) -> str:

@@ -254,6 +254,7 @@ def test_columns_of_other_names_are_settings_of_the_row() -> None:
     text = "device,n_samples,latency,Image Size,Note\nA,1,2.5,512,=1+1\nA,1,4.1,768,\n"
     assert settings_of(text) == [{"image size": "512", "note": "'=1+1"}, {"image size": "768"}]
     assert settings_of(text, "Image*", "note") == [{}, {}]
+    assert settings_of("device,n_samples,latency,[a]\nA,1,2,3\n", "[A]") == [{}]
 
 
 @pytest.mark.parametrize(
