@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 DOCS = TESTS.parent / "docs"
 
 
-@pytest.mark.parametrize("page", ["faults.md", "retries.md", "s3.md"])
+@pytest.mark.parametrize("page", ["faults.md", "retries.md", "s3.md", "security.md"])
 def test_every_test_that_a_table_names_is_there(page: str) -> None:
     file, named, heads = "", 0, False
     for line in (DOCS / page).read_text().splitlines():
@@ -26,7 +26,19 @@ def test_every_test_that_a_table_names_is_there(page: str) -> None:
     assert named > 10
 
 
+def test_each_line_of_trust_and_each_claim_names_its_test() -> None:
+    rows, heads = 0, False
+    for line in (DOCS / "security.md").read_text().splitlines():
+        heads = line.startswith("|") and (heads or line.endswith(" shown by |"))
+        if heads and not line.endswith(" shown by |") and not line.startswith("| ---"):
+            rows += 1
+            shown_by = line.rstrip(" |").rpartition(" | ")[2]
+            assert re.search(r"\btest_\w+: `\w+`", shown_by), line
+    assert rows > 50
+
+
 def test_every_test_file_that_a_page_names_is_there() -> None:
-    named = {name for page in DOCS.glob("*.md") for name in re.findall(r"\btest_\w+\.py\b", page.read_text())}
+    pages = [page.read_text() for page in DOCS.glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"\b(test_\w+)(?:\.py\b|: `)", page)}
     assert len(named) > 10
-    assert not [name for name in sorted(named) if not (TESTS / name).exists()]
+    assert not [name for name in sorted(named) if not (TESTS / f"{name}.py").exists()]
