@@ -9,7 +9,6 @@ import contextlib
 import math
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
 # Beyond this, the spread within one row exceeds most differences between engines (docs/method.md, "Validity").
 UNSTABLE_RELATIVE_STD = 0.25
+# A level that a screen in a lit room shows as black: half of what video calls black (16 of 255, ITU-R BT.601). A dark
+# scene has more than a hundredth of its pixels above it: a moon, a window, a face.
+DARK, NEARLY_BLACK = 8, 0.99
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def verdict(
 
 
 def check_images(images: Sequence[Image], samples: int, facts: Mapping[str, Any] | None = None) -> None:
-    """Raises BrokenImage where one is of a single colour: black is what NaN, overflow and safety checkers leave.
+    """Raises BrokenImage for one colour, or nearly black: that is what NaN, overflow and safety checkers leave.
 
     facts: of the session; where it is given, an image of another size than it says is broken, too.
     """
@@ -132,19 +134,34 @@ def check_images(images: Sequence[Image], samples: int, facts: Mapping[str, Any]
         if all(low == high for low, high in bands):  # type: ignore[misc]  # an RGB image has a pair for each band
             kind = "black" if bands == ((0, 0),) * 3 else "of one colour"
             raise BrokenImage(f"image {number} of {samples} is {kind}: NaN or overflow in this precision is likely")
+        if (share := dark_share(image)) > NEARLY_BLACK:
+            words = f"nearly black ({share:.1%} of its pixels have no channel above {DARK} of 255)"
+            raise BrokenImage(f"image {number} of {samples} is {words}: NaN or overflow in this precision is likely")
+
+
+def dark_share(image: Image) -> float:
+    """The share of an image's pixels that look black, 0 to 1."""
+    from PIL import ImageChops
+
+    red, green, blue = image.convert("RGB").split()
+    brightest = ImageChops.lighter(red, ImageChops.lighter(green, blue)).histogram()
+    return sum(brightest[: DARK + 1]) / sum(brightest)
+
+
+def check_call(session: Session, images: Sequence[Image], samples: int) -> None:
+    """Raises BrokenImage where the last call's images are none, or were made of numbers that are not finite.
+
+    A cast to bytes makes 0 of NaN, so that one channel of it looks like a picture.
+    """
+    if not session.is_finite():
+        raise BrokenImage("the decoded image has NaN or infinity in it")
+    check_images(images, samples, session.facts)
 
 
 def checked_call(session: Session, samples: int) -> float:
-    """Seconds of one call whose images are looked at; for calls outside of the trials.
-
-    Raises BrokenImage, also where numpy met a NaN when it made the pixels.
-    """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        images, seconds = timed_call(session, samples)
-    if any("invalid value encountered in cast" in str(warning.message) for warning in caught):
-        raise BrokenImage("the decoded image has NaN in it")
-    check_images(images, samples, session.facts)
+    """Seconds of one call whose images are looked at, outside of the trials. Raises BrokenImage."""
+    images, seconds = timed_call(session, samples)
+    check_call(session, images, samples)
     return seconds
 
 
@@ -172,11 +189,13 @@ def measure(
     works; without a warm-up, after the first. Between two trials there is an event, and a look at where threads ran.
     """
     session.reset_memory()
-    first_call_s = checked_call(session, samples)
+    images, first_call_s = timed_call(session, samples)
     if job.warmup:
+        check_call(session, images, samples)
         session.reset_memory()
-        checked_call(session, samples)
-    memory = session.memory()
+        images, _ = timed_call(session, samples)
+    memory = session.memory()  # before the images are looked at, which takes memory itself
+    check_call(session, images, samples)
     for _ in range(job.warmup - 1):
         checked_call(session, samples)
     say(Event(kind=EventKind.WARMED_UP, at=time.time(), case=case))
@@ -198,7 +217,7 @@ def measure(
             say(event)
             if cpus:
                 cpus.look()
-    check_images(images, samples, session.facts)
+    check_call(session, images, samples)
     seen = instruments.gpu.seen if instruments.gpu else None
     compared, difference = quality.judge(images[0], instruments.reference) if instruments.reference else ({}, None)
     valid, disturbance = verdict(trials, cpus.disturbance if cpus else None, seen)

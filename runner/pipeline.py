@@ -70,7 +70,19 @@ def load(job: Job, dtype: torch.dtype, token: str | None) -> Any:
     scheduler = getattr(diffusers, SCHEDULERS[job.scheduler])
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
+    remember_decoded(pipe)
     return pipe
+
+
+def remember_decoded(pipe: Any) -> None:
+    """`pipe.decoded` becomes what the last call's decoder gave, before diffusers makes bytes of it."""
+    process, pipe.decoded = pipe.image_processor.postprocess, None
+
+    def postprocess(image: torch.Tensor, *given: Any, **named: Any) -> Any:
+        pipe.decoded = image
+        return process(image, *given, **named)
+
+    pipe.image_processor.postprocess = postprocess
 
 
 def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> Any:
@@ -289,6 +301,7 @@ class PipelineSession:
     def generate(self, samples: int) -> list[Image]:
         if samples not in self._noise:
             self._noise = {samples: latents(self.pipe, self._job, samples, self._dtype, self._device)}
+        self.pipe.decoded = None  # its memory is free before the next is made
         with torch.inference_mode(), torch.autocast(self._device.type, enabled=self._job.autocast):
             images: list[Image] = self.pipe(
                 [self._job.prompt] * samples,
@@ -305,6 +318,7 @@ class PipelineSession:
             torch.cuda.synchronize(self._device)
 
     def reset_memory(self) -> None:
+        self.pipe.decoded = None
         gc.collect()
         memory.reset_host_peak()
         if self._device.type == "cuda":
@@ -318,5 +332,16 @@ class PipelineSession:
         reserved, peak = torch.cuda.memory_reserved(self._device), torch.cuda.max_memory_allocated(self._device)
         return Memory(reserved / 1e9, peak / 1e9, host_gb)
 
+    def is_finite(self) -> bool:
+        """On the CPU: at the largest batch that fits, the GPU has no room to look."""
+        decoded = self.decoded()
+        return decoded is not None and bool(torch.isfinite(decoded.cpu()).all())
+
+    def decoded(self) -> torch.Tensor | None:
+        """What the last call's decoder gave."""
+        found: torch.Tensor | None = self.pipe.decoded
+        return found
+
     def close(self) -> None:
         self._noise.clear()
+        self.pipe.decoded = None

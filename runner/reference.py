@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import engines
-from runner.measure import check_images
+from runner.measure import check_call
 from runner.quality import Reference, missing_library
 from runner.schema import ENGINES, Case, Device, Job, Precision, Row, Status
 from runner.supervise import Aside, supervise
@@ -29,7 +29,7 @@ def draw(file: Path, job: Job, cases: tuple[Case, ...], token: str | None, send:
         session = engines.find(job.engine).load(job, token)
         images = session.generate(1)
         session.synchronize()
-        check_images(images, 1, session.facts)
+        check_call(session, images, 1)
         images[0].save(file)
     except Exception as error:
         refuse(job, cases, status_of(error), error, send)

@@ -22,6 +22,7 @@ openvino_engine = pytest.importorskip("runner.engines.openvino", reason="openvin
 
 from runner import exported as export_module  # noqa: E402
 from runner.engines import eager  # noqa: E402
+from runner.measure import BrokenImage, checked_call  # noqa: E402
 
 ENGINE_MODULES = {"onnxruntime": onnx_engine, "openvino": openvino_engine}
 
@@ -90,6 +91,26 @@ def test_openvino_computes_every_network_in_single_precision_with_the_threads_as
         model = getattr(exported["openvino"].pipe, name).compute.model
         assert model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
         assert model.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+@pytest.mark.live
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+@pytest.mark.parametrize("engine", ENGINE_MODULES)
+def test_nan_in_one_channel_of_an_exported_decoder_is_found(
+    exported: dict[str, Any], engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = exported[engine]
+    assert checked_call(session, 1)
+    compute = session.pipe.vae.compute
+
+    def poisoned(*tensors: Any) -> Any:
+        image = compute(*tensors)
+        image[:, 1, :4] = torch.nan
+        return image
+
+    monkeypatch.setattr(session.pipe.vae, "compute", poisoned)
+    with pytest.raises(BrokenImage, match="NaN"):
+        checked_call(session, 1)
 
 
 @pytest.mark.live

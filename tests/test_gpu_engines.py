@@ -29,6 +29,7 @@ from runner.captured import CapturedSession  # noqa: E402
 from runner.engines import compile as compiled  # noqa: E402
 from runner.engines import deepspeed, eager, graph, mii  # noqa: E402
 from runner.hoist import Hoisted  # noqa: E402
+from runner.measure import BrokenImage, checked_call  # noqa: E402
 from runner.norms import ByChannel  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -178,6 +179,26 @@ def test_the_captured_loop_makes_eagers_images(
     assert np.abs(found - pixels(eager.load(job, None).generate(2))).max() <= 1
 
 
+def test_nan_in_one_channel_is_found_in_what_a_graph_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    session = graph.GraphSession(pipeline.load(tiny(), torch.float32, None), tiny(), CPU, torch.float32)
+    for number, finite in ((0.0, True), (torch.nan, False)):
+        session.pipe.vae.decoder.conv_out.bias.data[1] = number
+        with torch.inference_mode():
+            session.hold(session.token_ids(1), pipeline.latents(session.pipe, tiny(), 1, torch.float32, CPU))
+            session.compute()
+        assert session.is_finite() is finite
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+def test_nan_in_one_channel_is_found_in_what_compile_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    session = compiled.load(tiny(engine="compile"), None)
+    session.pipe.vae.decoder.conv_out.bias.data[1] = torch.nan
+    with pytest.raises(BrokenImage, match="NaN"):
+        checked_call(session, 1)
+
+
 @pytest.mark.parametrize("guidance", [7.5, 1.0])
 def test_compile_makes_eagers_images_with_its_timesteps_on_the_cpu(
     guidance: float, monkeypatch: pytest.MonkeyPatch
@@ -278,6 +299,33 @@ def test_only_the_process_that_loads_the_model_is_changed(tmp_path: Path, rank: 
     environment |= {"LOCAL_RANK": rank} if rank else {}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected
+
+
+def test_the_server_refuses_to_make_bytes_of_nan_in_any_of_its_threads(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(mii.SITE)
+    (tmp_path / "transformers.py").write_text("class CLIPTextModel: pass\n")
+    program = """
+import numpy, threading
+def make():
+    try:
+        numpy.full((1, 8, 8, 3), numpy.nan, numpy.float32).round().astype("uint8")
+    except RuntimeWarning as warning:
+        print(warning)
+thread = threading.Thread(target=make)
+thread.start()
+thread.join()
+"""
+    environment = {"PYTHONPATH": str(tmp_path), "LOCAL_RANK": "0"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == mii.NOT_A_NUMBER
+
+
+def test_nan_in_the_servers_image_is_told_in_words(session_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeRpcError, "details", lambda _: f"RuntimeWarning: {mii.NOT_A_NUMBER}")
+    session = session_of(FakeClient(FakeRpcError()))
+    with pytest.raises(RuntimeError, match="MII's server: the decoded image has NaN in it"):
+        session.generate(1)
+    session.close()
 
 
 def test_the_balancers_port_and_the_servers_are_neighbours_and_free() -> None:
@@ -426,6 +474,48 @@ def test_an_engines_image_is_eagers_within_the_gate(engine: str, tmp_path: Path)
 def test_every_batch_size_gets_a_graph_of_its_own(engine: str, tmp_path: Path) -> None:
     rows = on_the_gpu(tmp_path, engine, samples=(1, 2))
     assert [row.status for row in rows] == [Status.OK, Status.OK], [row.error for row in rows]
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model that is loaded has NaN in one channel of its image."""
+    load = pipeline.load
+
+    def with_nan(*given: Any) -> Any:
+        pipe = load(*given)
+        pipe.vae.decoder.conv_out.bias.data[1] = torch.nan
+        return pipe
+
+    monkeypatch.setattr(pipeline, "load", with_nan)
+
+
+@pytest.mark.parametrize(
+    "engine", [pytest.param(each, marks=on_gpu, id=each.__name__[15:]) for each in (eager, compiled, graph, deepspeed)]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_nan_in_one_channel_is_found_on_a_gpu(engine: Any, poisoned: None) -> None:
+    try:
+        session = engine.load(a_job(model="synthetic:small", precision=Precision.HALF), None)
+    except Unsupported as reason:
+        pytest.skip(str(reason))
+    for _ in range(2):  # the second is a replay
+        with pytest.raises(BrokenImage, match="NaN"):
+            checked_call(session, 1)
+    session.close()
+
+
+@pytest.mark.parametrize("precision", [pytest.param(Precision.HALF, marks=on_gpu)])
+@pytest.mark.filterwarnings("ignore")
+def test_nan_in_one_channel_is_found_by_miis_server(precision: Precision, poisoned: None) -> None:
+    try:
+        session = mii.load(a_job("mii", model="synthetic:small", precision=precision), None)
+    except Unsupported as reason:
+        pytest.skip(str(reason))
+    try:
+        with pytest.raises(RuntimeError, match="NaN"):
+            session.generate(1)
+    finally:
+        session.close()
 
 
 @pytest.mark.parametrize("precision", [pytest.param(Precision.HALF, marks=on_gpu)])

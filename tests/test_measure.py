@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import statistics
@@ -10,8 +11,19 @@ import pytest
 from fake_engine import FakeSession, job_of
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from runner.measure import BrokenImage, is_enough, measure, median_interval, relative_ci, summary, timed_call, validity
+from runner.measure import (
+    BrokenImage,
+    check_images,
+    is_enough,
+    measure,
+    median_interval,
+    relative_ci,
+    summary,
+    timed_call,
+    validity,
+)
 from runner.schema import Event, EventKind, Validity
 
 SECONDS = st.floats(1e-3, 1e4)
@@ -137,6 +149,29 @@ def test_a_broken_image_is_no_measurement(action: str, reason: str) -> None:
     job = job_of(f"2:{action}")
     with pytest.raises(BrokenImage, match=reason):
         measure(job, "c", 2, FakeSession(job, None), lambda _: None)
+
+
+def test_the_last_trials_image_is_looked_at_as_well() -> None:
+    session, looks = FakeSession(job_of(), None), itertools.count(1)
+    session.is_finite = lambda: next(looks) < 3  # type: ignore[method-assign]
+    with pytest.raises(BrokenImage, match="NaN or infinity"):
+        measure(job_of(warmup=1), "c", 1, session, lambda _: None)
+
+
+def picture(share: float, level: int) -> Image.Image:
+    """Black, but for a share of its 10 000 pixels."""
+    image = Image.new("RGB", (100, 100))
+    for number in range(round(share * 10_000)):
+        image.putpixel((number % 100, number // 100), (0, level, 0))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("share", "level", "broken"), [(0.005, 255, True), (0.5, 8, True), (0.02, 255, False), (0.5, 9, False)]
+)
+def test_a_nearly_black_image_is_broken_and_a_dark_scene_is_not(share: float, level: int, broken: bool) -> None:
+    with pytest.raises(BrokenImage, match="nearly black") if broken else contextlib.nullcontext():
+        check_images([picture(share, level)], 1)
 
 
 def test_an_image_of_another_size_than_the_row_says_is_broken() -> None:

@@ -104,6 +104,7 @@ def test_the_threads_that_pytorch_computes_with_are_a_fact_of_a_cpu() -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Euler's sigmas, in diffusers
 @pytest.mark.parametrize("scheduler", pipeline.SCHEDULERS)
 def test_each_scheduler_makes_an_image_of_its_own(scheduler: str) -> None:
     session = eager.load(tiny(scheduler=scheduler, steps=3), None)
@@ -124,11 +125,23 @@ def test_autocast_computes_in_less_precision() -> None:
     assert 0 < difference.max() < 100
 
 
-def test_nan_in_the_network_is_found_in_the_image() -> None:
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # numpy's, of the very NaN
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+@pytest.mark.parametrize("channels", [slice(1, 2), slice(None)])
+def test_a_channel_that_is_not_finite_is_found_in_the_image(channels: slice, number: float) -> None:
     session = eager.load(tiny(), None)
-    session.pipe.vae.decoder.conv_out.bias.data.fill_(torch.nan)
-    with pytest.raises(BrokenImage):
+    assert session.generate(1)
+    assert session.is_finite()
+    session.pipe.vae.decoder.conv_out.bias.data[channels] = number
+    with pytest.raises(BrokenImage, match="the decoded image has NaN or infinity in it"):
         checked_call(session, 1)
+
+
+def test_what_the_decoder_gave_is_let_go_before_memory_is_measured() -> None:
+    session = eager.load(tiny(), None)
+    session.generate(1)
+    session.reset_memory()
+    assert session.decoded() is None
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak can be reset on Linux alone")

@@ -67,6 +67,9 @@ class Session(Protocol):
     def memory(self) -> Memory:
         """Since `reset_memory`."""
 
+    def is_finite(self) -> bool:
+        """Whether the last call's decoder gave finite numbers, before they became bytes. Asked outside of the clock."""
+
     def close(self) -> None:
         """Ends what a process's end would not: servers, folders."""
 

@@ -70,6 +70,7 @@ class GraphSession(CapturedSession):
         self._denoise = torch.compile(Denoiser(pipe.unet, job.guidance), **settings)
         self._decode: Any = torch.compile(pipe.vae.decode, **settings)
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._decoded: torch.Tensor | None = None
 
     def generate(self, samples: int) -> list[Image.Image]:
         with torch.inference_mode():
@@ -127,12 +128,16 @@ class GraphSession(CapturedSession):
             noise = self._denoise(scaled, moments[step], states)
             latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
         image: torch.Tensor = self._decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
+        self._decoded = image  # kept, so that each replay leaves it to be looked at, and nothing of a call looks
         shades = (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float() * 255
         return shades.round().to(torch.uint8).contiguous()
 
+    def decoded(self) -> torch.Tensor | None:
+        return self._decoded
+
     def close(self) -> None:
         super().close()
-        self._graph = None
+        self._graph = self._decoded = None
 
 
 @contextlib.contextmanager

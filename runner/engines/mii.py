@@ -34,7 +34,8 @@ END_TIMEOUT_S = 20.0
 
 # Run by every Python that finds it on its path; only the process that loads the model has a LOCAL_RANK. There
 # DeepSpeed's launcher has counted the GPUs from 0, whichever this process was given; and the text encoder lacks what
-# DeepSpeed sets.
+# DeepSpeed sets. Images come back as bytes, in which NaN is 0: the server's numpy sees it, and raises its warning.
+NOT_A_NUMBER = "invalid value encountered in cast"
 SITE = f"""\
 import os
 if "LOCAL_RANK" in os.environ:
@@ -43,6 +44,8 @@ if "LOCAL_RANK" in os.environ:
     from transformers import CLIPTextModel
     if not hasattr(CLIPTextModel, "text_model"):
         CLIPTextModel.text_model = property(lambda self: self)
+    import warnings
+    warnings.filterwarnings("error", "{NOT_A_NUMBER}")
 """
 
 
@@ -176,6 +179,8 @@ class MiiSession:
                 width=self.facts["width"],
             )
         except grpc.RpcError as error:
+            if NOT_A_NUMBER in str(error.details()):
+                raise RuntimeError("MII's server: the decoded image has NaN in it") from error
             # the words of the server's exception: out of memory is told by them
             raise RuntimeError(f"MII's server: {error.details()}") from error
         self.server_s.append(reply._response.time_taken)
@@ -190,6 +195,10 @@ class MiiSession:
 
     def memory(self) -> Memory:
         return Memory(None, None, memory.host_peak_gb())
+
+    def is_finite(self) -> bool:
+        """The server has answered, and it raises where it is not."""
+        return True
 
     def close(self) -> None:
         """Asks the server to end, then ends what is left of it."""
