@@ -173,9 +173,9 @@ def expected(spread: float, ratio: float, cells: int, rounds: int, tables: int =
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10, help="the time to fill, from which --cells follows")
-    parser.add_argument("--cells", type=int, help="identical cells; a quarter as many make each number of more steps")
+    parser.add_argument("--cells", type=int, help="identical cells; an eighth as many make each number of more steps")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--runs", type=int, default=2)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -185,9 +185,9 @@ def main() -> None:
             submit(folder, "warm", 3, {}, 1, flags.repeats)
             job_s = (time.monotonic() - began) / 3
             jobs = flags.minutes * 60 / job_s / flags.rounds / flags.runs
-            cells = min(MOST_CELLS, max(FEWEST_CELLS, int(jobs / (1 + len(SLOWER) / 4))))
+            cells = min(MOST_CELLS, max(FEWEST_CELLS, int(jobs / (1 + len(SLOWER) / 8))))
             print(f"{job_s:.1f} s a job: {cells} identical cells", flush=True)
-        slower = dict.fromkeys(SLOWER, max(1, cells // 4))
+        slower = dict.fromkeys(SLOWER, max(1, cells // 8))
         names = [f"number{number}" for number in range(1, flags.runs + 1)]
         runs = [submit(folder, name, cells, slower, flags.rounds, flags.repeats) for name in names]
         for line in report(list(itertools.chain(*runs)), flags.rounds):
