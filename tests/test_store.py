@@ -408,6 +408,14 @@ def test_two_runs_of_one_name_are_told_before_either_spoils_the_other(store: Sto
         inbox.announce(job.run, [replace(job, prompt="another")])
 
 
+def test_a_run_announces_the_jobs_of_a_further_round_beside_the_others(store: Store, job: Job) -> None:
+    inbox = announced(store, job)
+    later = replace(job, id="later", round=4)
+    inbox.announce(job.run, [job, later])
+    with pytest.raises(InputError, match="another run is called"):
+        inbox.announce(job.run, [later])
+
+
 def test_removing_a_run_removes_its_objects_and_no_others(store: Store, job: Job) -> None:
     inbox = announced(store, job)
     put(ticket(inbox, first(job)), parcel(job, "c1").to_bytes())
