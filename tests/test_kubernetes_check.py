@@ -10,9 +10,12 @@ import pytest
 
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim, Toleration
+from orchestrator.errors import HostUnfit
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes.answers import Answers, No
 from orchestrator.executors.kubernetes.check import findings
+from orchestrator.executors.kubernetes.check_nodes import MOST_REPORTED, must_have_images
+from orchestrator.executors.kubernetes.cluster import Refused
 from orchestrator.manifests import Role, permissions
 
 A100, A6000 = "NVIDIA-A100-SXM4-80GB", "NVIDIA-RTX-A6000"
@@ -304,3 +307,47 @@ def test_an_image_that_no_registry_hands_out_has_to_be_on_the_nodes() -> None:
     assert found(images=[image], nodes=[has])["image"].grade is Grade.OK
     pulled = "registry.example/cuda@sha256:" + "0" * 64
     assert found(host(images={"cuda": pulled}), images=[pulled])["image"].grade is Grade.OK
+
+
+class Nodes:
+    """A cluster of which nodes may be listed, or not."""
+
+    namespace = "bench"
+
+    def __init__(self, *nodes: dict[str, Any]) -> None:
+        self.nodes = nodes
+
+    def list(self, resource: str, *, keep: Any) -> list[Any]:
+        if not self.nodes:
+            raise Refused("nodes is forbidden", 403, "Forbidden")
+        return [keep(it) for it in self.nodes]
+
+
+OURS, NAMED = "sd-orchestrator/cuda:1", "registry.example/sd@sha256:0"
+
+
+def having(*images: str, others: int = 3) -> dict[str, Any]:
+    names = [f"docker.io/{image}" for image in images] + [f"other:{number}" for number in range(others)]
+    return {"metadata": {"name": "a"}, "status": {"images": [{"names": [name]} for name in names]}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "images"),
+    [
+        ((having(OURS),), [OURS]),
+        ((having(), having(OURS)), [OURS]),
+        ((having(),), [NAMED]),
+        ((having(others=MOST_REPORTED),), [OURS]),
+        ((having(others=0),), [OURS]),
+        ((), [OURS]),
+    ],
+    ids=["there", "on one node", "pulled", "more images than are reported", "none reported", "nodes not seen"],
+)
+def test_a_run_begins_where_its_images_are_or_may_be_on_nodes(nodes: Sequence[Any], images: list[str]) -> None:
+    must_have_images(host(node_selector={}), images, Nodes(*nodes))  # type: ignore[arg-type]
+
+
+def test_a_run_does_not_begin_where_no_node_has_an_image_that_was_not_pushed() -> None:
+    said = f"image {OURS}: no registry hands it out, and 0 of 2 nodes report that they have it; fix: .*--push REGISTRY"
+    with pytest.raises(HostUnfit, match=said):
+        must_have_images(host(node_selector={}), [OURS], Nodes(having(), having()))  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ from test_kubernetes_live import (
 )
 from webhooks import added_to_pods
 
-from orchestrator import manifests
+from orchestrator import cli, manifests
 from orchestrator.errors import InputError
 from orchestrator.executors import State
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
@@ -215,6 +215,24 @@ def test_a_registry_that_cannot_be_reached_is_waited_for_and_named_in_the_row(
     assert statuses() == {Status.FAILED}
     assert "no such host" in errors()
     assert sum(": job " in line and "does not come" in line for line in err.splitlines()) == 1, err
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"images": {}}, "no registry hands it out, and 0 of 2 nodes report that they have it; fix: "),
+        ({"namespace": "defualt"}, "there is no namespace 'defualt', which hosts.yaml names; did you mean 'default'?"),
+    ],
+    ids=["an image on no node", "a namespace that is not there"],
+)
+def test_what_no_job_could_run_without_ends_submit_before_a_run_is_made(
+    here: Path, kubernetes_cluster: LabCluster, capsys: pytest.CaptureFixture[str], keys: dict[str, Any], says: str
+) -> None:
+    inventory(lab={"gpus": "none", **keys})
+    matrix("rows")
+    assert orchestrate("submit", "matrix.yaml") == cli.BAD_INPUT
+    assert says in capsys.readouterr().err
+    assert not list(Path().glob("runs/*"))
 
 
 # --- quotas
