@@ -107,11 +107,7 @@ def test_a_job_with_every_key_runs_and_its_pod_has_what_was_asked_for(
 ) -> None:
     write(json.dumps(PATCH), "pod.yaml")
     inventory(lab=KEYS)
-    write(
-        json.dumps(
-            {"model": "owner/name", "matrix": {"samples": [1, 2], "height": [64], "width": [64]}, "prompt": "sleep 5"}
-        )
-    )
+    write(json.dumps({"model": "owner/name", "matrix": {"samples": [1, 2]}, "rounds": 1, "prompt": "sleep 5"}))
     running = run_in_background("submit", "matrix.yaml")
     (pod,) = until_running(kubernetes_cluster)
     _, err = running.communicate(timeout=PATIENCE_S)
@@ -147,7 +143,11 @@ def test_a_server_takes_all_that_plan_shows(
 ) -> None:
     write(json.dumps(PATCH), "pod.yaml")
     inventory(lab=KEYS, plain={"gpus": "none"}, gpus={"labels": {"team": "12e4"}})
-    write(json.dumps({"model": "owner/name", "matrix": {"samples": [1, 2], "engine": ["eager", "onnxruntime"]}}))
+    write(
+        json.dumps(
+            {"model": "owner/name", "matrix": {"samples": [1, 2], "engine": ["eager", "onnxruntime"]}, "rounds": 1}
+        )
+    )
     assert orchestrate("plan", "matrix.yaml", "-o", "yaml") == 0
     said = apply(kubernetes_cluster, capsys.readouterr().out, "--dry-run=server").splitlines()
     assert len(said) == 3 * 2 * 3
@@ -158,11 +158,7 @@ def test_a_server_takes_all_that_plan_shows(
 def test_a_killed_start_with_a_patch_is_resumed_and_compared(here: Path, kubernetes_cluster: LabCluster) -> None:
     write(json.dumps(PATCH), "pod.yaml")
     inventory(lab=KEYS)
-    write(
-        json.dumps(
-            {"model": "owner/name", "matrix": {"samples": [1, 2], "height": [64], "width": [64]}, "prompt": "sleep 8"}
-        )
-    )
+    write(json.dumps({"model": "owner/name", "matrix": {"samples": [1, 2]}, "rounds": 1, "prompt": "sleep 8"}))
     running = run_in_background("submit", "matrix.yaml")
     until_running(kubernetes_cluster)
     running.kill()

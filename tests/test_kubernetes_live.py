@@ -58,7 +58,7 @@ def inventory(**hosts: dict[str, Any]) -> None:
 
 
 def matrix(prompt: str, **axes: list[Any]) -> None:
-    write(json.dumps({"matrix": {"samples": [1, 2], **axes}, "prompt": prompt, "retries": 3}))
+    write(json.dumps({"matrix": {"samples": [1, 2], **axes}, "prompt": prompt, "rounds": 1, "retries": 3}))
 
 
 def only_run() -> Run:

@@ -92,7 +92,9 @@ def test_every_metric_has_its_type_and_help_and_no_sample_stands_twice(journal: 
 def test_a_run_leaves_its_end_in_the_file_and_nothing_beside_it(here: Path) -> None:
     write("hosts:\n  one: {kind: process}\n", "hosts.yaml")
     (here / "collector").mkdir()
-    matrix = write(json.dumps({"matrix": {"samples": [1, 2], "height": [64], "width": [64]}, "name": "quick"}))
+    matrix = write(
+        json.dumps({"matrix": {"samples": [1, 2], "height": [64], "width": [64]}, "rounds": 1, "name": "quick"})
+    )
     assert orchestrate("submit", matrix, "--metrics-file", "collector/bench.prom") == 0
     (only,) = (here / "collector").iterdir()
     found = parsed(only.read_text())
@@ -126,7 +128,7 @@ def test_a_file_that_can_no_longer_be_written_is_said_once_and_stops_nothing(jou
 
 def test_a_run_under_way_shows_what_runs(here: Path) -> None:
     write("hosts:\n  one: {kind: process}\n", "hosts.yaml")
-    write(json.dumps({"matrix": {"samples": [1], "height": [64], "width": [64]}, "prompt": "sleep 60"}))
+    write("matrix: {samples: [1]}\nrounds: 1\nprompt: sleep 60\n")
     running = run_in_background("submit", "matrix.yaml", "--metrics-file", "bench.prom")
     try:
         engines.wait_until(lambda: Path("bench.prom").exists() and Path("bench.prom").read_text(), 60, "no file")

@@ -33,8 +33,8 @@ LOOK_SHARE = 0.1
 NODES_KEPT_S = 30.0
 # A kubelet tries a mount, or a sandbox, again within two minutes: a failure that was not repeated since is over.
 REPEATED_S = 180.0
-# Who ends pods, by the reasons of their events: the scheduler, the taint manager, the node's own manager.
-ENDS = ("Preempted", "TaintManagerEviction", "Evicted", "NodeShutdown", "Preempting", "NodeNotReady")
+# Who ends pods, by the reasons of their events: the scheduler, the taint manager, the node; of a Job, Kueue.
+ENDS = ("Preempted", "TaintManagerEviction", "Evicted", "NodeShutdown", "Preempting", "NodeNotReady", "Stopped")
 MOST_ENDED = 20  # in one look; of more, what they have in common is known by then
 
 
@@ -148,18 +148,25 @@ class Look:
 
     def _ends(self, shown: Iterable[Shown]) -> Mapping[str, str]:
         """What ends pods that are told to end, by uid. Asked once for each."""
-        pods = {pod["metadata"]["uid"]: pod for each in shown if (pod := each.pod)}
-        uids = [uid for uid, pod in pods.items() if "deletionTimestamp" in pod["metadata"]]
+        about = {pod["metadata"]["uid"]: each for each in shown if (pod := each.pod)}
+        uids = [uid for uid, each in about.items() if each.pod and "deletionTimestamp" in each.pod["metadata"]]
         known = {uid: self._ended_by[uid] for uid in uids if uid in self._ended_by}
         with contextlib.suppress(Refused):
             for uid in uids[:MOST_ENDED]:
                 if uid not in known:
-                    events = self._cluster.list("events", {"fieldSelector": f"involvedObject.uid={uid}"})
-                    told = [it for it in sorted(events, key=_when) if it.get("reason") in ENDS]
-                    said = [f"{it['reason']}: {it.get('message')}" for it in told]
-                    known[uid] = "; ".join(dict.fromkeys(filter(None, (*said, self._why_node_leaves(pods[uid])))))
+                    known[uid] = self._why_ended(about[uid])
         self._ended_by = known
         return known
+
+    def _why_ended(self, shown: Shown) -> str:
+        """What events of a pod, those of its Job where that was suspended again, and its node say."""
+        pod, job = shown.pod or {}, shown.job or {}
+        ours = [pod, job] if job.get("spec", {}).get("suspend") else [pod]
+        queries = [{"fieldSelector": f"involvedObject.uid={each['metadata']['uid']}"} for each in ours]
+        events = [it for query in queries for it in self._cluster.list("events", query)]
+        told = [it for it in sorted(events, key=_when) if it.get("reason") in ENDS]
+        said = [f"{it['reason']}: {it.get('message')}" for it in told]
+        return "; ".join(dict.fromkeys(filter(None, (*said, self._why_node_leaves(pod)))))
 
     def _why_node_leaves(self, pod: Mapping[str, Any]) -> str:
         name = pod["spec"].get("nodeName")
