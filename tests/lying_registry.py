@@ -128,5 +128,9 @@ class LyingRegistry:
 
     def _found(self, content: bytes | None, digest: str, kind: str) -> tuple[int, dict[str, str], bytes]:
         if content is None:
-            return 404, {"Content-Type": "application/json"}, json.dumps({"errors": [{"code": "UNKNOWN"}]}).encode()
+            return (
+                404,
+                {"Content-Type": "application/json"},
+                json.dumps({"errors": [{"code": "MANIFEST_UNKNOWN"}]}).encode(),
+            )
         return 200, {"Docker-Content-Digest": digest, "Content-Type": kind}, content

@@ -204,6 +204,8 @@ def test_a_push_that_is_lied_to_is_an_error_or_known_by_the_engines_digest(
     pattern, told = PUSHES[lie]
     registry.lies[pattern] = told
     published = images.publish({"first": first}, ["cpu"], registry.address)["cpu"]
+    registry.lies.clear()
+    assert isinstance(images.publish({"first": first}, ["cpu"], registry.address)["cpu"], str)
     if isinstance(published, Exception):
         assert isinstance(published, ImageError)
         assert len(str(published)) < 3000
@@ -229,17 +231,15 @@ def test_a_tag_that_somebody_moved_since_the_push_is_not_pulled(
     assert tags(first) == others
 
 
-def test_what_is_moved_during_a_push_is_an_error(first: Connection, small: str, registry: LyingRegistry) -> None:
+def test_a_tag_that_is_moved_during_a_push_is_an_error(first: Connection, small: str, registry: LyingRegistry) -> None:
     images.build(first, "cpu")
-    registry.lies["HEAD .*/manifests/[^s]|GET .*/manifests/[^s]"] = lambda honest: [head(honest, digest_of(EVIL))]
-    registry.lies["GET .*/manifests/[^s]"] = instead(http(EVIL, A_MANIFEST))
-    with pytest.raises(ImageError):
+    registry.manifests[f"sd-orchestrator/cpu@{digest_of(EVIL)}"] = EVIL
+    registry.lies["(HEAD|GET) .*/manifests/[^s]"] = instead(
+        http(EVIL, A_MANIFEST, f"Docker-Content-Digest: {digest_of(EVIL)}")
+    )
+    with pytest.raises(ImageError, match="who else writes there"):
         images.push(first, small, registry.address)
-    assert Record.of_user().digest(next(iter(images_remote(registry)))) is None
-
-
-def images_remote(registry: LyingRegistry) -> list[str]:
-    return [f"{registry.address}/{images.reference('cpu')}-amd64"]
+    assert Record.of_user().digest(f"{registry.address}/{images.reference('cpu')}-amd64") is None
 
 
 def test_a_registry_gets_its_own_login_and_the_places_that_it_sends_us_to_get_no_other(

@@ -193,7 +193,8 @@ def test_a_build_and_a_push_tell_a_registrys_password_to_that_registry_and_the_e
     for name, value in user.environment.items():
         monkeypatch.setenv(name, value)
     base = f"ARG BASE={engines.BASE_IMAGE}\nFROM scratch\nCOPY runner/ /opt/runner\n".encode()
-    monkeypatch.setattr(recipe, "recipe", lambda _: {"Dockerfile": base, "runner/mark": os.urandom(20)})
+    files = {"Dockerfile": base, "runner/mark": os.urandom(20)}
+    monkeypatch.setattr(recipe, "recipe", lambda _: files)
     with ExitStack() as stack:
         stack.callback(registry.close)
         connection = stack.enter_context(connect(DockerHost(name="here", url=str(engine["url"]))))
