@@ -456,6 +456,11 @@ def test_the_caption_does_not_ascribe_ones_own_model_to_published_rows() -> None
     assert "where the source states it" not in printed(compare([own]), 120)
 
 
+def test_a_single_ratio_is_tested_at_5_percent_and_no_more_is_said() -> None:
+    rows = [*rounds("a", middle=1.0), *rounds("b", middle=1.0001)]
+    assert "≈ no difference shown, at 5% · " in printed(compare(rows), 300)
+
+
 def test_a_validity_without_a_reason_of_its_own_is_explained_below() -> None:
     contended = dataclasses.replace(ROWS[0], validity=Validity.CONTENDED, error=None)
     printed = io.StringIO()

@@ -274,7 +274,7 @@ def _legend(comparison: Comparison, hosts: Mapping[AxisValue, str], cells: Seque
         "[low–high] the value's 95% confidence interval itself, where it is skewed": any(skewed),
         "× value over the baseline's": bool(ratios),
         "× [low–high] the ratio's own 95% interval": bool(tested),
-        f"≈ no difference shown, at 5% for all {len(tested)} ratios together": any(
+        f"≈ no difference shown, at 5%{f' for all {len(tested)} ratios together' if tested[1:] else ''}": any(
             not ratio.shows_difference for ratio in tested
         ),
         "(1 round) the difference between processes was not measured: none is claimed": len(ratios) > len(tested),
