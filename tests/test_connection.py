@@ -5,8 +5,11 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import ssl
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -226,8 +229,15 @@ def test_sockets_are_closed_to_other_users_whatever_the_umask():
     try:
         with contextlib.closing(Forward("lab", "ssh://lab")) as forward:
             folder = forward.socket.parent
-            with contextlib.closing(Dial(forward.socket, lambda: iter(()))):
+            with contextlib.closing(Dial(forward.socket, lambda: (words for words in ()))):
                 assert forward.socket.is_socket()
+                connect = f"import socket; socket.socket(socket.AF_UNIX).connect({str(forward.socket)!r})"
+                assert subprocess.run([sys.executable, "-S", "-c", connect]).returncode == 0
+                if os.getuid() == 0 and shutil.which("/usr/bin/python3"):
+                    said = subprocess.run(
+                        ["/usr/bin/python3", "-S", "-c", connect], user=65534, group=65534, capture_output=True, cwd="/"
+                    )
+                    assert b"PermissionError" in said.stderr
             assert stat.S_IMODE(folder.lstat().st_mode) == 0o700
             assert folder.lstat().st_uid == os.getuid()
     finally:

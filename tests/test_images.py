@@ -625,6 +625,28 @@ def test_a_record_that_cannot_be_read_or_written_vouches_for_nothing(
     assert len({image.id for image in outcomes.values()}) == 1
 
 
+@pytest.mark.parametrize(
+    "entry", [{}, {"engines": 5, "size_bytes": 1}, {"size_bytes": "1"}, {"size_bytes": None}, {"layers": 5}, [], None]
+)
+def test_an_entry_of_the_record_of_another_shape_vouches_for_nothing(entry: Any) -> None:
+    stranger, other = FakeEngine("stranger"), FakeEngine("other")
+    stranger._take(CPU, b"evil")
+    file = Record.of_user().file
+    file.parent.mkdir(parents=True)
+    remote = f"lab:5000/{CPU}-amd64"
+    file.write_text(json.dumps({CPU: {stranger.images[CPU]["Id"]: entry}, remote: {digest_of(b"evil"): entry}}))
+    assert Record.of_user().digest(remote) is None
+    ensured(stranger, other)
+    assert other.done == [f"build {CPU}"]
+
+
+def test_a_record_that_is_nested_without_end_vouches_for_nothing() -> None:
+    file = Record.of_user().file
+    file.parent.mkdir(parents=True)
+    file.write_text("[" * 200_000)
+    assert Record.of_user().digest("any") is None
+
+
 def test_the_lock_of_the_record_is_closed_to_other_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     (tmp_path / "orchestrator").mkdir(mode=0o755)  # as an older version, or another program, made it

@@ -86,12 +86,12 @@ class Record:
     def _all(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The file's, and this command's after them; a file that cannot be read vouches for nothing."""
         kept: Any = {}
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             kept = json.loads(self.file.read_text(encoding="utf-8"))
         merged: dict[str, dict[str, dict[str, Any]]] = {}
         for name, ids in kept.items() if isinstance(kept, dict) else ():
             if isinstance(ids, dict):
-                merged[name] = {key: value for key, value in ids.items() if isinstance(value, dict)}
+                merged[name] = {key: value for key, value in ids.items() if _is_entry(value)}
         for name, ids in self._own.items():
             merged[name] = {**{k: v for k, v in merged.get(name, {}).items() if k not in ids}, **ids}
         return merged
@@ -99,3 +99,10 @@ class Record:
 
 def is_digest(said: object) -> bool:
     return isinstance(said, str) and DIGEST.fullmatch(said) is not None
+
+
+def _is_entry(value: object) -> bool:
+    """Whether it says what a build or a push writes down."""
+    if not isinstance(value, dict) or not isinstance(value.get("engines", []), list):
+        return False
+    return type(value.get("size_bytes")) is int or isinstance(value.get("layers"), list)
