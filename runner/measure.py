@@ -220,7 +220,7 @@ def measure(
     check_call(session, images, samples)
     seen = instruments.gpu.seen if instruments.gpu else None
     compared, difference = quality.judge(images[0], instruments.reference) if instruments.reference else ({}, None)
-    valid, disturbance = verdict(trials, cpus.disturbance if cpus else None, seen)
+    valid, disturbance = session.misplaced() or verdict(trials, cpus.disturbance if cpus else None, seen)
     return {
         **summary(trials, samples, job.steps),
         **compared,

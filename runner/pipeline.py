@@ -24,7 +24,7 @@ from runner import components, memory, synthetic, variants, weights
 from runner.engines import LoadError, Memory, Unsupported
 from runner.folders import first_obstacle
 from runner.models import Source
-from runner.schema import Device, Job, Precision
+from runner.schema import Device, Job, Precision, Validity
 
 # Named here, so that the classes (diffusers loads them lazily) are in whatever imports this module.
 PIPELINES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
@@ -285,6 +285,13 @@ def latents(pipe: Any, job: Job, samples: int, dtype: torch.dtype, device: torch
     return torch.randn(shape, generator=generator, dtype=torch.float32).to(device, dtype)
 
 
+NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
+
+
+def _is_off_gpu(network: torch.nn.Module) -> bool:
+    return any(tensor.device.type != "cuda" for tensor in network.parameters())
+
+
 class PipelineSession:
     """A diffusers pipeline on its device, whatever computes its networks."""
 
@@ -336,6 +343,25 @@ class PipelineSession:
         """On the CPU: at the largest batch that fits, the GPU has no room to look."""
         decoded = self.decoded()
         return decoded is not None and bool(torch.isfinite(decoded.cpu()).all())
+
+    def misplaced(self) -> tuple[Validity, str] | None:
+        """By the device of the weights and of the decoder's output, and by what is reserved beyond the GPU's memory.
+
+        A driver that moves memory to the host (on Windows, and so under WSL) lets more be reserved than the GPU has.
+        """
+        if self._device.type != "cuda":
+            return None
+        held = {name: getattr(self.pipe, name, None) for name in NETWORKS}
+        off = [name for name, each in held.items() if isinstance(each, torch.nn.Module) and _is_off_gpu(each)]
+        if (decoded := self.decoded()) is not None and decoded.device.type != "cuda":
+            off.append("the decoded image")
+        if off:
+            return Validity.FALLBACK, f"fallback: {', '.join(off)} on the CPU, and a GPU was asked for"
+        total = torch.cuda.get_device_properties(self._device).total_memory
+        reserved = torch.cuda.max_memory_reserved(self._device)
+        if reserved > total:
+            return Validity.SPILLED, f"spilled: {reserved / 1e9:.1f} GB reserved on a GPU of {total / 1e9:.1f} GB"
+        return None
 
     def decoded(self) -> torch.Tensor | None:
         """What the last call's decoder gave."""

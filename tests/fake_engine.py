@@ -17,7 +17,7 @@ from PIL import Image
 from runner.engines import LoadError, Memory, Unsupported
 from runner.measure import Instruments
 from runner.quality import Reference
-from runner.schema import Case, Device, Job, Precision
+from runner.schema import Case, Device, Job, Precision, Validity
 from runner.worker import Provenance, Send, run_cases
 
 
@@ -78,6 +78,7 @@ class FakeSession:
         self._actions = dict(word.split(":", 1) for word in job.prompt.split() if ":" in word)
         self._token = token
         self.log: list[str] = []
+        self.elsewhere: tuple[Validity, str] | None = None
 
     def generate(self, samples: int) -> list[Image.Image]:
         self.log.append("generate")
@@ -97,6 +98,9 @@ class FakeSession:
     def memory(self) -> Memory:
         self.log.append("memory")
         return Memory(1.5, 1.25, 0.5)
+
+    def misplaced(self) -> tuple[Validity, str] | None:
+        return self.elsewhere
 
     def is_finite(self) -> bool:
         return not self._nan

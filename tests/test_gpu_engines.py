@@ -20,7 +20,7 @@ from fake_engine import job_of
 from runner import engines
 from runner.engines import LoadError, Unsupported
 from runner.probe import gpus_or_reason
-from runner.schema import Device, Job, Precision, Status, parse_rows
+from runner.schema import Device, Job, Precision, Status, Validity, parse_rows
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
@@ -443,6 +443,53 @@ def test_a_server_that_dies_while_it_starts_is_one_line_and_leaves_nothing(
     owner.cleanup()
     mii.asyncio.get_event_loop().close()
     assert not psutil.pid_exists(started[0])
+
+
+# where it computes
+
+
+class Weights(torch.nn.Module):
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.weight = types.SimpleNamespace(device=torch.device(device))
+
+    def parameters(self, recurse: bool = True) -> Any:
+        return iter([self.weight])
+
+
+def gpu_session(
+    monkeypatch: pytest.MonkeyPatch, unet: str, decoded: str, reserved_gb: float
+) -> pipeline.PipelineSession:
+    """Of a pipeline whose tensors say where they are, on a GPU of 80 GB."""
+    pipe = pipeline.load(tiny(), torch.float32, None)
+    session = pipeline.PipelineSession(pipe, tiny(), torch.device("cuda"), torch.float16, fused_attention=True)
+    decoded_there = types.SimpleNamespace(device=torch.device(decoded))
+    session.pipe = types.SimpleNamespace(unet=Weights(unet), vae=Weights("cuda"), decoded=decoded_there)
+    gpu = types.SimpleNamespace(total_memory=80_000_000_000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: int(reserved_gb * 1e9))
+    return session
+
+
+@pytest.mark.parametrize(
+    ("unet", "decoded", "reserved_gb", "expected"),
+    [
+        ("cuda", "cuda", 79.9, None),
+        ("cpu", "cuda", 1, (Validity.FALLBACK, "fallback: unet on the CPU, and a GPU was asked for")),
+        ("cuda", "cpu", 1, (Validity.FALLBACK, "fallback: the decoded image on the CPU, and a GPU was asked for")),
+        ("cuda", "cuda", 91.5, (Validity.SPILLED, "spilled: 91.5 GB reserved on a GPU of 80.0 GB")),
+    ],
+)
+def test_what_is_not_on_the_gpu_that_was_asked_for_is_found(
+    unet: str, decoded: str, reserved_gb: float, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert gpu_session(monkeypatch, unet, decoded, reserved_gb).misplaced() == expected
+
+
+def test_a_case_on_a_cpu_is_never_misplaced() -> None:
+    session = eager.load(tiny(), None)
+    session.generate(1)
+    assert session.misplaced() is None
 
 
 # on a GPU

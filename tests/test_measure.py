@@ -179,3 +179,10 @@ def test_an_image_of_another_size_than_the_row_says_is_broken() -> None:
     session.facts["height"] = 16
     with pytest.raises(BrokenImage, match="image 1 of 1 has 8×8 pixels, and the row says 8×16"):
         measure(job_of(), "case", 1, session, lambda _: None)
+
+
+def test_a_case_that_computed_elsewhere_than_asked_does_not_rank_and_says_so() -> None:
+    session = FakeSession(job_of(), None)
+    session.elsewhere = (Validity.FALLBACK, "fallback: unet on the CPU, and a GPU was asked for")
+    cells = measure(job_of(), "c", 1, session, lambda _: None)
+    assert (cells["validity"], cells["error"]) == session.elsewhere

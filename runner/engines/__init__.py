@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from runner.schema import Job
+from runner.schema import Job, Validity
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,6 +69,9 @@ class Session(Protocol):
 
     def is_finite(self) -> bool:
         """Whether the last call's decoder gave finite numbers, before they became bytes. Asked outside of the clock."""
+
+    def misplaced(self) -> tuple[Validity, str] | None:
+        """FALLBACK or SPILLED, with the reason, where the device asked for did not compute or hold all of it."""
 
     def close(self) -> None:
         """Ends what a process's end would not: servers, folders."""

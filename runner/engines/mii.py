@@ -196,6 +196,9 @@ class MiiSession:
     def memory(self) -> Memory:
         return Memory(None, None, memory.host_peak_gb())
 
+    def misplaced(self) -> None:
+        """DeepSpeed's kernels are a GPU's, and what the server holds it does not tell."""
+
     def is_finite(self) -> bool:
         """The server has answered, and it raises where it is not."""
         return True
