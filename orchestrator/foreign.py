@@ -72,9 +72,9 @@ def read_file(path: Path, ignored: Sequence[str] = ()) -> list[Row]:
     try:
         return _read(lambda: io.TextIOWrapper(io.BytesIO(content), encoding, newline=""), name, ignored)
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: is not {'UTF-16' if '16' in encoding else 'UTF-8'} text; fix: save it as 'CSV UTF-8'"
-        ) from error
+        if "16" in encoding:
+            raise InputError(f"{path}: is not UTF-16 text; fix: save it as 'CSV UTF-8'") from error
+        raise InputError(f"{path}:{_undecodable(content)}: is not UTF-8 text; fix: save it as 'CSV UTF-8'") from error
 
 
 def _decompressed(content: bytes, name: str) -> bytes:
@@ -89,6 +89,12 @@ def _decompressed(content: bytes, name: str) -> bytes:
     if unzip.unused_data.startswith(GZIP):
         raise InputError(f"{name}: holds several gzip files; fix: decompress it")
     return data
+
+
+def _undecodable(content: bytes) -> int:
+    """The first line that is not UTF-8."""
+    lines = enumerate(io.BytesIO(content), start=1)
+    return next(number for number, line in lines if line.decode(errors="replace") != line.decode(errors="ignore"))
 
 
 def _encoding(content: bytes) -> str:

@@ -220,7 +220,8 @@ def test_a_bad_file_is_one_clear_message(text: str, message: str) -> None:
         ("device,n_samples,latency\nA,1,2\n".encode("utf-32"), "is UTF-32 text; fix: "),
         (gzip.compress(gzip.compress(b"device")), "is compressed by gzip twice; fix: "),
         (gzip.compress(b"PK\x03\x04"), "is an Excel or OpenDocument workbook"),
-        ("device,n_samples,latency\nÄ,1,2\n".encode("latin-1"), "is not UTF-8 text; fix: "),
+        ("device,n_samples,latency\nÄ,1,2\n".encode("latin-1"), "x.csv:2: is not UTF-8 text; fix: "),
+        ("device,n_samples,latency\nÄ,1,2\n\ufffd,1,2\n".encode() + b"\xff,1,2\n", "x.csv:4: is not UTF-8 text"),
     ],
 )
 def test_what_is_no_csv_is_named_with_the_fix(content: bytes, what: str, tmp_path: Path) -> None:
