@@ -13,7 +13,6 @@ FOR_TEST := $(VENV)/.installed-test
 FOR_CHECK := $(VENV)/.installed
 
 MATRIX ?= matrix.yaml
-TORCH := $(shell grep '^torch==' constraints.txt)
 
 # Linux without an NVIDIA GPU takes PyTorch's CPU build from PyTorch's own index: the plain one brings gigabytes of CUDA.
 # TORCH_INDEX= (empty) takes the plain one all the same; a folder of wheels that pip is set up with is used in either case.
@@ -50,6 +49,12 @@ check: $(FOR_CHECK) ## lint, types, import contracts, Dockerfiles, tests: what a
 	$(PYTEST_FAST)
 	$(BIN)/pytest -m 'not ($(FAST))'
 
+pins: ## resolve pins.txt again, with hashes: the newest versions, or with KEEP=1 only what pyproject.toml demands
+	$(or $(PYTHON),python3) .ci/pins $(if $(KEEP),--keep)
+
+bases: $(FOR_BENCH) ## write the digests that the registries have now into images/*/Dockerfile; needs a Docker engine
+	$(BIN)/python .ci/bases
+
 audit: ## look up known weaknesses of all that is pinned; ends with an error too where they cannot be looked up
 	.ci/audit
 
@@ -63,23 +68,26 @@ clean: ## remove .venv and what the tools left; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz
 	find orchestrator runner sd_orchestrator tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install bench build test test-fast check audit fuzz chaos clean
+.PHONY: help install bench build test test-fast check pins bases audit fuzz chaos clean
 
-# $(call installed,EXTRAS) installs the project with these extras. pip says which packages it downloads: one line that is
-# written over on a terminal, and elsewhere the large ones alone.
-installed = @{ $(PIP) -c constraints.txt -e '.[$(1)]' || echo $$? > $(VENV)/.failed; } | $(BIN)/python .ci/progress \
-	&& if [ -e $(VENV)/.failed ]; then rm $(VENV)/.failed; exit 1; fi; touch $@
+# $(call installed,LEVEL,OPTIONS) installs a level of pins.txt, every file checked against its hashes, and nothing else. pip
+# says which packages it downloads: one line that is written over on a terminal, and elsewhere the large ones alone.
+installed = @$(BIN)/python orchestrator/images/pins.py $(1) > $(VENV)/.pins \
+	&& { $(PIP) --no-deps --require-hashes $(2) -r $(VENV)/.pins || echo $$? > $(VENV)/.failed; } | $(BIN)/python .ci/progress \
+	&& if [ -e $(VENV)/.failed ]; then rm $(VENV)/.failed; exit 1; fi
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --retries 1 --no-compile
 
 $(FOR_TEST): $(FOR_BENCH)
 	@echo "Installing OpenVINO and the test tools ..."
-	$(call installed,runner$(,)openvino$(,)test)
+	$(call installed,test)
+	@touch $@
 
 $(FOR_CHECK): $(FOR_TEST)
 	@echo "Installing the linters and the fuzzer ..."
-	$(call installed,runner$(,)openvino$(,)test$(,)dev)
+	$(call installed,check)
+	@touch $@
 
-$(FOR_BENCH): pyproject.toml constraints.txt
+$(FOR_BENCH): pyproject.toml pins.txt
 	@set -eu; \
 	for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
 	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && break; \
@@ -92,7 +100,9 @@ $(FOR_BENCH): pyproject.toml constraints.txt
 	    echo "$$python cannot make a virtual environment; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; \
 	fi; \
 	[ -x $(BIN)/python ] || "$$python" -m venv $(VENV)
-	$(if $(TORCH_INDEX),@echo "Installing PyTorch (CPU build, about 190 MB) ..."; \
-	    $(PIP) --no-deps --index-url $(TORCH_INDEX) '$(TORCH)')
-	@echo "Installing $(if $(TORCH_INDEX),,PyTorch with CUDA (gigabytes), )the runner and the orchestrator ..."
-	$(call installed,runner)
+	@echo "Installing PyTorch $(if $(TORCH_INDEX),(CPU build$(,) about 190 MB),as the package index has it) ..."
+	$(if $(TORCH_INDEX),$(call installed,torch-cpu,--index-url $(TORCH_INDEX)),$(call installed,torch))
+	@echo "Installing the runner and the orchestrator ..."
+	$(call installed,bench)
+	@$(PIP) --quiet --no-deps --no-index --no-build-isolation -e .
+	@touch $@

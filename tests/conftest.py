@@ -26,6 +26,14 @@ from orchestrator.executors.connection import Connection, connect
 from orchestrator.images import recipe
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that build the real images take the engine's own base: no registry need be in reach. The others do not."""
+    os.environ.pop(recipe.LOCAL_BASES, None)
+    if item.get_closest_marker("images"):
+        os.environ[recipe.LOCAL_BASES] = "1"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_width() -> None:
     """No test depends on the width of the terminal: shells export it, and pytest-xdist sets it in its workers."""

@@ -10,12 +10,12 @@ from types import ModuleType
 
 import pytest
 
-PINS = Path(__file__).parent.parent / "constraints.txt"
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
 def auditor() -> ModuleType:
-    loader = SourceFileLoader("audit", str(PINS.parent / ".ci/audit"))
+    loader = SourceFileLoader("audit", str(ROOT / ".ci/audit"))
     spec = importlib.util.spec_from_loader("audit", loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -51,5 +51,9 @@ def test_weak_unknown_and_sound_are_three_outcomes(
     program = tmp_path / "pip-audit"
     program.write_text(f"#!/bin/sh\ncat {tmp_path}/said\nexit {exit_code}\n")
     program.chmod(0o755)
-    assert auditor.audit(str(program), PINS) == outcome
+    assert auditor.audit(str(program), ROOT / "pins.txt", "pins") == outcome
     assert told in capsys.readouterr().out
+
+
+def test_every_version_is_looked_up_though_a_list_takes_a_name_once(auditor: ModuleType) -> None:
+    assert auditor.once_each(["a==1", "a==2", "b==1"]) == [["a==1", "b==1"], ["a==2"]]

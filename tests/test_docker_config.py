@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import docker
 import pytest
@@ -69,7 +70,7 @@ def engine(tmp_path: Path) -> Iterator[Recorder]:
             recorder.seen.append((path, dict(self.headers)))
             if path.endswith("/version"):
                 self.reply(200, {"ApiVersion": "1.41", "Version": "20.10.24", "Arch": "amd64", "Os": "linux"})
-            elif any(f"/images/{image}/json" in path for image in recorder.images):
+            elif any(f"/images/{image}/json" in unquote(path) for image in recorder.images):
                 self.reply(200, {"Id": "sha256:" + "0" * 64, "Size": 1})
             elif path.endswith("/images/big/get"):
                 self.reply(200, "x" * 2**20)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -25,7 +28,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from orchestrator import images
 from orchestrator.errors import HostUnreachable, ImageError, InputError
 from orchestrator.executors.endpoint import Endpoint
-from orchestrator.images import recipe, vouched
+from orchestrator.images import pins, recipe, vouched
 from orchestrator.images.image import events
 from orchestrator.images.record import Record
 from orchestrator.images.vouched import Vouched
@@ -211,7 +214,7 @@ def test_a_name_is_a_repository_and_twelve_digits() -> None:
     assert len(CPU.partition(":")[2]) == 12
 
 
-@pytest.mark.parametrize("path", ["Dockerfile", "images/runner.txt", "images/cpu/requirements.txt", "runner/schema.py"])
+@pytest.mark.parametrize("path", ["Dockerfile", "images/torch-cpu.txt", "images/cpu.txt", "runner/schema.py"])
 def test_a_name_changes_with_each_file_that_goes_in(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     files = dict(recipe.recipe("cpu"))
     assert path in files
@@ -223,6 +226,70 @@ def test_a_name_changes_with_each_file_that_goes_in(path: str, monkeypatch: pyte
 def test_a_name_changes_with_the_base_and_says_the_default_one() -> None:
     assert images.reference("cpu", base="debian:12") != CPU
     assert images.reference("cpu", base=recipe.default_base("cpu")) == CPU
+
+
+@pytest.mark.parametrize("flavour", images.FLAVOURS)
+def test_a_base_is_named_by_its_digest_and_its_tag(flavour: str) -> None:
+    assert re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", recipe.default_base(flavour))
+
+
+@dataclass
+class Asked(FakeEngine):
+    """An engine that keeps what a build was asked for."""
+
+    asked: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def build(self, *, tag: str, fileobj: Any, **how: Any) -> Iterator[dict[str, Any]]:
+        self.asked.append(how)
+        return super().build(tag=tag, fileobj=fileobj, **how)
+
+
+def test_an_engines_own_base_under_the_tag_is_taken_only_where_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = recipe.default_base("cpu")
+    tag, _, base_digest = pinned.partition("@")
+    says = "org.opencontainers.image.base."
+    for value, base, told in ((None, pinned, 0), ("0", pinned, 0), ("1", tag, 1)):
+        with monkeypatch.context() as patched:
+            if value is not None:
+                patched.setenv(recipe.LOCAL_BASES, value)
+            engine, lines = Asked("a"), list[str]()
+            engine._take(tag, b"whatever is there")
+            images.build(engine, "cpu", progress=lambda said, lines=lines: lines.append(said.line))
+        assert engine.asked[0]["buildargs"]["BASE"] == base
+        assert engine.asked[0]["labels"][f"{says}name"] == tag
+        assert engine.asked[0]["labels"].get(f"{says}digest") == (base_digest if base == pinned else None)
+        assert len([line for line in lines if "its digest unchecked" in line]) == told
+
+
+def test_a_base_that_is_to_be_there_and_is_not_is_never_pulled_by_its_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(recipe.LOCAL_BASES, "1")
+    engine = Asked("a")
+    with pytest.raises(ImageError, match=r"a has no image python:3\S+, and ORCHESTRATOR_LOCAL_BASES allows no other: "):
+        images.build(engine, "cpu")
+    assert engine.asked == []
+
+
+def test_a_base_out_of_reach_is_copied_by_its_tag_and_then_allowed() -> None:
+    said = failed({"stream": "Step 1/9 : FROM ${BASE} AS build\n"}, error="dial tcp: lookup: no such host")
+    assert "docker save python:3.11-slim-bookworm | docker -H ADDRESS load) and set ORCHESTRATOR_LOCAL_BASES=1" in said
+
+
+@pytest.fixture
+def bases() -> ModuleType:
+    loader = SourceFileLoader("bases", str(Path(__file__).parent.parent / ".ci/bases"))
+    module = ModuleType("bases")
+    module.__file__ = loader.path
+    loader.exec_module(module)
+    return module
+
+
+def test_a_bases_digest_is_replaced_and_nothing_else(bases: ModuleType) -> None:
+    ours, new = recipe.recipe("cpu")["Dockerfile"].decode(), f"sha256:{'a' * 64}"
+    updated = bases.updated(ours, {"python:3.11-slim-bookworm": new}.__getitem__)
+    assert updated == ours.replace(recipe.default_base("cpu").partition("@")[2], new)
+    assert bases.updated("ARG BASE=scratch\n", {}.__getitem__) == "ARG BASE=scratch\n"
+    with pytest.raises(ValueError, match="which is no digest"):
+        bases.updated(ours, lambda _: "latest")
 
 
 def test_a_host_with_a_base_of_its_own_gets_that_with_the_runner_added_and_nothing_installed() -> None:
@@ -264,7 +331,7 @@ def test_a_context_holds_the_runner_and_the_wheels_and_no_bytecode(tmp_path: Pat
 
 def test_a_folder_without_wheels_is_an_error_and_not_a_package_index(tmp_path: Path) -> None:
     with (
-        pytest.raises(InputError, match="no wheels there; with the base's Python, run: pip download"),
+        pytest.raises(InputError, match=r"no wheels there; with the base's Python, run: .* && pip download"),
         images.context("cpu", tmp_path),
     ):
         pass
@@ -301,10 +368,27 @@ NO_TORCH = {"stream": "ERROR: No matching distribution found for torch==2.13.0\n
 
 def test_a_package_missing_in_the_wheels_is_named_with_its_remedy(tmp_path: Path) -> None:
     said = failed(PIP, NO_TORCH, wheels=wheels_in(tmp_path))
-    assert f"fix: torch==2.13.0 is missing in {tmp_path}; with the base's Python, run: pip download -r " in said
+    assert f"fix: torch==2.13.0 is missing in {tmp_path}; with the base's Python, run: " in said
     assert said.endswith(
-        f"images/cpu/requirements.txt -d {tmp_path} --extra-index-url https://download.pytorch.org/whl/cpu"
+        f" -m orchestrator.images.pins torch-cpu cpu > {tmp_path}.txt && pip download --no-deps --require-hashes "
+        f"-r {tmp_path}.txt -d {tmp_path} --extra-index-url https://download.pytorch.org/whl/cpu"
     )
+
+
+def test_a_package_that_is_not_the_one_pinned_is_said_to_be_so(tmp_path: Path) -> None:
+    wrong = {"stream": "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\n"}
+    assert "fix: the package index of a gives a file that is not the one pinned" in failed(PIP, wrong)
+    assert f"fix: {tmp_path} holds a file that is not the one pinned" in failed(PIP, wrong, wheels=wheels_in(tmp_path))
+
+
+def test_an_image_changes_with_its_own_pins_and_with_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = pins.file().read_text()
+    for level, changes in (("check tools", False), ("bench test check cpu", True)):
+        with monkeypatch.context() as patched:
+            patched.setattr(recipe, "_pins", lambda level=level: before + f"\n# for: {level}\nadded==1\n")
+            recipe.recipe.cache_clear()
+            assert (images.reference("cpu") != CPU) is changes
+    recipe.recipe.cache_clear()
 
 
 def test_a_command_to_run_names_no_package_that_a_host_has_named(tmp_path: Path) -> None:
@@ -358,10 +442,13 @@ def test_a_full_disk_is_said_to_be_full_at_every_step() -> None:
     assert "fix: the disk of a's engine is full" in failed(PIP, full)
 
 
-def test_an_empty_wheels_folder_names_a_list_of_packages_that_is_there(tmp_path: Path) -> None:
+def test_an_empty_wheels_folder_names_a_command_that_lists_its_packages(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught, images.context("cpu", tmp_path):
         pass
-    assert Path(str(caught.value).partition(" -r ")[2].partition(" -d ")[0]).is_file()
+    lists = str(caught.value).partition(", run: ")[2].partition(" && ")[0]
+    subprocess.run(["sh", "-c", lists], check=True)
+    listed = Path(f"{tmp_path}.txt").read_bytes()
+    assert listed == recipe.recipe("cpu")["images/torch-cpu.txt"] + recipe.recipe("cpu")["images/cpu.txt"]
 
 
 def test_an_image_that_is_there_is_not_built() -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +21,7 @@ import pytest
 from docker.errors import ImageNotFound
 from engines import Engine
 from lying_engine import LyingEngine, as_json, http
+from test_packaging import versions
 
 from orchestrator import images
 from orchestrator.config import DockerHost
@@ -76,9 +80,8 @@ def test_the_cpu_image_builds_without_a_network_and_holds_its_pins_alone(
 ) -> None:
     listing = "from importlib.metadata import distributions as all; print(*{d.name + '==' + d.version for d in all()})"
     installed = output(first, cpu_image.id, "python", "-c", listing)
-    pins = recipe.recipe("cpu")["images/runner.txt"] + recipe.recipe("cpu")["images/cpu/requirements.txt"]
-    pinned = {line for line in pins.decode().splitlines() if "==" in line and not line.startswith("#")}
-    assert {name.lower().replace("_", "-") for name in installed.split()} == pinned
+    pinned = versions("torch-cpu", "cpu", python="3.11")
+    assert {name.lower().replace("_", "-") for name in installed.split()} == {f"{n}=={v}" for n, v in pinned.items()}
 
 
 def test_the_cpu_image_runs_the_runner_as_nobody_special(first: Connection, cpu_image: images.ImageInfo) -> None:
@@ -236,6 +239,34 @@ def test_a_registry_hands_on_what_one_host_pushed(
     assert str(pulled.digest).startswith(f"{registry}/sd-orchestrator/cpu@sha256:")
     assert ("second", images.Step.PULLING) in steps
     assert ("second", images.Step.SHIPPING) not in steps
+
+
+def test_a_base_is_built_on_by_its_digest_though_its_tag_has_moved(
+    first: Connection, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, docker_host: Engine
+) -> None:
+    """Its digest is written by the command that updates them, and the base is pulled, for the engine has it no more."""
+    monkeypatch.delenv(recipe.LOCAL_BASES)
+    base = f"{registry}/base:1"
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(f"ARG BASE={base}\nFROM ${{BASE}}\nLABEL mark={time.time_ns()}\n")
+    with first.api() as api:
+        api.tag(BASE, base)
+        assert not [line for line in api.push(base, stream=True, decode=True) if "error" in line]
+        update = [sys.executable, str(engines.ROOT / ".ci/bases"), str(dockerfile)]
+        subprocess.run(update, check=True, env={**os.environ, "DOCKER_HOST": docker_host.url})
+        api.remove_image(base)
+        other = io.BytesIO(engines.packed({"Dockerfile": f"FROM {BASE}\nLABEL other=1\n".encode()}))
+        list(api.build(fileobj=other, custom_context=True, tag=base, decode=True))
+        assert not [line for line in api.push(base, stream=True, decode=True) if "error" in line]
+        api.remove_image(base)
+        monkeypatch.setattr(recipe, "recipe", lambda _: {"Dockerfile": dockerfile.read_bytes()})
+        built = images.build(first, "cpu")
+        labels = api.inspect_image(built.id)["Config"]["Labels"]
+        try:
+            assert "other" not in labels
+            assert f"{base}@{labels['org.opencontainers.image.base.digest']}" == recipe.default_base("cpu")
+        finally:
+            api.remove_image(built.reference, force=True)
 
 
 def test_a_registry_that_is_not_there_is_an_error_of_each_host(first: Connection, small: str) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -15,27 +16,34 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from orchestrator import images
-from orchestrator.images.recipe import recipe
+from orchestrator.images.pins import file, select
+from orchestrator.images.recipe import PINS, recipe
 
 ROOT = Path(__file__).parent.parent
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+# Levels of pins that are installed whole; what is added to them stands in levels of its own.
+INSTALLED = ("bench", "test", "check", "tools", "cpu", "cuda", "deepspeed", "audit", "pins")
 
 
-def requirements(path: str) -> list[Requirement]:
-    """A pin file's requirements, those of the files that it reads in included."""
-    found = []
-    for line in (ROOT / path).read_text().splitlines():
-        if line.startswith("-r "):
-            found += requirements(os.path.normpath(f"{path}/../{line[3:]}"))
-        elif line and not line.startswith(("#", "-")):
-            found.append(Requirement(line))
+def requirements(level: str) -> dict[Requirement, list[str]]:
+    """A level's pins, each with its hashes."""
+    found: dict[Requirement, list[str]] = {}
+    current = Requirement("none")
+    for line in select(file().read_text(), level).splitlines():
+        if line.startswith("    --hash=sha256:"):
+            found[current].append(line.removeprefix("    --hash=sha256:").removesuffix(" \\"))
+        elif line:
+            current = Requirement(line.removesuffix(" \\"))
+            found[current] = []
     return found
 
 
-def versions(path: str, python: str = "3.12") -> dict[str, str]:
-    applying = (r for r in requirements(path) if r.marker is None or r.marker.evaluate({"python_version": python}))
-    pairs = [(canonicalize_name(r.name), str(r.specifier).removeprefix("==")) for r in applying]
-    assert len(dict(pairs)) == len(pairs), f"{path} pins something twice for Python {python}"
+def versions(*levels: str, python: str = "3.12", system: str = "linux", machine: str = "x86_64") -> dict[str, str]:
+    there = {"python_version": python, "python_full_version": f"{python}.1", "sys_platform": system}
+    there |= {"platform_machine": machine, "platform_system": system.capitalize()}
+    pins = [one for level in levels for one in requirements(level) if one.marker is None or one.marker.evaluate(there)]
+    pairs = [(canonicalize_name(one.name), str(one.specifier).removeprefix("==")) for one in pins]
+    assert len(dict(pairs)) == len(pairs), f"{levels} pin something twice for Python {python}"
     return dict(pairs)
 
 
@@ -62,35 +70,107 @@ def declared(*extras: str) -> list[str]:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize(
-    "path", ["constraints.txt", *(f"images/{flavour}/requirements.txt" for flavour in images.FLAVOURS)]
-)
-def test_every_pin_is_exact(path: str, python: str) -> None:
-    assert all(re.fullmatch(r"[\w.+]+", version) for version in versions(path, python).values())
+@pytest.mark.parametrize("level", INSTALLED)
+def test_every_pin_is_exact_and_stands_once(level: str, python: str) -> None:
+    assert all(re.fullmatch(r"[\w.+]+", version) for version in versions(level, python=python).values())
+
+
+@pytest.mark.parametrize("level", [*INSTALLED, "torch", "torch-cpu", "deepspeed-sources", "mii"])
+def test_every_pin_has_the_hashes_of_its_files(level: str) -> None:
+    pins = requirements(level)
+    assert pins
+    assert [str(pin) for pin, hashes in pins.items() if not hashes] == []
+    assert all(re.fullmatch("[0-9a-f]{64}", one) for hashes in pins.values() for one in hashes)
+
+
+def test_the_pins_name_no_package_index() -> None:
+    assert not re.search(
+        r"//|--(?!hash=)|@", "\n".join(re.sub("#.*", "", line) for line in file().read_text().splitlines())
+    )
+
+
+def test_the_hashes_are_those_of_every_platform_and_not_of_this_one() -> None:
+    """A package with compiled code has a file for each Python and platform; pip takes one of them here."""
+    counts = {pin.name: len(hashes) for pin, hashes in requirements("check").items()}
+    assert {name for name in ("numpy", "pillow", "pyyaml", "safetensors", "scipy") if counts[name] < 8} == set()
+    assert [len(hashes) for hashes in requirements("torch-cpu").values()] >= [len(PYTHONS) * 2]
 
 
 def cuda(name: str) -> bool:
     return name.startswith(("nvidia-", "cuda-", "triton")) and name != "nvidia-ml-py"
 
 
-def test_the_constraints_cover_all_that_make_installs() -> None:
+def test_the_pins_cover_all_that_make_installs() -> None:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    needed = set(closure(*declared("runner", "test", "dev"), "openvino"))
-    assert {name for name in needed - set(versions("constraints.txt", here)) if not cuda(name)} == set()
+    needed = set(closure(*declared("runner", "test", "dev"), "openvino", "hatchling", "editables"))
+    assert {n for n in needed - set(versions("torch-cpu", "check", python=here)) if not cuda(n)} == set()
 
 
 def test_the_cpu_image_covers_all_that_the_runner_needs() -> None:
     needed = set(closure(*(name for name in declared("runner") if name not in declared()), "openvino"))
-    assert {name for name in needed - set(versions("images/cpu/requirements.txt")) if not cuda(name)} == set()
+    assert {n for n in needed - set(versions("torch-cpu", "cpu", python="3.11")) if not cuda(n)} == set()
+
+
+@pytest.mark.parametrize("level", sorted({level for levels in PINS.values() for level in levels}))
+def test_an_image_has_the_versions_that_a_checkout_has(level: str) -> None:
+    here, there = versions("torch", "check"), versions(level)
+    differing = {name: (here[name], there[name]) for name in here.keys() & there.keys() if here[name] != there[name]}
+    assert differing in ({}, {"torch": (here["torch"], f"{here['torch']}+cpu")})
+
+
+def test_a_level_without_pins_is_an_error() -> None:
+    with pytest.raises(LookupError, match=r"pins.txt has no pins for 'gpu'"):
+        select(file().read_text(), "gpu")
+
+
+def pip_commands(text: str) -> list[str]:
+    """Each use of pip that fetches or installs, on one line."""
+    return re.findall(r"pip (?:install|wheel|download)[^;&|]*", text.replace("\\\n", " "))
+
+
+def test_make_installs_nothing_without_its_hash() -> None:
+    said = make("-n", "-W", "pins.txt", "install", f"VENV={ROOT}/.none", "TORCH_INDEX=https://index.test").stdout
+    commands = pip_commands(said)
+    assert len(commands) == 5
+    assert [one for one in commands if "--no-deps" not in one] == []
+    assert [
+        one for one in commands if "--require-hashes" not in one and "--no-index --no-build-isolation -e ." not in one
+    ] == []
+
+
+@pytest.mark.parametrize("script", [".ci/run", ".ci/combinations", ".ci/audit", ".ci/pins"])
+def test_what_ci_installs_is_checked_by_its_hash(script: str) -> None:
+    text = (ROOT / script).read_text()
+    uses = re.findall(r'bin/pip"?,? ', text)
+    assert uses
+    assert len(re.findall("--require-hashes", text)) == len(uses)
 
 
 @pytest.mark.parametrize("flavour", images.FLAVOURS)
-def test_an_image_has_the_versions_that_a_checkout_has(flavour: str) -> None:
-    here, there = versions("constraints.txt"), versions(f"images/{flavour}/requirements.txt")
-    differing = {name: (here[name], there[name]) for name in here.keys() & there.keys() if here[name] != there[name]}
-    differing.pop("torch", None)
-    assert differing == {}
-    assert there["torch"].partition("+")[0] == here["torch"]
+def test_an_image_installs_nothing_without_its_hash_but_what_was_made(flavour: str) -> None:
+    commands = pip_commands(recipe(flavour)["Dockerfile"].decode())
+    unchecked = [one for one in commands if "--no-deps --require-hashes" not in one]
+    assert ["deepspeed-sources.txt" in one for one in unchecked] == [True] * (flavour == "deepspeed")
+
+
+def test_a_file_with_another_hash_is_not_installed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("a-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: a\nVersion: 1\n")
+        wheel.writestr("a-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("a-1.dist-info/RECORD", "")
+    (tmp_path / "pins").write_text(f"a==1 --hash=sha256:{'0' * 64}\n")
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "--no-index", "--find-links"]
+    ended = subprocess.run(
+        [*pip, str(tmp_path), "-r", "pins", "--target", "there"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("ERROR:") == 1
+    assert "DO NOT MATCH THE HASHES" in ended.stderr
+    assert not (tmp_path / "there").exists()
 
 
 @pytest.mark.parametrize("flavour", images.FLAVOURS)

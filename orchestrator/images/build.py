@@ -17,7 +17,7 @@ from orchestrator.executors.client import Client
 from orchestrator.executors.connection import Connection
 from orchestrator.executors.dockerconfig import DockerConfig, Login, registry_of
 from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, engine_of, events, login_of, patient
-from orchestrator.images.recipe import context, default_base, digest, filling, reference
+from orchestrator.images.recipe import LOCAL_BASES, context, default_base, digest, filling, reference
 from orchestrator.images.record import Record
 
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
@@ -26,6 +26,7 @@ LAST_LINES = 12
 CONTROL = re.compile(r"(?:\x1b|\?(?=\[[0-9;]+m))\[[0-9;?]*[ -/]*[@-~]")
 NO_SPACE = re.compile(r"no space left on device", re.IGNORECASE)
 NO_INDEX = re.compile(r"NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|SSLError|Read timed out")
+HASHES = re.compile(r"DO NOT MATCH THE HASHES")
 NOT_FOUND = re.compile(r"(?:No matching distribution found for|satisfies the requirement) ([\w.\[\],!<>=~+-]+)")
 
 # What Docker 20.10 to 28 say of a base that they cannot pull, and what to do about it. The first that fits counts.
@@ -77,15 +78,16 @@ def build(
     there = find(connection, name)
     if there is not None and (not anew or record.was_built_on(there, engine_of(connection))):
         return there
-    login = _login_for(connection, base or default_base(flavour))
+    on = base or _default_base_on(connection, flavour, progress)
+    login = _login_for(connection, on)
     proxies, unread = ({}, "") if offline else _proxies(connection)
     with context(flavour, wheels) as tar, patient(connection) as api, _shown(api, login):
         stream = api.build(
             fileobj=tar,
             custom_context=True,
             tag=name,
-            buildargs={**proxies, **({"BASE": base} if base else {})},
-            labels=labels(flavour, base),
+            buildargs={**proxies, "BASE": on},
+            labels=labels(flavour, base, on),
             network_mode="none" if offline else None,
             rm=True,
             forcerm=True,
@@ -95,7 +97,7 @@ def build(
         try:
             _follow(stream, connection.host_name, name, progress)
         except ImageError as error:
-            remedy = _remedy(str(error), connection.host_name, flavour, base or default_base(flavour), wheels)
+            remedy = _remedy(str(error), connection.host_name, flavour, on, wheels)
             raise ImageError(login.explained("\n  ".join(filter(None, [str(error), unread, remedy])))) from error
     built = find(connection, name)
     if built is None:
@@ -112,6 +114,9 @@ def _remedy(said: str, host: str, flavour: str, base: str, wheels: Path | None) 
         )
     if re.search(r"\(step \d+/\d+, FROM ", said):
         return _about_base(said.partition(" (step ")[0], host, base)
+    if HASHES.search(said):
+        source = f"{wheels} holds a file" if wheels is not None else f"the package index of {host} gives a file"
+        return f"fix: {source} that is not the one pinned: fetch it again, or find out who changed it"
     if match := NOT_FOUND.search(said):
         if wheels is not None:
             return f"fix: {match[1]} is missing in {wheels}; with the base's Python, run: {filling(flavour, wheels)}"
@@ -124,14 +129,36 @@ def _remedy(said: str, host: str, flavour: str, base: str, wheels: Path | None) 
 
 def _about_base(said: str, host: str, base: str) -> str:
     """Says what to do where a base cannot be had, by its cause; nothing where that is not known."""
+    tag, _, pinned = base.partition("@")
     copy = (
-        f"copy it there from a machine that has it (docker save {base} | docker -H ADDRESS load), "
+        f"copy it there from a machine that has it (docker save {tag} | docker -H ADDRESS load)"
+        f"{f' and set {LOCAL_BASES}=1 here, for the copy has no digest' if pinned else ''}, "
         f"or name an image with PyTorch that {host} has as `base` in hosts.yaml"
     )
     for pattern, what in BASE_FAULTS:
         if re.search(pattern, said, re.IGNORECASE):
             return "fix: " + what.format(host=host, base=base, registry=registry_of(base), copy=copy)
     return ""
+
+
+def _default_base_on(connection: Connection, flavour: str, progress: OnProgress) -> str:
+    """The Dockerfile's base by its digest; where LOCAL_BASES is set, the image that the engine has under its tag.
+
+    Raises ImageError where that is to be taken and is not there: a tag is never pulled.
+    """
+    pinned = default_base(flavour)
+    tag, _, digest = pinned.partition("@")
+    if not digest or os.environ.get(LOCAL_BASES, "0") in ("", "0"):
+        return pinned
+    host = connection.host_name
+    if find(connection, tag) is None:
+        raise ImageError(
+            f"{host} has no image {tag}, and {LOCAL_BASES} allows no other: copy it there "
+            f"(docker save {tag} | docker -H ADDRESS load), or unset {LOCAL_BASES} to have {pinned} pulled"
+        )
+    said = f"base: {tag} as {host} has it, its digest unchecked ({LOCAL_BASES} is set)"
+    progress(Progress(Step.BUILDING, host, reference(flavour), said))
+    return tag
 
 
 def _login_for(connection: Connection, base: str) -> Login:
@@ -158,13 +185,18 @@ def _shown(api: Client, login: Login) -> Iterator[None]:
         api.logins = {}
 
 
-def labels(flavour: str, base: str | None = None) -> dict[str, str]:
-    """What an image says of itself beside its Dockerfile's labels; its revision is the hash of all that went in."""
+def labels(flavour: str, base: str | None = None, on: str | None = None) -> dict[str, str]:
+    """What an image says of itself beside its Dockerfile's labels; its revision is the hash of all that went in.
+
+    on: the base that it is built on; its digest is said where it is known.
+    """
+    name, _, base_digest = (on or base or default_base(flavour)).partition("@")
     opencontainers = "org.opencontainers.image"
     return {
         f"{opencontainers}.version": digest(flavour, base)[:12],
         f"{opencontainers}.revision": digest(flavour, base),
-        f"{opencontainers}.base.name": base or default_base(flavour),
+        f"{opencontainers}.base.name": name,
+        **({f"{opencontainers}.base.digest": base_digest} if base_digest else {}),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import IO
 import runner
 from orchestrator import shipped
 from orchestrator.errors import InputError
+from orchestrator.images import pins
 from orchestrator.installing import CPU_INDEX
 from runner.schema import stable_hash
 
@@ -23,7 +25,16 @@ REPOSITORY = "sd-orchestrator"
 FLAVOURS = ("cpu", "cuda", "deepspeed")
 # What a host with a base of its own gets for every engine: that image, with the runner added.
 GIVEN = "given"
-SHARED = ("runner.txt", "cuda.txt", "strip.sh")
+# What each installs, by its level in pins.txt.
+PINS = {
+    "cpu": ("torch-cpu", "cpu"),
+    "cuda": ("torch", "torch-cpu", "cuda"),
+    "deepspeed": ("torch", "torch-cpu", "deepspeed", "deepspeed-sources", "mii"),
+    GIVEN: (),
+}
+SHARED = ("strip.sh",)
+# Set to 1: an engine's own image of a base's tag counts, whatever its digest. `docker load` brings no digest with it.
+LOCAL_BASES = "ORCHESTRATOR_LOCAL_BASES"
 WHEELS = (".whl", ".tar.gz")
 
 
@@ -38,11 +49,16 @@ def recipe(flavour: str) -> Mapping[str, bytes]:
     folder = shipped.folder("images")
     files = {
         "Dockerfile": (folder / flavour / "Dockerfile").read_bytes(),
-        **{f"images/{flavour}/{pins.name}": pins.read_bytes() for pins in (folder / flavour).glob("*.txt")},
+        **{f"images/{level}.txt": pins.select(_pins(), level).encode() for level in PINS[flavour]},
         **{f"images/{name}": (folder / name).read_bytes() for name in SHARED if flavour != GIVEN},
         **{f"runner/{path}": content for path, content in _sources(Path(runner.__path__[0]))},
     }
     return dict(sorted(files.items()))
+
+
+@cache
+def _pins() -> str:
+    return pins.file().read_text(encoding="utf-8")
 
 
 def digest(flavour: str, base: str | None = None) -> str:
@@ -57,10 +73,10 @@ def reference(flavour: str, base: str | None = None) -> str:
 
 
 def default_base(flavour: str) -> str:
-    """What the Dockerfile builds on where the build does not say."""
+    """What the Dockerfile builds on where the build does not say: `image:tag@sha256:…`."""
     match = re.search(rb"^ARG BASE=(\S+)", recipe(flavour)["Dockerfile"], re.MULTILINE)
     if match is None:
-        raise InputError(f"images/{flavour}/Dockerfile has no line `ARG BASE=image:tag`")
+        raise InputError(f"images/{flavour}/Dockerfile has no line `ARG BASE=image:tag@digest`")
     return match[1].decode()
 
 
@@ -99,12 +115,14 @@ def _entry(path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
 
 def filling(flavour: str, folder: Path) -> str:
     """The command that fills a folder with every package of an image."""
-    pins, there = shlex.quote(str(shipped.folder("images") / flavour)), shlex.quote(str(folder))
-    if flavour == "deepspeed":  # it has no wheels at an index
-        made = f"DS_BUILD_OPS=0 pip wheel -r {pins}/requirements.txt -w {there}"
-        return f"{made} && pip wheel --no-deps -r {pins}/mii.txt -w {there}"
+    there, listed = shlex.quote(str(folder)), shlex.quote(f"{folder}.txt")
+    levels = [level for level in PINS[flavour] if flavour == "cpu" or level != "torch-cpu"]
+    chosen = f"{shlex.quote(sys.executable)} -m orchestrator.images.pins {' '.join(levels)} > {listed}"
+    options = f"--no-deps --require-hashes -r {listed}"
+    if flavour == "deepspeed":  # it has no wheel at an index
+        return f"{chosen} && DS_BUILD_OPS=0 pip wheel {options} -w {there}"
     index = f" --extra-index-url {CPU_INDEX}" if flavour == "cpu" else ""
-    return f"pip download -r {pins}/requirements.txt -d {there}{index}"
+    return f"{chosen} && pip download {options} -d {there}{index}"
 
 
 def _packages(flavour: str, folder: Path) -> Iterable[Path]:
