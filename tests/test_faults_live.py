@@ -261,7 +261,7 @@ def test_a_host_that_is_down_at_submit_gets_its_image_and_its_jobs_when_it_is_ba
     assert night.ran_twice(starts) == []
 
 
-def test_killed_once_a_late_host_has_an_image_it_is_resumed_to_the_undisturbed_table(night: Night) -> None:
+def test_killed_once_a_late_host_has_its_image_it_resumes_to_the_whole_table(night: Night) -> None:
     daemon = night.engines["near"].daemon
     assert daemon is not None
     daemon.stop()

@@ -242,7 +242,7 @@ def test_a_tag_that_is_moved_during_a_push_is_an_error(first: Connection, small:
     assert Record.of_user().digest(f"{registry.address}/{images.reference('cpu')}-amd64") is None
 
 
-def test_a_registry_gets_its_own_login_and_the_places_that_it_sends_us_to_get_no_other(
+def test_a_redirect_of_a_registry_carries_no_login(
     first: Connection,
     small: str,
     registry: LyingRegistry,
@@ -264,7 +264,7 @@ def test_a_registry_gets_its_own_login_and_the_places_that_it_sends_us_to_get_no
     assert [recorder.who_saw(secret) for secret in secrets.others] == [set(), set()]
 
 
-def test_a_registry_that_sends_us_elsewhere_for_a_token_hands_over_its_own_login_at_most(
+def test_a_realm_elsewhere_is_handed_the_registrys_own_login_at_most(
     first: Connection,
     small: str,
     registry: LyingRegistry,

@@ -185,7 +185,7 @@ def test_no_runner_has_a_secret_in_its_environment(user: User) -> None:
 
 @pytest.mark.docker
 @pytest.mark.images
-def test_a_build_and_a_push_tell_a_registrys_password_to_that_registry_and_the_engine_alone(
+def test_a_build_and_a_push_tell_a_password_to_its_registry_and_engine_alone(
     user: User, engine: dict[str, object], furnished_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = LyingRegistry(user.recorder, "registry", f"me:{user.registry.text}")
@@ -208,7 +208,7 @@ def test_a_build_and_a_push_tell_a_registrys_password_to_that_registry_and_the_e
 
 
 @pytest.mark.kubernetes
-def test_a_cluster_is_told_its_own_token_and_the_hubs_for_its_jobs_and_its_plugin_none(
+def test_a_cluster_is_told_its_own_token_and_its_jobs_and_a_plugin_none(
     user: User, kubernetes_cluster: LabCluster, certificates: Path
 ) -> None:
     config = yaml.safe_load(kubernetes_cluster.kubeconfig.read_text())
