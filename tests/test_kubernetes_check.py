@@ -122,7 +122,7 @@ def test_a_namespace_that_is_not_there_is_a_problem() -> None:
     assert "overlays/cpu" in found(host(gpus="none"), namespace=No.MISSING)["namespace"].remedy
 
 
-def test_a_mistyped_namespace_is_said_with_the_nearest_and_nothing_else_is_asked_of_it() -> None:
+def test_a_mistyped_namespace_is_said_once_with_the_nearest_name() -> None:
     its = [*findings(host(namespace="benhc"), "benhc", replace(WELL, namespace=No.MISSING, namespaces=("bench", "x")))]
     assert {it.topic for it in its} == {"namespace", "nodes", "gpus"}
     said = "there is no namespace 'benhc', which hosts.yaml names; did you mean 'bench'?"
@@ -130,7 +130,7 @@ def test_a_mistyped_namespace_is_said_with_the_nearest_and_nothing_else_is_asked
     assert "namespace: benhc" in its[0].remedy
 
 
-def test_a_namespace_in_which_nothing_is_allowed_is_one_problem_and_not_one_for_each_right() -> None:
+def test_a_namespace_in_which_nothing_is_allowed_is_one_problem() -> None:
     closed = replace(WELL, namespace=No.FORBIDDEN, refused=permissions(), namespaces=("bench",))
     its = [*findings(host(namespace="benhc"), "benhc", closed)]
     assert [it.topic for it in its if it.grade is Grade.PROBLEM] == ["namespace"]

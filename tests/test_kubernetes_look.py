@@ -162,7 +162,7 @@ def test_the_first_reason_why_an_image_does_not_come_stands_until_one_decides() 
     )
 
 
-def test_why_an_image_does_not_come_is_in_its_events_where_nobody_saw_it_before() -> None:
+def test_why_an_image_does_not_come_is_in_its_events_after_a_restart() -> None:
     cluster = Backing()
     cluster.waiting = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "reg.example/sd:1"'}
     words = ("Error: ErrImagePull", 'Failed to pull image "reg.example/sd:1": no such host', "Error: ImagePullBackOff")

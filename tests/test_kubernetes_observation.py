@@ -310,7 +310,7 @@ def test_the_image_of_another_container_is_not_ours() -> None:
     assert see(creating).status is None
 
 
-def test_an_init_container_that_does_not_run_is_named_and_given_up_after_patience() -> None:
+def test_an_init_container_that_does_not_run_is_given_up_after_patience() -> None:
     waits = pending("PodInitializing")
     waits["status"]["initContainerStatuses"] = [{"name": "mesh-init", "state": SIDECAR_WAITS}]
     assert "init container mesh-init" in see(waits).reason
@@ -327,7 +327,7 @@ def test_an_init_container_that_failed_is_the_reason_of_the_pods_end() -> None:
     assert "init container mesh-init failed: Error (exit code 7)" in seen.reason
 
 
-def test_a_pod_whose_deadline_is_long_past_and_runs_on_is_on_a_node_that_is_lost() -> None:
+def test_a_pod_that_outlives_its_deadline_is_on_a_node_that_is_lost() -> None:
     spec = {"activeDeadlineSeconds": 20, "terminationGracePeriodSeconds": 10}
     told = pod(startTime=BEGAN, containerStatuses=RUNNING, spec=spec)
     assert see(told, now=seconds_of(BEGAN) + 55).state is State.RUNNING
@@ -338,7 +338,7 @@ def test_a_pod_whose_deadline_is_long_past_and_runs_on_is_on_a_node_that_is_lost
     )
 
 
-def test_an_image_that_is_on_no_registry_and_not_on_the_node_is_said_with_the_remedy() -> None:
+def test_an_unpushed_image_that_its_node_lacks_is_said_with_the_remedy() -> None:
     seen = see(pending("ErrImageNeverPull", 'Container image "sd:1" is not present with pull policy of Never'))
     assert seen.status is Status.FAILED
     assert seen.reason.startswith("image sd:1 is not on node node-a; fix: submit --push")

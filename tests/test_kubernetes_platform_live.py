@@ -202,9 +202,7 @@ def test_beside_a_sidecar_exit_codes_logs_and_ends_are_our_containers(
 # --- registries and images
 
 
-def test_a_registry_that_cannot_be_reached_is_waited_for_and_named_in_the_row(
-    here: Path, kubernetes_cluster: LabCluster
-) -> None:
+def test_a_registry_that_cannot_be_reached_is_waited_for_and_named(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none", "images": {"cpu": "registry.invalid/sd:1"}, "patience": "45s"})
     matrix("rows")
     began = time.monotonic()

@@ -189,7 +189,7 @@ def quota_refusal(asked: int) -> Refused:
     return Refused(f'jobs.batch "x" is forbidden: exceeded quota: bench, {words}', 403, "Forbidden")
 
 
-def test_a_quota_of_objects_that_is_used_up_is_no_room_and_one_without_any_a_refusal(
+def test_a_used_up_quota_is_no_room_and_one_that_is_too_small_a_refusal(
     cluster: FakeCluster, executor: KubernetesExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor.stage(TASK)

@@ -362,7 +362,7 @@ def test_an_object_is_read_to_its_limit_and_for_its_time(
         liar[1].get("r/a", 1000)
 
 
-def test_https_to_a_store_without_tls_is_not_taken_for_a_matter_of_certificates(
+def test_https_to_a_store_without_tls_is_no_matter_of_certificates(
     keys: None, listing: tuple[type[Listing], str]
 ) -> None:
     with pytest.raises(InputError, match=r"speaks no TLS, and the address is https; fix: `endpoint_url: http://"):
