@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import replication
 
+from orchestrator import cli
 from orchestrator.collect import read_rows
 from orchestrator.table import Comparison, compare
 from orchestrator.table.statistics import LEVEL, Figure, Ratio
@@ -63,7 +64,9 @@ def submit(folder: Path, name: str, cells: int, slower: Mapping[float, int], rou
     (folder / "hosts.yaml").write_text(json.dumps({"hosts": {"here": {"kind": "process", "threads": 1}}}))
     command = [sys.executable, "-m", "orchestrator", "submit", "matrix.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    ended = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    if ended.returncode not in (cli.OK, cli.SOME_FAILED):
+        raise SystemExit(f"submit ended with exit code {ended.returncode}")
     (run,) = (folder / "runs").glob(f"*-{name}")
     return read_rows(run / "results.csv")
 

@@ -29,12 +29,13 @@ def orchestrate(*words: str) -> int:
 
 
 def write(text: str, name: str = "matrix.yaml") -> str:
-    """One round, unless the text says otherwise."""
-    if name == "matrix.yaml" and text.startswith("{") and '"rounds"' not in text:
-        text = json.dumps({"rounds": 1, **json.loads(text)})
-    is_whole = name == "matrix.yaml" and "matrix: " in text and text.count("[") == text.count("]")
-    once = "rounds: 1\n" if is_whole and "rounds" not in text else ""
-    Path(name).write_text(text + once)
+    """A file of that name; a matrix has one round, unless the text says otherwise."""
+    if name == "matrix.yaml" and "rounds" not in text:
+        if text.startswith('{"'):
+            text = json.dumps({"rounds": 1, **json.loads(text)})
+        elif "matrix: " in text and text.count("[") == text.count("]"):
+            text += "rounds: 1\n"
+    Path(name).write_text(text)
     return name
 
 

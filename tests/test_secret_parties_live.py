@@ -32,7 +32,13 @@ from orchestrator.executors.connection import connect
 from orchestrator.images import recipe
 
 pytestmark = pytest.mark.live
-ONLINE = {"model": "canary/private-model", "prompt": "token; rows", "matrix": {"samples": [1]}, "retries": 0}
+ONLINE = {
+    "model": "canary/private-model",
+    "prompt": "token; rows",
+    "matrix": {"samples": [1]},
+    "rounds": 1,
+    "retries": 0,
+}
 
 
 @dataclass
