@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from orchestrator.config.kubernetes import Claim, Toleration
 from orchestrator.errors import HostUnfit
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes.answers import Answers, No
+from orchestrator.executors.kubernetes.capacity import shown
 from orchestrator.executors.kubernetes.check import findings
 from orchestrator.executors.kubernetes.check_nodes import MOST_REPORTED, must_have_images
 from orchestrator.executors.kubernetes.cluster import Refused
@@ -351,3 +353,7 @@ def test_a_run_does_not_begin_where_no_node_has_an_image_that_was_not_pushed() -
     said = f"image {OURS}: no registry hands it out, and 0 of 2 nodes report that they have it; fix: .*--push REGISTRY"
     with pytest.raises(HostUnfit, match=said):
         must_have_images(host(node_selector={}), [OURS], Nodes(having(), having()))  # type: ignore[arg-type]
+
+
+def test_disk_that_a_job_asks_for_is_shown_as_memory_is() -> None:
+    assert shown("ephemeral-storage", Decimal(50 << 30)) == "50 GiB of disk (ephemeral-storage)"

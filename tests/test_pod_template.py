@@ -169,6 +169,7 @@ def test_what_protects_a_pod_takes_a_word_and_one_message_names_it(what: str) ->
         ({"metadata": {"labels": {"$patch": "replace"}}}, "is set for each job"),
         ({"metadata": {"$patch": "replace"}}, "cannot be replaced"),
         ({"spec": {"$patch": "delete"}}, "cannot be replaced"),
+        ({"spec": {"$retainKeys": []}}, "cannot be replaced"),
         ({"spec": {"restartPolicy": "OnFailure"}}, "must be Never"),
         ({"spec": {"containers": None}}, "must keep the container runner"),
         ({"spec": {"containers": [{"$patch": "replace"}]}}, "must keep the container runner"),
@@ -316,6 +317,32 @@ def test_no_patch_that_is_taken_weakens_a_pod(patch: Any) -> None:
     assert wanted.items() <= of_made["metadata"]["labels"].items()
 
 
+KEYS = st.sampled_from(
+    ["containers", "initContainers", "volumes", "name", "env", "volumeMounts", "mountPath", "securityContext", "ports",
+     "labels", "annotations", "projected", "sources", "hostPath", "restartPolicy", "nodeSelector", "tolerations",
+     "$patch", "$retainKeys", "containerPort", "resources", "hostAliases", "ip", "value"]
+)  # fmt: skip
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 9)
+    | st.sampled_from(["runner", "job", "x", "/job", "delete", "replace"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=12,
+)
+SHAPES = st.fixed_dictionaries({}, optional={"metadata": JSON, "spec": st.dictionaries(KEYS, JSON, max_size=4)})
+
+
+@given(SHAPES, st.booleans())
+def test_a_patch_of_any_shape_is_refused_in_words_or_merged(patch: Any, allow_unsafe: bool) -> None:
+    if not said(patch, allow_unsafe=allow_unsafe):
+        made = job_manifest(task(), host(pod_template=patch, allow_unsafe=allow_unsafe))
+        names = [it.get("name") for it in made["spec"]["template"]["spec"]["containers"]]
+        assert "runner" in names
+        assert made["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+        assert attempt_of(made["spec"]["template"]["metadata"]) == task().attempt
+
+
 def inventory(folder: Path, keys: str) -> Path:
     path = folder / "hosts.yaml"
     path.write_text(f"hosts:\n  lab:\n    kind: kubernetes\n    {keys}\n")
@@ -332,7 +359,9 @@ def test_the_file_lies_beside_the_inventory_and_a_fault_names_its_line(tmp_path:
     with pytest.raises(InputError, match=r"pod\.yaml:3: pod_template: spec\.hostPID may weaken"):
         load_hosts(path)
     (tmp_path / "pod.yaml").unlink()
-    with pytest.raises(InputError, match=r"hosts\.yaml:4: pod_template: .*pod\.yaml: there is no such file"):
+    with pytest.raises(
+        InputError, match=r"hosts\.yaml:4: pod_template .*pod\.yaml: there is no such file; a relative path"
+    ):
         load_hosts(path)
 
 

@@ -181,8 +181,13 @@ def _pod_template(
     patch = given
     place: Callable[[Position], str] = partial(_inside, where)
     if isinstance(given, str):
+        path = template_path(document.folder, given)
+        if not path.exists():
+            said = "there is no such file; a relative path begins at the folder of this file"
+            problems.append(f"{where((TEMPLATE,))}: pod_template {path}: {said}")
+            return {}
         try:
-            read = yamlfile.read(template_path(document.folder, given))
+            read = yamlfile.read(path)
         except InputError as error:
             problems += [f"{where((TEMPLATE,))}: pod_template: {problem}" for problem in error.problems]
             return {}

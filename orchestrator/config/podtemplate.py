@@ -121,8 +121,8 @@ def _never(patch: Mapping[str, Any]) -> Iterator[Problem]:
                 yield at, f"pod_template: metadata.{kind}.{key} must be text: put it in quotes"
     spec = patch.get("spec") or {}
     for key in ("metadata", "spec"):
-        if PATCH in (patch.get(key) or {}):
-            yield (key, PATCH), f"pod_template: {key} cannot be replaced or deleted as a whole"
+        for directive in {PATCH, RETAIN} & (patch.get(key) or {}).keys():
+            yield (key, directive), f"pod_template: {key} cannot be replaced or deleted as a whole"
     if "restartPolicy" in spec and spec["restartPolicy"] != "Never":
         said = "pod_template: spec.restartPolicy must be Never: a job that is tried again is another one"
         yield ("spec", "restartPolicy"), said
@@ -155,7 +155,7 @@ def _unsafe(patch: Mapping[str, Any]) -> Iterator[Problem]:
     for number, volume in enumerate(_items(spec, "volumes")):
         at = ("spec", "volumes", number)
         name = volume.get("name")
-        if name in OUR_VOLUMES or name is None:
+        if name is None or str(name) in OUR_VOLUMES:
             yield _refused(at, f"spec.volumes[name={name}]")
         elif part := unsafe_source(volume) or next((key for key in volume if key not in VOLUME), ""):
             yield _refused(at, f"spec.volumes[name={name}].{part}")
@@ -195,7 +195,7 @@ def _of_another(item: Mapping[str, Any], at: tuple[str | int, ...], kind: str) -
             yield (*at, "securityContext"), _refused(at, f"{named}.securityContext.{key}")[1] + WANTED
             break
     for number, mount in enumerate(item.get("volumeMounts") or ()):
-        if mount.get("name") in OUR_VOLUMES or mount.get("mountPropagation") not in (None, "None"):
+        if str(mount.get("name")) in OUR_VOLUMES or mount.get("mountPropagation") not in (None, "None"):
             path = f"{named}.volumeMounts[mountPath={mount.get('mountPath')}]"
             yield _refused((*at, "volumeMounts", number), path)
     yield from _ports(item, at, named)

@@ -18,6 +18,7 @@ UNKNOWN_PRODUCT = "GPUs of unknown make"
 KEEPS_PODS_OUT = ("NoSchedule", "NoExecute")
 ENDED = ("Succeeded", "Failed")
 NONE = Decimal(0)
+IN_BYTES = {"memory": "memory", "ephemeral-storage": "disk (ephemeral-storage)"}
 Object = Mapping[str, Any]
 
 
@@ -126,4 +127,6 @@ def labels(it: Object) -> Mapping[str, str]:
 
 
 def shown(resource: str, much: Decimal) -> str:
-    return f"{float(much) / 2**30:.3g} GiB of memory" if resource == "memory" else f"{float(much):g} {resource}"
+    if resource in IN_BYTES:
+        return f"{float(much) / 2**30:.3g} GiB of {IN_BYTES[resource]}"
+    return f"{float(much):g} {resource}"
