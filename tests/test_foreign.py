@@ -14,7 +14,7 @@ from table_rows import around, row
 from orchestrator.errors import InputError
 from orchestrator.foreign import read_file, read_rows
 from orchestrator.table import Metric, compare
-from runner.schema import COLUMNS, LAMBDA_COLUMNS, Status, format_rows
+from runner.schema import COLUMNS, LAMBDA_COLUMNS, Row, Status, format_rows
 
 LAMBDA = Path(__file__).parent / "data" / "lambda-benchmark.csv"
 HEADER = ",".join(LAMBDA_COLUMNS)
@@ -161,6 +161,16 @@ def test_no_formula_of_a_foreign_file_is_imported(name: str) -> None:
 def test_a_file_without_end_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_rows(text, "x.csv")
+
+
+def test_thousands_of_rows_of_one_case_are_never_compared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = read_rows("device,n_samples,latency\n" + "".join(f"A,1,{1 + i / 1e4}\n" for i in range(500)), "x.csv")
+    calls = []
+    equal = Row.__eq__
+    monkeypatch.setattr(Row, "__eq__", lambda ours, other: calls.append(1) or equal(ours, other))
+    (line,) = compare(rows).lines
+    assert line.cells[0].rows == 500
+    assert len(calls) < 10 * len(rows)
 
 
 @pytest.mark.live

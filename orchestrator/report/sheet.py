@@ -89,7 +89,7 @@ def sheet(comparison: Comparison) -> Sheet:
         numeric=tuple(_is_numeric(comparison.lines, i) for i in range(len(comparison.axes))),
         hosts=tuple(hosts.values()),
         lines=lines,
-        footnotes=tuple(notes.texts),
+        footnotes=notes.texts,
         payoffs=_payoffs(comparison, hosts, lines),
         legend=tuple(_legend(comparison, hosts, cells)),
     )
@@ -99,15 +99,14 @@ class _Footnotes:
     """Numbers reasons in the order of reading, one number for one text."""
 
     def __init__(self) -> None:
-        self.texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(self._numbers)
 
     def marks(self, *reasons: str) -> str:
-        return "".join(f" [{self._number(_reason(r))}]" for r in reasons)
-
-    def _number(self, text: str) -> int:
-        if text not in self.texts:
-            self.texts.append(text)
-        return self.texts.index(text) + 1
+        return "".join(f" [{self._numbers.setdefault(_reason(r), len(self._numbers) + 1)}]" for r in reasons)
 
 
 def _shared_notes(comparison: Comparison) -> dict[str, tuple[int, ...]]:

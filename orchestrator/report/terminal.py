@@ -110,14 +110,16 @@ def _table(console: Console, words: Sheet, hosts: Sequence[int], stacked: bool) 
         table.add_column(_text(console, name), justify=side, max_width=WIDEST_LABEL, overflow="fold")
     for host in hosts:
         table.add_column(_text(console, _heading(words.hosts[host], stacked)), overflow="fold")
+    widths = [_value_width(words, host) for host in hosts]
     for line in words.lines:
         labels = [_text(console, label) for label in line.labels]
-        table.add_row(*labels, *(_cell(console, words, line.cells[host], host, stacked) for host in hosts))
+        cells = zip((line.cells[host] for host in hosts), widths)
+        table.add_row(*labels, *(_cell(console, cell, width, stacked) for cell, width in cells))
     return table
 
 
-def _cell(console: Console, words: Sheet, cell: CellWords, host: int, stacked: bool) -> Text:
-    text = _text(console, "\n".join(_cell_lines(cell, _value_width(words, host), stacked)))
+def _cell(console: Console, cell: CellWords, value_width: int, stacked: bool) -> Text:
+    text = _text(console, "\n".join(_cell_lines(cell, value_width, stacked)))
     text.stylize(STYLES[cell.tone], -len(cell.ratio or cell.value))
     if cell.best:
         text.stylize("bold", 0, len(cell.value))

@@ -32,10 +32,11 @@ def to_csv(comparison: Comparison) -> str:
     names = [f"{hosts[host]} {name}" for host in comparison.hosts for name in (value_name, *PER_HOST)]
     writer.writerow([_inert(text) for text in (*told_apart(comparison.axes, None).values(), *names, *FOR_ALL)])
     labels = [told_apart(column, None) for column in zip(*(line.labels for line in comparison.lines))]
+    for_all = [_inert(text) for text in _for_all(comparison)]
     for line in comparison.lines:
         cells = [value for cell in line.cells for value in _csv_cell(cell)]
         shown = [_csv_label(value, texts) for value, texts in zip(line.labels, labels)]
-        writer.writerow([*shown, *cells, *map(_inert, _for_all(comparison))])
+        writer.writerow([*shown, *cells, *for_all])
     return out.getvalue()
 
 

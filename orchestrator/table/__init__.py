@@ -196,7 +196,8 @@ def _without_value(rows: Sequence[Row]) -> Cell:
 
 
 def _left_out(rows: Sequence[Row], kept: Sequence[Row]) -> tuple[str, ...]:
-    others = Counter(_outcome(row) for row in rows if row not in kept)
+    of_kept = set(map(id, kept))  # rows are equal by sixty columns, and a file may have thousands of one case
+    others = Counter(_outcome(row) for row in rows if id(row) not in of_kept)
     return tuple(f"left out {n} of {len(rows)} rows of this case: {what}" for what, n in sorted(others.items()))
 
 
