@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from clusters import LabCluster
 from commands import orchestrate, run_in_background, write
 from engines import CONTRACT_IMAGE
 from test_kubernetes_live import (
+    JOB,
     PATIENCE_S,
     assert_every_case_has_its_row_once,
     inventory,
@@ -20,6 +23,12 @@ from test_kubernetes_live import (
     only_run,
     until_running,
 )
+
+from orchestrator.config import KubernetesHost, load_hosts
+from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.kubernetes import compare
+from orchestrator.executors.kubernetes.executor import KubernetesExecutor
+from orchestrator.executors.kubernetes.manifest import job_manifest
 
 pytestmark = pytest.mark.kubernetes
 __all__ = ["nothing_left"]  # a fixture that each test uses
@@ -166,3 +175,18 @@ def test_a_killed_start_with_a_patch_is_resumed_and_compared(here: Path, kuberne
     Path("pod.yaml").unlink()  # the run has it
     assert orchestrate("resume") == 0
     assert_every_case_has_its_row_once(only_run(), cases=2)
+
+
+def test_a_job_of_every_key_that_a_killed_start_left_is_adopted(here: Path, kubernetes_cluster: LabCluster) -> None:
+    write(json.dumps(PATCH), "pod.yaml")
+    inventory(lab=KEYS)
+    host = load_hosts(Path("hosts.yaml"))["lab"]
+    assert isinstance(host, KubernetesHost)
+    task = Task(Attempt(JOB.run, JOB.id, 1), replace(JOB, model="owner/name"), Slot("1", of_run=True), CONTRACT_IMAGE)
+    with contextlib.closing(KubernetesExecutor(host)) as executor:
+        executor.stage(task)
+        wanted = job_manifest(task, host)
+        there = executor.cluster.create("jobs", wanted)
+        assert compare.of_job(there, wanted) == ()  # with all that a real server adds
+        executor.start(task.attempt, "hf_x")
+        executor.remove(task.attempt)
