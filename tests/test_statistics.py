@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import math
+from pathlib import Path
 
 import pytest
 from scipy import stats
 
+from orchestrator import foreign
+from orchestrator.table import Metric, compare
 from orchestrator.table.statistics import Figure, Process, Ratio, corrected, holm, ratio, settled, t_p, t_quantile
 
 
@@ -105,6 +109,22 @@ def test_values_equal_to_the_last_digit_are_not_known_without_error() -> None:
     assert found.interval is not None
     assert found.interval.low < 1 < found.interval.high
     assert found.shows_difference is False
+
+
+def test_published_values_are_shown_as_they_are_and_claim_no_difference() -> None:
+    path = Path(__file__).parent / "data" / "lambda-benchmark.csv"
+    with path.open(encoding="utf-8") as file:
+        published = [(float(r["latency"]), float(r["memory"]), int(r["n_samples"])) for r in csv.DictReader(file)]
+    ran = [(latency, memory, samples) for latency, memory, samples in published if latency > 0]
+    theirs = {
+        Metric.LATENCY: [latency for latency, _, _ in ran],
+        Metric.MEMORY: [memory for _, memory, _ in ran],
+        Metric.THROUGHPUT: [60.0 * samples / latency for latency, _, samples in ran],
+    }
+    for metric, values in theirs.items():
+        cells = [cell for line in compare(foreign.read_file(path), metric).lines for cell in line.cells]
+        assert sorted(cell.value for cell in cells if cell.value is not None) == sorted(values)
+        assert not any(cell.interval or (cell.ratio and cell.ratio.shows_difference) for cell in cells)
 
 
 def test_the_family_of_a_table_is_corrected() -> None:
