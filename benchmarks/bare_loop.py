@@ -1,7 +1,11 @@
 """What the runner adds to a call: its eager row against the loop that one would write, in processes that take turns.
 
 The bare loop is `pipe(...)` between two synchronisations, in a script of its own, with the same warm-up and as many
-calls. --frozen lets it call `gc.freeze()` once the model is there, as the runner does, so that the rest is compared.
+calls. --frozen lets it call `gc.freeze()` once the model is there, and --inference run under `torch.inference_mode`, as
+the runner does, so that the rest is compared.
+
+--modes compares the two modes alone: calls under `inference_mode` and `no_grad` take turns in one process, and the CPU
+time of each is counted, which others on the machine disturb least.
 
   python benchmarks/bare_loop.py --model synthetic:small --steps 10 --threads 1 --pairs 5
   python benchmarks/bare_loop.py --model FOLDER --device cuda --precision half --pairs 3
@@ -54,10 +58,40 @@ def bare(flags: argparse.Namespace) -> list[float]:
     for _ in range(1 + flags.warmup + flags.repeats):
         synchronize()
         start = time.perf_counter()
-        pipe([PROMPT] * flags.samples, num_inference_steps=flags.steps)
+        with torch.inference_mode(flags.inference):
+            pipe([PROMPT] * flags.samples, num_inference_steps=flags.steps)
         synchronize()
         seconds.append(time.perf_counter() - start)
     return seconds[-flags.repeats :]
+
+
+def compare_modes(flags: argparse.Namespace) -> None:
+    """How much more CPU time a call takes under `no_grad`, the pipeline's own mode, than under `inference_mode`."""
+    import torch
+
+    from runner import synthetic
+
+    if flags.threads:
+        torch.set_num_threads(flags.threads)
+    pipe = synthetic.build(flags.model.removeprefix("synthetic:"), torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+
+    def cpu_s(inference: bool) -> float:
+        start = time.process_time()
+        with torch.inference_mode(inference):
+            pipe([PROMPT] * flags.samples, num_inference_steps=flags.steps)
+        return time.process_time() - start
+
+    for _ in range(flags.warmup):
+        cpu_s(True), cpu_s(False)
+    gc.collect()
+    gc.freeze()
+    ratios = []
+    for pair in range(flags.repeats):
+        times = {mode: cpu_s(mode) for mode in ((True, False) if pair % 2 else (False, True))}
+        ratios.append(times[False] / times[True])
+    low, _, high = statistics.quantiles(ratios, n=4)
+    print(f"no_grad / inference_mode: median {statistics.median(ratios):.4f} (quartiles {low:.4f} to {high:.4f})")
 
 
 def by_runner(flags: argparse.Namespace) -> list[float]:
@@ -92,10 +126,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10, help="timed calls of each process")
     parser.add_argument("--pairs", type=int, default=3, help="processes of each kind, taking turns")
     parser.add_argument("--frozen", action="store_true", help="gc.freeze() in the bare loop as well")
+    parser.add_argument("--inference", action="store_true", help="torch.inference_mode in the bare loop as well")
+    parser.add_argument("--modes", action="store_true", help="compare inference_mode with no_grad, on the CPU")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.threads:
         os.environ["OMP_NUM_THREADS"] = str(flags.threads)
+    if flags.modes:
+        compare_modes(flags)
+        return
     if flags.alone:
         print(json.dumps(bare(flags)))
         return
