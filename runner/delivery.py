@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import html
 import http.client
 import json
 import os
@@ -142,7 +143,7 @@ def _said(error: urllib.error.HTTPError) -> str:
     except (OSError, http.client.HTTPException):
         body = ""
     parts = [match[1] for tag in ("Code", "Message") if (match := re.search(f"<{tag}>([^<]*)</{tag}>", body))]
-    return _harmless(": ".join(parts) or str(error.reason))
+    return _harmless(html.unescape(": ".join(parts)) or str(error.reason))
 
 
 def _harmless(text: str) -> str:

@@ -181,6 +181,7 @@ def test_a_ticket_ends_with_its_time_and_the_receipt_says_so_without_the_address
     assert receipt.outcome is Outcome.FAILED
     assert receipt.tries == 1
     assert receipt.error.startswith("400 AccessDenied: ")
+    assert "the server's time" in receipt.error  # and not as XML writes it
     assert "Signature" not in receipt.error
 
 
