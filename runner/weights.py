@@ -95,8 +95,14 @@ class _Kept:
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             draft = self._file.with_suffix(f".{os.getpid()}")
-            draft.write_text(json.dumps({**self._known, **self._new}), encoding="utf-8")
+            changed = {_path_in(key) for key in self._new}
+            left = {key: each for key, each in self._known.items() if _path_in(key) not in changed}
+            draft.write_text(json.dumps({**left, **self._new}), encoding="utf-8")
             os.replace(draft, self._file)
+
+
+def _path_in(key: str) -> str:
+    return key.rsplit(" ", 5)[0]
 
 
 def _digest(opened: io.BufferedReader) -> str:

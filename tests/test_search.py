@@ -14,9 +14,10 @@ from fake_engine import job_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from runner import search as search_module
 from runner.jobs import run_job
 from runner.output import EventStream, RowFile
-from runner.schema import MAX, MOST_SAMPLES, Case, Event, EventKind, Job, Row, Status, parse_rows
+from runner.schema import MAX, MOST_SAMPLES, Case, Device, Event, EventKind, Job, Row, Status, parse_rows
 from runner.search import FINENESS, Bounds, Outcome, bounded, largest, search
 from runner.supervise import context
 
@@ -177,6 +178,15 @@ def test_a_try_on_a_cpu_fails_by_itself_before_the_machine_has_no_more() -> None
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(read, 20) == b"MemoryError"
+
+
+def test_a_try_makes_two_calls_of_at_most_four_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Job] = []
+    monkeypatch.setattr(search_module, "supervise", lambda job, *_: asked.append(job))
+    for steps in (50, 2):
+        job = job_of(steps=steps, cases=(Case("c", MAX),), repeats=9, rel_ci=0.01, max_repeats=30, device=Device.CUDA)
+        search_module.Tries(job, job.cases[0], None, lambda _: None, lambda *_: None, None)(3)
+    assert [(job.steps, job.warmup, job.repeats, job.rel_ci) for job in asked] == [(4, 0, 1, None), (2, 0, 1, None)]
 
 
 @pytest.mark.live

@@ -39,6 +39,7 @@ def test_other_weights_under_the_same_path_have_another_identity(tmp_path: Path)
     before = weights.of_folder(folder, kept)
     (folder / "unet/model.safetensors").write_bytes(b"UNET")  # as long as before
     assert weights.of_folder(folder, kept) != before
+    assert len(json.loads(kept.read_text())) == 5  # one hash for each file: the older one has gone
 
 
 def test_other_weights_of_one_variant_are_another_identity(tmp_path: Path) -> None:
