@@ -22,6 +22,8 @@ LEAST_DEVIATION = 1e-4
 # than a quarter of those they have. With more, a cell that scatters five times as much as the others is called
 # different too often; with none, three rounds show nothing: benchmarks/replication.py, "borrowed".
 MOST_BORROWED, SHARE_BORROWED = 3.0, 0.25
+# A ratio that scatters so many times as much as the other cells do (variances) borrows nothing of them.
+MOST_UNLIKE = 2.0
 
 Place = TypeVar("Place", bound=Hashable)
 
@@ -34,11 +36,15 @@ class Interval(NamedTuple):
 
 
 class Process(NamedTuple):
-    """One process's value of a metric. block: the run and host that it was measured in. round: None is unknown."""
+    """One process's value of a metric. block: the run and host that it was measured in. round: None is unknown.
+
+    job: cells of one job share its process; None where that is unknown.
+    """
 
     value: float
     block: tuple[str | None, str | None] = (None, None)
     round: int | None = None
+    job: str | None = None
 
 
 class Spread(NamedTuple):
@@ -62,9 +68,9 @@ class Spread(NamedTuple):
 
 
 class Common(NamedTuple):
-    """How the cells of one run and host that have the same rounds scatter, less what a round has in common.
+    """How the jobs of one run and host that have the same rounds scatter, less what a round has in common.
 
-    variance: of one process on the log scale. others_df: its degrees of freedom, less one cell's.
+    variance: of one process on the log scale. others_df: its degrees of freedom, less one job's.
     """
 
     variance: float
@@ -135,7 +141,11 @@ def settled(figures: Mapping[Place, Figure], disturbed: Container[Place] = ()) -
     common = {
         place: found
         for places in together.values()
-        if (found := _common([_logs(figures[place]) for place in places]))
+        if (
+            found := _common(
+                [_logs(figures[place]) for place in places], [_job(figures[place], place) for place in places]
+            )
+        )
         for place in places
     }
     return {
@@ -159,6 +169,12 @@ def _logs(figure: Figure) -> list[float]:
     return [math.log(value) for value in values] if min(values) > 0 else []
 
 
+def _job(figure: Figure, place: Place) -> Hashable:
+    """The same for cells that share their processes; a cell of which that is unknown shares with none."""
+    jobs = tuple(process.job for process in sorted(figure.processes, key=lambda process: process.round or 0))
+    return place if None in jobs else jobs
+
+
 def _own(logs: Sequence[float]) -> Spread | None:
     """Of the mean of logs, by Student."""
     if len(logs) < 2:
@@ -166,15 +182,31 @@ def _own(logs: Sequence[float]) -> Spread | None:
     return Spread(max(variance(logs), LEAST_DEVIATION**2) / len(logs), len(logs) - 1)
 
 
-def _common(cells: Sequence[Sequence[float]]) -> Common | None:
-    """The residual mean square of cells and rounds; None under three cells, where the ratio itself says as much."""
-    count, rounds = len(cells), len(cells[0])
-    if count < 3 or rounds < 2:
+def _common(cells: Sequence[Sequence[float]], jobs: Sequence[Hashable]) -> Common | None:
+    """Half the mean variance of the differences between cells of two jobs; None under three jobs, where the ratio
+    itself says as much.
+
+    Cells of one job say nothing of it, since their process is the same. With a cell a job it is the residual mean
+    square of cells and rounds.
+    """
+    of_job: dict[Hashable, list[Sequence[float]]] = defaultdict(list)
+    for logs, job in zip(cells, jobs):
+        of_job[job].append(logs)
+    rounds = len(cells[0])
+    if len(of_job) < 3 or rounds < 2:
         return None
+    within = list(of_job.values())
+    squares = _squares_of_pairs(cells) - math.fsum(map(_squares_of_pairs, within))
+    pairs = math.comb(len(cells), 2) - sum(math.comb(len(its), 2) for its in within)
+    return Common(max(0.0, squares) / (2 * pairs * (rounds - 1)), (len(of_job) - 2) * (rounds - 1))
+
+
+def _squares_of_pairs(cells: Sequence[Sequence[float]]) -> float:
+    """The sum of squares of the difference of each two cells around its mean: the residuals', times the cells."""
+    rounds = range(len(cells[0]))
     means = [fmean(logs) for logs in cells]
-    shifts = [fmean(logs[i] - mean for logs, mean in zip(cells, means)) for i in range(rounds)]
-    squares = math.fsum((logs[i] - mean - shifts[i]) ** 2 for logs, mean in zip(cells, means) for i in range(rounds))
-    return Common(squares / ((count - 1) * (rounds - 1)), (count - 2) * (rounds - 1))
+    shifts = [fmean(logs[i] - mean for logs, mean in zip(cells, means)) for i in rounds]
+    return len(cells) * math.fsum((logs[i] - mean - shifts[i]) ** 2 for logs, mean in zip(cells, means) for i in rounds)
 
 
 def ratio(ours: Figure, base: Figure) -> Ratio | None:
@@ -198,7 +230,7 @@ def _of_difference(ours: Figure, base: Figure) -> Spread | None:
         return ours.spread.plus(base.spread)
     logs = [a - b for a, b in zip(_logs(ours), _logs(base))]
     own, df, borrowed = max(variance(logs), 2 * LEAST_DEVIATION**2), len(logs) - 1, 0.0
-    if ours.common is not None:
+    if ours.common is not None and own <= MOST_UNLIKE * 2 * max(ours.common.variance, LEAST_DEVIATION**2):
         borrowed = min(MOST_BORROWED, SHARE_BORROWED * ours.common.others_df)
         own = (df * own + borrowed * 2 * ours.common.variance) / (df + borrowed)
     return Spread(own / len(logs), df + borrowed)
