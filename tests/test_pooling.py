@@ -103,6 +103,56 @@ def test_a_row_without_a_measurement_joins_the_column_of_its_case() -> None:
     assert notes == ("left out 1 of 2 rows of this case: failed: CUDA error",)
 
 
+def lost(of: Row) -> Row:
+    """The row of a container that vanished before anything was measured."""
+    unknown = dict.fromkeys(("latency", "latency_median", "trials", "validity", "height", "width", "weights"))
+    return replace(of, status=Status.LOST, error="its container vanished", **unknown)
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [
+        ({}, {"height": 768, "width": 768, "work": "larger"}),
+        ({"weights": "a" * 12}, {"weights": "b" * 12}),
+        ({"weights": "a" * 12, "model": "/srv/a"}, {"weights": "a" * 12, "model": "/srv/b", "host": "b"}),
+    ],
+)
+def test_a_lost_round_joins_the_line_of_the_others(own: dict[str, object], other: dict[str, object]) -> None:
+    first, *measured = (replace(each, **own) for each in rounds())
+    beside = [replace(each, **other) for each in rounds()]
+    found = [found for line in compare([lost(first), *measured, *beside]).lines for found in line.cells]
+    assert all(each.status in (Status.OK, None) for each in found)
+    assert any("left out 1 of 3 rows of this case: lost: its container vanished" in each.notes for each in found)
+
+
+def test_a_lost_round_leaves_its_case_comparable() -> None:
+    first, *measured = rounds()
+    comparison = compare([*measured, lost(first), *rounds(engine="compile", middle=2)])
+    assert cell(comparison, "a", "compile").ratio is not None
+    assert cell(comparison, "a").notes == ("left out 1 of 3 rows of this case: lost: its container vanished",)
+
+
+def test_the_reason_of_a_contended_round_is_kept() -> None:
+    rows = rounds()
+    contended = [replace(row, validity=Validity.CONTENDED, error=f"waited {i}%") for i, row in enumerate(rows[:2], 4)]
+    assert cell(compare([*contended, rows[2]]), "a").notes == (
+        "left out 2 of 3 rows of this case: contended: waited 4–5%",
+    )
+
+
+def test_a_round_without_the_metric_is_named() -> None:
+    first, *others = rounds(memory=2.0)
+    notes = cell(compare([replace(first, memory=None), *others], Metric.MEMORY), "a").notes
+    assert notes == ("memory was not measured in 1 of 3 rows of this case",)
+
+
+@pytest.mark.parametrize(("name", "beside"), [("desk (threads 2)", {"threads": 1}), ("desk@first", {"run": "second"})])
+def test_a_host_named_as_anothers_column_is_not_pooled_with_it(name: str, beside: dict[str, Any]) -> None:
+    rows = [*rounds("desk", threads=2), *rounds("desk", **{"threads": 2, **beside})]
+    comparison = compare([*rows, *rounds(name, middle=5, threads=2)])
+    assert sorted(round(value or 0) for value in values(comparison)[0]) == [1, 1, 5]
+
+
 def test_an_unknown_column_of_a_foreign_file_that_varies_is_an_axis(tmp_path: Path) -> None:
     text = "device,runtime,n_samples,latency,pixels,lab\nT4,pytorch,1,2.2,512,x\nT4,pytorch,1,4.4,768,x\n"
     comparison = compare(imported(tmp_path, text))

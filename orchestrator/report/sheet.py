@@ -234,7 +234,7 @@ def _payoffs(comparison: Comparison, hosts: Mapping[AxisValue, str], lines: Sequ
 
 _INVALID = {
     Validity.THROTTLED: "the GPU slowed its clock down while it was measured",
-    Validity.CONTENDED: "something else used the device, or over 10% of the CPUs, while it was measured",
+    Validity.CONTENDED: "something else used the device, or kept the process from its CPUs, while it was measured",
     Validity.FALLBACK: "another provider or device did the work",
     Validity.SPILLED: "memory beyond the GPU's was used",
     Validity.UNSTABLE: "the trials scatter too much to rank",
@@ -276,7 +276,9 @@ def _legend(comparison: Comparison, hosts: Mapping[AxisValue, str], cells: Seque
         f"≈ no difference shown, at 5%{f' for all {len(tested)} ratios together' if tested[1:] else ''}": any(
             not ratio.shows_difference for ratio in tested
         ),
-        "(1 round) the difference between processes was not measured: none is claimed": len(ratios) > len(tested),
+        "(1 round) the difference between processes was not measured: none is claimed": any(
+            ratio.p is None and ratio.value for ratio in ratios
+        ),
         **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
         **dict.fromkeys(_prices(comparison, hosts), True),
         f"{BEST_OF_LINE} best of its line": BEST_OF_LINE in marks,

@@ -6,7 +6,7 @@ Knows rows alone. Values stay numbers here; `report` makes text of them.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -61,7 +61,8 @@ def compare(
     work_of: dict[tuple[Key, str], dict[int | None, Work]] = defaultdict(dict)
     for row, case, column, work in zip(rows, placed.keys, row_columns, their_works):
         groups[case, column].append(row)
-        work_of[case, column][row.n_samples] = work
+        if row.status is Status.OK:  # a lost one does not know the model's own size
+            work_of[case, column][row.n_samples] = work
     keys = sorted({case for case, _ in groups}, key=key_order(axes))
     cells = {
         where: _cell(metric, together, work_of[where], prices or {}, any_quality) for where, together in groups.items()
@@ -197,14 +198,20 @@ def _without_value(rows: Sequence[Row]) -> Cell:
 
 def _left_out(rows: Sequence[Row], kept: Sequence[Row]) -> tuple[str, ...]:
     of_kept = set(map(id, kept))  # rows are equal by sixty columns, and a file may have thousands of one case
-    others = Counter(_outcome(row) for row in rows if id(row) not in of_kept)
-    return tuple(f"left out {n} of {len(rows)} rows of this case: {what}" for what, n in sorted(others.items()))
+    others: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if id(row) not in of_kept:
+            others[_PERCENTAGE.sub("%", outcome := _outcome(row))].append(outcome)
+    return tuple(
+        sorted(f"left out {len(each)} of {len(rows)} rows of this case: {_as_one(each)}" for each in others.values())
+    )
 
 
 def _outcome(row: Row) -> str:
     if row.status is Status.OK:
         validity = str(row.validity.value) if row.validity else "of unstated validity"
-        return f"{validity}, {row.batch}" if row.samples_asked == MAX else validity
+        what = f"{validity}, {row.batch}" if row.samples_asked == MAX else validity
+        return what if row.validity is Validity.VALID or not row.error else f"{what}: {row.error}"
     status = str((row.status or Status.FAILED).value)
     return status + (f": {row.error}" if row.error and row.error != status else "")
 

@@ -94,8 +94,8 @@ def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
     measured = [row.status is Status.OK for row in rows]
     columns, names = _host_columns(rows), []
 
-    keys: list[Hashable] = list(zip(*(facts[name] for name in axes)))
-    pools = _Pools(zip(columns, keys, (row.n_samples for row in rows)), measured)
+    asked = zip(*(facts[name] for name in axes))
+    pools = _Pools(zip(columns, asked, (row.n_samples for row in rows)), measured)
     conditions: dict[str, tuple[set[str], list[AxisValue]]] = {}
     for name, of in CONDITIONS.items():
         values = [of(row) for row in rows]
@@ -110,10 +110,10 @@ def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
             pools.divide(values)
     axes = [name for name in facts if name in (*axes, *names)] + [name for name in tie_breakers if name in names]
     every = facts | tie_breakers
-    keys = list(zip(*(every[name] for name in axes)))
+    keys = _joined(rows, columns, list(zip(*(every[name] for name in axes))))
     return Placement(
         axes=tuple(axes),
-        keys=tuple(keys),  # type: ignore[arg-type]
+        keys=tuple(keys),
         columns=_with_conditions(columns, keys, conditions, measured),
         caption={n: next(iter(values)) for n, values in stated.items() if n not in axes and len(values) == 1},
     )
@@ -137,7 +137,47 @@ def _model_names(rows: Sequence[Row]) -> list[AxisValue]:
         if row.weights is not None and row.model is not None:
             names[row.weights].add(row.model)
     joined = {weights: " = ".join(sorted(several, key=natural)) for weights, several in names.items()}
-    return [row.model if row.weights is None or row.model is None else joined[row.weights] for row in rows]
+    weights_of: dict[str | None, set[str]] = defaultdict(set)
+    for weights, several in names.items():
+        for each in several:
+            weights_of[each].add(weights)
+
+    def name(row: Row) -> str | None:
+        known = weights_of[row.model] if row.weights is None else {row.weights}
+        is_told = row.weights is not None or (row.status is not Status.OK and len(known) == 1)
+        return joined[next(iter(known))] if is_told and row.model is not None else row.model
+
+    return [name(row) for row in rows]
+
+
+def _joined(rows: Sequence[Row], columns: Sequence[str], keys: Sequence[Key]) -> list[Key]:
+    """Each row's line. A row of a job that measured nothing does not state what only a measurement tells, such as the
+    model's own size: it joins the one line that it may belong to, of its column, else of its run.
+
+    A line that has a row of its column and round already is not that line.
+    """
+    in_column: dict[Hashable, dict[Key, set[int | None]]] = defaultdict(lambda: defaultdict(set))
+    in_run: dict[Hashable, dict[Key, set[int | None]]] = defaultdict(dict)
+    for row, column, key in zip(rows, columns, keys):
+        if row.status is Status.OK and not row.is_imported:
+            in_column[column, row.run][key].add(row.round)
+            in_run[row.run][key] = set()
+    done = []
+    for row, column, key in zip(rows, columns, keys):
+        lines: set[Key] = set()
+        if row.status is not Status.OK and None in key and not row.is_imported:
+            lines = _lines_of(key, row.round, in_column[column, row.run]) or _lines_of(key, None, in_run[row.run])
+        done.append(next(iter(lines)) if len(lines) == 1 and key not in lines else key)
+    return done
+
+
+def _lines_of(key: Key, round_: int | None, lines: Mapping[Key, set[int | None]]) -> set[Key]:
+    """Those that agree with all that a key states, and lack its round."""
+    return {
+        line
+        for line, rounds in lines.items()
+        if (round_ is None or round_ not in rounds) and all(a is None or a == b for a, b in zip(key, line))
+    }
 
 
 def _prompt_labels(rows: Sequence[Row], prompts: Sequence[int | None]) -> list[AxisValue]:
@@ -179,10 +219,17 @@ def _host(row: Row) -> str:
 
 def _host_columns(rows: Sequence[Row]) -> list[str]:
     """Each row's host, and where any host stands in several runs, host@run."""
+    hosts = {_host(row) for row in rows}
+    # an imported host may be named as a column of another would be, `desk@first` or `desk (threads 2)`
+    names = {
+        host: f"{host} (host)" if any(host.startswith((f"{other}@", f"{other} (")) for other in hosts) else host
+        for host in hosts
+    }
     runs: dict[str, set[str | None]] = defaultdict(set)
     for row in rows:
         runs[_host(row)].add(row.run)
-    return [f"{_host(row)}@{row.run or 'unnamed'}" if len(runs[_host(row)]) > 1 else _host(row) for row in rows]
+    named = [(names[_host(row)], row.run or "unnamed", len(runs[_host(row)]) > 1) for row in rows]
+    return [f"{name}@{run}" if has_several else name for name, run, has_several in named]
 
 
 def _with_several(columns: Sequence[str], values: Sequence[AxisValue]) -> set[str]:

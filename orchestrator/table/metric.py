@@ -72,9 +72,12 @@ def figure(metric: Metric, rows: Sequence[Row], price_per_hour: float | None) ->
     values = list(_values(metric, rows, price_per_hour))
     if not values:
         raise NoFigureError(f"{metric.column} was not measured")
-    processes = tuple(Process(value, (row.run, row.host or row.device), row.round) for row, value in values)
+    processes = tuple(Process(value, (row.run, row.host or row.device), row.round, row.job) for row, value in values)
     trials = sum(len(row.trials or ()) for row, _ in values) if metric.is_timed else 0
-    return Figure(processes, trials=trials, notes=_notes(rows) if metric.is_timed else ())
+    notes = list(_notes(rows)) if metric.is_timed else []
+    if missing := len(rows) - len(values):
+        notes.append(f"{metric.column} was not measured in {missing} of {len(rows)} rows of this case")
+    return Figure(processes, trials=trials, notes=tuple(notes))
 
 
 def _values(metric: Metric, rows: Sequence[Row], price_per_hour: float | None) -> Iterator[tuple[Row, float]]:
