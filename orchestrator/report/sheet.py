@@ -282,8 +282,8 @@ def _legend(comparison: Comparison, hosts: Mapping[AxisValue, str], cells: Seque
         **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
         **dict.fromkeys(_prices(comparison, hosts), True),
         f"{BEST_OF_LINE} best of its line": BEST_OF_LINE in marks,
-        f"{TIED_OF_LINE} tied best of its line: no difference from its best value is shown": TIED_OF_LINE in marks,
+        f"{TIED_OF_LINE} tied best of its line: its best value, or not shown to differ from it": TIED_OF_LINE in marks,
         f"{BEST} best of {rivals}": BEST in marks,
-        f"{TIED} tied best of {rivals}: no difference from its best value is shown": TIED in marks,
+        f"{TIED} tied best of {rivals}: its best value, or not shown to differ from it": TIED in marks,
     }
     return [text for text, used in lines.items() if used]

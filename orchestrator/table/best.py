@@ -83,5 +83,5 @@ def _leaders(
         if all(shown.values()):
             best.add(leader)
         elif any(difference is not None for difference in shown.values()):
-            tied |= {leader, *(place for place, difference in shown.items() if not difference)}
+            tied |= {leader, *(place for place, difference in shown.items() if difference is False)}
     return best, tied
