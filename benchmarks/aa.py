@@ -134,6 +134,9 @@ def report(rows: Sequence[Row], rounds: int) -> Iterator[str]:
     compared = list(of_engines(valid))
     once = [ratio for base, engine, ratio in compared if more_steps(base) == more_steps(engine) == 0 and base < engine]
     yield _share("identical, one run", once)
+    if not any(ratio.p is not None for ratio in once):
+        yield "nothing to tell: too few rows are valid, since something else uses the CPUs"
+        return
     if len({row.run for row in valid}) > 1:
         between = [ratio for _, _, ratio in of_runs(valid)]
         yield _share("identical, two runs", between)

@@ -7,6 +7,7 @@ import math
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from scipy import stats
 from table_rows import row
 
-from runner.schema import Row
+from runner.schema import Row, Validity
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -59,6 +60,13 @@ def test_slower_cells_are_found_and_by_how_much_is_said(aa: Any) -> None:
     assert line.startswith("10% more steps: of 16 comparisons 16 (100.0%) alone, ")
     assert "; +10" in line
     assert line.endswith("by simulation 100%")
+
+
+def test_where_other_work_left_too_few_valid_rows_that_is_said(aa: Any) -> None:
+    rows = made_up([0.0, 0.0, 0.1], 0.01, ["first"])
+    busy = [replace(row, validity=Validity.CONTENDED) if row.round != 1 else row for row in rows]
+    *_, line = aa.report(busy, 3)
+    assert line == "nothing to tell: too few rows are valid, since something else uses the CPUs"
 
 
 @pytest.mark.live
