@@ -260,6 +260,7 @@ def test_a_base_is_built_on_by_its_digest_though_its_tag_has_moved(
         assert not [line for line in api.push(base, stream=True, decode=True) if "error" in line]
         api.remove_image(base)
         monkeypatch.setattr(recipe, "recipe", lambda _: {"Dockerfile": dockerfile.read_bytes()})
+        assert images.find(first, recipe.default_base("cpu")) is None
         built = images.build(first, "cpu")
         labels = api.inspect_image(built.id)["Config"]["Labels"]
         try:
@@ -267,6 +268,7 @@ def test_a_base_is_built_on_by_its_digest_though_its_tag_has_moved(
             assert f"{base}@{labels['org.opencontainers.image.base.digest']}" == recipe.default_base("cpu")
         finally:
             api.remove_image(built.reference, force=True)
+            api.remove_image(recipe.default_base("cpu"))
 
 
 def test_a_registry_that_is_not_there_is_an_error_of_each_host(first: Connection, small: str) -> None:
