@@ -19,8 +19,8 @@ import psutil
 from runner.limits import CGROUPS, PROC, cgroup_folders, usable_cpus
 
 CPUS = Path("/sys/devices/system/cpu")
-# Of the timed part, from which on it is contended. A share of 0.02 that is lost makes a latency 2% longer; what more
-# a competitor costs (caches, a thread that waits for another) was seen to be less than 1% (benchmarks/contention.py).
+# Of the timed part, from which on it is contended. A share of 0.02 that is lost makes a latency 2% longer. A competitor
+# costs more than that (caches, a thread that waits for another); benchmarks/contention.py measures what is not flagged.
 LOST_SHARE = 0.02
 # Of a CPU on whose core this process ran as well, by its other hardware thread. Two threads of a core share its units:
 # each is slower by half at most, so that 0.05 costs 2.5%.
@@ -85,15 +85,15 @@ def disturbance(
     wall_s = after.at - before.at
     if wall_s < SHORTEST_S:
         return None
-    busy = {cpu: after.busy[cpu] - before.busy.get(cpu, 0.0) for cpu in after.busy}
-    stolen = {cpu: after.stolen[cpu] - before.stolen.get(cpu, 0.0) for cpu in after.stolen}
+    busy, stolen = _rise(before.busy, after.busy), _rise(before.stolen, after.stolen)
     own_s = after.own_s - before.own_s
     usable = set(usable)
     here = {cpu for cpu, seconds in used_s.items() if seconds > USED_SHARE * wall_s} or usable
 
     throttled = (after.throttled_s - before.throttled_s) / max(1, len(here)) / wall_s
     if throttled > LOST_SHARE:
-        return f"the cgroup's CPU quota held it back for {throttled:.0%} of the time; fix: `threads` within the quota"
+        fix = "fix: `threads` within the quota, or a larger quota"
+        return f"the cgroup's CPU quota held it back for {throttled:.0%} of the time; {fix}"
     worst = max(here & stolen.keys(), key=lambda cpu: stolen[cpu], default=None)
     if worst is not None and stolen[worst] > LOST_SHARE * wall_s:
         return f"the hypervisor took {stolen[worst] / wall_s:.0%} of CPU {worst}"
@@ -105,19 +105,32 @@ def disturbance(
     if (lost := min(waited_s, taken_s) / wall_s) > LOST_SHARE:
         return f"its threads waited {lost:.0%} of the time for CPUs that other processes used"
     others_s = max(0.0, sum(busy.values()) - own_s)
+    # A thread that moved counts where it was seen last. What a CPU was used beyond its busy time (and beyond what ticks
+    # are off by) was used elsewhere, perhaps on the sibling.
+    beyond = (seconds - busy.get(cpu, 0.0) for cpu, seconds in used_s.items())
+    moved_s = sum(seconds for seconds in beyond if seconds > LOST_SHARE * wall_s)
     for cpu in sorted({other for each in here for other in siblings.get(each, ())}):
-        share = min(busy.get(cpu, 0.0) - used_s.get(cpu, 0.0), others_s) / wall_s
+        share = min(busy.get(cpu, 0.0) - used_s.get(cpu, 0.0) - moved_s, others_s) / wall_s
         if share > SIBLING_SHARE:
             return f"other processes used {share:.0%} of CPU {cpu}, which shares a core with it"
     return None
 
 
+def _rise(before: Mapping[int, float], after: Mapping[int, float]) -> dict[int, float]:
+    """Of the CPUs in both: one that came online in between has counted since the machine started."""
+    return {cpu: after[cpu] - before[cpu] for cpu in after if cpu in before}
+
+
 def _waited_s(before: Reading, after: Reading) -> float | None:
-    """By the threads' own clocks, else by the pressure (PSI), which counts a moment once however many wait."""
+    """By the threads' own clocks, else by the pressure (PSI), which counts a moment once however many wait.
+
+    Without what a quota held back: the kernel counts a throttled thread as one that waits, and it is judged by itself.
+    """
+    throttled_s = after.throttled_s - before.throttled_s
     if after.waited_s is not None and before.waited_s is not None:
-        return max(0.0, after.waited_s - before.waited_s)
+        return max(0.0, after.waited_s - before.waited_s - throttled_s)
     if after.pressure_s is not None and before.pressure_s is not None:
-        return after.pressure_s - before.pressure_s
+        return max(0.0, after.pressure_s - before.pressure_s - throttled_s)
     return None
 
 
@@ -144,7 +157,7 @@ class CpuWatch:
         self.disturbance = disturbance(self._before, after, self._places.used_s, usable(), shared)
 
     def look(self) -> None:
-        self._places.look(_texts(self._proc, _family()[:1], "stat"))
+        self._places.look(_texts(self._proc, [os.getpid()], "stat"))
 
     def _read(self) -> Reading:
         family = _family()
@@ -165,11 +178,14 @@ def usable() -> set[int]:
 
 
 def cpu_times(proc: Path = PROC) -> tuple[dict[int, float], dict[int, float]]:
-    """Seconds in which each CPU was busy, and in which a hypervisor gave it to somebody else."""
+    """Seconds in which each CPU was busy, and in which a hypervisor gave it to somebody else; empty where untold."""
     found = re.findall(r"^cpu(\d+) (.+)$", _read(proc / "stat"), re.MULTILINE)
     if not found:
-        times = enumerate(psutil.cpu_times(percpu=True))
-        return {number: cpu.user + cpu.system + getattr(cpu, "nice", 0.0) for number, cpu in times}, {}
+        try:
+            times = psutil.cpu_times(percpu=True)
+        except (OSError, psutil.Error):
+            return {}, {}
+        return {number: cpu.user + cpu.system + getattr(cpu, "nice", 0.0) for number, cpu in enumerate(times)}, {}
     busy, stolen = {}, {}
     for number, text in found:
         # user nice system idle iowait irq softirq steal; guest time is in user time already. Source: proc(5)
@@ -219,8 +235,11 @@ def _listed(text: str) -> set[int]:
 
 
 def _family() -> list[int]:
-    """This process, then its children (an engine's server)."""
-    return [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
+    """This process, then its children (an engine's server), where the table of processes may be read (hidepid=1)."""
+    try:
+        return [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
+    except (OSError, psutil.Error):
+        return [os.getpid()]
 
 
 def _own_s(pids: Iterable[int]) -> float:

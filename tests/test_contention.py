@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -84,9 +85,48 @@ def test_our_own_thread_on_the_other_hardware_thread_is_no_contention() -> None:
     assert seen(busy=busy, own=20.0, waited=0.0, used={0: 10.0, 8: 10.0}, siblings=CORES) is None
 
 
+def test_a_thread_that_moved_between_the_threads_of_a_core_is_ourselves() -> None:
+    """Seen on CPU 0 at the end of a long call that ran half of the time on CPU 8, while others fill other cores."""
+    busy = {0: 5.0, 8: 5.0, 1: 10.0, 9: 10.0}
+    assert seen(busy=busy, own=10.0, waited=0.0, used={0: 10.0}, siblings=CORES) is None
+
+
+def test_ticks_that_are_a_little_off_hide_no_process_on_the_other_thread() -> None:
+    used = dict.fromkeys(range(8), 9.0)
+    busy = dict.fromkeys(range(8), 8.9) | {8: 0.6}
+    told = "other processes used 6% of CPU 8, which shares a core with it"
+    assert seen(busy=busy | {20: 10.0}, own=72.0, waited=0.0, used=used, siblings={0: frozenset({8})}) == told
+
+
+def test_a_cpu_that_came_online_in_between_counts_for_nobody() -> None:
+    before = Reading(0.0, {0: 50.0}, {0: 0.0}, 10.0, 0.0)
+    after = Reading(10.0, {0: 60.0, 8: 4000.0}, {0: 0.0, 8: 90.0}, 20.0, 5.0)
+    assert disturbance(before, after, {0: 10.0}, {0, 8}, CORES) is None
+
+
 def test_a_quota_that_held_us_back_is_told_with_what_to_do() -> None:
     told = seen(busy={0: 5.0, 1: 5.0}, own=10.0, waited=0.0, used={0: 5.0, 1: 5.0}, throttled_s=6.0)
-    assert told == "the cgroup's CPU quota held it back for 30% of the time; fix: `threads` within the quota"
+    fix = "fix: `threads` within the quota, or a larger quota"
+    assert told == f"the cgroup's CPU quota held it back for 30% of the time; {fix}"
+
+
+def test_what_a_quota_held_back_is_no_wait_for_other_processes() -> None:
+    """The kernel counts a throttled thread as waiting, and on a large host others always compute somewhere."""
+    busy, used = dict.fromkeys(range(64), 5.0) | {0: 10.0, 1: 10.0}, {0: 10.0, 1: 10.0}
+    assert seen(busy=busy, own=20.0, waited=0.39, used=used, throttled_s=0.39) is None
+    assert seen(busy=busy, own=20.0, waited=None, used=used, throttled_s=0.39, pressure_s=0.39) is None
+    told = "its threads waited 5% of the time for CPUs that other processes used"
+    assert seen(busy=busy, own=20.0, waited=0.89, used=used, throttled_s=0.39) == told
+
+
+@pytest.mark.parametrize(("threads", "quota", "flagged"), [(1, 1.5, False), (2, 1.5, True), (1, 0.5, True)])
+def test_threads_above_a_fractional_quota_are_told_and_below_it_not(threads: int, quota: float, flagged: bool) -> None:
+    computed = 10.0 * min(threads, quota)
+    held = 10.0 * threads - computed
+    busy = dict.fromkeys(range(64), 5.0)
+    used = dict.fromkeys(range(threads), computed / threads)
+    told = seen(busy=busy, own=computed, waited=held, used=used, throttled_s=held)
+    assert ("quota" in told if told else False) is flagged
 
 
 def test_without_the_threads_own_clocks_the_pressure_tells() -> None:
@@ -168,6 +208,66 @@ def test_the_hardware_threads_of_a_core_are_read(tmp_path: Path) -> None:
         (tmp_path / f"cpu{cpu}/topology/thread_siblings_list").write_text(text)
     (tmp_path / "cpufreq").mkdir()
     assert contention.siblings(tmp_path) == {0: frozenset({8}), 1: frozenset({2}), 3: frozenset()}
+
+
+GVISOR = {  # as its sentry writes them: no time of any CPU, every thread on CPU 0, neither schedstat nor pressure
+    "stat": "".join(f"cpu{number} 0 0 0 0 0 0 0 0 0 0\n" for number in (" ", 0, 1)) + "intr 0 0\nbtime 1700000000\n",
+    f"{os.getpid()}/task/1/stat": f"1 (python) R 0 1 1 {'0 ' * 7}{{utime}} 3 0 0 20 0 9 0 25 4096 99 {'0 ' * 30}\n",
+}
+# Linux without schedstats and PSI (`psi=0`): the files are not there, or say nothing.
+WITHOUT_WAITS = {
+    "stat": PROC_STAT,
+    f"{os.getpid()}/task/1/stat": STAT.replace("{stime}", "3").replace("{cpu}", "1").replace("{tid}", "1"),
+    f"{os.getpid()}/task/1/schedstat": "0 0 0\n",
+}
+NOTHING: dict[str, str] = {}  # macOS, or a container that hides /proc
+
+
+@pytest.mark.parametrize("files", [GVISOR, WITHOUT_WAITS, NOTHING], ids=["gvisor", "without", "nothing"])
+def test_a_kernel_that_tells_of_no_waits_is_no_fault_and_no_contention(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(utime: int) -> None:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text.replace("{utime}", str(utime)))
+
+    moments = iter((100.0, 110.0))
+    monkeypatch.setattr(contention, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    monkeypatch.setattr(contention.psutil, "cpu_times", refused)
+    write(1000)
+    with CpuWatch(tmp_path, tmp_path / "cgroup", tmp_path / "cpus") as watch:
+        write(2000)
+    assert watch.disturbance is None
+    assert sum(watch._places.used_s.values()) == pytest.approx(10.0 if files else 0)
+
+
+def refused(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied", "/proc/stat")
+
+
+def test_a_hidden_table_of_processes_leaves_this_process_to_be_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hidepid=1 the first process of another user that is looked at refuses."""
+
+    def hidden(*_: object, **__: object) -> None:
+        raise contention.psutil.AccessDenied(1)
+
+    monkeypatch.setattr(contention.psutil.Process, "children", hidden)
+    assert contention._family() == [os.getpid()]
+    with CpuWatch() as watch:
+        watch.look()
+    assert watch.disturbance is None  # too short to be judged
+
+
+def test_where_affinity_is_not_told_all_cpus_are_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert contention.usable() == set(range(os.cpu_count() or 1))
+
+
+def test_the_waits_of_a_child_count() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert contention._family() == [os.getpid(), child.pid]
+        child.communicate(b"\n")
 
 
 def start_spinning() -> int:
