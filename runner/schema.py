@@ -379,7 +379,7 @@ class Row:
     steps_per_s: float | None = _runner("denoising steps a second, at the median latency", "1/s")
     memory_peak: float | None = _runner("allocated on the GPU at the peak; on a CPU the peak resident set", "GB")
     memory_host: float | None = _runner("peak resident set of the process", "GB")
-    load_s: float | None = _runner("from nothing to a pipeline on the device", "s")
+    load_s: float | None = _runner("from the end of the imports to a pipeline on the device", "s")
     first_call_s: float | None = _runner("the first call, compiling included", "s")
     trials: tuple[float, ...] | None = _runner("each timed call, in order", "s")
 

@@ -74,11 +74,11 @@ def run_cases(
     try:
         session = engine.load(job, token)
         session.synchronize()
+        load_s = time.perf_counter() - begun
         remark = remark_on(job)
     except Exception as error:
         refuse(job, cases, status_of(error), error, send, started)
         return
-    load_s = time.perf_counter() - begun
     cells = {**session.facts, "load_s": load_s, "weights": weights_of(job)}
     # What is loaded stays: without this, each collection walks a million objects, 0.25 s here.
     gc.collect()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
-from fake_engine import FakeEngine, job_of
+from fake_engine import FakeEngine, FakeSession, job_of
 
 from runner import engines, worker
 from runner.engines import LoadError, Unsupported
 from runner.measure import BrokenImage
-from runner.schema import Row, Status
+from runner.schema import Job, Row, Status
 from runner.worker import Message, message_of, run_cases, status_of
 
 
@@ -93,3 +95,28 @@ def test_the_identity_of_the_weights_stands_in_every_row_of_the_job() -> None:
     job = job_of(samples=(1, 2))
     run_cases(job, job.cases, FakeEngine(), None, said.append, weights_of=lambda _: "sha256:abc")
     assert [message.weights for message in said if isinstance(message, Row)] == ["sha256:abc"] * 2
+
+
+class LoadingEngine(FakeEngine):
+    """Loads for five seconds by a clock of its own, and its device finishes two later."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def load(self, job: Job, token: str | None) -> FakeSession:
+        session = super().load(job, token)
+        self.now += 5
+        session.synchronize = lambda: setattr(self, "now", self.now + 2)  # type: ignore[method-assign]
+        return session
+
+
+def test_the_load_is_timed_until_the_device_has_it_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, said = LoadingEngine(), list[Message]()
+
+    def slowly(_: Job) -> None:
+        engine.now += 1000
+
+    monkeypatch.setattr(worker, "time", SimpleNamespace(time=lambda: 0.0, perf_counter=lambda: engine.now))
+    job = job_of(samples=(1, 2))
+    run_cases(job, job.cases, engine, None, said.append, remark_on=slowly, weights_of=slowly)
+    assert [row.load_s for row in said if isinstance(row, Row)] == [7.0, 7.0]
