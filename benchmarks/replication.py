@@ -49,16 +49,33 @@ def noisy_base(cells: int, draw: random.Random) -> list[float]:
 
 KINDS = (even, uneven, noisy, noisy_base)
 Kind = Callable[[int, random.Random], list[float]]
+# How the shifts of processes are distributed, with a mean of 0 each.
+Shape = Callable[[random.Random], float]
 
 
-def table(deviations: Sequence[float], rounds: int, draw: random.Random, second: float = 1.0) -> list[Figure]:
+def normal(draw: random.Random) -> float:
+    return draw.gauss(0, 1)
+
+
+def exponential(draw: random.Random) -> float:
+    return draw.expovariate(1) - 1
+
+
+def student(draw: random.Random) -> float:
+    """Student's t of 3 degrees of freedom."""
+    return draw.gauss(0, 1) / math.sqrt(draw.gammavariate(1.5, 2) / 3)
+
+
+def table(
+    deviations: Sequence[float], rounds: int, draw: random.Random, second: float = 1.0, shape: Shape = normal
+) -> list[Figure]:
     """Cells of equal truth, 1, but the second; settled."""
     shifts = [draw.gauss(0, OF_ROUND) for _ in range(rounds)]
     figures = {}
     for cell, deviation in enumerate(deviations):
         processes = []
         for number, shift in enumerate(shifts, start=1):
-            at = draw.gauss(0, deviation) + shift
+            at = deviation * shape(draw) + shift
             calls = [math.exp(at + draw.gauss(0, WITHIN)) for _ in range(CALLS)]
             processes.append(Process((second if cell == 1 else 1.0) * median(calls), ("run", "host"), number))
         figures[cell] = Figure(tuple(processes))
@@ -131,18 +148,61 @@ def borrowed(tables: int, seed: int) -> Iterator[str]:
         statistics.MOST_BORROWED, statistics.SHARE_BORROWED = kept
 
 
-def of_noisy(tables: int, seed: int) -> float:
-    """The share of tests of the cell that scatters most that show a difference by themselves."""
+def of_noisy(tables: int, seed: int, rounds: int = 3, times: float = 5) -> float:
+    """The share of tests of a cell that scatters so many times as much as eleven others that call it different."""
     draw = random.Random(f"{seed} of noisy")
-    tested = (ratios(table(noisy(12, draw), 3, draw))[-1] for _ in range(tables))
+    deviations = [BETWEEN] * 11 + [times * BETWEEN]
+    tested = (ratios(table(deviations, rounds, draw))[-1] for _ in range(tables))
     return fmean((each.p or 0.0) <= statistics.LEVEL for each in tested)
+
+
+def unlike(tables: int, seed: int) -> Iterator[str]:
+    yield "Tests by itself of a cell that scatters ten times as much as eleven others, that call it different"
+    for rounds in ROUNDS:
+        yield f"{rounds:>3} rounds  {of_noisy(tables, seed, rounds, 10):6.1%}"
+
+
+def tails(tables: int, seed: int) -> Iterator[str]:
+    yield "Coverage of 95% intervals of values and of ratios, tables of 12 cells, where the shifts of processes are not"
+    yield "normal, and five times as large, so that calls and rounds hide little of it"
+    for shape in (exponential, student):
+        for rounds in ROUNDS:
+            draw = random.Random(f"{seed} {shape.__name__} {rounds}")
+            values, compared = [], []
+            for _ in range(tables):
+                figures = table([5 * BETWEEN] * 12, rounds, draw, shape=shape)
+                values += [_holds(figure.interval, 1.0) for figure in figures]
+                compared += [_holds(each.interval, 1.0) for each in ratios(figures)]
+            yield f"{shape.__name__:12} {rounds:>3} rounds  {fmean(values):6.1%}  {fmean(compared):6.1%}"
+
+
+def stopped(tables: int, seed: int) -> Iterator[str]:
+    yield "Coverage where rounds are added (3 to 10) until the interval is as narrow as rel_ci; rounds on average"
+    for rel_ci in (0.005, 0.01, 0.02, 0.03, 0.05):
+        draw = random.Random(f"{seed} {rel_ci}")
+        held, took = [], []
+        for _ in range(tables):
+            (most,) = table([BETWEEN], 10, draw)
+            figure = next(each for each in map(_first(most), range(3, 11)) if _is_enough(each, rel_ci))
+            held.append(_holds(figure.interval, 1.0))
+            took.append(len(figure.processes))
+        yield f"rel_ci {rel_ci:<6g} {fmean(held):6.1%}  {fmean(took):4.1f} rounds"
+
+
+def _first(figure: Figure) -> Callable[[int], Figure]:
+    return lambda rounds: settled({0: Figure(figure.processes[:rounds])})[0]
+
+
+def _is_enough(figure: Figure, rel_ci: float) -> bool:
+    found = figure.interval
+    return len(figure.processes) == 10 or (found is not None and (found.high - found.low) / 2 <= rel_ci * figure.value)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=2000, help="simulated for each figure")
     parser.add_argument("--seed", type=int, default=1)
-    parts = {part.__name__: part for part in (coverage, small, power, borrowed)}
+    parts = {part.__name__: part for part in (coverage, small, power, borrowed, unlike, tails, stopped)}
     parser.add_argument("--parts", nargs="*", choices=parts, default=[*parts])
     flags = parser.parse_args()
     for part in [parts[name] for name in flags.parts]:
