@@ -46,7 +46,7 @@ def torch_device(job: Job) -> torch.device:
 
 
 def torch_dtype(job: Job) -> torch.dtype:
-    """Raises Unsupported for half precision on a CPU without arithmetic for it, which is fifty times slower."""
+    """Raises Unsupported for half precision on a CPU without arithmetic for it, which would emulate it slowly."""
     if job.precision is Precision.SINGLE:
         return torch.float32
     if job.device is Device.CPU and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
@@ -249,7 +249,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def set_attention(pipe: Any, attention: str) -> bool:
-    """`default` is PyTorch's fused kernel, `sliced` one head at a time, `math` the plain matrix products.
+    """`default` is PyTorch's fused kernel, `sliced` half of the UNet's heads at a time, `math` plain matrix products.
 
     Returns whether memory-efficient attention is in use.
     """

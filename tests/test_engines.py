@@ -187,15 +187,22 @@ def test_a_gpu_job_without_the_gpu_package_is_refused_and_not_computed_on_the_cp
 
 
 def test_a_session_on_another_provider_than_asked_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
     class OnCpu:
-        def __init__(self, *_: Any, **__: Any) -> None: ...
-        def disable_fallback(self) -> None: ...
+        def __init__(self, *_: Any, providers: list[str], **__: Any) -> None:
+            asked.append(providers)
+
+        def disable_fallback(self) -> None:
+            asked.append("no fallback")
+
         def get_providers(self) -> list[str]:
             return ["CPUExecutionProvider"]
 
     monkeypatch.setattr(onnx_engine.onnxruntime, "InferenceSession", OnCpu)
     with pytest.raises(LoadError, match="gave CPUExecutionProvider for CUDAExecutionProvider"):
         onnx_engine.open_session(Path("x.onnx"), "CUDAExecutionProvider", 1)
+    assert asked == [["CUDAExecutionProvider"], "no fallback"]
 
 
 def test_every_engine_that_is_offered_can_be_found() -> None:

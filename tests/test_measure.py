@@ -74,6 +74,12 @@ def test_latency_is_the_mean_as_in_the_lambda_benchmark() -> None:
     assert summary([1.0, 2.0, 6.0], 2, 50)["latency"] == 3.0
 
 
+def test_the_90th_percentile_is_interpolated_and_rates_are_of_the_median() -> None:
+    cells = summary([4.0, 1.0, 2.0, 3.0, 10.0], 3, 50)
+    assert cells["latency_p90"] == pytest.approx(4 + 0.6 * 6)
+    assert (cells["throughput"], cells["steps_per_s"]) == (60.0, pytest.approx(50 / 3))
+
+
 def test_without_a_wanted_width_the_repeats_are_exact() -> None:
     job = job_of(repeats=3, max_repeats=30)
     assert not is_enough(job, [1.0, 2.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,6 +93,21 @@ def test_the_environment_has_no_token_in_it(monkeypatch: pytest.MonkeyPatch) -> 
     found = environment(job_of())
     assert "hf_secret" not in str(found)
     assert found["variables"]["HF_HOME"] == "/weights"
+
+
+def test_the_environment_has_load_and_frequency_at_the_jobs_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fake_engine import job_of
+
+    from runner import environment as module
+
+    frequency = namedtuple("frequency", "current min max")(2400.0, 800.0, 3600.0)
+    monkeypatch.setattr(module.os, "getloadavg", lambda: (1.5, 0.5, 0.25))
+    monkeypatch.setattr(module.psutil, "cpu_freq", lambda: frequency)
+    found = environment(job_of())
+    assert found["load_average"] == (1.5, 0.5, 0.25)
+    assert found["cpu_frequency_mhz"] == {"current": 2400.0, "min": 800.0, "max": 3600.0}
+    monkeypatch.setattr(module.psutil, "cpu_freq", lambda: None)
+    assert environment(job_of())["cpu_frequency_mhz"] is None
 
 
 def test_a_row_names_the_gpu_only_where_there_is_no_doubt_which() -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fake_engine
@@ -178,6 +179,15 @@ def test_a_try_on_a_cpu_fails_by_itself_before_the_machine_has_no_more() -> None
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(read, 20) == b"MemoryError"
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(None, 9_000), (20_000, 9_000), (5_000, 4_500)])
+def test_a_try_may_take_nine_tenths_of_free_memory_or_of_the_limit(
+    monkeypatch: pytest.MonkeyPatch, limit: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(search_module.psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
+    monkeypatch.setattr(search_module.limits, "memory_limit_bytes", lambda: limit)
+    assert search_module.free_bytes() == expected
 
 
 def test_a_try_makes_two_calls_of_at_most_four_steps(monkeypatch: pytest.MonkeyPatch) -> None:

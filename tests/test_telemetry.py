@@ -172,6 +172,13 @@ def test_without_a_driver_there_is_nothing_to_watch() -> None:
     assert Gpus.now(FakeNvml()).watch("GPU-another") is None
 
 
+def test_a_mig_instance_has_no_telemetry_and_a_row_without_it_no_cells() -> None:
+    """Its UUID is its own: the driver lists whole cards."""
+    assert Gpus.now(FakeNvml()).watch("MIG-6d0cbd3b-0f2e-4f3c-9d5b-000000000001") is None
+    found = measure(job_of(), "c", 1, FakeSession(job_of(), None), lambda _: None, Instruments(gpu=None))
+    assert not found.keys() & cells(seen(), 1).keys()
+
+
 def test_a_row_has_the_gpus_cells_and_says_what_disturbed_it() -> None:
     nvml = FakeNvml(pids=((4711,), (4711, os.getpid())))
     watch = Gpus.now(nvml).watch(nvml.UUID)
