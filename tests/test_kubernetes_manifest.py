@@ -127,6 +127,17 @@ def test_an_image_that_was_not_pushed_is_asked_of_no_registry() -> None:
     }
 
 
+def test_no_patch_asks_a_registry_for_an_image_that_was_not_pushed() -> None:
+    patch = {"spec": {"containers": [{"name": "runner", "imagePullPolicy": "Always"}]}}
+    patched = host(pod_template=patch)
+    made = {
+        image: container(job_manifest(replace(task(), image=image), patched))["imagePullPolicy"]
+        for image in ("sd-orchestrator/cuda:1", "registry.example/x@sha256:0")
+    }
+    assert made == {"sd-orchestrator/cuda:1": "Never", "registry.example/x@sha256:0": "Always"}
+    assert patch == {"spec": {"containers": [{"name": "runner", "imagePullPolicy": "Always"}]}}
+
+
 def test_a_mig_instance_is_asked_for_by_its_own_name() -> None:
     job = job_manifest(task(), host(gpu_resource="nvidia.com/mig-1g.10gb"))
     assert container(job)["resources"]["limits"] == {"nvidia.com/mig-1g.10gb": "1"}

@@ -123,12 +123,17 @@ def job_manifest(task: Task, host: KubernetesHost, network: Mapping[str, str] = 
     annotations = {**host.annotations, RUN: task.attempt.run}
     pod = _pod(task, host, name, network)
     queue = {"kueue.x-k8s.io/queue-name": host.queue} if host.queue else {}
-    template = {"metadata": {"labels": marks, "annotations": {**STAY, **annotations}}, "spec": pod}
+    template = merged(
+        {"metadata": {"labels": marks, "annotations": {**STAY, **annotations}}, "spec": pod}, host.pod_template or {}
+    )
+    for each in template["spec"]["containers"]:
+        if each.get("image") == task.image and is_unpushed(task.image, host):
+            each["imagePullPolicy"] = "Never"  # the patch may say otherwise
     spec = {
         "backoffLimit": 0,
         "activeDeadlineSeconds": pod["activeDeadlineSeconds"] + QUEUE_TIME_S,
         "ttlSecondsAfterFinished": KEPT_S,
-        "template": merged(template, host.pod_template or {}),
+        "template": template,
     }
     # the job's file is not in the Job, and makes another one of it all the same
     marks = {**marks, **queue, SPEC: stable_hash([spec, task.job.to_json()], 16)}
