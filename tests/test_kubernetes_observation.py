@@ -211,10 +211,11 @@ def test_where_no_node_could_ever_take_it_waiting_ends() -> None:
         ('pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=4, limited: pods=4', None),
         ('pods "x" is forbidden: exceeded quota: q, requested: memory=8Gi, used: memory=0, limited: memory=4Gi',
          Status.FAILED),
+        ('pods "x" is forbidden: status unknown for quota: q, resources: requests.cpu', None),
         ('Internal error occurred: failed calling webhook "x"', None),
         ('pods "x" is forbidden: error looking up service account b/c: serviceaccount "c" not found', None),
     ],
-    ids=["runtime class", "pod security", "quota in use", "quota too small", "webhook", "account to come"],
+    ids=["runtime class", "pod security", "quota in use", "quota too small", "quota new", "webhook", "account to come"],
 )  # fmt: skip
 def test_a_job_of_which_no_pod_is_made_says_why(warning: str, status: Status | None) -> None:
     seen = see(warnings={"j": (warning,)})

@@ -205,6 +205,30 @@ def test_a_used_up_quota_is_no_room_and_one_that_is_too_small_a_refusal(
         executor.start(TASK.attempt)
 
 
+UNCOUNTED = [
+    (403, "Forbidden", 'jobs.batch "x" is forbidden: status unknown for quota: bench, resources: count/jobs.batch'),
+    (409, "Conflict", 'Operation cannot be fulfilled on resourcequotas "bench": the object has been modified; please '
+     "apply your changes to the latest version and try again"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "reason", "words"), UNCOUNTED, ids=["just made", "many at once"])
+def test_a_quota_that_is_being_counted_is_no_room_for_now(
+    cluster: FakeCluster,
+    executor: KubernetesExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    reason: str,
+    words: str,
+) -> None:
+    def refuse(resource: str, body: Mapping[str, Any]) -> Any:
+        raise Refused(words, code, reason)
+
+    monkeypatch.setattr(cluster, "create", refuse)
+    with pytest.raises(NoRoom, match="still counting what quota bench has left"):
+        executor.stage(TASK)
+
+
 def running_pod(deadline_s: int) -> dict[str, Any]:
     return {
         "metadata": {"name": "p"},

@@ -21,7 +21,7 @@ from orchestrator.errors import HostUnreachable, NoRoom, StartError
 from orchestrator.executors import Attempt, Observation, Slot, Task
 from orchestrator.executors.kubernetes import compare, logs
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
-from orchestrator.executors.kubernetes.fit import exceeded, exceeds_alone
+from orchestrator.executors.kubernetes.fit import exceeded, exceeds_alone, uncounted
 from orchestrator.executors.kubernetes.look import Look
 from orchestrator.executors.kubernetes.manifest import (
     SPEC,
@@ -201,14 +201,16 @@ class KubernetesExecutor:
         raise HostUnreachable(f"host {self.host.name}: {resource} {name} comes and goes")
 
     def _created(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises NoRoom where a quota of the namespace has none for now, and Refused where it never will."""
+        """Raises NoRoom where a quota has none, or no numbers, for now, and Refused where it never will have any."""
         try:
             return self.cluster.create(resource, body)
         except Refused as refusal:
+            where = f"host {self.host.name}, namespace {self.cluster.namespace}"
+            if refusal.code in (403, 409) and (name := uncounted(str(refusal))):
+                raise NoRoom(f"{where}: the cluster is still counting what quota {name} has left") from refusal
             quota = exceeded(str(refusal)) if refusal.code == 403 else None
             if quota is None or exceeds_alone(str(refusal)):
                 raise
-            where = f"host {self.host.name}, namespace {self.cluster.namespace}"
             raise NoRoom(f"{where}: {quota}; it waits until something there is deleted") from refusal
 
     def _must_be_the_same(self, there: Mapping[str, Any], body: Mapping[str, Any]) -> None:

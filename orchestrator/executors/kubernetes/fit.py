@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from kubernetes.utils.quantity import parse_quantity
 
 MOST_NAMED = 4
+# Of a quota that was just made or changed, and of one under which many objects are made at once.
+UNCOUNTED = re.compile(r'status unknown for quota: ([^\s,]+)|on resourcequotas "([^"]+)": the object has been modified')
 # Taints that come and go with a node's health say nothing of what it could take.
 PASSING_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 
@@ -74,6 +76,12 @@ def exceeded(message: str) -> Exceeded | None:
     name, *rest = parts.groups()
     asked, _, limited = (dict(re.findall(r"([^\s,=]+)=([^\s,]+)", part)) for part in rest)
     return Exceeded(name, asked, limited)
+
+
+def uncounted(message: str) -> str:
+    """The quota that cannot be judged by just now, whether or not there is room; empty where there is none."""
+    found = UNCOUNTED.search(message)
+    return next(filter(None, found.groups()), "") if found else ""
 
 
 def _requests(spec: Mapping[str, Any]) -> dict[str, Decimal]:

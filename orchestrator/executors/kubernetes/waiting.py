@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from orchestrator.executors.kubernetes.fit import exceeds_alone
+from orchestrator.executors.kubernetes.fit import exceeds_alone, uncounted
 from orchestrator.executors.kubernetes.pods import own_container, own_state, statuses
 from orchestrator.executors.kubernetes.pulling import is_final, reason_in
 from runner.schema import Status
@@ -130,6 +130,8 @@ def why_no_pod(job: Mapping[str, Any], now: float, patience_s: float, evidence: 
     said = f"the cluster makes no pod of it: {last}"
     if "exceeded quota" in last:
         return said, Status.FAILED if exceeds_alone(last) else None
+    if uncounted(last):
+        return said, None
     if "error looking up service account" in last:  # in a new namespace its account comes a moment later
         return said, Status.FAILED if waited_s > patience_s else None
     is_refused = "is forbidden" in last or "is invalid" in last or "denied the request" in last
