@@ -35,6 +35,7 @@ CRIO = "rpc error: code = Unknown desc = "
         "https://registry.example/v2/: dial tcp: lookup registry.example: no such host",
         f"{CRIO}reading manifest 1 in registry.example/sd/cuda: received unexpected HTTP status: "
         "500 Internal Server Error",
+        f'{CRIO}pinging container registry registry.example: StatusCode: 503, "access denied by gateway"',
         "pull QPS exceeded",
         "write /var/lib/x: no space left on device",
         "something that nobody knows",
@@ -77,6 +78,8 @@ def test_an_images_own_name_decides_nothing() -> None:
     assert not is_final(
         "cannot pull registry.example/denied/forbidden:1 just now", "registry.example/denied/forbidden:1"
     )
+    tagged = f"{CRIO}reading manifest 512 in registry.example/sd/cuda: manifest unknown"
+    assert is_final(tagged, "registry.example/sd/cuda:512")
 
 
 @pytest.mark.parametrize(

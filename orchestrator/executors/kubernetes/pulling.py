@@ -14,7 +14,7 @@ PASSING = re.compile(
     r"no such host|server misbehaving|name resolution|dial (tcp|udp|unix)|lookup \S+( on \S+)?:|i/o timeout|time-?out"
     r"|timed out|deadline exceeded|context canceled|connection (refused|reset|closed)|broken pipe|\bEOF\b"
     r"|unreachable|no route to host|proxyconnect|too ?many ?requests|rate limit|pull ?QPS exceeded"
-    r"|\b(408|425|429|5\d\d) |status(?: code)?:? (408|425|429|5\d\d)\b|bad gateway|service unavailable"
+    r"|\b(408|425|429|5\d\d) |status(?: ?code)?:? (408|425|429|5\d\d)\b|bad gateway|service unavailable"
     r"|internal server error|temporar|try again|no space left|expired or is not yet valid",
     re.I,
 )
@@ -23,7 +23,7 @@ FINAL = re.compile(
     r"not found|manifest unknown|name unknown|no such (image|manifest)|does not exist|no image found"
     r"|no match for platform|no matching manifest|denied|unauthorized|forbidden|authentication required"
     r"|authorization failed|insufficient_scope|no basic auth credentials|invalid username/password"
-    r"|status(?: code)?:? 40[134]\b"
+    r"|status(?: ?code)?:? 40[134]\b"
     r"|unknown authority|HTTP response to HTTPS client|invalid reference|did not resolve to an alias"
     r"|ambiguous list|rejected by policy|signature",
     re.I,
@@ -43,8 +43,8 @@ def reason_in(message: str) -> str:
 def is_final(reason: str, image: str) -> bool:
     """Whether waiting is of no use. What names neither kind may pass."""
     repository = image.partition("@")[0]
-    words = reason
-    # the image's own name may have any word in it
+    # the image's own name may have any word in it, and CRI-O names a tag, which may be 500, by itself
+    words = reason.replace(f"manifest {repository.rpartition(':')[2]} in ", "manifest in ")
     for name in sorted(
         {image, image.partition("/")[0], repository, repository.rpartition(":")[0], repository.rpartition("/")[2]},
         key=len,

@@ -19,8 +19,10 @@ from runner.schema import Status
 Why: TypeAlias = tuple[str, "Status | None"]
 
 # https://github.com/kubernetes/kubernetes/blob/v1.33.0/pkg/kubelet/images/types.go and kuberuntime: what a kubelet says
-# of a container that it does not start. The first cannot end by themselves.
+# of a container that it does not start. The first cannot end by themselves, but for NOT_READ_YET.
 HOPELESS = ("InvalidImageName", "CreateContainerConfigError", "SignatureValidationFailed")
+# Of a kubelet that has just begun, as on a node that an autoscaler brought, or that is not answered in time.
+NOT_READ_YET = re.compile(r"not yet been read|failed to sync \w+ cache|timed out waiting for the condition")
 NOT_ON_NODE = "ErrImageNeverPull"
 IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
 IN_THE_MAKING = ("ContainerCreating", "PodInitializing")
@@ -63,7 +65,7 @@ def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence:
     image = str(own_container(pod).get("image", "?"))
     if reason == NOT_ON_NODE:
         return f"image {image} is not on node {pod['spec'].get('nodeName', '?')}; {PUSH_OR_LOAD}", Status.FAILED
-    if reason in HOPELESS:
+    if reason in HOPELESS and not NOT_READ_YET.search(message):
         return f"its container cannot be made: {said}", Status.FAILED
     if reason in IMAGE_TROUBLE:
         why = evidence.pulls.get(uid) or reason_in(message)
@@ -95,7 +97,7 @@ def _held_up_by(pod: Mapping[str, Any]) -> str:
         reason, message = why_waiting(each.get("state") or {})
         if reason and reason not in IN_THE_MAKING:
             said = f"{reason}: {message}" if message else reason
-            return f"it waits for its init container {each['name']}, which the cluster added: {said}"
+            return f"it waits for its init container {each['name']}: {said}"
     return ""
 
 
