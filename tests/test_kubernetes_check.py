@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim, Toleration
+from orchestrator.config.pod import Affinity
 from orchestrator.errors import HostUnfit
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes.answers import Answers, No
@@ -173,6 +174,17 @@ def test_a_product_that_no_node_has_is_a_problem_that_names_those_that_are_there
 
 def test_a_label_that_nobody_sets_is_one_that_feature_discovery_would() -> None:
     assert "GPU feature discovery" in found(nodes=[node("b")])["nodes"].remedy
+
+
+def test_a_node_that_affinity_rules_out_is_not_one_for_its_jobs() -> None:
+    def bound_to(value: str) -> Affinity:
+        term = {"matchExpressions": [{"key": "nvidia.com/gpu.product", "operator": "In", "values": [value]}]}
+        required = {"nodeSelectorTerms": [term]}
+        return Affinity.model_validate({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}})
+
+    assert "1 of 2 can take its jobs" in found(host(affinity=bound_to(A100)))["nodes"].text
+    finding = found(host(affinity=bound_to(A6000)))["nodes"]
+    assert (finding.grade, finding.text) == (Grade.PROBLEM, "none of 2 is what affinity.nodeAffinity requires")
 
 
 def test_a_taint_comes_with_the_toleration_for_it() -> None:

@@ -260,6 +260,21 @@ def asking(selector: Any = None, tolerations: Any = None, **limits: str) -> dict
 
 
 GPU = {"nvidia.com/gpu": "2"}
+OTHER = "is not what affinity.nodeAffinity requires"
+
+
+def bound(**term: Any) -> dict[str, Any]:
+    """A pod that has to run where one term of its nodeAffinity says."""
+    required = {"nodeSelectorTerms": [{}, term]}
+    made = asking()
+    made["spec"]["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    return made
+
+
+def where(operator: str, *values: str, key: str = "pool") -> list[dict[str, Any]]:
+    return [{"key": key, "operator": operator, **({"values": list(values)} if values else {})}]
+
+
 TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule", "value": "present"}
 
 
@@ -271,11 +286,38 @@ TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule", "value": "present"}
         (asking(cpu="500m", memory="40Gi"), [node()], "node-a has 32Gi memory"),
         (asking({"pool": "a"}), [node(labels={"pool": "b"}), node("node-b")], "node-b has no label pool"),
         (asking({"pool": "a"}), [node(labels={"pool": "b"}), node("node-b", {"pool": "a"})], ""),
+        (bound(matchExpressions=where("In", "a", "b")), [node(labels={"pool": "b"})], ""),
+        (bound(matchExpressions=where("In", "a")), [node(labels={"pool": "b"}), node("node-b")], f"node-b {OTHER}"),
+        (bound(matchExpressions=where("NotIn", "a")), [node()], ""),
+        (bound(matchExpressions=where("Exists")), [node()], OTHER),
+        (bound(matchExpressions=where("DoesNotExist")), [node()], ""),
+        (bound(matchExpressions=where("Gt", "7")), [node(labels={"pool": "10"})], ""),
+        (bound(matchExpressions=where("Lt", "7")), [node(labels={"pool": "7"}), node("b", {"pool": "x"})], OTHER),
+        (bound(matchFields=where("In", "node-b", key="metadata.name")), [node()], OTHER),
+        (bound(), [node()], OTHER),
         (asking(), [node(taints=[TAINT])], "has the taint nvidia.com/gpu"),
         (asking(tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}]), [node(taints=[TAINT])], ""),
         (asking(), [node(taints=[{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}])], ""),
     ],
-    ids=["fits", "too few", "memory", "label", "another fits", "taint", "tolerated", "ill node"],
+    ids=[
+        "fits",
+        "too few",
+        "memory",
+        "label",
+        "another fits",
+        "one of",
+        "none of",
+        "not in",
+        "exists",
+        "does not exist",
+        "greater",
+        "not less",
+        "by name",
+        "empty term",
+        "taint",
+        "tolerated",
+        "ill node",
+    ],
 )
 def test_whether_a_node_could_ever_take_a_pod(asked: dict[str, Any], there: list[Any], says: str) -> None:
     said = why_none_fits(asked, there)

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubenames import bytes_of
 from orchestrator.config.kubernetes import ASKED, Toleration
-from orchestrator.executors.kubernetes.fit import amount, tolerates
+from orchestrator.executors.kubernetes.fit import amount, is_required, tolerates
 
 PRODUCT = "nvidia.com/gpu.product"
 SHARING = "nvidia.com/gpu.sharing-strategy"
@@ -36,9 +36,11 @@ class Pool:
     shared: str = ""
 
 
-def selected(nodes: Iterable[Object], selector: Mapping[str, str]) -> list[Object]:
-    """The nodes that have all of the labels."""
-    return [node for node in nodes if selector.items() <= labels(node).items()]
+def selected(nodes: Iterable[Object], host: KubernetesHost) -> list[Object]:
+    """The nodes that its node_selector and its required nodeAffinity pick."""
+    affinity = host.affinity.model_dump(exclude_none=True, mode="json") if host.affinity else None
+    wanted = host.node_selector.items()
+    return [node for node in nodes if wanted <= labels(node).items() and is_required(node, affinity)]
 
 
 def taints(node: Object, tolerations: Sequence[Toleration]) -> list[str]:

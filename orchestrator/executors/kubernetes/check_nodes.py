@@ -27,7 +27,7 @@ def of_nodes(host: KubernetesHost, answers: Answers) -> Iterator[Finding]:
             "nodes", Grade.OK, "not seen: whether one could ever fit a job, and which GPUs are free, is not known"
         )
         return
-    chosen = capacity.selected(answers.nodes, host.node_selector)
+    chosen = capacity.selected(answers.nodes, host)
     if not chosen:
         yield Finding("nodes", Grade.PROBLEM, *_none_selected(host, answers.nodes))
         return
@@ -51,6 +51,8 @@ def _none_selected(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, 
     wanted = ", ".join(f"{key}={value}" for key, value in host.node_selector.items()) or "no label at all"
     if not nodes:
         return "the cluster has no node", "wait for one, or ask its admin"
+    if any(host.node_selector.items() <= labels(node).items() for node in nodes):
+        return f"none of {len(nodes)} is what affinity.nodeAffinity requires", "kubectl get nodes --show-labels"
     there = {key: sorted({labels(node)[key] for node in nodes if key in labels(node)}) for key in host.node_selector}
     said = "; ".join(f"{key} is {', '.join(values) if values else 'on no node'}" for key, values in there.items())
     remedy = "node_selector has to name labels that nodes have: kubectl get nodes --show-labels"
@@ -126,7 +128,7 @@ def of_images(host: KubernetesHost, images: Sequence[str], answers: Answers) -> 
             continue
         text = f"{image}, which no registry hands out: a node must have it already"
         if not isinstance(answers.nodes, No):
-            chosen = capacity.selected(answers.nodes, host.node_selector)
+            chosen = capacity.selected(answers.nodes, host)
             having = [node for node in chosen if _has_image(node, image)]
             if having and len(having) == len(chosen):
                 yield Finding("image", Grade.OK, f"{image} is on all nodes")
@@ -142,7 +144,7 @@ def must_have_images(host: KubernetesHost, images: Sequence[str], cluster: Clust
         nodes = cluster.list("nodes", keep=partial(excerpt.of_node, images=unpushed)) if unpushed else []
     except Refused:
         return
-    chosen = capacity.selected(nodes, host.node_selector)
+    chosen = capacity.selected(nodes, host)
     if not chosen or not all(0 < node["status"]["imagesReported"] < MOST_REPORTED for node in chosen):
         return  # an autoscaler's nodes are to come; and what a node does not report it may have
     for image in unpushed:

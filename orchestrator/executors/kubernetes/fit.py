@@ -34,6 +34,8 @@ def lacks(spec: Mapping[str, Any], node: Mapping[str, Any]) -> str:
     for key, value in (spec.get("nodeSelector") or {}).items():
         if labels.get(key) != value:
             return f"is {key}={labels[key]}, not {value}" if key in labels else f"has no label {key}"
+    if not is_required(node, spec.get("affinity")):
+        return "is not what affinity.nodeAffinity requires"
     for taint in node["spec"].get("taints") or ():
         lasts = taint["effect"] != "PreferNoSchedule" and not taint["key"].startswith(PASSING_TAINTS)
         if lasts and not any(tolerates(toleration, taint) for toleration in spec.get("tolerations") or ()):
@@ -43,6 +45,43 @@ def lacks(spec: Mapping[str, Any], node: Mapping[str, Any]) -> str:
         if parse_quantity(has.get(name, "0")) < asked:
             return f"has {has.get(name, 'no')} {name}"
     return ""
+
+
+def is_required(node: Mapping[str, Any], affinity: Mapping[str, Any] | None) -> bool:
+    """Whether a pod's required nodeAffinity, if it has any, lets it run there.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#operators
+    """
+    of_nodes = (affinity or {}).get("nodeAffinity") or {}
+    required = of_nodes.get("requiredDuringSchedulingIgnoredDuringExecution")
+    return not required or any(_fulfils(node, term) for term in required["nodeSelectorTerms"])
+
+
+def _fulfils(node: Mapping[str, Any], term: Mapping[str, Any]) -> bool:
+    metadata = node["metadata"]
+    labels, fields = metadata.get("labels") or {}, {"metadata.name": metadata["name"]}
+    wanted = [(labels, each) for each in term.get("matchExpressions") or ()]
+    wanted += [(fields, each) for each in term.get("matchFields") or ()]
+    # a term without anything in it picks no node
+    return bool(wanted) and all(
+        _holds(has.get(each["key"]), each["operator"], each.get("values") or ()) for has, each in wanted
+    )
+
+
+def _holds(value: str | None, operator: str, values: Sequence[str]) -> bool:
+    match operator:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists" | "DoesNotExist":
+            return (value is not None) == (operator == "Exists")
+        case _:
+            try:
+                more = int(value or "") - int(values[0])
+            except (ValueError, IndexError):
+                return False
+            return more > 0 if operator == "Gt" else more < 0
 
 
 def exceeds_alone(message: str) -> bool:
