@@ -15,6 +15,7 @@ import pytest
 import yaml
 from kubernetes_validate.utils import all_versions
 
+from orchestrator.config.kubernetes import ASKED
 from orchestrator.manifests import permissions
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
@@ -117,7 +118,7 @@ def test_both_overlays_can_be_applied_to_one_namespace() -> None:
 
 
 def test_the_queues_name_one_another() -> None:
-    """Kueue's types have no schema here; v1beta2 is served from Kueue 0.15 on. What its own rules ask, by hand."""
+    """What Kueue's own rules ask beyond its schemas; v1beta2 is served from Kueue 0.15 on."""
     kueue = MANIFESTS / "kueue"
     assert {it["apiVersion"] for it in rendered(kueue)} == {"kueue.x-k8s.io/v1beta2"}
     (local,), (cluster,) = of_kind("LocalQueue", kueue).values(), of_kind("ClusterQueue", kueue).values()
@@ -127,6 +128,9 @@ def test_the_queues_name_one_another() -> None:
         assert {flavor["name"] for flavor in group["flavors"]} <= {*of_kind("ResourceFlavor", kueue)}
         for flavor in group["flavors"]:
             assert [resource["name"] for resource in flavor["resources"]] == group["coveredResources"]
+    # Kueue admits no Job that asks for what no queue covers
+    covered = {name for group in cluster["spec"]["resourceGroups"] for name in group["coveredResources"]}
+    assert covered == {*ASKED.values(), "nvidia.com/gpu"}
     (namespace,) = of_kind("Namespace").values()
     assert cluster["spec"]["namespaceSelector"]["matchLabels"].items() <= namespace["metadata"]["labels"].items()
 
