@@ -86,6 +86,8 @@ def test_a_request_alone_makes_no_limit_and_as_many_threads() -> None:
     ("theirs", "ours"),
     [
         ("imagePullPolicy: Never", "image_pull_policy: Never"),
+        ("ephemeral-storage: 4Gi", "ephemeral_storage: 4Gi"),
+        ("requests: {ephemeral-storage: 4Gi}", "requests: {ephemeral_storage: 4Gi}"),
         ("nodeSelector: {a: b}", "node_selector: {a: b}"),
         ("priorityClassName: low", "priority_class: low"),
         ("runtimeClassName: nvidia", "runtime_class: nvidia"),

@@ -12,6 +12,7 @@ from orchestrator.config import KINDS
 from orchestrator.config.inventory import Host
 from orchestrator.config.kubernetes import SPELLINGS, KubernetesHost
 from orchestrator.config.matrixfile import MatrixFile
+from orchestrator.config.pod import Requests
 from orchestrator.config.values import NAME_PATTERN
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -29,7 +30,8 @@ def hosts_schema() -> dict[str, Any]:
     host = TypeAdapter(Host).json_schema()
     definitions = host.pop("$defs")
     of_clusters = definitions[KubernetesHost.__name__]["properties"]
-    of_clusters |= {spelling: of_clusters[key] for spelling, key in SPELLINGS.items()}
+    for known in (of_clusters, definitions[Requests.__name__]["properties"]):
+        known |= {spelling: known[key] for spelling, key in SPELLINGS.items() if key in known}
     defaults: dict[str, Any] = {}
     for kind in KINDS.values():
         for key, of_key in definitions[kind.__name__]["properties"].items():

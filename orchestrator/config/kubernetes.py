@@ -67,6 +67,7 @@ class Toleration(Value):
 
 # Keys under the name that a pod has for them, which is read too.
 SPELLINGS: Mapping[str, str] = {
+    "ephemeral-storage": "ephemeral_storage",
     "imagePullPolicy": "image_pull_policy",
     "nodeSelector": "node_selector",
     "priorityClassName": "priority_class",

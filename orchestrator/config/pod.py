@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BeforeValidator,
     Field,
     StringConstraints,
@@ -68,7 +69,11 @@ class Requests(Value):
 
     cpu: Cpus | None = Field(default=None, description="CPUs, such as 2 or 500m")
     memory: Bytes | None = Field(default=None, description="such as 4Gi")
-    ephemeral_storage: Bytes | None = Field(default=None, description="of the node's disk, such as 20Gi")
+    ephemeral_storage: Bytes | None = Field(
+        default=None,
+        description="of the node's disk, such as 20Gi",
+        validation_alias=AliasChoices("ephemeral_storage", "ephemeral-storage"),
+    )
 
 
 class Requirement(Value):
