@@ -14,6 +14,7 @@ import pytest
 from canary import Canary
 
 from orchestrator.config import KubernetesHost
+from orchestrator.config.pod import Volume
 from orchestrator.errors import NoRoom, StartError
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.executors.kubernetes import compare
@@ -268,6 +269,23 @@ def test_a_job_with_what_servers_and_kueue_add_is_ours() -> None:
     container(there)["resources"]["requests"] = {"cpu": "2", "memory": "2Gi"}
     there["spec"]["suspend"] = True
     assert compare.of_job(there, wanted) == ()
+
+
+def test_a_job_whose_quantities_the_server_wrote_anew_is_ours() -> None:
+    memory = {"path": "memory", "resourceFieldRef": {"containerName": "runner", "resource": "limits.memory"}}
+    volumes = (
+        Volume(name="scratch", emptyDir={"sizeLimit": "1024Mi"}),
+        Volume(name="own", downwardAPI={"items": [memory]}),
+    )
+    wanted = job_manifest(TASK, HOST.model_copy(update={"shm": "1G", "volumes": volumes}))
+    there = copy.deepcopy(wanted)
+    by_name = {volume["name"]: volume for volume in pod(there)["volumes"]}
+    by_name["shm"]["emptyDir"]["sizeLimit"] = "1G"
+    by_name["scratch"]["emptyDir"]["sizeLimit"] = "1Gi"
+    by_name["own"]["downwardAPI"]["items"][0]["resourceFieldRef"]["divisor"] = "0"
+    assert compare.of_job(there, wanted) == ()
+    by_name["scratch"]["emptyDir"]["sizeLimit"] = "2Gi"
+    assert [where.endswith("emptyDir.sizeLimit") for where in compare.of_job(there, wanted)] == [True]
 
 
 def test_what_another_process_staged_is_staged_again_before_it_starts(cluster: FakeCluster) -> None:

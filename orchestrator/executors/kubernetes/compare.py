@@ -16,12 +16,13 @@ ADDED = frozenset(
         "apiVersion", "defaultMode", "dnsPolicy", "priorityClassName", "schedulerName", "schedulingGates",
         "terminationMessagePath", "terminationMessagePolicy",
         "imagePullPolicy", "failureThreshold", "periodSeconds", "protocol", "scheme", "successThreshold",
-        "timeoutSeconds", "volumeMode",
+        "timeoutSeconds", "volumeMode", "divisor",
     }
 )  # fmt: skip
 PLACING = ("nodeSelector", "tolerations")  # Kueue adds those of its flavor to what is asked for
 EMPTY: tuple[object, ...] = (None, "", {}, [])  # a server leaves these out
-QUANTITIES = ("requests", "limits")
+# A server writes 1000000000 as 1G, and 1024Mi as 1Gi: all that is in the first two, and the others wherever they are.
+QUANTITIES, QUANTITY = ("requests", "limits"), ("sizeLimit", "divisor")
 
 
 def of_config(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def _differences(has: object, wanted: object, where: str, *, added: frozenset[st
                 continue
             if added and key in PLACING and _includes(of_has, of_wanted):
                 continue
-            if where.endswith(QUANTITIES) and _amount(of_has) == _amount(of_wanted) is not None:
+            if (where.endswith(QUANTITIES) or key in QUANTITY) and _amount(of_has) == _amount(of_wanted) is not None:
                 continue
             yield from _differences(of_has, of_wanted, f"{where}.{key}".lstrip("."), added=added)
     elif isinstance(has, list) and isinstance(wanted, list) and len(has) == len(wanted):
