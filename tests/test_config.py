@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -308,6 +309,14 @@ def test_init_writes_both_files_and_they_load(tmp_path: Path) -> None:
     assert [path.name for path in written] == ["hosts.yaml", "matrix.yaml"]
     assert list(config.select(config.load_hosts(written[0]), None)) == [ProcessHost(name="local")]
     assert config.load_matrix(written[1]) == config.load_matrix(None)
+
+
+def test_the_hosts_that_init_shows_as_comments_load(tmp_path: Path) -> None:
+    file = tmp_path / "hosts.yaml"
+    file.write_text(re.sub(r"(?m)^  # ", "  ", config.template("hosts.yaml")))
+    assert {type(host).__name__ for host in config.load_hosts(file).values()} == {
+        "ProcessHost", "DockerHost", "KubernetesHost",
+    }  # fmt: skip
 
 
 def test_init_writes_what_is_missing_and_overwrites_nothing(tmp_path: Path) -> None:
