@@ -21,7 +21,7 @@ from orchestrator import collect, config, earlier, fleet, foreign, links, metric
 from orchestrator import run as runs
 from orchestrator.clock import steady
 from orchestrator.config import DockerHost, Host, KubernetesHost, Matrix, ProcessHost
-from orchestrator.errors import BadResult, HostUnreachable, InputError
+from orchestrator.errors import BadResult, HostUnreachable, InputError, TaskUnfit
 from orchestrator.executors import Attempt, Executor, Slot, Task
 from orchestrator.fleet import Fleet, Station
 from orchestrator.fleet.pod_images import image_of_nodes
@@ -220,6 +220,16 @@ def import_rows(file: Path, name: str | None = None, ignored: Sequence[str] = ()
     return run
 
 
+@contextmanager
+def _to_be_shown() -> Iterator[None]:
+    """Inside, specs are rendered for a reader: a job that cannot be rendered is an error of what was written."""
+    try:
+        yield
+    except TaskUnfit as error:
+        raise InputError(str(error)) from error
+
+
+@_to_be_shown()
 def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
     """What the container of each job would be made with, on its host's first slot, by job id; a process has none."""
     from orchestrator.executors.container import container_spec
@@ -240,6 +250,7 @@ def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
     return dict(without_logins(specs))
 
 
+@_to_be_shown()
 def objects(plan: Plan, hosts: Sequence[Host]) -> list[dict[str, Any]]:
     """What the jobs of Kubernetes hosts would create there. Raises InputError where no job is one of a cluster."""
     from orchestrator.executors.kubernetes.manifest import objects

@@ -61,6 +61,16 @@ def test_a_run_without_a_cluster_has_nothing_to_show(here: Path, capsys: pytest.
     assert "no job would run in one; hosts: workstation" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [("-o", "yaml"), ("--containers",)])
+def test_a_model_that_no_node_can_know_is_an_error_in_words(
+    here: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    (here / "own").mkdir()
+    write(json.dumps({"hosts": HOSTS}), "hosts.yaml")
+    assert orchestrate("plan", write("model: ./own\nmatrix: {samples: [1]}\n"), "--hosts", "lab", *words) == 2
+    assert "on the cluster lab a folder must be an absolute path of its nodes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "text", ["12345678e901", "1e3", "0x1f", "0o17", "017", "1_000", ".5", "-1", "+1", "yes", "null", "~", "1:30"]
 )
