@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+# What a host, cluster or store says of one thing, as far as it is told or kept: it may say 8 MiB at every look.
+LONGEST_SAID = 4000
+
+
+def shortened(said: str) -> str:
+    """The text itself, where it is no longer than anything that is worth reading."""
+    return said if len(said) <= LONGEST_SAID else f"{said[: LONGEST_SAID - 1]}…"
+
 
 class InputError(Exception):
     """Fix the input: a file, an option, a name, a key that is not there. Exit code 2, before anything ran.

@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, shortened
 from orchestrator.executors import Attempt
 from runner.schema import Job
 
@@ -59,7 +59,7 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One event. at: seconds since the epoch, by this machine's clock."""
+    """One event. at: seconds since the epoch, by this machine's clock. reason: a host's words are cut."""
 
     at: float
     kind: Kind
@@ -67,6 +67,9 @@ class Entry:
     attempt: int = 0
     slot: str = ""
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", shortened(self.reason))
 
 
 class Phase(Enum):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from orchestrator.errors import shortened
 from orchestrator.executors import Attempt, Observation, Slot, State
 from orchestrator.journal import Phase, Progress
 from runner.schema import Status
@@ -162,6 +163,9 @@ class Wait:
 
     reason: str
     since: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", shortened(self.reason))
 
 
 def waits(

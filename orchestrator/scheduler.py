@@ -27,6 +27,7 @@ from orchestrator.errors import (
     NoRoom,
     StartError,
     TaskUnfit,
+    shortened,
 )
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.executors.container import needs_download
@@ -65,6 +66,9 @@ class Update:
     rows: tuple[Row, ...] = ()
     message: str = ""
     planned: tuple[Job, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", shortened(self.message))
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,12 @@ from fake_executor import (
     sha256,
 )
 
+from orchestrator import policy
 from orchestrator import run as runs
 from orchestrator.collect import MAX_ENVIRONMENT_BYTES
 from orchestrator.config import ProcessHost
 from orchestrator.errors import (
+    LONGEST_SAID,
     BadResult,
     HostUnfit,
     HostUnreachable,
@@ -429,6 +431,22 @@ def test_a_host_that_refuses_one_thing_for_good_keeps_no_run_from_ending(night: 
     assert (rows["a0"].status, rows["b0"].status) == (Status.LOST, Status.OK)
     assert "input/output error" in str(rows["a0"].error)
     assert sd.host.containers == {}
+
+
+@pytest.mark.parametrize("error", [StartError, HostUnreachable])
+def test_a_hosts_words_without_end_are_cut_where_they_are_told_or_kept(night: Any, error: type[Exception]) -> None:
+    sd = night("a")
+
+    def refuse(call: Any) -> None:
+        if call.method == "start":
+            raise error("x" * 10**5)
+
+    sd.host.before = refuse
+    assert sd.finish()["a0"].status in (Status.FAILED, Status.LOST)
+    said = [entry.reason for entry in sd.journal.history("a")] + [update.message for update in sd.updates]
+    assert any("xxx" in each for each in said)
+    assert max(map(len, said)) <= LONGEST_SAID
+    assert len(policy.Wait("x" * 10**5).reason) == LONGEST_SAID
 
 
 @pytest.mark.parametrize("method", ["create", "start"])
