@@ -16,8 +16,10 @@ import yaml
 
 from orchestrator.config import S3, Collect
 from orchestrator.errors import BadResult, HostUnreachable, InputError
+from orchestrator.executors.finding import Grade
 from orchestrator.store import bucket, reading
 from orchestrator.store.bucket import Bucket
+from orchestrator.store.check import check_store
 from orchestrator.store.inbox import S3Inbox
 from runner.tokens import TOKEN_VARIABLES
 
@@ -267,8 +269,21 @@ def test_an_http_store_beyond_this_machine_must_be_allowed(keys: None, monkeypat
         Collect(s3=where(endpoint_url="http://10.0.0.5:9000"))
     assert Collect(s3=where(endpoint_url="http://10.0.0.5:9000", insecure=True)).s3.insecure
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://10.0.0.5:9000")
-    with pytest.raises(InputError, match=r"at http://10.0.0.5:9000: without TLS"):
-        S3Inbox.open(where())
+    for use in (S3Inbox.open, S3Inbox.known):
+        with pytest.raises(InputError, match=r"at http://10.0.0.5:9000: without TLS"):
+            use(where())
+    assert [finding.grade for finding in check_store(where())] == [Grade.PROBLEM]
+    assert S3Inbox.known(where(insecure=True)).bucket.endpoint == "http://10.0.0.5:9000"
+
+
+def test_results_of_an_http_store_beyond_this_machine_are_read_where_that_is_said(
+    keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://10.0.0.5:9000")
+    with pytest.raises(InputError, match=r"at http://10.0.0.5:9000: without TLS, .*, or ORCHESTRATOR_INSECURE_STORE=1"):
+        reading.read("s3://bench/sd")
+    monkeypatch.setenv("ORCHESTRATOR_INSECURE_STORE", "1")
+    assert reading._opened("s3://bench/sd", "bench", "sd").endpoint == "http://10.0.0.5:9000"
 
 
 def test_the_docs_examples_of_stores_are_taken() -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 
 from orchestrator.config import S3
-from orchestrator.config.store import IN_THE_CLEAR
 from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.store.bucket import Bucket, Conditional
+from orchestrator.store.inbox import S3Inbox
 
 TOPIC = "store"
 # S3 refuses what was signed 15 minutes from its own time; a third of that leaves room.
@@ -21,7 +21,7 @@ CREDENTIALS_WANTED = timedelta(hours=12)
 def check_store(where: S3) -> Iterator[Finding]:
     """Lists, writes, reads and deletes in the very folder. What fails is a finding too; nothing is left there."""
     try:
-        bucket = Bucket(where)
+        bucket = S3Inbox.known(where).bucket
         skew_s = bucket.skew_s()
     except (InputError, HostUnreachable) as error:
         yield Finding(TOPIC, Grade.PROBLEM, str(error))
@@ -30,8 +30,6 @@ def check_store(where: S3) -> Iterator[Finding]:
     if bucket.is_loopback:
         remedy = "give `endpoint_url` an address that containers reach too"
         yield Finding(TOPIC, Grade.PROBLEM, f"{bucket.endpoint} is each container's own self", remedy)
-    if bucket.is_in_the_clear:
-        yield Finding(TOPIC, Grade.PROBLEM, f"{bucket.endpoint}: {IN_THE_CLEAR}")
     yield _clock(skew_s)
     yield from _rights(bucket)
     yield from _credentials(bucket)

@@ -37,17 +37,18 @@ class S3Inbox:
     @classmethod
     def open(cls, where: S3) -> S3Inbox:
         """Reaches the store, and finds out what it can. Raises InputError, HostUnreachable."""
-        bucket = Bucket(where)
+        bucket = cls.known(where).bucket
         if bucket.is_loopback:
             raise InputError(f"{bucket.name} is each container's own self; give an address that containers reach too")
-        if bucket.is_in_the_clear:
-            raise InputError(f"{bucket.name}: {IN_THE_CLEAR}")
         return cls(bucket, bucket.conditional())
 
     @classmethod
     def known(cls, where: S3) -> S3Inbox:
-        """For who writes nothing into it: nothing is tried."""
-        return cls(Bucket(where))
+        """For who writes nothing into it: nothing is tried. Raises InputError, also where it is not to be used."""
+        bucket = Bucket(where)
+        if bucket.is_in_the_clear:
+            raise InputError(f"{bucket.name}: {IN_THE_CLEAR}")
+        return cls(bucket)
 
     def ticket(self, attempt: Attempt, valid_s: float) -> str:
         new = self.conditional is not Conditional.REFUSED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ from orchestrator.store.inbox import (
 from runner.schema import ENGINES, Case, Job, Row, parse_rows
 
 SCHEME = "s3://"
+# No inventory stands beside an address, so that its `insecure: true` is said here.
+INSECURE = "ORCHESTRATOR_INSECURE_STORE"
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,14 @@ class Stored:
 def read(address: str) -> Stored:
     """The run at `s3://BUCKET/PREFIX/RUN`, or the newest of those at `s3://BUCKET/PREFIX`.
 
-    Endpoint, region and credentials are boto3's own matter (AWS_ENDPOINT_URL, AWS_PROFILE). Raises InputError.
+    Endpoint, region and credentials are boto3's own matter (AWS_ENDPOINT_URL, AWS_PROFILE). Raises InputError, also
+    where the endpoint is `http://` to another machine and INSECURE is not set.
     """
     bucket, path = _parts(address)
     above, _, last = path.rpartition("/")
-    if last and (manifest := Bucket(_where(address, bucket, above)).get(f"{last}/run.json", MANIFEST_LIMIT_BYTES)):
-        return _read(S3Inbox(Bucket(_where(address, bucket, above))), last, manifest)
-    store = Bucket(_where(address, bucket, path))
+    if last and (manifest := _opened(address, bucket, above).get(f"{last}/run.json", MANIFEST_LIMIT_BYTES)):
+        return _read(S3Inbox(_opened(address, bucket, above)), last, manifest)
+    store = _opened(address, bucket, path)
     for run in sorted(store.folders(), reverse=True):  # a name begins with its time
         if manifest := store.get(f"{run}/run.json", MANIFEST_LIMIT_BYTES):
             return _read(S3Inbox(store), run, manifest)
@@ -64,9 +68,19 @@ def _parts(address: str) -> tuple[str, str]:
     return bucket, re.sub(r"//+", "/", path).strip("/")
 
 
+def _opened(address: str, bucket: str, prefix: str) -> Bucket:
+    store = Bucket(_where(address, bucket, prefix))
+    if store.is_in_the_clear:
+        raise InputError(
+            f"{store.name}: without TLS, whoever is on the way can change results; set AWS_ENDPOINT_URL to "
+            f"https://…, or {INSECURE}=1"
+        )
+    return store
+
+
 def _where(address: str, bucket: str, prefix: str) -> S3:
     try:
-        return S3(bucket=bucket, prefix=prefix)
+        return S3(bucket=bucket, prefix=prefix, insecure=os.environ.get(INSECURE, "0") not in ("", "0"))
     except ValidationError as error:
         part = str(error.errors()[0]["loc"][0])
         form = f"{part.upper()} is {FORMS[part]}"
