@@ -44,6 +44,9 @@ def unmeasured_fault(row: Row) -> str | None:
     """Why a row of no job that is known cannot be one for a case that never ran: such a row measures nothing."""
     if row.status in (None, Status.OK):
         return f"status {format_cell(row.status) or 'empty'} for a job that the run has not"
+    impossible = (column.name for column in COLUMN.values() if not within(column, getattr(row, column.name)))
+    if (name := next(impossible, None)) is not None:
+        return f"{name} is impossible"
     values = {column.name: getattr(row, column.name) for column in CLAIMS}
     measured = (name for name, value in values.items() if value and isinstance(value, (float, tuple)))
     return next((f"{name} for a job that the run has not" for name in measured), None)

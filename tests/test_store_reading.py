@@ -15,7 +15,7 @@ from orchestrator.errors import InputError
 from orchestrator.store import inbox, reading
 from orchestrator.store.inbox import S3Inbox
 from runner.parcel import Parcel
-from runner.schema import Case, Device, Job, Precision, Row, Status, format_rows
+from runner.schema import COLUMN, Case, Device, Job, Precision, Row, Status, format_rows
 
 JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
           model="synthetic:tiny", cases=(Case("c1", 1), Case("c2", 2)), prompt="p", steps=1)  # fmt: skip
@@ -114,6 +114,22 @@ def test_rows_by_which_a_case_never_ran_are_taken_without_a_job() -> None:
         ("k", "c7"): Status.UNSUPPORTED,
     }
     assert "\x1b" not in str(found.rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        (column.name, number)
+        for column in COLUMN.values()
+        for number in (-(10**30), 10**400)
+        if column.kind is int and not column.least <= number <= column.most
+    ],
+)
+def test_an_impossible_number_of_a_case_that_never_ran_is_refused(name: str, number: int) -> None:
+    never = Row.of(replace(JOB, id="k"), Case("c7", 4), Status.UNSUPPORTED, "no kernel")
+    found = stored([replace(never, **{name: number})])
+    assert {row.job for row in found.rows} == {"j"}
+    assert f"{name} is impossible" in found.refused[0]
 
 
 @pytest.mark.parametrize(
