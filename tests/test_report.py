@@ -375,6 +375,8 @@ LINKS = [
     "o/r#12",
     "mailto:a@b.c",
     "GH-1",
+    "é@team",
+    "日GH-1",
 ]
 
 

@@ -17,7 +17,11 @@ from orchestrator.trust import harmless
 PER_HOST = ("ci_low", "ci_high", "ratio", "ratio_ci_low", "ratio_ci_high", "status", "validity", "reason")
 FOR_ALL = ("caption", "runs", "baseline")
 # Words that GitHub and other renderers turn into links without any markup: addresses, mentions, issue numbers, commits.
-_LINKED = re.compile(r"://|www\.|\b(?:mailto|xmpp):|(?<!\w)@\w|\w@[\w-]+\.|#\d|\bGH-\d|\b[0-9a-f]{40}\b", re.IGNORECASE)
+# To them a letter beyond ASCII is none of a word: they link what follows it.
+_LINKED = re.compile(
+    r"://|www\.|\b(?:mailto|xmpp):|(?<![A-Za-z0-9_])(?:@\w|GH-\d|[0-9a-f]{40}(?![A-Za-z0-9_]))|\w@[\w-]+\.|#\d",
+    re.IGNORECASE,
+)
 
 
 def to_csv(comparison: Comparison) -> str:
