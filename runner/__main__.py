@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -70,8 +71,11 @@ def _run_file(path: Path) -> int:
 
 
 def _read_job(path: Path) -> Job:
+    content, asked = path.read_bytes(), os.environ.get("RUNNER_JOB_SHA256")
+    if asked is not None and asked != hashlib.sha256(content).hexdigest():
+        raise SchemaError(f"{path}: is not the job that was started; somebody replaced it. Nothing of it was run")
     try:
-        return Job.from_json(path.read_bytes())
+        return Job.from_json(content)
     except SchemaError as error:
         raise SchemaError(f"{path}: {error}") from error
 

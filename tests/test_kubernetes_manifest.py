@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -175,6 +176,12 @@ def test_a_pod_that_delivers_to_a_store_finds_the_address_in_its_secret_and_leav
     assert secrets(job, None, "an address")["stringData"] == {"token": "", "ticket": "an address"}
     assert needs_secrets(job)
     assert "bench" not in str(env)
+
+
+def test_a_job_holds_the_hash_of_the_file_that_its_pod_reads() -> None:
+    config, job = staged(task(), host()), job_manifest(task(), host())
+    digest = hashlib.sha256(config["data"]["job.json"].encode()).hexdigest()
+    assert {"name": "RUNNER_JOB_SHA256", "value": digest} in container(job)["env"]
 
 
 def test_without_a_download_no_secret_is_waited_for() -> None:

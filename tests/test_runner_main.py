@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -72,6 +73,14 @@ def test_a_file_that_is_no_job_is_one_line_and_exit_code_2(tmp_path: Path, text:
     assert done.stderr.count("\n") == 1
     assert str(tmp_path / "job.json") in done.stderr
     assert not (tmp_path / "results.csv").exists()
+
+
+def test_a_job_file_that_was_replaced_is_not_run(tmp_path: Path) -> None:
+    asked = hashlib.sha256(job_file(tmp_path, model="/asked").read_bytes()).hexdigest()
+    done = runner("--job", job_file(tmp_path, model="/replaced"), RUNNER_JOB_SHA256=asked)
+    assert (done.returncode, (tmp_path / "results.csv").exists()) == (2, False)
+    assert "is not the job that was started; somebody replaced it" in done.stderr
+    assert runner("--job", job_file(tmp_path, model="/asked"), RUNNER_JOB_SHA256=asked).returncode == 0
 
 
 def test_a_job_that_is_not_there_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ folder) is mounted. API: https://kubernetes.io/docs/reference/kubernetes-api/wor
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -135,8 +136,7 @@ def job_manifest(task: Task, host: KubernetesHost, network: Mapping[str, str] = 
         "ttlSecondsAfterFinished": KEPT_S,
         "template": template,
     }
-    # the job's file is not in the Job, and makes another one of it all the same
-    marks = {**marks, **queue, SPEC: stable_hash([spec, task.job.to_json()], 16)}
+    marks = {**marks, **queue, SPEC: stable_hash(spec, 16)}
     metadata = {"name": name, "labels": marks, "annotations": annotations}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
@@ -256,6 +256,8 @@ def _environment(task: Task, host: KubernetesHost, online: bool, network: Mappin
         **(authorities(CA_BUNDLE) if host.ca_bundle and (online or host.collect) else {}),
         "HOME": FOLDER,
         "TMPDIR": "/tmp",  # noqa: S108  # a volume of the pod's own
+        # in the Job, which nobody can change: its ConfigMap may be deleted and made anew while the pod waits
+        "RUNNER_JOB_SHA256": hashlib.sha256(task.job.to_json().encode()).hexdigest(),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONSAFEPATH": "1",
