@@ -31,17 +31,17 @@ def compiled(expression: str) -> Any:
         from cel_expr_python import cel
     except ImportError:
         (engines.missing if sys.version_info >= (3, 11) else pytest.skip)("cel-expr-python is not installed")
-    return cel.NewEnv(variables={"object": cel.Type.DYN, "variables": cel.Type.DYN}).compile(expression)
+    return cel.NewEnv(variables=dict.fromkeys(("object", "oldObject", "variables"), cel.Type.DYN)).compile(expression)
 
 
-def refusals(name: str, thing: dict[str, Any]) -> list[str]:
+def refusals(name: str, thing: dict[str, Any], before: dict[str, Any] | None = None) -> list[str]:
     """The messages of a policy's rules that an object breaks, as an API server evaluates them."""
     spec = of_kind("ValidatingAdmissionPolicy", POLICY)[name]["spec"]
     variables: dict[str, Any] = {}
     for each in spec.get("variables", ()):
-        data = {"object": thing, "variables": variables}
+        data = {"object": thing, "oldObject": before, "variables": variables}
         variables[each["name"]] = compiled(each["expression"]).eval(data=data).plain_value()
-    data = {"object": thing, "variables": variables}
+    data = {"object": thing, "oldObject": before, "variables": variables}
     rules = spec["validations"]
     return [rule["message"] for rule in rules if compiled(rule["expression"]).eval(data=data).value() is not True]
 
@@ -170,6 +170,7 @@ BREAKS: dict[str, tuple[Change, str]] = {
     ),
     "an init container": (lambda pod, it: pod.update(initContainers=[{**it, "name": "x"}]), "init"),
     "privileged": (lambda _, it: it["securityContext"].update(privileged=True), "privilege"),
+    "a capability": (lambda _, it: it["securityContext"]["capabilities"].update(add=["SYS_ADMIN"]), "capabilities"),
     "no security context": (lambda _, it: it.pop("securityContext"), "privilege"),
     "the node's network": (lambda pod, _: pod.update(hostNetwork=True), "namespaces of the node"),
     "the node's processes": (lambda pod, _: pod.update(hostPID=True), "namespaces of the node"),
@@ -212,3 +213,15 @@ def test_the_jobs_secret_passes_and_one_for_an_accounts_token_does_not() -> None
     assert refusals("sd-orchestrator-secrets", secret) == []
     (message,) = refusals("sd-orchestrator-secrets", {**secret, "type": "kubernetes.io/service-account-token"})
     assert "service account's token" in message
+
+
+def test_a_pods_deadline_may_be_patched_and_its_image_may_not() -> None:
+    def pod(*inits: str, image: str = "ours@sha256:0", **fields: object) -> dict[str, Any]:
+        spec = {"containers": [{"name": "runner", "image": image}], **fields}
+        return {"spec": {**spec, "initContainers": [{"name": "mesh", "image": it} for it in inits]} if inits else spec}
+
+    assert refusals("sd-orchestrator-pods", pod(activeDeadlineSeconds=1), pod()) == []
+    assert refusals("sd-orchestrator-pods", pod("mesh:1", activeDeadlineSeconds=1), pod("mesh:1")) == []
+    for patched, before in ((pod(image="evil:1"), pod()), (pod("evil:1"), pod("mesh:1"))):
+        (message,) = refusals("sd-orchestrator-pods", patched, before)
+        assert "image of a pod" in message
