@@ -104,6 +104,12 @@ def test_a_results_file_that_is_none_hides_no_delivered_row(data: bytes) -> None
     assert "r/results.csv in s3://bench/sd cannot be read" in found.refused[0]
 
 
+def test_a_row_that_calls_a_case_lost_hides_none_that_was_delivered() -> None:
+    lost = [Row.of(JOB, case, Status.LOST, "its host did not answer") for case in JOB.cases]
+    assert latencies(stored(lost)) == {"c1": 0.5, "c2": 0.5}
+    assert [row.status for row in stored(lost, delivers=()).rows] == [Status.LOST, Status.LOST]
+
+
 def test_rows_by_which_a_case_never_ran_are_taken_without_a_job() -> None:
     lost = Row.of(JOB, JOB.cases[0], Status.LOST, "its host did not answer")
     never = Row.of(replace(JOB, id="k", host="other"), Case("c7", 4), Status.UNSUPPORTED, "\x1b[2Jno kernel")

@@ -25,7 +25,7 @@ from orchestrator.store.inbox import (
     S3Inbox,
     manifest_of,
 )
-from runner.schema import ENGINES, Case, Job, Row, parse_rows
+from runner.schema import ENGINES, Case, Job, Row, Status, parse_rows
 
 SCHEME = "s3://"
 # No inventory stands beside an address, so that its `insecure: true` is said here.
@@ -94,9 +94,11 @@ def _read(inbox: S3Inbox, run: str, manifest: bytes) -> Stored:
     missing: list[str] = []
     for job in jobs:
         wanted = {(job.id, case.id) for case in job.cases}
-        if not wanted <= rows.keys():
+        # that a case is lost says only that nobody knew of a result
+        known = {key for key in wanted if key in rows and rows[key].status is not Status.LOST}
+        if known != wanted:
             found = {(row.job, row.case): row for row in _delivered(inbox, job, delivered.get(job.id, []))}
-            rows = {**found, **rows}
+            rows |= {key: row for key, row in found.items() if key not in known}
         if not wanted <= rows.keys():
             missing.append(job.id)
     return Stored(run, tuple(rows.values()), tuple(missing), tuple(refused))
