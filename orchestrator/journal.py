@@ -7,10 +7,11 @@ crash leaves on a host has been announced here, and a restart folds the same eve
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -290,9 +291,22 @@ class Journal:
 
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+    _close_to_others(path)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     return db
+
+
+def _close_to_others(path: Path) -> None:
+    """Who may read SQLite's files may lock them for ever; `-wal` and `-shm` get the mode of the file itself.
+
+    By path: to close a handle of the file would let go of SQLite's own locks.
+    """
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with suppress(OSError):  # it is not there, or on a disk that takes no changes
+            about = file.stat()
+            if about.st_mode & 0o077 and about.st_uid == os.geteuid():  # also an older version's
+                file.chmod(0o600)
 
 
 @contextmanager

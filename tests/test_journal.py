@@ -168,3 +168,15 @@ def test_a_job_that_waits_no_more_has_no_reason(journal: Journal) -> None:
     journal.note_waits("h1", {"b": ("no node", None)})
     journal.note_waits("h1", {})
     assert journal.waits() == {}
+
+
+def test_a_journal_is_closed_to_other_users_whose_locks_would_hold_it(journal: Journal) -> None:
+    files = sorted(journal.path.parent.iterdir())
+    assert [file.name for file in files] == ["journal.db", "journal.db-shm", "journal.db-wal"]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    for file in files:
+        file.chmod(0o644)  # as an older version made them
+    with closing(Journal.open(journal.path)) as again:
+        again.record(Entry(1.0, Kind.STAGING, "a", 1, "cpu"))
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    journal.close()
