@@ -573,9 +573,12 @@ def parse_row(cells: Sequence[str], line: int, columns: Sequence[str] = COLUMNS)
     return Row(**values)
 
 
-def parse_rows(text: str) -> list[Row]:
-    """The rows of a CSV with this schema's header (`columns_of`). Raises SchemaError that names a fault's place."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def parse_rows(text: str | typing.TextIO) -> list[Row]:
+    """The rows of a CSV with this schema's header (`columns_of`). Raises SchemaError that names a fault's place.
+
+    text: a file of it has to be opened with `newline=""`.
+    """
+    reader = csv.reader(io.StringIO(text, newline="") if isinstance(text, str) else text, strict=True)
     rows: list[Row] = []
     try:
         header = next(reader, None)

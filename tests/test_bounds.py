@@ -38,7 +38,14 @@ from orchestrator.images.vouched import Vouched
 from orchestrator.store.bucket import ANSWER_LIMIT_BYTES as STORE_BYTES
 from orchestrator.store.bucket import ANSWER_LIMIT_TAGS as STORE_TAGS
 from orchestrator.store.bucket import Bucket
-from orchestrator.store.inbox import MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_VALUES, _is_same_run
+from orchestrator.store.inbox import (
+    MANIFEST_LIMIT_BYTES,
+    MANIFEST_LIMIT_VALUES,
+    MOST_ROWS,
+    ROWS_LIMIT_BYTES,
+    _is_same_run,
+)
+from orchestrator.store.reading import _claimed
 from runner.parcel import LIMIT_BYTES, Parcel
 from runner.schema import COLUMNS, Event, Job
 
@@ -121,6 +128,36 @@ def test_a_run_of_a_store_takes_bounded_memory(kind: str) -> None:
 
 
 HEADER = ",".join(COLUMNS).encode() + b"\n"
+
+
+def stored_rows(count: int, **cells: bytes) -> bytes:
+    """A store's results.csv of alike rows."""
+    return HEADER + (b",".join(cells.get(name, b"") for name in COLUMNS) + b"\n") * count
+
+
+TRIALS, TEXT = b"1" + b";1" * 400_000, "😀".encode() + b"x" * 10**6
+
+
+@pytest.mark.parametrize(
+    ("count", "cells"),
+    [(MOST_ROWS - 1, {}), (9, {"trials": TRIALS}), (64, {"error": TEXT})],
+    ids=["rows", "trials", "text"],
+)
+def test_the_rows_of_a_store_take_bounded_memory(count: int, cells: dict[str, bytes]) -> None:
+    data = stored_rows(count, **cells)
+    assert len(data) < ROWS_LIMIT_BYTES
+    with grows_by_less_than(350):
+        assert len(_claimed(data)) == count
+
+
+@pytest.mark.parametrize(
+    "data",
+    [stored_rows(MOST_ROWS), stored_rows(11, trials=TRIALS), HEADER + b"\r" * 10**5],
+    ids=["rows", "trials", "line ends"],
+)
+def test_more_rows_of_a_store_than_a_run_has_are_refused_unread(data: bytes) -> None:
+    with grows_by_less_than(5), pytest.raises(ValueError, match="more than 50000 rows, or 4000000 trials"):
+        _claimed(data)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from runner.schema import Job, Row, format_rows
 VERSION = 1
 # A job has 1 to 2 kB and some 40 values, and 25,000 jobs are no run of anybody's. Values are what costs memory.
 MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_VALUES = 64 * 2**20, 2 * 2**20
-ROWS_LIMIT_BYTES = 64 * 2**20
+# A row has 0.5 to 2 kB, and in memory some 2 kB however short it is; a trial has some 18 bytes, and 40 in memory.
+ROWS_LIMIT_BYTES, MOST_ROWS, MOST_TRIALS = 64 * 2**20, 50_000, 4_000_000
 
 
 @dataclass(frozen=True)

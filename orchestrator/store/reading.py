@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -20,6 +21,8 @@ from orchestrator.executors import Attempt
 from orchestrator.store.bucket import Bucket
 from orchestrator.store.inbox import (
     MANIFEST_LIMIT_BYTES,
+    MOST_ROWS,
+    MOST_TRIALS,
     ROWS_LIMIT_BYTES,
     VERSION,
     S3Inbox,
@@ -137,7 +140,7 @@ def _committed(
     where = f"{run}/results.csv in {inbox.bucket.name}"
     try:
         data = inbox.bucket.get(f"{run}/results.csv", ROWS_LIMIT_BYTES)
-        claimed = parse_rows(data.decode()) if data else []
+        claimed = _claimed(data) if data else []
     except (ValueError, BadResult) as error:
         return {}, [f"{where} cannot be read: {trust.harmless(str(error), trust.LONGEST_ERROR)}"]
     cases = {(job.id, case.id): (job, case) for job in jobs for case in job.cases}
@@ -152,6 +155,13 @@ def _committed(
         else:
             refused.append(f"{where}: a row of job {row.job!s:.40}, case {row.case!s:.40} is not believed: {fault}")
     return believed, [str(trust.harmless(each, trust.LONGEST_ERROR)) for each in refused]
+
+
+def _claimed(data: bytes) -> list[Row]:
+    """Raises ValueError, before it reads them, where there are more rows or trials than a run has."""
+    if data.count(b"\n") + data.count(b"\r") > MOST_ROWS or data.count(b";") > MOST_TRIALS:
+        raise ValueError(f"it has more than {MOST_ROWS} rows, or {MOST_TRIALS} trials")
+    return parse_rows(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""))
 
 
 def _fault(asked: tuple[Job, Case] | None, row: Row, run: str) -> str | None:
