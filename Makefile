@@ -20,7 +20,9 @@ TORCH_INDEX ?= $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/de
 
 # Tests that start no real engine, cluster, store or image; they are independent of each other and run side by side.
 FAST := not docker and not kubernetes and not s3 and not live and not gpu and not images
-PYTEST_FAST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal -m '$(FAST)'
+# One more worker than processors: many tests wait for a process.
+WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN); [ $$n -lt 8 ] && expr $$n + 1 || echo 8)
+PYTEST_FAST := $(BIN)/pytest -n $(WORKERS) --dist worksteal -m '$(FAST)'
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

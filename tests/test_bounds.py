@@ -49,6 +49,8 @@ from orchestrator.store.reading import _claimed
 from runner.parcel import LIMIT_BYTES, Parcel
 from runner.schema import COLUMNS, Event, Job
 
+pytestmark = pytest.mark.live  # a peak of memory takes seconds to reach
+
 EMPTY = json.loads(Parcel("r", "j", "").to_bytes())
 
 

@@ -24,6 +24,8 @@ from orchestrator.interrupt import ABORTED
 from orchestrator.journal import Journal, Phase
 from runner.schema import Status
 
+pytestmark = pytest.mark.live  # each waits for a process to begin, and for its end
+
 
 @dataclass
 class Terminal:

@@ -21,8 +21,9 @@ from orchestrator.store import bucket, reading
 from orchestrator.store.bucket import Bucket
 from orchestrator.store.inbox import S3Inbox
 
-# connections that the client keeps for its next call
+# live: each lie takes a second; filters: connections that the client keeps for its next call
 pytestmark = [
+    pytest.mark.live,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
