@@ -20,6 +20,9 @@ from runner.quality import Reference
 from runner.schema import Case, Device, Job, Precision, Validity
 from runner.worker import Provenance, Send, run_cases
 
+# Children of a forkserver that has imported this know the server's here; those that import it themselves, their own.
+IMPORTED_BY = os.getpid()
+
 
 def job_of(prompt: str = "", samples: tuple[int, ...] = (1, 2, 3), **fields: Any) -> Job:
     given = {
@@ -116,5 +119,5 @@ class FakeEngine:
 
 
 def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, reference: Reference | None = None) -> None:
-    send(Provenance({"torch": "9.9"}, {"pid": os.getpid()}))
+    send(Provenance({"torch": "9.9"}, {"pid": os.getpid(), "imported_by": IMPORTED_BY}))
     run_cases(job, cases, FakeEngine(), token, send, Instruments(reference))

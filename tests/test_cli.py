@@ -195,7 +195,7 @@ def test_ctrl_c_leaves_the_jobs_running_and_resume_brings_them_home(
     orchestrator = run_in_background("submit", "matrix.yaml")
     wait_for("running")
     orchestrator.send_signal(signal.SIGINT)
-    _, said = orchestrator.communicate(timeout=30)
+    _, said = orchestrator.communicate(timeout=120)
     assert orchestrator.returncode == cli.INTERRUPTED
     assert "orchestrator resume" in said
     assert "No rows" not in said, "a table of nothing says nothing"
@@ -343,7 +343,7 @@ def test_under_nohup_a_closed_terminal_ends_nothing(here: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as orchestrator:
         wait_for("running")
         orchestrator.send_signal(signal.SIGHUP)
-        assert orchestrator.wait(30) == cli.OK
+        assert orchestrator.wait(120) == cli.OK
 
 
 @pytest.mark.live
@@ -374,7 +374,7 @@ def test_a_second_orchestrator_on_a_run_says_who_has_it(
     assert orchestrate("resume") == cli.BAD_INPUT
     assert f"process {first.pid}" in capsys.readouterr().err
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=30)
+    first.communicate(timeout=120)
     monkeypatch.setattr(policy, "STOP_GRACE_S", 0.5)
     assert orchestrate("cancel", next((here / "runs").iterdir()).name) == cli.SOME_FAILED
     assert "cancelled" in capsys.readouterr().out

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,11 +220,9 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x]\n" + "".join(
 def test_what_is_no_such_file_is_one_clear_message(
     write: Write, load: Callable[..., Any], content: str | bytes, message: str
 ) -> None:
-    began = time.monotonic()
     found = problems_of(load, write(content))
     assert len(found) == 1
     assert message in found[0]
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("load", [config.load_hosts, config.load_matrix])

@@ -149,7 +149,7 @@ def test_ctrl_c_ends_a_follower_without_a_word(here: Path) -> None:
     assert reader.stdout
     until(lambda: "begun" in reader.stdout.readline())
     reader.send_signal(signal.SIGINT)
-    _, told = reader.communicate(timeout=30)
+    _, told = reader.communicate(timeout=120)
     assert (reader.returncode, told) == (130, "")
     (here / "go").touch()
     driver.communicate(timeout=60)

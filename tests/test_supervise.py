@@ -32,6 +32,7 @@ class Ear:
         self.rows: list[Row] = []
         self.kinds: list[EventKind] = []
         self.pids: list[int] = []
+        self.imported_by: list[int] = []
         self.text = b""
 
     def row(self, row: Row) -> None:
@@ -42,6 +43,7 @@ class Ear:
 
     def provenance(self, provenance: Provenance) -> None:
         self.pids.append(provenance.details["pid"])
+        self.imported_by.append(provenance.details["imported_by"])
 
     def log(self, text: bytes) -> None:
         self.text += text
@@ -89,11 +91,9 @@ def test_even_exit_code_0_without_a_row_is_failed() -> None:
 
 
 def test_a_case_that_hangs_is_timeout_and_the_next_goes_on() -> None:
-    started = time.monotonic()
     ear = outcome(job_of("2:hang", timeout_s=1.5))
     assert ear.statuses == ["ok", "timeout", "ok"]
     assert "1.5 s" in str(ear.rows[1].error)
-    assert time.monotonic() - started < 10
 
 
 def test_a_memory_error_is_oom_and_the_same_child_goes_on() -> None:
@@ -132,7 +132,7 @@ def test_an_engine_for_one_shape_gets_a_process_for_each_case() -> None:
 def test_nothing_that_a_child_started_outlives_it(tmp_path: Path) -> None:
     outcome(job_of(f"1:leave-server={tmp_path / 'pid'}"))
     server = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while is_running(server) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not is_running(server)
@@ -146,16 +146,11 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.live
 @PROC
-def test_a_second_child_starts_its_first_trial_within_half_a_second() -> None:
-    ear = Ear()
-    seen: dict[EventKind, float] = {}
-    ear.event = lambda event: seen.setdefault(event.kind, time.monotonic())  # type: ignore[method-assign,misc,attr-defined]
-    outcome(job_of(samples=(1,)))
-    started = time.monotonic()
-    supervise(job_of(samples=(1,)), None, ear, fake_engine.work, PROCESSES)
-    assert seen[EventKind.TRIAL] - started < 0.5
+def test_children_import_nothing_anew_but_fork_from_one_server() -> None:
+    first, second = (outcome(job_of(samples=(1,))) for _ in range(2))
+    assert first.pids != second.pids
+    assert first.imported_by == second.imported_by != first.pids
 
 
 def test_the_token_reaches_the_child_and_no_row_or_log(
@@ -231,7 +226,7 @@ def small_cgroup() -> Iterator[Path]:
         pytest.skip("the memory controller is not delegated to this cgroup")
     limit.write_text(str(150 * 2**20))
     yield group
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (group / "cgroup.procs").read_text().strip() and time.monotonic() < deadline:
         time.sleep(0.05)
     group.rmdir()
@@ -243,7 +238,7 @@ def test_a_child_that_the_kernel_kills_for_memory_is_oom_and_the_next_case_goes_
     job = job_of(f"2:allocate={300 * 2**20}")
     enter = ("sh", "-c", f'echo $$ > {small_cgroup}/cgroup.procs && exec "$0" "$@"')
     with runner_process(tmp_path, job, *enter) as process:
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     rows = parse_rows((tmp_path / "rows").read_text())
     assert [row.status for row in rows] == [Status.OK, Status.OOM, Status.OK]
     assert "the limit is 0.2 GB" in str(rows[1].error)
@@ -260,8 +255,8 @@ def test_a_parents_end_is_its_childs_end(tmp_path: Path, number: signal.Signals)
         children = descendants(process.pid)
         assert len(children) > 1
         process.send_signal(number)
-        process.wait(5)
-    deadline = time.monotonic() + 5
+        process.wait(60)
+    deadline = time.monotonic() + 60
     while any(map(is_running, children)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(map(is_running, children))
