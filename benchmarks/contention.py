@@ -1,7 +1,8 @@
 """Which slowdown by other processes goes unflagged, and how often a quiet run is flagged (docs/method.md).
 
 Run it on a machine where nothing else runs. Windows of calls of `synthetic:tiny` with a competitor alternate with quiet
-ones in one process; the slowdown of a window is its median against the two quiet windows around it. Needs Linux.
+ones in one process; the slowdown of a window is its median against the two quiet windows around it, where neither was
+flagged. Needs Linux; takes about six minutes.
 
     python benchmarks/contention.py [--seconds 1] [--rounds 8] [--threads N]
 """
@@ -140,29 +141,35 @@ def main() -> int:
     every = scenarios(cpus)
     seen = {each.name: Seen() for each in every}
     quiet: list[str | None] = []
-    for _ in range(given.rounds):
-        before = None
+    for number in range(given.rounds):
+        print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
+        before, of_before = None, None
         for each in every:
             if each.alone or before is None:
                 alone(cpus[0], cpus, each.alone)
-                before, flag = window(session, given.seconds)
-                quiet.append(flag)
+                before, of_before = window(session, given.seconds)
+                quiet.append(of_before)
             with competing(each):
                 median, flag = window(session, given.seconds)
             after, of_after = window(session, given.seconds)
-            seen[each.name].slowdowns.append(median / statistics.fmean((before, after)) - 1)
-            seen[each.name].flags.append(flag)
             quiet.append(of_after)
-            before = after
-    print(f"{'competitor':<30} {'slower by':>9} {'flagged':>8} {'unflagged: median':>18} {'most':>7}  reason")
+            if of_before is None and of_after is None:
+                seen[each.name].slowdowns.append(median / statistics.fmean((before, after)) - 1)
+                seen[each.name].flags.append(flag)
+            before, of_before = after, of_after
+    print(f"{'competitor':<30} {'windows':>7} {'slower':>7} {'flagged':>8} {'unflagged':>9} {'most':>7}  reason")
     for each in every:
         found = seen[each.name]
+        if not found.flags:
+            print(f"{each.name:<30} {0:>7}  every window had a flagged one beside it")
+            continue
         unflagged = sorted(slow for slow, flag in zip(found.slowdowns, found.flags) if flag is None)
         middle, most = (f"{statistics.median(unflagged):.1%}", f"{unflagged[-1]:.1%}") if unflagged else ("", "")
         reason = next((flag for flag in found.flags if flag), "")
         flagged = sum(flag is not None for flag in found.flags) / len(found.flags)
         slower = statistics.median(found.slowdowns)
-        print(f"{each.name:<30} {slower:>9.1%} {flagged:>8.0%} {middle:>18} {most:>7}  {reason}", flush=True)
+        cells = f"{len(found.flags):>7} {slower:>7.1%} {flagged:>8.0%} {middle:>9} {most:>7}"
+        print(f"{each.name:<30} {cells}  {reason}", flush=True)
     wrong = [flag for flag in quiet if flag]
     print(f"quiet windows: {len(quiet)}, of which {len(wrong)} were flagged", *wrong[:1], sep="; ")
     return 0
