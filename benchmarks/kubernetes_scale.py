@@ -33,10 +33,10 @@ import psutil
 import urllib3
 
 from orchestrator import run as runs
+from orchestrator.commands.driving import MOST_ACTIONS
 from orchestrator.config import KubernetesHost
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.journal import Journal, Phase
-from orchestrator.launch import MOST_ACTIONS
 from orchestrator.scheduler import HostLoop, drive_all
 from runner.schema import Case, Device, Job, Precision
 

@@ -31,10 +31,10 @@ import engines
 from engines import Engine
 
 from orchestrator import run as runs
+from orchestrator.commands.driving import ACTIONS_AT_ONCE
 from orchestrator.config import DockerHost
 from orchestrator.executors.docker import DockerExecutor
 from orchestrator.journal import Journal
-from orchestrator.launch import ACTIONS_AT_ONCE
 from orchestrator.scheduler import HostLoop, drive_all
 from runner.schema import Case, Device, Job, Precision
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from orchestrator import complete
+from orchestrator.commands import completion as complete
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, ImageError, InputError
-from orchestrator.interrupt import ABORTED, INTERRUPTED
 from orchestrator.table.metric import Metric
+from orchestrator.terminal.interrupts import ABORTED, INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchestrator.launch import Outcome
+    from orchestrator.commands.driving import Outcome
     from orchestrator.run import Run
     from orchestrator.table.comparison import Comparison
     from runner.schema import Row
@@ -155,7 +155,7 @@ def begin(
 
 def _open_consoles() -> None:
     global out, err
-    from orchestrator.console import console
+    from orchestrator.terminal.console import console
 
     out, err = console(), console(stderr=True)
 
@@ -182,7 +182,8 @@ def hosts(
 
     The check covers the engine, GPUs, toolkit, disk, images and clock, and says how to fix what is wrong.
     """
-    from orchestrator import config, show
+    from orchestrator import config
+    from orchestrator.commands import show
     from orchestrator.executors.finding import Grade
 
     chosen = config.select(config.load_hosts(_inventory(inventory), _names(names)), _names(names))
@@ -203,8 +204,9 @@ def build(names: HostNames = None, inventory: Inventory = None, push: Registry =
 
     Each image is built once, and copied to the hosts that lack it. `submit` does this too.
     """
-    from orchestrator import config, fleet, show
-    from orchestrator.liveview import image_progress
+    from orchestrator import config, fleet
+    from orchestrator.commands import show
+    from orchestrator.terminal.live import image_progress
 
     chosen = config.select(config.load_hosts(_inventory(inventory), _names(names)), _names(names))
     with image_progress(err) as progress:
@@ -234,7 +236,9 @@ def plan(
 
     Also shows what would not run, and why. Runs nothing and connects to no host.
     """
-    from orchestrator import launch, links, show
+    from orchestrator import links
+    from orchestrator.commands import driving as launch
+    from orchestrator.commands import show
     from orchestrator.plan import describe
 
     request = launch.Request(matrix, _inventory(inventory), _names(names), tuple(overrides or ()))
@@ -284,7 +288,7 @@ def submit(
     """
     if detach and tell is None:
         _start_in_background(context.obj, shape)
-    from orchestrator import launch
+    from orchestrator.commands import driving as launch
 
     request = launch.Request(
         matrix,
@@ -333,8 +337,8 @@ def resume(
     """
     if detach and tell is None:
         _start_in_background(context.obj, shape)
-    from orchestrator import launch
     from orchestrator import run as runs
+    from orchestrator.commands import driving as launch
 
     asked = launch.Resumption(_names(names), push, wheels, lost_after, retry_lost, metrics_file)
     _end(launch.resume(runs.find(runs.ROOT, run, driven=True), err, asked, _leaver(tell)), shape)
@@ -346,8 +350,9 @@ def status(run: RunName = None, shape: TableOrJson = Shape.TABLE) -> None:
 
     Lists the attempts at each job, and why an attempt failed.
     """
-    from orchestrator import earlier, show
+    from orchestrator import earlier
     from orchestrator import run as runs
+    from orchestrator.commands import show
     from orchestrator.journal import Journal
 
     found = runs.find(runs.ROOT, run, driven=True)
@@ -405,7 +410,7 @@ def list_runs(context: typer.Context, shape: TableOrJson = Shape.TABLE) -> None:
     if context.invoked_subcommand is not None:
         return
     from orchestrator import run as runs
-    from orchestrator import runlist, show
+    from orchestrator.commands import runlist, show
 
     found = list(runlist.summaries(runs.ROOT))
     show.run_list(found, runs.ROOT, out) if shape is Shape.TABLE else show.as_json(show.run_list_value(found), out)
@@ -430,7 +435,7 @@ def delete(
     it; `orchestrator clean RUN` removes those. Objects in a store stay: `orchestrator clean RUN --stored` deletes them.
     """
     from orchestrator import run as runs
-    from orchestrator import runlist
+    from orchestrator.commands import runlist
 
     chosen = runlist.named(runs.ROOT, run)
     with runlist.deletable(chosen, force=force):
@@ -466,8 +471,8 @@ def cancel(
     Rows that they have measured are kept. Trials of a case under way are kept in its row, which is `cancelled` and
     never ranks.
     """
-    from orchestrator import launch
     from orchestrator import run as runs
+    from orchestrator.commands import driving as launch
 
     found = runs.find(runs.ROOT, run, driven=True)
     asked = launch.cancel(found, job)
@@ -499,9 +504,10 @@ def clean(
     Where the run's folder is gone its whole name will do, and the hosts are those of hosts.yaml. Without RUN: list
     what every run has on the hosts, and remove nothing. Exit code 1 where something of the run stays.
     """
-    from orchestrator import clean as cleaning
-    from orchestrator import config, show
+    from orchestrator import config
     from orchestrator import run as runs
+    from orchestrator.commands import leftovers as cleaning
+    from orchestrator.commands import show
 
     if run is None:
         found = cleaning.survey(config.select(config.load_hosts(_inventory(inventory), _names(names)), _names(names)))
@@ -550,8 +556,8 @@ def results(
 
     A run may also be an address, s3://BUCKET/PREFIX/RUN: it is then read from the object store.
     """
-    from orchestrator import launch
     from orchestrator import run as runs
+    from orchestrator.commands import driving as launch
 
     names: Sequence[str | None] = run or [None]
     stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
@@ -592,7 +598,7 @@ def import_(
     `results RUN RUN` then shows them beside yours. Columns of other names are taken as settings: rows that differ there
     are unlike.
     """
-    from orchestrator import launch
+    from orchestrator.commands import driving as launch
 
     imported = launch.import_rows(file, name, ignore or ())
     rows = imported.all_rows()
@@ -639,7 +645,7 @@ def _print(comparison: Comparison, shape: Format) -> None:
 
 def _start_in_background(words: Sequence[str], shape: Shape) -> None:
     """Says how to follow the run, and leaves."""
-    from orchestrator import detach, show
+    from orchestrator.commands import detach, show
 
     try:
         told = detach.start(words)
@@ -653,7 +659,7 @@ def _leaver(tell: int | None) -> Callable[[Run], Console] | None:
     """For the background process: leaves the terminal once the run is ready to be driven."""
     if tell is None:
         return None
-    from orchestrator import detach
+    from orchestrator.commands import detach
 
     def leave(run: Run) -> Console:
         detach.leave_terminal(run, tell)
@@ -665,7 +671,8 @@ def _leaver(tell: int | None) -> Callable[[Run], Console] | None:
 
 def _end(outcome: Outcome, shape: Shape = Shape.TABLE) -> None:
     """The table of a run that was driven, where it lies, and the exit code that says how it went."""
-    from orchestrator import launch, show
+    from orchestrator.commands import driving as launch
+    from orchestrator.commands import show
 
     code = INTERRUPTED if not outcome.finished else SOME_FAILED if outcome.has_faults else OK
     if shape is Shape.JSON:
@@ -692,7 +699,7 @@ def _tell_lost(run: Run) -> None:
 
 
 def _complain(problem: str) -> None:
-    from orchestrator.console import console
+    from orchestrator.terminal.console import console
 
     console(stderr=True).print(f"error: {problem}", style="red", soft_wrap=True)
 

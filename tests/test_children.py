@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.children import without_tokens
-from orchestrator.launch import hub_token
+from orchestrator.commands.driving import hub_token
 from runner.tokens import TOKEN_VARIABLES
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ from commands import end_running_job, orchestrate, run_in_background, wait_for, 
 from lying_engine import LyingEngine, as_json, ended_container
 
 from orchestrator import cli
-from orchestrator.clean import Fate, fate
+from orchestrator.commands.leftovers import Fate, fate
 from orchestrator.executors import Attempt, Observation, State
 from orchestrator.fleet import processes_folder
 from orchestrator.journal import Journal, Phase, Progress

@@ -414,7 +414,11 @@ def test_a_part_of_a_runs_name_is_enough_where_it_is_one_runs_alone(
 
 
 def test_where_nobody_draws_a_terminal_a_table_is_not_folded_to_80_columns() -> None:
-    command = [sys.executable, "-c", "from orchestrator.console import console; console().print('x' * 80, 'y' * 70)"]
+    command = [
+        sys.executable,
+        "-c",
+        "from orchestrator.terminal.console import console; console().print('x' * 80, 'y' * 70)",
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     said = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
     assert said.splitlines() == ["x" * 80 + " " + "y" * 70]
@@ -482,7 +486,7 @@ def test_a_full_disk_behind_the_table_is_one_message(here: Path, shape: str, mon
 
 
 HEAVY = ("docker", "kubernetes", "boto3", "numpy", "torch")
-NOT_TO_COMPLETE = (*HEAVY, "yaml", "rich", "sqlite3", "asyncio", "orchestrator.config", "orchestrator.show")
+NOT_TO_COMPLETE = (*HEAVY, "yaml", "rich", "sqlite3", "asyncio", "orchestrator.config", "orchestrator.commands.show")
 NOT_FOR_HELP = (*NOT_TO_COMPLETE, "pydantic")  # typer itself parses options by pydantic, to complete them too
 COMPLETION = {"_ORCHESTRATOR_COMPLETE": "complete_bash", "COMP_WORDS": "orchestrator su", "COMP_CWORD": "1"}
 

@@ -11,7 +11,8 @@ import pytest
 import typer
 from commands import orchestrate, write
 
-from orchestrator import cli, complete
+from orchestrator import cli
+from orchestrator.commands import completion as complete
 
 HELPS = dict(commands_page.helps())
 EXAMPLES = re.findall(r"^    (orchestrator .*)$", "\n".join(HELPS.values()), re.MULTILINE)

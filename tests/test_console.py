@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator import cli
-from orchestrator.console import HarmlessConsole
+from orchestrator.terminal.console import HarmlessConsole
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil\udcff\rgone"
 

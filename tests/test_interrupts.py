@@ -20,8 +20,8 @@ from commands import PROGRAM, end_running_job, orchestrate, until, wait_for, wri
 
 from orchestrator import cli, policy
 from orchestrator.collect import read_rows
-from orchestrator.interrupt import ABORTED
 from orchestrator.journal import Journal, Phase
+from orchestrator.terminal.interrupts import ABORTED
 from runner.schema import Status
 
 pytestmark = pytest.mark.live  # each waits for a process to begin, and for its end

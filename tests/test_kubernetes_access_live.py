@@ -20,8 +20,9 @@ import yaml
 from clusters import LabCluster
 from commands import PROGRAM
 
-from orchestrator import cli, joblog, launch, manifests
+from orchestrator import cli, joblog, manifests
 from orchestrator import run as runs
+from orchestrator.commands import driving as launch
 from orchestrator.journal import Journal
 from orchestrator.manifests import Role
 from runner.schema import Status

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator import show
+from orchestrator.commands import show
 from orchestrator.config import DockerHost, Exclude, Matrix, Point, ProcessHost
 from orchestrator.config.matrix import Until
 from orchestrator.errors import InputError

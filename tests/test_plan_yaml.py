@@ -12,8 +12,8 @@ import yaml
 from commands import orchestrate, write
 from test_manifests import VERSIONS
 
-from orchestrator import show
-from orchestrator.console import console
+from orchestrator.commands import show
+from orchestrator.terminal.console import console
 
 MATRIX = "model: owner/gated\nmatrix: {samples: [1, 2], engine: [eager, onnxruntime]}\n"
 HOSTS: dict[str, Any] = {

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 from table_rows import row
 
-from orchestrator import launch, prices
+from orchestrator import prices
 from orchestrator import run as runs
+from orchestrator.commands import driving as launch
 from orchestrator.errors import InputError
 from orchestrator.report.document import to_json
 from orchestrator.report.terminal import terminal

@@ -11,7 +11,8 @@ import pytest
 from commands import orchestrate, run_in_background, wait_for, write
 from rich.console import Console
 
-from orchestrator import cli, runlist, show
+from orchestrator import cli
+from orchestrator.commands import runlist, show
 
 ONE = "matrix: {engine: [eager]}\n"
 

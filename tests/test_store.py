@@ -21,7 +21,7 @@ from fake_executor import ok_row
 from stores import Proxy, Spoils, Store
 
 from orchestrator import cli
-from orchestrator.clean import remove_stored
+from orchestrator.commands.leftovers import remove_stored
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete, InputError
 from orchestrator.executors import Attempt

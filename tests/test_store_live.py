@@ -21,8 +21,8 @@ from fake_executor import ok_row
 from rich.console import Console
 from stores import Fault, Spoils, Store
 
-from orchestrator import launch
 from orchestrator import run as runs
+from orchestrator.commands import driving as launch
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.executors import Attempt
 from orchestrator.executors.docker import DockerExecutor

@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
-from orchestrator import clean
 from orchestrator import run as runs
+from orchestrator.commands import leftovers as clean
 from orchestrator.errors import InputError
 from orchestrator.journal import Journal
 from orchestrator.run import Run

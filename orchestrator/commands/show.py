@@ -26,10 +26,10 @@ from orchestrator.run import Run
 from orchestrator.trust import printable
 
 if TYPE_CHECKING:
-    from orchestrator.clean import Survey
+    from orchestrator.commands.driving import Outcome
+    from orchestrator.commands.leftovers import Survey
+    from orchestrator.commands.runlist import Summary
     from orchestrator.images import ImageInfo  # else Docker's SDK is imported here, as in `progress`
-    from orchestrator.launch import Outcome
-    from orchestrator.runlist import Summary
 
 # What a user would call it: once a start was asked for, the host has the job until it says that it ended.
 PHASES = {

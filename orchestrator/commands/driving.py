@@ -25,11 +25,9 @@ from orchestrator.errors import BadResult, HostUnreachable, InputError, TaskUnfi
 from orchestrator.executors import Attempt, Executor, Slot, Task
 from orchestrator.fleet import Fleet, Station
 from orchestrator.fleet.pod_images import image_of_nodes
-from orchestrator.interrupt import ABORTED, INTERRUPTED, Leave, interruptible, leaving_at_once
 from orchestrator.joblog import find_job
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.journal import Progress as JobProgress
-from orchestrator.liveview import image_progress, watched
 from orchestrator.plan import Plan, make_plan
 from orchestrator.policy import Limits
 from orchestrator.progress import Board
@@ -50,6 +48,8 @@ from orchestrator.scheduler import (
 from orchestrator.store import Inbox
 from orchestrator.table.comparison import Comparison
 from orchestrator.table.metric import Metric
+from orchestrator.terminal.interrupts import ABORTED, INTERRUPTED, Leave, interruptible, leaving_at_once
+from orchestrator.terminal.live import image_progress, watched
 from runner.schema import IMPORT, Job, Row, Status
 from runner.tokens import TOKEN_VARIABLES
 

@@ -1,0 +1,1 @@
+"""The terminal: where commands print, live progress, and interrupts."""
