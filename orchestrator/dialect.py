@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
-from runner.schema import LARGEST_NUMBER, MAX, Column
+from runner.schema import LARGEST_NUMBER, MAX, Column, Form
 
 OUT_OF_MEMORY = -1.0  # the Lambda benchmark's; `OOM` is read as it
 SENTINELS = ("latency", "latency_median", "memory")  # where that may stand
@@ -29,8 +29,6 @@ _TRUE = re.compile(
 _FALSE = re.compile(
     "false|no|f|n|0|0[.,]0|falsch|faux|falso|onwaar|fałsz|nepravda|falskt|usann|falsk|epätosi|hamis|yanliş|yanlış|ложь|хибність"
 )
-_HASHES = ("job", "case", "work")  # twelve hexadecimal digits, which may look like a number
-_VERSIONS = ("python", "torch", "diffusers", "cuda", "driver")
 _NUMBER = re.compile(r"([+-]?)(\d[\d.,]*|[.,]\d+)([eE][+-]?\d{1,4})?")
 _GROUPS = {sign: re.compile(rf"\d{{1,3}}(?:{re.escape(sign)}\d{{3}})+") for sign in ".,"}
 _SPACED = re.compile(r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))")
@@ -69,7 +67,7 @@ class Dialect:
         if not text:
             return None
         if column.is_text:
-            return None if text in MISSING_TEXT else self._text(column.name, text)
+            return None if text in MISSING_TEXT else self._text(column, text)
         word = text.casefold()
         if word in _MISSING:
             return None
@@ -129,15 +127,16 @@ class Dialect:
         by_sign = {f"decimal {sign}": Dialect(self.delimiter, sign) for sign in ",."}
         return [next((by_sign[sign] for sign in _evidence(_plain(text)) if sign in by_sign), self).literal(text)]
 
-    def _text(self, name: str, text: str) -> str:
-        if name == "samples_asked":
-            return MAX if text.lower() == MAX else str(_whole(self.literal(text)))
-        if name in _HASHES:
-            return _hash(text)
-        if name == "started":
-            return _moment(text)
-        if name in _VERSIONS:
-            return self._version(name, text)
+    def _text(self, column: Column, text: str) -> str:
+        match column.form:
+            case Form.BATCH:
+                return MAX if text.lower() == MAX else str(_whole(self.literal(text)))
+            case Form.HASH:
+                return _hash(text)
+            case Form.TIME:
+                return _moment(text)
+            case Form.VERSION:
+                return self._version(column.name, text)
         return text
 
     def _version(self, name: str, text: str) -> str:
@@ -219,6 +218,7 @@ def _member(kind: type[Enum], word: str) -> Enum:
 
 
 def _hash(text: str) -> str:
+    """Twelve hexadecimal digits, which another program may take for a number."""
     if re.fullmatch(r"\d{1,11}|\d{1,12}\.0", text):  # it lost its leading zeros
         return text.removesuffix(".0").zfill(12)
     if re.fullmatch(r"[+-]?\d+([.,]\d+)?E\+?\d+|\d+[.,]\d+(e\+?\d+)?|\d+e\+\d+|-?inf", text):

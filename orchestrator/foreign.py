@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from orchestrator.dialect import OUT_OF_MEMORY, SENTINELS, Dialect, unit
 from orchestrator.errors import InputError
 from orchestrator.settings import Settings, is_ignored
-from orchestrator.trust import made_harmless, statistics_fault
+from orchestrator.trust import STATISTICS, made_harmless, statistics_fault
 from runner.schema import COLUMN, COLUMNS, ENGINES, LARGEST_NUMBER, Column, Row, Status
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -30,7 +30,7 @@ MOST_ROWS = 50_000  # 2 to 3 kB of memory each
 ENGINES_BY_RUNTIME = {"pytorch": "eager", "onnx": "onnxruntime"}
 PRECISIONS = {"fp32": "single", "float32": "single", "fp16": "half", "float16": "half"}
 NUMBERS = frozenset(column.name for column in COLUMN.values() if column.kind in (int, float))
-STATISTICS = ("latency", "latency_median", "latency_min", "throughput")
+LATENCIES = ("latency", "latency_median")
 # What no text file begins with: what it is, and what to do.
 NO_TEXT = {
     b"PK\x03\x04": "is an Excel or OpenDocument workbook, or a ZIP file; fix: save the sheet as 'CSV UTF-8'",
@@ -323,10 +323,10 @@ def _meant(values: dict[str, Any], header: Sequence[str], name: str) -> Row:
 
 def _outcome(values: Mapping[str, Any]) -> dict[str, Any]:
     """Of a file without statuses. A row with a latency ran, whatever stands for its memory."""
-    found = {name: None if values.get(name) == OUT_OF_MEMORY else values.get(name) for name in STATISTICS[:2]}
+    found = {name: None if values.get(name) == OUT_OF_MEMORY else values.get(name) for name in LATENCIES}
     memory = values.get("memory")
     found["memory"] = None if memory == OUT_OF_MEMORY else memory or None
-    if any(found[name] is not None for name in STATISTICS[:2]) or values.get("trials"):
+    if any(found[name] is not None for name in LATENCIES) or values.get("trials"):
         return {"status": Status.OK, **found}
     if OUT_OF_MEMORY in (values.get("latency"), values.get("latency_median"), memory):
         return {"status": Status.OOM, **found}

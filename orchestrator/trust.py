@@ -6,7 +6,7 @@ import math
 import re
 import statistics
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,15 @@ LATER = tuple(column.name for column in COLUMN.values() if column.set_by is SetB
 CLAIMS = tuple(column for column in COLUMN.values() if column not in IDENTITY)
 TEXTS = tuple(column for column in COLUMN.values() if column.is_text)
 LONGEST_ERROR = COLUMN["error"].longest
+
+
+# The columns that follow from a row's trials and their median, and how.
+STATISTICS: Mapping[str, Callable[[Row, Sequence[float], float], float | None]] = {
+    "latency": lambda row, trials, middle: statistics.fmean(trials),
+    "latency_median": lambda row, trials, middle: middle,
+    "latency_min": lambda row, trials, middle: min(trials),
+    "throughput": lambda row, trials, middle: 60 * row.n_samples / middle if row.n_samples and middle else None,
+}
 
 
 def row_fault(job: Job, case: Case, row: Row) -> str | None:
@@ -136,13 +145,8 @@ def statistics_fault(row: Row, trials: Sequence[float], rounding: Mapping[str, f
     rounding: by column, how far a value may be off since it, or the trials, were rounded to be shown.
     """
     middle = statistics.median(trials)
-    derived = {
-        "latency": statistics.fmean(trials),
-        "latency_median": middle,
-        "latency_min": min(trials),
-        "throughput": 60 * (row.n_samples or 0) / middle if row.n_samples and middle else None,
-    }
-    for name, expected in derived.items():
+    for name, computed in STATISTICS.items():
+        expected = computed(row, trials, middle)
         claimed, off = getattr(row, name), (rounding or {}).get(name, 0.0)
         if None in (claimed, expected):
             continue

@@ -246,6 +246,15 @@ class SetBy(str, Enum):
     IMPORT = "import"
 
 
+class Form(str, Enum):
+    """What a text column holds, where other programs are known to change it on the way."""
+
+    HASH = "hash"
+    VERSION = "version"
+    TIME = "time"
+    BATCH = "batch"
+
+
 # What a float holds exactly, and more than any of our numbers.
 LARGEST_NUMBER = float(2**53 - 1)
 # A share or an index of similarity that is 1 may have been rounded up.
@@ -260,10 +269,13 @@ class Column:
     """All that is known of a column; every list of columns is derived from this.
 
     kind: the type of its values: str, int, float, bool, tuple (of floats) or an Enum.
-    least, most: bounds of a number. longest: characters of a text. later: a results.csv of an older version lacks it.
+    section: the heading under which docs/columns.md lists it.
+    least, most: bounds of a number. longest: characters of a text. form: of a text.
+    later: a results.csv of an older version lacks it.
     """
 
     name: str
+    section: str
     kind: Any
     unit: str
     meaning: str
@@ -271,6 +283,7 @@ class Column:
     least: float
     most: float
     longest: int
+    form: Form | None
     later: bool
 
     @property
@@ -294,8 +307,11 @@ def column(
     least: float = 0,
     most: float = LARGEST_NUMBER,
     longest: int = 200,
+    form: Form | None = None,
     later: bool = False,
+    section: str | None = None,
 ) -> Any:
+    """A field of Row. section: None is the section of the column before it."""
     return field(
         default=None,
         metadata={
@@ -305,7 +321,9 @@ def column(
             "least": least,
             "most": most,
             "longest": longest,
+            "form": form,
             "later": later,
+            "section": section,
         },
     )
 
@@ -333,7 +351,9 @@ class Row:
     The first eight columns are those of the Lambda benchmark's CSV.
     """
 
-    device: str | None = _runner("the GPU or CPU, as its driver names it")
+    device: str | None = _runner(
+        "the GPU or CPU, as its driver names it", section="The Lambda benchmark's own columns, in its order"
+    )
     precision: str | None = _job("single or half")
     autocast: bool | None = _job("mixed precision by torch.autocast")
     xformers: bool | None = _runner("memory-efficient attention in use, whatever implements it")
@@ -342,11 +362,13 @@ class Row:
     latency: float | None = _runner("mean of the trials", "s")
     memory: float | None = _runner("reserved on the GPU; on a CPU the peak resident set", "GB")
 
-    schema_version: int | None = _job("of these columns")
+    schema_version: int | None = _job("of these columns", section="Identity")
     run: str | None = _job("the run's name")
-    job: str | None = _job("hash of what the row's container was asked for")
-    case: str | None = _job("hash of what the row was asked for")
-    samples_asked: str | None = _job("batch size that was asked for: a number, or max, the largest that fits")
+    job: str | None = _job("hash of what the row's container was asked for", form=Form.HASH)
+    case: str | None = _job("hash of what the row was asked for", form=Form.HASH)
+    samples_asked: str | None = _job(
+        "batch size that was asked for: a number, or max, the largest that fits", form=Form.BATCH
+    )
     round: int | None = _job("which round of the run, from 1; each is a process of its own", least=1, later=True)
     host: str | None = _job("name in hosts.yaml")
     engine: str | None = _job("what executed the pipeline")
@@ -358,13 +380,13 @@ class Row:
     scheduler: str | None = _job("noise scheduler")
     seed: int | None = _job("of the latents", least=-math.inf, most=math.inf)
     attention: str | None = _job("how attention was asked to be computed")
-    work: str | None = _job("hash of all that makes two rows equal work")
+    work: str | None = _job("hash of all that makes two rows equal work", form=Form.HASH)
     prompt: str | None = _job("hash of the prompt; an imported row may have its text", longest=10_000, later=True)
 
-    status: Status | None = _anyone("how the case ended")
+    status: Status | None = _anyone("how the case ended", section="Outcome")
     error: str | None = _anyone("why there is no measurement, or what to know of the one there is", longest=1000)
 
-    repeats: int | None = _runner("timed calls")
+    repeats: int | None = _runner("timed calls", section="Measurement")
     latency_median: float | None = _runner("median of the trials", "s")
     latency_p90: float | None = _runner("90th percentile of the trials", "s")
     latency_min: float | None = _runner("fastest trial", "s")
@@ -383,30 +405,36 @@ class Row:
     first_call_s: float | None = _runner("the first call, compiling included", "s")
     trials: tuple[float, ...] | None = _runner("each timed call, in order", "s")
 
-    validity: Validity | None = _runner("whether the measurement may rank")
+    validity: Validity | None = _runner("whether the measurement may rank", section="Validity")
     gpu_busy: float | None = _runner("share of the timed part with a kernel running", "1", most=ONE)
     sm_clock_mhz: float | None = _runner("mean SM clock in the timed part", "MHz")
     power_w: float | None = _runner("mean power in the timed part", "W")
     temperature_c: float | None = _runner("highest GPU temperature in the timed part", "°C", least=-LARGEST_NUMBER)
     energy_j: float | None = _runner("energy for one image", "J")
 
-    psnr: float | None = _runner("against single-precision eager from the same latents", "dB", least=-LARGEST_NUMBER)
+    psnr: float | None = _runner(
+        "against single-precision eager from the same latents", "dB", least=-LARGEST_NUMBER, section="Quality"
+    )
     ssim: float | None = _runner("against single-precision eager from the same latents", least=-ONE, most=ONE)
     nrmse: float | None = _runner("against single-precision eager from the same latents")
 
-    image: str | None = _job("container image: tag and id, or digest", longest=1000)
-    python: str | None = _runner("version")
-    torch: str | None = _runner("version")
-    diffusers: str | None = _runner("version")
-    cuda: str | None = _runner("version that PyTorch was built for")
-    driver: str | None = _runner("version of the GPU's driver")
+    image: str | None = _job("container image: tag and id, or digest", longest=1000, section="Provenance")
+    python: str | None = _runner("version", form=Form.VERSION)
+    torch: str | None = _runner("version", form=Form.VERSION)
+    diffusers: str | None = _runner("version", form=Form.VERSION)
+    cuda: str | None = _runner("version that PyTorch was built for", form=Form.VERSION)
+    driver: str | None = _runner("version of the GPU's driver", form=Form.VERSION)
     cpu: str | None = _runner("model of the processor")
-    started: str | None = _runner("when the case began, ISO 8601 in UTC")
+    started: str | None = _runner("when the case began, ISO 8601 in UTC", form=Form.TIME)
     threads: int | None = _runner("that the engine computes with on a CPU; empty on a GPU", least=1, later=True)
     weights: str | None = _runner("identity of the model's files: hub commit, or hash of their content", later=True)
 
     settings: str | None = column(
-        "other columns of an imported file, as a JSON object of texts", set_by=SetBy.IMPORT, longest=2000, later=True
+        "other columns of an imported file, as a JSON object of texts",
+        set_by=SetBy.IMPORT,
+        longest=2000,
+        later=True,
+        section="Other settings",
     )
 
     @classmethod
@@ -479,7 +507,6 @@ def _texts_of(settings: str) -> Mapping[str, str]:
 
 
 COLUMNS: tuple[str, ...] = tuple(f.name for f in dataclasses.fields(Row))
-LAMBDA_COLUMNS = COLUMNS[:8]
 
 
 def _plain_type(annotation: Any) -> Any:
@@ -490,12 +517,14 @@ def _plain_type(annotation: Any) -> Any:
 
 
 def _declared() -> Iterator[Column]:
-    hints = typing.get_type_hints(Row)
+    hints, section = typing.get_type_hints(Row), ""
     for each in dataclasses.fields(Row):
-        yield Column(name=each.name, kind=_plain_type(hints[each.name]), **each.metadata)
+        section = each.metadata["section"] or section
+        yield Column(**{**each.metadata, "name": each.name, "kind": _plain_type(hints[each.name]), "section": section})
 
 
 COLUMN: Mapping[str, Column] = {declared.name: declared for declared in _declared()}
+LAMBDA_COLUMNS = tuple(name for name in COLUMNS if COLUMN[name].section == COLUMN[COLUMNS[0]].section)
 
 
 def format_cell(value: object) -> str:
