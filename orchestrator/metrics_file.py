@@ -40,12 +40,38 @@ Samples: TypeAlias = Sequence[tuple[Mapping[str, str], float]]
 
 
 @dataclass(frozen=True)
+class Declared:
+    """One metric: its type, the labels of its samples, and what it says; docs/metrics.md lists these."""
+
+    kind: str
+    labels: tuple[str, ...]
+    means: str
+
+
+RUN, HOST = ("run",), ("run", "host")
+DECLARED: Mapping[str, Declared] = {
+    "jobs": Declared("gauge", (*HOST, "state"), "Jobs by state."),
+    "cases": Declared("gauge", HOST, "Rows that the run will have."),
+    "rows": Declared("gauge", (*HOST, "status"), "Rows that there are, by outcome."),
+    "retries_total": Declared("counter", HOST, "Tries at jobs that ended in a fault."),
+    "longest_wait_seconds": Declared(
+        "gauge", HOST, "Seconds that the job of the host that waits longest has waited, for a slot or in the cluster."
+    ),
+    "run_start_timestamp_seconds": Declared("gauge", RUN, "When the run began."),
+    "run_updated_timestamp_seconds": Declared("gauge", RUN, "When the file was written."),
+    "run_driven": Declared("gauge", RUN, "1 while the run is driven, 0 afterwards."),
+}
+VALUES: Mapping[str, Sequence[str]] = {
+    "state": tuple(dict.fromkeys(STATES.values())),
+    "status": tuple(status.value for status in Status),
+}
+
+
+@dataclass(frozen=True)
 class Family:
-    """One metric: its type, what it says, and its samples by their labels."""
+    """One metric with its samples by their labels."""
 
     name: str
-    kind: str
-    means: str
     samples: Samples
 
 
@@ -66,32 +92,29 @@ def families(
     def by_host(values: Mapping[str, float]) -> Samples:
         return [({"run": run, "host": host}, values[host]) for host in hosts]
 
-    def by(
-        label: str, of: Iterable[str], counts: Mapping[tuple[str, str], int]
-    ) -> list[tuple[Mapping[str, str], float]]:
-        return [({"run": run, "host": host, label: name}, counts.get((host, name), 0)) for host in hosts for name in of]
+    def by(label: str, counts: Mapping[tuple[str, str], int]) -> Samples:
+        return [
+            ({"run": run, "host": host, label: name}, counts.get((host, name), 0))
+            for host in hosts
+            for name in VALUES[label]
+        ]
 
-    yield Family("jobs", "gauge", "Jobs by state.", by("state", dict.fromkeys(STATES.values()), states))
-    yield Family("cases", "gauge", "Rows that the run will have.", by_host(cases))
-    yield Family(
-        "rows", "gauge", "Rows that there are, by outcome.", by("status", [it.value for it in Status], outcomes)
-    )
-    yield Family("retries_total", "counter", "Tries at jobs that ended in a fault.", by_host(retries))
-    waits = "Seconds that the job of the host that waits longest has waited, for a slot or in the cluster."
-    yield Family("longest_wait_seconds", "gauge", waits, by_host(waited))
-    yield Family("run_start_timestamp_seconds", "gauge", "When the run began.", [({"run": run}, began)])
-    yield Family("run_updated_timestamp_seconds", "gauge", "When this was written.", [({"run": run}, now)])
-    yield Family(
-        "run_driven", "gauge", "1 while the run is driven, 0 afterwards.", [({"run": run}, 0 if finished else 1)]
-    )
+    yield Family("jobs", by("state", states))
+    yield Family("cases", by_host(cases))
+    yield Family("rows", by("status", outcomes))
+    yield Family("retries_total", by_host(retries))
+    yield Family("longest_wait_seconds", by_host(waited))
+    yield Family("run_start_timestamp_seconds", [({"run": run}, began)])
+    yield Family("run_updated_timestamp_seconds", [({"run": run}, now)])
+    yield Family("run_driven", [({"run": run}, 0 if finished else 1)])
 
 
 def exposition(found: Iterable[Family]) -> str:
     """As Prometheus reads it: version 0.0.4 of its text format."""
     lines: list[str] = []
     for family in found:
-        name = f"{PREFIX}_{family.name}"
-        lines += [f"# HELP {name} {family.means}", f"# TYPE {name} {family.kind}"]
+        name, declared = f"{PREFIX}_{family.name}", DECLARED[family.name]
+        lines += [f"# HELP {name} {declared.means}", f"# TYPE {name} {declared.kind}"]
         for labels, value in family.samples:
             named = ",".join(f'{label}="{text.translate(_ESCAPES)}"' for label, text in labels.items())
             lines.append(f"{name}{{{named}}} {value:.15g}")

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from orchestrator import metrics_file
+from orchestrator.table.metric import Metric
 from runner.schema import COLUMN
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -21,14 +23,41 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]
         yield f"| {' | '.join(cells)} |"
 
 
+def code(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
 def columns() -> Iterator[str]:
     for section, declared in itertools.groupby(COLUMN.values(), lambda column: column.section):
         rows = [(f"`{it.name}`", it.type_name, it.unit, it.set_by.value, it.meaning) for it in declared]
         yield from (f"## {section}", "", *table(("column", "type", "unit", "set by", "meaning"), rows), "")
 
 
+def metrics() -> Iterator[str]:
+    rows = [
+        (f"`{it.value}`", it.declared.value, "less" if it.less_is_better else "more", it.declared.source)
+        for it in Metric
+    ]
+    yield from table(("`--metric`", "value", "better", "comes from"), rows)
+
+
+def prometheus() -> Iterator[str]:
+    def meaning(declared: metrics_file.Declared) -> str:
+        known = [name for name in declared.labels if name in metrics_file.VALUES]
+        values = "".join(f" `{name}`: {code(metrics_file.VALUES[name])}." for name in known)
+        return declared.means + values
+
+    rows = [
+        (f"`{metrics_file.PREFIX}_{name}`", code(declared.labels), meaning(declared))
+        for name, declared in metrics_file.DECLARED.items()
+    ]
+    yield from table(("metric", "labels", "meaning"), rows)
+
+
 LISTS: Mapping[str, Callable[[], Iterable[str]]] = {
     "columns": columns,
+    "metrics": metrics,
+    "prometheus": prometheus,
 }
 
 

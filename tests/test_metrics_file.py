@@ -89,6 +89,12 @@ def test_every_metric_has_its_type_and_help_and_no_sample_stands_twice(journal: 
         assert len(set(labels)) == len(labels) > 0
 
 
+def test_every_declared_metric_is_written_with_its_declared_labels(journal: Journal) -> None:
+    made = metrics_file.families("nightly", journal.progress(), [], 100, 200, finished=False)
+    written = {family.name: {tuple(labels) for labels, _ in family.samples} for family in made}
+    assert written == {name: {declared.labels} for name, declared in metrics_file.DECLARED.items()}
+
+
 def test_a_run_leaves_its_end_in_the_file_and_nothing_beside_it(here: Path) -> None:
     write("hosts:\n  one: {kind: process}\n", "hosts.yaml")
     (here / "collector").mkdir()

@@ -196,7 +196,7 @@ def comparison(
     any_quality: as in `compare`.
     """
     rows: list[Row] = [*stored, *(row for run in chosen for row in run.all_rows())]
-    if metric is not Metric.COST:
+    if not metric.declared.needs_price:
         if price_file:
             raise InputError(f"--prices {price_file} is for the cost; fix: add --metric cost")
         return table.compare(rows, metric, baseline, any_quality=any_quality)

@@ -83,7 +83,7 @@ def compare(
         caption=placed.caption,
         devices=_devices(rows, row_columns),
         runs=tuple(sorted({row.run for row in rows if row.run})),
-        prices=_prices(rows, row_columns, prices or {}) if metric is Metric.COST else {},
+        prices=_prices(rows, row_columns, prices or {}) if metric.declared.needs_price else {},
     )
 
 

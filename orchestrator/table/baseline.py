@@ -147,7 +147,7 @@ def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[C
         return f"no baseline: {base.name} is {status}"
     if against.validity not in (Validity.VALID, None):
         return f"no baseline: {base.name} is {against.validity.value}"
-    if metric is Metric.MEMORY and is_on_cpu(cell.used[0]) != is_on_cpu(against.used[0]):
+    if metric.declared.splits_devices and is_on_cpu(cell.used[0]) != is_on_cpu(against.used[0]):
         return TWO_MEMORIES
     assert cell.work is not None  # noqa: S101  # a cell with a figure has it
     assert against.work is not None  # noqa: S101
@@ -156,7 +156,7 @@ def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[C
 
 def _pays_off_after(metric: Metric, base: Baseline, cell: Cell, against: Cell, found: Ratio) -> int | None:
     """Images until the extra seconds of load and first call are saved again; 0 where the start is no dearer."""
-    if base.kind is not BaselineKind.ENGINE or not metric.is_timed or not found.shows_difference:
+    if base.kind is not BaselineKind.ENGINE or not metric.declared.is_timed or not found.shows_difference:
         return None
     if None in (cell.startup_s, against.startup_s, cell.image_s, against.image_s):
         return None

@@ -52,7 +52,7 @@ def with_best(metric: Metric, lines: Sequence[Line]) -> tuple[Line, ...]:
 def _work(metric: Metric, cell: Cell) -> Hashable:
     """What cells that may rank together share; memory of a CPU and of a GPU are not the same quantity."""
     assert cell.work is not None  # noqa: S101  # a cell with a figure has it
-    return (cell.work.key(metric), is_on_cpu(cell.used[0]) if metric is Metric.MEMORY else None)
+    return (cell.work.key(metric), is_on_cpu(cell.used[0]) if metric.declared.splits_devices else None)
 
 
 def _leaders(

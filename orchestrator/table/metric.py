@@ -1,8 +1,8 @@
-"""What a table can show of a row: the metrics, and what each takes from a row's columns."""
+"""The metrics that a table can show: each is declared once, and is computed here from a row's columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from statistics import median
@@ -12,47 +12,6 @@ from runner.schema import Row
 
 SECONDS_PER_HOUR = 3600
 IMAGES_PRICED = 1000
-
-
-class Metric(str, Enum):
-    """A figure of merit. Latency, throughput and cost follow from trials; memory and energy are one number a row."""
-
-    LATENCY = "latency"
-    THROUGHPUT = "throughput"
-    MEMORY = "memory"
-    COST = "cost"
-    ENERGY = "energy"
-
-    @property
-    def unit(self) -> str:
-        return _UNITS[self]
-
-    @property
-    def less_is_better(self) -> bool:
-        return self is not Metric.THROUGHPUT
-
-    @property
-    def column(self) -> str:
-        """Of the row; what is timed comes from the median latency."""
-        return {Metric.MEMORY: "memory", Metric.ENERGY: "energy_j"}.get(self, "latency")
-
-    @property
-    def is_per_image(self) -> bool:
-        """Whether it means the same at any batch size."""
-        return self in (Metric.THROUGHPUT, Metric.COST, Metric.ENERGY)
-
-    @property
-    def is_timed(self) -> bool:
-        return self in (Metric.LATENCY, Metric.THROUGHPUT, Metric.COST)
-
-
-_UNITS = {
-    Metric.LATENCY: "s per call",
-    Metric.THROUGHPUT: "images/min",
-    Metric.MEMORY: "GB reserved",
-    Metric.COST: f"currency of price_per_hour, for {IMAGES_PRICED} images",
-    Metric.ENERGY: "J per image",
-}
 
 
 @dataclass(frozen=True)
@@ -67,32 +26,144 @@ class NoFigureError(Exception):
     """Rows that ended well and still do not carry this metric; the message is the cell's reason."""
 
 
+def _throughput(latency: float, row: Row, price_per_hour: float | None) -> float:
+    return 60.0 * _samples(row) / latency
+
+
+def _cost(latency: float, row: Row, price_per_hour: float | None) -> float:
+    samples = _samples(row)
+    if price_per_hour is None:
+        raise NoFigureError("no price: set price_per_hour of this host in hosts.yaml, or give --prices FILE")
+    return price_per_hour / SECONDS_PER_HOUR * IMAGES_PRICED / samples * latency
+
+
+def _samples(row: Row) -> int:
+    if not row.n_samples or row.n_samples < 1:
+        raise NoFigureError("n_samples is not known")
+    return row.n_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """All that is known of a metric; the choices of `--metric`, the table, the JSON and the docs derive from it.
+
+    unit: in the table's title. value, source: what it is and what it is computed from, for the docs.
+    column: of the row. A timed metric reads `latency`: the median of the trials where there is one.
+    compute: the value from the column's, the row and the host's price; None takes the column's value as it is.
+    is_timed: it follows from trials. is_per_image: it means the same at any batch size.
+    needs_price: of the host. splits_devices: on a CPU and on a GPU it is not the same quantity.
+    """
+
+    unit: str
+    value: str
+    source: str
+    column: str
+    less_is_better: bool = True
+    is_timed: bool = False
+    is_per_image: bool = False
+    needs_price: bool = False
+    splits_devices: bool = False
+    compute: Callable[[float, Row, float | None], float] | None = None
+
+
+class Metric(str, Enum):
+    """A figure of merit."""
+
+    _value_: str
+    declared: Declaration
+
+    def __new__(cls, name: str, declared: Declaration) -> Metric:
+        metric = str.__new__(cls, name)
+        metric._value_, metric.declared = name, declared
+        return metric
+
+    LATENCY = (
+        "latency",
+        Declaration(
+            unit="s per call",
+            value="seconds of one pipeline call, whatever its batch size",
+            source="the median of `trials`",
+            column="latency",
+            is_timed=True,
+        ),
+    )
+    THROUGHPUT = (
+        "throughput",
+        Declaration(
+            unit="images/min",
+            value="images a minute",
+            source="`n_samples` and the median latency",
+            column="latency",
+            less_is_better=False,
+            is_timed=True,
+            is_per_image=True,
+            compute=_throughput,
+        ),
+    )
+    MEMORY = (
+        "memory",
+        Declaration(
+            unit="GB reserved",
+            value="GB reserved on the GPU; on a CPU the peak resident set",
+            source="`memory`",
+            column="memory",
+            splits_devices=True,
+        ),
+    )
+    COST = (
+        "cost",
+        Declaration(
+            unit=f"currency of price_per_hour, for {IMAGES_PRICED} images",
+            value=f"the price of {IMAGES_PRICED} images, in the currency of `price_per_hour`",
+            source="the median latency and the host's [price](#prices); "
+            "time when nothing is computed (load, first call) is not in it",
+            column="latency",
+            is_timed=True,
+            is_per_image=True,
+            needs_price=True,
+            compute=_cost,
+        ),
+    )
+    ENERGY = (
+        "energy",
+        Declaration(
+            unit="J per image", value="joules an image", source="`energy_j`", column="energy_j", is_per_image=True
+        ),
+    )
+
+    @property
+    def unit(self) -> str:
+        return self.declared.unit
+
+    @property
+    def less_is_better(self) -> bool:
+        return self.declared.less_is_better
+
+
 def figure(metric: Metric, rows: Sequence[Row], price_per_hour: float | None) -> Figure:
     """The metric of one case, a value for each row: a row is a process. Raises NoFigureError where the rows lack it."""
-    values = list(_values(metric, rows, price_per_hour))
+    declared = metric.declared
+    values = list(_values(declared, rows, price_per_hour))
     if not values:
-        raise NoFigureError(f"{metric.column} was not measured")
+        raise NoFigureError(f"{declared.column} was not measured")
     processes = tuple(Process(value, (row.run, row.host or row.device), row.round, row.job) for row, value in values)
-    trials = sum(len(row.trials or ()) for row, _ in values) if metric.is_timed else 0
-    notes = list(_notes(rows)) if metric.is_timed else []
+    trials = sum(len(row.trials or ()) for row, _ in values) if declared.is_timed else 0
+    notes = list(_notes(rows)) if declared.is_timed else []
     if missing := len(rows) - len(values):
-        notes.append(f"{metric.column} was not measured in {missing} of {len(rows)} rows of this case")
+        notes.append(f"{declared.column} was not measured in {missing} of {len(rows)} rows of this case")
     return Figure(processes, trials=trials, notes=tuple(notes))
 
 
-def _values(metric: Metric, rows: Sequence[Row], price_per_hour: float | None) -> Iterator[tuple[Row, float]]:
+def _values(declared: Declaration, rows: Sequence[Row], price_per_hour: float | None) -> Iterator[tuple[Row, float]]:
     for row in rows:
-        value = _latency(row) if metric.is_timed else getattr(row, metric.column)
+        value = _latency(row) if declared.is_timed else getattr(row, declared.column)
         if value is None:
             continue
-        if metric.is_timed:
-            if not 1e-9 < value < 1e9:
-                raise NoFigureError(f"a latency of {value:g} s is no measurement")
-            factor = _factor(metric, row.n_samples, price_per_hour)
-            value = factor / value if metric is Metric.THROUGHPUT else factor * value
-        elif value < 0:
-            raise NoFigureError(f"{metric.column} of {value:g} is no measurement")
-        yield row, value
+        if declared.is_timed and not 1e-9 < value < 1e9:
+            raise NoFigureError(f"a latency of {value:g} s is no measurement")
+        if value < 0:
+            raise NoFigureError(f"{declared.column} of {value:g} is no measurement")
+        yield row, value if declared.compute is None else declared.compute(value, row, price_per_hour)
 
 
 def _latency(row: Row) -> float | None:
@@ -104,16 +175,3 @@ def _latency(row: Row) -> float | None:
 def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
     means = any(row.trials is None and row.latency_median is None for row in rows)
     return ("the mean latency: the source gives neither median nor trials",) if means else ()
-
-
-def _factor(metric: Metric, samples: int | None, price_per_hour: float | None) -> float:
-    """Throughput is this over the latency, cost and latency are this times the latency."""
-    if metric is Metric.LATENCY:
-        return 1.0
-    if not samples or samples < 1:
-        raise NoFigureError("n_samples is not known")
-    if metric is Metric.THROUGHPUT:
-        return 60.0 * samples
-    if price_per_hour is None:
-        raise NoFigureError("no price: set price_per_hour of this host in hosts.yaml, or give --prices FILE")
-    return price_per_hour / SECONDS_PER_HOUR * IMAGES_PRICED / samples

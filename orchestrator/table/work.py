@@ -42,7 +42,7 @@ class Work:
         """The same for all rows of equal work. A metric of one image has the same meaning at any batch size."""
         source = self.run if self.prompt is None else None
         asked = (self.steps, self.size, self.guidance, self.scheduler, self.seed)
-        return (self.prompt, source, self.weights, *asked, None if metric.is_per_image else self.samples)
+        return (self.prompt, source, self.weights, *asked, None if metric.declared.is_per_image else self.samples)
 
     def why_unequal(self, other: Work, metric: Metric) -> str | None:
         """None where both did equal work, else what differs, or what is not known."""
@@ -69,7 +69,7 @@ class Work:
             yield "model", self.model, other.model
         for name in ("steps", "size", "guidance", "scheduler", "seed", "samples"):
             ours, theirs = getattr(self, name), getattr(other, name)
-            if ours == theirs or (name == "samples" and metric.is_per_image):
+            if ours == theirs or (name == "samples" and metric.declared.is_per_image):
                 continue
             if name == "size":
                 ours, theirs = _size(ours), _size(theirs)
