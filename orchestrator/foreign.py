@@ -19,6 +19,7 @@ from orchestrator.dialect import OUT_OF_MEMORY, SENTINELS, Dialect, unit
 from orchestrator.errors import InputError
 from orchestrator.settings import Settings, is_ignored
 from orchestrator.trust import STATISTICS, made_harmless, statistics_fault
+from runner.catalog import PRECISIONS
 from runner.schema import COLUMN, COLUMNS, ENGINES, LARGEST_NUMBER, Column, Row, Status
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -27,8 +28,8 @@ LARGEST_BYTES = 32 << 20  # a row is 0.5 to 2 kB
 LONGEST_RECORD = 1 << 20  # 10 000 trials are 200 kB
 MOST_COLUMNS = 1000
 MOST_ROWS = 50_000  # 2 to 3 kB of memory each
-ENGINES_BY_RUNTIME = {"pytorch": "eager", "onnx": "onnxruntime"}
-PRECISIONS = {"fp32": "single", "float32": "single", "fp16": "half", "float16": "half"}
+ENGINES_BY_RUNTIME = {facts.runtime: name for name, facts in reversed(list(ENGINES.items()))}  # the first of each
+PRECISION_WORDS = {"fp32": "single", "float32": "single", "fp16": "half", "float16": "half"}
 NUMBERS = frozenset(column.name for column in COLUMN.values() if column.kind in (int, float))
 LATENCIES = ("latency", "latency_median")
 # What no text file begins with: what it is, and what to do.
@@ -308,7 +309,10 @@ def _meant(values: dict[str, Any], header: Sequence[str], name: str) -> Row:
     """The row with what its missing columns follow from; a column that is there stands as it is."""
     for column in ("precision", "runtime", "engine"):  # words of ours, in any case
         if text := values.get(column):
-            known = {**{name: name for name in (*ENGINES, "single", "half", *ENGINES_BY_RUNTIME)}, **PRECISIONS}
+            known = {
+                **{name: name for name in (*ENGINES, *PRECISIONS, *ENGINES_BY_RUNTIME)},
+                **PRECISION_WORDS,
+            }
             values[column] = known.get(text.lower(), text)
     if "status" not in header:
         values |= _outcome(values)

@@ -15,6 +15,7 @@ from orchestrator.config import Host, Matrix, Point
 from orchestrator.config.matrixfile import MAX_CASES
 from orchestrator.errors import InputError
 from orchestrator.estimate import History, HostEstimate, JobTime, host_estimate
+from runner.catalog import BASELINE
 from runner.schema import ENGINES, MAX, SCHEMA_VERSION, Case, Job, Precision, Row, Samples, Status, stable_hash
 
 # What of a host, besides its name, changes what a job finds there.
@@ -141,7 +142,7 @@ def _groups(points: Sequence[Point]) -> list[tuple[Point, ...]]:
         groups.setdefault(point.model_copy(update={"samples": 1}), []).append(point)
 
     def turn(shared: Point) -> tuple[bool, bool]:
-        return shared.engine != "eager", shared.precision is not Precision.SINGLE
+        return shared.engine != BASELINE, shared.precision is not Precision.SINGLE
 
     return [tuple(sorted(groups[key], key=_size)) for key in sorted(groups, key=turn)]
 

@@ -8,8 +8,19 @@ import itertools
 import socket
 from pathlib import Path
 
+from runner.catalog import (
+    ATTENTIONS,
+    BASELINE,
+    DEVICES,
+    ENGINES,
+    MODEL_FORMS,
+    PRECISIONS,
+    SCHEDULERS,
+    Device,
+    Precision,
+)
 from runner.probe import gpus_or_reason
-from runner.schema import ENGINES, MAX, Case, Device, Job, Precision, Samples, stable_hash
+from runner.schema import MAX, Case, Job, Samples, stable_hash
 
 DESCRIPTION = """\
 Measures Stable Diffusion inference: latency, memory and throughput of whole pipeline calls, text in and image out.
@@ -85,26 +96,28 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument(
         "--engine",
         type=engine_names,
-        default=("eager",),
+        default=(BASELINE,),
         metavar="E,E…",
-        help=f"of {', '.join(ENGINES)} (default eager)",
+        help=f"of {', '.join(ENGINES)} (default {BASELINE})",
     )
     ours.add_argument(
-        "--precision", choices=("single", "half", "both"), help="default: both on a GPU, single on a CPU, as Lambda's"
+        "--precision",
+        choices=(*PRECISIONS, "both"),
+        help="default: both on a GPU, single on a CPU, as Lambda's",
     )
-    ours.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU")
+    ours.add_argument("--device", choices=DEVICES, help="default: cuda where there is a GPU")
     ours.add_argument(
         "--model",
         default="CompVis/stable-diffusion-v1-4",
         metavar="M",
-        help="hub id (ID@REVISION), folder, or synthetic:tiny|small|sd-v1-4|sdxl",
+        help=f"{MODEL_FORMS}; of a hub id also ID@REVISION",
     )
     ours.add_argument("--prompt", default="a photo of an astronaut riding a horse on mars", help="default: Lambda's")
     ours.add_argument("--height", type=pixels, metavar="PX", help="default: the model's own")
     ours.add_argument("--width", type=pixels, metavar="PX", help="default: the model's own")
     ours.add_argument("--guidance", type=float, default=7.5, metavar="G", help="classifier-free guidance (default 7.5)")
-    ours.add_argument("--scheduler", choices=("pndm", "ddim", "euler", "dpm++"), default="pndm")
-    ours.add_argument("--attention", choices=("default", "sliced", "math"), default="default")
+    ours.add_argument("--scheduler", choices=tuple(SCHEDULERS), default="pndm")
+    ours.add_argument("--attention", choices=tuple(ATTENTIONS), default="default")
     ours.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
     ours.add_argument("--warmup", type=int, default=2, metavar="N", help="untimed calls after the first (default 2)")
     ours.add_argument(

@@ -10,13 +10,14 @@ from typing import Any
 
 import psutil
 
+from runner.catalog import ENGINES
 from runner.probe import probe
 from runner.schema import SCHEMA_VERSION, Job
 
 PACKAGES = (
     *("torch", "triton", "diffusers", "transformers", "accelerate", "huggingface-hub", "tokenizers", "safetensors"),
-    *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "deepspeed", "deepspeed-mii", "xformers"),
-    *("numpy", "pillow", "psutil", "nvidia-ml-py"),
+    *dict.fromkeys(package for engine in ENGINES.values() for package in engine.modules.values()),
+    *("onnxruntime-gpu", "xformers", "numpy", "pillow", "psutil", "nvidia-ml-py"),
 )
 
 # Settings that change speed or what is loaded. Named one by one: a dump of the environment would hold secrets.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner import secret
 from runner.by_hand import pixels, positive
+from runner.catalog import BASELINE, DEVICES, MODEL_FORMS, SCHEDULERS
 from runner.engines import LoadError, Unsupported
 from runner.measure import BrokenImage, check_images
 from runner.probe import gpus_or_reason
@@ -75,9 +76,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    flags.add_argument(
-        "--model", default="CompVis/stable-diffusion-v1-4", metavar="M", help="hub id, folder, or synthetic:SIZE"
-    )
+    flags.add_argument("--model", default="CompVis/stable-diffusion-v1-4", metavar="M", help=MODEL_FORMS)
     flags.add_argument("--prompt", default="a photo of an astronaut riding a horse on mars", help="default: Lambda's")
     flags.add_argument(
         "--steps",
@@ -93,13 +92,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="P,P",
         help=f"of {', '.join(PRECISIONS)}; the first is the reference (default single,half)",
     )
-    flags.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU")
+    flags.add_argument("--device", choices=DEVICES, help="default: cuda where there is a GPU")
     flags.add_argument("--height", type=pixels, metavar="PX", help="default: the model's own")
     flags.add_argument("--width", type=pixels, metavar="PX", help="default: the model's own")
     flags.add_argument(
         "--guidance", type=float, default=7.5, metavar="G", help="classifier-free guidance (default 7.5)"
     )
-    flags.add_argument("--scheduler", choices=("pndm", "ddim", "euler", "dpm++"), default="pndm")
+    flags.add_argument("--scheduler", choices=tuple(SCHEDULERS), default="pndm")
     flags.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
     flags.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the library's choice)")
     flags.add_argument(
@@ -131,7 +130,7 @@ def _job(flags: argparse.Namespace) -> Job:
         id="",
         host="",
         device=Device(flags.device or ("cuda" if gpus_or_reason()[0] else "cpu")),
-        engine="eager",
+        engine=BASELINE,
         precision=Precision.SINGLE,
         model=flags.model,
         cases=(Case("", 1),),

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.catalog import SIZES, SYNTHETIC
 from runner.engines import LoadError
 
 # Where a relative path begins, for a runner that works in a folder of its own.
 FOLDER_VARIABLE = "RUNNER_FOLDER"
-SYNTHETIC = ("tiny", "small", "sd-v1-4", "sdxl")
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Source:
 
         What can be a hub id is one on every host, whatever the working folder holds; a relative folder begins with `.`.
         """
-        if model.startswith("synthetic:"):
-            size = model.removeprefix("synthetic:")
-            if size not in SYNTHETIC:
-                raise LoadError(f"there is no model {model!r}; synthetic are {', '.join(SYNTHETIC)}")
+        if model.startswith(SYNTHETIC):
+            size = model.removeprefix(SYNTHETIC)
+            if size not in SIZES:
+                raise LoadError(f"there is no model {model!r}; synthetic are {', '.join(SIZES)}")
             return cls(model, synthetic=size)
         match = re.fullmatch(r"([\w.-]+/[\w.-]+|[\w-]+)(?:@([\w./-]+))?", model)
         if match and not model.startswith(("/", ".", "~")):

@@ -21,6 +21,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from PIL.Image import Image
 
 from runner import components, memory, synthetic, variants, weights
+from runner.catalog import ATTENTIONS, SCHEDULERS
 from runner.engines import LoadError, Memory, Unsupported
 from runner.folders import first_obstacle
 from runner.models import Source
@@ -28,13 +29,6 @@ from runner.schema import Device, Job, Precision, Validity
 
 # Named here, so that the classes (diffusers loads them lazily) are in whatever imports this module.
 PIPELINES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
-
-SCHEDULERS = {
-    "pndm": "PNDMScheduler",
-    "ddim": "DDIMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-}
 
 
 def torch_device(job: Job) -> torch.device:
@@ -264,7 +258,7 @@ def set_attention(pipe: Any, attention: str) -> bool:
         pipe.unet.set_attn_processor(AttnProcessor())
         pipe.vae.set_attn_processor(AttnProcessor())
         return False
-    raise Unsupported(f"attention {attention!r} is not known; there is default, sliced and math")
+    raise Unsupported(f"attention {attention!r} is not known; there is {', '.join(ATTENTIONS)}")
 
 
 def image_size(pipe: Any, job: Job) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import engines
+from runner.catalog import BASELINE
 from runner.measure import check_call
 from runner.quality import Reference, missing_library
 from runner.schema import ENGINES, Case, Device, Job, Precision, Row, Status
@@ -59,7 +60,7 @@ class References:
     def _draw(self, job: Job, token: str | None, log: Callable[[bytes], None]) -> Reference:
         asked = dataclasses.replace(
             job,
-            engine="eager",
+            engine=BASELINE,
             precision=Precision.SINGLE,
             autocast=False,
             attention="default",

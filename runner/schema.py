@@ -20,6 +20,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, TypeAlias
 
+from runner.catalog import ENGINES as ENGINES
+from runner.catalog import Device as Device
+from runner.catalog import EngineFacts as EngineFacts
+from runner.catalog import Precision as Precision
+
 SCHEMA_VERSION = 1
 csv.field_size_limit(1 << 20)  # 10 000 trials are 200 kB, and Python's own limit is 131 kB
 
@@ -54,72 +59,6 @@ class Validity(str, Enum):
     FALLBACK = "fallback"
     SPILLED = "spilled"
     UNSTABLE = "unstable"
-
-
-class Device(str, Enum):
-    """What an engine computes on."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class Precision(str, Enum):
-    SINGLE = "single"
-    HALF = "half"
-
-
-@dataclass(frozen=True)
-class EngineFacts:
-    """What is known of an engine without importing it.
-
-    devices: those on which it can run at all; whether it really can there is for the engine itself to say.
-    images: the image flavour that carries it, by device.
-    runtime: the Lambda benchmark's word for it.
-    takes_latents: it starts from the noise that it is given, so that its images can be compared with another's.
-    precisions: those that it has kernels for; also a point that needs no host to be told.
-    """
-
-    summary: str
-    devices: tuple[Device, ...]
-    images: Mapping[Device, str]
-    runtime: str = "pytorch"
-    takes_latents: bool = True
-    precisions: tuple[Precision, ...] = tuple(Precision)
-
-
-ENGINES: Mapping[str, EngineFacts] = {
-    "eager": EngineFacts(
-        "diffusers as it comes, the baseline", (Device.CPU, Device.CUDA), {Device.CPU: "cpu", Device.CUDA: "cuda"}
-    ),
-    "onnxruntime": EngineFacts(
-        "the pipeline's networks exported to ONNX",
-        (Device.CPU, Device.CUDA),
-        {Device.CPU: "cpu", Device.CUDA: "cuda"},
-        runtime="onnx",
-    ),
-    "openvino": EngineFacts(
-        "the same ONNX files computed by OpenVINO", (Device.CPU,), {Device.CPU: "cpu"}, runtime="onnx"
-    ),
-    "compile": EngineFacts(
-        "torch.compile of UNet and VAE, CUDA graphs on a GPU",
-        (Device.CPU, Device.CUDA),
-        {Device.CPU: "cpu", Device.CUDA: "cuda"},
-    ),
-    "graph": EngineFacts("the whole call compiled into one CUDA graph", (Device.CUDA,), {Device.CUDA: "cuda"}),
-    "deepspeed": EngineFacts(
-        "DeepSpeed inference, kernels injected",
-        (Device.CUDA,),
-        {Device.CUDA: "deepspeed"},
-        precisions=(Precision.HALF,),
-    ),
-    "mii": EngineFacts(
-        "DeepSpeed-MII's server, asked over gRPC",
-        (Device.CUDA,),
-        {Device.CUDA: "deepspeed"},
-        takes_latents=False,
-        precisions=(Precision.HALF,),
-    ),
-}
 
 
 def stable_hash(value: object, length: int = 12) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from runner.catalog import SIZES, SYNTHETIC, Size
 from runner.schema import stable_hash
 
 WEIGHTS_SEED = 20220822
@@ -33,32 +33,10 @@ WORDS = ("a", "an", "and", "astronaut", "cat", "horse", "in", "mars", "of", "on"
 START, END = 49406, 49407
 
 
-@dataclass(frozen=True)
-class Size:
-    """What tells one size from another. heads: of the UNet, as diffusers' misnamed `attention_head_dim` counts them."""
-
-    image: int
-    unet_channels: tuple[int, ...]
-    heads: int | tuple[int, ...]
-    vae_channels: tuple[int, ...]
-    text_width: int
-    text_layers: int
-    text_heads: int
-    groups: int = 32
-    layers: int = 2
-
-
-SIZES = {
-    "tiny": Size(128, (32, 64), 4, (16, 16, 32, 32), 32, 2, 4, groups=16, layers=1),
-    "small": Size(256, (64, 128, 256, 256), 8, (32, 64, 128, 128), 128, 4, 4, layers=1),
-    "sd-v1-4": Size(512, (320, 640, 1280, 1280), 8, (128, 256, 512, 512), 768, 12, 12),
-    "sdxl": Size(1024, (320, 640, 1280), (5, 10, 20), (128, 256, 512, 512), 768, 12, 12),
-}
-
-
 def identity(size: str) -> str:
     """Of a size's weights: the hash of its configuration, and of how its random numbers are drawn."""
-    return f"synthetic:{stable_hash([dataclasses.asdict(SIZES[size]), WEIGHTS_SEED, POOL])}"
+    shape = {name: value for name, value in dataclasses.asdict(SIZES[size]).items() if name != "is_xl"}
+    return f"{SYNTHETIC}{stable_hash([shape, WEIGHTS_SEED, POOL])}"
 
 
 def tokenizer() -> CLIPTokenizer:
@@ -181,11 +159,11 @@ def build(name: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiff
     """The pipeline of `synthetic:NAME` on the CPU, the same weights each time. Raises KeyError for no such size."""
     size = SIZES[name]
     with init_empty_weights(include_buffers=False):
-        parts = _sdxl_parts(size) if name == "sdxl" else _sd_parts(size)
+        parts = _sdxl_parts(size) if size.is_xl else _sd_parts(size)
     for part, module in parts.items():
         _fill(module, dtype, {"unet": "conv_out", "vae": "decoder.conv_out"}.get(part))
         module.eval()
-    if name == "sdxl":
+    if size.is_xl:
         return StableDiffusionXLPipeline(
             **parts, tokenizer=tokenizer(), tokenizer_2=tokenizer(), scheduler=_scheduler(), add_watermarker=False
         )

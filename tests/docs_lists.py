@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orchestrator import metrics_file
 from orchestrator.table.metric import Metric
+from runner.catalog import ENGINES, Device
 from runner.schema import COLUMN
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -54,8 +55,24 @@ def prometheus() -> Iterator[str]:
     yield from table(("metric", "labels", "meaning"), rows)
 
 
+def engines() -> Iterator[str]:
+    rows = [
+        (
+            f"`{name}`",
+            ", ".join({Device.CPU: "CPU", Device.CUDA: "GPU"}[device] for device in facts.devices),
+            " or ".join(precision.value for precision in facts.precisions),
+            ", ".join(dict.fromkeys(facts.images.values())),
+            f"`[{facts.extra}]`" if facts.extra else "in its image alone",
+            facts.summary,
+        )
+        for name, facts in ENGINES.items()
+    ]
+    yield from table(("engine", "on", "precision", "image", "extra", "what it is"), rows)
+
+
 LISTS: Mapping[str, Callable[[], Iterable[str]]] = {
     "columns": columns,
+    "engines": engines,
     "metrics": metrics,
     "prometheus": prometheus,
 }

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import docs_lists
 import pytest
 
+from runner.catalog import ATTENTIONS, FLAVOURS, PRECISIONS, SCHEDULERS, SIZES
+
 PAGES = sorted(docs_lists.DOCS.glob("*.md"))
+# Names that stand within a cell: the page, how its line begins, and the names.
+MENTIONS = [
+    ("matrix.md", "| `model` |", SIZES),
+    ("matrix.md", "| `precision` |", PRECISIONS),
+    ("matrix.md", "| `scheduler` |", SCHEDULERS),
+    ("matrix.md", "| `attention` |", ATTENTIONS),
+    ("images.md", "| `sd-orchestrator/", FLAVOURS),
+]
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.stem)
@@ -20,3 +32,10 @@ def test_the_lists_of_a_page_are_those_of_the_declarations(file: Path) -> None:
 def test_each_list_stands_on_one_page() -> None:
     places = Counter(place[1] for file in PAGES for place in docs_lists.PLACE.findall(file.read_text(encoding="utf-8")))
     assert places == dict.fromkeys(docs_lists.LISTS, 1)
+
+
+@pytest.mark.parametrize(("page", "beginning", "names"), MENTIONS, ids=lambda value: str(value)[:24])
+def test_a_page_names_each_thing_that_is_declared(page: str, beginning: str, names: Iterable[str]) -> None:
+    lines = (docs_lists.DOCS / page).read_text(encoding="utf-8").splitlines()
+    said = "\n".join(line for line in lines if line.startswith(beginning))
+    assert [name for name in names if not re.search(rf"[`/:]{re.escape(name)}`", said)] == []

@@ -22,6 +22,7 @@ from fake_engine import job_of
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
 from runner import components, pipeline  # noqa: E402
+from runner.catalog import SCHEDULERS  # noqa: E402
 from runner.engines import LoadError, Unsupported, eager  # noqa: E402
 from runner.measure import BrokenImage, checked_call  # noqa: E402
 from runner.schema import Device, Job, Precision  # noqa: E402
@@ -105,10 +106,10 @@ def test_the_threads_that_pytorch_computes_with_are_a_fact_of_a_cpu() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Euler's sigmas, in diffusers
-@pytest.mark.parametrize("scheduler", pipeline.SCHEDULERS)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_each_scheduler_makes_an_image_of_its_own(scheduler: str) -> None:
     session = eager.load(tiny(scheduler=scheduler, steps=3), None)
-    assert type(session.pipe.scheduler).__name__ == pipeline.SCHEDULERS[scheduler]
+    assert type(session.pipe.scheduler).__name__ == SCHEDULERS[scheduler]
     checked_call(session, 1)
 
 

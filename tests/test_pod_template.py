@@ -21,6 +21,7 @@ from orchestrator.config import KubernetesHost, load_hosts, podtemplate
 from orchestrator.config.strategicmerge import MERGE_KEYS, merged
 from orchestrator.errors import InputError
 from orchestrator.executors.kubernetes.manifest import attempt_of, job_manifest, selector
+from runner.tokens import TOKEN_VARIABLES
 
 SIDE = {
     "name": "side",
@@ -188,6 +189,13 @@ def test_what_protects_a_pod_takes_a_word_and_one_message_names_it(what: str) ->
 def test_what_no_patch_may_say_is_refused_with_allow_unsafe_too(patch: object, words: str) -> None:
     for allow_unsafe in (False, True):
         assert any(words in message for message in said(patch, allow_unsafe=allow_unsafe))
+
+
+@pytest.mark.parametrize("name", TOKEN_VARIABLES)
+def test_a_patch_gives_our_container_no_variable_of_a_token(name: str) -> None:
+    secret = {"valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
+    (message,) = said(ours(env=[{"name": name, **secret}]), allow_unsafe=False)
+    assert f"env[name={name}] may weaken the pod's confinement" in message
 
 
 def test_a_patch_adds_a_sidecar_a_variable_and_a_mount_to_the_pod() -> None:

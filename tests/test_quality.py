@@ -137,7 +137,7 @@ def test_a_reference_that_cannot_be_drawn_costs_the_quality_cells_alone(drawn: P
 def test_an_engine_that_takes_no_latents_has_empty_cells_with_that_reason(
     drawn: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = EngineFacts("", ENGINES["eager"].devices, {}, takes_latents=False)
+    facts = EngineFacts("", ENGINES["eager"].images, takes_latents=False)
     monkeypatch.setitem(ENGINES, "eager", facts)
     found = rows(drawn, job_of(quality=True))
     assert {row.error for row in found} == {"no quality: eager takes no latents, so its images are of other noise"}

@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch", reason="the runner's extra is not installed
 from accelerate import init_empty_weights  # noqa: E402
 
 from runner import synthetic  # noqa: E402
-from runner.models import SYNTHETIC  # noqa: E402
 
 
 def parameters(size: str) -> dict[str, float]:
@@ -30,10 +29,6 @@ def test_sdxl_has_the_originals_parameters() -> None:
     assert parameters("sdxl") == pytest.approx(
         {"unet": 2567.464, "vae": 83.654, "text_encoder": 123.060, "text_encoder_2": 694.660}, abs=0.001
     )
-
-
-def test_the_names_that_need_no_import_are_those_that_can_be_built() -> None:
-    assert tuple(synthetic.SIZES) == SYNTHETIC
 
 
 def test_the_weights_are_the_same_each_time_and_nothing_is_left_empty() -> None:

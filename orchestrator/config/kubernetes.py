@@ -35,9 +35,7 @@ from orchestrator.config.pod import (
 from orchestrator.config.podtemplate import PodTemplate
 from orchestrator.config.store import COLLECT_MEANS, Collect
 from orchestrator.config.values import Duration, Value
-from runner.schema import ENGINES
-
-FLAVOURS = tuple(sorted({image for engine in ENGINES.values() for image in engine.images.values()}))
+from runner.catalog import FLAVOURS
 
 
 def _pinned_image(image: str) -> str:
@@ -109,7 +107,7 @@ class KubernetesHost(BaseHost):
     service_account: ObjectName | None = Field(default=None, description="of its pods; its token is not mounted")
     image_pull_secret: ObjectName | None = Field(default=None, description="a Secret with a registry's password")
     images: dict[Literal[FLAVOURS], ImageReference] = Field(  # type: ignore[valid-type]
-        default_factory=dict, description="what its pods are made from, by flavour: cpu, cuda, deepspeed"
+        default_factory=dict, description=f"what its pods are made from, by flavour: {', '.join(FLAVOURS)}"
     )
     gpus: Literal["all", "none"] = Field(default="all", description="all: each job gets gpus_per_job of them; or none")
     gpu_resource: Annotated[str, StringConstraints(pattern=RESOURCE_PATTERN)] = Field(

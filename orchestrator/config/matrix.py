@@ -9,9 +9,19 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, 
 
 from orchestrator.config.inventory import Host
 from orchestrator.config.values import Name, Value
-from runner.schema import ENGINES, MAX, MOST_SAMPLES, Device, Precision
-
-SYNTHETIC_SIZES = ("tiny", "small", "sd-v1-4", "sdxl")
+from runner.catalog import (
+    ATTENTIONS,
+    BASELINE,
+    ENGINES,
+    MODEL_FORMS,
+    PRECISIONS,
+    SCHEDULERS,
+    SIZES,
+    SYNTHETIC,
+    Device,
+    Precision,
+)
+from runner.schema import MAX, MOST_SAMPLES
 
 
 class Until(Value):
@@ -27,7 +37,10 @@ class Until(Value):
     max_rounds: int = Field(default=10, ge=1, le=1000, description="rounds at most, those of `rounds` included")
 
 
-Engine: TypeAlias = Literal[tuple(ENGINES)]  # type: ignore[valid-type]  # pydantic reads the names at run time
+# pydantic reads the names at run time
+Engine: TypeAlias = Literal[tuple(ENGINES)]  # type: ignore[valid-type]
+Scheduler: TypeAlias = Literal[tuple(SCHEDULERS)]  # type: ignore[valid-type]
+Attention: TypeAlias = Literal[tuple(ATTENTIONS)]  # type: ignore[valid-type]
 PrecisionWord: TypeAlias = Annotated[Precision, Field(strict=False)]
 DeviceWord: TypeAlias = Annotated[Device, Field(strict=False)]
 
@@ -40,10 +53,10 @@ SamplesWord: TypeAlias = Annotated[
 
 
 def _known_model(model: str) -> str:
-    size = model.removeprefix("synthetic:")
-    if size != model and size not in SYNTHETIC_SIZES:
-        near = difflib.get_close_matches(size, SYNTHETIC_SIZES, n=1)
-        hint = f"did you mean 'synthetic:{near[0]}'?" if near else "the sizes are " + ", ".join(SYNTHETIC_SIZES)
+    size = model.removeprefix(SYNTHETIC)
+    if size != model and size not in SIZES:
+        near = difflib.get_close_matches(size, SIZES, n=1)
+        hint = f"did you mean '{SYNTHETIC}{near[0]}'?" if near else "the sizes are " + ", ".join(SIZES)
         raise ValueError(f"{model!r} is unknown; {hint}")
     return model
 
@@ -54,16 +67,17 @@ ModelId: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096), AfterV
 class Point(Value):
     """One point of the matrix, hosts aside. Every field may stand at the top of matrix.yaml, or be an axis."""
 
-    model: ModelId = Field(
-        default="synthetic:tiny", description="a hub id, a folder, or synthetic:tiny|small|sd-v1-4|sdxl"
-    )
+    model: ModelId = Field(default=f"{SYNTHETIC}tiny", description=MODEL_FORMS)
     prompt: str = Field(
         default="a photo of an astronaut riding a horse on mars",
         max_length=10_000,
         description="what to draw, for every image",
     )
-    engine: Engine = Field(default="eager", description="what executes the pipeline")
-    precision: PrecisionWord = Field(default=Precision.SINGLE, description="of weights and activations: single or half")
+    engine: Engine = Field(default=BASELINE, description="what executes the pipeline")
+    precision: PrecisionWord = Field(
+        default=Precision.SINGLE,
+        description="of weights and activations: " + " or ".join(PRECISIONS),
+    )
     samples: SamplesWord = Field(
         default=1, description="batch size: images made by one call; max: the largest that fits"
     )
@@ -77,10 +91,10 @@ class Point(Value):
     guidance: float = Field(
         default=7.5, ge=0, le=1000, allow_inf_nan=False, description="classifier-free guidance scale"
     )
-    scheduler: Literal["pndm", "ddim", "euler", "dpm++"] = Field(default="pndm", description="noise scheduler")
+    scheduler: Scheduler = Field(default="pndm", description="noise scheduler")
     seed: int = Field(default=0, ge=0, lt=2**63, description="of the latents, the same for every engine")
     autocast: bool = Field(default=False, description="mixed precision by torch.autocast")
-    attention: Literal["default", "sliced", "math"] = Field(default="default", description="how attention is computed")
+    attention: Attention = Field(default="default", description="how attention is computed")
 
 
 class Settings(Value):

@@ -14,6 +14,7 @@ from pydantic import WithJsonSchema
 
 from orchestrator.config.pod import CONTAINER, OUR_VOLUMES, SOURCES, UNSAFE, hides, reserved, unsafe_source
 from orchestrator.config.strategicmerge import MERGE_KEYS, PATCH, RETAIN
+from runner.tokens import TOKEN_VARIABLES
 
 PodTemplate: TypeAlias = Annotated[
     dict[str, Any] | None,
@@ -52,7 +53,7 @@ BESIDE = OURS | {
 }  # fmt: skip
 # By which Python, the loader and the hub's library find code, files and tokens.
 OUR_VARIABLES = ("PYTHON", "LD_", "RUNNER_", "HF_", "HUGGING", "TRANSFORMERS_", "DIFFUSERS_", "SSL_CERT", "REQUESTS_CA")
-OUR_VARIABLE_NAMES = ("PATH", "HOME", "TMPDIR")
+OUR_VARIABLE_NAMES = ("PATH", "HOME", "TMPDIR", *TOKEN_VARIABLES)
 # What a container beside ours has to say, so that the pod stays within the standard "restricted".
 CONFINED: Mapping[str, Callable[[Any], bool]] = {
     "allowPrivilegeEscalation": lambda value: value is False,

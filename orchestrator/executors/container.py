@@ -17,6 +17,7 @@ from orchestrator.executors.archive import RUNNER_UID
 from orchestrator.executors.environment import HUB, hub_environment
 from orchestrator.executors.gpu import NO_GPU, Access
 from orchestrator.executors.network import CA_BUNDLE, authorities
+from runner.catalog import SYNTHETIC
 
 LABEL = "sd-orchestrator"
 FOLDER = "/job"
@@ -141,7 +142,7 @@ def needs_download(model: str, host: Host) -> bool:
 
 def is_hub_id(model: str) -> bool:
     """Whether a model is one of the hub, and neither made on the spot nor a folder."""
-    return not model.startswith(("synthetic:", "/", ".", "~"))
+    return not model.startswith((SYNTHETIC, "/", ".", "~"))
 
 
 def below(folder: str, name: str) -> str:

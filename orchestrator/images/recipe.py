@@ -19,10 +19,10 @@ from orchestrator import shipped
 from orchestrator.errors import InputError
 from orchestrator.images import pins
 from orchestrator.installing import CPU_INDEX
+from runner.catalog import FLAVOURS as FLAVOURS
 from runner.schema import stable_hash
 
 REPOSITORY = "sd-orchestrator"
-FLAVOURS = ("cpu", "cuda", "deepspeed")
 # What a host with a base of its own gets for every engine: that image, with the runner added.
 GIVEN = "given"
 # What each installs, by its level in pins.txt.
@@ -119,7 +119,7 @@ def filling(flavour: str, folder: Path) -> str:
     levels = [level for level in PINS[flavour] if flavour == "cpu" or level != "torch-cpu"]
     chosen = f"{shlex.quote(sys.executable)} -m orchestrator.images.pins {' '.join(levels)} > {listed}"
     options = f"--no-deps --require-hashes -r {listed}"
-    if flavour == "deepspeed":  # it has no wheel at an index
+    if "deepspeed-sources" in levels:  # they have no wheel at an index
         return f"{chosen} && DS_BUILD_OPS=0 pip wheel {options} -w {there}"
     index = f" --extra-index-url {CPU_INDEX}" if flavour == "cpu" else ""
     return f"{chosen} && pip download {options} -d {there}{index}"

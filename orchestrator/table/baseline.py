@@ -14,9 +14,9 @@ from orchestrator.table.comparison import Baseline, BaselineKind, Cell, Line
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import Ratio, corrected, ratio
 from orchestrator.table.work import is_on_cpu
+from runner.catalog import BASELINE
 from runner.schema import Row, Status, Validity
 
-DEFAULT_ENGINE = "eager"
 # What forbids no ratio and is named beside it. Hosts have their own devices and images: those say nothing more.
 NAMED_CONDITIONS: Mapping[str, Callable[[Row], AxisValue]] = {
     **{
@@ -40,8 +40,8 @@ def find_baseline(
     """
     engines = {row.engine for row in rows if row.engine}
     if name is None:
-        if DEFAULT_ENGINE in engines and (len(engines) > 1 or len(hosts) < 2):
-            return Baseline(BaselineKind.ENGINE, DEFAULT_ENGINE)
+        if BASELINE in engines and (len(engines) > 1 or len(hosts) < 2):
+            return Baseline(BaselineKind.ENGINE, BASELINE)
         return Baseline(BaselineKind.HOST, hosts[0]) if hosts else None
     if name in hosts:
         return Baseline(BaselineKind.HOST, name)

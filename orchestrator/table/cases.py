@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TypeAlias
 
-from runner.schema import COLUMNS, ENGINES, MAX, Row, Status
+from runner.catalog import ENGINES, PRECISIONS
+from runner.schema import COLUMNS, MAX, Row, Status
 
 AxisValue: TypeAlias = str | int | float | bool | None
 Key: TypeAlias = tuple[AxisValue, ...]
@@ -55,7 +56,7 @@ CONDITIONS: Mapping[str, Callable[[Row], AxisValue]] = {
 }
 
 _all_columns = attrgetter(*COLUMNS)
-_ORDER: Mapping[str, Sequence[str]] = {ENGINE: tuple(ENGINES), PRECISION: ("single", "half")}
+_ORDER: Mapping[str, Sequence[str]] = {ENGINE: tuple(ENGINES), PRECISION: PRECISIONS}
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.table.metric import Metric
+from runner.catalog import SYNTHETIC
 from runner.schema import Row
 
-SYNTHETIC = "synthetic:"
 _CPU_NAME = re.compile(r"\b(CPU|Xeon|EPYC|Ryzen|Threadripper|Opteron|Core|Celeron|Pentium|Atom|Neoverse)\b", re.I)
 UNKNOWN = "equal work is not known: a source does not state it"
 

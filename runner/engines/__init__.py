@@ -10,22 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from runner.catalog import ENGINES
 from runner.schema import Job, Validity
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-# Where an engine's module comes from. A package that has the module's name may be someone else's: `grpc`, `mii`.
-PACKAGES = {
-    "deepspeed": "deepspeed",
-    "grpc": "grpcio",
-    "mii": "deepspeed-mii",
-    "onnx": "onnx",
-    "onnxruntime": "onnxruntime",
-    "onnxscript": "onnxscript",
-    "openvino": "openvino",
-}
+# By module.
+PACKAGES = {module: package for engine in ENGINES.values() for module, package in engine.modules.items()}
 
 
 class Unsupported(Exception):
