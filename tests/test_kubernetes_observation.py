@@ -325,6 +325,12 @@ def test_whether_a_node_could_ever_take_a_pod(asked: dict[str, Any], there: list
     assert bool(says) == bool(said)
 
 
+def test_a_node_needs_room_for_an_init_container_that_asks_for_more() -> None:
+    asked = asking(memory="1Gi")
+    asked["spec"]["initContainers"] = [{"name": "first", "resources": {"requests": {"memory": "40Gi"}}}]
+    assert "node-a has 32Gi memory" in why_none_fits(asked, [node()])
+
+
 def test_a_quota_is_too_small_where_one_pod_exceeds_it_alone() -> None:
     words = "exceeded quota: q, requested: {}, used: limits.memory=3Gi, limited: limits.memory=4Gi"
     assert exceeds_alone(words.format("limits.memory=5Gi"))

@@ -10,14 +10,13 @@ from typing import Any
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubenames import bytes_of
 from orchestrator.config.kubernetes import ASKED, Toleration
-from orchestrator.executors.kubernetes.fit import amount, is_required, tolerates
+from orchestrator.executors.kubernetes.fit import NONE, allocatable, is_required, requested, short_of, tolerates
 
 PRODUCT = "nvidia.com/gpu.product"
 SHARING = "nvidia.com/gpu.sharing-strategy"
 UNKNOWN_PRODUCT = "GPUs of unknown make"
 KEEPS_PODS_OUT = ("NoSchedule", "NoExecute")
 ENDED = ("Succeeded", "Failed")
-NONE = Decimal(0)
 IN_BYTES = {"memory": "memory", "ephemeral-storage": "disk (ephemeral-storage)"}
 Object = Mapping[str, Any]
 
@@ -53,31 +52,12 @@ def taints(node: Object, tolerations: Sequence[Toleration]) -> list[str]:
     ]
 
 
-def allocatable(node: Object, resource: str) -> Decimal:
-    """What a node's pods may ask for together, in the resource's unit (CPUs, bytes, GPUs)."""
-    return amount(node.get("status", {}).get("allocatable", {}).get(resource, "0"))
-
-
-def requested(pod: Object, resource: str) -> Decimal:
-    """What the scheduler keeps for a pod: its containers' sum, or an init container's if that is more."""
-    spec = pod["spec"]
-    together = sum((_asks(container, resource) for container in spec["containers"]), NONE)
-    first = max((_asks(container, resource) for container in spec.get("initContainers") or ()), default=NONE)
-    return max(together, first) + amount((spec.get("overhead") or {}).get(resource, "0"))
-
-
-def _asks(container: Object, resource: str) -> Decimal:
-    resources = container.get("resources") or {}
-    said = (resources.get("requests") or {}).get(resource) or (resources.get("limits") or {}).get(resource)
-    return amount(said or "0")
-
-
 def pools(nodes: Iterable[Object], pods: Iterable[Object], resource: str) -> tuple[Pool, ...]:
     """The GPUs of the nodes that have some, by product. pods: of all namespaces, or those that may be seen."""
     used: dict[str, Decimal] = {}
     for pod in pods:
         if (node_name := pod["spec"].get("nodeName")) and pod.get("status", {}).get("phase") not in ENDED:
-            used[node_name] = used.get(node_name, NONE) + requested(pod, resource)
+            used[node_name] = used.get(node_name, NONE) + requested(pod["spec"], resource)
     by_product: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for node in nodes:
         if (has := int(allocatable(node, resource))) > 0:
@@ -100,7 +80,7 @@ def _shared(node: Object) -> str:
 
 def fits(node: Object, host: KubernetesHost) -> bool:
     """Whether the node has what a job of the host asks for, were it empty."""
-    return all(allocatable(node, resource) >= wanted for resource, wanted in wants(host).items())
+    return short_of(node, wants(host)) is None
 
 
 def wants(host: KubernetesHost) -> dict[str, Decimal]:

@@ -14,6 +14,7 @@ from orchestrator.executors.kubernetes import capacity, excerpt
 from orchestrator.executors.kubernetes.answers import Answers, No, Object
 from orchestrator.executors.kubernetes.capacity import labels
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+from orchestrator.executors.kubernetes.fit import allocatable
 from orchestrator.executors.kubernetes.manifest import is_unpushed
 
 # Of images a node reports its largest, 50 where its admin says nothing else (the kubelet's nodeStatusMaxImages).
@@ -35,7 +36,7 @@ def of_nodes(host: KubernetesHost, answers: Answers) -> Iterator[Finding]:
     if not open_to_us:
         yield Finding("nodes", Grade.WARNING, *_all_tainted(host, chosen))
     usable = open_to_us or chosen
-    if host.gpus != "none" and not any(capacity.allocatable(node, host.gpu_resource) for node in usable):
+    if host.gpus != "none" and not any(allocatable(node, host.gpu_resource) for node in usable):
         yield Finding("gpus", Grade.PROBLEM, *_no_gpus(host, usable))
         return
     fitting = [node for node in usable if capacity.fits(node, host)]
@@ -89,7 +90,7 @@ def _no_gpus(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, str]:
 
 def _none_fits(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, str]:
     wanted = capacity.wants(host)
-    most = {name: max(capacity.allocatable(node, name) for node in nodes) for name in wanted}
+    most = {name: max(allocatable(node, name) for node in nodes) for name in wanted}
     text = "no node could ever take a job, which asks for " + ", ".join(map(capacity.shown, wanted, wanted.values()))
     has = ", ".join(map(capacity.shown, most, most.values()))
     return f"{text}; the most that any of them has is {has}", "ask for less: gpus_per_job, cpu, memory"

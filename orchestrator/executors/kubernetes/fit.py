@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kubernetes.utils.quantity import parse_quantity
 
 MOST_NAMED = 4
+NONE = Decimal(0)
 # Of a quota that was just made or changed, and of one under which many objects are made at once.
 UNCOUNTED = re.compile(r'status unknown for quota: ([^\s,]+)|on resourcequotas "([^"]+)": the object has been modified')
 # Taints that come and go with a node's health say nothing of what it could take.
@@ -40,11 +41,42 @@ def lacks(spec: Mapping[str, Any], node: Mapping[str, Any]) -> str:
         lasts = taint["effect"] != "PreferNoSchedule" and not taint["key"].startswith(PASSING_TAINTS)
         if lasts and not any(tolerates(toleration, taint) for toleration in spec.get("tolerations") or ()):
             return f"has the taint {taint['key']}"
-    has = node["status"].get("allocatable") or {}
-    for name, asked in _requests(spec).items():
-        if parse_quantity(has.get(name, "0")) < asked:
-            return f"has {has.get(name, 'no')} {name}"
+    if short := short_of(node, {name: requested(spec, name) for name in _resources(spec)}):
+        return f"has {node['status'].get('allocatable', {}).get(short, 'no')} {short}"
     return ""
+
+
+def short_of(node: Mapping[str, Any], asked: Mapping[str, Decimal]) -> str | None:
+    """The first resource of which a node has less than is asked for, were it empty; None where it has enough."""
+    return next((name for name, wanted in asked.items() if allocatable(node, name) < wanted), None)
+
+
+def allocatable(node: Mapping[str, Any], resource: str) -> Decimal:
+    """What a node's pods may ask for together, in the resource's unit (CPUs, bytes, GPUs)."""
+    return amount((node.get("status", {}).get("allocatable") or {}).get(resource, "0"))
+
+
+def requested(spec: Mapping[str, Any], resource: str) -> Decimal:
+    """What the scheduler keeps for a pod: its containers' sum, or an init container's if that is more."""
+    together = sum((_asks(container, resource) for container in spec["containers"]), NONE)
+    first = max((_asks(container, resource) for container in spec.get("initContainers") or ()), default=NONE)
+    return max(together, first) + amount((spec.get("overhead") or {}).get(resource, "0"))
+
+
+def _asks(container: Mapping[str, Any], resource: str) -> Decimal:
+    resources = container.get("resources") or {}
+    said = (resources.get("requests") or {}).get(resource) or (resources.get("limits") or {}).get(resource)
+    return amount(said or "0")
+
+
+def _resources(spec: Mapping[str, Any]) -> list[str]:
+    """Their names, of all containers, in the order in which they are asked for."""
+    asked = [
+        (container.get("resources") or {}).get(kind) or {}
+        for container in (*spec["containers"], *(spec.get("initContainers") or ()))
+        for kind in ("limits", "requests")
+    ]
+    return list(dict.fromkeys(name for each in (*asked, spec.get("overhead") or {}) for name in each))
 
 
 def is_required(node: Mapping[str, Any], affinity: Mapping[str, Any] | None) -> bool:
@@ -121,19 +153,6 @@ def uncounted(message: str) -> str:
     """The quota that cannot be judged by just now, whether or not there is room; empty where there is none."""
     found = UNCOUNTED.search(message)
     return next(filter(None, found.groups()), "") if found else ""
-
-
-def _requests(spec: Mapping[str, Any]) -> dict[str, Decimal]:
-    return {
-        name: sum((parse_quantity(r[name]) for c in spec["containers"] if (r := _of(c)) and name in r), Decimal(0))
-        for container in spec["containers"]
-        for name in _of(container)
-    }
-
-
-def _of(container: Mapping[str, Any]) -> Mapping[str, str]:
-    resources = container.get("resources") or {}
-    return {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
 
 
 def amount(quantity: str) -> Decimal:
