@@ -36,7 +36,7 @@ def bare(flags: argparse.Namespace) -> list[float]:
     import torch
     from diffusers import DiffusionPipeline
 
-    from runner import synthetic
+    from runner.models import synthetic
 
     dtype = torch.float16 if flags.precision == "half" else torch.float32
     name = flags.model.removeprefix("synthetic:")
@@ -69,7 +69,7 @@ def compare_modes(flags: argparse.Namespace) -> None:
     """How much more CPU time a call takes under `no_grad`, the pipeline's own mode, than under `inference_mode`."""
     import torch
 
-    from runner import synthetic
+    from runner.models import synthetic
 
     if flags.threads:
         torch.set_num_threads(flags.threads)

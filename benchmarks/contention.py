@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.contention import CpuWatch
 from runner.schema import Device, Job, Precision
+from runner.telemetry.contention import CpuWatch
 
 # Busy for a share of each period, on one CPU (or where the kernel puts it), as nice as it is told.
 COMPETITOR = """

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from orchestrator.trust import harmless
-from runner.tokens import TOKEN_VARIABLES
+from runner.wire.tokens import TOKEN_VARIABLES
 
 SAID_LIMIT_CHARS = 500
 # A program that writes more than this many times what is taken of it is ended.

@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.config import DockerHost, Host
 from orchestrator.executors.container import below, model_mount
 from orchestrator.executors.environment import HUB
-from runner.folders import leaving_links
+from runner.models.folders import leaving_links
 from runner.schema import Job
 
 FIX = "copy the folder with `cp -rL`, or keep all of it below one mounted folder"

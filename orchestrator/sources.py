@@ -9,7 +9,7 @@ from orchestrator.errors import BadResult, HostUnreachable
 from orchestrator.executors import Attempt, Executor
 from orchestrator.store import Inbox
 from orchestrator.trust import printable
-from runner.parcel import Outcome, Parcel, Receipt
+from runner.wire.result_bundle import Outcome, Parcel, Receipt
 
 
 @dataclass(frozen=True)

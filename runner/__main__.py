@@ -11,14 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from runner import by_hand, delivery, history, secret, variables
 from runner.engines import LoadError
-from runner.frames import VARIABLE, FrameWriter
-from runner.jobs import fail_job, run_job
-from runner.output import RESULTS, EventStream, RowFile, as_table
-from runner.probe import probe
-from runner.reference import References
+from runner.jobs import by_hand
+from runner.jobs.reference import References
+from runner.jobs.run import fail_job, run_job
+from runner.measuring import variables
+from runner.models import secret
+from runner.quality import by_steps as history
 from runner.schema import Job, SchemaError
+from runner.telemetry.probe import probe
+from runner.wire import delivery
+from runner.wire.frames import VARIABLE, FrameWriter
+from runner.wire.output import RESULTS, EventStream, RowFile, as_table
 
 TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT

@@ -29,7 +29,8 @@ from runner.schema import Job
 
 BASE_IMAGE = "python:3.11-slim-bookworm"
 CONTRACT_IMAGE = "sd-orchestrator-contract:1"
-REAL_MODULES = ("catalog", "schema", "frames", "parcel", "delivery", "tokens", "folders")
+REAL_MODULES = ("catalog", "schema", "models/__init__", "models/folders")
+REAL_MODULES += tuple(f"wire/{name}" for name in ("__init__", "frames", "result_bundle", "delivery", "tokens"))
 ROOT = Path(__file__).parent.parent
 SSH_CONFIGS: list[Path] = []
 DEAD = (docker.errors.DockerException, requests.RequestException, OSError)  # what an engine that is down may raise

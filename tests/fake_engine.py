@@ -15,10 +15,10 @@ from typing import Any
 from PIL import Image
 
 from runner.engines import LoadError, Memory, Unsupported
-from runner.measure import Instruments
-from runner.quality import Reference
+from runner.jobs.worker import Provenance, Send, run_cases
+from runner.measuring.measure import Instruments
+from runner.quality.similarity import Reference
 from runner.schema import Case, Device, Job, Precision, Validity
-from runner.worker import Provenance, Send, run_cases
 
 # Children of a forkserver that has imported this know the server's here; those that import it themselves, their own.
 IMPORTED_BY = os.getpid()

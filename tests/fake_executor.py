@@ -20,8 +20,8 @@ from typing import NamedTuple
 from orchestrator.config import DockerHost, ProcessHost
 from orchestrator.errors import HostUnreachable, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
-from runner.parcel import Receipt
 from runner.schema import Case, Job, Row, Status, Validity, format_rows
+from runner.wire.result_bundle import Receipt
 
 
 class Crash(BaseException):

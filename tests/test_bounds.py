@@ -46,8 +46,8 @@ from orchestrator.store.inbox import (
     _is_same_run,
 )
 from orchestrator.store.reading import _claimed
-from runner.parcel import LIMIT_BYTES, Parcel
 from runner.schema import COLUMNS, Event, Job
+from runner.wire.result_bundle import LIMIT_BYTES, Parcel
 
 pytestmark = pytest.mark.live  # a peak of memory takes seconds to reach
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner import by_hand
+from runner.jobs import by_hand
 from runner.schema import Device, Job, Precision
 
 

@@ -31,7 +31,7 @@ from orchestrator.config import DockerHost
 from orchestrator.executors.connection import connect
 from orchestrator.images import recipe
 from orchestrator.images.build import build
-from runner.tokens import TOKEN_VARIABLES
+from runner.wire.tokens import TOKEN_VARIABLES
 
 pytestmark = pytest.mark.live
 # The command as its user runs it, but with every logger at its most talkative.

@@ -12,8 +12,8 @@ import pytest
 from orchestrator import foreign, images
 from orchestrator.config import Point
 from orchestrator.images import pins, recipe
-from runner import by_hand
 from runner.catalog import ATTENTIONS, BASELINE, ENGINES, FLAVOURS, MODEL_FORMS, SCHEDULERS, SIZES, Device
+from runner.jobs import by_hand
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,7 +87,7 @@ def test_each_scheduler_is_a_class_of_diffusers() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the runner's extra is not installed")
 def test_the_synthetic_weights_have_the_identities_of_earlier_rows() -> None:
-    from runner import synthetic
+    from runner.models import synthetic
 
     earlier = {"tiny": "a3f13003cab3", "small": "ca3e9c04f009", "sd-v1-4": "42d2c1caba13", "sdxl": "36d9c3ebe507"}
     assert {size: synthetic.identity(size) for size in earlier} == {

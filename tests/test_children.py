@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.children import without_tokens
 from orchestrator.commands.driving import hub_token
-from runner.tokens import TOKEN_VARIABLES
+from runner.wire.tokens import TOKEN_VARIABLES
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner import contention
-from runner.contention import CpuWatch, Places, Reading, disturbance
+from runner.telemetry import contention
+from runner.telemetry.contention import CpuWatch, Places, Reading, disturbance
 
 NO_SIBLINGS: dict[int, frozenset[int]] = {}
 CORES = {0: frozenset({8}), 8: frozenset({0}), 1: frozenset({9}), 9: frozenset({1})}

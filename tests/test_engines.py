@@ -20,9 +20,9 @@ torch = pytest.importorskip("torch", reason="the runner's extra is not installed
 onnx_engine = pytest.importorskip("runner.engines.onnxruntime", reason="onnxruntime is not installed")
 openvino_engine = pytest.importorskip("runner.engines.openvino", reason="openvino is not installed")
 
-from runner import exported as export_module  # noqa: E402
 from runner.engines import eager  # noqa: E402
-from runner.measure import BrokenImage, checked_call  # noqa: E402
+from runner.engines import exported as export_module  # noqa: E402
+from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
 
 ENGINE_MODULES = {"onnxruntime": onnx_engine, "openvino": openvino_engine}
 

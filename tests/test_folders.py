@@ -16,7 +16,7 @@ from orchestrator.config import DockerHost, ProcessHost
 from orchestrator.executors.check import readable
 from orchestrator.executors.finding import Grade
 from orchestrator.fleet import checkup
-from runner import folders
+from runner.models import folders
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,13 +67,14 @@ def test_what_another_user_may_not_read_is_named_with_the_fix(snapshot: Path, tm
         if os.geteuid() == 0 and parent.is_relative_to("/tmp") and parent != Path("/tmp"):
             parent.chmod(0o755)
     (tmp_path / closed).chmod(0o600 if closed.endswith("abc") else 0o700)
-    words = [sys.executable, "-m", "runner.folders", str(tmp_path / "hub")]
+    words = [sys.executable, "-m", "runner.models.folders", str(tmp_path / "hub")]
     if os.geteuid() != 0:
         (tmp_path / closed).chmod(0)
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     else:  # as another user, and by what root may still import
         code = f"import os; os.setgroups([]); os.setuid(1000); print(folders.first_obstacle(Path({words[-1]!r})))"
-        start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; from runner import folders; "
+        start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; "
+        start += "from runner.models import folders; "
         done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=True)
     assert "cannot be read by user" in done.stdout
     assert f"chmod -R a+rX {tmp_path / 'hub'}" in done.stdout

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.frames import FrameWriter, is_frame, read
+from runner.wire.frames import FrameWriter, is_frame, read
 
 
 def log_of(*deeds: tuple[str, str], stream: str = "pod-1", end: bool = True) -> list[str]:

@@ -19,18 +19,19 @@ from fake_engine import job_of
 
 from runner import engines
 from runner.engines import LoadError, Unsupported
-from runner.probe import gpus_or_reason
 from runner.schema import Device, Job, Precision, Status, Validity, parse_rows
+from runner.telemetry.probe import gpus_or_reason
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
-from runner import pipeline, synthetic, worker  # noqa: E402
-from runner.captured import CapturedSession  # noqa: E402
 from runner.engines import compile as compiled  # noqa: E402
 from runner.engines import deepspeed, eager, graph, mii  # noqa: E402
-from runner.hoist import Hoisted  # noqa: E402
-from runner.measure import BrokenImage, checked_call  # noqa: E402
-from runner.norms import ByChannel  # noqa: E402
+from runner.engines.captured import CapturedSession  # noqa: E402
+from runner.engines.group_norm import ByChannel  # noqa: E402
+from runner.engines.precompute import Hoisted  # noqa: E402
+from runner.jobs import worker  # noqa: E402
+from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
+from runner.models import pipeline, synthetic  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from runner import __main__, history
-from runner.history import step_range, two_precisions
+from runner import __main__
+from runner.quality import by_steps as history
+from runner.quality.by_steps import step_range, two_precisions
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("PIL")
 
 from PIL import Image  # noqa: E402
 
-from runner import strips  # noqa: E402
+from runner.quality import strips  # noqa: E402
 
 
 def flat(level: int, size: tuple[int, int] = (16, 8)) -> Image.Image:

@@ -17,7 +17,7 @@ from orchestrator.executors import Attempt, Slot, State, Task
 from orchestrator.executors.environment import own_python
 from orchestrator.executors.machine import find_slots
 from orchestrator.executors.process import ProcessExecutor
-from runner.models import Source
+from runner.models.source import Source
 from runner.schema import Case, Device, Job, Precision
 
 ROOT = Path(__file__).parent.parent

@@ -23,7 +23,7 @@ from orchestrator.executors.kubernetes import context, kubeconfig, login, plugin
 from orchestrator.executors.kubernetes.cluster import Cluster
 from orchestrator.executors.kubernetes.context import resolve
 from orchestrator.executors.kubernetes.kubeconfig import Named, Unusable
-from runner.tokens import TOKEN_VARIABLES
+from runner.wire.tokens import TOKEN_VARIABLES
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 V1 = "client.authentication.k8s.io/v1"

@@ -12,7 +12,7 @@ from orchestrator.executors import Attempt, answer
 from orchestrator.executors.kubernetes import cluster, logs, watch
 from orchestrator.executors.kubernetes.context import Context
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
-from runner.frames import FrameWriter
+from runner.wire.frames import FrameWriter
 
 
 def test_a_line_without_end_comes_in_pieces_that_together_are_what_was_sent() -> None:

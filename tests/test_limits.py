@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import limits
+from runner.telemetry import limits
 
 GB = 10**9
 

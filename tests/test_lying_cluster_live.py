@@ -31,8 +31,8 @@ from orchestrator.executors.kubernetes import cluster
 from orchestrator.executors.kubernetes.check import check
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import MANIFEST, staged
-from runner.frames import FrameWriter
 from runner.schema import Job, Status
+from runner.wire.frames import FrameWriter
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning")]
 # 64 MiB of JSON, and its pieces, and the objects that are made of it.

@@ -21,7 +21,7 @@ from orchestrator.errors import HostUnreachable, ImageError
 from orchestrator.executors.connection import Connection
 from orchestrator.images import recipe
 from orchestrator.images.record import Record
-from runner.tokens import TOKEN_VARIABLES
+from runner.wire.tokens import TOKEN_VARIABLES
 
 pytestmark = [pytest.mark.docker, pytest.mark.images]
 

@@ -25,8 +25,8 @@ from stores import Store
 
 from orchestrator import images
 from orchestrator.collect import read_rows
-from runner.parcel import Outcome, Parcel, Receipt
 from runner.schema import Row, Status, Validity, parse_rows
+from runner.wire.result_bundle import Outcome, Parcel, Receipt
 
 pytestmark = [pytest.mark.docker, pytest.mark.images]
 MATRIX = """\

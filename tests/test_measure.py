@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from runner.measure import (
+from runner.measuring.measure import (
     BrokenImage,
     check_images,
     is_enough,

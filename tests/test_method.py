@@ -13,19 +13,23 @@ from typing import Any
 import pytest
 from fake_engine import FakeEngine, FakeSession, job_of
 
-from runner import contention, gpu_watch, measure, memory, quality, search, telemetry
-from runner.measure import timed_call
+from runner.jobs import search
+from runner.jobs.worker import run_cases
+from runner.measuring import measure
+from runner.measuring.measure import timed_call
+from runner.quality import similarity as quality
 from runner.schema import MOST_SAMPLES, Job
-from runner.worker import run_cases
+from runner.telemetry import contention, gpu_watch, memory
+from runner.telemetry import gpu as telemetry
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
 from diffusers.models.attention_processor import Attention  # noqa: E402
 
-from runner import exported, pipeline  # noqa: E402
-from runner.captured import CapturedSession  # noqa: E402
-from runner.engines import eager, graph  # noqa: E402
-from runner.pipeline import PipelineSession  # noqa: E402
+from runner.engines import eager, exported, graph  # noqa: E402
+from runner.engines.captured import CapturedSession  # noqa: E402
+from runner.models import pipeline  # noqa: E402
+from runner.models.pipeline import PipelineSession  # noqa: E402
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runner.engines import LoadError
-from runner.models import Source
+from runner.models.source import Source
 
 
 def test_a_hub_id_may_have_a_revision() -> None:

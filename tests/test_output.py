@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from fake_engine import job_of
 
-from runner.output import EventStream, RowFile, as_table, write_atomically
 from runner.schema import COLUMNS, Event, EventKind, Row, SchemaError, Status, parse_rows
+from runner.wire.output import EventStream, RowFile, as_table, write_atomically
 
 
 def row(status: Status = Status.OK, **cells: object) -> Row:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.delivery import delivered
-from runner.parcel import LIMIT_BYTES, Outcome, Parcel, Receipt, digest
 from runner.schema import Case, Device, Job, Precision
+from runner.wire.delivery import delivered
+from runner.wire.result_bundle import LIMIT_BYTES, Outcome, Parcel, Receipt, digest
 
 PARCEL = Parcel("r", "j", "device\n", "{}", 143)
 JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
@@ -100,7 +100,9 @@ def test_without_a_ticket_there_is_nothing_to_deliver_and_nothing_to_say(tmp_pat
 
 
 def test_the_runner_delivers_on_the_standard_library_alone() -> None:
-    script = "import sys, runner.delivery; print([name for name in ('torch', 'boto3', 'numpy') if name in sys.modules])"
+    script = (
+        "import sys, runner.wire.delivery; print([name for name in ('torch', 'boto3', 'numpy') if name in sys.modules])"
+    )
     # -S: without site-packages
     command = [sys.executable, "-S", "-c", script]
     found = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": os.getcwd()}, check=True)

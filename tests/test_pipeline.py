@@ -21,10 +21,10 @@ from fake_engine import job_of
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
-from runner import components, pipeline  # noqa: E402
 from runner.catalog import SCHEDULERS  # noqa: E402
 from runner.engines import LoadError, Unsupported, eager  # noqa: E402
-from runner.measure import BrokenImage, checked_call  # noqa: E402
+from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
+from runner.models import components, pipeline  # noqa: E402
 from runner.schema import Device, Job, Precision  # noqa: E402
 
 
@@ -352,7 +352,7 @@ class Hub(BaseHTTPRequestHandler):
 ASK = """
 import sys, torch
 from fake_engine import job_of
-from runner import pipeline
+from runner.models import pipeline
 for model in sys.argv[1:]:
     try:
         pipeline.load(job_of(model=model), torch.float32, "hf_x" if "token" in model else None)

@@ -21,7 +21,7 @@ from orchestrator.config import KubernetesHost, load_hosts, podtemplate
 from orchestrator.config.strategicmerge import MERGE_KEYS, merged
 from orchestrator.errors import InputError
 from orchestrator.executors.kubernetes.manifest import attempt_of, job_manifest, selector
-from runner.tokens import TOKEN_VARIABLES
+from runner.wire.tokens import TOKEN_VARIABLES
 
 SIDE = {
     "name": "side",

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from runner import probe
-from runner.environment import environment, row_cells
 from runner.schema import Device
+from runner.telemetry import probe
+from runner.telemetry.environment import environment, row_cells
 
 pynvml = pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
 
@@ -98,7 +98,7 @@ def test_the_environment_has_no_token_in_it(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_environment_has_load_and_frequency_at_the_jobs_start(monkeypatch: pytest.MonkeyPatch) -> None:
     from fake_engine import job_of
 
-    from runner import environment as module
+    from runner.telemetry import environment as module
 
     frequency = namedtuple("frequency", "current min max")(2400.0, 800.0, 3600.0)
     monkeypatch.setattr(module.os, "getloadavg", lambda: (1.5, 0.5, 0.25))

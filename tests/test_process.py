@@ -24,7 +24,7 @@ from orchestrator.executors.environment import HUB_CACHES, WORK_CACHES
 from orchestrator.executors.machine import check_paths, find_slots, job_environment
 from orchestrator.executors.process import ProcessExecutor
 from runner.schema import Case, Device, Job, Precision
-from runner.tokens import TOKEN_VARIABLES
+from runner.wire.tokens import TOKEN_VARIABLES
 
 pytestmark = pytest.mark.usefixtures("fake_packages")
 FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))

@@ -15,14 +15,14 @@ import pytest
 from fake_engine import FakeSession, job_of
 from PIL import Image
 
-from runner.jobs import run_job
-from runner.measure import Instruments, measure
-from runner.output import EventStream, RowFile
-from runner.quality import GATE_DB, IDENTICAL_DB, Reference, judge, likeness
-from runner.reference import References
+from runner.jobs.reference import References
+from runner.jobs.run import run_job
+from runner.jobs.supervise import context
+from runner.jobs.worker import Send
+from runner.measuring.measure import Instruments, measure
+from runner.quality.similarity import GATE_DB, IDENTICAL_DB, Reference, judge, likeness
 from runner.schema import ENGINES, Case, EngineFacts, Job, Row, Status, parse_rows
-from runner.supervise import context
-from runner.worker import Send
+from runner.wire.output import EventStream, RowFile
 
 pytest.importorskip("skimage", reason="scikit-image is not installed")
 

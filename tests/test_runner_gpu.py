@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fake_engine import job_of
 
-from runner.probe import gpus_or_reason
 from runner.schema import Device, Precision, Row, Status, Validity, parse_rows
+from runner.telemetry.probe import gpus_or_reason
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 

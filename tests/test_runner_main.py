@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from fake_engine import job_of
 
-from runner import secret
+from runner.models import secret
 from runner.schema import COLUMNS, Event, EventKind, Job, Status, parse_rows
 
 ROOT = Path(__file__).parent.parent

@@ -15,12 +15,12 @@ from fake_engine import job_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner import search as search_module
-from runner.jobs import run_job
-from runner.output import EventStream, RowFile
+from runner.jobs import search as search_module
+from runner.jobs.run import run_job
+from runner.jobs.search import FINENESS, Bounds, Outcome, bounded, largest, search
+from runner.jobs.supervise import context
 from runner.schema import MAX, MOST_SAMPLES, Case, Device, Event, EventKind, Job, Row, Status, parse_rows
-from runner.search import FINENESS, Bounds, Outcome, bounded, largest, search
-from runner.supervise import context
+from runner.wire.output import EventStream, RowFile
 
 PROCESSES = context(preload=("fake_engine",))
 OOM = Outcome(Status.OOM, "no more")

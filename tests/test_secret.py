@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from runner.engines import LoadError
-from runner.secret import scrub, take_token
-from runner.tokens import TOKEN_VARIABLES
+from runner.models.secret import scrub, take_token
+from runner.wire.tokens import TOKEN_VARIABLES
 
 HUB = "CompVis/stable-diffusion-v1-4"
 
@@ -66,7 +66,7 @@ def test_who_has_a_token_leaves_no_core_file_when_it_crashes(tmp_path: Path) -> 
     code = (
         "import resource, os\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)\n"
-        "from runner.secret import take_token\n"
+        "from runner.models.secret import take_token\n"
         f"take_token({HUB!r}, {{'HF_TOKEN': 'hf_x'}})\n"
         "os.abort()\n"
     )

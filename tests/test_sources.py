@@ -13,8 +13,8 @@ from test_scheduler import Night, night
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete
 from orchestrator.executors import Attempt
 from orchestrator.journal import Kind
-from runner.parcel import Outcome, Parcel, Receipt
 from runner.schema import Job, Row, Status, format_rows
+from runner.wire.result_bundle import Outcome, Parcel, Receipt
 
 __all__ = ["night"]
 

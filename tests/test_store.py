@@ -32,9 +32,9 @@ from orchestrator.store import reading
 from orchestrator.store.bucket import Bucket, Conditional
 from orchestrator.store.check import check_store
 from orchestrator.store.inbox import S3Inbox
-from runner.delivery import Ticket, put
-from runner.parcel import Outcome, Parcel, Receipt, digest
 from runner.schema import Case, Device, Job, Precision, format_rows, parse_rows
+from runner.wire.delivery import Ticket, put
+from runner.wire.result_bundle import Outcome, Parcel, Receipt, digest
 
 pytestmark = pytest.mark.s3
 JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,

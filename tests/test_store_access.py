@@ -21,7 +21,7 @@ from orchestrator.store import bucket, reading
 from orchestrator.store.bucket import Bucket
 from orchestrator.store.check import check_store
 from orchestrator.store.inbox import S3Inbox
-from runner.tokens import TOKEN_VARIABLES
+from runner.wire.tokens import TOKEN_VARIABLES
 
 KEYS = {"Version": 1, "AccessKeyId": "AKIAGOOD", "SecretAccessKey": "s3cr3t"}
 

@@ -18,7 +18,7 @@ from stores import Store
 from orchestrator import fleet
 from orchestrator.config import Collect, DockerHost, KubernetesHost
 from orchestrator.store.inbox import S3Inbox
-from runner.parcel import Outcome
+from runner.wire.result_bundle import Outcome
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.s3]
 SECRET_MARK = "X-Amz-Signature"

@@ -29,9 +29,9 @@ from orchestrator.executors.docker import DockerExecutor
 from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.store import reading
 from orchestrator.store.inbox import S3Inbox
-from runner.delivery import Ticket, put
-from runner.parcel import Parcel
 from runner.schema import Job, Status, format_rows
+from runner.wire.delivery import Ticket, put
+from runner.wire.result_bundle import Parcel
 
 pytestmark = [pytest.mark.docker, pytest.mark.s3]
 SECRET_MARK = "X-Amz-Signature"

@@ -14,8 +14,8 @@ from orchestrator.config import S3
 from orchestrator.errors import InputError
 from orchestrator.store import inbox, reading
 from orchestrator.store.inbox import S3Inbox
-from runner.parcel import Parcel
 from runner.schema import COLUMN, Case, Device, Job, Precision, Row, Status, format_rows
+from runner.wire.result_bundle import Parcel
 
 JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
           model="synthetic:tiny", cases=(Case("c1", 1), Case("c2", 2)), prompt="p", steps=1)  # fmt: skip

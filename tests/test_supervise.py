@@ -14,12 +14,12 @@ import fake_engine
 import pytest
 from fake_engine import job_of
 
-from runner import limits
-from runner.jobs import run_job
-from runner.output import EventStream, RowFile
+from runner.jobs.run import run_job
+from runner.jobs.supervise import Ending, Tail, context, supervise
+from runner.jobs.worker import Provenance
 from runner.schema import EventKind, Job, Row, Status, parse_rows
-from runner.supervise import Ending, Tail, context, supervise
-from runner.worker import Provenance
+from runner.telemetry import limits
+from runner.wire.output import EventStream, RowFile
 
 PROC = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc, which is Linux's")
 PROCESSES = context(preload=("fake_engine",))
@@ -189,10 +189,10 @@ def test_the_kernels_kill_is_told_from_any_other() -> None:
 SCRIPT = """
 import sys
 import fake_engine
-from runner.jobs import run_job
-from runner.output import EventStream, RowFile
+from runner.jobs.run import run_job
+from runner.wire.output import EventStream, RowFile
 from runner.schema import Job
-from runner.supervise import context
+from runner.jobs.supervise import context
 if __name__ == "__main__":
     job = Job.from_json(open(sys.argv[1]).read())
     with RowFile.fresh(__import__("pathlib").Path(sys.argv[2])) as rows:

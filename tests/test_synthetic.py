@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the runner's extra is not installed
 
 from accelerate import init_empty_weights  # noqa: E402
 
-from runner import synthetic  # noqa: E402
+from runner.models import synthetic  # noqa: E402
 
 
 def parameters(size: str) -> dict[str, float]:

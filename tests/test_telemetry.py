@@ -14,11 +14,11 @@ import pytest
 from fake_engine import FakeSession, job_of
 from fake_nvml import FakeNvml
 
-from runner import gpu_watch
-from runner.gpu_watch import Gpus, own_pids
-from runner.measure import Instruments, measure
+from runner.measuring.measure import Instruments, measure
 from runner.schema import Validity
-from runner.telemetry import Observed, Occupancy, Reading, cells, verdict
+from runner.telemetry import gpu_watch
+from runner.telemetry.gpu import Observed, Occupancy, Reading, cells, verdict
+from runner.telemetry.gpu_watch import Gpus, own_pids
 
 FULL = Reading(sm_clock_mhz=1980, temperature_c=50, power_w=500, busy=0.9, reasons=0)
 

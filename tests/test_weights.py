@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fake_engine import job_of
 
-from runner import weights
+from runner.models import weights
 
 PARTS = ("unet", "vae")
 
@@ -86,14 +86,14 @@ def test_a_folder_without_a_model_has_no_identity(tmp_path: Path) -> None:
 
 
 def test_a_hub_id_has_the_commit_of_its_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = pytest.importorskip("runner.pipeline", reason="the runner's extra is not installed")
+    pipeline = pytest.importorskip("runner.models.pipeline", reason="the runner's extra is not installed")
     snapshot = tmp_path / "models--a--b/snapshots/0123456789abcdef0123456789abcdef01234567"
     monkeypatch.setattr(pipeline, "try_to_load_from_cache", lambda *_, **__: str(snapshot / "model_index.json"))
     assert pipeline.weights_of(job_of(model="a/b")) == snapshot.name
 
 
 def test_a_synthetic_model_is_known_by_configuration_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    synthetic = pytest.importorskip("runner.synthetic", reason="the runner's extra is not installed")
+    synthetic = pytest.importorskip("runner.models.synthetic", reason="the runner's extra is not installed")
     tiny = synthetic.identity("tiny")
     assert tiny == synthetic.identity("tiny") != synthetic.identity("small")
     monkeypatch.setattr(synthetic, "WEIGHTS_SEED", 1)

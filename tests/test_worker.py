@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 from fake_engine import FakeEngine, FakeSession, job_of
 
-from runner import engines, worker
+from runner import engines
 from runner.engines import LoadError, Unsupported
-from runner.measure import BrokenImage
+from runner.jobs import worker
+from runner.jobs.worker import Message, message_of, run_cases, status_of
+from runner.measuring.measure import BrokenImage
 from runner.schema import Job, Row, Status
-from runner.worker import Message, message_of, run_cases, status_of
 
 
 class OutOfMemoryError(RuntimeError):

@@ -51,7 +51,7 @@ from orchestrator.table.metric import Metric
 from orchestrator.terminal.interrupts import ABORTED, INTERRUPTED, Leave, interruptible, leaving_at_once
 from orchestrator.terminal.live import image_progress, watched
 from runner.schema import IMPORT, Job, Row, Status
-from runner.tokens import TOKEN_VARIABLES
+from runner.wire.tokens import TOKEN_VARIABLES
 
 # Actions of one host at once: enough to start one job, collect another, and stage a third. More threads gain nothing:
 # an engine does 5.7 containers a second with four of them, and no more with eight.

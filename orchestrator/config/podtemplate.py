@@ -14,7 +14,7 @@ from pydantic import WithJsonSchema
 
 from orchestrator.config.pod import CONTAINER, OUR_VOLUMES, SOURCES, UNSAFE, hides, reserved, unsafe_source
 from orchestrator.config.strategicmerge import MERGE_KEYS, PATCH, RETAIN
-from runner.tokens import TOKEN_VARIABLES
+from runner.wire.tokens import TOKEN_VARIABLES
 
 PodTemplate: TypeAlias = Annotated[
     dict[str, Any] | None,

@@ -10,8 +10,8 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from orchestrator.config import Host
-from runner.parcel import Receipt
 from runner.schema import Job, Status
+from runner.wire.result_bundle import Receipt
 
 # Names go into paths and addresses: these cannot leave what they are put into. Our own are shorter.
 RUN_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")

@@ -21,7 +21,7 @@ from orchestrator.executors.environment import HUB
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.gpu import NO_GPU
 from orchestrator.trust import printable
-from runner.folders import READABLE
+from runner.models.folders import READABLE
 
 # A CUDA image unpacked takes about 10 GB, and its shipment as much again for a while.
 DISK_WANTED_BYTES = 20 * 10**9
@@ -160,7 +160,7 @@ def _weights(executor: DockerExecutor) -> Finding:
         if not executor.probe_image:
             return Finding("weights", Grade.OK, f"{hub} is there; who may read it can be told once an image is there")
         mount = {"Type": "bind", "Source": hub, "Target": seen_as, "ReadOnly": True}
-        look = ("python", "-m", "runner.folders", seen_as)
+        look = ("python", "-m", "runner.models.folders", seen_as)
         try:
             said = probing.run(api, executor.probe_image, look, NO_GPU, (), [mount]).strip()
         except APIError as error:
@@ -169,7 +169,7 @@ def _weights(executor: DockerExecutor) -> Finding:
 
 
 def readable(said: str, hub: str, by: str, seen_as: str = "") -> Finding:
-    """The finding that follows from what `runner.folders` says of a cache. seen_as: its path where it was looked at."""
+    """The finding from what `runner.models.folders` prints about a cache. seen_as: the cache's path where it ran."""
     if said == READABLE:
         return Finding("weights", Grade.OK, f"{hub} can be read {by}")
     what, _, remedy = printable(said.replace(seen_as, hub) if seen_as else said).partition("; fix")

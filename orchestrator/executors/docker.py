@@ -41,7 +41,7 @@ from orchestrator.executors.logs import last_lines, lines
 from orchestrator.executors.network import network_for_jobs
 from orchestrator.executors.secret import hand_over
 from orchestrator.executors.slot import held, let_go
-from runner.parcel import Receipt
+from runner.wire.result_bundle import Receipt
 
 # What the engine, asked for a link that a container made, says as if it were its own failure (500): it would stay so.
 LINK_FAULTS = ("evalSymlinksInScope", "too many l", "not a directory", "file name too long")

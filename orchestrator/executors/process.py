@@ -30,7 +30,7 @@ from orchestrator.errors import BadResult, HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.archive import FILE_LIMIT_BYTES
 from orchestrator.executors.machine import check_paths, find_slots, job_environment
-from runner.parcel import Receipt
+from runner.wire.result_bundle import Receipt
 
 RUNNER = (sys.executable, "-m", "runner")
 ATTENDANT = Path(__file__).with_name("attend.py")

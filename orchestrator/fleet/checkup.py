@@ -18,7 +18,7 @@ from orchestrator.executors.machine import absent
 from orchestrator.executors.process import ProcessExecutor
 from orchestrator.fleet.host import flavours, processes_folder, reference, store_of
 from orchestrator.fleet.pod_images import image_of_nodes
-from runner.folders import READABLE, first_obstacle
+from runner.models.folders import READABLE, first_obstacle
 
 
 def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:

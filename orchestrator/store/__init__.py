@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from orchestrator.executors import Attempt
-from runner.parcel import Parcel, Receipt
 from runner.schema import Job, Row
+from runner.wire.result_bundle import Parcel, Receipt
 
 
 class Inbox(Protocol):

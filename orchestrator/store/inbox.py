@@ -18,8 +18,8 @@ from orchestrator.config.store import IN_THE_CLEAR
 from orchestrator.errors import BadResult, Incomplete, InputError
 from orchestrator.executors import Attempt
 from orchestrator.store.bucket import Bucket, Conditional
-from runner.parcel import CONTENT_TYPE, LIMIT_BYTES, Outcome, Parcel, Receipt, digest
 from runner.schema import Job, Row, format_rows
+from runner.wire.result_bundle import CONTENT_TYPE, LIMIT_BYTES, Outcome, Parcel, Receipt, digest
 
 VERSION = 1
 # A job has 1 to 2 kB and some 40 values, and 25,000 jobs are no run of anybody's. Values are what costs memory.

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from runner import pipeline
-from runner.captured import CapturedSession
 from runner.engines import Unsupported
+from runner.engines.captured import CapturedSession
+from runner.models import pipeline
 from runner.schema import Job
 
 # A 1×1 convolution in channels last is a matrix product, and cuBLAS is faster at it than cuDNN.

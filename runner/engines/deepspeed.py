@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from runner import engines, pipeline
-from runner.captured import CapturedSession
+from runner import engines
 from runner.engines import Unsupported
+from runner.engines.captured import CapturedSession
 from runner.engines.compile import keep_timesteps_here, step_of
+from runner.models import pipeline
 from runner.schema import Device, Job, Precision
 
 

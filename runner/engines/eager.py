@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runner import pipeline
-from runner.pipeline import PipelineSession
+from runner.models import pipeline
+from runner.models.pipeline import PipelineSession
 from runner.schema import Job
 
 

@@ -1,7 +1,7 @@
 """From token ids to pixels as one CUDA graph: text encoder, every denoising step with its scheduler, VAE, 8-bit pixels.
 
-UNet and VAE are compiled as in `compile`; on top of it, nothing of a call is left to Python but the tokenizer. What is
-the same at every step is computed once a call (see `runner.hoist`). The arithmetic is that of the pipeline.
+UNet and VAE are compiled as in `compile`. Of a call, only the tokenizer runs in Python. What is the same at every step
+is computed once per call (see `precompute`). The arithmetic is that of the pipeline.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from runner import pipeline
-from runner.captured import CapturedSession
 from runner.engines import Unsupported, compile
-from runner.hoist import Hoisted
-from runner.norms import replace_group_norms
+from runner.engines.captured import CapturedSession
+from runner.engines.group_norm import replace_group_norms
+from runner.engines.precompute import Hoisted
+from runner.models import pipeline
 from runner.schema import Device, Job
 
 ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]

@@ -23,9 +23,11 @@ import psutil
 import torch
 from PIL.Image import Image
 
-from runner import engines, memory, pipeline
+from runner import engines
 from runner.engines import LoadError, Memory, deepspeed
+from runner.models import pipeline
 from runner.schema import Job
+from runner.telemetry import memory
 
 # In the environment of every process of a deployment, so that a sweep finds those that a crash left.
 MARK = "RUNNER_MII_DEPLOYMENT"

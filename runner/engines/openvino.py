@@ -8,9 +8,8 @@ from typing import Any
 import openvino
 import torch
 
-from runner import exported
-from runner.engines import LoadError, Unsupported
-from runner.exported import ExportedSession, Network
+from runner.engines import LoadError, Unsupported, exported
+from runner.engines.exported import ExportedSession, Network
 from runner.schema import Device, Job, Precision
 
 

@@ -19,9 +19,9 @@ import sys
 import time
 from pathlib import Path
 
-from runner import frames
-from runner.delivery import delivered
 from runner.schema import Case, Event, EventKind, Job, Row, Status, Validity, format_rows
+from runner.wire import frames
+from runner.wire.delivery import delivered
 
 TOKEN_WAIT_S = 20
 

@@ -26,9 +26,9 @@ from orchestrator.executors import answer, archive, events, gpu, logs
 from orchestrator.progress import Board
 from orchestrator.report.labels import clean
 from orchestrator.scheduler import Update
-from runner import frames
-from runner.parcel import Outcome, Parcel, Receipt
 from runner.schema import Case, Device, Event, Job, Precision, Row, SchemaError, Status, format_rows, parse_rows
+from runner.wire import frames
+from runner.wire.result_bundle import Outcome, Parcel, Receipt
 
 JOB = Job(
     run="r",

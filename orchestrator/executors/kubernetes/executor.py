@@ -40,7 +40,7 @@ from orchestrator.executors.kubernetes.pods import has_begun, has_ended
 from orchestrator.executors.kubernetes.waiting import seconds_of
 from orchestrator.executors.kubernetes.watch import SETTLE_S, PodWatch
 from orchestrator.executors.network import network_for_jobs
-from runner.parcel import Receipt
+from runner.wire.result_bundle import Receipt
 
 MOST_NAMED = 4  # of the differences between what is stored and what was rendered
 # Of how many ended pods the files are kept, from one fetch to the next: a log is read once for all of its files, and

@@ -13,7 +13,7 @@ from orchestrator.executors.kubernetes.cluster import ANSWER_TIMEOUT_S, Cluster,
 from orchestrator.executors.kubernetes.manifest import CONTAINER
 from orchestrator.executors.kubernetes.pods import ended_well, has_begun, has_ended
 from orchestrator.executors.kubernetes.watch import whole_lines
-from runner import frames
+from runner.wire import frames
 
 # A quiet job is well, and a connection that is cut gives no error by itself: a followed log is opened anew.
 SILENCE_S = 30.0

@@ -37,8 +37,8 @@ from orchestrator.executors.container import (
 )
 from orchestrator.executors.environment import HUB, hub_environment
 from orchestrator.executors.network import CA_BUNDLE, authorities
-from runner import frames
 from runner.schema import Device, stable_hash
+from runner.wire import frames
 
 CONTAINER = config_pod.CONTAINER
 JOB_FILE = "job.json"

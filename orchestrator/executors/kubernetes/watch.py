@@ -27,7 +27,7 @@ SILENCE_S = 65
 RECONNECT_S = 1.0
 # Changes come in bursts, a pod's start alone in four: one look for all that come within this time of the last one.
 SETTLE_S = 0.1
-# An object has 1.5 MiB at most, which is etcd's own bound; a frame has 16 KiB (runner/frames.py).
+# An object has 1.5 MiB at most, which is etcd's own bound; a frame has 16 KiB (runner/wire/frames.py).
 LINE_LIMIT_BYTES, FRAME_BYTES = 2 * 2**20, 16 * 2**10
 
 

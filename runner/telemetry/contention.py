@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from runner.limits import CGROUPS, PROC, cgroup_folders, usable_cpus
+from runner.telemetry.limits import CGROUPS, PROC, cgroup_folders, usable_cpus
 
 CPUS = Path("/sys/devices/system/cpu")
 # Of the timed part, from which on it is contended. A share of 0.02 that is lost makes a latency 2% longer. A competitor

@@ -16,10 +16,10 @@ from typing import Any
 
 from runner import engines
 from runner.engines import Engine, LoadError, Session, Unsupported
-from runner.gpu_watch import Gpus
-from runner.measure import BY_CLOCK_ALONE, BrokenImage, Instruments, measure
-from runner.quality import Reference
+from runner.measuring.measure import BY_CLOCK_ALONE, BrokenImage, Instruments, measure
+from runner.quality.similarity import Reference
 from runner.schema import MAX, Case, Device, Event, EventKind, Job, Row, Status
+from runner.telemetry.gpu_watch import Gpus
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ def _run_case(
 
 
 def _remark_on(job: Job) -> str | None:
-    from runner import pipeline
+    from runner.models import pipeline
 
     return pipeline.remark(job)
 
 
 def _weights_of(job: Job) -> str | None:
-    from runner import pipeline
+    from runner.models import pipeline
 
     return pipeline.weights_of(job)
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from runner import limits
+from runner.jobs.supervise import Aside, Work, supervise
+from runner.jobs.worker import Send
 from runner.schema import MAX, MOST_SAMPLES, Case, Device, Job, Row, Status
-from runner.supervise import Aside, Work, supervise
-from runner.worker import Send
+from runner.telemetry import limits
 
 TRY_STEPS = 4
 # The gap that is left: a 32nd of the batch, below 64 a single image.

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner import quality, telemetry
-from runner.contention import CpuWatch
 from runner.engines import Session
-from runner.gpu_watch import GpuWatch
-from runner.quality import Reference
+from runner.quality import similarity as quality
+from runner.quality.similarity import Reference
 from runner.schema import Device, Event, EventKind, Job, Validity
+from runner.telemetry import gpu as telemetry
+from runner.telemetry.contention import CpuWatch
+from runner.telemetry.gpu_watch import GpuWatch
 
 if TYPE_CHECKING:
     from PIL.Image import Image

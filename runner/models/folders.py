@@ -1,6 +1,6 @@
 """What of a folder this process cannot read, and why: for a model that does not load, and for `hosts --check`.
 
-`python -m runner.folders FOLDER` prints the first obstacle, or READABLE. Standard library alone.
+`python -m runner.models.folders FOLDER` prints the first obstacle, or READABLE. Standard library alone.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from runner.frames import FrameWriter
 from runner.schema import COLUMNS, Event, Row, SchemaError, write_header, write_row
+from runner.wire.frames import FrameWriter
 
 RESULTS = "results.csv"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.variants import LEFT_OUT
+from runner.models.variants import LEFT_OUT
 
 INDEX = "model_index.json"
 # By a word in the name of a component's class: the files of which it needs one. Others are models.

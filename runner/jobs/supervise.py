@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from runner import limits
+from runner.jobs.worker import Message, Provenance, Send, utc_now
 from runner.schema import Case, Event, EventKind, Job, Row, Status
-from runner.worker import Message, Provenance, Send, utc_now
+from runner.telemetry import limits
 
 Work = Callable[[Job, tuple[Case, ...], "str | None", Send], None]
 
@@ -51,7 +51,7 @@ class Aside:
         self.outcome = row
 
 
-def context(preload: tuple[str, ...] = ("runner.pipeline",)) -> Any:
+def context(preload: tuple[str, ...] = ("runner.models.pipeline",)) -> Any:
     """How children are started. A fork of macOS's frameworks crashes, so there each child imports anew."""
     if not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import torch
 from diffusers import StableDiffusionPipeline
 
-from runner import pipeline
 from runner.engines import Memory, Unsupported
-from runner.pipeline import PipelineSession
+from runner.models import pipeline
+from runner.models.pipeline import PipelineSession
 from runner.schema import Job
 
 OPSET = 18

@@ -20,12 +20,13 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL.Image import Image
 
-from runner import components, memory, synthetic, variants, weights
 from runner.catalog import ATTENTIONS, SCHEDULERS
 from runner.engines import LoadError, Memory, Unsupported
-from runner.folders import first_obstacle
-from runner.models import Source
+from runner.models import components, synthetic, variants, weights
+from runner.models.folders import first_obstacle
+from runner.models.source import Source
 from runner.schema import Device, Job, Precision, Validity
+from runner.telemetry import memory
 
 # Named here, so that the classes (diffusers loads them lazily) are in whatever imports this module.
 PIPELINES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
@@ -152,7 +153,7 @@ def remark(job: Job) -> str | None:
 
 
 def weights_of(job: Job) -> str | None:
-    """The identity of the weights that `load` took (see `runner.weights`)."""
+    """The identity of the weights that `load` took (see `runner.models.weights`)."""
     source = Source.parse(job.model)
     if source.synthetic:
         return synthetic.identity(source.synthetic)

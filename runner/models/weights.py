@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from runner import variants
+from runner.models import variants
 
 LENGTH = 16
 # A hub cache names a large file by the SHA-256 of its content. Source: huggingface_hub, "Understand caching".

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from runner.telemetry import Observed, Occupancy, Reading
+from runner.telemetry.gpu import Observed, Occupancy, Reading
 
 PERIOD_S = 0.2
 # Processes come and go slower than clocks, and to list them takes the driver longer.

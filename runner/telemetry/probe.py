@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runner import limits
+from runner.telemetry import limits
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from runner.parcel import LIMIT_BYTES, Outcome, Parcel, Receipt, digest
 from runner.schema import Job
+from runner.wire.result_bundle import LIMIT_BYTES, Outcome, Parcel, Receipt, digest
 
 TICKET_VARIABLE = "RUNNER_TICKET_FILE"
 RECEIPT_VARIABLE = "RUNNER_RECEIPT_FILE"

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import secret
-from runner.by_hand import pixels, positive
 from runner.catalog import BASELINE, DEVICES, MODEL_FORMS, SCHEDULERS
 from runner.engines import LoadError, Unsupported
-from runner.measure import BrokenImage, check_images
-from runner.probe import gpus_or_reason
-from runner.quality import Likeness, likeness, missing_library
+from runner.jobs.by_hand import pixels, positive
+from runner.measuring.measure import BrokenImage, check_images
+from runner.models import secret
+from runner.quality.similarity import Likeness, likeness, missing_library
 from runner.schema import Case, Device, Job, Precision
+from runner.telemetry.probe import gpus_or_reason
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +159,7 @@ def compare(
 def _dtype(job: Job, precision: str) -> torch.dtype:
     import torch
 
-    from runner import pipeline
+    from runner.models import pipeline
 
     if precision == "bfloat16":
         return torch.bfloat16
@@ -170,7 +170,7 @@ def _draw(
     job: Job, name: str, dtype: torch.dtype, steps: Sequence[int], token: str | None, say: Callable[[str], None]
 ) -> list[Image]:
     """One model load; the model is gone when this returns, so that two never share a GPU's memory."""
-    from runner import pipeline
+    from runner.models import pipeline
 
     device = pipeline.torch_device(job)
     pipeline.set_threads(job)
@@ -199,7 +199,7 @@ def _compared(steps: int, precisions: tuple[str, str], images: tuple[Any, ...]) 
 
 def write(comparisons: Sequence[Comparison], precisions: tuple[str, str], folder: Path) -> None:
     """quality.csv, a strip for each number of steps, and history.gif."""
-    from runner import strips
+    from runner.quality import strips
 
     with (folder / "quality.csv").open("w", encoding="utf-8", newline="") as file:
         out = csv.writer(file, lineterminator="\n")

@@ -19,8 +19,8 @@ from runner.catalog import (
     Device,
     Precision,
 )
-from runner.probe import gpus_or_reason
 from runner.schema import MAX, Case, Job, Samples, stable_hash
+from runner.telemetry.probe import gpus_or_reason
 
 DESCRIPTION = """\
 Measures Stable Diffusion inference: latency, memory and throughput of whole pipeline calls, text in and image out.

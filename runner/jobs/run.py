@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner import secret
-from runner.environment import environment, row_cells
-from runner.frames import FrameWriter
-from runner.output import EventStream, RowFile, write_json
-from runner.reference import References
+from runner.jobs.reference import References
+from runner.jobs.search import Bounds, Tries, free_bytes, largest, outcome_of
+from runner.jobs.supervise import Aside, Work, deliver, supervise
+from runner.jobs.worker import Provenance, utc_now, work
+from runner.models import secret
 from runner.schema import MAX, Case, Device, Event, EventKind, Job, Row, Status
-from runner.search import Bounds, Tries, free_bytes, largest, outcome_of
-from runner.supervise import Aside, Work, deliver, supervise
-from runner.worker import Provenance, utc_now, work
+from runner.telemetry.environment import environment, row_cells
+from runner.wire.frames import FrameWriter
+from runner.wire.output import EventStream, RowFile, write_json
 
 
 class Recorder:

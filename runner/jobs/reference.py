@@ -15,11 +15,11 @@ from typing import Any
 
 from runner import engines
 from runner.catalog import BASELINE
-from runner.measure import check_call
-from runner.quality import Reference, missing_library
+from runner.jobs.supervise import Aside, supervise
+from runner.jobs.worker import Send, refuse, status_of
+from runner.measuring.measure import check_call
+from runner.quality.similarity import Reference, missing_library
 from runner.schema import ENGINES, Case, Device, Job, Precision, Row, Status
-from runner.supervise import Aside, supervise
-from runner.worker import Send, refuse, status_of
 
 Draw = Callable[[Path, Job, tuple[Case, ...], "str | None", Send], None]
 

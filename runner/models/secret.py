@@ -9,8 +9,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from runner.engines import LoadError
-from runner.models import Source
-from runner.tokens import TOKEN_VARIABLES
+from runner.models.source import Source
+from runner.wire.tokens import TOKEN_VARIABLES
 
 FILE_VARIABLE = "RUNNER_TOKEN_FILE"
 WAIT_S = 30.0

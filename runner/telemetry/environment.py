@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 
 from runner.catalog import ENGINES
-from runner.probe import probe
 from runner.schema import SCHEMA_VERSION, Job
+from runner.telemetry.probe import probe
 
 PACKAGES = (
     *("torch", "triton", "diffusers", "transformers", "accelerate", "huggingface-hub", "tokenizers", "safetensors"),

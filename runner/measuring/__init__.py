@@ -1,0 +1,1 @@
+"""Times pipeline calls, checks the images, and derives statistics from the trials."""

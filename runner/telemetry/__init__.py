@@ -1,0 +1,1 @@
+"""Observes the machine: its hardware and limits, and what disturbs a measurement."""
