@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from runner.engines import LoadError
+from runner.errors import LoadError
 from runner.jobs import by_hand
 from runner.jobs.reference import References
 from runner.jobs.run import fail_job, run_job
 from runner.measuring import variables
 from runner.models import secret
-from runner.quality import by_steps as history
+from runner.quality import by_steps
 from runner.schema import Job, SchemaError
 from runner.telemetry.probe import probe
 from runner.wire import delivery
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(probe()))  # on one line, which is found among what libraries print
         return 0
     if words[:1] == ["quality"]:
-        return history.main(words[1:])
+        return by_steps.main(words[1:])
     flags = by_hand.parser().parse_args(words)
     signal.signal(signal.SIGTERM, _terminate)
     try:

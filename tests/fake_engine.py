@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from runner.engines import LoadError, Memory, Unsupported
+from runner.engines import Memory
+from runner.errors import LoadError, Unsupported
 from runner.jobs.worker import Provenance, Send, run_cases
 from runner.measuring.measure import Instruments
 from runner.quality.similarity import Reference
@@ -120,4 +121,4 @@ class FakeEngine:
 
 def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, reference: Reference | None = None) -> None:
     send(Provenance({"torch": "9.9"}, {"pid": os.getpid(), "imported_by": IMPORTED_BY}))
-    run_cases(job, cases, FakeEngine(), token, send, Instruments(reference))
+    run_cases(job, cases, FakeEngine(), token, send, Instruments(reference.compare if reference else None))

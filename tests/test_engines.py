@@ -13,7 +13,7 @@ import pytest
 from fake_engine import job_of
 
 from runner import engines
-from runner.engines import LoadError, Unsupported
+from runner.errors import LoadError, Unsupported
 from runner.schema import ENGINES, Device, Job, Precision
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")

@@ -18,7 +18,7 @@ from engines import wait_until
 from fake_engine import job_of
 
 from runner import engines
-from runner.engines import LoadError, Unsupported
+from runner.errors import LoadError, Unsupported
 from runner.schema import Device, Job, Precision, Status, Validity, parse_rows
 from runner.telemetry.probe import gpus_or_reason
 
@@ -29,6 +29,7 @@ from runner.engines import deepspeed, eager, graph, mii  # noqa: E402
 from runner.engines.captured import CapturedSession  # noqa: E402
 from runner.engines.group_norm import ByChannel  # noqa: E402
 from runner.engines.precompute import Hoisted  # noqa: E402
+from runner.engines.session import PipelineSession, initial_latents  # noqa: E402
 from runner.jobs import worker  # noqa: E402
 from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
 from runner.models import pipeline, synthetic  # noqa: E402
@@ -175,7 +176,7 @@ def test_the_captured_loop_makes_eagers_images(
     job = tiny(scheduler=scheduler, guidance=guidance)
     session = graph.GraphSession(pipeline.load(job, torch.float32, None), job, CPU, torch.float32)
     with torch.inference_mode():
-        session.hold(session.token_ids(2), pipeline.latents(session.pipe, job, 2, torch.float32, CPU))
+        session.hold(session.token_ids(2), initial_latents(session.pipe, job, 2, torch.float32, CPU))
         found = session.compute().numpy().astype(int)
     assert np.abs(found - pixels(eager.load(job, None).generate(2))).max() <= 1
 
@@ -186,7 +187,7 @@ def test_nan_in_one_channel_is_found_in_what_a_graph_leaves(monkeypatch: pytest.
     for number, finite in ((0.0, True), (torch.nan, False)):
         session.pipe.vae.decoder.conv_out.bias.data[1] = number
         with torch.inference_mode():
-            session.hold(session.token_ids(1), pipeline.latents(session.pipe, tiny(), 1, torch.float32, CPU))
+            session.hold(session.token_ids(1), initial_latents(session.pipe, tiny(), 1, torch.float32, CPU))
             session.compute()
         assert session.is_finite() is finite
 
@@ -458,12 +459,10 @@ class Weights(torch.nn.Module):
         return iter([self.weight])
 
 
-def gpu_session(
-    monkeypatch: pytest.MonkeyPatch, unet: str, decoded: str, reserved_gb: float
-) -> pipeline.PipelineSession:
+def gpu_session(monkeypatch: pytest.MonkeyPatch, unet: str, decoded: str, reserved_gb: float) -> PipelineSession:
     """Of a pipeline whose tensors say where they are, on a GPU of 80 GB."""
     pipe = pipeline.load(tiny(), torch.float32, None)
-    session = pipeline.PipelineSession(pipe, tiny(), torch.device("cuda"), torch.float16, fused_attention=True)
+    session = PipelineSession(pipe, tiny(), torch.device("cuda"), torch.float16, fused_attention=True)
     decoded_there = types.SimpleNamespace(device=torch.device(decoded))
     session.pipe = types.SimpleNamespace(unet=Weights(unet), vae=Weights("cuda"), decoded=decoded_there)
     gpu = types.SimpleNamespace(total_memory=80_000_000_000)

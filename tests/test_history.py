@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner import __main__
-from runner.quality import by_steps as history
+from runner.quality import by_steps
 from runner.quality.by_steps import step_range, two_precisions
 
 np = pytest.importorskip("numpy")
@@ -81,7 +81,7 @@ def test_half_on_a_cpu_without_it_is_refused_before_anything_is_drawn(
 ) -> None:
     torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", lambda: False)
-    monkeypatch.setattr(history, "_draw", lambda *_: pytest.fail("something was drawn"))
+    monkeypatch.setattr(by_steps, "_draw", lambda *_: pytest.fail("something was drawn"))
     words = ["quality", "--model", "synthetic:tiny", "--device", "cpu", "--output-folder", str(tmp_path / "q")]
     assert __main__.main(words) == 2
     said = capsys.readouterr().err
@@ -92,6 +92,6 @@ def test_half_on_a_cpu_without_it_is_refused_before_anything_is_drawn(
 
 def test_a_black_image_is_named_beside_its_figures() -> None:
     pytest.importorskip("skimage")
-    found = history._compared(10, ("single", "half"), (Image.effect_noise((16, 16), 50), Image.new("RGB", (16, 16))))
+    found = by_steps._compared(10, ("single", "half"), (Image.effect_noise((16, 16), 50), Image.new("RGB", (16, 16))))
     assert found.remark.startswith("half: image 1 of 1 is black")
     assert found.likeness.psnr < 20

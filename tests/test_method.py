@@ -17,10 +17,9 @@ from runner.jobs import search
 from runner.jobs.worker import run_cases
 from runner.measuring import measure
 from runner.measuring.measure import timed_call
-from runner.quality import similarity as quality
+from runner.quality import similarity
 from runner.schema import MOST_SAMPLES, Job
-from runner.telemetry import contention, gpu_watch, memory
-from runner.telemetry import gpu as telemetry
+from runner.telemetry import contention, gpu, gpu_watch, memory
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
@@ -28,8 +27,8 @@ from diffusers.models.attention_processor import Attention  # noqa: E402
 
 from runner.engines import eager, exported, graph  # noqa: E402
 from runner.engines.captured import CapturedSession  # noqa: E402
+from runner.engines.session import PipelineSession, initial_latents, set_attention  # noqa: E402
 from runner.models import pipeline  # noqa: E402
-from runner.models.pipeline import PipelineSession  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -92,8 +91,8 @@ def test_a_call_is_the_whole_way_from_text_to_pixels(monkeypatch: pytest.MonkeyP
 
 def test_the_latents_are_drawn_before_the_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     session, drawn = eager.load(tiny(), None), []
-    draw = pipeline.latents
-    monkeypatch.setattr(pipeline, "latents", lambda *given: drawn.append(given[2]) or draw(*given))
+    draw = initial_latents
+    monkeypatch.setattr("runner.engines.session.initial_latents", lambda *given: drawn.append(given[2]) or draw(*given))
     for _ in range(3):
         session.generate(2)
     assert drawn == [2]
@@ -173,7 +172,7 @@ def test_attention_is_fused_or_of_half_the_heads_at_a_time_or_plain() -> None:
     found = {}
     for attention in ("default", "sliced", "math"):
         pipe = pipeline.load(tiny(), torch.float32, None)
-        pipeline.set_attention(pipe, attention)
+        set_attention(pipe, attention)
         for network in (pipe.unet, pipe.vae):
             layers = [each for each in network.modules() if isinstance(each, Attention)]
             found[attention, type(network).__name__[:4]] = {type(each.processor).__name__ for each in layers}
@@ -210,16 +209,16 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
         f"two calls of at most {search.TRY_STEPS} steps",
         f"to the last image below {2 * search.FINENESS} and to {1 / search.FINENESS:.0%} from there on",
         f"From {search.FORETELLING[-1]} on, the memory of two smaller batches foretells the largest",
-        f"more than {telemetry.OCCUPIED_BYTES / 1e6:g} MB in use before the model was loaded",
+        f"more than {gpu.OCCUPIED_BYTES / 1e6:g} MB in use before the model was loaded",
         f"more than {contention.LOST_SHARE:.0%} of the time, all threads' waits added up",
         f"A hypervisor took more than {contention.LOST_SHARE:.0%} of a CPU",
         f"Other processes used more than {contention.SIBLING_SHARE:.0%} of the other hardware thread",
         f"held it back for more than {contention.LOST_SHARE:.0%} of the time (`cpu.stat`)",
         f"Below {contention.SHORTEST_S:g} s of trials nothing is judged",
-        f"visibly another image (below {quality.GATE_DB:g} dB PSNR",
+        f"visibly another image (below {similarity.GATE_DB:g} dB PSNR",
         f"`torch.onnx.export`, opset {exported.OPSET}, dynamic batch",
     )
     assert [each for each in said if each not in page] == []
     assert contention.TAKEN_SHARE == 0.1  # "more than a tenth of all usable CPUs"
     assert measure.UNSTABLE_RELATIVE_STD == 0.25  # "over a quarter of their median"
-    assert (gpu_watch.PERIOD_S, telemetry.SHORTEST_S) == (0.2, 0.5)  # "five times a second", "half a second"
+    assert (gpu_watch.PERIOD_S, gpu.SHORTEST_S) == (0.2, 0.5)  # "five times a second", "half a second"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.engines import LoadError
+from runner.errors import LoadError
 from runner.models.source import Source
 
 

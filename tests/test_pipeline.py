@@ -22,7 +22,9 @@ from fake_engine import job_of
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
 from runner.catalog import SCHEDULERS  # noqa: E402
-from runner.engines import LoadError, Unsupported, eager  # noqa: E402
+from runner.engines import eager  # noqa: E402
+from runner.engines.session import initial_latents  # noqa: E402
+from runner.errors import LoadError, Unsupported  # noqa: E402
 from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
 from runner.models import components, pipeline  # noqa: E402
 from runner.schema import Device, Job, Precision  # noqa: E402
@@ -58,14 +60,14 @@ def test_the_same_job_gives_the_same_image() -> None:
 
 def test_a_larger_batch_begins_with_the_smaller_ones_latents() -> None:
     pipe = pipeline.load(tiny(), torch.float32, None)
-    two, one = (pipeline.latents(pipe, tiny(), n, torch.float32, torch.device("cpu")) for n in (2, 1))
+    two, one = (initial_latents(pipe, tiny(), n, torch.float32, torch.device("cpu")) for n in (2, 1))
     assert two.shape == (2, 4, 16, 16)
     assert torch.equal(two[:1], one)
 
 
 def test_latents_of_half_precision_are_those_of_single_rounded() -> None:
     pipe = pipeline.load(tiny(), torch.float32, None)
-    single, half = (pipeline.latents(pipe, tiny(), 1, d, torch.device("cpu")) for d in (torch.float32, torch.float16))
+    single, half = (initial_latents(pipe, tiny(), 1, d, torch.device("cpu")) for d in (torch.float32, torch.float16))
     assert torch.equal(single.half(), half)
 
 

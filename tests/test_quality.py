@@ -20,7 +20,7 @@ from runner.jobs.run import run_job
 from runner.jobs.supervise import context
 from runner.jobs.worker import Send
 from runner.measuring.measure import Instruments, measure
-from runner.quality.similarity import GATE_DB, IDENTICAL_DB, Reference, judge, likeness
+from runner.quality.similarity import GATE_DB, IDENTICAL_DB, Reference, likeness
 from runner.schema import ENGINES, Case, EngineFacts, Job, Row, Status, parse_rows
 from runner.wire.output import EventStream, RowFile
 
@@ -68,15 +68,15 @@ def test_images_of_two_sizes_are_not_compared() -> None:
 
 def test_an_image_below_the_gate_is_told_of_and_one_above_is_not() -> None:
     reference = Reference(png(picture(NOISE)))
-    cells, remark = judge(picture(NOISE[::-1]), reference)
+    cells, remark = reference.compare(picture(NOISE[::-1]))
     assert cells["psnr"] < GATE_DB
     assert "visibly another image" in str(remark)
-    assert judge(picture(NOISE), reference) == ({"psnr": IDENTICAL_DB, "ssim": 1.0, "nrmse": 0.0}, None)
+    assert reference.compare(picture(NOISE)) == ({"psnr": IDENTICAL_DB, "ssim": 1.0, "nrmse": 0.0}, None)
 
 
 def test_without_a_reference_the_cells_are_empty_and_the_row_says_why() -> None:
     job = job_of(warmup=0, repeats=1)
-    instruments = Instruments(Reference(reason="mii takes no latents"))
+    instruments = Instruments(Reference(reason="mii takes no latents").compare)
     cells = measure(job, "c", 1, FakeSession(job, None), lambda _: None, instruments)
     assert cells["error"] == "no quality: mii takes no latents"
     assert "psnr" not in cells

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.engines import LoadError
+from runner.errors import LoadError
 from runner.models.secret import scrub, take_token
 from runner.wire.tokens import TOKEN_VARIABLES
 

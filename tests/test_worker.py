@@ -8,7 +8,7 @@ import pytest
 from fake_engine import FakeEngine, FakeSession, job_of
 
 from runner import engines
-from runner.engines import LoadError, Unsupported
+from runner.errors import LoadError, Unsupported
 from runner.jobs import worker
 from runner.jobs.worker import Message, message_of, run_cases, status_of
 from runner.measuring.measure import BrokenImage

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from runner.catalog import ENGINES
+from runner.errors import Unsupported
 from runner.schema import Job, Validity
 
 if TYPE_CHECKING:
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
 
 # By module.
 PACKAGES = {module: package for engine in ENGINES.values() for module, package in engine.modules.items()}
-
-
-class Unsupported(Exception):
-    """The engine cannot do this job here, whatever is tried: an `unsupported` row with this reason."""
-
-
-class LoadError(Exception):
-    """The model or a device is not there; the message says what to do. One `failed` row for each case, no traceback."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from runner.engines import Memory
-from runner.models.pipeline import PipelineSession
+from runner.engines.session import PipelineSession
 
 
 class CapturedSession(PipelineSession):

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from runner.engines import Unsupported
 from runner.engines.captured import CapturedSession
+from runner.errors import Unsupported
 from runner.models import pipeline
 from runner.schema import Job
 

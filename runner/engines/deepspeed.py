@@ -13,9 +13,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from runner import engines
-from runner.engines import Unsupported
 from runner.engines.captured import CapturedSession
 from runner.engines.compile import keep_timesteps_here, step_of
+from runner.errors import Unsupported
 from runner.models import pipeline
 from runner.schema import Device, Job, Precision
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from runner.engines.session import PipelineSession, set_attention
 from runner.models import pipeline
-from runner.models.pipeline import PipelineSession
 from runner.schema import Job
 
 
@@ -11,5 +11,5 @@ def load(job: Job, token: str | None) -> PipelineSession:
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipeline.set_threads(job)
     pipe = pipeline.load(job, dtype, token)
-    fused = pipeline.set_attention(pipe, job.attention)
+    fused = set_attention(pipe, job.attention)
     return PipelineSession(pipe.to(device), job, device, dtype, fused_attention=fused)

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import torch
 from diffusers import StableDiffusionPipeline
 
-from runner.engines import Memory, Unsupported
+from runner.engines import Memory
+from runner.engines.session import PipelineSession, image_size
+from runner.errors import Unsupported
 from runner.models import pipeline
-from runner.models.pipeline import PipelineSession
 from runner.schema import Job
 
 OPSET = 18
@@ -51,7 +52,7 @@ def load(job: Job, token: str | None, opened: Callable[[Path, Network, torch.dev
     pipe = pipe.to(device)
     folder = tempfile.TemporaryDirectory(prefix="onnx-")
     try:
-        height, width = pipeline.image_size(pipe, job)
+        height, width = image_size(pipe, job)
         for network in networks(pipe, height, width):
             file = Path(folder.name) / f"{network.name}.onnx"
             export(network, file)

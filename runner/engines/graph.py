@@ -15,10 +15,12 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from runner.engines import Unsupported, compile
+from runner.engines import compile
 from runner.engines.captured import CapturedSession
 from runner.engines.group_norm import replace_group_norms
 from runner.engines.precompute import Hoisted
+from runner.engines.session import initial_latents
+from runner.errors import Unsupported
 from runner.models import pipeline
 from runner.schema import Device, Job
 
@@ -76,7 +78,7 @@ class GraphSession(CapturedSession):
         with torch.inference_mode():
             ids = self.token_ids(samples)
             if self._graph is None:
-                noise = pipeline.latents(self.pipe, self._job, samples, self._dtype, self._device)
+                noise = initial_latents(self.pipe, self._job, samples, self._dtype, self._device)
                 self._graph = self._capture(ids, noise)
             else:
                 self._ids.copy_(ids)

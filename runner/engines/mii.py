@@ -24,7 +24,9 @@ import torch
 from PIL.Image import Image
 
 from runner import engines
-from runner.engines import LoadError, Memory, deepspeed
+from runner.engines import Memory, deepspeed
+from runner.engines.session import image_size
+from runner.errors import LoadError
 from runner.models import pipeline
 from runner.schema import Job
 from runner.telemetry import memory
@@ -72,7 +74,7 @@ def save_model(job: Job, token: str | None, folder: Path) -> tuple[int, int]:
     pipe = pipeline.load(job, torch.float16, token)
     deepspeed.check_pipeline(pipe)
     pipe.save_pretrained(folder)
-    return pipeline.image_size(pipe, job)
+    return image_size(pipe, job)
 
 
 def deploy(job: Job, folder: Path, owner: tempfile.TemporaryDirectory[str], size: tuple[int, int]) -> MiiSession:

@@ -9,8 +9,9 @@ import onnxruntime
 import psutil
 import torch
 
-from runner.engines import LoadError, Unsupported, exported
+from runner.engines import exported
 from runner.engines.exported import ExportedSession, Network
+from runner.errors import LoadError, Unsupported
 from runner.schema import Device, Job, Precision
 
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}

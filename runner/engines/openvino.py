@@ -8,8 +8,9 @@ from typing import Any
 import openvino
 import torch
 
-from runner.engines import LoadError, Unsupported, exported
+from runner.engines import exported
 from runner.engines.exported import ExportedSession, Network
+from runner.errors import LoadError, Unsupported
 from runner.schema import Device, Job, Precision
 
 

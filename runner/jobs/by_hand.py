@@ -19,6 +19,7 @@ from runner.catalog import (
     Device,
     Precision,
 )
+from runner.flags import pixels, positive
 from runner.schema import MAX, Case, Job, Samples, stable_hash
 from runner.telemetry.probe import gpus_or_reason
 
@@ -37,12 +38,6 @@ synthetic:sd-v1-4 has its architecture and its speed with random weights, and ne
 """
 
 
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
 def batch_sizes(text: str) -> tuple[Samples, ...]:
     parts = (part.strip() for part in text.split(","))
     return tuple(dict.fromkeys(MAX if part == MAX else positive(part) for part in parts))
@@ -54,12 +49,6 @@ def engine_names(text: str) -> tuple[str, ...]:
         if name not in ENGINES:
             raise argparse.ArgumentTypeError(f"there is no engine {name!r}; there is {', '.join(ENGINES)}")
     return names
-
-
-def pixels(text: str) -> int:
-    if positive(text) % 8:
-        raise argparse.ArgumentTypeError(f"{text} is not a multiple of 8")
-    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -51,7 +51,7 @@ class Aside:
         self.outcome = row
 
 
-def context(preload: tuple[str, ...] = ("runner.models.pipeline",)) -> Any:
+def context(preload: tuple[str, ...] = ("runner.engines.session", "runner.models.pipeline")) -> Any:
     """How children are started. A fork of macOS's frameworks crashes, so there each child imports anew."""
     if not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")

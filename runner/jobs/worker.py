@@ -15,7 +15,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from runner import engines
-from runner.engines import Engine, LoadError, Session, Unsupported
+from runner.engines import Engine, Session
+from runner.errors import LoadError, Unsupported
 from runner.measuring.measure import BY_CLOCK_ALONE, BrokenImage, Instruments, measure
 from runner.quality.similarity import Reference
 from runner.schema import MAX, Case, Device, Event, EventKind, Job, Row, Status
@@ -51,7 +52,8 @@ def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, refer
         refuse(job, cases, Status.UNSUPPORTED, error, send)
         return
     gpu = gpus.watch(_gpu_uuid()) if gpus.cards else None
-    run_cases(job, cases, engine, token, send, Instruments(reference, gpu), _remark_on, _weights_of)
+    instruments = Instruments(reference.compare if reference else None, gpu)
+    run_cases(job, cases, engine, token, send, instruments, _remark_on, _weights_of)
 
 
 def run_cases(

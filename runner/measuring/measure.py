@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.engines import Session
-from runner.quality import similarity as quality
-from runner.quality.similarity import Reference
 from runner.schema import Device, Event, EventKind, Job, Validity
-from runner.telemetry import gpu as telemetry
+from runner.telemetry import gpu
 from runner.telemetry.contention import CpuWatch
 from runner.telemetry.gpu_watch import GpuWatch
 
@@ -31,11 +29,18 @@ UNSTABLE_RELATIVE_STD = 0.25
 DARK, NEARLY_BLACK = 8, 0.99
 
 
+Compare = Callable[["Image"], "tuple[Mapping[str, Any], str | None]"]
+
+
 @dataclass(frozen=True)
 class Instruments:
-    """What is looked at besides the clock: an image to compare with, and the GPU."""
+    """What is observed besides the clock.
 
-    reference: Reference | None = None
+    compare: the cells that follow from an image, such as its distance from a reference, and a remark for the row.
+    gpu: watches the GPU during the trials.
+    """
+
+    compare: Compare | None = None
     gpu: GpuWatch | None = None
 
 
@@ -112,10 +117,10 @@ def validity(trials_s: Sequence[float], disturbance: str | None) -> Validity:
 
 
 def verdict(
-    trials_s: Sequence[float], disturbance: str | None, seen: telemetry.Observed | None
+    trials_s: Sequence[float], disturbance: str | None, seen: gpu.Observed | None
 ) -> tuple[Validity, str | None]:
     """Whether the row may rank, and what disturbed it. seen: of the GPU, where there is one."""
-    if seen and (of_gpu := telemetry.verdict(seen))[0] is not Validity.VALID:
+    if seen and (of_gpu := gpu.verdict(seen))[0] is not Validity.VALID:
         return of_gpu
     return validity(trials_s, disturbance), f"contended: {disturbance}" if disturbance else None
 
@@ -220,7 +225,7 @@ def measure(
                 cpus.look()
     check_call(session, images, samples)
     seen = instruments.gpu.seen if instruments.gpu else None
-    compared, difference = quality.judge(images[0], instruments.reference) if instruments.reference else ({}, None)
+    compared, difference = instruments.compare(images[0]) if instruments.compare else ({}, None)
     valid, disturbance = session.misplaced() or verdict(trials, cpus.disturbance if cpus else None, seen)
     return {
         **summary(trials, samples, job.steps),
@@ -229,7 +234,7 @@ def measure(
         "memory": memory.reserved_gb,
         "memory_peak": memory.peak_gb,
         "memory_host": memory.host_gb,
-        **(telemetry.cells(seen, samples * len(trials)) if seen else {}),
+        **(gpu.cells(seen, samples * len(trials)) if seen else {}),
         "validity": valid,
         "error": "; ".join(filter(None, (disturbance, difference))) or None,
     }

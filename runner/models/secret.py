@@ -8,7 +8,7 @@ import time
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from runner.engines import LoadError
+from runner.errors import LoadError
 from runner.models.source import Source
 from runner.wire.tokens import TOKEN_VARIABLES
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.catalog import SIZES, SYNTHETIC
-from runner.engines import LoadError
+from runner.errors import LoadError
 
 # Where a relative path begins, for a runner that works in a folder of its own.
 FOLDER_VARIABLE = "RUNNER_FOLDER"

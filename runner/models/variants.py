@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.engines import Unsupported
+from runner.errors import Unsupported
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
 DEFAULT = ""

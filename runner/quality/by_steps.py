@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.catalog import BASELINE, DEVICES, MODEL_FORMS, SCHEDULERS
-from runner.engines import LoadError, Unsupported
-from runner.jobs.by_hand import pixels, positive
+from runner.errors import LoadError, Unsupported
+from runner.flags import pixels, positive
 from runner.measuring.measure import BrokenImage, check_images
 from runner.models import secret
 from runner.quality.similarity import Likeness, likeness, missing_library
@@ -170,6 +170,7 @@ def _draw(
     job: Job, name: str, dtype: torch.dtype, steps: Sequence[int], token: str | None, say: Callable[[str], None]
 ) -> list[Image]:
     """One model load; the model is gone when this returns, so that two never share a GPU's memory."""
+    from runner.engines.session import PipelineSession
     from runner.models import pipeline
 
     device = pipeline.torch_device(job)
@@ -179,7 +180,7 @@ def _draw(
     for number in steps:
         begun = time.perf_counter()
         asked = dataclasses.replace(job, steps=number)
-        session = pipeline.PipelineSession(pipe, asked, device, dtype, fused_attention=True)
+        session = PipelineSession(pipe, asked, device, dtype, fused_attention=True)
         images += session.generate(1)
         say(f"{name}: {number} steps in {time.perf_counter() - begun:.1f} s")
     del pipe, session

@@ -29,14 +29,6 @@ class Likeness:
     nrmse: float
 
 
-@dataclass(frozen=True)
-class Reference:
-    """The reference image as PNG, or the reason why there is none."""
-
-    png: bytes = b""
-    reason: str = ""
-
-
 def missing_library() -> str | None:
     """What to install, where images cannot be compared here."""
     if importlib.util.find_spec("skimage") is None:
@@ -59,13 +51,20 @@ def likeness(image: Image, reference: Image) -> Likeness:
     )
 
 
-def judge(image: Image, reference: Reference) -> tuple[dict[str, Any], str | None]:
-    """The cells of a row, and what its reader must be told: why they are empty, or that the image is another one."""
-    if not reference.png:
-        return {}, f"no quality: {reference.reason}"
-    from PIL import Image as images
+@dataclass(frozen=True)
+class Reference:
+    """The reference image as PNG, or the reason why there is none."""
 
-    found = likeness(image, images.open(io.BytesIO(reference.png)))
-    far = found.psnr < GATE_DB
-    remark = f"PSNR {found.psnr:.1f} dB against single-precision eager, below {GATE_DB:g}: visibly another image"
-    return dict(vars(found)), remark if far else None
+    png: bytes = b""
+    reason: str = ""
+
+    def compare(self, image: Image) -> tuple[dict[str, Any], str | None]:
+        """The cells of a row, and a remark for its reader: why they are empty, or that the image differs visibly."""
+        if not self.png:
+            return {}, f"no quality: {self.reason}"
+        from PIL import Image as images
+
+        found = likeness(image, images.open(io.BytesIO(self.png)))
+        far = found.psnr < GATE_DB
+        remark = f"PSNR {found.psnr:.1f} dB against single-precision eager, below {GATE_DB:g}: visibly another image"
+        return dict(vars(found)), remark if far else None

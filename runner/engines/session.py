@@ -1,0 +1,143 @@
+"""A diffusers pipeline as a session: its inputs, its calls, its memory.
+
+Importing this takes seconds and touches no GPU: a forkserver imports it once for all the processes that follow.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import torch
+from PIL.Image import Image
+
+from runner.catalog import ATTENTIONS
+from runner.engines import Memory
+from runner.errors import Unsupported
+from runner.schema import Job, Validity
+from runner.telemetry import memory
+
+
+def set_attention(pipe: Any, attention: str) -> bool:
+    """`default` is PyTorch's fused kernel, `sliced` half of the UNet's heads at a time, `math` plain matrix products.
+
+    Returns whether memory-efficient attention is in use.
+    """
+    if attention == "default":
+        return True
+    if attention == "sliced":
+        pipe.enable_attention_slicing()
+        return False
+    if attention == "math":
+        from diffusers.models.attention_processor import AttnProcessor
+
+        pipe.unet.set_attn_processor(AttnProcessor())
+        pipe.vae.set_attn_processor(AttnProcessor())
+        return False
+    raise Unsupported(f"attention {attention!r} is not known; there is {', '.join(ATTENTIONS)}")
+
+
+def image_size(pipe: Any, job: Job) -> tuple[int, int]:
+    """Height and width: the job's, or the model's own where the job leaves them open."""
+    own = pipe.unet.config.sample_size
+    height, width = own if isinstance(own, (list, tuple)) else (own, own)
+    return job.height or height * pipe.vae_scale_factor, job.width or width * pipe.vae_scale_factor
+
+
+def initial_latents(pipe: Any, job: Job, samples: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The same noise for every engine, device and precision: drawn on the CPU in single precision, then converted.
+
+    Shape (samples, 4, height / 8, width / 8). A larger batch begins with a smaller one's.
+    """
+    height, width = image_size(pipe, job)
+    shape = (samples, pipe.unet.config.in_channels, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
+    generator = torch.Generator("cpu").manual_seed(job.seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float32).to(device, dtype)
+
+
+NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
+
+
+def _is_off_gpu(network: torch.nn.Module) -> bool:
+    return any(tensor.device.type != "cuda" for tensor in network.parameters())
+
+
+class PipelineSession:
+    """A diffusers pipeline on its device, whatever computes its networks."""
+
+    one_shape = False
+
+    def __init__(self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype, *, fused_attention: bool) -> None:
+        self.pipe, self._job, self._device, self._dtype = pipe, job, device, dtype
+        self._noise: dict[int, torch.Tensor] = {}
+        height, width = image_size(pipe, job)
+        self.facts: dict[str, Any] = {"height": height, "width": width, "xformers": fused_attention}
+        if device.type == "cpu":
+            self.facts["threads"] = torch.get_num_threads()
+
+    def generate(self, samples: int) -> list[Image]:
+        if samples not in self._noise:
+            self._noise = {samples: initial_latents(self.pipe, self._job, samples, self._dtype, self._device)}
+        self.pipe.decoded = None  # its memory is free before the next is made
+        with torch.inference_mode(), torch.autocast(self._device.type, enabled=self._job.autocast):
+            images: list[Image] = self.pipe(
+                [self._job.prompt] * samples,
+                height=self.facts["height"],
+                width=self.facts["width"],
+                num_inference_steps=self._job.steps,
+                guidance_scale=self._job.guidance,
+                latents=self._noise[samples],
+            ).images
+        return images
+
+    def synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def reset_memory(self) -> None:
+        self.pipe.decoded = None
+        gc.collect()
+        memory.reset_host_peak()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._device)
+
+    def memory(self) -> Memory:
+        host_gb = memory.host_peak_gb()
+        if self._device.type != "cuda":
+            return Memory(host_gb, host_gb, host_gb)
+        reserved, peak = torch.cuda.memory_reserved(self._device), torch.cuda.max_memory_allocated(self._device)
+        return Memory(reserved / 1e9, peak / 1e9, host_gb)
+
+    def is_finite(self) -> bool:
+        """On the CPU: at the largest batch that fits, the GPU has no room to look."""
+        decoded = self.decoded()
+        return decoded is not None and bool(torch.isfinite(decoded.cpu()).all())
+
+    def misplaced(self) -> tuple[Validity, str] | None:
+        """By the device of the weights and of the decoder's output, and by what is reserved beyond the GPU's memory.
+
+        A driver that moves memory to the host (on Windows, and so under WSL) lets more be reserved than the GPU has.
+        """
+        if self._device.type != "cuda":
+            return None
+        held = {name: getattr(self.pipe, name, None) for name in NETWORKS}
+        off = [name for name, each in held.items() if isinstance(each, torch.nn.Module) and _is_off_gpu(each)]
+        if (decoded := self.decoded()) is not None and decoded.device.type != "cuda":
+            off.append("the decoded image")
+        if off:
+            return Validity.FALLBACK, f"fallback: {', '.join(off)} on the CPU, and a GPU was asked for"
+        total = torch.cuda.get_device_properties(self._device).total_memory
+        reserved = torch.cuda.max_memory_reserved(self._device)
+        if reserved > total:
+            return Validity.SPILLED, f"spilled: {reserved / 1e9:.1f} GB reserved on a GPU of {total / 1e9:.1f} GB"
+        return None
+
+    def decoded(self) -> torch.Tensor | None:
+        """What the last call's decoder gave."""
+        found: torch.Tensor | None = self.pipe.decoded
+        return found
+
+    def close(self) -> None:
+        self._noise.clear()
+        self.pipe.decoded = None
