@@ -610,11 +610,11 @@ def collect_delivered(run: Run, journal: Journal, inbox: Inbox | None, progress:
     """
     if inbox is None or not progress.is_at_work:
         return False
-    parcel = inbox.take(progress.key)
-    if parcel is None:
+    bundle = inbox.take(progress.key)
+    if bundle is None:
         return False
-    judged = collect.judge(progress.job, parcel.results.encode(), collect.Ending(parcel.exit_code))
-    run.keep_environment(progress.job, parcel.environment.encode())
+    judged = collect.judge(progress.job, bundle.results.encode(), collect.Ending(bundle.exit_code))
+    run.keep_environment(progress.job, bundle.environment.encode())
     run.add_rows(progress.job, [row for row in judged.rows if row not in judged.missing])
     if run.open_cases(progress.job):
         return False

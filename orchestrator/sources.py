@@ -9,7 +9,7 @@ from orchestrator.errors import BadResult, HostUnreachable
 from orchestrator.executors import Attempt, Executor
 from orchestrator.store import Inbox
 from orchestrator.trust import printable
-from runner.wire.result_bundle import Outcome, Parcel, Receipt
+from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,20 @@ def bring_home(executor: Executor, inbox: Inbox | None, attempt: Attempt) -> Fil
     `Executor.fetch` raise.
     """
     receipt = executor.receipt(attempt) if inbox else None
-    parcel = _delivered(inbox, attempt, receipt) if inbox else None
-    if parcel is not None:
-        return Files(parcel.results.encode(), parcel.environment.encode())
+    bundle = _delivered(inbox, attempt, receipt) if inbox else None
+    if bundle is not None:
+        return Files(bundle.results.encode(), bundle.environment.encode())
     environment = None
     with suppress(BadResult):  # it is no part of the rows, and costs none
         environment = executor.fetch(attempt, "environment.json")
-    why = printable(receipt.error) if receipt is not None and receipt.outcome is Outcome.FAILED else ""
+    why = printable(receipt.error) if receipt is not None and receipt.outcome is UploadStatus.FAILED else ""
     return Files(executor.fetch(attempt, "results.csv"), environment, why)
 
 
-def _delivered(inbox: Inbox, attempt: Attempt, receipt: Receipt | None) -> Parcel | None:
+def _delivered(inbox: Inbox, attempt: Attempt, receipt: Receipt | None) -> ResultBundle | None:
     try:
         return inbox.take(attempt, receipt)
     except HostUnreachable:
-        if receipt is not None and receipt.outcome is not Outcome.FAILED:
+        if receipt is not None and receipt.outcome is not UploadStatus.FAILED:
             raise  # it is there: worth waiting for
         return None

@@ -122,7 +122,7 @@ class Proxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def parcels(self) -> Counter[str]:
+    def bundles(self) -> Counter[str]:
         """How often each was put, by its key."""
         paths = [urlsplit(path).path for method, path, _ in self.seen if method == "PUT"]
         return Counter(path.removeprefix(f"/{BUCKET}/") for path in paths if path.endswith("/parcel.json"))

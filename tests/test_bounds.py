@@ -47,18 +47,18 @@ from orchestrator.store.inbox import (
 )
 from orchestrator.store.reading import _claimed
 from runner.schema import COLUMNS, Event, Job
-from runner.wire.result_bundle import LIMIT_BYTES, Parcel
+from runner.wire.result_bundle import LIMIT_BYTES, ResultBundle
 
 pytestmark = pytest.mark.live  # a peak of memory takes seconds to reach
 
-EMPTY = json.loads(Parcel("r", "j", "").to_bytes())
+EMPTY = json.loads(ResultBundle("r", "j", "").to_bytes())
 
 
 def repeated(text: bytes, size: int, before: bytes = b"[", after: bytes = b"1]") -> bytes:
     return before + text * ((size - len(before) - len(after)) // len(text)) + after
 
 
-def parcel_with(member: bytes) -> bytes:
+def bundle_with(member: bytes) -> bytes:
     return json.dumps(EMPTY).encode()[:-1] + b', "more": ' + member + b"}"
 
 
@@ -77,13 +77,13 @@ ENVIRONMENTS = {
     "text": repeated(b"x", MAX_ENVIRONMENT_BYTES, b'["', b'"]'),
     "escapes": repeated(b"\\n", MAX_ENVIRONMENT_BYTES, b'["', b'"]'),
 }
-PARCELS = {
-    "lists": parcel_with(repeated(b"[],", ROOM)),
-    "objects": parcel_with(repeated(b"{},", ROOM)),
+BUNDLES = {
+    "lists": bundle_with(repeated(b"[],", ROOM)),
+    "objects": bundle_with(repeated(b"{},", ROOM)),
     "members": b"{" + b",".join(b'"%d":1' % number for number in range(1_000_000)) + b"}",
-    "deep": parcel_with(nested(ROOM)),
-    "text": parcel_with(repeated(b"x", ROOM, b'"', b'\\ud83d\\ude00"')),
-    "escapes": parcel_with(repeated(b"\\n", ROOM, b'"', b'"')),
+    "deep": bundle_with(nested(ROOM)),
+    "text": bundle_with(repeated(b"x", ROOM, b'"', b'\\ud83d\\ude00"')),
+    "escapes": bundle_with(repeated(b"\\n", ROOM, b'"', b'"')),
     "spaces": repeated(b" ", ROOM, b"{", b"}"),
 }
 
@@ -100,10 +100,10 @@ def test_an_environment_of_a_usual_shape_is_kept() -> None:
     assert json.loads(environment_text(json.dumps(usual).encode()) or "") == usual
 
 
-@pytest.mark.parametrize("kind", PARCELS)
-def test_a_parcel_takes_memory_in_proportion_to_its_size(kind: str) -> None:
-    with grows_by_less_than(200), pytest.raises(ValueError, match=r"parcel|members"):
-        Parcel.from_bytes(PARCELS[kind])
+@pytest.mark.parametrize("kind", BUNDLES)
+def test_a_bundle_takes_memory_in_proportion_to_its_size(kind: str) -> None:
+    with grows_by_less_than(200), pytest.raises(ValueError, match=r"bundle|members"):
+        ResultBundle.from_bytes(BUNDLES[kind])
 
 
 @pytest.mark.parametrize("item", [b"[],", b"{},", b"1.5,"])

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 from targets import TARGETS, seeds
 
 FOUND: dict[str, list[bytes]] = {
-    "parcels": [b'{"parcel": 1, "run": "r", "job": "j", "results": "\\ud800", "environment": "", "exit_code": 0}'],
+    "bundles": [b'{"parcel": 1, "run": "r", "job": "j", "results": "\\ud800", "environment": "", "exit_code": 0}'],
     "receipts": [b'{"kind": "receipt", "outcome": "stored", "sha256": "", "size": 1e999, "tries": 1, "error": ""}'],
     "probes": [b'{"gpus": [{"index": 0, "mig": [{" uid": "MIG-1"}]}]}', b'{"gpus": [1]}', b'{"gpus": {"a": 1}}'],
 }

@@ -28,7 +28,7 @@ from runner.engines import compile as compiled  # noqa: E402
 from runner.engines import deepspeed, eager, graph, mii  # noqa: E402
 from runner.engines.captured import CapturedSession  # noqa: E402
 from runner.engines.group_norm import ByChannel  # noqa: E402
-from runner.engines.precompute import Hoisted  # noqa: E402
+from runner.engines.precompute import Precomputed  # noqa: E402
 from runner.engines.session import PipelineSession, initial_latents  # noqa: E402
 from runner.jobs import worker  # noqa: E402
 from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
@@ -135,7 +135,7 @@ def test_a_missing_module_is_traced_to_its_package_or_to_none(
 
 
 @pytest.mark.parametrize("guided", [True, False])
-def test_a_hoisted_unet_predicts_the_same_noise(guided: bool) -> None:
+def test_a_precomputed_unet_predicts_the_same_noise(guided: bool) -> None:
     pipe = synthetic.build("tiny", torch.float32)
     draw = torch.Generator().manual_seed(1)
     sample = torch.randn(2, 4, 16, 16, generator=draw)
@@ -145,8 +145,8 @@ def test_a_hoisted_unet_predicts_the_same_noise(guided: bool) -> None:
     timesteps = torch.tensor([981, 21])
     with torch.inference_mode():
         expected = [pipe.unet(sample, timestep, states, return_dict=False)[0] for timestep in timesteps]
-        hoisted = Hoisted(compiled.prepared(pipe).unet, guided=guided)
-        moments, conditioning = hoisted.moments(timesteps, torch.float32), hoisted.conditioning(states)
+        precomputed = Precomputed(compiled.prepared(pipe).unet, guided=guided)
+        moments, conditioning = precomputed.moments(timesteps, torch.float32), precomputed.conditioning(states)
         for moment, noise in zip(moments, expected):
             found = pipe.unet(sample, moment, conditioning, return_dict=False)[0]
             assert torch.allclose(found, noise, atol=1e-5)

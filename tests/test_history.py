@@ -94,4 +94,4 @@ def test_a_black_image_is_named_beside_its_figures() -> None:
     pytest.importorskip("skimage")
     found = by_steps._compared(10, ("single", "half"), (Image.effect_noise((16, 16), 50), Image.new("RGB", (16, 16))))
     assert found.remark.startswith("half: image 1 of 1 is black")
-    assert found.likeness.psnr < 20
+    assert found.similarity.psnr < 20

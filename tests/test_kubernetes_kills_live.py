@@ -57,7 +57,7 @@ def night(kubernetes_cluster: LabCluster, between: Proxy, tmp_path: Path) -> Ite
 
 
 def assert_undisturbed(night: Night, between: Proxy, cluster: LabCluster) -> None:
-    """One row; one Job, which made one pod, which put one parcel; nothing else is left."""
+    """One row; one Job, which made one pod, which put one bundle; nothing else is left."""
     assert night.outcomes() == {PROMPT: (Status.OK,)}
     assert Kind.FAULT not in night.kinds()
     with closing(Journal.open(night.run.journal)) as journal:
@@ -65,7 +65,7 @@ def assert_undisturbed(night: Night, between: Proxy, cluster: LabCluster) -> Non
     told = json.loads(cluster.kubectl("get", "events", "--field-selector", "reason=SuccessfulCreate", "-o", "json"))
     made = Counter(event["involvedObject"]["name"] for event in told["items"])
     assert made[object_name(progress.key)] == 1
-    assert [*between.parcels().values()] == [1]
+    assert [*between.bundles().values()] == [1]
     assert cluster.kubectl("get", "jobs,configmaps,secrets", "-l", "sd-orchestrator=job", "-o", "name") == ""
 
 

@@ -26,7 +26,7 @@ from stores import Store
 from orchestrator import images
 from orchestrator.collect import read_rows
 from runner.schema import Row, Status, Validity, parse_rows
-from runner.wire.result_bundle import Outcome, Parcel, Receipt
+from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 
 pytestmark = [pytest.mark.docker, pytest.mark.images]
 MATRIX = """\
@@ -212,11 +212,11 @@ def test_rows_that_come_by_a_store_are_as_good_as_an_engines_and_the_store_alone
     (run,) = (tmp_path / "runs").iterdir()
     receipts = {path.parent.name: receipt_in(path.read_text()) for path in run.glob("jobs/*/log.txt")}
     ((job, receipt),) = [(job, receipt) for job, receipt in receipts.items() if receipt]
-    assert receipt.outcome is Outcome.STORED
-    parcels = {key: data for key, data in store.objects().items() if key.endswith("/parcel.json")}
-    ((key, parcel),) = [(key, data) for key, data in parcels.items() if run.name in key]
+    assert receipt.outcome is UploadStatus.STORED
+    bundles = {key: data for key, data in store.objects().items() if key.endswith("/parcel.json")}
+    ((key, bundle),) = [(key, data) for key, data in bundles.items() if run.name in key]
     assert key == f"main/{run.name}/{job}/1/parcel.json"
-    assert parse_rows(Parcel.from_bytes(parcel).results) == [rows["by-store", samples] for samples in (1, 2)]
+    assert parse_rows(ResultBundle.from_bytes(bundle).results) == [rows["by-store", samples] for samples in (1, 2)]
 
     here = orchestrator("results", "-o", "json").stdout
     (tmp_path / "elsewhere").mkdir()

@@ -1,4 +1,4 @@
-"""A parcel holds what it should and nothing else; a receipt is one line that says what became of it."""
+"""A bundle holds what it should and nothing else; a receipt is one line that says what became of it."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ import pytest
 
 from runner.schema import Case, Device, Job, Precision
 from runner.wire.delivery import delivered
-from runner.wire.result_bundle import LIMIT_BYTES, Outcome, Parcel, Receipt, digest
+from runner.wire.result_bundle import LIMIT_BYTES, Receipt, ResultBundle, UploadStatus, digest
 
-PARCEL = Parcel("r", "j", "device\n", "{}", 143)
+BUNDLE = ResultBundle("r", "j", "device\n", "{}", 143)
 JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
           model="synthetic:tiny", cases=(Case("c1", 1),), prompt="p", steps=1)  # fmt: skip
 
 
 def with_members(**members: object) -> bytes:
-    return json.dumps({**json.loads(PARCEL.to_bytes()), **members}).encode()
+    return json.dumps({**json.loads(BUNDLE.to_bytes()), **members}).encode()
 
 
-def test_a_parcel_comes_back_as_it_was() -> None:
-    odd = replace(PARCEL, results='a,"é\u2028\x00"\n')
-    assert Parcel.from_bytes(odd.to_bytes()) == odd
+def test_a_bundle_comes_back_as_it_was() -> None:
+    odd = replace(BUNDLE, results='a,"é\u2028\x00"\n')
+    assert ResultBundle.from_bytes(odd.to_bytes()) == odd
 
 
 @pytest.mark.parametrize(
     ("data", "wrong"),
     [
-        (b"", "not a parcel"),
-        (b"[]", "not a parcel of version 1"),
-        (PARCEL.to_bytes()[:-9], "not a parcel"),
-        (b"[" * 100_000, "not a parcel"),
-        (b"\xff\xfe{}", "not a parcel"),
+        (b"", "not a result bundle"),
+        (b"[]", "not a result bundle of version 1"),
+        (BUNDLE.to_bytes()[:-9], "not a result bundle"),
+        (b"[" * 100_000, "not a result bundle"),
+        (b"\xff\xfe{}", "not a result bundle"),
         (with_members(parcel=2), "of version 1"),
         (with_members(more="x"), "its members are not run, job, results, environment, exit_code"),
         (with_members(exit_code=True), "its members"),
         (with_members(results=None), "its members"),
-        (PARCEL.to_bytes().replace(b'"job"', b'"run"'), "twice"),
+        (BUNDLE.to_bytes().replace(b'"job"', b'"run"'), "twice"),
         (b" " * (LIMIT_BYTES + 1), "more than"),
     ],
 )
-def test_what_is_no_parcel_is_refused_with_the_reason(data: bytes, wrong: str) -> None:
+def test_what_is_no_bundle_is_refused_with_the_reason(data: bytes, wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
-        Parcel.from_bytes(data)
+        ResultBundle.from_bytes(data)
 
 
 def test_a_receipt_is_one_line_and_other_lines_are_none() -> None:
-    receipt = Receipt(Outcome.FAILED, digest(b"x"), 1, 3, 'said\n"no"')
+    receipt = Receipt(UploadStatus.FAILED, digest(b"x"), 1, 3, 'said\n"no"')
     assert "\n" not in receipt.to_line()
     assert Receipt.from_line(receipt.to_line()) == receipt
     for line in ("", "{}", "[1]", '{"kind":"receipt"}', '{"kind":"loading","at":0}', "{" * 50_000, "null"):
@@ -83,15 +83,17 @@ def test_whatever_ends_a_job_its_rows_so_far_are_packed_with_its_exit_code(
     tmp_path: Path, ending: BaseException | None, code: int
 ) -> None:
     receipt = delivering(tmp_path, ending)
-    expected = Parcel("r", "j", "rows so far\n", "", code).to_bytes()
-    assert receipt == Receipt(Outcome.FAILED, digest(expected), len(expected), 0, "there is no address to deliver to")
+    expected = ResultBundle("r", "j", "rows so far\n", "", code).to_bytes()
+    assert receipt == Receipt(
+        UploadStatus.FAILED, digest(expected), len(expected), 0, "there is no address to deliver to"
+    )
     assert Receipt.from_line((tmp_path / "receipt").read_text()) == receipt
 
 
 def test_a_ticket_that_cannot_be_read_is_told_without_what_stands_in_it(tmp_path: Path) -> None:
     receipt = delivering(tmp_path, None, '{"url": "http://store/secret')
     assert receipt is not None
-    assert receipt.outcome is Outcome.FAILED
+    assert receipt.outcome is UploadStatus.FAILED
     assert "secret" not in receipt.error
 
 

@@ -20,7 +20,7 @@ from runner.jobs.run import run_job
 from runner.jobs.supervise import context
 from runner.jobs.worker import Send
 from runner.measuring.measure import Instruments, measure
-from runner.quality.similarity import GATE_DB, IDENTICAL_DB, Reference, likeness
+from runner.quality.similarity import GATE_DB, IDENTICAL_DB, Reference, similarity
 from runner.schema import ENGINES, Case, EngineFacts, Job, Row, Status, parse_rows
 from runner.wire.output import EventStream, RowFile
 
@@ -41,7 +41,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def test_an_identical_image_has_a_finite_psnr_that_no_other_image_reaches() -> None:
-    same = likeness(picture(NOISE), picture(NOISE))
+    same = similarity(picture(NOISE), picture(NOISE))
     assert (same.psnr, same.ssim, same.nrmse) == (IDENTICAL_DB, 1.0, 0.0)
     nearest_of_the_largest = 10 * math.log10(255**2 * 16_384**2 * 3)
     assert nearest_of_the_largest < IDENTICAL_DB
@@ -49,13 +49,13 @@ def test_an_identical_image_has_a_finite_psnr_that_no_other_image_reaches() -> N
 
 def test_one_level_everywhere_is_the_psnr_of_the_textbook() -> None:
     base = np.clip(NOISE, 0, 254)
-    found = likeness(picture(base + 1), picture(base))
+    found = similarity(picture(base + 1), picture(base))
     assert found.psnr == pytest.approx(20 * math.log10(255))
     assert found.nrmse == pytest.approx(1 / np.sqrt((base.astype(float) ** 2).mean()), rel=1e-6)
 
 
 def test_the_less_alike_the_worse_is_every_figure() -> None:
-    near, far = (likeness(picture(np.roll(NOISE, by, 0) * 0.5 + NOISE * 0.5), picture(NOISE)) for by in (0, 9))
+    near, far = (similarity(picture(np.roll(NOISE, by, 0) * 0.5 + NOISE * 0.5), picture(NOISE)) for by in (0, 9))
     assert near.psnr > far.psnr
     assert near.ssim > far.ssim
     assert near.nrmse < far.nrmse
@@ -63,7 +63,7 @@ def test_the_less_alike_the_worse_is_every_figure() -> None:
 
 def test_images_of_two_sizes_are_not_compared() -> None:
     with pytest.raises(ValueError, match="dimensions"):
-        likeness(picture(NOISE), picture(NOISE[:32]))
+        similarity(picture(NOISE), picture(NOISE[:32]))
 
 
 def test_an_image_below_the_gate_is_told_of_and_one_above_is_not() -> None:

@@ -17,22 +17,22 @@ from hypothesis import strategies as st
 
 from runner.jobs import search as search_module
 from runner.jobs.run import run_job
-from runner.jobs.search import FINENESS, Bounds, Outcome, bounded, largest, search
+from runner.jobs.search import FINENESS, BatchResult, Bounds, bounded, largest, search
 from runner.jobs.supervise import context
 from runner.schema import MAX, MOST_SAMPLES, Case, Device, Event, EventKind, Job, Row, Status, parse_rows
 from runner.wire.output import EventStream, RowFile
 
 PROCESSES = context(preload=("fake_engine",))
-OOM = Outcome(Status.OOM, "no more")
+OOM = BatchResult(Status.OOM, "no more")
 
 
 def fitting(
     most: int, tried: list[int] | None = None, memory_gb: Callable[[int], float | None] = lambda _: None
-) -> Callable[[int], Outcome]:
-    def attempt(samples: int) -> Outcome:
+) -> Callable[[int], BatchResult]:
+    def attempt(samples: int) -> BatchResult:
         if tried is not None:
             tried.append(samples)
-        return Outcome(Status.OK, memory_gb=memory_gb(samples)) if samples <= most else OOM
+        return BatchResult(Status.OK, memory_gb=memory_gb(samples)) if samples <= most else OOM
 
     return attempt
 
@@ -52,8 +52,8 @@ def test_what_is_found_fits_and_is_at_most_3_percent_below_the_largest_whatever_
 @pytest.mark.parametrize("off", [0.99, 1.0, 1.01])
 def test_where_each_image_takes_the_same_few_tries_are_enough(most: int, off: float) -> None:
     bounds, tried = Bounds(room_gb=2.7 + most * 0.5 * off), list[int]()
-    bounds.learn(4, Outcome(Status.OK, memory_gb=2.7 + 4 * 0.5))
-    bounds.learn(16, Outcome(Status.OK, memory_gb=2.7 + 16 * 0.5))
+    bounds.learn(4, BatchResult(Status.OK, memory_gb=2.7 + 4 * 0.5))
+    bounds.learn(16, BatchResult(Status.OK, memory_gb=2.7 + 16 * 0.5))
     search(bounds, fitting(most, tried))
     assert most - most // FINENESS <= bounds.fits <= most
     assert len(tried) <= 4
@@ -68,7 +68,7 @@ def test_small_batches_are_found_to_the_last_image(most: int) -> None:
 
 def test_the_search_begins_where_the_numbered_batches_end() -> None:
     bounds, tried = Bounds(), list[int]()
-    bounds.learn(16, Outcome(Status.OK))
+    bounds.learn(16, BatchResult(Status.OK))
     bounds.learn(64, OOM)
     search(bounds, fitting(28, tried))
     assert bounds.fits == 28
@@ -107,8 +107,8 @@ def test_a_failure_of_the_measurement_that_is_not_memory_is_the_rows() -> None:
 
 
 def test_a_search_without_time_measures_what_was_seen_to_fit_and_says_so() -> None:
-    def attempt(samples: int) -> Outcome:
-        return Outcome(Status.OK) if samples < 8 else Outcome(Status.TIMEOUT, "too long")
+    def attempt(samples: int) -> BatchResult:
+        return BatchResult(Status.OK) if samples < 8 else BatchResult(Status.TIMEOUT, "too long")
 
     row = largest(job_of(), Case("c", MAX), Bounds(), attempt, lambda samples: case_row(samples, Status.OK))
     assert (row.status, row.n_samples, row.samples_asked) == (Status.OK, 4, MAX)

@@ -14,7 +14,7 @@ from orchestrator.errors import BadResult, HostUnreachable, Incomplete
 from orchestrator.executors import Attempt
 from orchestrator.journal import Kind
 from runner.schema import Job, Row, Status, format_rows
-from runner.wire.result_bundle import Outcome, Parcel, Receipt
+from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 
 __all__ = ["night"]
 
@@ -23,22 +23,22 @@ __all__ = ["night"]
 class FakeInbox:
     """A store in memory. fault: what every look at it raises. tickets: for which attempts, and for how long."""
 
-    parcels: dict[Attempt, Parcel] = field(default_factory=dict)
+    bundles: dict[Attempt, ResultBundle] = field(default_factory=dict)
     fault: Exception | None = None
     tickets: dict[Attempt, float] = field(default_factory=dict)
 
     def deliver(self, job: Job, number: int, *cases: int, exit_code: int = 0) -> None:
         rows = format_rows(ok_row(job, job.cases[case], latency_s=0.25) for case in cases)
-        self.parcels[Attempt(job.run, job.id, number)] = Parcel(job.run, job.id, rows, "{}", exit_code)
+        self.bundles[Attempt(job.run, job.id, number)] = ResultBundle(job.run, job.id, rows, "{}", exit_code)
 
     def ticket(self, attempt: Attempt, valid_s: float) -> str:
         self.tickets[attempt] = valid_s
         return "secret"
 
-    def take(self, attempt: Attempt, receipt: Receipt | None = None) -> Parcel | None:
+    def take(self, attempt: Attempt, receipt: Receipt | None = None) -> ResultBundle | None:
         if self.fault:
             raise self.fault
-        return self.parcels.get(attempt)
+        return self.bundles.get(attempt)
 
     def announce(self, run: str, jobs: Sequence[Job]) -> None: ...
     def keep_rows(self, run: str, rows: Iterable[Row]) -> None: ...
@@ -57,7 +57,7 @@ def faults(one: Night) -> list[str]:
     return [entry.reason for entry in one.journal.history(job_of(one).id) if entry.kind is Kind.FAULT]
 
 
-def stored(outcome: Outcome) -> Behaviour:
+def stored(outcome: UploadStatus) -> Behaviour:
     return Behaviour(receipt=Receipt(outcome, "", 0))
 
 
@@ -112,7 +112,7 @@ def test_a_host_that_stays_silent_loses_no_job_that_has_delivered(night: Any) ->
     assert (rows["a0"].status, rows["b0"].status) == (Status.OK, Status.LOST)
 
 
-@pytest.mark.parametrize("fault", [HostUnreachable("no store"), BadResult("no parcel")])
+@pytest.mark.parametrize("fault", [HostUnreachable("no store"), BadResult("no bundle")])
 def test_a_host_and_a_store_that_are_both_silent_lose_the_job(night: Any, fault: Exception) -> None:
     one, inbox = night("a"), FakeInbox(fault=fault)
     one.host.behave("a", NEVER_ENDS)
@@ -125,7 +125,7 @@ def test_a_host_and_a_store_that_are_both_silent_lose_the_job(night: Any, fault:
 
 def test_a_store_that_is_silent_is_waited_for_where_it_has_the_rows(night: Any) -> None:
     one, inbox = night("a"), FakeInbox(fault=HostUnreachable("no store"))
-    one.host.behave("a", stored(Outcome.STORED))
+    one.host.behave("a", stored(UploadStatus.STORED))
     inbox.deliver(job_of(one), 1, 0)
     loop = one.loop(inbox=inbox)
     for _ in range(20):
@@ -136,7 +136,7 @@ def test_a_store_that_is_silent_is_waited_for_where_it_has_the_rows(night: Any) 
     assert one.finish(loop)["a0"].latency == 0.25
 
 
-@pytest.mark.parametrize("behaviour", [stored(Outcome.FAILED), WORKS], ids=["refused", "killed before"])
+@pytest.mark.parametrize("behaviour", [stored(UploadStatus.FAILED), WORKS], ids=["refused", "killed before"])
 def test_a_store_that_is_silent_holds_up_nothing_that_never_came_there(night: Any, behaviour: Behaviour) -> None:
     one = night("a")
     one.host.behave("a", behaviour)
@@ -151,11 +151,11 @@ def test_an_object_that_is_not_what_was_delivered_is_a_fault_as_often_as_retries
     assert row.error == "gave up after 3 attempts: not what the container delivered"
 
 
-def test_what_is_no_parcel_is_judged_as_no_rows(night: Any) -> None:
+def test_what_is_no_bundle_is_judged_as_no_rows(night: Any) -> None:
     one = night("a")
-    row = one.finish(one.loop(inbox=FakeInbox(fault=BadResult("it is not a parcel"))))["a0"]
+    row = one.finish(one.loop(inbox=FakeInbox(fault=BadResult("it is not a result bundle"))))["a0"]
     assert row.status is Status.FAILED
-    assert "it is not a parcel" in str(row.error)
+    assert "it is not a result bundle" in str(row.error)
 
 
 def test_a_run_that_crashed_without_delivering_is_as_it_was_without_a_store(night: Any) -> None:
@@ -167,7 +167,7 @@ def test_a_run_that_crashed_without_delivering_is_as_it_was_without_a_store(nigh
 def test_a_delivery_that_failed_is_told_with_the_stores_reason(night: Any) -> None:
     one = night("a")
     said = "403 AccessDenied: Request has expired"
-    one.host.behave("a", Behaviour(receipt=Receipt(Outcome.FAILED, "", 0, error=said)))
+    one.host.behave("a", Behaviour(receipt=Receipt(UploadStatus.FAILED, "", 0, error=said)))
     assert one.finish(one.loop(inbox=FakeInbox()))["a0"].latency == 0.5
     told = [update.message for update in one.updates if "did not deliver" in update.message]
     assert told == [f"attempt 1 of a did not deliver to the store ({said}); its results are read from its host"]

@@ -33,8 +33,8 @@ from orchestrator.store.bucket import Bucket, Conditional
 from orchestrator.store.check import check_store
 from orchestrator.store.inbox import S3Inbox
 from runner.schema import Case, Device, Job, Precision, format_rows, parse_rows
-from runner.wire.delivery import Ticket, put
-from runner.wire.result_bundle import Outcome, Parcel, Receipt, digest
+from runner.wire.delivery import UploadGrant, put
+from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus, digest
 
 pytestmark = pytest.mark.s3
 JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
@@ -59,13 +59,13 @@ def inbox_of(store: Store, url: str = "") -> S3Inbox:
     return S3Inbox(bucket, bucket.conditional())
 
 
-def ticket(inbox: S3Inbox, attempt: Attempt, valid_s: float = 60) -> Ticket:
-    return Ticket.from_json(inbox.ticket(attempt, valid_s))
+def ticket(inbox: S3Inbox, attempt: Attempt, valid_s: float = 60) -> UploadGrant:
+    return UploadGrant.from_json(inbox.ticket(attempt, valid_s))
 
 
-def parcel(job: Job, *cases: str, exit_code: int = 0, latency_s: float = 0.5) -> Parcel:
+def bundle(job: Job, *cases: str, exit_code: int = 0, latency_s: float = 0.5) -> ResultBundle:
     rows = [ok_row(job, case, latency_s) for case in job.cases if case.id in cases]
-    return Parcel(job.run, job.id, format_rows(rows), "{}", exit_code)
+    return ResultBundle(job.run, job.id, format_rows(rows), "{}", exit_code)
 
 
 def first(job: Job) -> Attempt:
@@ -79,9 +79,9 @@ def no_sleep(_: float) -> None: ...
 
 
 def test_what_a_ticket_put_is_taken_as_it_was(store: Store, job: Job) -> None:
-    inbox, sent = inbox_of(store), parcel(job, "c1", "c2")
+    inbox, sent = inbox_of(store), bundle(job, "c1", "c2")
     receipt = put(ticket(inbox, first(job)), sent.to_bytes())
-    assert (receipt.outcome, receipt.size, receipt.tries) == (Outcome.STORED, len(sent.to_bytes()), 1)
+    assert (receipt.outcome, receipt.size, receipt.tries) == (UploadStatus.STORED, len(sent.to_bytes()), 1)
     assert inbox.take(first(job), receipt) == sent
     assert inbox.take(Attempt(job.run, job.id, 2)) is None
     assert f"sd/{job.run}/j/1/parcel.json" in store.objects()
@@ -94,8 +94,8 @@ def test_a_prefix_of_any_characters_is_the_same_for_who_writes_lists_and_reads(
     bucket = Bucket(store.s3(prefix))
     inbox = S3Inbox(bucket, bucket.conditional())
     inbox.announce(job.run, [job])
-    assert put(ticket(inbox, first(job)), parcel(job, "c1", "c2").to_bytes()).outcome is Outcome.STORED
-    assert inbox.take(first(job)) == parcel(job, "c1", "c2")
+    assert put(ticket(inbox, first(job)), bundle(job, "c1", "c2").to_bytes()).outcome is UploadStatus.STORED
+    assert inbox.take(first(job)) == bundle(job, "c1", "c2")
     assert job.run in bucket.folders()
     assert f"{prefix}/{job.run}/j/1/parcel.json" in store.objects()
     monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
@@ -127,11 +127,11 @@ def test_what_a_killed_trial_left_is_swept_by_a_later_one_and_what_is_fresh_is_l
 def test_of_many_that_deliver_one_attempt_at_once_exactly_one_is_first(moto_store: Store, keys: None, job: Job) -> None:
     inbox = inbox_of(moto_store)
     one = ticket(inbox, first(job))
-    parcels = [parcel(job, "c1", "c2", latency_s=0.1 * (1 + n)).to_bytes() for n in range(12)]
+    bundles = [bundle(job, "c1", "c2", latency_s=0.1 * (1 + n)).to_bytes() for n in range(12)]
     with ThreadPoolExecutor(12) as pool:
-        receipts = list(pool.map(lambda data: put(one, data), parcels))
-    (winner,) = [receipt for receipt in receipts if receipt.outcome is Outcome.STORED]
-    assert {receipt.outcome for receipt in receipts} == {Outcome.STORED, Outcome.TAKEN}
+        receipts = list(pool.map(lambda data: put(one, data), bundles))
+    (winner,) = [receipt for receipt in receipts if receipt.outcome is UploadStatus.STORED]
+    assert {receipt.outcome for receipt in receipts} == {UploadStatus.STORED, UploadStatus.TAKEN}
     taken = inbox.take(first(job), winner)
     assert taken is not None
     assert digest(taken.to_bytes()) == winner.sha256
@@ -143,8 +143,8 @@ def test_where_a_store_ignores_conditions_a_second_delivery_is_seen_by_the_first
 ) -> None:
     inbox = inbox_of(rclone_store)
     one = ticket(inbox, first(job))
-    before = put(one, parcel(job, "c1", "c2").to_bytes())
-    after = put(one, parcel(job, "c1", "c2", latency_s=0.9).to_bytes())
+    before = put(one, bundle(job, "c1", "c2").to_bytes())
+    after = put(one, bundle(job, "c1", "c2", latency_s=0.9).to_bytes())
     with pytest.raises(Incomplete, match=f"is not what the container delivered: .* {before.sha256[:12]}; somebody"):
         inbox.take(first(job), before)
     assert inbox.take(first(job), after) is not None
@@ -178,7 +178,7 @@ def test_a_ticket_ends_with_its_time_and_the_receipt_says_so_without_the_address
     one = ticket(inbox_of(rclone_store), first(job), valid_s=1)
     time.sleep(2.5)
     receipt = put(one, b"x", sleep=no_sleep)
-    assert receipt.outcome is Outcome.FAILED
+    assert receipt.outcome is UploadStatus.FAILED
     assert receipt.tries == 1
     assert receipt.error.startswith("400 AccessDenied: ")
     assert "the server's time" in receipt.error  # and not as XML writes it
@@ -190,21 +190,21 @@ def test_a_ticket_ends_with_its_time_and_the_receipt_says_so_without_the_address
 
 @pytest.mark.parametrize("word", ["503", "429", "500", "cut", "slow"])
 def test_what_passes_is_tried_again_until_it_is_there_once(between: Proxy, store: Store, job: Job, word: str) -> None:
-    inbox, sent = inbox_of(store, between.url), parcel(job, "c1", "c2")
+    inbox, sent = inbox_of(store, between.url), bundle(job, "c1", "c2")
     between.fault = Spoils("PUT", word, word)
     receipt = put(ticket(inbox, first(job)), sent.to_bytes(), sleep=no_sleep)
-    assert (receipt.outcome, receipt.tries) == (Outcome.STORED, 1 if word == "slow" else 3)
+    assert (receipt.outcome, receipt.tries) == (UploadStatus.STORED, 1 if word == "slow" else 3)
     assert inbox.take(first(job), receipt) == sent
 
 
 def test_an_answer_that_got_lost_leaves_one_object_with_the_hash_of_the_receipt(
     between: Proxy, store: Store, job: Job
 ) -> None:
-    inbox, sent = inbox_of(store, between.url), parcel(job, "c1", "c2")
+    inbox, sent = inbox_of(store, between.url), bundle(job, "c1", "c2")
     between.fault = Spoils("PUT", "lost")
     receipt = put(ticket(inbox, first(job)), sent.to_bytes(), sleep=no_sleep)
     honoured = inbox.conditional is Conditional.HONOURED
-    assert receipt.outcome is (Outcome.TAKEN if honoured else Outcome.STORED)
+    assert receipt.outcome is (UploadStatus.TAKEN if honoured else UploadStatus.STORED)
     assert inbox.take(first(job), receipt) == sent
     assert digest(sent.to_bytes()) == receipt.sha256
 
@@ -213,7 +213,7 @@ def test_patience_ends_and_says_what_the_store_said_last(between: Proxy, store: 
     inbox = inbox_of(store, between.url)
     between.fault = Spoils("PUT", *["503"] * 100)
     receipt = put(ticket(inbox, first(job)), b"x", patience_s=2)
-    assert receipt.outcome is Outcome.FAILED
+    assert receipt.outcome is UploadStatus.FAILED
     assert receipt.tries > 1
     assert receipt.error == "503 SlowDown: Reduce your rate"
 
@@ -223,14 +223,14 @@ def test_a_server_that_is_not_there_is_told_without_its_address(store: Store, jo
     gone = replace(one, url=one.url.replace(str(store.port), "1"))
     receipt = put(gone, b"x", patience_s=0.5)
     assert (receipt.outcome, receipt.error) == (
-        Outcome.FAILED,
+        UploadStatus.FAILED,
         "ConnectionRefusedError: [Errno 111] Connection refused",
     )
 
 
 @pytest.mark.parametrize("words", [["503", "429", "500"], ["cut", "lost"], ["half", "half"], ["slow"]])
 def test_what_passes_while_it_is_taken_is_tried_again(between: Proxy, store: Store, job: Job, words: list[str]) -> None:
-    inbox, sent = inbox_of(store, between.url), parcel(job, "c1", "c2")
+    inbox, sent = inbox_of(store, between.url), bundle(job, "c1", "c2")
     receipt = put(ticket(inbox, first(job)), sent.to_bytes())
     between.fault = Spoils("GET", *words)
     assert inbox.take(first(job), receipt) == sent
@@ -251,18 +251,18 @@ def test_a_store_that_throttles_without_end_is_unreachable_and_no_fault_of_a_job
 
 @pytest.mark.parametrize(
     ("data", "wrong"),
-    [(b"x" * (16 * 2**20 + 1), "larger than the 16777216 bytes"), (b"{}", "not a parcel of version 1")],
+    [(b"x" * (16 * 2**20 + 1), "larger than the 16777216 bytes"), (b"{}", "not a result bundle of version 1")],
 )
-def test_what_is_no_parcel_is_refused_with_where_it_lies(store: Store, job: Job, data: bytes, wrong: str) -> None:
+def test_what_is_no_bundle_is_refused_with_where_it_lies(store: Store, job: Job, data: bytes, wrong: str) -> None:
     inbox = inbox_of(store)
     put(ticket(inbox, first(job)), data)
     with pytest.raises(BadResult, match=rf"{job.run}/j/1/parcel.json .*{wrong}"):
         inbox.take(first(job))
 
 
-def test_a_parcel_of_another_job_is_refused(store: Store, job: Job) -> None:
+def test_a_bundle_of_another_job_is_refused(store: Store, job: Job) -> None:
     inbox = inbox_of(store)
-    put(ticket(inbox, first(job)), parcel(replace(job, id="other"), "c1").to_bytes())
+    put(ticket(inbox, first(job)), bundle(replace(job, id="other"), "c1").to_bytes())
     with pytest.raises(BadResult, match=r"is of job other in run"):
         inbox.take(first(job))
 
@@ -370,9 +370,9 @@ def elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("elsewhere")
 def test_a_run_is_read_from_what_its_attempts_delivered_and_each_case_counts_once(store: Store, job: Job) -> None:
     inbox = announced(store, job)
-    put(ticket(inbox, first(job)), parcel(job, "c1", exit_code=143).to_bytes())
+    put(ticket(inbox, first(job)), bundle(job, "c1", exit_code=143).to_bytes())
     assert reading.read(f"s3://bench/sd/{job.run}").missing == ("j",)
-    put(ticket(inbox, Attempt(job.run, "j", 2)), parcel(job, "c1", "c2", latency_s=0.9).to_bytes())
+    put(ticket(inbox, Attempt(job.run, "j", 2)), bundle(job, "c1", "c2", latency_s=0.9).to_bytes())
     found = reading.read(f"s3://bench/sd/{job.run}/")
     assert [(row.case, row.latency) for row in found.rows] == [("c1", 0.5), ("c2", 0.9)]
     assert found.missing == ()
@@ -381,7 +381,7 @@ def test_a_run_is_read_from_what_its_attempts_delivered_and_each_case_counts_onc
 @pytest.mark.usefixtures("elsewhere")
 def test_rows_that_the_orchestrator_had_go_before_what_lies_in_the_inbox(store: Store, job: Job) -> None:
     inbox = announced(store, job)
-    put(ticket(inbox, first(job)), parcel(job, "c1", "c2").to_bytes())
+    put(ticket(inbox, first(job)), bundle(job, "c1", "c2").to_bytes())
     inbox.keep_rows(job.run, [ok_row(job, job.cases[0], 0.7)])
     assert [(row.case, row.latency) for row in reading.read(f"s3://bench/sd/{job.run}").rows] == [
         ("c1", 0.7),
@@ -419,7 +419,7 @@ def test_a_run_announces_the_jobs_of_a_further_round_beside_the_others(store: St
 
 def test_removing_a_run_removes_its_objects_and_no_others(store: Store, job: Job) -> None:
     inbox = announced(store, job)
-    put(ticket(inbox, first(job)), parcel(job, "c1").to_bytes())
+    put(ticket(inbox, first(job)), bundle(job, "c1").to_bytes())
     longer = replace(job, run=f"{job.run}-longer")
     inbox.announce(longer.run, [longer])
     assert inbox.remove(job.run) == 2
@@ -435,7 +435,7 @@ def test_results_prints_a_stored_run_where_nothing_of_it_is_on_this_machine(
     store: Store, job: Job, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inbox = announced(store, job)
-    put(ticket(inbox, first(job)), parcel(job, "c1").to_bytes())
+    put(ticket(inbox, first(job)), bundle(job, "c1").to_bytes())
     assert orchestrate("results", f"s3://bench/sd/{job.run}", "-o", "json") == cli.OK
     printed = capsys.readouterr()
     (host,) = json.loads(printed.out)["hosts"]
@@ -477,7 +477,7 @@ def test_cleaning_a_store_leaves_a_run_with_open_jobs_alone(store: Store, job: J
     where = store.s3(url=f"http://{stores.own_address()}:{store.port}")
     host = DockerHost(name="desk", collect=Collect(s3=where))
     inbox = announced(store, job)
-    put(ticket(inbox, first(job)), parcel(job, "c1").to_bytes())
+    put(ticket(inbox, first(job)), bundle(job, "c1").to_bytes())
     run = Run(tmp_path / job.run)
     run.path.mkdir()
     Journal.create(run.journal, run.name, [job], {}).close()

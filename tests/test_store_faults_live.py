@@ -1,7 +1,7 @@
 """An orchestrator that collects by a store is killed at any moment and resumed (docs/faults.md).
 
 A proxy between the containers and the store is the witness: it counts what anybody puts there. Each container delivers
-once, so that a parcel that is put twice is an attempt that ran twice, or one that was told to deliver twice.
+once, so that a result bundle that is put twice is an attempt that ran twice, or one that was told to deliver twice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ QUICK = {"grace_s": 0.5, "backoff_s": 0.1}
 JOBS = {"matrix": {"prompt": ["say well", "no rows; exit 137"]}, "samples": 2, "retries": 1}
 # Staging and starting of three attempts, the fault of one that is tried again, two ends.
 EVENTS = 9
-# Two writes of a trial, its end and a list of forgotten ones; what is announced, looked for and written; three parcels;
+# Two writes of a trial, its end and a list of forgotten ones; what is announced, looked for and written; three bundles;
 # the rows.
 CALLS, CALLS_BEFORE_ITS_JOBS = 10, 6
 
@@ -84,10 +84,10 @@ def assert_undisturbed(night: Night, between: Proxy, prefix: str, starts: Mappin
     with closing(Journal.open(night.run.journal)) as journal:
         attempts = [(p.job.id, number) for p in journal.progress() for number in range(1, p.attempt + 1)]
     assert len(attempts) == 3
-    parcels = {f"{prefix}/{night.run.name}/{job}/{number}/parcel.json": 1 for job, number in attempts}
-    assert between.parcels() == parcels
+    bundles = {f"{prefix}/{night.run.name}/{job}/{number}/parcel.json": 1 for job, number in attempts}
+    assert between.bundles() == bundles
     own = {f"{prefix}/{night.run.name}/{name}" for name in ("run.json", "results.csv")}
-    assert {key for key in between.store.objects() if key.startswith(f"{prefix}/")} == {*parcels, *own}
+    assert {key for key in between.store.objects() if key.startswith(f"{prefix}/")} == {*bundles, *own}
     stored = reading.read(f"s3://{stores.BUCKET}/{prefix}")
     assert sorted(stored.rows, key=repr) == sorted(night.run.all_rows(), key=repr)
 
@@ -103,7 +103,7 @@ def test_undisturbed_it_asks_the_store_so_often_and_leaves_this(night: Night, be
         assert night.did("submit", "matrix.yaml", **QUICK).returncode == cli.SOME_FAILED
     assert_undisturbed(night, between, prefix, starts)
     assert len(night.kinds()) == EVENTS
-    by_containers = len(between.parcels())
+    by_containers = len(between.bundles())
     assert len(between.seen) - by_containers == CALLS
 
 
@@ -169,14 +169,14 @@ def test_what_was_delivered_and_removed_while_it_was_dead_is_taken_from_the_stor
     engines.wait_until(lambda: has_address(night.engines["near"], name), 60, "no address came")
     orchestrator.kill()
     orchestrator.communicate()
-    engines.wait_until(lambda: bool(between.parcels()), 60, "nothing was delivered")
+    engines.wait_until(lambda: bool(between.bundles()), 60, "nothing was delivered")
     engines.wait_until(lambda: not night.running(), 60, "it did not end")
     with closing(night.engines["near"].client()) as api:
         api.remove_container(name, v=True)
     assert night.did("resume", **QUICK).returncode == cli.OK
     assert night.outcomes() == {"say well; sleep 6": (Status.OK,)}
     assert Kind.FAULT not in night.kinds()
-    assert [*between.parcels().values()] == [1]
+    assert [*between.bundles().values()] == [1]
     assert night.containers() == []
 
 

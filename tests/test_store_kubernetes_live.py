@@ -18,7 +18,7 @@ from stores import Store
 from orchestrator import fleet
 from orchestrator.config import Collect, DockerHost, KubernetesHost
 from orchestrator.store.inbox import S3Inbox
-from runner.wire.result_bundle import Outcome
+from runner.wire.result_bundle import UploadStatus
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.s3]
 SECRET_MARK = "X-Amz-Signature"
@@ -89,7 +89,7 @@ def test_a_receipt_is_the_termination_message_and_agrees_with_the_object(
         engines.wait_until(lambda: executor.receipt(bench.attempt()) is not None, 60, "there is no receipt")
         receipt = executor.receipt(bench.attempt())
     assert receipt is not None
-    assert receipt.outcome is Outcome.STORED
+    assert receipt.outcome is UploadStatus.STORED
     assert bench.inbox.take(bench.attempt(), receipt) is not None
 
 

@@ -30,8 +30,8 @@ from orchestrator.journal import Entry, Journal, Kind
 from orchestrator.store import reading
 from orchestrator.store.inbox import S3Inbox
 from runner.schema import Job, Status, format_rows
-from runner.wire.delivery import Ticket, put
-from runner.wire.result_bundle import Parcel
+from runner.wire.delivery import UploadGrant, put
+from runner.wire.result_bundle import ResultBundle
 
 pytestmark = [pytest.mark.docker, pytest.mark.s3]
 SECRET_MARK = "X-Amz-Signature"
@@ -122,9 +122,9 @@ def test_a_container_that_is_stopped_delivers_its_rows_so_far(bench: Bench, api:
     engines.wait_until(lambda: running(api, name) and b"here" in api.logs(name), 60, "it did not start")
     api.stop(name, timeout=30)
     driving.join()
-    parcel = bench.inbox.take(bench.attempt())
-    assert parcel is not None
-    assert parcel.exit_code == 143
+    bundle = bench.inbox.take(bench.attempt())
+    assert bundle is not None
+    assert bundle.exit_code == 143
     assert bench.is_whole()
 
 
@@ -216,6 +216,6 @@ def test_resume_collects_what_a_dead_host_had_delivered(
 
 def delivered(inbox: S3Inbox, job: Job) -> None:
     """As its container would have done."""
-    ticket = Ticket.from_json(inbox.ticket(Attempt(job.run, job.id, 1), 60))
+    ticket = UploadGrant.from_json(inbox.ticket(Attempt(job.run, job.id, 1), 60))
     rows = format_rows(ok_row(job, case) for case in job.cases)
-    put(ticket, Parcel(job.run, job.id, rows).to_bytes())
+    put(ticket, ResultBundle(job.run, job.id, rows).to_bytes())

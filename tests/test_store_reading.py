@@ -15,7 +15,7 @@ from orchestrator.errors import InputError
 from orchestrator.store import inbox, reading
 from orchestrator.store.inbox import S3Inbox
 from runner.schema import COLUMN, Case, Device, Job, Precision, Row, Status, format_rows
-from runner.wire.result_bundle import Parcel
+from runner.wire.result_bundle import ResultBundle
 
 JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
           model="synthetic:tiny", cases=(Case("c1", 1), Case("c2", 2)), prompt="p", steps=1)  # fmt: skip
@@ -41,8 +41,8 @@ class Objects:
 
 def stored(rows: list[Row] | bytes, *, delivers: tuple[str, ...] = ("c1", "c2"), jobs: tuple[Job, ...] = (JOB,)) -> Any:
     """A run whose attempt delivered 0.5 s, and whose results.csv has these rows."""
-    parcel = Parcel("r", "j", format_rows([ok_row(JOB, c, 0.5) for c in JOB.cases if c.id in delivers]), "{}", 0)
-    made = Objects({"r/j/1/parcel.json": parcel.to_bytes()} if delivers else {})
+    bundle = ResultBundle("r", "j", format_rows([ok_row(JOB, c, 0.5) for c in JOB.cases if c.id in delivers]), "{}", 0)
+    made = Objects({"r/j/1/parcel.json": bundle.to_bytes()} if delivers else {})
     S3Inbox(made).announce("r", jobs)  # type: ignore[arg-type]
     made.objects["r/results.csv"] = rows if isinstance(rows, bytes) else format_rows(rows).encode()
     return reading._read(S3Inbox(made), "r", made.objects["r/run.json"])  # type: ignore[arg-type]

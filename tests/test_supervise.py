@@ -15,7 +15,7 @@ import pytest
 from fake_engine import job_of
 
 from runner.jobs.run import run_job
-from runner.jobs.supervise import Ending, Tail, context, supervise
+from runner.jobs.supervise import ChildExit, Tail, context, supervise
 from runner.jobs.worker import Provenance
 from runner.schema import EventKind, Job, Row, Status, parse_rows
 from runner.telemetry import limits
@@ -180,10 +180,10 @@ def test_a_secret_that_is_read_in_two_pieces_is_still_one() -> None:
 
 
 def test_the_kernels_kill_is_told_from_any_other() -> None:
-    ending = Ending(-9, timed_out=False, loading=False, out_of_memory=True, started="")
-    assert ending.verdict(job_of())[0] is Status.OOM
-    ending = Ending(-9, timed_out=False, loading=False, out_of_memory=False, started="")
-    assert ending.verdict(job_of()) == (Status.FAILED, "the process was killed by SIGKILL")
+    exited = ChildExit(-9, timed_out=False, loading=False, out_of_memory=True, started="")
+    assert exited.verdict(job_of())[0] is Status.OOM
+    exited = ChildExit(-9, timed_out=False, loading=False, out_of_memory=False, started="")
+    assert exited.verdict(job_of()) == (Status.FAILED, "the process was killed by SIGKILL")
 
 
 SCRIPT = """

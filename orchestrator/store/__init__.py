@@ -11,7 +11,7 @@ from typing import Protocol
 
 from orchestrator.executors import Attempt
 from runner.schema import Job, Row
-from runner.wire.result_bundle import Parcel, Receipt
+from runner.wire.result_bundle import Receipt, ResultBundle
 
 
 class Inbox(Protocol):
@@ -20,11 +20,11 @@ class Inbox(Protocol):
     def ticket(self, attempt: Attempt, valid_s: float) -> str:
         """What the attempt's container is handed at its start: the right to put its one object. It is a secret."""
 
-    def take(self, attempt: Attempt, receipt: Receipt | None = None) -> Parcel | None:
+    def take(self, attempt: Attempt, receipt: Receipt | None = None) -> ResultBundle | None:
         """What an attempt has delivered; None where that is nothing (yet).
 
         receipt: what its container said of it. Raises Incomplete where the object is not what the container delivered,
-        BadResult where it is no parcel of this attempt.
+        BadResult where it is no result bundle of this attempt.
         """
 
     def announce(self, run: str, jobs: Sequence[Job]) -> None:

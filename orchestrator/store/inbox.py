@@ -19,7 +19,7 @@ from orchestrator.errors import BadResult, Incomplete, InputError
 from orchestrator.executors import Attempt
 from orchestrator.store.bucket import Bucket, Conditional
 from runner.schema import Job, Row, format_rows
-from runner.wire.result_bundle import CONTENT_TYPE, LIMIT_BYTES, Outcome, Parcel, Receipt, digest
+from runner.wire.result_bundle import CONTENT_TYPE, LIMIT_BYTES, Receipt, ResultBundle, UploadStatus, digest
 
 VERSION = 1
 # A job has 1 to 2 kB and some 40 values, and 25,000 jobs are no run of anybody's. Values are what costs memory.
@@ -53,24 +53,24 @@ class S3Inbox:
 
     def ticket(self, attempt: Attempt, valid_s: float) -> str:
         new = self.conditional is not Conditional.REFUSED
-        presigned = self.bucket.presigned_put(_parcel(attempt), CONTENT_TYPE, valid_s, new=new)
+        presigned = self.bucket.presigned_put(_bundle_key(attempt), CONTENT_TYPE, valid_s, new=new)
         return json.dumps(dataclasses.asdict(presigned))
 
-    def take(self, attempt: Attempt, receipt: Receipt | None = None) -> Parcel | None:
-        data = self.bucket.get(_parcel(attempt), LIMIT_BYTES)
+    def take(self, attempt: Attempt, receipt: Receipt | None = None) -> ResultBundle | None:
+        data = self.bucket.get(_bundle_key(attempt), LIMIT_BYTES)
         if data is None:
             return None
-        where = f"{_parcel(attempt)} in {self.bucket.name}"
+        where = f"{_bundle_key(attempt)} in {self.bucket.name}"
         # where it said that another was first, that other start of the attempt is the one that counts
-        if receipt is not None and receipt.outcome is Outcome.STORED:
+        if receipt is not None and receipt.outcome is UploadStatus.STORED:
             _must_match(data, receipt, where)
         try:
-            parcel = Parcel.from_bytes(data)
+            bundle = ResultBundle.from_bytes(data)
         except ValueError as error:
             raise BadResult(f"{where}: {error}") from error
-        if (parcel.run, parcel.job) != (attempt.run, attempt.job):
-            raise BadResult(f"{where} is of job {parcel.job:.40} in run {parcel.run:.80}")
-        return parcel
+        if (bundle.run, bundle.job) != (attempt.run, attempt.job):
+            raise BadResult(f"{where} is of job {bundle.job:.40} in run {bundle.run:.80}")
+        return bundle
 
     def announce(self, run: str, jobs: Sequence[Job]) -> None:
         text = json.dumps({"version": VERSION, "jobs": [json.loads(job.to_json()) for job in jobs]}, indent=1).encode()
@@ -103,7 +103,7 @@ class S3Inbox:
         return f"{self.bucket.name} {means[self.conditional]}{until}"
 
 
-def _parcel(attempt: Attempt) -> str:
+def _bundle_key(attempt: Attempt) -> str:
     return f"{attempt.run}/{attempt.job}/{attempt.number}/parcel.json"
 
 

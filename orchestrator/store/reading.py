@@ -185,9 +185,9 @@ def _delivered(inbox: S3Inbox, job: Job, numbers: list[int]) -> Iterator[Row]:
     """A row of each case that some attempt measured: the first attempt's that did."""
     done: set[str | None] = set()
     for number in numbers:
-        parcel = inbox.take(Attempt(job.run, job.id, number)) if len(done) < len(job.cases) else None
-        if parcel is not None:
-            judged = collect.judge(job, parcel.results.encode(), collect.Ending(parcel.exit_code))
+        bundle = inbox.take(Attempt(job.run, job.id, number)) if len(done) < len(job.cases) else None
+        if bundle is not None:
+            judged = collect.judge(job, bundle.results.encode(), collect.Ending(bundle.exit_code))
             rows = [row for row in judged.rows if row not in judged.missing and row.case not in done]
             done |= {row.case for row in rows}
             yield from rows

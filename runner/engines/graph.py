@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from runner.engines import compile
 from runner.engines.captured import CapturedSession
 from runner.engines.group_norm import replace_group_norms
-from runner.engines.precompute import Hoisted
+from runner.engines.precompute import Precomputed
 from runner.engines.session import initial_latents
 from runner.errors import Unsupported
 from runner.models import pipeline
@@ -67,7 +67,7 @@ class GraphSession(CapturedSession):
         super().__init__(compile.prepared(pipe), job, device, dtype, fused_attention=True)
         for network in (pipe.unet, pipe.vae.decoder):
             replace_group_norms(network)
-        self._hoisted = Hoisted(pipe.unet, guided=job.guidance > 1)
+        self._precomputed = Precomputed(pipe.unet, guided=job.guidance > 1)
         settings: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": INDUCTOR}
         self._denoise = torch.compile(Denoiser(pipe.unet, job.guidance), **settings)
         self._decode: Any = torch.compile(pipe.vae.decode, **settings)
@@ -102,7 +102,7 @@ class GraphSession(CapturedSession):
         self.hold(ids, noise)
         graph = torch.cuda.CUDAGraph()
         with sdpa_kernel(ATTENTION, set_priority=True):
-            with aside(self._device):
+            with side_stream(self._device):
                 self.compute()
             with torch.cuda.graph(graph):
                 self._pixels = self.compute()
@@ -122,8 +122,8 @@ class GraphSession(CapturedSession):
         """
         scheduler = self.pipe.scheduler
         scheduler.set_timesteps(self._job.steps, device="cpu")
-        states = self._hoisted.conditioning(self.pipe.text_encoder(self._ids)[0])
-        moments = self._hoisted.moments(self._timesteps, states.dtype)
+        states = self._precomputed.conditioning(self.pipe.text_encoder(self._ids)[0])
+        moments = self._precomputed.moments(self._timesteps, states.dtype)
         latents = self._latents * scheduler.init_noise_sigma
         for step, timestep in enumerate(scheduler.timesteps):
             scaled = scheduler.scale_model_input(latents, timestep)
@@ -143,7 +143,7 @@ class GraphSession(CapturedSession):
 
 
 @contextlib.contextmanager
-def aside(device: torch.device) -> Iterator[None]:
+def side_stream(device: torch.device) -> Iterator[None]:
     """A stream that follows all that was asked before, and precedes all that is asked after."""
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))

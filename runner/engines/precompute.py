@@ -16,7 +16,7 @@ from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 
-class Hoisted:
+class Precomputed:
     """Changes a UNet in place. It then takes `moments(…)[step]` for a timestep and `conditioning(…)` for text states.
 
     Its projections are to be fused first (`fuse_qkv_projections`). guided: the latents come doubled, for guidance.

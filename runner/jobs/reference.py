@@ -15,7 +15,7 @@ from typing import Any
 
 from runner import engines
 from runner.catalog import BASELINE
-from runner.jobs.supervise import Aside, supervise
+from runner.jobs.supervise import LastRow, supervise
 from runner.jobs.worker import Send, refuse, status_of
 from runner.measuring.measure import check_call
 from runner.quality.similarity import Reference, missing_library
@@ -67,9 +67,9 @@ class References:
             cases=(Case("reference", 1),),
         )
         with tempfile.TemporaryDirectory(prefix="reference-") as folder:
-            file, aside = Path(folder) / "reference.png", Aside(log)
-            supervise(asked, token, aside, functools.partial(self.draw, file), self.processes)
-            if aside.outcome and aside.outcome.status is Status.OK:
+            file, listener = Path(folder) / "reference.png", LastRow(log)
+            supervise(asked, token, listener, functools.partial(self.draw, file), self.processes)
+            if listener.last and listener.last.status is Status.OK:
                 return Reference(png=file.read_bytes())
-        error = aside.outcome.error if aside.outcome else None
+        error = listener.last.error if listener.last else None
         return Reference(reason=f"single-precision eager made no reference image: {error}")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.jobs.reference import References
-from runner.jobs.search import Bounds, Tries, free_bytes, largest, outcome_of
-from runner.jobs.supervise import Aside, Work, deliver, supervise
+from runner.jobs.search import Bounds, Tries, free_bytes, largest, result_of
+from runner.jobs.supervise import LastRow, Work, deliver, supervise
 from runner.jobs.worker import Provenance, utc_now, work
 from runner.models import secret
 from runner.schema import MAX, Case, Device, Event, EventKind, Job, Row, Status
@@ -106,7 +106,7 @@ def _known(rows: Sequence[Row], room_gb: float | None) -> Bounds:
     bounds = Bounds(room_gb)
     for row in rows:
         if row.n_samples and row.status in (Status.OK, Status.OOM):
-            bounds.learn(row.n_samples, outcome_of(row))
+            bounds.learn(row.n_samples, result_of(row))
     return bounds
 
 
@@ -119,10 +119,10 @@ def _measure(
         if event.kind is not EventKind.CASE_ENDED:
             recorder.event(event)
 
-    aside = Aside(recorder.log, tell, recorder.provenance)
+    listener = LastRow(recorder.log, tell, recorder.provenance)
     batch = dataclasses.replace(case, samples=samples)
-    supervise(dataclasses.replace(job, cases=(batch,)), token, aside, work, processes)
-    return aside.outcome or Row.of(job, batch, Status.FAILED, "no row came")
+    supervise(dataclasses.replace(job, cases=(batch,)), token, listener, work, processes)
+    return listener.last or Row.of(job, batch, Status.FAILED, "no row came")
 
 
 def fail_job(

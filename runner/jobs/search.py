@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from runner.jobs.supervise import Aside, Work, supervise
+from runner.jobs.supervise import LastRow, Work, supervise
 from runner.jobs.worker import Send
 from runner.schema import MAX, MOST_SAMPLES, Case, Device, Job, Row, Status
 from runner.telemetry import limits
@@ -33,7 +33,7 @@ FORETELLING = range(4, 17)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BatchResult:
     """Of one batch. memory_gb: what it took, decimal, where it fitted and that is known."""
 
     status: Status
@@ -41,7 +41,7 @@ class Outcome:
     memory_gb: float | None = None
 
 
-Attempt = Callable[[int], Outcome]
+TryBatch = Callable[[int], BatchResult]
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Bounds:
     room_gb: float | None = None
     fits: int = 0
     fails: int = MOST_SAMPLES + 1
-    why: Outcome | None = None
+    why: BatchResult | None = None
     _memory_gb: dict[int, float] = field(default_factory=dict)
 
     def next(self) -> int | None:
@@ -81,13 +81,13 @@ class Bounds:
         more = (self.room_gb - self._memory_gb[many]) / of_one
         return min(many + int(min(max(0.0, more), MOST_SAMPLES)), MOST_SAMPLES)
 
-    def learn(self, samples: int, outcome: Outcome) -> None:
-        if outcome.status is Status.OK:
+    def learn(self, samples: int, result: BatchResult) -> None:
+        if result.status is Status.OK:
             self.fits = max(self.fits, samples)
-            if outcome.memory_gb is not None:
-                self._memory_gb[samples] = outcome.memory_gb
+            if result.memory_gb is not None:
+                self._memory_gb[samples] = result.memory_gb
         elif samples < self.fails:
-            self.fails, self.why = samples, outcome
+            self.fails, self.why = samples, result
             if samples <= self.fits:  # what had fitted does not any more
                 self.fits = samples - max(1, samples // FINENESS)
 
@@ -103,32 +103,32 @@ class Bounds:
         return f"max: {self.fits} fit, and {self.fails} are {status.value}" + (f" ({error})" if error else "")
 
 
-def search(bounds: Bounds, attempt: Attempt) -> None:
+def search(bounds: Bounds, try_batch: TryBatch) -> None:
     """Narrows the bounds until the largest batch is known, or one image is too many, or the time is over."""
     while bounds.fails > 1 and not bounds.ran_out_of_time and (samples := bounds.next()) is not None:
-        bounds.learn(samples, attempt(samples))
+        bounds.learn(samples, try_batch(samples))
 
 
-def largest(job: Job, case: Case, bounds: Bounds, attempt: Attempt, measure: Callable[[int], Row]) -> Row:
+def largest(job: Job, case: Case, bounds: Bounds, try_batch: TryBatch, measure: Callable[[int], Row]) -> Row:
     """The row of the case: the largest batch's, or why there is none.
 
     measure: a batch in full. One that fits a try may still not fit then; the next smaller one is measured. Where the
     time for the search ends, that is the largest that was seen to fit, and the row says so.
     """
     while True:
-        search(bounds, attempt)
+        search(bounds, try_batch)
         if bounds.fits == 0:
-            why = bounds.why or Outcome(Status.FAILED)
+            why = bounds.why or BatchResult(Status.FAILED)
             return Row.of(job, case, why.status, why.error)
         row = measure(bounds.fits)
         if row.status is not Status.OOM:
             remarks = (row.error, bounds.remark() if row.status is Status.OK else None)
             return dataclasses.replace(row, samples_asked=MAX, error="; ".join(filter(None, remarks)) or None)
-        bounds.learn(bounds.fits, Outcome(row.status, row.error))
+        bounds.learn(bounds.fits, BatchResult(row.status, row.error))
 
 
 class Tries:
-    """An `Attempt` at one case of a job: a child process that loads the model and makes two calls.
+    """A `TryBatch` at one case of a job: a child process that loads the model and makes two calls.
 
     All of them together have the time that a case has. work, processes: as `supervise` takes them.
     """
@@ -140,9 +140,9 @@ class Tries:
         self._work, self._processes = work, processes
         self._deadline = time.monotonic() + job.timeout_s
 
-    def __call__(self, samples: int) -> Outcome:
+    def __call__(self, samples: int) -> BatchResult:
         limit = f"the search took longer than the {self._job.timeout_s:g} s that a case may take"
-        too_long = Outcome(Status.TIMEOUT, limit)
+        too_long = BatchResult(Status.TIMEOUT, limit)
         left_s = self._deadline - time.monotonic()
         if left_s <= 0:
             return too_long
@@ -155,21 +155,21 @@ class Tries:
             rel_ci=None,
             timeout_s=left_s,
         )
-        aside, work = Aside(self._log), self._work
+        listener, work = LastRow(self._log), self._work
         if self._job.device is Device.CPU:
             work = functools.partial(bounded, self._work, free_bytes())
-        supervise(asked, self._token, aside, work, self._processes)
-        found = aside.outcome
-        outcome = outcome_of(found) if found else Outcome(Status.FAILED, "no row came")
-        self._log(f"max: {samples} samples: {outcome.status.value}\n".encode())
-        return too_long if outcome.status is Status.TIMEOUT else outcome
+        supervise(asked, self._token, listener, work, self._processes)
+        found = listener.last
+        result = result_of(found) if found else BatchResult(Status.FAILED, "no row came")
+        self._log(f"max: {samples} samples: {result.status.value}\n".encode())
+        return too_long if result.status is Status.TIMEOUT else result
 
 
-def outcome_of(row: Row) -> Outcome:
+def result_of(row: Row) -> BatchResult:
     """Of the batch that a row is about. What stands in the `error` of one that fits is no reason against it."""
     if row.status is Status.OK:
-        return Outcome(Status.OK, memory_gb=row.memory)
-    return Outcome(row.status or Status.FAILED, row.error)
+        return BatchResult(Status.OK, memory_gb=row.memory)
+    return BatchResult(row.status or Status.FAILED, row.error)
 
 
 def free_bytes() -> int:

@@ -39,16 +39,16 @@ def _nothing(_: object) -> None: ...
 
 
 @dataclass
-class Aside:
-    """A listener that keeps the last row instead of writing it: what is tried or drawn is no outcome of the job."""
+class LastRow:
+    """A listener that keeps the last row instead of writing it: a try or a reference is no row of the job."""
 
     log: Callable[[bytes], None]
     event: Callable[[Event], None] = _nothing
     provenance: Callable[[Provenance], None] = _nothing
-    outcome: Row | None = None
+    last: Row | None = None
 
     def row(self, row: Row) -> None:
-        self.outcome = row
+        self.last = row
 
 
 def context(preload: tuple[str, ...] = ("runner.engines.session", "runner.models.pipeline")) -> Any:
@@ -63,7 +63,7 @@ def context(preload: tuple[str, ...] = ("runner.engines.session", "runner.models
 
 
 @dataclass
-class Ending:
+class ChildExit:
     """What is left to say when a child is gone. loading: it went before its model was loaded."""
 
     exit_code: int | None
@@ -118,14 +118,14 @@ def supervise(job: Job, token: str | None, listener: Listener, work: Work, proce
     left = list(job.cases)
     while left:
         before = len(left)
-        ending = _run_child(job, left, token, listener, work, processes)
+        exited = _run_child(job, left, token, listener, work, processes)
         progressed = len(left) < before
-        if not left or (progressed and ending.exit_code == 0 and not ending.timed_out):
+        if not left or (progressed and exited.exit_code == 0 and not exited.timed_out):
             continue
-        status, error = ending.verdict(job)
-        for case in tuple(left) if ending.loading else tuple(left[:1]):
+        status, error = exited.verdict(job)
+        for case in tuple(left) if exited.loading else tuple(left[:1]):
             left.remove(case)
-            deliver(Row.of(job, case, status, error, started=ending.started), listener)
+            deliver(Row.of(job, case, status, error, started=exited.started), listener)
 
 
 def deliver(row: Row, listener: Listener) -> None:
@@ -133,7 +133,9 @@ def deliver(row: Row, listener: Listener) -> None:
     listener.event(Event(kind=EventKind.CASE_ENDED, at=time.time(), case=row.case, status=row.status))
 
 
-def _run_child(job: Job, left: list[Case], token: str | None, listener: Listener, work: Work, processes: Any) -> Ending:
+def _run_child(
+    job: Job, left: list[Case], token: str | None, listener: Listener, work: Work, processes: Any
+) -> ChildExit:
     """Takes the cases that got their row out of `left`."""
     kills_before = limits.oom_kills()
     tail, loading, timed_out, started = Tail(), True, False, utc_now()
@@ -167,7 +169,7 @@ def _run_child(job: Job, left: list[Case], token: str | None, listener: Listener
         if rest := tail.whole(b""):
             listener.log(rest)
         killed = process.exitcode == -signal.SIGKILL and not timed_out
-        return Ending(
+        return ChildExit(
             process.exitcode, timed_out, loading, killed and limits.oom_kills() > kills_before, started, tail.last
         )
 

@@ -22,7 +22,7 @@ from runner.errors import LoadError, Unsupported
 from runner.flags import pixels, positive
 from runner.measuring.measure import BrokenImage, check_images
 from runner.models import secret
-from runner.quality.similarity import Likeness, likeness, missing_library
+from runner.quality.similarity import Similarity, missing_library, similarity
 from runner.schema import Case, Device, Job, Precision
 from runner.telemetry.probe import gpus_or_reason
 
@@ -43,12 +43,12 @@ PRECISIONS = ("single", "half", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StepComparison:
     """Two images of one number of steps. remark: what is wrong with one of them, such as that it is black."""
 
     steps: int
     images: tuple[Image, Image]
-    likeness: Likeness
+    similarity: Similarity
     remark: str
 
 
@@ -147,7 +147,7 @@ def _job(flags: argparse.Namespace) -> Job:
 
 def compare(
     job: Job, precisions: tuple[str, str], steps: Sequence[int], token: str | None, say: Callable[[str], None]
-) -> list[Comparison]:
+) -> list[StepComparison]:
     """One for each number of steps. Raises Unsupported before anything is drawn where one cannot be, and LoadError."""
     if missing := missing_library():
         raise LoadError(missing)
@@ -188,17 +188,17 @@ def _draw(
     return images
 
 
-def _compared(steps: int, precisions: tuple[str, str], images: tuple[Any, ...]) -> Comparison:
+def _compared(steps: int, precisions: tuple[str, str], images: tuple[Any, ...]) -> StepComparison:
     remarks = []
     for precision, image in zip(precisions, images):
         try:
             check_images([image], 1)
         except BrokenImage as error:
             remarks.append(f"{precision}: {error}")
-    return Comparison(steps, (images[0], images[1]), likeness(images[1], images[0]), "; ".join(remarks))
+    return StepComparison(steps, (images[0], images[1]), similarity(images[1], images[0]), "; ".join(remarks))
 
 
-def write(comparisons: Sequence[Comparison], precisions: tuple[str, str], folder: Path) -> None:
+def write(comparisons: Sequence[StepComparison], precisions: tuple[str, str], folder: Path) -> None:
     """quality.csv, a strip for each number of steps, and history.gif."""
     from runner.quality import strips
 
@@ -206,7 +206,7 @@ def write(comparisons: Sequence[Comparison], precisions: tuple[str, str], folder
         out = csv.writer(file, lineterminator="\n")
         out.writerow(("steps", "psnr", "ssim", "nrmse", "remark"))
         for found in comparisons:
-            out.writerow((found.steps, *vars(found.likeness).values(), found.remark))
+            out.writerow((found.steps, *vars(found.similarity).values(), found.remark))
     gain = strips.gain([found.images for found in comparisons])
     frames = [strips.strip(*found.images, _labels(found, precisions, gain), gain) for found in comparisons]
     for found, frame in zip(comparisons, frames):
@@ -214,9 +214,9 @@ def write(comparisons: Sequence[Comparison], precisions: tuple[str, str], folder
     strips.animate(frames, folder / "history.gif")
 
 
-def _labels(found: Comparison, precisions: tuple[str, str], gain: int) -> tuple[str, str, str]:
+def _labels(found: StepComparison, precisions: tuple[str, str], gain: int) -> tuple[str, str, str]:
     return (
         f"{precisions[0]}\n{found.steps} steps",
-        f"{precisions[1]}\nPSNR {found.likeness.psnr:.1f} dB",
-        f"difference x {gain}\nSSIM {found.likeness.ssim:.3f}",
+        f"{precisions[1]}\nPSNR {found.similarity.psnr:.1f} dB",
+        f"difference x {gain}\nSSIM {found.similarity.ssim:.3f}",
     )

@@ -21,7 +21,7 @@ IDENTICAL_DB = 150.0
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Similarity:
     """PSNR in dB, SSIM from -1 to 1, and the root mean square error over that of the reference."""
 
     psnr: float
@@ -36,15 +36,15 @@ def missing_library() -> str | None:
     return None
 
 
-def likeness(image: Image, reference: Image) -> Likeness:
+def similarity(image: Image, reference: Image) -> Similarity:
     """Of two images of one size, as numbers from 0 to 1 in three channels. Raises ValueError for two sizes."""
     import numpy as np
     from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
     ours, theirs = (np.asarray(each.convert("RGB"), dtype=np.float64) / 255 for each in (image, reference))
     if np.array_equal(ours, theirs):
-        return Likeness(IDENTICAL_DB, 1.0, 0.0)
-    return Likeness(
+        return Similarity(IDENTICAL_DB, 1.0, 0.0)
+    return Similarity(
         psnr=float(peak_signal_noise_ratio(theirs, ours, data_range=1.0)),
         ssim=float(structural_similarity(theirs, ours, data_range=1.0, channel_axis=-1)),
         nrmse=float(normalized_root_mse(theirs, ours)),
@@ -64,7 +64,7 @@ class Reference:
             return {}, f"no quality: {self.reason}"
         from PIL import Image as images
 
-        found = likeness(image, images.open(io.BytesIO(self.png)))
+        found = similarity(image, images.open(io.BytesIO(self.png)))
         far = found.psnr < GATE_DB
         remark = f"PSNR {found.psnr:.1f} dB against single-precision eager, below {GATE_DB:g}: visibly another image"
         return dict(vars(found)), remark if far else None

@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import TextIO
 
 from runner.schema import Job
-from runner.wire.result_bundle import LIMIT_BYTES, Outcome, Parcel, Receipt, digest
+from runner.wire.result_bundle import LIMIT_BYTES, Receipt, ResultBundle, UploadStatus, digest
 
-TICKET_VARIABLE = "RUNNER_TICKET_FILE"
+GRANT_VARIABLE = "RUNNER_TICKET_FILE"
 RECEIPT_VARIABLE = "RUNNER_RECEIPT_FILE"
-TICKET_WAIT_S = 30.0
+GRANT_WAIT_S = 30.0
 PATIENCE_S = 120.0
 # Whoever asks a job to end ends it 10 s later by force.
 PATIENCE_WHEN_TERMINATED_S = 7.0
@@ -44,14 +44,14 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
-class Ticket:
+class UploadGrant:
     """A presigned PUT: the address, which is a secret, and the headers that were signed with it."""
 
     url: str
     headers: Mapping[str, str]
 
     @classmethod
-    def from_json(cls, text: str) -> Ticket:
+    def from_json(cls, text: str) -> UploadGrant:
         fields = json.loads(text)
         return cls(str(fields["url"]), {str(name): str(value) for name, value in fields["headers"].items()})
 
@@ -60,7 +60,7 @@ class Ticket:
 def delivered(job: Job, folder: Path, out: TextIO, environ: Mapping[str, str] = os.environ) -> Iterator[None]:
     """Around a job's work: delivers results.csv and environment.json of the folder when it ends, however it does.
 
-    Where the environment names no ticket, nothing is delivered and nothing said.
+    Where the environment names no grant, nothing is delivered and nothing said.
     """
     code = 2
     try:
@@ -73,28 +73,30 @@ def delivered(job: Job, folder: Path, out: TextIO, environ: Mapping[str, str] = 
         code = 128 + signal.SIGINT
         raise
     finally:
-        if environ.get(TICKET_VARIABLE):
+        if environ.get(GRANT_VARIABLE):
             with contextlib.suppress(ValueError):  # not the main thread
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            _hand_in(_receipt(job, folder, code, Path(environ[TICKET_VARIABLE])), out, environ)
+            _hand_in(_receipt(job, folder, code, Path(environ[GRANT_VARIABLE])), out, environ)
 
 
-def _receipt(job: Job, folder: Path, code: int, ticket: Path) -> Receipt:
-    data = Parcel(job.run, job.id, _text(folder / "results.csv"), _text(folder / "environment.json"), code).to_bytes()
+def _receipt(job: Job, folder: Path, code: int, grant: Path) -> Receipt:
+    data = ResultBundle(
+        job.run, job.id, _text(folder / "results.csv"), _text(folder / "environment.json"), code
+    ).to_bytes()
     if len(data) > LIMIT_BYTES:
         return _failed(data, f"{len(data)} bytes are more than the {LIMIT_BYTES} that are taken", 0)
     patience_s = PATIENCE_WHEN_TERMINATED_S if code == TERMINATED else PATIENCE_S
     try:
-        text = _awaited(ticket, min(TICKET_WAIT_S, patience_s))
+        text = _awaited(grant, min(GRANT_WAIT_S, patience_s))
         if not text:
             return _failed(data, "there is no address to deliver to", 0)
-        return put(Ticket.from_json(text), data, patience_s)
+        return put(UploadGrant.from_json(text), data, patience_s)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return _failed(data, f"no address to deliver to came: {type(error).__name__}", 0)
 
 
 def put(
-    ticket: Ticket,
+    grant: UploadGrant,
     data: bytes,
     patience_s: float = PATIENCE_S,
     sleep: Callable[[float], None] = time.sleep,
@@ -102,16 +104,16 @@ def put(
 ) -> Receipt:
     """One object, put until the store has it or says no; what may pass is tried again for `patience_s` seconds."""
     # the store compares it with what arrived
-    headers = {**ticket.headers, "Content-MD5": base64.b64encode(hashlib.md5(data).digest()).decode()}  # noqa: S324
+    headers = {**grant.headers, "Content-MD5": base64.b64encode(hashlib.md5(data).digest()).decode()}  # noqa: S324
     began, tries = clock(), 0
     while True:
         tries += 1
         left_s = patience_s - (clock() - began)
-        status, said = _once(ticket.url, headers, data, max(1.0, min(CALL_TIMEOUT_S, left_s)))
+        status, said = _once(grant.url, headers, data, max(1.0, min(CALL_TIMEOUT_S, left_s)))
         if status is not None and 200 <= status < 300:
-            return Receipt(Outcome.STORED, digest(data), len(data), tries)
+            return Receipt(UploadStatus.STORED, digest(data), len(data), tries)
         if status == http.client.PRECONDITION_FAILED:  # perhaps by ourselves, and the answer got lost
-            return Receipt(Outcome.TAKEN, digest(data), len(data), tries)
+            return Receipt(UploadStatus.TAKEN, digest(data), len(data), tries)
         # so that many that were throttled together do not come back together
         pause_s = random.uniform(0.5, 1.0) * min(0.5 * 2.0**tries, LONGEST_PAUSE_S)  # noqa: S311
         if (status is not None and status not in PASSING) or clock() - began + pause_s > patience_s:
@@ -152,7 +154,7 @@ def _harmless(text: str) -> str:
 
 
 def _failed(data: bytes, why: str, tries: int) -> Receipt:
-    return Receipt(Outcome.FAILED, digest(data), len(data), tries, why)
+    return Receipt(UploadStatus.FAILED, digest(data), len(data), tries, why)
 
 
 def _text(path: Path) -> str:

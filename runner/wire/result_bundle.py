@@ -24,7 +24,7 @@ CONTENT_TYPE = "application/vnd.sd-orchestrator.parcel+json"
 
 
 @dataclass(frozen=True)
-class Parcel:
+class ResultBundle:
     """results, environment: the texts of results.csv and environment.json. exit_code: what the runner ends with."""
 
     run: str
@@ -37,13 +37,13 @@ class Parcel:
         return json.dumps({"parcel": VERSION, **dataclasses.asdict(self)}, indent=0).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Parcel:
+    def from_bytes(cls, data: bytes) -> ResultBundle:
         """Raises ValueError with what is wrong."""
         if len(data) > LIMIT_BYTES:
             raise ValueError(f"it has {len(data)} bytes, more than the {LIMIT_BYTES} that are taken")
         members = _flat(data)
         if members.pop("parcel", None) != VERSION:
-            raise ValueError(f"it is not a parcel of version {VERSION}")
+            raise ValueError(f"it is not a result bundle of version {VERSION}")
         wanted = {field.name: int if field.name == "exit_code" else str for field in dataclasses.fields(cls)}
         if {name: type(value) for name, value in members.items()} != wanted:
             raise ValueError(f"its members are not {', '.join(wanted)}")
@@ -78,7 +78,7 @@ def _flat(data: bytes) -> dict[str, Any]:
             if len(members) > MOST_MEMBERS:
                 raise ValueError(f"it has more than {MOST_MEMBERS} members")
     except ValueError as error:
-        raise ValueError(f"it is not a parcel of version {VERSION}: {error}") from error
+        raise ValueError(f"it is not a result bundle of version {VERSION}: {error}") from error
 
 
 def _space(text: str, start: int) -> int:
@@ -103,7 +103,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class Outcome(str, Enum):
+class UploadStatus(str, Enum):
     """STORED: the store took it. TAKEN: an object of this attempt is there already. FAILED: it is not there by us."""
 
     STORED = "stored"
@@ -118,7 +118,7 @@ class Receipt:
     One line of the container's log, and on Kubernetes also the termination message, of 4096 bytes at most.
     """
 
-    outcome: Outcome
+    outcome: UploadStatus
     sha256: str
     size: int
     tries: int = 1
@@ -134,7 +134,7 @@ class Receipt:
             members = json.loads(line)
             if members.pop("kind") != "receipt":
                 return None
-            outcome = Outcome(members.pop("outcome"))
+            outcome = UploadStatus(members.pop("outcome"))
             size, tries = int(members.pop("size")), int(members.pop("tries"))
             return cls(outcome, str(members["sha256"])[:64], size, tries, str(members["error"])[:300])
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):

@@ -28,7 +28,7 @@ from orchestrator.report.labels import clean
 from orchestrator.scheduler import Update
 from runner.schema import Case, Device, Event, Job, Precision, Row, SchemaError, Status, format_rows, parse_rows
 from runner.wire import frames
-from runner.wire.result_bundle import Outcome, Parcel, Receipt
+from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 
 JOB = Job(
     run="r",
@@ -85,13 +85,13 @@ def frames_of_a_log(data: bytes) -> None:
     assert sum(len(text.encode(errors="replace")) for text in found.files.values()) <= 4 * len(data)
 
 
-def parcels(data: bytes) -> None:
+def bundles(data: bytes) -> None:
     """What a job left in a store."""
     whole = None
     with contextlib.suppress(ValueError):
-        whole = Parcel.from_bytes(data)
+        whole = ResultBundle.from_bytes(data)
     if whole is not None:
-        assert Parcel.from_bytes(whole.to_bytes()) == whole
+        assert ResultBundle.from_bytes(whole.to_bytes()) == whole
         assert whole.results.encode().decode() == whole.results
 
 
@@ -205,7 +205,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
             said,
             messages,
             frames_of_a_log,
-            parcels,
+            bundles,
             receipts,
             engine_events,
             probes,
@@ -240,10 +240,10 @@ def seeds(name: str) -> Iterator[bytes]:
             written.add("results.csv", "1,2\n")
             written.end()
             yield out.getvalue().encode()
-        case "parcels":
-            yield Parcel("r", "j", "a,b\n", "{}", 1).to_bytes()
+        case "bundles":
+            yield ResultBundle("r", "j", "a,b\n", "{}", 1).to_bytes()
         case "receipts":
-            yield Receipt(Outcome.STORED, "0" * 64, 100).to_line().encode()
+            yield Receipt(UploadStatus.STORED, "0" * 64, 100).to_line().encode()
         case "engine-events":
             yield b'{"status":"die","id":"c0ffee","Actor":{"Attributes":{}}}\n' * 2
         case "probes":
