@@ -1,4 +1,4 @@
-"""Errors whose message is written for the reader of a row: neither a class name nor a traceback is added to it."""
+"""Errors whose message is written for a row's reader: neither a class name nor a traceback is added to it."""
 
 from __future__ import annotations
 

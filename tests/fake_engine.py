@@ -5,17 +5,22 @@ The prompt is `WHEN:ACTION` words; WHEN is a number of samples, `above-N` sample
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from PIL import Image
 
 from runner.engines import Memory
 from runner.errors import LoadError, Unsupported
+from runner.jobs.supervise import context
 from runner.jobs.worker import Provenance, Send, run_cases
 from runner.measuring.measure import Instruments
 from runner.quality.similarity import Reference
@@ -23,6 +28,16 @@ from runner.schema import Case, Device, Job, Precision, Validity
 
 # Children of a forkserver that has imported this know the server's here; those that import it themselves, their own.
 IMPORTED_BY = os.getpid()
+
+
+@functools.cache
+def processes() -> Any:
+    """As `supervise.context`, with this module imported by the server, which does not know pytest's sys.path."""
+    children = context(preload=("fake_engine",))
+    if sys.platform.startswith("linux"):
+        with mock.patch.dict(os.environ, {"PYTHONPATH": str(Path(__file__).parent)}):
+            forkserver.ensure_running()
+    return children
 
 
 def job_of(prompt: str = "", samples: tuple[int, ...] = (1, 2, 3), **fields: Any) -> Job:

@@ -90,7 +90,7 @@ def test_a_graph_needs_a_gpu() -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"device": Device.CPU}, "on a CPU it would pass the pipeline through"),
+        ({"device": Device.CPU}, "on a CPU it would run the pipeline unaccelerated"),
         ({"precision": Precision.SINGLE}, "half precision only"),
         ({"autocast": True}, "autocast"),
         ({"attention": "sliced"}, "attention 'sliced'"),
@@ -475,8 +475,8 @@ def gpu_session(monkeypatch: pytest.MonkeyPatch, unet: str, decoded: str, reserv
     ("unet", "decoded", "reserved_gb", "expected"),
     [
         ("cuda", "cuda", 79.9, None),
-        ("cpu", "cuda", 1, (Validity.FALLBACK, "fallback: unet on the CPU, and a GPU was asked for")),
-        ("cuda", "cpu", 1, (Validity.FALLBACK, "fallback: the decoded image on the CPU, and a GPU was asked for")),
+        ("cpu", "cuda", 1, (Validity.FALLBACK, "fallback: unet on the CPU, but the job asks for a GPU")),
+        ("cuda", "cpu", 1, (Validity.FALLBACK, "fallback: the decoded image on the CPU, but the job asks for a GPU")),
         ("cuda", "cuda", 91.5, (Validity.SPILLED, "spilled: 91.5 GB reserved on a GPU of 80.0 GB")),
     ],
 )

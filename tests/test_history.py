@@ -37,7 +37,7 @@ def test_other_steps_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["single", "single,single", "single,int8", "single,half,bfloat16"])
 def test_two_different_precisions_are_compared(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="not two of single, half, bfloat16"):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected two of single, half, bfloat16"):
         two_precisions(text)
 
 

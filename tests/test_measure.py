@@ -149,7 +149,7 @@ def test_without_warmup_memory_is_that_of_the_first_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "reason"), [("black", "black"), ("nan", "NaN"), ("one-more", "3 images came back for 2 samples")]
+    ("action", "reason"), [("black", "black"), ("nan", "NaN"), ("one-more", "expected 2 images, got 3")]
 )
 def test_a_broken_image_is_no_measurement(action: str, reason: str) -> None:
     job = job_of(f"2:{action}")
@@ -183,12 +183,12 @@ def test_a_nearly_black_image_is_broken_and_a_dark_scene_is_not(share: float, le
 def test_an_image_of_another_size_than_the_row_says_is_broken() -> None:
     session = FakeSession(job_of(), None)
     session.facts["height"] = 16
-    with pytest.raises(BrokenImage, match="image 1 of 1 has 8×8 pixels, and the row says 8×16"):
+    with pytest.raises(BrokenImage, match="image 1 of 1 has 8×8 pixels, expected 8×16"):
         measure(job_of(), "case", 1, session, lambda _: None)
 
 
 def test_a_case_that_computed_elsewhere_than_asked_does_not_rank_and_says_so() -> None:
     session = FakeSession(job_of(), None)
-    session.elsewhere = (Validity.FALLBACK, "fallback: unet on the CPU, and a GPU was asked for")
+    session.elsewhere = (Validity.FALLBACK, "fallback: unet on the CPU, but the job asks for a GPU")
     cells = measure(job_of(), "c", 1, session, lambda _: None)
     assert (cells["validity"], cells["error"]) == session.elsewhere

@@ -45,7 +45,7 @@ def test_a_bundle_comes_back_as_it_was() -> None:
         (with_members(exit_code=True), "its members"),
         (with_members(results=None), "its members"),
         (BUNDLE.to_bytes().replace(b'"job"', b'"run"'), "twice"),
-        (b" " * (LIMIT_BYTES + 1), "more than"),
+        (b" " * (LIMIT_BYTES + 1), "the limit is 16777216"),
     ],
 )
 def test_what_is_no_bundle_is_refused_with_the_reason(data: bytes, wrong: str) -> None:
@@ -84,9 +84,7 @@ def test_whatever_ends_a_job_its_rows_so_far_are_packed_with_its_exit_code(
 ) -> None:
     receipt = delivering(tmp_path, ending)
     expected = ResultBundle("r", "j", "rows so far\n", "", code).to_bytes()
-    assert receipt == Receipt(
-        UploadStatus.FAILED, digest(expected), len(expected), 0, "there is no address to deliver to"
-    )
+    assert receipt == Receipt(UploadStatus.FAILED, digest(expected), len(expected), 0, "the upload grant is empty")
     assert Receipt.from_line((tmp_path / "receipt").read_text()) == receipt
 
 

@@ -136,7 +136,7 @@ def test_a_channel_that_is_not_finite_is_found_in_the_image(channels: slice, num
     assert session.generate(1)
     assert session.is_finite()
     session.pipe.vae.decoder.conv_out.bias.data[channels] = number
-    with pytest.raises(BrokenImage, match="the decoded image has NaN or infinity in it"):
+    with pytest.raises(BrokenImage, match="the decoded image contains NaN or infinity"):
         checked_call(session, 1)
 
 
@@ -304,7 +304,7 @@ def test_a_tokenizer_without_its_words_is_not_replaced_by_an_empty_one(saved: Pa
         ({"vae": None}, "lacks components of its StableDiffusionPipeline: vae is not in model_index.json; fix: "),
         ({"vae": [None, None]}, "vae is not in model_index.json; fix: "),
         ({"vae": ["diffusers", "Foo"]}, "cannot be loaded: `diffusers` has no class `Foo`"),
-        ({"_class_name": "FooPipeline"}, "diffusers has no pipeline FooPipeline here; fix: "),
+        ({"_class_name": "FooPipeline"}, "the installed diffusers has no FooPipeline; fix: "),
         ({"_class_name": None}, "its model_index.json names no pipeline (_class_name); fix: "),
     ],
 )
@@ -331,7 +331,7 @@ def test_a_link_that_leads_nowhere_is_said_to_be_one(saved: Path, tmp_path: Path
     shutil.copytree(saved, tmp_path / "m")
     (tmp_path / "m" / lost).unlink()
     (tmp_path / "m" / lost).symlink_to("../../../blobs/abc")
-    with pytest.raises(LoadError, match=rf"{lost} is a link to \.\./\.\./\.\./blobs/abc, which is not there.*cp -rL"):
+    with pytest.raises(LoadError, match=rf"{lost} is a link to \.\./\.\./\.\./blobs/abc, which does not exist.*cp -rL"):
         pipeline.load(tiny(model=str(tmp_path / "m")), torch.float32, None)
 
 
@@ -384,6 +384,6 @@ def test_what_a_hub_refuses_says_which_variable_and_which_licence(tmp_path: Path
     assert done.stdout.splitlines() == [
         f"gated/m is gated: set HF_TOKEN to a token of an account that has accepted the licence at {page}/gated/m",
         f"gated/token is gated: the token's account has not accepted the licence at {page}/gated/token",
-        f"there is no model none/m to be read at {page}/none/m; if it is private or gated, set HF_TOKEN",
-        f"there is no model none/token to be read at {page}/none/token; the token gives no access to it",
+        f"there is no readable model none/m at {page}/none/m; if it is private or gated, set HF_TOKEN",
+        f"there is no readable model none/token at {page}/none/token; the token gives no access to it",
     ], done.stderr

@@ -17,7 +17,6 @@ from PIL import Image
 
 from runner.jobs.reference import References
 from runner.jobs.run import run_job
-from runner.jobs.supervise import context
 from runner.jobs.worker import Send
 from runner.measuring.measure import Instruments, measure
 from runner.quality.similarity import GATE_DB, IDENTICAL_DB, Reference, similarity
@@ -26,7 +25,6 @@ from runner.wire.output import EventStream, RowFile
 
 pytest.importorskip("skimage", reason="scikit-image is not installed")
 
-PROCESSES = context(preload=("fake_engine",))
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
 
 
@@ -92,9 +90,16 @@ def draw_in_words(file: Path, job: Job, cases: tuple[Case, ...], token: str | No
 
 
 def rows(tmp_path: Path, job: Job, references: References | None = None) -> list[Row]:
-    references = references or References(draw_in_words, PROCESSES)
+    references = references or References(draw_in_words, fake_engine.processes())
     with RowFile.fresh(tmp_path / "rows.csv") as file, open(os.devnull, "w") as nowhere:
-        run_job(job, file, EventStream(nowhere), references=references, work=fake_engine.work, processes=PROCESSES)
+        run_job(
+            job,
+            file,
+            EventStream(nowhere),
+            references=references,
+            work=fake_engine.work,
+            processes=fake_engine.processes(),
+        )
     return parse_rows((tmp_path / "rows.csv").read_text())
 
 
@@ -106,7 +111,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_row_is_compared_with_one_reference_of_a_process_of_its_own(drawn: Path) -> None:
-    references = References(draw_in_words, PROCESSES)
+    references = References(draw_in_words, fake_engine.processes())
     found = rows(drawn, job_of(quality=True), references) + rows(drawn, job_of(quality=True), references)
     assert [row.status for row in found] == [Status.OK] * 6
     assert all(row.psnr is not None and row.ssim is not None and row.nrmse is not None for row in found)

@@ -18,11 +18,9 @@ from hypothesis import strategies as st
 from runner.jobs import search as search_module
 from runner.jobs.run import run_job
 from runner.jobs.search import FINENESS, BatchResult, Bounds, bounded, largest, search
-from runner.jobs.supervise import context
 from runner.schema import MAX, MOST_SAMPLES, Case, Device, Event, EventKind, Job, Row, Status, parse_rows
 from runner.wire.output import EventStream, RowFile
 
-PROCESSES = context(preload=("fake_engine",))
 OOM = BatchResult(Status.OOM, "no more")
 
 
@@ -119,7 +117,7 @@ def outcome(tmp_path: Path, prompt: str, *samples: Any, **fields: Any) -> tuple[
     cases = tuple(Case(f"case-{number}", number) for number in samples)
     job: Job = job_of(prompt, cases=cases, **fields)
     with RowFile.fresh(tmp_path / "rows.csv") as file, (tmp_path / "events").open("w") as events:
-        run_job(job, file, EventStream(events), work=fake_engine.work, processes=PROCESSES)
+        run_job(job, file, EventStream(events), work=fake_engine.work, processes=fake_engine.processes())
     said = [Event.from_line(line) for line in (tmp_path / "events").read_text().splitlines()]
     return parse_rows((tmp_path / "rows.csv").read_text()), [event for event in said if event], prompt
 

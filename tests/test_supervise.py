@@ -15,14 +15,13 @@ import pytest
 from fake_engine import job_of
 
 from runner.jobs.run import run_job
-from runner.jobs.supervise import ChildExit, Tail, context, supervise
+from runner.jobs.supervise import ChildExit, Tail, supervise
 from runner.jobs.worker import Provenance
 from runner.schema import EventKind, Job, Row, Status, parse_rows
 from runner.telemetry import limits
 from runner.wire.output import EventStream, RowFile
 
 PROC = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc, which is Linux's")
-PROCESSES = context(preload=("fake_engine",))
 
 
 class Ear:
@@ -55,7 +54,7 @@ class Ear:
 
 def outcome(job: Job, token: str | None = None) -> Ear:
     ear = Ear()
-    supervise(job, token, ear, fake_engine.work, PROCESSES)
+    supervise(job, token, ear, fake_engine.work, fake_engine.processes())
     assert [row.case for row in ear.rows] == [case.id for case in job.cases]
     assert ear.kinds.count(EventKind.CASE_ENDED) == len(job.cases)
     return ear
@@ -164,7 +163,7 @@ def test_the_token_reaches_the_child_and_no_row_or_log(
             "hf_secret",
             environment_file=tmp_path / "environment.json",
             work=fake_engine.work,
-            processes=PROCESSES,
+            processes=fake_engine.processes(),
         )
     out, err = capfdbinary.readouterr()
     assert b"the token is [token]" in err

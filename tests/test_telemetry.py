@@ -65,7 +65,7 @@ def test_a_time_shorter_than_the_counters_steps_has_no_energy() -> None:
 def test_clocks_lowered_by_heat_or_hardware_are_throttled(bit: int) -> None:
     found, why = verdict(seen(FULL, dataclasses.replace(FULL, reasons=bit | 0x4)))
     assert found is Validity.THROTTLED
-    assert "in 1 of 2 looks" in str(why)
+    assert "in 1 of 2 samples" in str(why)
 
 
 @pytest.mark.parametrize("bit", [0, 0x1, 0x2, 0x10, 0x100])

@@ -1,6 +1,6 @@
-"""What an engine is to the rest of the runner. Each is a module of its own here, imported only when a job asks for it.
+"""The interface of engines. Each engine is a module of this package, imported only when a job asks for it.
 
-An engine never substitutes silently: what it cannot do it refuses, and the refusal is a row.
+An engine never substitutes silently: it refuses what it cannot do, and the refusal becomes a row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGES = {module: package for engine in ENGINES.values() for module, package i
 
 @dataclass(frozen=True)
 class Memory:
-    """Decimal GB, as in the columns `memory`, `memory_peak` and `memory_host`; None is not known."""
+    """Decimal GB, as in the columns `memory`, `memory_peak` and `memory_host`; None means unknown."""
 
     reserved_gb: float | None
     peak_gb: float | None
@@ -32,47 +32,47 @@ class Memory:
 
 
 class Session(Protocol):
-    """A model loaded on its device, ready to be called; what a case is measured on.
+    """A model loaded on its device, on which cases are measured.
 
-    facts: cells of the row that are known once it is loaded (device, height, width, xformers, …).
-    one_shape: it serves one batch size only (a captured graph), so that every case gets a process of its own.
+    facts: cells of the row that are known after loading (device, height, width, xformers, …).
+    one_shape: it serves one batch size only (a captured graph), so every case gets its own process.
     """
 
     facts: Mapping[str, Any]
     one_shape: bool
 
     def generate(self, samples: int) -> Sequence[Image]:
-        """One whole call, text in and images out. It may return before the device has finished."""
+        """One whole call, text in, images out. It may return before the device has finished."""
 
     def synchronize(self) -> None:
-        """Returns when the device has finished all that was asked of it."""
+        """Waits until the device has finished all work."""
 
     def reset_memory(self) -> None:
-        """Gives cached memory back and starts the peaks anew."""
+        """Frees cached memory and resets the peaks."""
 
     def memory(self) -> Memory:
         """Since `reset_memory`."""
 
     def is_finite(self) -> bool:
-        """Whether the last call's decoder gave finite numbers, before they became bytes. Asked outside of the clock."""
+        """Whether the decoder's output of the last call is finite, before conversion to bytes. Called untimed."""
 
     def misplaced(self) -> tuple[Validity, str] | None:
-        """FALLBACK or SPILLED, with the reason, where the device asked for did not compute or hold all of it."""
+        """FALLBACK or SPILLED with the reason, where the requested device did not compute or hold everything."""
 
     def close(self) -> None:
-        """Ends what a process's end would not: servers, folders."""
+        """Releases what outlives the process: servers, folders."""
 
 
 class Engine(Protocol):
     def load(self, job: Job, token: str | None) -> Session:
-        """The job's model on the job's device. token: for the Hugging Face hub.
+        """Loads the job's model on the job's device. token: for the Hugging Face hub.
 
-        Raises Unsupported, as early as it can be told, and LoadError.
+        Raises Unsupported as early as possible, and LoadError.
         """
 
 
 def find(name: str) -> Engine:
-    """The engine's module. Raises Unsupported where a library of its is not installed."""
+    """The engine's module. Raises Unsupported where a library that it needs is not installed."""
     try:
         return cast(Engine, importlib.import_module(f"runner.engines.{name}"))
     except ModuleNotFoundError as error:
@@ -82,7 +82,7 @@ def find(name: str) -> Engine:
 
 
 def library(name: str) -> Any:
-    """A library that an engine of the same name imports when it loads; raises Unsupported where it is not installed."""
+    """Imports an engine's library when a model is loaded. Raises Unsupported where it is not installed."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -9,10 +9,10 @@ from runner.engines.session import PipelineSession
 
 
 class CapturedSession(PipelineSession):
-    """Captured for the batch size of its first call: another one needs a process of its own.
+    """Serves the batch size of its first call, for which the graphs are captured.
 
-    A graph's replay allocates nothing, so the allocator's peak lacks all that its pool holds (on an H200, batch 16:
-    2.4 GB of 11.2 GB reserved). The pool is in what is reserved; the peak is not known.
+    A replay allocates nothing, so the allocator's peak excludes the graph's memory pool (on an H200, batch 16: 2.4 GB
+    of 11.2 GB reserved). The reserved memory includes the pool; the peak is unknown.
     """
 
     one_shape = True

@@ -13,7 +13,7 @@ from runner.errors import Unsupported
 from runner.models import pipeline
 from runner.schema import Job
 
-# A 1×1 convolution in channels last is a matrix product, and cuBLAS is faster at it than cuDNN.
+# In channels-last, a 1×1 convolution is a matrix product, which cuBLAS computes faster than cuDNN.
 INDUCTOR = {"conv_1x1_as_mm": True}
 
 
@@ -31,20 +31,20 @@ def load(job: Job, token: str | None) -> CapturedSession:
 
 
 def check(job: Job) -> None:
-    """Raises Unsupported for what a compiled network has fixed, and where nothing can compile it."""
+    """Raises Unsupported for settings that compilation fixes, and where there is no compiler."""
     if job.autocast:
-        raise Unsupported("autocast: a compiled network has its precision fixed")
+        raise Unsupported("autocast: compilation fixes the precision of a network")
     if job.attention != "default":
         raise Unsupported(f"attention {job.attention!r}: the fused QKV projections bring their own attention")
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "gcc", "clang")):
-        raise Unsupported("torch.compile builds its kernels with a C++ compiler, and there is none; install g++")
+        raise Unsupported("torch.compile needs a C++ compiler, and there is none; fix: install g++")
 
 
 def step_of(forward: Any, *, keep: bool) -> Any:
     """The UNet's `forward` for timesteps on the CPU.
 
-    keep: the output outlives the next call, whose graph would overwrite it; so it does in the schedulers that remember
-    earlier steps, unless guidance has made a new tensor of it.
+    keep: copies the output, which the next call's graph would overwrite. Needed because some schedulers keep earlier
+    outputs, unless guidance has already made a new tensor.
     """
 
     def step(sample: torch.Tensor, timestep: torch.Tensor, *inputs: Any, **named: Any) -> Any:
@@ -55,13 +55,13 @@ def step_of(forward: Any, *, keep: bool) -> Any:
 
 
 def keep_timesteps_here(scheduler: Any) -> None:
-    """On the CPU, where a scheduler looks up its coefficients: reading one back would wait for the GPU at each step."""
+    """Keeps timesteps on the CPU, where a scheduler looks up its coefficients: else each step waits for the GPU."""
     set_timesteps = scheduler.set_timesteps
     scheduler.set_timesteps = lambda steps, device=None, **named: set_timesteps(steps, device="cpu", **named)
 
 
 def prepared(pipe: Any) -> Any:
-    """The same networks, in the layout and with the projections that compile best."""
+    """Converts UNet and VAE to channels-last with fused QKV projections, which compile best."""
     for network in (pipe.unet, pipe.vae):
         network.to(memory_format=torch.channels_last)
         network.fuse_qkv_projections()

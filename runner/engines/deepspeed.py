@@ -1,6 +1,7 @@
-"""DeepSpeed inference: its kernels injected into the UNet, and CUDA graphs of text encoder, UNet and VAE.
+"""DeepSpeed inference: kernels injected into the UNet, CUDA graphs of text encoder, UNet and VAE.
 
-The tutorial's engine (docs/engines.md), on current versions. It compiles its operators at first use, with nvcc.
+The engine of DeepSpeed's tutorial (docs/engines.md) on current versions. It compiles its operators with nvcc at first
+use.
 """
 
 from __future__ import annotations
@@ -30,35 +31,35 @@ def load(job: Job, token: str | None) -> CapturedSession:
     with_text_model(pipe.text_encoder)
     pipe = pipe.to(device)
     deepspeed.init_inference(pipe, dtype=torch.float16, replace_with_kernel_inject=True, enable_cuda_graph=True)
-    # as in `compile`: else each step waits for the GPU to read its timestep back (0.09 s of 0.64 on an H200)
+    # As in `compile`: else each step waits for the GPU to read its timestep (0.09 s of 0.64 s on an H200).
     pipe.unet.forward = step_of(pipe.unet.forward, keep=False)
     keep_timesteps_here(pipe.scheduler)
     return CapturedSession(pipe, job, device, torch.float16, fused_attention=True)
 
 
 def check(job: Job) -> None:
-    """Raises Unsupported for what the injection cannot do; DeepSpeed itself passes some of it through as it was."""
+    """Raises Unsupported for what the injection cannot do; DeepSpeed itself would silently run some of it unchanged."""
     if job.device is not Device.CUDA:
-        raise Unsupported("DeepSpeed injects CUDA kernels; on a CPU it would pass the pipeline through unaccelerated")
+        raise Unsupported("DeepSpeed injects CUDA kernels; on a CPU it would run the pipeline unaccelerated")
     if job.precision is not Precision.HALF:
         raise Unsupported("DeepSpeed's injection into diffusers has kernels for half precision only")
     if job.autocast:
-        raise Unsupported("autocast: the injected kernels have their precision fixed")
+        raise Unsupported("autocast: the injected kernels have a fixed precision")
     if job.attention != "default":
         raise Unsupported(f"attention {job.attention!r}: the injected kernels bring their own attention")
     if job.guidance <= 1:
-        raise Unsupported("guidance of 1 or less: the scheduler would keep an output that the UNet's graph overwrites")
+        raise Unsupported("guidance of 1 or less: the scheduler keeps outputs that the UNet's graph overwrites")
 
 
 def check_pipeline(pipe: object) -> None:
     if not isinstance(pipe, StableDiffusionPipeline):
-        raise Unsupported(f"DeepSpeed's UNet knows StableDiffusionPipeline, and this model is a {type(pipe).__name__}")
+        raise Unsupported(f"DeepSpeed supports StableDiffusionPipeline only; this model is a {type(pipe).__name__}")
 
 
 def set_build_environment(capability: tuple[int, int]) -> None:
-    """For this GPU alone, and without the suffix of `9.0a`, which DeepSpeed 0.19.8 fails to read as a number.
+    """Builds operators for this GPU only, without the suffix of `9.0a`, which DeepSpeed 0.19.8 cannot parse.
 
-    ninja is looked up on the PATH, and stands beside Python where the environment was not activated.
+    DeepSpeed looks for ninja on the PATH; in an environment that was not activated, ninja is beside Python.
     """
     os.environ["TORCH_CUDA_ARCH_LIST"] = f"{capability[0]}.{capability[1]}"
     beside = str(Path(sys.executable).parent)
@@ -67,9 +68,9 @@ def set_build_environment(capability: tuple[int, int]) -> None:
 
 
 def with_text_model(encoder: torch.nn.Module) -> None:
-    """Gives back the attribute that DeepSpeed sets a method on and that transformers 5 merged into the encoder itself.
+    """Restores the attribute `text_model`, which DeepSpeed patches and transformers 5 merged into the encoder.
 
-    A property, since a submodule that is its own parent would make every walk over the modules endless.
+    A property: a submodule that is its own parent would make every walk over the modules endless.
     """
     if not hasattr(encoder, "text_model"):
         type(encoder).text_model = property(lambda self: self)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""diffusers as it comes, in PyTorch's eager mode: the baseline of every comparison."""
+"""Unmodified diffusers in PyTorch's eager mode: the baseline of every comparison."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A pipeline whose networks are exported to ONNX and computed by something else than PyTorch.
+"""A pipeline whose networks are exported to ONNX and run outside PyTorch.
 
-Text encoder, UNet and VAE decoder become a file each, with a dynamic batch, in a folder that goes with the session;
-tokenizer, scheduler and loop stay diffusers'. The export is part of the load.
+Text encoder, UNet and VAE decoder are exported to one file each, with a dynamic batch, in a folder that is deleted with
+the session. Tokenizer, scheduler and loop remain diffusers'. The export counts as loading.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from runner.models import pipeline
 from runner.schema import Job
 
 OPSET = 18
-# The exporter takes a dimension of 1 for a constant.
+# The exporter would treat a dimension of 1 as constant.
 EXAMPLE_BATCH = 2
 
 
 class Compute(Protocol):
-    """What computes a network. threads: how many, on a CPU; None on a GPU, or where it cannot be told."""
+    """Runs a network. threads: how many it uses on a CPU; None on a GPU, or where unknown."""
 
     threads: int | None
 
@@ -35,20 +35,20 @@ class Compute(Protocol):
 
 
 def check(job: Job) -> None:
-    """Raises Unsupported for what no exported network can do."""
+    """Raises Unsupported for what exported networks cannot do."""
     if job.autocast:
-        raise Unsupported("autocast is PyTorch's; an exported network has its precision fixed")
+        raise Unsupported("autocast is a feature of PyTorch; an exported network has a fixed precision")
     if job.attention != "default":
-        raise Unsupported(f"attention {job.attention!r}: an exported network has its attention fixed")
+        raise Unsupported(f"attention {job.attention!r}: an exported network has a fixed attention")
 
 
 def load(job: Job, token: str | None, opened: Callable[[Path, Network, torch.device], Compute]) -> ExportedSession:
-    """opened: a network's file made ready; what it returns computes the output from the input tensors, in order."""
+    """Loads the pipeline with its networks exported. opened: opens a network's file and returns what runs it."""
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipeline.set_threads(job)
     pipe = pipeline.load(job, dtype, token)
     if not isinstance(pipe, StableDiffusionPipeline):
-        raise Unsupported(f"the ONNX export knows StableDiffusionPipeline, and this model is a {type(pipe).__name__}")
+        raise Unsupported(f"the ONNX export supports StableDiffusionPipeline only; this is a {type(pipe).__name__}")
     pipe = pipe.to(device)
     folder = tempfile.TemporaryDirectory(prefix="onnx-")
     try:
@@ -65,9 +65,9 @@ def load(job: Job, token: str | None, opened: Callable[[Path, Network, torch.dev
 
 @dataclass(frozen=True)
 class Network:
-    """One network as it is exported: tensors in by name, one tensor out.
+    """A network to export: named input tensors, one output tensor.
 
-    output_shape: from the inputs, so that the output has its place before the call.
+    output_shape: computes the shape from the inputs, so that the output is allocated before the call.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Network:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and of the output."""
+        """The type of the weights and of the output."""
         dtype: torch.dtype = self.module.inner.dtype  # type: ignore[assignment]
         return dtype
 
@@ -114,7 +114,7 @@ class _VaeDecoder(torch.nn.Module):
 
 
 def networks(pipe: StableDiffusionPipeline, height: int, width: int) -> list[Network]:
-    """Examples are on the pipeline's device and in its precision. The timestep is one float, for any scheduler."""
+    """The networks, with examples on the pipeline's device and in its precision. The timestep is one float."""
     scale, channels = pipe.vae_scale_factor, pipe.unet.config.in_channels
     length, states_width = pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size
     kind: dict[str, Any] = {"device": pipe.device, "dtype": pipe.unet.dtype}
@@ -147,7 +147,7 @@ def networks(pipe: StableDiffusionPipeline, height: int, width: int) -> list[Net
 
 
 def export(network: Network, file: Path) -> None:
-    """Weights go into a file beside it, so that there is no limit of 2 GB."""
+    """Writes the weights into a second file, to avoid the 2 GB limit."""
     dynamic = {name: {0: torch.export.Dim.DYNAMIC} if name in network.dynamic else None for name in network.example}
     with torch.inference_mode(False), torch.no_grad():
         torch.onnx.export(
@@ -166,7 +166,7 @@ def export(network: Network, file: Path) -> None:
 
 
 class StandIn(torch.nn.Module):
-    """Stands in the pipeline where the exported module stood, with its configuration and without its weights."""
+    """Replaces the exported module in the pipeline: has its configuration, but not its weights."""
 
     def __init__(self, network: Network, compute: Compute, device: torch.device) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ STAND_INS = {"text_encoder": _TextEncoderStandIn, "unet": _UnetStandIn, "vae": _
 
 
 class ExportedSession(PipelineSession):
-    """A pipeline with the stand-ins; its exported files live as long as it does."""
+    """A pipeline with stand-ins; owns the folder of the exported files."""
 
     def __init__(
         self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype, folder: tempfile.TemporaryDirectory[str]
@@ -207,7 +207,7 @@ class ExportedSession(PipelineSession):
         self._folder = folder
 
     def memory(self) -> Memory:
-        """PyTorch does not count what others allocate on a GPU: empty, rather than too little."""
+        """Unknown on a GPU: PyTorch counts only its own allocations."""
         memory = super().memory()
         return memory if self._device.type == "cpu" else Memory(None, None, memory.host_gb)
 

@@ -1,4 +1,4 @@
-"""From token ids to pixels as one CUDA graph: text encoder, every denoising step with its scheduler, VAE, 8-bit pixels.
+"""Runs token ids to pixels as one CUDA graph: text encoder, all denoising steps with the scheduler, VAE, 8-bit pixels.
 
 UNet and VAE are compiled as in `compile`. Of a call, only the tokenizer runs in Python. What is the same at every step
 is computed once per call (see `precompute`). The arithmetic is that of the pipeline.
@@ -36,7 +36,7 @@ def load(job: Job, token: str | None) -> GraphSession:
     pipe = pipeline.load(job, dtype, token)
     if not isinstance(pipe, StableDiffusionPipeline):
         raise Unsupported(
-            f"the captured loop is that of StableDiffusionPipeline; this model is a {type(pipe).__name__}"
+            f"the captured loop supports StableDiffusionPipeline only; this model is a {type(pipe).__name__}"
         )
     # cuDNN tries its algorithms for each convolution, before the capture.
     torch.backends.cudnn.benchmark = True
@@ -44,7 +44,7 @@ def load(job: Job, token: str | None) -> GraphSession:
 
 
 class Denoiser(torch.nn.Module):
-    """One evaluation of the UNet with guidance, so that the compiler fuses what stands around the network."""
+    """One evaluation of the UNet with guidance, so that the compiler fuses the operations around the network."""
 
     def __init__(self, unet: torch.nn.Module, guidance: float) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Denoiser(torch.nn.Module):
 
 
 class GraphSession(CapturedSession):
-    """The pipeline's parts, in a loop of our own that is captured at the first call."""
+    """The pipeline's components in our own loop, which the first call captures."""
 
     def __init__(self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(compile.prepared(pipe), job, device, dtype, fused_attention=True)
@@ -87,7 +87,7 @@ class GraphSession(CapturedSession):
         return [Image.fromarray(image) for image in pixels]
 
     def token_ids(self, samples: int) -> torch.Tensor:
-        """Without guidance those of the prompts, else first as many of the empty prompt."""
+        """The token ids of the prompts; with guidance, preceded by as many of the empty prompt."""
         tokenizer = self.pipe.tokenizer
         texts = [self._job.prompt] * samples
         if self._job.guidance > 1:
@@ -98,7 +98,7 @@ class GraphSession(CapturedSession):
         return ids
 
     def _capture(self, ids: torch.Tensor, noise: torch.Tensor) -> torch.cuda.CUDAGraph:
-        """A first run compiles, and lets cuDNN and cuBLAS choose; that must be on a stream of its own."""
+        """Captures the graph after one run, which compiles and lets cuDNN and cuBLAS choose, on a side stream."""
         self.hold(ids, noise)
         graph = torch.cuda.CUDAGraph()
         with sdpa_kernel(ATTENTION, set_priority=True):
@@ -109,16 +109,16 @@ class GraphSession(CapturedSession):
         return graph
 
     def hold(self, ids: torch.Tensor, noise: torch.Tensor) -> None:
-        """The inputs' places: a replay reads what is in them then."""
+        """Allocates the input buffers, which each replay reads."""
         self._ids, self._latents = ids.to(self._device), noise
         self.pipe.scheduler.set_timesteps(self._job.steps, device="cpu")
         self._timesteps = self.pipe.scheduler.timesteps.to(self._device)
 
     def compute(self) -> torch.Tensor:
-        """Bytes of shape (samples, height, width, 3).
+        """Computes the pixels: bytes of shape (samples, height, width, 3).
 
-        The scheduler's timesteps stay on the CPU: its coefficients are then constants of the capture, where the
-        pipeline waits for the GPU at each step to read the timestep back.
+        The scheduler's timesteps stay on the CPU, so its coefficients become constants of the graph; the pipeline's own
+        loop waits for the GPU at each step to read the timestep.
         """
         scheduler = self.pipe.scheduler
         scheduler.set_timesteps(self._job.steps, device="cpu")
@@ -130,7 +130,7 @@ class GraphSession(CapturedSession):
             noise = self._denoise(scaled, moments[step], states)
             latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
         image: torch.Tensor = self._decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
-        self._decoded = image  # kept, so that each replay leaves it to be looked at, and nothing of a call looks
+        self._decoded = image  # each replay rewrites it; it is checked after the call, outside the graph
         shades = (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float() * 255
         return shades.round().to(torch.uint8).contiguous()
 
@@ -144,7 +144,7 @@ class GraphSession(CapturedSession):
 
 @contextlib.contextmanager
 def side_stream(device: torch.device) -> Iterator[None]:
-    """A stream that follows all that was asked before, and precedes all that is asked after."""
+    """Runs the block on its own stream, ordered after all earlier work and before all later work."""
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):

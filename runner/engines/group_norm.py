@@ -1,6 +1,7 @@
-"""Group normalisation in an order that suits channels last: each channel's statistics first, then those of its group.
+"""Group normalisation for channels-last: each channel's statistics first, then those of its group.
 
-The same numbers as `torch.nn.GroupNorm` makes, whose compiled form gathers each group's few channels from every pixel.
+Computes the same numbers as `torch.nn.GroupNorm`, whose compiled form gathers each group's few channels from every
+pixel.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 
 
 class ByChannel(torch.nn.Module):
-    """Stands for a GroupNorm, with its parameters. Input of shape (batch, channels, …)."""
+    """Replaces a GroupNorm and shares its parameters. Input of shape (batch, channels, …)."""
 
     def __init__(self, norm: torch.nn.GroupNorm) -> None:
         super().__init__()
@@ -19,9 +20,9 @@ class ByChannel(torch.nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, sample: torch.Tensor) -> torch.Tensor:
-        """Single precision inside, whatever comes in, as PyTorch's own.
+        """Computes in single precision for any input type, like PyTorch.
 
-        A group's variance is the mean of its channels' variances and the variance of their means: nothing cancels.
+        A group's variance is the mean of its channels' variances plus the variance of their means: no cancellation.
         """
         wide = sample.float().flatten(2)
         grouped = (len(wide), self.groups, -1)
@@ -35,7 +36,7 @@ class ByChannel(torch.nn.Module):
 
 
 def replace_group_norms(network: Any) -> None:
-    """In place; parameters are shared, names and outputs stay."""
+    """Replaces GroupNorm modules in place; parameters are shared, names and outputs do not change."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, torch.nn.GroupNorm) and child.affine:

@@ -1,7 +1,7 @@
-"""DeepSpeed-MII's persistent deployment of the tutorial: a server that stays, asked over gRPC (`mii.legacy`).
+"""DeepSpeed-MII's persistent deployment from its tutorial: a server that the client calls over gRPC (`mii.legacy`).
 
-The server is DeepSpeed's inference in a process of its own. What is timed is the client's call; the server's own time
-goes to the log. It takes no latents, so that its images are of other noise than every other engine's.
+The server runs DeepSpeed inference in its own process. The client's call is timed; the server's own time goes to the
+log. The server takes no latents, so its images come from other noise than those of all other engines.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from runner.models import pipeline
 from runner.schema import Job
 from runner.telemetry import memory
 
-# In the environment of every process of a deployment, so that a sweep finds those that a crash left.
+# Set in every process of a deployment, so that those left by a crash can be found.
 MARK = "RUNNER_MII_DEPLOYMENT"
 GPUS = "RUNNER_MII_GPUS"
 END_TIMEOUT_S = 20.0
 
-# Run by every Python that finds it on its path; only the process that loads the model has a LOCAL_RANK. There
-# DeepSpeed's launcher has counted the GPUs from 0, whichever this process was given; and the text encoder lacks what
-# DeepSpeed sets. Images come back as bytes, in which NaN is 0: the server's numpy sees it, and raises its warning.
+# The server's sitecustomize.py. Only the process that loads the model has a LOCAL_RANK. There DeepSpeed's launcher
+# numbers GPUs from 0, whichever this process was given, and the text encoder lacks the attribute that DeepSpeed sets.
+# Images are returned as bytes, in which NaN is 0; the server's numpy warns of NaN, and the warning becomes an error.
 NOT_A_NUMBER = "invalid value encountered in cast"
 SITE = f"""\
 import os
@@ -59,7 +59,7 @@ def load(job: Job, token: str | None) -> MiiSession:
     device = pipeline.torch_device(job)
     deepspeed.set_build_environment(torch.cuda.get_device_capability(device))
     if shutil.which("deepspeed") is None:
-        raise LoadError("MII starts its server by the program `deepspeed`, which is neither on the PATH nor by Python")
+        raise LoadError("MII starts its server with `deepspeed`, which is neither on the PATH nor beside Python")
     folder = tempfile.TemporaryDirectory(prefix="mii-")
     try:
         height, width = save_model(job, token, Path(folder.name) / "model")
@@ -70,7 +70,7 @@ def load(job: Job, token: str | None) -> MiiSession:
 
 
 def save_model(job: Job, token: str | None, folder: Path) -> tuple[int, int]:
-    """The job's model as a folder: the server loads nothing else offline. Returns the image's height and width."""
+    """Saves the job's model to a folder, from which the server loads it offline. Returns the image's height, width."""
     pipe = pipeline.load(job, torch.float16, token)
     deepspeed.check_pipeline(pipe)
     pipe.save_pretrained(folder)
@@ -78,14 +78,14 @@ def save_model(job: Job, token: str | None, folder: Path) -> tuple[int, int]:
 
 
 def deploy(job: Job, folder: Path, owner: tempfile.TemporaryDirectory[str], size: tuple[int, int]) -> MiiSession:
-    """Starts the server and waits until it listens. What it started is ended if it does not."""
+    """Starts the server and waits until it listens. Ends all of its processes if that fails."""
     mii = engines.library("mii").legacy
     name = folder.name
     (folder / "site").mkdir()
     (folder / "site/sitecustomize.py").write_text(SITE)
     environment = server_environment(os.environ, name, folder)
     os.environ.update(environment)
-    # The client asks for the main thread's event loop, which nothing else has made.
+    # The client uses the main thread's event loop, which does not exist yet.
     asyncio.set_event_loop(asyncio.new_event_loop())
     model_config, mii_config = settings(folder / "model", *free_ports())
     try:
@@ -94,13 +94,13 @@ def deploy(job: Job, folder: Path, owner: tempfile.TemporaryDirectory[str], size
     except BaseException as error:
         end_processes(name)
         if isinstance(error, RuntimeError) and "server crashed" in str(error):
-            raise LoadError("MII's server ended while it started; its output is in the log") from error
+            raise LoadError("MII's server ended during its start; its output is in the log") from error
         raise
     return MiiSession(job, name, client, owner, size)
 
 
 def settings(model: Path, port: int, dist_port: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """MII's model and deployment configurations. Without `skip_model_check` it would list the whole hub."""
+    """MII's model and deployment configurations. Without `skip_model_check` MII would list the whole hub."""
     model_config = {
         "model": str(model),
         "task": "text-to-image",
@@ -125,7 +125,7 @@ def server_environment(ours: Mapping[str, str], name: str, folder: Path) -> dict
 
 
 def free_ports() -> tuple[int, int]:
-    """A port whose next is free too (the balancer's and the server's), and one for torch.distributed."""
+    """A port whose successor is free too (load balancer and server), and a port for torch.distributed."""
     for _ in range(100):
         with contextlib.ExitStack() as held:
             port = _bind(held, 0)
@@ -142,7 +142,7 @@ def _bind(held: contextlib.ExitStack, port: int) -> int:
 
 
 def processes(name: str) -> Iterator[psutil.Process]:
-    """Those of a deployment, wherever they were reparented to; never this one, whose environment has the mark too."""
+    """Yields a deployment's processes, even reparented ones; not this process, which has the mark too."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get(MARK) == name:
@@ -150,7 +150,7 @@ def processes(name: str) -> Iterator[psutil.Process]:
 
 
 def end_processes(name: str, patience_s: float = 0.0) -> None:
-    """Waits for them to go by themselves, then kills what is left."""
+    """Waits for a deployment's processes to exit, then kills those that remain."""
     deadline = time.monotonic() + patience_s
     while (left := list(processes(name))) and time.monotonic() < deadline:
         psutil.wait_procs(left, timeout=0.2)
@@ -161,7 +161,7 @@ def end_processes(name: str, patience_s: float = 0.0) -> None:
 
 
 class MiiSession:
-    """The client of a deployment. Its device memory is the server's, of which a client knows nothing."""
+    """The client of a deployment. Device memory is the server's and unknown to the client."""
 
     one_shape = True
 
@@ -185,14 +185,14 @@ class MiiSession:
         except grpc.RpcError as error:
             if NOT_A_NUMBER in str(error.details()):
                 raise RuntimeError("MII's server: the decoded image has NaN in it") from error
-            # the words of the server's exception: out of memory is told by them
+            # The server's message, from which out of memory is recognized.
             raise RuntimeError(f"MII's server: {error.details()}") from error
         self.server_s.append(reply._response.time_taken)
         images: list[Image] = reply.images
         return images
 
     def synchronize(self) -> None:
-        """The reply holds the images: there is nothing left to wait for."""
+        """Nothing to wait for: the reply holds the images."""
 
     def reset_memory(self) -> None:
         memory.reset_host_peak()
@@ -201,14 +201,14 @@ class MiiSession:
         return Memory(None, None, memory.host_peak_gb())
 
     def misplaced(self) -> None:
-        """DeepSpeed's kernels are a GPU's, and what the server holds it does not tell."""
+        """Unknown: DeepSpeed's kernels run on GPUs only, and the server does not report its memory."""
 
     def is_finite(self) -> bool:
-        """The server has answered, and it raises where it is not."""
+        """True after an answer: the server raises for NaN."""
         return True
 
     def close(self) -> None:
-        """Asks the server to end, then ends what is left of it."""
+        """Asks the server to terminate, then kills what remains of it."""
         if self.server_s:
             print(f"mii: the server's own time, median: {statistics.median(self.server_s):.4f} s", file=sys.stderr)
         grpc = engines.library("grpc")

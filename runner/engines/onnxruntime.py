@@ -1,4 +1,4 @@
-"""The pipeline's networks exported to ONNX and computed by onnxruntime, which never falls back to another provider."""
+"""Runs the pipeline's networks, exported to ONNX, with onnxruntime. Never falls back to another provider."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load(job: Job, token: str | None) -> ExportedSession:
     def compute(file: Path, network: Network, device: torch.device) -> OrtNetwork:
         before = psutil.Process().num_threads()
         session = open_session(file, provider, job.threads)
-        # the library does not tell how many it chose: its pool starts them all, and the caller is one of them
+        # onnxruntime does not report its thread count. Its pool has started all threads; the caller is one more.
         started = psutil.Process().num_threads() - before
         return OrtNetwork(network, session, device, max(started, 0) + 1 if device.type == "cpu" else None)
 
@@ -32,7 +32,7 @@ def load(job: Job, token: str | None) -> ExportedSession:
 
 
 def provider_of(job: Job) -> str:
-    """Raises Unsupported for what onnxruntime cannot do, or this installation of it."""
+    """The provider for the job. Raises Unsupported for what onnxruntime, or this build of it, cannot do."""
     exported.check(job)
     if job.device is Device.CPU and job.precision is Precision.HALF:
         raise Unsupported(
@@ -42,16 +42,16 @@ def provider_of(job: Job) -> str:
     available = onnxruntime.get_available_providers()
     if provider not in available:
         raise Unsupported(
-            f"this onnxruntime has no {provider}, only {', '.join(available)}; onnxruntime-gpu is the package that has"
+            f"this onnxruntime has no {provider}, only {', '.join(available)}; fix: install the package onnxruntime-gpu"
         )
     return provider
 
 
 def open_session(file: Path, provider: str, threads: int | None) -> Any:
-    """Raises LoadError where another provider than the one asked for would compute."""
+    """Opens a network on a provider. Raises LoadError where onnxruntime would use another provider."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    # Warnings are of nodes that shape arithmetic rightly leaves on the CPU.
+    # Errors only: warnings are about nodes for shape arithmetic, which belong on the CPU.
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(file), options, providers=[provider])
     session.disable_fallback()
@@ -62,7 +62,7 @@ def open_session(file: Path, provider: str, threads: int | None) -> Any:
 
 
 class OrtNetwork:
-    """Computes one network's output. Keeps nothing of the network's module, so that its weights are there once."""
+    """Computes one network's output. Does not keep the module, so that its weights are in memory once."""
 
     def __init__(self, network: Network, session: Any, device: torch.device, threads: int | None = None) -> None:
         self.threads = threads
@@ -70,7 +70,7 @@ class OrtNetwork:
         self._device, self._dtype = device, network.dtype
 
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """By the addresses of the tensors: nothing is copied, neither on the CPU nor on the GPU."""
+        """Binds the tensors by address: nothing is copied, on the CPU or the GPU."""
         inputs = {name: tensor.to(self._device).contiguous() for name, tensor in zip(self._names, tensors)}
         output = torch.empty(self._output_shape(inputs), dtype=self._dtype, device=self._device)
         binding = self.session.io_binding()
@@ -78,7 +78,7 @@ class OrtNetwork:
             binding.bind_input(name, *_place(tensor))
         binding.bind_output("output", *_place(output))
         if self._device.type == "cuda":
-            # onnxruntime computes on a stream of its own
+            # onnxruntime computes on its own stream.
             torch.cuda.current_stream(self._device).synchronize()
         self.session.run_with_iobinding(binding)
         binding.synchronize_outputs()

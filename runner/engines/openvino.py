@@ -1,4 +1,4 @@
-"""The pipeline's networks exported to ONNX and computed by OpenVINO on the CPU, in the precision that was asked for."""
+"""Runs the pipeline's networks, exported to ONNX, with OpenVINO on the CPU in the requested precision."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load(job: Job, token: str | None) -> ExportedSession:
 
 
 def check(job: Job) -> None:
-    """Raises Unsupported for what OpenVINO would compute otherwise than asked."""
+    """Raises Unsupported for settings that OpenVINO would silently change."""
     exported.check(job)
     if job.device is not Device.CPU:
         raise Unsupported("OpenVINO has no plugin for NVIDIA's GPUs; it would compute on the CPU")
@@ -33,9 +33,9 @@ def check(job: Job) -> None:
 
 
 def compiled(file: Path, threads: int | None) -> Any:
-    """Raises LoadError where OpenVINO did not take the precision or device that it was told.
+    """Compiles a network. Raises LoadError where OpenVINO did not accept the precision or the device.
 
-    Without the hint it computes in bfloat16 on CPUs that are faster at it.
+    Without the hint it computes in bfloat16 on CPUs where that is faster.
     """
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": openvino.Type.f32,
@@ -45,12 +45,12 @@ def compiled(file: Path, threads: int | None) -> Any:
     model = openvino.Core().compile_model(file, "CPU", settings)
     got = model.get_property("INFERENCE_PRECISION_HINT"), model.get_property("EXECUTION_DEVICES")
     if got != (openvino.Type.f32, ["CPU"]):
-        raise LoadError(f"OpenVINO computes in {got[0]} on {', '.join(got[1])}, and single precision on CPU was asked")
+        raise LoadError(f"OpenVINO computes in {got[0]} on {', '.join(got[1])}; expected single precision on the CPU")
     return model
 
 
 class OpenVinoNetwork:
-    """Computes one network's output. Inputs are shared; the output is a copy, for the scheduler keeps several."""
+    """Computes one network's output. Inputs are shared; the output is a copy, because the scheduler keeps several."""
 
     def __init__(self, network: Network, model: Any) -> None:
         self.model, self._names = model, tuple(network.example)

@@ -1,8 +1,8 @@
-"""Takes out of a UNet what it computes more than once: exactly its own arithmetic, less often.
+"""Moves loop-invariant work out of a UNet: the same arithmetic, done once instead of at every step.
 
-The keys and values of cross-attention depend on the prompt alone, and the residual blocks' shifts on the timestep
-alone; a UNet as it comes computes both in dozens of small matrix products at each step. And with guidance the two
-halves of the batch are equal until the first cross-attention.
+Keys and values of cross-attention depend on the prompt only, and the residual blocks' shifts on the timestep only; an
+unmodified UNet computes both in dozens of small matrix products at each step. With guidance, the two halves of the
+batch are equal until the first cross-attention, so that one half is computed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 
 
 class Precomputed:
-    """Changes a UNet in place. It then takes `moments(…)[step]` for a timestep and `conditioning(…)` for text states.
+    """Changes a UNet in place: it then takes `moments(…)[step]` as timestep and `conditioning(…)` as text states.
 
-    Its projections are to be fused first (`fuse_qkv_projections`). guided: the latents come doubled, for guidance.
+    Call `fuse_qkv_projections` first. guided: the latents are doubled for guidance.
     """
 
     def __init__(self, unet: Any, *, guided: bool) -> None:
@@ -42,7 +42,7 @@ class Precomputed:
 
 
 class _TimeEmbedding:
-    """The UNet's own, kept before it is replaced."""
+    """The UNet's original time embedding."""
 
     def __init__(self, unet: Any) -> None:
         self._project, self._embed = unet.time_proj, unet.time_embedding
@@ -53,14 +53,14 @@ class _TimeEmbedding:
 
 
 class _Given(torch.nn.Module):
-    """Stands for the time embedding: what comes in has been through it."""
+    """Replaces the time embedding, which is already applied to the input."""
 
     def forward(self, sample: torch.Tensor, _condition: None = None) -> torch.Tensor:
         return sample
 
 
 class _Slice(torch.nn.Module):
-    """Stands for one block's projection of the time embedding."""
+    """Replaces one block's projection of the time embedding."""
 
     def __init__(self, start: int, width: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _Slice(torch.nn.Module):
 
 
 class _Half(torch.nn.Module):
-    """Stands for a module whose input's two halves are equal: computes one of them."""
+    """Replaces a module whose input has two equal halves: computes one of them."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _Half(torch.nn.Module):
 
 
 class _GivenCrossAttention:
-    """An attention processor whose keys and values are a part of what it is given for text states."""
+    """An attention processor that takes its keys and values as a slice of the text states."""
 
     def __init__(self, start: int, width: int) -> None:
         self.start, self.width = start, width
@@ -127,7 +127,7 @@ def _slice_keys_values(unet: Any) -> None:
 
 
 def _compute_halves_once(unet: Any) -> None:
-    """Up to the first cross-attention, where the first block has one (Stable Diffusion 1 and 2)."""
+    """Computes one half up to the first cross-attention, if the first block has one (Stable Diffusion 1 and 2)."""
     unet.conv_in = _Half(unet.conv_in)
     first = unet.down_blocks[0]
     if isinstance(first, CrossAttnDownBlock2D):

@@ -19,9 +19,9 @@ from runner.telemetry import memory
 
 
 def set_attention(pipe: Any, attention: str) -> bool:
-    """`default` is PyTorch's fused kernel, `sliced` half of the UNet's heads at a time, `math` plain matrix products.
+    """Sets how attention is computed; returns whether that is memory-efficient.
 
-    Returns whether memory-efficient attention is in use.
+    `default` is PyTorch's fused kernel, `sliced` half of the UNet's heads at a time, `math` plain matrix products.
     """
     if attention == "default":
         return True
@@ -34,20 +34,20 @@ def set_attention(pipe: Any, attention: str) -> bool:
         pipe.unet.set_attn_processor(AttnProcessor())
         pipe.vae.set_attn_processor(AttnProcessor())
         return False
-    raise Unsupported(f"attention {attention!r} is not known; there is {', '.join(ATTENTIONS)}")
+    raise Unsupported(f"unknown attention {attention!r}; expected one of {', '.join(ATTENTIONS)}")
 
 
 def image_size(pipe: Any, job: Job) -> tuple[int, int]:
-    """Height and width: the job's, or the model's own where the job leaves them open."""
+    """Height and width: the job's, else the model's own."""
     own = pipe.unet.config.sample_size
     height, width = own if isinstance(own, (list, tuple)) else (own, own)
     return job.height or height * pipe.vae_scale_factor, job.width or width * pipe.vae_scale_factor
 
 
 def initial_latents(pipe: Any, job: Job, samples: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """The same noise for every engine, device and precision: drawn on the CPU in single precision, then converted.
+    """The initial noise, equal for every engine, device and precision: drawn on the CPU in float32, then converted.
 
-    Shape (samples, 4, height / 8, width / 8). A larger batch begins with a smaller one's.
+    Shape (samples, 4, height / 8, width / 8). A larger batch begins with the noise of a smaller one.
     """
     height, width = image_size(pipe, job)
     shape = (samples, pipe.unet.config.in_channels, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
@@ -63,7 +63,7 @@ def _is_off_gpu(network: torch.nn.Module) -> bool:
 
 
 class PipelineSession:
-    """A diffusers pipeline on its device, whatever computes its networks."""
+    """A session of a diffusers pipeline on its device, whatever runs its networks."""
 
     one_shape = False
 
@@ -78,7 +78,7 @@ class PipelineSession:
     def generate(self, samples: int) -> list[Image]:
         if samples not in self._noise:
             self._noise = {samples: initial_latents(self.pipe, self._job, samples, self._dtype, self._device)}
-        self.pipe.decoded = None  # its memory is free before the next is made
+        self.pipe.decoded = None  # frees its memory before the call
         with torch.inference_mode(), torch.autocast(self._device.type, enabled=self._job.autocast):
             images: list[Image] = self.pipe(
                 [self._job.prompt] * samples,
@@ -110,14 +110,14 @@ class PipelineSession:
         return Memory(reserved / 1e9, peak / 1e9, host_gb)
 
     def is_finite(self) -> bool:
-        """On the CPU: at the largest batch that fits, the GPU has no room to look."""
+        """Checks on the CPU: at the largest batch that fits, the GPU has no memory left for the check."""
         decoded = self.decoded()
         return decoded is not None and bool(torch.isfinite(decoded.cpu()).all())
 
     def misplaced(self) -> tuple[Validity, str] | None:
-        """By the device of the weights and of the decoder's output, and by what is reserved beyond the GPU's memory.
+        """Checks the devices of the weights and of the decoder's output, and whether more is reserved than the GPU has.
 
-        A driver that moves memory to the host (on Windows, and so under WSL) lets more be reserved than the GPU has.
+        A driver that moves memory to the host (Windows, WSL) allows more to be reserved than the GPU has.
         """
         if self._device.type != "cuda":
             return None
@@ -126,7 +126,7 @@ class PipelineSession:
         if (decoded := self.decoded()) is not None and decoded.device.type != "cuda":
             off.append("the decoded image")
         if off:
-            return Validity.FALLBACK, f"fallback: {', '.join(off)} on the CPU, and a GPU was asked for"
+            return Validity.FALLBACK, f"fallback: {', '.join(off)} on the CPU, but the job asks for a GPU"
         total = torch.cuda.get_device_properties(self._device).total_memory
         reserved = torch.cuda.max_memory_reserved(self._device)
         if reserved > total:
@@ -134,7 +134,7 @@ class PipelineSession:
         return None
 
     def decoded(self) -> torch.Tensor | None:
-        """What the last call's decoder gave."""
+        """The decoder's output of the last call."""
         found: torch.Tensor | None = self.pipe.decoded
         return found
 

@@ -1,4 +1,4 @@
-"""Jobs from flags: those of the Lambda benchmark, and what has become of them since."""
+"""Builds jobs from command-line flags: those of the Lambda benchmark, and additions."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ DESCRIPTION = """\
 Measures Stable Diffusion inference: latency, memory and throughput of whole pipeline calls, text in and image out.
 
   python -m runner --samples 1,2,4 --steps 50 --repeats 3 --autocast no      by hand, rows appended to results.csv
-  python -m runner --job /job/job.json                                        as the orchestrator asks, in a container
+  python -m runner --job /job/job.json                                        a job of the orchestrator, in a container
   python -m runner quality                                                    single against half precision over steps
-  python -m runner probe                                                      what this machine has, as JSON
+  python -m runner probe                                                      this machine's hardware, as JSON
 """
 
 EPILOG = """\
-The model's default is the Lambda benchmark's; it needs a Hugging Face token in HF_TOKEN (or ACCESS_TOKEN).
-synthetic:sd-v1-4 has its architecture and its speed with random weights, and needs nothing.
+The default model is the Lambda benchmark's; it needs a Hugging Face token in HF_TOKEN (or ACCESS_TOKEN).
+synthetic:sd-v1-4 has the same architecture and speed with random weights, and needs no download.
 """
 
 
@@ -47,7 +47,7 @@ def engine_names(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.split(",")))
     for name in names:
         if name not in ENGINES:
-            raise argparse.ArgumentTypeError(f"there is no engine {name!r}; there is {', '.join(ENGINES)}")
+            raise argparse.ArgumentTypeError(f"unknown engine {name!r}; expected one of {', '.join(ENGINES)}")
     return names
 
 
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    flags.add_argument("--job", type=Path, metavar="FILE", help="a job of the orchestrator; no other flag goes with it")
+    flags.add_argument("--job", type=Path, metavar="FILE", help="a job of the orchestrator; other flags are ignored")
 
     lambdas = flags.add_argument_group("as in the Lambda benchmark")
     lambdas.add_argument(
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         help="batch sizes, or max: the largest that fits (default 1)",
     )
     lambdas.add_argument("--steps", type=positive, default=40, metavar="N", help="denoising steps (default 40)")
-    lambdas.add_argument("--repeats", type=positive, default=3, metavar="N", help="timed calls of each (default 3)")
+    lambdas.add_argument("--repeats", type=positive, default=3, metavar="N", help="timed calls per case (default 3)")
     lambdas.add_argument("--autocast", choices=("yes", "no"), default="no", help="yes adds runs under torch.autocast")
     lambdas.add_argument(
         "--output_file",
@@ -81,13 +81,13 @@ def parser() -> argparse.ArgumentParser:
         help="rows are appended (default results.csv)",
     )
 
-    ours = flags.add_argument_group("beyond it")
+    ours = flags.add_argument_group("additional")
     ours.add_argument(
         "--engine",
         type=engine_names,
         default=(BASELINE,),
         metavar="E,E…",
-        help=f"of {', '.join(ENGINES)} (default {BASELINE})",
+        help=f"one or more of {', '.join(ENGINES)} (default {BASELINE})",
     )
     ours.add_argument(
         "--precision",
@@ -107,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument("--guidance", type=float, default=7.5, metavar="G", help="classifier-free guidance (default 7.5)")
     ours.add_argument("--scheduler", choices=tuple(SCHEDULERS), default="pndm")
     ours.add_argument("--attention", choices=tuple(ATTENTIONS), default="default")
-    ours.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
+    ours.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the latents (default 0)")
     ours.add_argument("--warmup", type=int, default=2, metavar="N", help="untimed calls after the first (default 2)")
     ours.add_argument(
         "--rel-ci",
@@ -115,15 +115,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="F",
         help="repeat until the median's 95%% interval is within this fraction of it, such as 0.01",
     )
-    ours.add_argument("--max-repeats", type=positive, default=30, metavar="N", help="end of --rel-ci (default 30)")
-    ours.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="seconds for each case (default 1800)")
-    ours.add_argument("--quality", action="store_true", help="compare images with single-precision eager's")
+    ours.add_argument("--max-repeats", type=positive, default=30, metavar="N", help="limit for --rel-ci (default 30)")
+    ours.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="seconds per case (default 1800)")
+    ours.add_argument("--quality", action="store_true", help="compare images with those of single-precision eager")
     ours.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the library's choice)")
     return flags
 
 
 def jobs(flags: argparse.Namespace) -> list[Job]:
-    """One for each model load, in the order of the Lambda benchmark: precision, then autocast."""
+    """One job per model load, in the order of the Lambda benchmark: precision, then autocast."""
     device = Device(flags.device or ("cuda" if gpus_or_reason()[0] else "cpu"))
     precision = flags.precision or ("both" if device is Device.CUDA else "single")
     precisions = tuple(Precision) if precision == "both" else (Precision(precision),)

@@ -1,6 +1,6 @@
-"""Measuring one case: the calls, the clock around them, and the statistics of the trials.
+"""Measures one case: makes the calls, times them, checks the images and derives statistics from the trials.
 
-What a measurement includes, and what it does not, is told in docs/method.md.
+docs/method.md defines what a measurement includes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 # Beyond this, the spread within one row exceeds most differences between engines (docs/method.md, "Validity").
 UNSTABLE_RELATIVE_STD = 0.25
-# A level that a screen in a lit room shows as black: half of what video calls black (16 of 255, ITU-R BT.601). A dark
-# scene has more than a hundredth of its pixels above it: a moon, a window, a face.
+# A level that a screen in a lit room shows as black: half of video's black level (16 of 255, ITU-R BT.601). In a dark
+# scene (a moon, a window, a face) more than one pixel in a hundred is above it.
 DARK, NEARLY_BLACK = 8, 0.99
 
 
@@ -48,15 +48,15 @@ BY_CLOCK_ALONE = Instruments()
 
 
 class BrokenImage(Exception):
-    """The pipeline returned something that is no image; its speed is nothing to rank."""
+    """The pipeline returned something that is not an image, so its speed must not rank."""
 
 
 def median_interval(trials_s: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """The confidence interval of the median by order statistics; None where there are too few trials for it (below 6).
+    """The median's confidence interval by order statistics; None with too few trials (below 6).
 
-    No assumption on the distribution: the k-th smallest and the k-th largest enclose the median with probability
-    1 - 2 P(Bin(n, 1/2) < k), so at least with `confidence`. Source: J.-Y. Le Boudec, Performance Evaluation of Computer
-    and Communication Systems, theorem 2.1; docs/method.md, "Rounds and repeats".
+    Assumes no distribution: the k-th smallest and the k-th largest enclose the median with probability
+    1 - 2 P(Bin(n, 1/2) < k), which is at least `confidence`. Source: J.-Y. Le Boudec, Performance Evaluation of
+    Computer and Communication Systems, theorem 2.1; docs/method.md, "Rounds and repeats".
     """
     n, ordered = len(trials_s), sorted(trials_s)
     k, below = 0, 0.0
@@ -73,7 +73,7 @@ def relative_ci(trials_s: Sequence[float]) -> float | None:
 
 
 def is_enough(job: Job, trials_s: Sequence[float]) -> bool:
-    """Whether the job asks for no more trials than these."""
+    """Whether the job needs no further trials."""
     done = len(trials_s)
     if done < job.repeats:
         return False
@@ -88,7 +88,7 @@ def most_trials(job: Job) -> int:
 
 
 def summary(trials_s: Sequence[float], samples: int, steps: int) -> dict[str, Any]:
-    """The cells of a row that derive from its trials."""
+    """The cells of a row that are derived from its trials."""
     median = statistics.median(trials_s)
     many = len(trials_s) > 1
     low, high = median_interval(trials_s) or (None, None)
@@ -108,7 +108,7 @@ def summary(trials_s: Sequence[float], samples: int, steps: int) -> dict[str, An
 
 
 def validity(trials_s: Sequence[float], disturbance: str | None) -> Validity:
-    """disturbance: what kept the process from its CPUs in the timed part; None where nothing did, or nobody looked."""
+    """disturbance: the CPU contention in the timed part; None where there was none, or none was measured."""
     if disturbance:
         return Validity.CONTENDED
     if len(trials_s) > 2 and statistics.stdev(trials_s) > UNSTABLE_RELATIVE_STD * statistics.median(trials_s):
@@ -119,23 +119,23 @@ def validity(trials_s: Sequence[float], disturbance: str | None) -> Validity:
 def verdict(
     trials_s: Sequence[float], disturbance: str | None, seen: gpu.Observed | None
 ) -> tuple[Validity, str | None]:
-    """Whether the row may rank, and what disturbed it. seen: of the GPU, where there is one."""
+    """Whether the row may rank, and what disturbed it. seen: the observations of the GPU, if any."""
     if seen and (of_gpu := gpu.verdict(seen))[0] is not Validity.VALID:
         return of_gpu
     return validity(trials_s, disturbance), f"contended: {disturbance}" if disturbance else None
 
 
 def check_images(images: Sequence[Image], samples: int, facts: Mapping[str, Any] | None = None) -> None:
-    """Raises BrokenImage for one colour, or nearly black: that is what NaN, overflow and safety checkers leave.
+    """Raises BrokenImage for images of one colour or nearly black, the result of NaN, overflow and safety checkers.
 
-    facts: of the session; where it is given, an image of another size than it says is broken, too.
+    facts: the session's; if given, an image of another size is broken too.
     """
     if len(images) != samples:
-        raise BrokenImage(f"{len(images)} images came back for {samples} samples")
+        raise BrokenImage(f"expected {samples} images, got {len(images)}")
     for number, image in enumerate(images, 1):
         if facts and image.size != (facts["width"], facts["height"]):
             size, expected = (f"{w}×{h}" for w, h in (image.size, (facts["width"], facts["height"])))
-            raise BrokenImage(f"image {number} of {samples} has {size} pixels, and the row says {expected}")
+            raise BrokenImage(f"image {number} of {samples} has {size} pixels, expected {expected}")
         bands = image.convert("RGB").getextrema()
         if all(low == high for low, high in bands):  # type: ignore[misc]  # an RGB image has a pair for each band
             kind = "black" if bands == ((0, 0),) * 3 else "of one colour"
@@ -146,7 +146,7 @@ def check_images(images: Sequence[Image], samples: int, facts: Mapping[str, Any]
 
 
 def dark_share(image: Image) -> float:
-    """The share of an image's pixels that look black, 0 to 1."""
+    """The share of pixels that look black, 0 to 1."""
     from PIL import ImageChops
 
     red, green, blue = image.convert("RGB").split()
@@ -155,17 +155,17 @@ def dark_share(image: Image) -> float:
 
 
 def check_call(session: Session, images: Sequence[Image], samples: int) -> None:
-    """Raises BrokenImage where the last call's images are none, or were made of numbers that are not finite.
+    """Raises BrokenImage where the last call's images are broken, or the decoder's output was not finite.
 
-    A cast to bytes makes 0 of NaN, so that one channel of it looks like a picture.
+    A cast to bytes turns NaN into 0, so an image with NaN in one channel looks like a picture.
     """
     if not session.is_finite():
-        raise BrokenImage("the decoded image has NaN or infinity in it")
+        raise BrokenImage("the decoded image contains NaN or infinity")
     check_images(images, samples, session.facts)
 
 
 def checked_call(session: Session, samples: int) -> float:
-    """Seconds of one call whose images are looked at, outside of the trials. Raises BrokenImage."""
+    """Makes one call outside the trials, checks its images and returns its seconds. Raises BrokenImage."""
     images, seconds = timed_call(session, samples)
     check_call(session, images, samples)
     return seconds
@@ -189,10 +189,10 @@ def measure(
     say: Callable[[Event], None],
     instruments: Instruments = BY_CLOCK_ALONE,
 ) -> dict[str, Any]:
-    """The cells that measuring one case fills. Raises BrokenImage, and whatever the session raises.
+    """Measures one case and returns its cells. Raises BrokenImage, and whatever the session raises.
 
-    The first call has a clock of its own. Memory is read after the next, the first of the warm-up, in which no compiler
-    works; without a warm-up, after the first. Between two trials there is an event, and a look at where threads ran.
+    The first call is timed separately. Memory is read after the first warm-up call, in which nothing is compiled;
+    without a warm-up, after the first call. Between two trials an event is sent and the threads' CPUs are sampled.
     """
     session.reset_memory()
     images, first_call_s = timed_call(session, samples)
@@ -200,7 +200,7 @@ def measure(
         check_call(session, images, samples)
         session.reset_memory()
         images, _ = timed_call(session, samples)
-    memory = session.memory()  # before the images are looked at, which takes memory itself
+    memory = session.memory()  # before the images are checked, which needs memory itself
     check_call(session, images, samples)
     for _ in range(job.warmup - 1):
         checked_call(session, samples)

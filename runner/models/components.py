@@ -1,7 +1,7 @@
-"""Which components a folder must have to be a pipeline's, and which it lacks. Standard library alone.
+"""Checks that a pipeline's folder has all components. Standard library only.
 
-diffusers says of a missing component what its constructor was not passed, and transformers makes an empty tokenizer
-where there are no files for one, which gives other images without a word.
+For a missing component diffusers only reports a missing constructor argument. For missing tokenizer files transformers
+silently makes an empty tokenizer, which yields other images.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from runner.models.variants import LEFT_OUT
 
 INDEX = "model_index.json"
-# By a word in the name of a component's class: the files of which it needs one. Others are models.
+# Files of which a component needs one, by a word in its class name. The empty word matches models.
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "Tokenizer": ("vocab.json", "tokenizer.json", "vocab.txt", "spiece.model", "tokenizer.model"),
     "Scheduler": ("scheduler_config.json", "config.json"),
@@ -22,7 +22,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "Extractor": ("preprocessor_config.json", "config.json"),
     "": ("config.json",),
 }
-NOT_OF_PYTORCH = ("Onnx", "OV", "Flax")  # the beginnings of their classes; they have other files
+NOT_OF_PYTORCH = ("Onnx", "OV", "Flax")  # class name prefixes; such components have other files
 
 
 def again(where: str) -> str:
@@ -32,9 +32,9 @@ def again(where: str) -> str:
 
 
 def fault(folder: Path, required: Callable[[str], Sequence[str] | None]) -> str | None:
-    """What a folder lacks of its pipeline, and the fix; None where it has all.
+    """Describes what a pipeline's folder lacks, with the fix; None where it is complete.
 
-    required: the components that a class of pipelines cannot do without; None where there is no such class.
+    required: maps a pipeline class to the components that it needs, or to None where diffusers has no such class.
     """
     anew = again(str(folder))
     no_pipeline = f"{folder} is not a diffusers pipeline's folder"
@@ -42,8 +42,8 @@ def fault(folder: Path, required: Callable[[str], Sequence[str] | None]) -> str 
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return (
-            f"{no_pipeline}: it has no {INDEX}; fix: give as `model` the folder that holds it; "
-            "hf download OWNER/NAME --local-dir FOLDER makes one"
+            f"{no_pipeline}: it has no {INDEX}; fix: set `model` to the folder that holds it, "
+            "or create one with: hf download OWNER/NAME --local-dir FOLDER"
         )
     except (ValueError, RecursionError):
         return f"{no_pipeline}: its {INDEX} is not JSON; {anew}"
@@ -52,11 +52,11 @@ def fault(folder: Path, required: Callable[[str], Sequence[str] | None]) -> str 
     made_by = index.get("_class_name") if isinstance(index, dict) else None
     if not made_by:
         return f"{no_pipeline}: its {INDEX} names no pipeline (_class_name); {anew}"
-    if not isinstance(made_by, str):  # code of the model's own: the library knows
+    if not isinstance(made_by, str):  # a class from the model's own code: diffusers decides
         return None
     wanted = required(made_by)
     if wanted is None:
-        return f"{folder}: diffusers has no pipeline {made_by} here; fix: take a model of a StableDiffusionPipeline"
+        return f"{folder}: the installed diffusers has no {made_by}; fix: choose a model of a StableDiffusionPipeline"
     missing = ", ".join(_missing(folder, index, wanted))
     return f"{folder} lacks components of its {made_by}: {missing}; {anew}" if missing else None
 
@@ -72,7 +72,7 @@ def _missing(folder: Path, index: Mapping[str, Any], wanted: Sequence[str]) -> I
             yield f"{part} is not in {INDEX}"
         elif not named[part].startswith(NOT_OF_PYTORCH):
             needed = next(files for word, files in NEEDED.items() if word in named[part])
-            # without a folder of its own, a component's files may stand beside the index
+            # A component without a folder may have its files beside the index.
             where = folder / part if (folder / part).is_dir() else folder
             if not any((where / file).exists() for file in needed):
                 yield f"{part} has no {needed[0]}" if where != folder else f"there is no folder {part}"

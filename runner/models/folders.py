@@ -1,6 +1,7 @@
-"""What of a folder this process cannot read, and why: for a model that does not load, and for `hosts --check`.
+"""Finds files of a folder that this process cannot read: for a model that does not load, and for `hosts --check`.
 
-`python -m runner.models.folders FOLDER` prints the first obstacle, or READABLE. Standard library alone.
+`python -m runner.models.folders FOLDER` prints the first obstacle, or READABLE. Standard library only: the orchestrator
+imports it too.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 READABLE = "readable"
-# A cache with a hundred models has fewer files.
+# More than a cache of a hundred models has.
 MOST_ENTRIES = 100_000
-# What is no part of a model: locks and halves of downloads, which belong to whoever downloads.
-PASSING = (".lock", ".incomplete")
+# Locks and incomplete downloads belong to the process that downloads; they are no part of a model.
+TEMPORARY = (".lock", ".incomplete")
 
 
 def first_obstacle(folder: Path, opened: str = "") -> str | None:
-    """A sentence about the first file or folder that this process cannot read, with what to do; None where all can.
+    """Describes the first file or folder that this process cannot read, with the fix; None if it can read all.
 
-    opened: what has to be made readable, where that is more than the folder.
+    opened: the folder that the fix makes readable, where that is not `folder` itself.
     """
     return next(obstacles(folder, opened or str(folder)), None)
 
 
 def obstacles(top: Path, opened: str) -> Iterator[str]:
-    """Links are followed as a loader would follow them."""
+    """Yields one sentence per unreadable file or folder. Follows links, as a loader does."""
     seen: set[str] = set()
     waiting, left = [top], MOST_ENTRIES
     while waiting and left > 0:
@@ -42,7 +43,7 @@ def obstacles(top: Path, opened: str) -> Iterator[str]:
             continue
         left -= len(entries)
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.endswith(PASSING):
+            if entry.name.startswith(".") or entry.name.endswith(TEMPORARY):
                 continue
             path = Path(entry.path)
             try:
@@ -57,7 +58,7 @@ def obstacles(top: Path, opened: str) -> Iterator[str]:
 
 
 def leaving_links(top: Path, mounted: Path) -> Iterator[str]:
-    """Files of a folder, each with the target, that are links to somewhere outside of what is mounted of it."""
+    """Yields each link in a folder that leads outside the mounted folder, with its target."""
     inside = os.path.realpath(mounted)
     for folder, folders, files in os.walk(top):
         for name in sorted((*folders, *files)):
@@ -69,23 +70,23 @@ def leaving_links(top: Path, mounted: Path) -> Iterator[str]:
 def _in_words(path: Path, opened: str, error: OSError) -> str:
     if path.is_symlink() and not isinstance(error, PermissionError):
         return (
-            f"{path} is a link to {os.readlink(path)}, which is not there, or is outside of what the job sees of that "
-            f"host; fix: copy the folder with `cp -rL`, or give the Hugging Face cache as `weights`"
+            f"{path} is a link to {os.readlink(path)}, which does not exist or is outside the folders that the job "
+            f"sees on that host; fix: copy the folder with `cp -rL`, or give the Hugging Face cache as `weights`"
         )
     if isinstance(error, FileNotFoundError):
-        return f"there is no {path}; fix: correct the path, or make the folder"
+        return f"there is no {path}; fix: correct the path, or create the folder"
     if isinstance(error, PermissionError):
         return f"{path} cannot be read by user {os.getuid()}{_owner(path)}; fix, on that host: chmod -R a+rX {opened}"
     return f"{path} cannot be read: {error.strerror}"
 
 
 def _owner(path: Path) -> str:
-    """Whose it is; of what stands in a closed folder, nobody can tell."""
+    """The owner and mode; empty where they cannot be read (inside a closed folder)."""
     try:
         found = path.stat()
     except OSError:
         return ""
-    return f" (it is user {found.st_uid}'s, mode {stat.S_IMODE(found.st_mode):04o})"
+    return f" (owner {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o})"
 
 
 if __name__ == "__main__":

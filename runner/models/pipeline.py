@@ -1,4 +1,4 @@
-"""Loads a job's model as a diffusers pipeline, and says what is wrong where it cannot.
+"""Loads a job's model as a diffusers pipeline, and explains why a model does not load.
 
 Importing this takes seconds and touches no GPU: a forkserver imports it once for all the processes that follow.
 """
@@ -25,20 +25,20 @@ from runner.models.folders import first_obstacle
 from runner.models.source import Source
 from runner.schema import Device, Job, Precision
 
-# Named here, so that the classes (diffusers loads them lazily) are in whatever imports this module.
+# diffusers loads its classes lazily; naming them here loads them with this module.
 PIPELINES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
 
 
 def torch_device(job: Job) -> torch.device:
-    """Raises LoadError where the job's GPU is not to be seen: a GPU that got lost is a fault, not an outcome."""
+    """Raises LoadError where PyTorch sees no GPU and the job needs one: a lost GPU is a fault, not an outcome."""
     if job.device is Device.CUDA and not torch.cuda.is_available():
         build = "" if torch.version.cuda else f", and PyTorch {torch.__version__} is built without CUDA"
-        raise LoadError(f"the job asks for a GPU and PyTorch sees none{build}; was the GPU passed to the container?")
+        raise LoadError(f"the job needs a GPU and PyTorch sees none{build}; was the GPU passed to the container?")
     return torch.device(job.device.value)
 
 
 def torch_dtype(job: Job) -> torch.dtype:
-    """Raises Unsupported for half precision on a CPU without arithmetic for it, which would emulate it slowly."""
+    """Raises Unsupported for half precision on a CPU without float16 arithmetic, which would emulate it slowly."""
     if job.precision is Precision.SINGLE:
         return torch.float32
     if job.device is Device.CPU and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
@@ -52,7 +52,7 @@ def set_threads(job: Job) -> None:
 
 
 def load(job: Job, dtype: torch.dtype, token: str | None) -> Any:
-    """The pipeline on the CPU in `dtype`, with the job's scheduler. Raises LoadError where the model is not there."""
+    """The pipeline on the CPU in `dtype`, with the job's scheduler. Raises LoadError where the model does not load."""
     source = Source.parse(job.model)
     pipe = synthetic.build(source.synthetic, dtype) if source.synthetic else _from_pretrained(source, dtype, token)
     scheduler = getattr(diffusers, SCHEDULERS[job.scheduler])
@@ -63,7 +63,7 @@ def load(job: Job, dtype: torch.dtype, token: str | None) -> Any:
 
 
 def remember_decoded(pipe: Any) -> None:
-    """`pipe.decoded` becomes what the last call's decoder gave, before diffusers makes bytes of it."""
+    """Makes each call store the decoder's output in `pipe.decoded`, before diffusers converts it to bytes."""
     process, pipe.decoded = pipe.image_processor.postprocess, None
 
     def postprocess(image: torch.Tensor, *given: Any, **named: Any) -> Any:
@@ -74,7 +74,7 @@ def remember_decoded(pipe: Any) -> None:
 
 
 def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> Any:
-    """The library itself honours HF_HOME and HF_HUB_OFFLINE. Of a model at hand, the files say which variant it is."""
+    """Loads with diffusers, which honours HF_HOME and HF_HUB_OFFLINE. Local files determine the variant."""
     asked: dict[str, Any] = {"dtype": dtype, "token": token, "revision": source.revision, "safety_checker": None}
     if source.is_folder:
         asked["local_files_only"] = True
@@ -96,31 +96,31 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
                 if isinstance(error, LoadError):
                     raise
                 raise LoadError(_refused(source, error)) from error
-            missing = error if variant is None or missing is None else missing  # the default's absence says more
-    assert missing is not None  # noqa: S101  # there is always one to be tried
+            missing = error if variant is None or missing is None else missing  # the default's error says more
+    assert missing is not None  # noqa: S101  # `tried` is never empty
     raise missing
 
 
 def _variants(source: Source, *, half: bool) -> list[str | None]:
-    """Those to be tried, in order. A hub that can be asked knows better than the cache what there is."""
-    at_hand = folder_of(source)
-    if at_hand is not None and source.is_folder:
-        return [variants.choose(at_hand, half=half).variant]
-    if at_hand is not None and _is_offline():
-        with contextlib.suppress(Unsupported):  # half a download: the library says what is missing
-            return [variants.choose(at_hand, half=half).variant]
+    """The variants to try, in order. A reachable hub knows more than the cache."""
+    local = folder_of(source)
+    if local is not None and source.is_folder:
+        return [variants.choose(local, half=half).variant]
+    if local is not None and _is_offline():
+        with contextlib.suppress(Unsupported):  # an incomplete download: diffusers reports what is missing
+            return [variants.choose(local, half=half).variant]
     return ["fp16", None] if half else [None, "fp16"]
 
 
 def _refused(source: Source, error: ValueError) -> str:
-    """What the library does not take of a model, in our words where they say more than its own."""
-    at_hand = folder_of(source)
-    lacking = components.fault(at_hand, _required) if at_hand else None
+    """Why diffusers refused a model: our own finding if there is one, else its message."""
+    local = folder_of(source)
+    lacking = components.fault(local, _required) if local else None
     return lacking or f"{source.where} cannot be loaded: {_first_line(error)}; {components.again(source.where)}"
 
 
 def _required(made_by: str) -> Sequence[str] | None:
-    """The components that a class of diffusers' pipelines cannot be made without; None where it has no such class."""
+    """The components that a pipeline class of diffusers requires; None where there is no such class."""
     found = getattr(diffusers, made_by.removeprefix("Flax"), None)
     if found is None:
         return None
@@ -137,27 +137,27 @@ def _lacks_the_variant(error: Exception, variant: str | None) -> bool:
 
 
 def remark(job: Job) -> str | None:
-    """What a row must say of the weights that `load` took: that they were stored in less precision, for example."""
+    """The row's remark on the weights that `load` chose, such as that they were stored in lower precision."""
     source = Source.parse(job.model)
-    at_hand = None if source.synthetic else folder_of(source)
+    local = None if source.synthetic else folder_of(source)
     with contextlib.suppress(Unsupported):
-        return variants.choose(at_hand, half=job.precision is Precision.HALF).remark if at_hand else None
+        return variants.choose(local, half=job.precision is Precision.HALF).remark if local else None
     return None
 
 
 def weights_of(job: Job) -> str | None:
-    """The identity of the weights that `load` took (see `runner.models.weights`)."""
+    """The identity of the weights that `load` chose (see `runner.models.weights`)."""
     source = Source.parse(job.model)
     if source.synthetic:
         return synthetic.identity(source.synthetic)
-    at_hand = folder_of(source)
-    if at_hand is None:
+    local = folder_of(source)
+    if local is None:
         return None
-    return weights.of_folder(at_hand, weights.cache_file()) if source.is_folder else weights.commit_of(at_hand)
+    return weights.of_folder(local, weights.cache_file()) if source.is_folder else weights.commit_of(local)
 
 
 def folder_of(source: Source) -> Path | None:
-    """The folder of a model that is on this machine: its own, or its snapshot in the cache."""
+    """The local folder of a model: itself, or its snapshot in the cache; None where it is not on this machine."""
     if source.is_folder:
         return Path(source.where)
     index = try_to_load_from_cache(source.where, "model_index.json", revision=source.revision)
@@ -166,11 +166,11 @@ def folder_of(source: Source) -> Path | None:
 
 @contextlib.contextmanager
 def translated(source: Source, token: str | None) -> Iterator[None]:
-    """What is missing, and where to get it, instead of the library's own errors."""
+    """Replaces the library's errors by a LoadError that says what is missing and where to get it."""
     try:
         yield
     except OSError as error:
-        # diffusers looks into the cache when the hub refuses, and raises that, with the refusal as its cause
+        # If the hub refuses, diffusers tries the cache and raises that error, with the refusal as its cause.
         refusal = error.__cause__ if isinstance(error.__cause__, HfHubHTTPError) else error
         raise LoadError(_in_words(source, refusal, token)) from error
 
@@ -182,11 +182,11 @@ def _in_words(source: Source, error: BaseException, token: str | None) -> str:
     if source.is_folder:
         return f"{source.where} cannot be loaded: {_first_line(error)}; {components.again(source.where)}"
     if isinstance(error, GatedRepoError):
-        ask = "the token's account has not" if token else "set HF_TOKEN to a token of an account that has"
+        ask = "the token's account has not" if token else "set HF_TOKEN to the token of an account that has"
         return f"{source.where} is gated: {ask} accepted the licence at {licence}"
     if isinstance(error, RepositoryNotFoundError):
         hint = "; the token gives no access to it" if token else "; if it is private or gated, set HF_TOKEN"
-        return f"there is no model {source.where} to be read at {licence}{hint}"
+        return f"there is no readable model {source.where} at {licence}{hint}"
     if isinstance(error, RevisionNotFoundError):
         return f"{licence} has no revision {source.revision!r}"
     if isinstance(error, HfHubHTTPError):
@@ -200,7 +200,7 @@ def _closed(source: Source) -> str:
 
 
 def _obstacle(source: Source) -> str | None:
-    """The first file of a model at hand that cannot be read, and why: the library says that it is not there."""
+    """The first unreadable file of a local model, and why: the library would report it as missing."""
     if source.is_folder:
         folder = Path(source.where)
         opened = str(folder.parents[1] if folder.parent.name == "snapshots" else folder)
@@ -219,7 +219,7 @@ def _is_offline() -> bool:
 
 
 def _hub() -> str:
-    """The hub's address (HF_ENDPOINT) without a login that may stand in it."""
+    """The hub's URL (HF_ENDPOINT) without credentials that it may contain."""
     scheme, _, rest = constants.ENDPOINT.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
@@ -227,7 +227,7 @@ def _hub() -> str:
 def _unreachable(source: Source) -> str:
     why = "HF_HUB_OFFLINE is set" if _is_offline() else f"{_hub()} could not be reached"
     return (
-        f"{source.where} is not in the cache {constants.HF_HUB_CACHE}, or not all of it, and {why}; "
+        f"{source.where} is not in the cache {constants.HF_HUB_CACHE}, or incomplete there, and {why}; "
         f"fix: on that host, HF_HOME=<folder> hf download {source.where}, and `weights: <folder>` in hosts.yaml"
     )
 

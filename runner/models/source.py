@@ -1,4 +1,4 @@
-"""Where a model comes from: the words of `model`, told apart without loading anything."""
+"""Parses `model`: hub id, folder or synthetic model. Loads nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from runner.catalog import SIZES, SYNTHETIC
 from runner.errors import LoadError
 
-# Where a relative path begins, for a runner that works in a folder of its own.
+# Relative paths start here, for a runner whose working folder is its own.
 FOLDER_VARIABLE = "RUNNER_FOLDER"
 
 
 @dataclass(frozen=True)
 class Source:
-    """where: a hub id or a folder; synthetic: the size of a model made on the spot, else empty."""
+    """where: a hub id or a folder. synthetic: the size of a synthetic model, else empty."""
 
     where: str
     synthetic: str = ""
@@ -29,9 +29,10 @@ class Source:
 
     @classmethod
     def parse(cls, model: str) -> Source:
-        """Raises LoadError where it is neither `synthetic:SIZE` nor a folder nor `owner/name[@revision]`.
+        """Raises LoadError where the text is neither `synthetic:SIZE` nor a folder nor `owner/name[@revision]`.
 
-        What can be a hub id is one on every host, whatever the working folder holds; a relative folder begins with `.`.
+        A text in the form of a hub id is a hub id on every host, whatever the working folder holds. A relative folder
+        must begin with `.`.
         """
         if model.startswith(SYNTHETIC):
             size = model.removeprefix(SYNTHETIC)
@@ -44,4 +45,4 @@ class Source:
         folder = Path(os.environ.get(FOLDER_VARIABLE, "")) / Path(model).expanduser()
         if model and folder.is_dir():
             return cls(str(folder), is_folder=True)
-        raise LoadError(f"there is no folder {model!r}, and it is no hub id (owner/name) either")
+        raise LoadError(f"there is no folder {model!r}, and it is not a hub id (owner/name)")

@@ -1,7 +1,7 @@
-"""Models of the real architectures with random weights: speed and memory are the real ones', with nothing downloaded.
+"""Builds models of real architectures with random weights: same speed and memory as the originals, no download.
 
 The configurations of `sd-v1-4` and `sdxl` are those of CompVis/stable-diffusion-v1-4 and
-stabilityai/stable-diffusion-xl-base-1.0; the two smaller ones are the former, narrowed.
+stabilityai/stable-diffusion-xl-base-1.0. `small` and `tiny` are narrower versions of the former.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from runner.catalog import SIZES, SYNTHETIC, Size
 from runner.schema import stable_hash
 
 WEIGHTS_SEED = 20220822
-# Random numbers are drawn once and laid over all weights. A prime, so that no two rows of a matrix are the same.
+# Random numbers are drawn once and repeated over all weights. A prime, so that no two rows of a matrix are equal.
 POOL = 4_194_301
 
 WORDS = ("a", "an", "and", "astronaut", "cat", "horse", "in", "mars", "of", "on", "photo", "picture", "riding", "the")
@@ -34,13 +34,13 @@ START, END = 49406, 49407
 
 
 def identity(size: str) -> str:
-    """Of a size's weights: the hash of its configuration, and of how its random numbers are drawn."""
+    """The identity of a size's weights: a hash of its configuration and of the random numbers' seed and count."""
     shape = {name: value for name, value in dataclasses.asdict(SIZES[size]).items() if name != "is_xl"}
     return f"{SYNTHETIC}{stable_hash([shape, WEIGHTS_SEED, POOL])}"
 
 
 def tokenizer() -> CLIPTokenizer:
-    """CLIP's tokenizer with a vocabulary of single characters and a few words, as no file of merges is at hand."""
+    """CLIP's tokenizer with a vocabulary of single characters and a few words, so that it needs no file of merges."""
     byte_characters = [chr(code) for code in _byte_alphabet()]
     vocabulary = [*byte_characters, *(character + "</w>" for character in byte_characters)]
     merges: list[tuple[str, str]] = []
@@ -58,7 +58,7 @@ def tokenizer() -> CLIPTokenizer:
 
 
 def _byte_alphabet() -> list[int]:
-    """The code points by which byte-level BPE writes the 256 bytes."""
+    """The code points that represent the 256 bytes in byte-level BPE."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     return printable + [256 + number for number in range(256 - len(printable))]
 
@@ -127,9 +127,9 @@ def _pool() -> torch.Tensor:
 
 
 def _fill(module: torch.nn.Module, dtype: torch.dtype, last: str | None = None) -> None:
-    """Gives a module made without storage its weights: variance-preserving, so that half precision does not overflow.
+    """Fills a module on the meta device with weights: variance-preserving, so that half precision does not overflow.
 
-    last: the layer whose output is the result; it is turned down, so that images are neither saturated nor flat.
+    last: the output layer; its weights are scaled down, so that images are neither saturated nor flat.
     """
     offset = 0
     for path, owner in module.named_modules():
@@ -137,7 +137,7 @@ def _fill(module: torch.nn.Module, dtype: torch.dtype, last: str | None = None) 
             if parameter.ndim == 1:
                 value = torch.full(parameter.shape, float(name == "weight"), dtype=dtype)
             else:
-                # an embedding's rows are looked up, not summed over
+                # An embedding's rows are looked up, not summed.
                 scale = 0.5 if isinstance(owner, torch.nn.Embedding) else 1 / math.sqrt(parameter[0].numel())
                 value = _drawn(parameter.shape, scale * (0.3 if path == last else 1.0), offset).to(dtype)
                 offset = (offset + parameter.numel()) % POOL
@@ -145,7 +145,7 @@ def _fill(module: torch.nn.Module, dtype: torch.dtype, last: str | None = None) 
 
 
 def _drawn(shape: torch.Size, scale: float, offset: int) -> torch.Tensor:
-    """The pool's numbers from `offset` on, over and over."""
+    """The pool's numbers from `offset`, repeated."""
     value = torch.empty(shape)
     flat, done = value.view(-1), 0
     while done < flat.numel():
@@ -156,7 +156,7 @@ def _drawn(shape: torch.Size, scale: float, offset: int) -> torch.Tensor:
 
 
 def build(name: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
-    """The pipeline of `synthetic:NAME` on the CPU, the same weights each time. Raises KeyError for no such size."""
+    """The pipeline of `synthetic:NAME` on the CPU, always with the same weights. Raises KeyError for another name."""
     size = SIZES[name]
     with init_empty_weights(include_buffers=False):
         parts = _sdxl_parts(size) if size.is_xl else _sd_parts(size)

@@ -1,7 +1,8 @@
-"""Which of a model folder's weights are loaded, and what a row must say of them. Standard library alone.
+"""Chooses the variant of a model folder's weights, and the remark that a row must carry. Standard library only.
 
-A part's files are `NAME[.VARIANT][-00001-of-00002][.VARIANT].safetensors` or `.bin`; without a variant they are the
-default. Source: diffusers' `from_pretrained(variant=…)`, which takes the default of the parts that lack the variant.
+A component's files are `NAME[.VARIANT][-00001-of-00002][.VARIANT].safetensors` or `.bin`; a file without a variant is
+the default. Source: diffusers' `from_pretrained(variant=…)`, which falls back to the default of components that lack
+the variant.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ SHARD = re.compile(r"-\d{5}-of-\d{5}")
 DEFAULT = ""
 REDUCED = {"F16": "float16", "BF16": "bfloat16"}  # safetensors' names
 LONGEST_HEADER = 100_000_000
-# The pipelines are loaded without it.
+# Pipelines are loaded without these components.
 LEFT_OUT = ("safety_checker",)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What is loaded. variant: as diffusers takes it, None is the default. remark: for the row, if there is one."""
+    """The choice. variant: diffusers' argument, None is the default. remark: for the row."""
 
     variant: str | None
     remark: str | None = None
 
 
 def choose(folder: Path, *, half: bool) -> Weights:
-    """The best variant that is there for a precision. Raises Unsupported where no one variant has all parts."""
+    """The best available variant for a precision. Raises Unsupported where no variant covers all components."""
     parts = dict(_parts(folder))
     for part, found in parts.items():
         if not found:
@@ -43,13 +44,13 @@ def choose(folder: Path, *, half: bool) -> Weights:
         if all(variant in found or DEFAULT in found for found in parts.values()):
             return Weights(variant or None, _remark(folder, parts, variant, half=half))
     if not parts:
-        return Weights(None)  # no folder of a pipeline: the library says what is missing
+        return Weights(None)  # not a pipeline's folder: diffusers reports what is missing
     has = "; ".join(f"{part}: {', '.join(one or 'default' for one in sorted(found))}" for part, found in parts.items())
-    raise Unsupported(f"{folder}: no variant of the weights has all parts ({has})")
+    raise Unsupported(f"{folder}: no variant of the weights covers all components ({has})")
 
 
 def parts_of(folder: Path) -> Iterator[str]:
-    """The folders of a pipeline's parts, those without weights (tokenizer, scheduler) included."""
+    """The folders of a pipeline's components, including those without weights (tokenizer, scheduler)."""
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -60,20 +61,20 @@ def parts_of(folder: Path) -> Iterator[str]:
 
 
 def _parts(folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
-    """The parts of a pipeline that have weights, each with a file of every variant that is there."""
+    """The components that have weights, each with one file per variant."""
     for part in parts_of(folder):
         if (folder / part / "config.json").exists():
             yield part, {variant: file for file in sorted((folder / part).iterdir()) for variant in variant_of(file)}
 
 
 def variant_of(file: Path) -> Iterator[str]:
-    """The variant that a file belongs to, if it has weights for PyTorch."""
+    """The variant that a file belongs to; nothing where it holds no PyTorch weights."""
     if file.suffix in (".safetensors", ".bin") and not file.name.startswith(("openvino", "training_args")):
         yield ".".join(SHARD.sub("", file.stem).split(".")[1:])
 
 
 def _in_order(there: set[str], *, half: bool) -> list[str]:
-    """Best first: what was stored in the precision asked for, then what loses nothing by it, then what is there."""
+    """Best first: weights stored in the requested precision, then lossless ones, then any other."""
     best = ["fp16", DEFAULT, "bf16"] if half else [DEFAULT, "fp32"]
     worst = [] if half else ["bf16", "fp16"]
     others = sorted(there - {*best, *worst})
@@ -94,7 +95,7 @@ def _remark(folder: Path, parts: Mapping[str, Mapping[str, Path]], variant: str,
 
 
 def _stored_as(file: Path | None) -> str:
-    """safetensors' name for the type of a file's first tensor; empty where it cannot be told."""
+    """The safetensors name of the first tensor's type; empty where it is unknown."""
     if file is None or file.suffix != ".safetensors":
         return ""
     try:

@@ -1,6 +1,7 @@
-"""Which weights a model has, whatever it is called: the cell `weights` of a row.
+"""Identifies a model's weights independently of its name: the `weights` column.
 
-A hub id has its commit; a folder the hash of its files' content; a synthetic model the hash of its recipe.
+The identity of a hub model is its commit, of a folder a hash of its content, of a synthetic model a hash of its
+configuration.
 """
 
 from __future__ import annotations
@@ -18,43 +19,43 @@ from pathlib import Path
 from runner.models import variants
 
 LENGTH = 16
-# A hub cache names a large file by the SHA-256 of its content. Source: huggingface_hub, "Understand caching".
+# The hub's cache names a large file by its SHA-256. Source: huggingface_hub, "Understand caching".
 BLOB = re.compile(r"[0-9a-f]{64}")
-# What a pipeline reads beside its weights: configurations and the tokenizer's files.
+# Other files that a pipeline reads: configurations and the tokenizer's files.
 SETTINGS = (".json", ".txt", ".model")
 
 
 def of_folder(folder: Path, known: Path | None = None) -> str | None:
-    """A hash over the names and contents of the files that a pipeline can be loaded from; None where there are none.
+    """A hash of the names and contents of a pipeline's files; None where there are none.
 
-    All variants are in it, so that the identity is the same in each precision. known: where hashes are kept between
-    processes, by path, size and times of a file; reading 5 GB takes seconds.
+    Covers all variants, so that the identity is the same in each precision.
+    known: a file that caches hashes between processes, by path, size and times: reading 5 GB takes seconds.
     """
-    kept = _Kept(known)
+    cache = _HashCache(known)
     try:
         files = sorted(_files(folder))
         with ThreadPoolExecutor(4) as pool:
-            hashes = list(pool.map(kept.hash_of, files))
+            hashes = list(pool.map(cache.hash_of, files))
     except OSError:
         return None
-    kept.save()
+    cache.save()
     lines = "".join(f"{file.relative_to(folder)} {each}\n" for file, each in zip(files, hashes))
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()[:LENGTH]}" if files else None
 
 
 def commit_of(snapshot: Path) -> str | None:
-    """The commit of a hub cache's snapshot: the folder's name."""
+    """The commit of a snapshot in the hub's cache, which is the folder's name; None for another folder."""
     return snapshot.name if snapshot.parent.name == "snapshots" else None
 
 
 def cache_file() -> Path:
-    """Where this user's hashes are kept; in a container without a writable home they are not."""
+    """The user's cache of hashes; a container without a writable home has none."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root).expanduser() / "sd-orchestrator" / "weights.json"
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Of the parts in model_index.json. A `.bin` is left out where the same variant is there as `.safetensors`."""
+    """Files of the components in model_index.json. A `.bin` is skipped if its variant exists as `.safetensors`."""
     index = folder / "model_index.json"
     if index.is_file():
         yield index
@@ -67,8 +68,8 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield file
 
 
-class _Kept:
-    """Hashes of files, and those of earlier processes for files that did not change since."""
+class _HashCache:
+    """Hashes of files; reuses those of earlier processes for unchanged files."""
 
     def __init__(self, file: Path | None) -> None:
         self._file, self._known, self._new = file, dict[str, str](), dict[str, str]()

@@ -1,7 +1,7 @@
-"""`python -m runner quality`: two precisions' images of the same latents, over a range of denoising steps.
+"""`python -m runner quality`: compares two precisions' images of the same latents over a range of denoising steps.
 
-As in the Lambda benchmark's quality script, each number of steps is a run of its own, so that each picture is one that
-somebody would get; decoding a longer run on its way would show what its schedule has not finished yet.
+As in the Lambda benchmark's quality script, each number of steps is a separate run, so that each image is one that a
+user would get. Decoding a longer run halfway would show an unfinished schedule.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DESCRIPTION = """\
-Draws the same latents in two precisions with 10, 15, … 100 denoising steps, and compares the two at each of them.
+Generates images from the same latents in two precisions with 10, 15, … 100 denoising steps, and compares them.
 
-Into the output folder go
-  quality.csv        PSNR, SSIM and NRMSE of the second precision against the first, a line for each number of steps
+Files in the output folder:
+  quality.csv        PSNR, SSIM and NRMSE of the second precision against the first, one line per number of steps
   steps-NNN.png      both images and their difference, side by side
   history.gif        the same over the steps
 """
@@ -44,7 +44,7 @@ PRECISIONS = ("single", "half", "bfloat16")
 
 @dataclass(frozen=True)
 class StepComparison:
-    """Two images of one number of steps. remark: what is wrong with one of them, such as that it is black."""
+    """The two images of one number of steps. remark: a fault of one of them, such as that it is black."""
 
     steps: int
     images: tuple[Image, Image]
@@ -53,19 +53,19 @@ class StepComparison:
 
 
 def step_range(text: str) -> tuple[int, ...]:
-    """Of `FIRST:LAST:BY`, or of `N,N…`."""
+    """Parses `FIRST:LAST:BY` or `N,N…`."""
     parts = [positive(part.strip()) for part in text.replace(":", ",").split(",")]
     if ":" not in text:
         return tuple(sorted(set(parts)))
     if len(parts) != 3 or "," in text or parts[0] > parts[1]:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither FIRST:LAST:BY, such as 10:100:5, nor a list of numbers")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither FIRST:LAST:BY (such as 10:100:5) nor a list of numbers")
     return tuple(range(parts[0], parts[1] + 1, parts[2]))
 
 
 def two_precisions(text: str) -> tuple[str, str]:
     words = text.split(",")
     if len(set(words)) != 2 or not set(words) <= set(PRECISIONS):
-        raise argparse.ArgumentTypeError(f"{text!r} is not two of {', '.join(PRECISIONS)}")
+        raise argparse.ArgumentTypeError(f"expected two of {', '.join(PRECISIONS)}, got {text!r}")
     return words[0], words[1]
 
 
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         type=step_range,
         default=step_range("10:100:5"),
         metavar="F:L:BY",
-        help="first, last and by how many, or a list N,N… (default 10:100:5)",
+        help="first, last and increment, or a list N,N… (default 10:100:5)",
     )
     flags.add_argument(
         "--precisions",
@@ -99,16 +99,16 @@ def parser() -> argparse.ArgumentParser:
         "--guidance", type=float, default=7.5, metavar="G", help="classifier-free guidance (default 7.5)"
     )
     flags.add_argument("--scheduler", choices=tuple(SCHEDULERS), default="pndm")
-    flags.add_argument("--seed", type=int, default=0, metavar="N", help="of the latents (default 0)")
+    flags.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the latents (default 0)")
     flags.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the library's choice)")
     flags.add_argument(
-        "--output-folder", type=Path, default=Path("quality"), metavar="DIR", help="made if need be (default quality)"
+        "--output-folder", type=Path, default=Path("quality"), metavar="DIR", help="created if needed (default quality)"
     )
     return flags
 
 
 def main(words: Sequence[str]) -> int:
-    """0 when all is written; 2 where the model, the device or a precision is not to be had."""
+    """Returns 0 when all files are written, 2 where the model, the device or a precision is not available."""
     flags = parser().parse_args(words)
     job = _job(flags)
     try:
@@ -117,7 +117,7 @@ def main(words: Sequence[str]) -> int:
         flags.output_folder.mkdir(parents=True, exist_ok=True)
         write(comparisons, flags.precisions, flags.output_folder)
     except (LoadError, Unsupported, OSError) as error:
-        hint = "; --precisions single,bfloat16 can be drawn here" if isinstance(error, Unsupported) else ""
+        hint = "; fix: --precisions single,bfloat16" if isinstance(error, Unsupported) else ""
         print(f"runner quality: {error}{hint}", file=sys.stderr)
         return 2
     print(f"quality.csv, {len(comparisons)} PNGs and history.gif are in {flags.output_folder}", file=sys.stderr)
@@ -148,7 +148,7 @@ def _job(flags: argparse.Namespace) -> Job:
 def compare(
     job: Job, precisions: tuple[str, str], steps: Sequence[int], token: str | None, say: Callable[[str], None]
 ) -> list[StepComparison]:
-    """One for each number of steps. Raises Unsupported before anything is drawn where one cannot be, and LoadError."""
+    """One comparison per number of steps. Raises LoadError, and Unsupported before it generates any image."""
     if missing := missing_library():
         raise LoadError(missing)
     dtypes = [_dtype(job, precision) for precision in precisions]
@@ -169,7 +169,7 @@ def _dtype(job: Job, precision: str) -> torch.dtype:
 def _draw(
     job: Job, name: str, dtype: torch.dtype, steps: Sequence[int], token: str | None, say: Callable[[str], None]
 ) -> list[Image]:
-    """One model load; the model is gone when this returns, so that two never share a GPU's memory."""
+    """Generates one precision's images. The model is freed at the end, so that two never share a GPU's memory."""
     from runner.engines.session import PipelineSession
     from runner.models import pipeline
 
@@ -199,7 +199,7 @@ def _compared(steps: int, precisions: tuple[str, str], images: tuple[Any, ...]) 
 
 
 def write(comparisons: Sequence[StepComparison], precisions: tuple[str, str], folder: Path) -> None:
-    """quality.csv, a strip for each number of steps, and history.gif."""
+    """Writes quality.csv, a strip per number of steps, and history.gif."""
     from runner.quality import strips
 
     with (folder / "quality.csv").open("w", encoding="utf-8", newline="") as file:

@@ -1,6 +1,6 @@
-"""How near an image is to the reference: what single-precision eager makes of the same latents.
+"""Compares an image with the reference: the image that single-precision eager makes from the same latents.
 
-scikit-image is imported where it is used: the parent process, which hands references around, imports nothing heavy.
+scikit-image is imported where it is used: the parent process passes references on and imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from runner.schema import GATE_DB
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Written for infinity, which a CSV's readers and JSON have no number for: two 8-bit images of the largest size that a
-# job may ask for (16384 × 16384), that differ by one level in one channel of one pixel, have 137.2 dB.
+# Stands for infinity, which JSON and readers of CSV cannot represent. Two 8-bit images of the largest size that a job
+# may ask for (16384 × 16384) that differ by one level in one channel of one pixel have 137.2 dB.
 IDENTICAL_DB = 150.0
 
 
@@ -30,14 +30,14 @@ class Similarity:
 
 
 def missing_library() -> str | None:
-    """What to install, where images cannot be compared here."""
+    """What to install, if images cannot be compared here."""
     if importlib.util.find_spec("skimage") is None:
-        return "there is no module 'skimage' here; fix: install the package scikit-image"
+        return "the module 'skimage' is not installed; fix: install the package scikit-image"
     return None
 
 
 def similarity(image: Image, reference: Image) -> Similarity:
-    """Of two images of one size, as numbers from 0 to 1 in three channels. Raises ValueError for two sizes."""
+    """Compares two RGB images with values from 0 to 1. Raises ValueError where their sizes differ."""
     import numpy as np
     from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 

@@ -1,4 +1,4 @@
-"""Two images and the map of their difference, side by side; and many of these as an animation."""
+"""Renders two images and their difference map side by side, and such strips as an animation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FRAME_MS, LAST_FRAME_MS = 300, 2000
 
 
 def difference(left: Image.Image, right: Image.Image) -> NDArray[np.float64]:
-    """Mean over the channels of the absolute difference, 0 to 255, a number for each pixel."""
+    """The absolute difference per pixel, averaged over the channels, 0 to 255."""
     ours, theirs = (np.asarray(image.convert("RGB"), dtype=np.float64) for image in (left, right))
     mean: NDArray[np.float64] = np.abs(ours - theirs).mean(axis=-1)
     return mean
 
 
 def gain(pairs: Sequence[tuple[Image.Image, Image.Image]]) -> int:
-    """What to multiply every map by: one number, so that they compare; nearly all pixels stay in range."""
+    """One factor for all difference maps, so that they compare; it keeps nearly all pixels in range."""
     highest = max(float(np.percentile(difference(*pair), 99.9)) for pair in pairs)
     return max(1, int(255 / highest)) if highest else 1
 
@@ -41,6 +41,6 @@ def strip(left: Image.Image, right: Image.Image, labels: tuple[str, str, str], g
 
 
 def animate(frames: Sequence[Image.Image], file: Path) -> None:
-    """A GIF that repeats and rests on its last frame."""
+    """Writes a GIF that repeats and pauses on its last frame."""
     durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
     frames[0].save(file, save_all=True, append_images=list(frames[1:]), duration=durations, loop=0)

@@ -1,8 +1,8 @@
-"""What kept this process from its CPUs while something was measured: other processes, a hypervisor, a quota.
+"""Detects CPU contention during a measurement: other processes, the hypervisor, cgroup quotas.
 
-The kernel tells how long each thread was runnable and waited for a CPU (schedstat): time that is missing from a
-latency, wherever it was lost. Reasons and figures: docs/method.md, "Contention". Linux; elsewhere the share of all
-CPUs that others took.
+On Linux the kernel counts how long each runnable thread waited for a CPU (schedstat). That time lengthens a latency,
+whatever caused the wait. Elsewhere the share of all CPUs that other processes used is the measure. Reasons and
+figures: docs/method.md, "Contention".
 """
 
 from __future__ import annotations
@@ -19,28 +19,30 @@ import psutil
 from runner.telemetry.limits import CGROUPS, PROC, cgroup_folders, usable_cpus
 
 CPUS = Path("/sys/devices/system/cpu")
-# Of the timed part, from which on it is contended. A share of 0.02 that is lost makes a latency 2% longer. A competitor
-# costs more than that (caches, a thread that waits for another); benchmarks/contention.py measures what is not flagged.
+# Lost share of the timed part from which a row is contended. Losing 0.02 makes a latency 2% longer. A competitor costs
+# more than that (caches, threads that wait for each other); benchmarks/contention.py measures what goes unflagged.
 LOST_SHARE = 0.02
-# Of a CPU on whose core this process ran as well, by its other hardware thread. Two threads of a core share its units:
-# each is slower by half at most, so that 0.05 costs 2.5%.
+# Share of a sibling CPU (the other hardware thread of a core that this process used) that other processes may use. Two
+# threads of a core share its units and each is slowed by half at most, so 0.05 costs at most 2.5%.
 SIBLING_SHARE = 0.05
-# Where neither schedstat nor PSI tells: others' share of all usable CPUs, beyond which a latency may be off by 11%.
+# Without schedstat and PSI: other processes' share of all usable CPUs. Beyond it a latency may be off by 11%.
 TAKEN_SHARE = 0.10
-# A CPU that this process computed on for less of the timed part is none that it was measured on.
+# A CPU counts as used when this process ran on it for more than this share of the timed part.
 USED_SHARE = 0.05
-# The accounting of CPUs has ticks of 10 ms.
+# Shorter measurements are not judged: the kernel accounts CPU time in ticks of 10 ms.
 SHORTEST_S = 0.2
 TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Counters in seconds, at one moment. busy, stolen: by CPU, busy without what was stolen.
+    """Counters in seconds at one moment.
 
-    own_s: CPU time of this process and its children. waited_s: of all their threads, runnable and without a CPU; None
-    where the kernel does not tell. pressure_s: some task of the cgroup, or of the machine, waited for a CPU.
-    throttled_s: the quotas of its cgroups held it back, counted for each CPU.
+    busy, stolen: by CPU; busy excludes stolen time.
+    own_s: CPU time of this process and its children.
+    waited_s: time that all their threads were runnable without a CPU; None where the kernel does not count it.
+    pressure_s: time that some task of the cgroup (else of the machine) waited for a CPU; None where unknown.
+    throttled_s: time that the quotas of its cgroups throttled it, summed over CPUs.
     """
 
     at: float
@@ -54,13 +56,13 @@ class Reading:
 
 @dataclass
 class Places:
-    """Which CPUs this process's threads computed on, and for how long, by looks at each thread's time and last CPU."""
+    """Which CPUs this process's threads ran on, and for how long: sampled from each thread's CPU time and last CPU."""
 
     used_s: dict[int, float] = field(default_factory=dict)
     _threads: dict[str, float] = field(default_factory=dict)
 
     def look(self, stats: Iterable[str]) -> None:
-        """stats: texts of /proc/PID/task/TID/stat. The first look only remembers the times."""
+        """Takes one sample. stats: texts of /proc/PID/task/TID/stat. The first call only records the times."""
         first = not self._threads
         for text in stats:
             thread, rest = text.split(" ", 1)[0], text.rpartition(")")[2].split()
@@ -78,9 +80,9 @@ def disturbance(
     usable: Iterable[int],
     siblings: Mapping[int, frozenset[int]],
 ) -> str | None:
-    """What kept the process from its CPUs, in words; None where nothing did, or the time is too short to be judged.
+    """Describes what took CPU time from the process; None where nothing did, or the time is too short to judge.
 
-    used_s: by CPU, how long the process computed there. siblings: by CPU, the others of its core.
+    used_s: by CPU, how long the process ran there. siblings: by CPU, the other hardware threads of its core.
     """
     wall_s = after.at - before.at
     if wall_s < SHORTEST_S:
@@ -93,7 +95,7 @@ def disturbance(
     throttled = (after.throttled_s - before.throttled_s) / max(1, len(here)) / wall_s
     if throttled > LOST_SHARE:
         fix = "fix: `threads` within the quota, or a larger quota"
-        return f"the cgroup's CPU quota held it back for {throttled:.0%} of the time; {fix}"
+        return f"the cgroup's CPU quota throttled the process for {throttled:.0%} of the time; {fix}"
     worst = max(here & stolen.keys(), key=lambda cpu: stolen[cpu], default=None)
     if worst is not None and stolen[worst] > LOST_SHARE * wall_s:
         return f"the hypervisor took {stolen[worst] / wall_s:.0%} of CPU {worst}"
@@ -101,12 +103,12 @@ def disturbance(
     if (waited_s := _waited_s(before, after)) is None:
         share = taken_s / wall_s / max(1, len(usable))
         return f"other processes took {share:.0%} of the CPUs" if share > TAKEN_SHARE else None
-    # what its threads waited for each other is no contention: no more was lost to others than others computed
+    # Threads that wait for each other are no contention: at most as much was lost to others as others computed.
     if (lost := min(waited_s, taken_s) / wall_s) > LOST_SHARE:
         return f"its threads waited {lost:.0%} of the time for CPUs that other processes used"
     others_s = max(0.0, sum(busy.values()) - own_s)
-    # A thread that moved counts where it was seen last. What a CPU was used beyond its busy time (and beyond what ticks
-    # are off by) was used elsewhere, perhaps on the sibling.
+    # A thread that moved is counted on the CPU where it was last seen. Use beyond a CPU's busy time (and beyond the
+    # error of ticks) happened elsewhere, perhaps on the sibling.
     beyond = (seconds - busy.get(cpu, 0.0) for cpu, seconds in used_s.items())
     moved_s = sum(seconds for seconds in beyond if seconds > LOST_SHARE * wall_s)
     for cpu in sorted({other for each in here for other in siblings.get(each, ())}):
@@ -117,14 +119,14 @@ def disturbance(
 
 
 def _rise(before: Mapping[int, float], after: Mapping[int, float]) -> dict[int, float]:
-    """Of the CPUs in both: one that came online in between has counted since the machine started."""
+    """The increase per CPU, for CPUs in both readings: one that came online in between counts since boot."""
     return {cpu: after[cpu] - before[cpu] for cpu in after if cpu in before}
 
 
 def _waited_s(before: Reading, after: Reading) -> float | None:
-    """By the threads' own clocks, else by the pressure (PSI), which counts a moment once however many wait.
+    """The wait from schedstat, else from PSI, which counts a moment once however many threads wait; else None.
 
-    Without what a quota held back: the kernel counts a throttled thread as one that waits, and it is judged by itself.
+    Excludes throttled time, which the kernel counts as waiting and which is judged separately.
     """
     throttled_s = after.throttled_s - before.throttled_s
     if after.waited_s is not None and before.waited_s is not None:
@@ -135,9 +137,9 @@ def _waited_s(before: Reading, after: Reading) -> float | None:
 
 
 class CpuWatch:
-    """Between entry and exit: `disturbance`, what kept this process from its CPUs, or None.
+    """A context manager; after it, `disturbance` describes the contention of this process inside it, or is None.
 
-    `look` may be called in between, as between two trials: it makes it known on which CPUs the process computes.
+    Call `look` inside it, for example between two trials: it samples the CPUs that the process runs on.
     """
 
     def __init__(self, proc: Path = PROC, cgroups: Path = CGROUPS, cpus: Path = CPUS) -> None:
@@ -178,7 +180,7 @@ def usable() -> set[int]:
 
 
 def cpu_times(proc: Path = PROC) -> tuple[dict[int, float], dict[int, float]]:
-    """Seconds in which each CPU was busy, and in which a hypervisor gave it to somebody else; empty where untold."""
+    """Busy and stolen seconds by CPU; empty where the kernel does not tell."""
     found = re.findall(r"^cpu(\d+) (.+)$", _read(proc / "stat"), re.MULTILINE)
     if not found:
         try:
@@ -195,14 +197,14 @@ def cpu_times(proc: Path = PROC) -> tuple[dict[int, float], dict[int, float]]:
 
 
 def waited_s(schedstats: Iterable[str]) -> float | None:
-    """schedstats: texts of three numbers, the second being nanoseconds on a run queue. Source: sched-stats.rst."""
+    """Sum of the waits. schedstats: texts of three numbers, the second nanoseconds on a run queue (sched-stats.rst)."""
     waits = [int(words[1]) for text in schedstats if len(words := text.split()) == 3]
-    # without the kernel's accounting the files are not there, or say 0 0 0
+    # Without the kernel's accounting the files are missing or hold 0 0 0.
     return sum(waits) / 1e9 if any(waits) else None
 
 
 def pressure_s(proc: Path = PROC, cgroups: Path = CGROUPS) -> float | None:
-    """Seconds in which some task waited for a CPU: of its own cgroup, else of the machine. Source: Linux, psi.rst."""
+    """Seconds that some task of its own cgroup, else of the machine, waited for a CPU. Source: Linux, psi.rst."""
     own = cgroup_folders("cpu", cgroups, proc)
     for file in (*(folder / "cpu.pressure" for folder in own[:1]), proc / "pressure/cpu"):
         if total := re.search(r"^some .*total=(\d+)", _read(file), re.MULTILINE):
@@ -211,7 +213,7 @@ def pressure_s(proc: Path = PROC, cgroups: Path = CGROUPS) -> float | None:
 
 
 def throttled_s(proc: Path = PROC, cgroups: Path = CGROUPS) -> float:
-    """Seconds for which quotas held its cgroups back, each CPU's counted. v2 says microseconds, v1 nanoseconds."""
+    """Seconds that quotas throttled its cgroups, summed over CPUs. Cgroup v2 gives microseconds, v1 nanoseconds."""
     found = 0.0
     for folder in cgroup_folders("cpu", cgroups, proc):
         counts = dict(re.findall(r"^(throttled_usec|throttled_time) (\d+)$", _read(folder / "cpu.stat"), re.MULTILINE))
@@ -235,7 +237,7 @@ def _listed(text: str) -> set[int]:
 
 
 def _family() -> list[int]:
-    """This process, then its children (an engine's server), where the table of processes may be read (hidepid=1)."""
+    """PIDs of this process and its descendants (an engine's server); this one alone where /proc is hidden (hidepid)."""
     try:
         return [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
     except (OSError, psutil.Error):
@@ -254,7 +256,7 @@ def _own_s(pids: Iterable[int]) -> float:
 
 
 def _texts(proc: Path, pids: Iterable[int], name: str) -> Iterable[str]:
-    """A file of each thread of some processes; one that has just ended has none."""
+    """The text of /proc/PID/task/TID/NAME for each thread; a thread that has ended is left out."""
     for pid in pids:
         try:
             threads = os.listdir(proc / str(pid) / "task")

@@ -1,4 +1,4 @@
-"""All that a measurement may depend on and that no column holds: environment.json."""
+"""Collects environment.json: everything that a measurement may depend on and no column holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = (
     *("onnxruntime-gpu", "xformers", "numpy", "pillow", "psutil", "nvidia-ml-py"),
 )
 
-# Settings that change speed or what is loaded. Named one by one: a dump of the environment would hold secrets.
+# Variables that change the speed or what is loaded. An explicit list: a dump of the environment would hold secrets.
 VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "TORCH_CUDA_ARCH_LIST"),
     *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "MALLOC_ARENA_MAX", "LD_PRELOAD"),
@@ -36,7 +36,7 @@ def version(package: str) -> str | None:
 
 
 def environment(job: Job) -> dict[str, Any]:
-    """environment.json, without what only the child knows; no token is in it."""
+    """The content of environment.json as far as the parent process knows it; contains no token."""
     found = {package: version(package) for package in PACKAGES}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -47,7 +47,7 @@ def environment(job: Job) -> dict[str, Any]:
         "os": _os_name(),
         "libc": "-".join(platform.libc_ver()),
         "image": job.image,
-        # of one, five and fifteen minutes
+        # over 1, 5 and 15 minutes
         "load_average": os.getloadavg(),
         "cpu_frequency_mhz": _cpu_frequency_mhz(),
         "clock": {"unix_s": time.time(), "utc_offset_s": time.localtime().tm_gmtoff},
@@ -56,7 +56,7 @@ def environment(job: Job) -> dict[str, Any]:
 
 
 def _cpu_frequency_mhz() -> dict[str, float] | None:
-    """current, min and max, on average over the CPUs; None where the kernel does not tell."""
+    """Keys current, min and max, averaged over the CPUs; None where the kernel does not tell."""
     try:
         frequency = psutil.cpu_freq()
     except (OSError, NotImplementedError, RuntimeError):
@@ -72,7 +72,7 @@ def _os_name() -> str:
 
 
 def row_cells(environment: dict[str, Any], job: Job) -> dict[str, Any]:
-    """The cells of every row that the parent knows, so that rows of crashed cases have them too."""
+    """Cells that the parent knows and adds to every row, so that rows of crashed cases have them too."""
     machine, packages = environment["machine"], environment["packages"]
     gpus = machine["gpus"]
     cells = {

@@ -1,6 +1,6 @@
-"""What the GPU did while something was measured, as its driver tells by NVML, and whether the measurement may rank.
+"""Judges what the GPU's driver reported through NVML during a measurement: cells, and whether the row may rank.
 
-Values and judgements alone; `gpu_watch` asks. What a GPU or a driver does not tell is None.
+Pure functions of values that `gpu_watch` collects. A value that the GPU or the driver does not report is None.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from dataclasses import dataclass
 
 from runner.schema import Validity
 
-# NVML's counters move in steps of up to 0.1 s: below this, energy and power would be off by a fifth.
+# NVML updates its counters up to 0.1 s apart: in a shorter measurement, energy and power would be off by a fifth.
 SHORTEST_S = 0.5
-# Less than any CUDA context takes, and more than an idle desktop.
+# Less than any CUDA context uses, and more than an idle desktop.
 OCCUPIED_BYTES = 256_000_000
 
 # Source: nvml.h, nvmlClocksEventReasons.
 POWER_CAP = 0x4
 SLOWDOWNS = {
-    0x8: "the hardware's slowdown (heat or power brake)",
-    0x20: "heat, by the driver",
-    0x40: "heat, by the hardware",
+    0x8: "hardware slowdown (heat or power brake)",
+    0x20: "heat (driver slowdown)",
+    0x40: "heat (hardware slowdown)",
     0x80: "the power brake",
 }
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One look. busy: share of the driver's last sampling period with a kernel running; reasons: bits for the clock."""
+    """One sample. busy: share of the driver's last sampling period with a kernel running. reasons: clock event bits."""
 
     sm_clock_mhz: float | None = None
     temperature_c: float | None = None
@@ -39,7 +39,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Occupancy:
-    """Who is on a GPU. pids: as the driver counts them, which in a container may be the host's; empty may be untold."""
+    """Processes on a GPU and memory in use.
+
+    pids: in the driver's numbering, which in a container may be the host's; may be empty though processes run there.
+    """
 
     pids: frozenset[int] = frozenset()
     used_bytes: int | None = None
@@ -47,9 +50,11 @@ class Occupancy:
 
 @dataclass(frozen=True)
 class Observed:
-    """The timed part. busy: by the driver's own samples; energy_j: of the whole GPU; limits: in force, and as sold.
+    """Observations of the timed part.
 
-    before: the model was loaded; mine: the pids of this process and all that it started.
+    busy: from the driver's own samples. energy_j: of the whole GPU.
+    power_limit_w, default_limit_w: the limit in force, and the card's default.
+    before: before the model was loaded. mine: PIDs of this process and of all that it started.
     """
 
     duration_s: float
@@ -64,7 +69,7 @@ class Observed:
 
 
 def cells(seen: Observed, images: int) -> dict[str, float | None]:
-    """The cells of a row. images: how many were made in the timed part."""
+    """The row's GPU cells. images: number of images generated in the timed part."""
     long_enough = seen.duration_s >= SHORTEST_S
     power_w = _mean(reading.power_w for reading in seen.readings)
     if seen.energy_j is not None:
@@ -85,7 +90,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def verdict(seen: Observed) -> tuple[Validity, str | None]:
-    """Whether the row may rank, and what its reader must be told."""
+    """Whether the row may rank, and the remark for its reader."""
     if who := _company(seen):
         return Validity.CONTENDED, f"contended: {who}"
     if why := _slowdown(seen):
@@ -94,11 +99,11 @@ def verdict(seen: Observed) -> tuple[Validity, str | None]:
 
 
 def _company(seen: Observed) -> str | None:
-    """Other processes on the GPU, as far as it can be told.
+    """Describes other processes on the GPU, as far as they can be seen.
 
-    Where the driver lists one of ours, its pids are ours to read, and all others are others'. Else they are of another
-    namespace: who was there before we came is not us, nor is whoever is more than we are. Where it lists nobody, though
-    we are there, memory that was in use before we came tells.
+    If the driver lists one of our PIDs, all other listed PIDs are foreign. Otherwise the PIDs are of another namespace:
+    those listed before we started are foreign, and so are later ones in excess of our own count. If the driver lists no
+    process at all, memory that was in use before we started is the evidence.
     """
     listed = seen.during.pids
     if listed & seen.mine:
@@ -114,13 +119,13 @@ def _company(seen: Observed) -> str | None:
 
 
 def _slowdown(seen: Observed) -> str | None:
-    """A power cap counts only where the limit is below the card's own: at its own limit a card works as it is sold."""
+    """Describes lowered clocks. A power cap counts only where the limit is below the card's default."""
     told = [reading.reasons for reading in seen.readings if reading.reasons is not None]
     reasons = dict(SLOWDOWNS)
     limit, default = seen.power_limit_w, seen.default_limit_w
     if limit is not None and default is not None and limit < 0.99 * default:
-        reasons[POWER_CAP] = f"a power limit of {limit:g} W, the card's own being {default:g} W"
+        reasons[POWER_CAP] = f"a power limit of {limit:g} W (the card's default is {default:g} W)"
     for bit, words in reasons.items():
         if count := sum(1 for bits in told if bits & bit):
-            return f"clocks lowered for {words}, in {count} of {len(told)} looks"
+            return f"clocks lowered for {words}, in {count} of {len(told)} samples"
     return None

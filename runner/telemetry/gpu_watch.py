@@ -1,6 +1,6 @@
-"""Asks the GPU's driver, by NVML, what happens while something is measured.
+"""Samples the GPU through NVML during a measurement.
 
-A thread looks five times a second; its calls release the interpreter's lock, and start nothing on the GPU.
+A thread takes five samples a second. Its calls release the GIL and launch nothing on the GPU.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import psutil
 from runner.telemetry.gpu import Observed, Occupancy, Reading
 
 PERIOD_S = 0.2
-# Processes come and go slower than clocks, and to list them takes the driver longer.
+# Processes are listed less often: they change more slowly than clocks, and listing them takes the driver longer.
 LOOKS_PER_LISTING = 5
 
 
 class Card:
-    """One GPU. Nothing here raises: what NVML refuses to tell is None."""
+    """One GPU. Its methods do not raise: a value that NVML does not give is None."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:
         self._nvml, self._handle = nvml, handle
@@ -53,7 +53,7 @@ class Card:
         return frozenset(process.pid for process in self._told("nvmlDeviceGetComputeRunningProcesses") or ())
 
     def occupancy(self) -> Occupancy:
-        # version 2, as the first counts what the driver reserves for itself, some hundred MB
+        # Version 2: version 1 includes memory that the driver reserves for itself, some hundred MB.
         memory = self._told("nvmlDeviceGetMemoryInfo", self._nvml.nvmlMemory_v2)
         return Occupancy(self.pids(), None if memory is None else int(memory.used))
 
@@ -62,7 +62,7 @@ class Card:
         return None if millijoules is None else millijoules / 1000
 
     def power_limits_w(self) -> tuple[float | None, float | None]:
-        """In force, and as the card is sold."""
+        """The limit in force, and the card's default."""
         limits = (
             self._told(name) for name in ("nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementDefaultLimit")
         )
@@ -70,14 +70,14 @@ class Card:
         return now, default
 
     def busy(self, since_s: float, until_s: float) -> float | None:
-        """Mean of the driver's own samples between two moments (seconds since the epoch)."""
+        """Mean utilization from the driver's own samples between two times (seconds since the epoch)."""
         found = self._told("nvmlDeviceGetSamples", self._nvml.NVML_GPU_UTILIZATION_SAMPLES, int(since_s * 1e6))
         inside = [s.sampleValue.uiVal for s in (found or (0, ()))[1] if since_s * 1e6 <= s.timeStamp <= until_s * 1e6]
         return statistics.fmean(inside) / 100 if inside else None
 
 
 class GpuWatch:
-    """Between entry and exit a thread looks at one GPU; then `seen` is what it saw."""
+    """A context manager in which a thread samples one GPU; after it, `seen` holds the observations."""
 
     seen: Observed
 
@@ -95,7 +95,7 @@ class GpuWatch:
         return self
 
     def _look(self) -> None:
-        """From half a period on: the first look is to find the GPU at work."""
+        """Takes the first sample after half a period, so that it finds the GPU at work."""
         wait_s = PERIOD_S / 2
         while not self._stop.wait(wait_s):
             wait_s = PERIOD_S
@@ -124,19 +124,19 @@ class GpuWatch:
 
 @dataclass(frozen=True)
 class Gpus:
-    """All GPUs that the driver shows here, by UUID, with who was on them when it was asked."""
+    """All GPUs that the driver shows, by UUID, with their occupancy when they were listed."""
 
     cards: Mapping[str, tuple[Card, Occupancy]]
 
     @classmethod
     def now(cls, nvml: Any = None) -> Gpus:
-        """Of none where there is no driver, or nvidia-ml-py is not installed. nvml: the module, unless a test says."""
+        """Lists the GPUs; none where there is no driver or nvidia-ml-py is not installed. nvml: a test's stand-in."""
         try:
             nvml = nvml or importlib.import_module("pynvml")
         except ModuleNotFoundError:
             return cls({})
         try:
-            nvml.nvmlInit()  # until the process ends
+            nvml.nvmlInit()  # stays initialised until the process ends
             handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
             cards = {nvml.nvmlDeviceGetUUID(handle): Card(nvml, handle) for handle in handles}
         except nvml.NVMLError:
@@ -144,7 +144,7 @@ class Gpus:
         return cls({uuid: (card, card.occupancy()) for uuid, card in cards.items()})
 
     def watch(self, uuid: str) -> GpuWatch | None:
-        """None where the driver does not show that GPU: a MIG instance has a UUID of its own, and no clocks."""
+        """None where the driver does not list that GPU: a MIG instance has its own UUID and no clocks."""
         if uuid not in self.cards:
             return None
         card, before = self.cards[uuid]
@@ -152,7 +152,7 @@ class Gpus:
 
 
 def own_pids() -> frozenset[int]:
-    """Of this process's session: itself, and all that it started, whoever is their parent now."""
+    """PIDs of this process's session: itself and all that it started, even if they have another parent now."""
     session = os.getsid(0)
     found = {os.getpid()}
     for pid in psutil.pids():

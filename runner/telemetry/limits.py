@@ -1,4 +1,4 @@
-"""What the kernel lets this process have: CPUs, memory, and whether it killed for want of it. Linux; elsewhere None."""
+"""Limits that the kernel sets for this process: CPUs, memory, and its out-of-memory kills. Linux; elsewhere None."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def _read(path: Path) -> str:
 
 
 def cgroup_folders(controller: str, cgroups: Path = CGROUPS, proc: Path = PROC) -> list[Path]:
-    """Where this process's limits stand, v2 and v1, from its own cgroup up to the root that can be seen.
+    """Folders of this process's limits (cgroup v2 and v1), from its own cgroup up to the visible root.
 
-    In a container the path of /proc/self/cgroup may be the host's, which is not mounted; the root is then its own.
+    In a container the path in /proc/self/cgroup may be the host's, which is not mounted; then only the root remains.
     """
     folders = []
     for line in _read(proc / "self/cgroup").splitlines():
@@ -33,12 +33,12 @@ def cgroup_folders(controller: str, cgroups: Path = CGROUPS, proc: Path = PROC) 
 
 
 def usable_cpus() -> int:
-    """Those that the process may be scheduled on."""
+    """How many CPUs the process may be scheduled on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_quota(cgroups: Path = CGROUPS, proc: Path = PROC) -> float | None:
-    """How many CPUs' worth of time the cgroup allows (docker's --cpus); None is no limit."""
+    """CPUs' worth of time that the cgroup allows (docker's --cpus); None means no limit."""
     quotas = []
     for folder in cgroup_folders("cpu", cgroups, proc):
         words = _read(folder / "cpu.max").split() or [
@@ -51,7 +51,7 @@ def cpu_quota(cgroups: Path = CGROUPS, proc: Path = PROC) -> float | None:
 
 
 def memory_limit_bytes(cgroups: Path = CGROUPS, proc: Path = PROC) -> int | None:
-    """The lowest limit of the cgroups it is in; None is no limit."""
+    """The lowest memory limit of this process's cgroups; None means no limit."""
     limits = []
     for folder in cgroup_folders("memory", cgroups, proc):
         for name in ("memory.max", "memory.limit_in_bytes"):
@@ -63,9 +63,9 @@ def memory_limit_bytes(cgroups: Path = CGROUPS, proc: Path = PROC) -> int | None
 
 
 def oom_kills(cgroups: Path = CGROUPS, proc: Path = PROC) -> int:
-    """How often the kernel has killed for want of memory, in this process's cgroups and on the machine.
+    """Out-of-memory kills counted by the kernel, in this process's cgroups and on the machine.
 
-    Only a difference of two readings means something; 0 throughout where the kernel does not count.
+    Only the difference of two readings has a meaning. Always 0 where the kernel does not count.
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst, memory.events; cgroup-v1/memory.rst, memory.oom_control.
     """
     files = [proc / "vmstat"]

@@ -14,9 +14,9 @@ STATUS = Path("/proc/self/status")
 
 
 def reset_host_peak() -> None:
-    """Gives freed memory back to the kernel, and starts the peak anew (Linux).
+    """Returns freed memory to the kernel and resets the peak (Linux).
 
-    Elsewhere, and where /proc is read-only, the peak stays that of the process's whole life.
+    Elsewhere, and where /proc is read-only, the peak remains that of the whole process.
     Source: Linux, Documentation/filesystems/proc.rst: 5 written to clear_refs resets VmHWM to the present size.
     """
     with contextlib.suppress(OSError, AttributeError):
@@ -26,7 +26,7 @@ def reset_host_peak() -> None:
 
 
 def host_peak_gb() -> float:
-    """Since the last reset. Source of the fallback's units: getrusage(2) has kB on Linux and bytes on macOS."""
+    """Peak since the last reset. Without /proc: getrusage(2), in kB on Linux and in bytes on macOS."""
     with contextlib.suppress(OSError):
         match = re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
         if match:

@@ -1,4 +1,4 @@
-"""What a machine has: GPUs as their driver names them, the CPU, memory. Fast, with neither PyTorch nor a GPU needed."""
+"""Lists the machine's hardware: GPUs as the driver names them, CPU, memory. Needs neither PyTorch nor a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.telemetry import limits
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """As the kernel names it; the machine's architecture where it names none (ARM, macOS)."""
+    """The kernel's name for the CPU; the architecture where it has none (ARM, macOS)."""
     with contextlib.suppress(OSError):
         for line in cpuinfo.read_text(errors="replace").splitlines():
             name, _, value = line.partition(":")
@@ -27,7 +27,7 @@ def memory_bytes() -> int:
 
 
 def probe() -> dict[str, Any]:
-    """What `python -m runner probe` prints. gpus_error: why `gpus` is empty, where it is for a reason."""
+    """What `python -m runner probe` prints. gpus_error: why `gpus` is empty, if there is a reason."""
     gpus, error = gpus_or_reason()
     return {
         "gpus": gpus,
@@ -45,7 +45,7 @@ def probe() -> dict[str, Any]:
 
 
 def gpus_or_reason() -> tuple[list[dict[str, Any]], str | None]:
-    """The GPUs that the driver shows here, or why there are none."""
+    """The GPUs that the driver shows, and the reason where it shows none."""
     try:
         import pynvml
     except ModuleNotFoundError:
@@ -77,7 +77,7 @@ def _gpu(nvml: Any, index: int, driver: str) -> dict[str, Any]:
 
 
 def _mig_instances(nvml: Any, handle: Any) -> list[dict[str, Any]]:
-    """Empty where the GPU is not divided, or cannot be."""
+    """The GPU's MIG instances; empty where MIG is off or not supported."""
     instances: list[dict[str, Any]] = []
     try:
         if nvml.nvmlDeviceGetMigMode(handle)[0] != nvml.NVML_DEVICE_MIG_ENABLE:

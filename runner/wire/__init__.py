@@ -1,1 +1,1 @@
-"""Formats in which results leave the runner. Standard library alone: the orchestrator imports this package too."""
+"""Formats in which results leave the runner. The orchestrator imports them too: standard library only."""

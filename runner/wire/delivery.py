@@ -1,8 +1,8 @@
-"""Delivers what a job has measured to an object store, by the one address that it was handed: no key, no library.
+"""Uploads a job's result bundle to an object store by a presigned URL: no credentials and no library are needed.
 
-The address comes as a file after the start, as the token does, and is asked for at the end. Whatever ends the job, the
-rows so far are delivered; what the store says of it is the receipt. A delivery that fails is no failure of the job:
-its files are still where they are.
+Like the token, the URL arrives as a file after the start; it is read when the job ends. Whatever ends the job, its rows
+so far are uploaded, and the receipt reports the store's answer. A failed upload does not fail the job: its files remain
+in its folder.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ GRANT_VARIABLE = "RUNNER_TICKET_FILE"
 RECEIPT_VARIABLE = "RUNNER_RECEIPT_FILE"
 GRANT_WAIT_S = 30.0
 PATIENCE_S = 120.0
-# Whoever asks a job to end ends it 10 s later by force.
+# A job that is asked to end is killed 10 s later.
 PATIENCE_WHEN_TERMINATED_S = 7.0
 CALL_TIMEOUT_S = 30.0
 LONGEST_PAUSE_S = 10.0
-# 409: two conditional writes at once. https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+# 409: concurrent conditional writes. https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
 class UploadGrant:
-    """A presigned PUT: the address, which is a secret, and the headers that were signed with it."""
+    """A presigned PUT: the URL, which is a secret, and the headers that were signed with it."""
 
     url: str
     headers: Mapping[str, str]
@@ -58,9 +58,9 @@ class UploadGrant:
 
 @contextlib.contextmanager
 def delivered(job: Job, folder: Path, out: TextIO, environ: Mapping[str, str] = os.environ) -> Iterator[None]:
-    """Around a job's work: delivers results.csv and environment.json of the folder when it ends, however it does.
+    """Wraps a job's work: uploads the folder's results.csv and environment.json when the work ends in any way.
 
-    Where the environment names no grant, nothing is delivered and nothing said.
+    Does nothing where the environment names no upload grant.
     """
     code = 2
     try:
@@ -84,15 +84,15 @@ def _receipt(job: Job, folder: Path, code: int, grant: Path) -> Receipt:
         job.run, job.id, _text(folder / "results.csv"), _text(folder / "environment.json"), code
     ).to_bytes()
     if len(data) > LIMIT_BYTES:
-        return _failed(data, f"{len(data)} bytes are more than the {LIMIT_BYTES} that are taken", 0)
+        return _failed(data, f"the bundle has {len(data)} bytes; the limit is {LIMIT_BYTES}", 0)
     patience_s = PATIENCE_WHEN_TERMINATED_S if code == TERMINATED else PATIENCE_S
     try:
         text = _awaited(grant, min(GRANT_WAIT_S, patience_s))
         if not text:
-            return _failed(data, "there is no address to deliver to", 0)
+            return _failed(data, "the upload grant is empty", 0)
         return put(UploadGrant.from_json(text), data, patience_s)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return _failed(data, f"no address to deliver to came: {type(error).__name__}", 0)
+        return _failed(data, f"no usable upload grant arrived: {type(error).__name__}", 0)
 
 
 def put(
@@ -102,8 +102,8 @@ def put(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Receipt:
-    """One object, put until the store has it or says no; what may pass is tried again for `patience_s` seconds."""
-    # the store compares it with what arrived
+    """Uploads one object. Transient errors are retried for `patience_s` seconds."""
+    # The store compares the hash with what arrived.
     headers = {**grant.headers, "Content-MD5": base64.b64encode(hashlib.md5(data).digest()).decode()}  # noqa: S324
     began, tries = clock(), 0
     while True:
@@ -112,18 +112,21 @@ def put(
         status, said = _once(grant.url, headers, data, max(1.0, min(CALL_TIMEOUT_S, left_s)))
         if status is not None and 200 <= status < 300:
             return Receipt(UploadStatus.STORED, digest(data), len(data), tries)
-        if status == http.client.PRECONDITION_FAILED:  # perhaps by ourselves, and the answer got lost
+        if status == http.client.PRECONDITION_FAILED:  # perhaps our own earlier try, whose answer got lost
             return Receipt(UploadStatus.TAKEN, digest(data), len(data), tries)
-        # so that many that were throttled together do not come back together
+        # Jitter: clients that were throttled together do not retry together.
         pause_s = random.uniform(0.5, 1.0) * min(0.5 * 2.0**tries, LONGEST_PAUSE_S)  # noqa: S311
-        if (status is not None and status not in PASSING) or clock() - began + pause_s > patience_s:
+        if (status is not None and status not in RETRYABLE) or clock() - began + pause_s > patience_s:
             return _failed(data, f"{status} {said}" if status else said, tries)
         sleep(pause_s)
 
 
 def _once(url: str, headers: Mapping[str, str], data: bytes, timeout_s: float) -> tuple[int | None, str]:
-    """The answer's status, None where there was none, and what was said; an untrusted certificate is an answer."""
-    # S310: the address is the orchestrator's own
+    """Sends one PUT. Returns the HTTP status and the error text.
+
+    The status is None where no answer came, and 495 for an untrusted certificate, which is not retried.
+    """
+    # S310: the URL is the orchestrator's own
     request = urllib.request.Request(url, data=data, headers=dict(headers), method="PUT")  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
@@ -139,7 +142,7 @@ def _once(url: str, headers: Mapping[str, str], data: bytes, timeout_s: float) -
 
 
 def _said(error: urllib.error.HTTPError) -> str:
-    """Code and message of S3's error document, or HTTP's own reason."""
+    """Code and message of S3's error document, else the HTTP reason."""
     try:
         body = error.read(64 * 2**10).decode(errors="replace")
     except (OSError, http.client.HTTPException):
@@ -149,7 +152,7 @@ def _said(error: urllib.error.HTTPError) -> str:
 
 
 def _harmless(text: str) -> str:
-    """Without what follows a question mark in an address: there the signature stands."""
+    """Removes query strings from URLs, as they hold the signature."""
     return re.sub(r"\?\S*", "?…", text)[:200]
 
 

@@ -1,8 +1,7 @@
-"""Files through a log: each addition is a line of its own, so that a log that lost any of them shows it.
+"""Transfers files through a log: one line per frame, so that a lost or changed line is detected.
 
-A frame names its stream, its number, and a hash over all that came before it; the last one says how many there were.
-The runner writes frames where `RUNNER_FRAMES` names a stream, and whoever has nothing but its log reads them back.
-Standard library alone: either side imports this.
+A frame holds its stream, its number and a hash chained over all frames before it; the last one holds their count. The
+runner writes frames where `RUNNER_FRAMES` names a stream; a reader that has only the log rebuilds the files.
 """
 
 from __future__ import annotations
@@ -16,31 +15,31 @@ from typing import TextIO
 
 VARIABLE = "RUNNER_FRAMES"
 MARK = "#sd-frame"
-# A log's reader cuts lines at 16 KiB; JSON makes six bytes of a character at most, and the rest of the line has 200.
+# Log readers split lines at 16 KiB. JSON needs at most six bytes for a character, the rest of the line 200.
 PIECE_CHARACTERS = 2_500
-# Marks stand anywhere in a line: what another stream printed without a line's end may come before them.
+# The mark may stand anywhere in a line: another stream may have printed text without a newline before it.
 LINE = re.compile(rf"{re.escape(MARK)} (\S+) (\d{{1,9}}) ([0-9a-f]{{16}}) (put|add|end) (\S+) (\".*\")$")
 END = "end"
 
 
 class FrameWriter:
-    """Writes the frames of one stream. Nobody else writes to `out` while a call of it lasts."""
+    """Writes the frames of one stream. No other thread may write to `out` during a call."""
 
     def __init__(self, out: TextIO, stream: str) -> None:
         self._out, self._stream = out, stream
         self._count, self._chain = 0, _seed(stream)
 
     def put(self, file: str, text: str) -> None:
-        """The file's content is this from now on."""
+        """Sets the file's content."""
         self._write("put", file, text[:PIECE_CHARACTERS])
         self._add_pieces(file, text[PIECE_CHARACTERS:])
 
     def add(self, file: str, text: str) -> None:
-        """The file goes on with this."""
+        """Appends to the file."""
         self._add_pieces(file, text)
 
     def end(self) -> None:
-        """Nothing follows, and all of it is there."""
+        """Closes the stream: nothing follows, and a reader knows that nothing is missing."""
         self._write(END, "-", str(self._count))
 
     def _add_pieces(self, file: str, text: str) -> None:
@@ -57,7 +56,7 @@ class FrameWriter:
 
 @dataclass
 class Framed:
-    """What a log's frames hold. files: up to the first fault. ended: the closing frame came. fault: what is wrong."""
+    """The content of a log's frames. files: up to the first fault. ended: the last frame came. fault: what is wrong."""
 
     files: dict[str, str] = field(default_factory=dict)
     ended: bool = False
@@ -69,12 +68,12 @@ class Framed:
 
 
 def is_frame(line: str) -> bool:
-    """Also where it is torn, or not of any stream that we know: no human wants to read it."""
+    """Whether a line is a frame, even a damaged one or one of another stream: it is not for human readers."""
     return MARK in line
 
 
 def read(lines: Iterable[str], stream: str) -> Framed:
-    """The files that the frames of a stream make. What follows a gap is not taken."""
+    """Rebuilds the files from a stream's frames. Frames after a fault are ignored."""
     found, count, chain = Framed(), 0, _seed(stream)
     pieces: dict[str, list[str]] = {}
     for line in lines:

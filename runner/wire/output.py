@@ -1,4 +1,4 @@
-"""Where rows and events go: a CSV that is complete after each row, and JSON lines on standard output."""
+"""Writes rows to a CSV file that is complete after each row, and events to standard output as JSON lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESULTS = "results.csv"
 
 
 class RowFile:
-    """results.csv. A row is on the disk when `append` returns: a crash costs the case that it met, and no other."""
+    """results.csv. A row is on disk when `append` returns, so a crash loses only the case that was running."""
 
     def __init__(self, file: TextIO, frames: FrameWriter | None = None) -> None:
         self._file, self._frames = file, frames
@@ -38,7 +38,7 @@ class RowFile:
     @classmethod
     @contextlib.contextmanager
     def fresh(cls, path: Path, frames: FrameWriter | None = None) -> Iterator[RowFile]:
-        """A file with the header alone, in place of what an earlier start has left. frames: what is sent beside it."""
+        """Creates the file with the header, in place of an earlier start's. frames: receives the same content."""
         header = ",".join(COLUMNS) + "\n"
         write_atomically(path, header)
         if frames:
@@ -49,7 +49,7 @@ class RowFile:
     @classmethod
     @contextlib.contextmanager
     def appended(cls, path: Path) -> Iterator[RowFile]:
-        """The rows follow those that are there. Raises SchemaError where these have other columns than ours."""
+        """Appends to the rows of a file. Raises SchemaError where they have other columns than this version."""
         with path.open("a+", encoding="utf-8", newline="") as file:
             file.seek(0)
             header = file.readline().rstrip("\r\n")
@@ -61,7 +61,7 @@ class RowFile:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Either the old file or the whole new one, also after a crash. Readable for all, as what umask allows."""
+    """Leaves either the old file or the whole new one, even after a crash. The mode is 0666 less the umask."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", newline="", delete=False) as file:
         file.write(text)
         file.flush()
@@ -80,7 +80,7 @@ def write_json(path: Path, value: Mapping[str, Any], frames: FrameWriter | None 
 
 
 class EventStream:
-    """JSON lines. When nobody reads them any more, the work goes on: the rows are what counts."""
+    """JSON lines. If the reader closes the pipe, events are dropped and the work continues."""
 
     def __init__(self, out: TextIO) -> None:
         self._out: TextIO | None = out
@@ -96,7 +96,7 @@ class EventStream:
 
 
 def as_table(rows: list[Row]) -> str:
-    """What a human wants to see of rows, aligned."""
+    """The rows as an aligned table for a terminal."""
     head = ("engine", "precision", "autocast", "samples", "latency s", "images/min", "memory GB", "status", "why")
     cells = [head, *(_line(row) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]

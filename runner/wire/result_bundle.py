@@ -1,7 +1,6 @@
-"""What one attempt delivers, as one object: a JSON text of exact members, bounded, with nothing in it to extract.
+"""The result bundle: the files of one attempt as one bounded JSON object with fixed members.
 
-The runner packs it and prints a receipt; the orchestrator reads both, and believes neither before it has looked.
-Standard library alone: either side imports this.
+The runner uploads the bundle and prints a receipt. The orchestrator validates both before it uses them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ CONTENT_TYPE = "application/vnd.sd-orchestrator.parcel+json"
 
 @dataclass(frozen=True)
 class ResultBundle:
-    """results, environment: the texts of results.csv and environment.json. exit_code: what the runner ends with."""
+    """results, environment: the texts of results.csv and environment.json. exit_code: the runner's."""
 
     run: str
     job: str
@@ -38,9 +37,9 @@ class ResultBundle:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ResultBundle:
-        """Raises ValueError with what is wrong."""
+        """Raises ValueError with the reason where the data is no valid bundle."""
         if len(data) > LIMIT_BYTES:
-            raise ValueError(f"it has {len(data)} bytes, more than the {LIMIT_BYTES} that are taken")
+            raise ValueError(f"it has {len(data)} bytes; the limit is {LIMIT_BYTES}")
         members = _flat(data)
         if members.pop("parcel", None) != VERSION:
             raise ValueError(f"it is not a result bundle of version {VERSION}")
@@ -50,16 +49,16 @@ class ResultBundle:
         try:
             for value in members.values():
                 str(value).encode()
-        except UnicodeEncodeError as error:  # JSON can say half a character, and no file can hold it
+        except UnicodeEncodeError as error:  # JSON can hold a lone surrogate, and a file cannot
             raise ValueError(f"it is not text: {error.reason}") from error
         return cls(**members)
 
 
 def _flat(data: bytes) -> dict[str, Any]:
-    """The members of a JSON object of texts and numbers: json.loads would first build any lists in it."""
+    """Parses a flat JSON object of strings and integers; json.loads would build nested values in memory first."""
     members: dict[str, Any] = {}
     try:
-        text = data.decode("ascii")  # what json.dumps writes
+        text = data.decode("ascii")  # json.dumps writes ASCII
         end = _past(text, 0, "{")
         while True:
             name, end = _JSON.raw_decode(text, _at(text, end, '"'))
@@ -68,9 +67,9 @@ def _flat(data: bytes) -> dict[str, Any]:
             if _PLAIN.match(text, end):
                 members[name], end = _JSON.raw_decode(text, end)
             else:
-                raise ValueError(f"a member is neither text nor a number, at character {end}")
+                raise ValueError(f"a member is neither text nor a number (at character {end})")
             if len(members) == members_so_far:
-                raise ValueError("a member is there twice")
+                raise ValueError("a member occurs twice")
             end = _space(text, end)
             if text.startswith("}", end) and _space(text, end + 1) == len(text):
                 return members
@@ -87,7 +86,7 @@ def _space(text: str, start: int) -> int:
 
 
 def _at(text: str, start: int, mark: str) -> int:
-    """Where the mark stands, which must be next."""
+    """The position of the mark, which must come next."""
     start = _space(text, start)
     if not text.startswith(mark, start):
         raise ValueError(f"expected {mark} at character {start}")
@@ -95,7 +94,7 @@ def _at(text: str, start: int, mark: str) -> int:
 
 
 def _past(text: str, start: int, mark: str) -> int:
-    """Behind the mark, and the space around it."""
+    """The position after the mark and the space around it."""
     return _space(text, _at(text, start, mark) + 1)
 
 
@@ -104,7 +103,7 @@ def digest(data: bytes) -> str:
 
 
 class UploadStatus(str, Enum):
-    """STORED: the store took it. TAKEN: an object of this attempt is there already. FAILED: it is not there by us."""
+    """STORED: the store accepted it. TAKEN: an object of this attempt already exists. FAILED: we did not store it."""
 
     STORED = "stored"
     TAKEN = "taken"
@@ -113,9 +112,9 @@ class UploadStatus(str, Enum):
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the runner says of its delivery, apart from it. error: why it failed, without the address.
+    """The runner's report on its upload. error: why it failed, without the address.
 
-    One line of the container's log, and on Kubernetes also the termination message, of 4096 bytes at most.
+    Written as one line of the container's log, on Kubernetes also as the termination message (at most 4096 bytes).
     """
 
     outcome: UploadStatus

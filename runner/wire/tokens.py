@@ -1,6 +1,6 @@
-"""The environment variables that may hold a Hugging Face token: the one declaration of them.
+"""Declares the environment variables that may hold a Hugging Face token.
 
-The first that is set is taken. No other process is given any of them: `orchestrator.children` takes them out.
+The first one that is set is used. No other process inherits any of them: `orchestrator.children` removes them.
 Source: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables; ACCESS_TOKEN is the Lambda
 benchmark's, HF_AUTH_TOKEN and HUGGINGFACE_TOKEN are those of other tools' documents.
 """
