@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import replication
 
-from orchestrator import cli
 from orchestrator.collect import read_rows
+from orchestrator.errors import ExitCode
 from orchestrator.table import Comparison, compare
 from orchestrator.table.statistics import LEVEL, Figure, Ratio
 from runner.schema import Row, Status, Validity
@@ -65,7 +65,7 @@ def submit(folder: Path, name: str, cells: int, slower: Mapping[float, int], rou
     command = [sys.executable, "-m", "orchestrator", "submit", "matrix.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    if ended.returncode not in (cli.OK, cli.SOME_FAILED):
+    if ended.returncode not in (ExitCode.OK, ExitCode.SOME_FAILED):
         raise SystemExit(f"submit ended with exit code {ended.returncode}")
     (run,) = (folder / "runs").glob(f"*-{name}")
     return read_rows(run / "results.csv")

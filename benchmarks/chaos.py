@@ -33,7 +33,7 @@ import pytest
 from engines import Daemon, Engine, SshEngine
 from night import Night, witnessed
 
-from orchestrator import cli
+from orchestrator.errors import ExitCode
 from runner.schema import Status
 
 RETRIES = 100  # of a job: here one may well be hit again and again
@@ -175,7 +175,7 @@ def second_orchestrator(world: World) -> bool:
         world.process.wait()
         world.process = other
         return False
-    return other.returncode == cli.BAD_INPUT
+    return other.returncode == ExitCode.BAD_INPUT
 
 
 FAULTS: dict[str, tuple[int, Callable[[World], bool]]] = {
@@ -237,7 +237,7 @@ def chaos(*, jobs: int, hosts: int, seed: int, base_from: Engine | None, say: Ca
         began = time.monotonic()
         ended = calm.did("submit", "matrix.yaml")
         undisturbed_s = time.monotonic() - began
-        if ended.returncode != cli.OK:
+        if ended.returncode != ExitCode.OK:
             raise SystemExit(f"the undisturbed run failed: {ended.stderr}")
         say(f"undisturbed: {undisturbed_s:.0f} s")
         began = time.monotonic()
@@ -276,7 +276,7 @@ def disturbed(world: World, say: Callable[[str], None]) -> Counter[str]:
         if world.process.poll() is not None:
             _, said = world.process.communicate()
             say(f"{time.monotonic() - began:6.1f} s  left with {world.process.returncode}: {said.strip()[-300:]}")
-            if world.process.returncode in (cli.OK, cli.SOME_FAILED):
+            if world.process.returncode in (ExitCode.OK, ExitCode.SOME_FAILED):
                 return done
             world.process = world.night.start("resume", clock=str(world.clock))
     raise SystemExit("the run does not end")

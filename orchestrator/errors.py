@@ -1,8 +1,25 @@
-"""Errors, named for the response that they call for. Every message says what, where, and what to do."""
+"""Exit codes, and errors named for the response that they call for. A message says what, where, and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every command.
+
+    OK: all cases have an outcome that is no fault (`ok`, `oom`, `unsupported`). SOME_FAILED: a case, host or check
+    failed, or something to remove stays. BAD_INPUT: an error that the user can fix; nothing ran. INTERRUPTED: work is
+    left, and `resume` continues it. ABORTED: a second Ctrl-C, or the first one before anything ran.
+    """
+
+    OK = 0
+    SOME_FAILED = 1
+    BAD_INPUT = 2
+    INTERRUPTED = 3
+    ABORTED = 130
+
 
 # What a host, cluster or store says of one thing, as far as it is told or kept: it may say 8 MiB at every look.
 LONGEST_SAID = 4000

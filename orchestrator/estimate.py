@@ -5,9 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from orchestrator.config import Host
 from runner.schema import MAX, Case, Job, Row, Status
+
+if TYPE_CHECKING:
+    from orchestrator.config import Host
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import cli
+from orchestrator.errors import ExitCode
 
 PROGRAM = str(Path(__file__).with_name("program.py"))
 
@@ -62,7 +63,7 @@ def wait_for(what: str, then: float = 120) -> None:
     folders = Path(os.environ["XDG_STATE_HOME"]) / "orchestrator" / "processes"
 
     def said() -> bool:
-        refused = bool(IN_BACKGROUND) and IN_BACKGROUND[-1].poll() == cli.BAD_INPUT
+        refused = bool(IN_BACKGROUND) and IN_BACKGROUND[-1].poll() == ExitCode.BAD_INPUT
         found = any(what in path.read_text() for path in folders.glob("orchestrator-*/log.txt"))
         assert found or not refused, f"no job said {what!r}: {IN_BACKGROUND[-1].communicate()}"
         return found

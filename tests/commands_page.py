@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from orchestrator import cli
+from orchestrator.commands import root
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 WIDTH = 110
@@ -26,11 +24,11 @@ This page is made from the program: `python tests/commands_page.py` writes it.
 
 def helps(command: Any = None, parent: Any = None, name: str = "orchestrator") -> Iterator[tuple[str, str]]:
     """Each command's words with its help, groups before their commands."""
-    command = command or typer.main.get_command(cli.app)
+    command = command or root.program()
     context = command.make_context(name, [], parent=parent, resilient_parsing=True, terminal_width=WIDTH)
     yield context.command_path, command.get_help(context)
-    for sub_name, sub in getattr(command, "commands", {}).items():
-        yield from helps(sub, context, sub_name)
+    for sub_name in command.list_commands(context) if hasattr(command, "list_commands") else ():
+        yield from helps(command.get_command(context, sub_name), context, sub_name)
 
 
 def page() -> str:

@@ -12,8 +12,8 @@ import pytest
 from commands import end_running_job, orchestrate, run_in_background, wait_for, write
 from lying_engine import LyingEngine, as_json, ended_container
 
-from orchestrator import cli
 from orchestrator.commands.leftovers import Fate, fate
+from orchestrator.errors import ExitCode
 from orchestrator.executors import Attempt, Observation, State
 from orchestrator.fleet import processes_folder
 from orchestrator.journal import Journal, Phase, Progress
@@ -67,12 +67,12 @@ def left() -> list[str]:
 
 
 def test_what_still_runs_is_removed_only_when_asked_for(killed: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert orchestrate("clean", killed.name) == cli.SOME_FAILED
+    assert orchestrate("clean", killed.name) == ExitCode.SOME_FAILED
     assert "--running" in capsys.readouterr().out
     assert len(left()) == 1
-    assert orchestrate("clean", killed.name, "--running", "--dry-run") == cli.OK
+    assert orchestrate("clean", killed.name, "--running", "--dry-run") == ExitCode.OK
     assert len(left()) == 1
-    assert orchestrate("clean", killed.name, "--running") == cli.OK
+    assert orchestrate("clean", killed.name, "--running") == ExitCode.OK
     assert left() == []
 
 
@@ -80,10 +80,10 @@ def test_rows_that_are_not_home_are_kept_until_resume_has_brought_them(
     killed: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     end_running_job()
-    assert orchestrate("clean", killed.name, "--running") == cli.SOME_FAILED
+    assert orchestrate("clean", killed.name, "--running") == ExitCode.SOME_FAILED
     assert "resume" in capsys.readouterr().out
-    assert orchestrate("resume", killed.name) == cli.OK
-    assert orchestrate("clean", killed.name) == cli.OK
+    assert orchestrate("resume", killed.name) == ExitCode.OK
+    assert orchestrate("clean", killed.name) == ExitCode.OK
     assert left() == []
     assert [row.status.value for row in killed.all_rows() if row.status] == ["ok"]
 
@@ -93,16 +93,16 @@ def test_what_a_run_left_whose_folder_is_gone_is_found_and_removed_by_its_name(
 ) -> None:
     shutil.rmtree(killed.path)
     end_running_job()
-    assert orchestrate("clean") == cli.OK
+    assert orchestrate("clean") == ExitCode.OK
     listed = capsys.readouterr().out
     assert killed.name in listed
     assert "not here" in listed
     assert len(left()) == 1
-    assert orchestrate("clean", killed.name, "-o", "json") == cli.OK
+    assert orchestrate("clean", killed.name, "-o", "json") == ExitCode.OK
     (gone,) = json.loads(capsys.readouterr().out)
     assert (gone["run"], gone["fate"]) == (killed.name, "removed")
     assert left() == []
-    assert orchestrate("clean") == cli.OK
+    assert orchestrate("clean") == ExitCode.OK
     assert "Nothing" in capsys.readouterr().out
 
 
@@ -121,7 +121,7 @@ def test_a_hosts_listing_removes_nothing_on_another_host(
     said_dead = [ended_container(running), ended_container(running._replace(number=7))]
     liar.answers["/containers/json"] = as_json([{**each, "State": "dead"} for each in said_dead])
     write(f"hosts: {{local: {{kind: process}}, liar: {{kind: docker, url: '{liar.url}', gpus: none}}}}\n", "hosts.yaml")
-    assert orchestrate("clean", killed.name, "--inventory", "hosts.yaml") == cli.SOME_FAILED
+    assert orchestrate("clean", killed.name, "--inventory", "hosts.yaml") == ExitCode.SOME_FAILED
     assert [Path(folder).name for folder in left()] == [running.name]
     assert end_running_job() is None
 
@@ -145,22 +145,22 @@ def test_a_run_that_is_being_driven_is_not_cleaned(here: Path, capsys: pytest.Ca
     orchestrator = run_in_background("submit", "matrix.yaml")
     wait_for("running")
     (run,) = (here / "runs").iterdir()
-    assert orchestrate("clean", run.name, "--running") == cli.BAD_INPUT
+    assert orchestrate("clean", run.name, "--running") == ExitCode.BAD_INPUT
     assert f"process {orchestrator.pid}" in capsys.readouterr().err
     end_running_job()
     _, said = orchestrator.communicate(timeout=60)
-    assert orchestrator.returncode == cli.OK, said
+    assert orchestrator.returncode == ExitCode.OK, said
 
 
 def test_a_folder_that_a_kill_left_half_made_is_removed_with_its_run(here: Path) -> None:
-    assert orchestrate("submit", write("matrix: {engine: [eager]}\n")) == cli.OK
+    assert orchestrate("submit", write("matrix: {engine: [eager]}\n")) == ExitCode.OK
     run = Run(next((here / "runs").iterdir()))
     journal = Journal.open(run.journal)
     (job,) = journal.progress()
     journal.close()
     draft = processes_folder() / f".{job.key.name}.x1y2z3"
     draft.mkdir()
-    assert orchestrate("clean", run.name) == cli.OK
+    assert orchestrate("clean", run.name) == ExitCode.OK
     assert not draft.exists()
 
 
@@ -169,5 +169,5 @@ def test_a_host_that_does_not_answer_is_told_and_is_not_called_clean(
 ) -> None:
     write("hosts: {dead: {kind: docker, url: 'unix:///nowhere/docker.sock', gpus: none}}\n", "hosts.yaml")
     for words in (("clean",), ("clean", "20260101-000000-sd")):
-        assert orchestrate(*words) == cli.SOME_FAILED
+        assert orchestrate(*words) == ExitCode.SOME_FAILED
         assert "no engine's socket" in capsys.readouterr().err

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from commands import PROGRAM, end_running_job, orchestrate, run_in_background, until, wait_for, write
 
-from orchestrator import cli, policy
+from orchestrator import policy
 from orchestrator.collect import read_rows
+from orchestrator.commands import root
+from orchestrator.errors import ExitCode
 from orchestrator.journal import Journal
 from orchestrator.run import Run
 from runner.schema import Case, Device, Job, Precision, Status
@@ -27,7 +28,7 @@ MATRIX = "name: demo\nmatrix: {engine: [eager, onnxruntime], samples: [1, 2]}\np
 
 def test_until_adds_rounds_until_the_values_are_known(here: Path) -> None:
     matrix = "name: demo\nmatrix: {samples: [1, 2]}\nprompt: rows\nrounds: 1\nuntil: {rel_ci: 0.05, max_repeats: 6}\n"
-    assert orchestrate("submit", write(matrix + "repeats: 6\n")) == cli.OK
+    assert orchestrate("submit", write(matrix + "repeats: 6\n")) == ExitCode.OK
     (run,) = (here / "runs").iterdir()
     rows = read_rows(run / "results.csv")  # of the fake runner all calls take as long: two rounds are enough
     assert sorted((row.n_samples, row.round) for row in rows) == [(1, 1), (1, 2), (2, 1), (2, 2)]
@@ -36,7 +37,7 @@ def test_until_adds_rounds_until_the_values_are_known(here: Path) -> None:
 def test_a_matrix_becomes_a_table_and_a_run_that_holds_all_of_it(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert orchestrate("submit", write(MATRIX)) == cli.OK
+    assert orchestrate("submit", write(MATRIX)) == ExitCode.OK
     printed = capsys.readouterr()
     (run,) = (here / "runs").iterdir()
     rows = read_rows(run / "results.csv")
@@ -53,8 +54,8 @@ def test_a_matrix_becomes_a_table_and_a_run_that_holds_all_of_it(
 
 
 def test_what_init_writes_can_be_planned_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert orchestrate("init") == cli.OK
-    assert orchestrate("plan", "matrix.yaml", "-o", "json") == cli.OK
+    assert orchestrate("init") == ExitCode.OK
+    assert orchestrate("plan", "matrix.yaml", "-o", "json") == ExitCode.OK
     plan = json.loads(capsys.readouterr().out.partition("matrix.yaml")[2])
     assert {line["host"] for line in plan["lines"]} == {"local"}
     assert not (here / "runs").exists(), "plan runs nothing"
@@ -65,7 +66,7 @@ def test_every_format_shows_the_same_cases(here: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     printed = {}
     for shape in ("table", "csv", "json", "md"):
-        assert orchestrate("results", "-o", shape) == cli.OK
+        assert orchestrate("results", "-o", shape) == ExitCode.OK
         printed[shape] = capsys.readouterr().out
     assert len(json.loads(printed["json"])["cases"]) == 4
     assert all(text.count("onnxruntime") >= 2 for text in printed.values())
@@ -74,7 +75,7 @@ def test_every_format_shows_the_same_cases(here: Path, capsys: pytest.CaptureFix
 def test_a_case_that_fails_is_a_row_with_its_reason_and_exit_code_1(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert orchestrate("submit", write("matrix: {samples: [1]}\nprompt: no rows; exit 3\n")) == cli.SOME_FAILED
+    assert orchestrate("submit", write("matrix: {samples: [1]}\nprompt: no rows; exit 3\n")) == ExitCode.SOME_FAILED
     printed = capsys.readouterr()
     assert "exited with 3" in printed.out
     (row,) = read_rows(next((here / "runs").iterdir()) / "results.csv")
@@ -84,17 +85,18 @@ def test_a_case_that_fails_is_a_row_with_its_reason_and_exit_code_1(
 def test_status_and_logs_tell_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     orchestrate("submit", write("matrix: {engine: [eager]}\nprompt: say well done\n"))
     capsys.readouterr()
-    assert orchestrate("status", "-o", "json") == cli.OK
+    assert orchestrate("status", "-o", "json") == ExitCode.OK
     status = json.loads(capsys.readouterr().out)
     (job,) = status["jobs"]
     assert (status["hosts"], job["phase"], job["attempts"]) == ({"local": {"ok": 1}}, "settled", 1)
-    assert orchestrate("logs", status["run"], job["job"][:6]) == cli.OK
+    assert orchestrate("logs", status["run"], job["job"][:6]) == ExitCode.OK
     assert "well done" in capsys.readouterr().out
 
 
 def test_the_overrides_of_a_submission_are_kept_with_it(here: Path) -> None:
     assert (
-        orchestrate("submit", write(MATRIX), "--set", "engine=eager", "--set", "samples=4", "--name", "quick") == cli.OK
+        orchestrate("submit", write(MATRIX), "--set", "engine=eager", "--set", "samples=4", "--name", "quick")
+        == ExitCode.OK
     )
     (run,) = (here / "runs").iterdir()
     assert run.name.endswith("-quick")
@@ -156,7 +158,7 @@ BAD_INPUT = {
     "a bad duration": (
         {"matrix.yaml": "matrix: {engine: [eager]}\n"},
         ["submit", "matrix.yaml", "--lost-after", "soon"],
-        "no duration",
+        "is not a duration",
     ),
     "an output format that is not there": ({}, ["results", "-o", "xml"], "'-o': 'xml' is not one of 'table', 'csv'"),
     "a shape that a group does not have": ({}, ["runs", "-o", "xml"], "'-o': 'xml' is not one of 'table', 'json'"),
@@ -173,7 +175,7 @@ def test_bad_input_is_one_message_and_exit_code_2_before_anything_ran(
     files, words, told = BAD_INPUT[what]
     for name, text in files.items():
         write(text, name)
-    assert orchestrate(*words) == cli.BAD_INPUT
+    assert orchestrate(*words) == ExitCode.BAD_INPUT
     printed = capsys.readouterr()
     assert told in printed.err
     assert "Traceback" not in printed.err
@@ -184,7 +186,7 @@ def test_bad_input_is_one_message_and_exit_code_2_before_anything_ran(
 
 def test_all_errors_of_a_file_come_together(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write("engine: onxx\nsteps: -1\nmatrix: {samples: [0]}\nreapeats: 3\n")
-    assert orchestrate("submit", "matrix.yaml") == cli.BAD_INPUT
+    assert orchestrate("submit", "matrix.yaml") == ExitCode.BAD_INPUT
     assert capsys.readouterr().err.count("error: matrix.yaml:") == 4
 
 
@@ -196,14 +198,14 @@ def test_ctrl_c_leaves_the_jobs_running_and_resume_brings_them_home(
     wait_for("running")
     orchestrator.send_signal(signal.SIGINT)
     _, said = orchestrator.communicate(timeout=120)
-    assert orchestrator.returncode == cli.INTERRUPTED
+    assert orchestrator.returncode == ExitCode.INTERRUPTED
     assert "orchestrator resume" in said
     assert "No rows" not in said, "a table of nothing says nothing"
     capsys.readouterr()
     orchestrate("status")
     assert "running" in capsys.readouterr().out.split("job ")[1], "started, and its end is not known"
     end_running_job()
-    assert orchestrate("resume") == cli.OK
+    assert orchestrate("resume") == ExitCode.OK
     (run,) = (here / "runs").iterdir()
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
     capsys.readouterr()
@@ -218,7 +220,7 @@ def test_an_orchestrator_that_was_killed_is_resumed_without_loss(here: Path) -> 
     orchestrator.kill()
     orchestrator.communicate()
     end_running_job()
-    assert orchestrate("resume") == cli.OK
+    assert orchestrate("resume") == ExitCode.OK
     (run,) = (here / "runs").iterdir()
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
 
@@ -248,7 +250,7 @@ def test_status_says_who_drives_a_run_and_after_a_kill_that_nobody_does(
         process.communicate()
     orchestrate("status", first.name)
     said = capsys.readouterr().out
-    assert "Nobody drives it; " in said
+    assert "No process drives it; " in said
     assert f"orchestrator resume {first.name}" in said
     orchestrate("status", first.name, "-o", "json")
     value = json.loads(capsys.readouterr().out)
@@ -261,12 +263,12 @@ def test_what_is_gone_or_damaged_in_a_runs_folder_is_made_again_by_resume(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write("matrix: {engine: [eager, onnxruntime]}\n")
-    assert orchestrate("submit", "matrix.yaml") == cli.OK
+    assert orchestrate("submit", "matrix.yaml") == ExitCode.OK
     (run,) = (here / "runs").iterdir()
     (run / "results.csv").write_text("garbage\n")
-    assert orchestrate("resume") == cli.OK
+    assert orchestrate("resume") == ExitCode.OK
     next(run.glob("jobs/*/results.csv")).unlink()
-    assert orchestrate("resume") == cli.OK
+    assert orchestrate("resume") == ExitCode.OK
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
     capsys.readouterr()
     orchestrate("status", "-o", "json")
@@ -275,10 +277,10 @@ def test_what_is_gone_or_damaged_in_a_runs_folder_is_made_again_by_resume(
 
 def test_a_damaged_earlier_run_keeps_no_new_one_from_starting(here: Path) -> None:
     write("matrix: {engine: [eager]}\n")
-    assert orchestrate("submit", "matrix.yaml") == cli.OK
+    assert orchestrate("submit", "matrix.yaml") == ExitCode.OK
     (run,) = (here / "runs").iterdir()
     (run / "results.csv").write_text("garbage\n")
-    assert orchestrate("plan", "matrix.yaml") == cli.OK
+    assert orchestrate("plan", "matrix.yaml") == ExitCode.OK
 
 
 def test_cancel_ends_the_jobs_of_a_host_that_does_not_answer(here: Path) -> None:
@@ -290,8 +292,8 @@ def test_cancel_ends_the_jobs_of_a_host_that_does_not_answer(here: Path) -> None
     job = Job(run=name, id="a", host="dead", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
               model="synthetic:tiny", cases=(Case("a1", 1),), prompt="", steps=1)  # fmt: skip
     Journal.create(run.journal, name, [job], {"retries": 2, "lost_after_s": 900.0}).close()
-    assert orchestrate("resume") == cli.INTERRUPTED
-    assert orchestrate("cancel", name) == cli.SOME_FAILED
+    assert orchestrate("resume") == ExitCode.INTERRUPTED
+    assert orchestrate("cancel", name) == ExitCode.SOME_FAILED
     (row,) = run.all_rows()
     assert (row.status, "no engine's socket" in str(row.error)) == (Status.CANCELLED, True)
 
@@ -303,7 +305,7 @@ def test_where_no_host_is_usable_nothing_starts_and_no_run_is_made(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(f"hosts:\n  {DEAD}\n", "hosts.yaml")
-    assert orchestrate("submit", write("matrix: {engine: [eager]}\n")) == cli.BAD_INPUT
+    assert orchestrate("submit", write("matrix: {engine: [eager]}\n")) == ExitCode.BAD_INPUT
     said = capsys.readouterr().err
     assert "host dead: there is no engine's socket" in said
     assert "start Docker" in said
@@ -316,7 +318,7 @@ def test_a_host_that_is_silent_at_submit_costs_the_others_nothing(
 ) -> None:
     write(f"hosts:\n  {DEAD}\n  local: {{kind: process}}\n", "hosts.yaml")
     submit = ("submit", write("matrix: {engine: [eager]}\n"), "--lost-after", "1s")
-    assert orchestrate(*submit) == cli.SOME_FAILED
+    assert orchestrate(*submit) == ExitCode.SOME_FAILED
     (run,) = (here / "runs").iterdir()
     assert {row.host: row.status for row in Run(run).all_rows()} == {"dead": Status.LOST, "local": Status.OK}
     assert f"orchestrator resume {run.name} --retry-lost" in capsys.readouterr().err
@@ -328,12 +330,12 @@ def test_a_host_that_is_silent_at_submit_costs_the_others_nothing(
 def test_lost_cases_are_tried_again_only_when_asked_and_keep_their_rows(here: Path) -> None:
     write(f"hosts:\n  {DEAD}\n  local: {{kind: process}}\n", "hosts.yaml")
     submit = ("submit", write("matrix: {engine: [eager]}\n"), "--lost-after", "1s")
-    assert orchestrate(*submit) == cli.SOME_FAILED
+    assert orchestrate(*submit) == ExitCode.SOME_FAILED
     (folder,) = (here / "runs").iterdir()
-    assert orchestrate("resume") == cli.SOME_FAILED
-    assert orchestrate("resume", "--retry-lost", "--hosts", "dead") == cli.INTERRUPTED
+    assert orchestrate("resume") == ExitCode.SOME_FAILED
+    assert orchestrate("resume", "--retry-lost", "--hosts", "dead") == ExitCode.INTERRUPTED
     assert {row.host: row.status for row in Run(folder).all_rows()} == {"dead": Status.LOST, "local": Status.OK}
-    assert orchestrate("resume", "--lost-after", "1s") == cli.SOME_FAILED
+    assert orchestrate("resume", "--lost-after", "1s") == ExitCode.SOME_FAILED
     assert len(Run(folder).all_rows()) == 2
 
 
@@ -343,7 +345,7 @@ def test_under_nohup_a_closed_terminal_ends_nothing(here: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as orchestrator:
         wait_for("running")
         orchestrator.send_signal(signal.SIGHUP)
-        assert orchestrator.wait(120) == cli.OK
+        assert orchestrator.wait(120) == ExitCode.OK
 
 
 @pytest.mark.live
@@ -360,7 +362,7 @@ def test_two_runs_on_one_machine_never_share_a_gpu_however_they_group_them(
     both = [run_in_background("submit", "matrix.yaml", "--hosts", host) for host in ("singly", "both")]
     for orchestrator in both:
         _, said = orchestrator.communicate(timeout=120)
-        assert orchestrator.returncode == cli.OK, said
+        assert orchestrator.returncode == ExitCode.OK, said
     rows = [row for run in (here / "runs").iterdir() for row in read_rows(run / "results.csv")]
     assert [row.status for row in rows] == [Status.OK] * 12
 
@@ -371,20 +373,20 @@ def test_a_second_orchestrator_on_a_run_says_who_has_it(
     write("matrix: {engine: [eager]}\nprompt: no rows; say running; hang\n")
     first = run_in_background("submit", "matrix.yaml")
     wait_for("running")
-    assert orchestrate("resume") == cli.BAD_INPUT
+    assert orchestrate("resume") == ExitCode.BAD_INPUT
     assert f"process {first.pid}" in capsys.readouterr().err
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=120)
     monkeypatch.setattr(policy, "STOP_GRACE_S", 0.5)
-    assert orchestrate("cancel", next((here / "runs").iterdir()).name) == cli.SOME_FAILED
+    assert orchestrate("cancel", next((here / "runs").iterdir()).name) == ExitCode.SOME_FAILED
     assert "cancelled" in capsys.readouterr().out
 
 
 def test_published_results_stand_beside_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert orchestrate("import", str(PUBLISHED), "--name", "lambda") == cli.OK
-    assert orchestrate("submit", write("matrix: {samples: [1, 2]}\n"), "--name", "mine") == cli.OK
+    assert orchestrate("import", str(PUBLISHED), "--name", "lambda") == ExitCode.OK
+    assert orchestrate("submit", write("matrix: {samples: [1, 2]}\n"), "--name", "mine") == ExitCode.OK
     capsys.readouterr()
-    assert orchestrate("results", "lambda", "mine", "-o", "csv") == cli.OK
+    assert orchestrate("results", "lambda", "mine", "-o", "csv") == ExitCode.OK
     table = capsys.readouterr().out
     assert "NVIDIA A10" in table
     assert "local" in table
@@ -393,12 +395,12 @@ def test_published_results_stand_beside_ones_own(here: Path, capsys: pytest.Capt
 def test_an_imported_run_is_never_mistaken_for_one_that_can_go_on(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert orchestrate("submit", write("matrix: {engine: [eager]}\n"), "--name", "a-mine") == cli.OK
-    assert orchestrate("import", str(PUBLISHED), "--name", "z-lambda") == cli.OK
+    assert orchestrate("submit", write("matrix: {engine: [eager]}\n"), "--name", "a-mine") == ExitCode.OK
+    assert orchestrate("import", str(PUBLISHED), "--name", "z-lambda") == ExitCode.OK
     capsys.readouterr()
-    assert orchestrate("status") == cli.OK
+    assert orchestrate("status") == ExitCode.OK
     assert "a-mine" in capsys.readouterr().out
-    assert orchestrate("resume", "lambda") == cli.BAD_INPUT
+    assert orchestrate("resume", "lambda") == ExitCode.BAD_INPUT
     assert "has no journal" in capsys.readouterr().err
 
 
@@ -406,10 +408,10 @@ def test_a_part_of_a_runs_name_is_enough_where_it_is_one_runs_alone(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("lambda-2022", "lambda-2023"):
-        assert orchestrate("import", str(PUBLISHED), "--name", name) == cli.OK
-    assert orchestrate("results", "bda-2022", "-o", "csv") == cli.OK
+        assert orchestrate("import", str(PUBLISHED), "--name", name) == ExitCode.OK
+    assert orchestrate("results", "bda-2022", "-o", "csv") == ExitCode.OK
     capsys.readouterr()
-    assert orchestrate("results", "lambda") == cli.BAD_INPUT
+    assert orchestrate("results", "lambda") == ExitCode.BAD_INPUT
     assert "several runs fit 'lambda'" in capsys.readouterr().err
 
 
@@ -429,24 +431,24 @@ def test_a_file_of_any_name_makes_a_run_and_a_name_of_ones_own_is_judged(
 ) -> None:
     odd = here / "my file (1).csv"
     odd.write_bytes(PUBLISHED.read_bytes())
-    assert orchestrate("import", str(odd)) == cli.OK
+    assert orchestrate("import", str(odd)) == ExitCode.OK
     assert [run.name for run in Path("runs").glob("*-my-file-1")]
-    assert orchestrate("import", str(odd), "--name", "a b") == cli.BAD_INPUT
+    assert orchestrate("import", str(odd), "--name", "a b") == ExitCode.BAD_INPUT
     assert "--name 'a b': name must be 1 to 63 letters" in capsys.readouterr().err
-    assert orchestrate("status") == cli.BAD_INPUT
+    assert orchestrate("status") == ExitCode.BAD_INPUT
     assert "no runs of your own yet" in capsys.readouterr().err
 
 
 def test_an_import_names_the_columns_that_it_took_as_settings(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write("device,n_samples,latency,size,gpu_load\nA,1,2,512,97\nA,1,3,768,99\n", "sizes.csv")
-    assert orchestrate("import", file) == cli.OK
+    assert orchestrate("import", file) == ExitCode.OK
     assert "Taken as settings: 'size', 'gpu_load'" in capsys.readouterr().err
-    assert orchestrate("import", file, "--ignore", "gpu_*", "--ignore", "size") == cli.OK
+    assert orchestrate("import", file, "--ignore", "gpu_*", "--ignore", "size") == ExitCode.OK
     assert "Taken" not in capsys.readouterr().err
 
 
 def test_an_import_that_means_nothing_is_one_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert orchestrate("import", write("a,b\n1,2\n", "odd.csv")) == cli.BAD_INPUT
+    assert orchestrate("import", write("a,b\n1,2\n", "odd.csv")) == ExitCode.BAD_INPUT
     assert "odd.csv:1" in capsys.readouterr().err
     assert not (here / "runs").exists()
 
@@ -467,7 +469,7 @@ def test_a_file_that_cannot_be_imported_is_named_once(
     Path("big.csv").touch()
     os.truncate("big.csv", 10**10)
     os.mkfifo("fifo.csv")
-    assert orchestrate("import", file) == cli.BAD_INPUT
+    assert orchestrate("import", file) == ExitCode.BAD_INPUT
     printed = capsys.readouterr().err
     assert told in printed
     assert printed.count(file) == 1
@@ -481,12 +483,12 @@ def test_a_full_disk_behind_the_table_is_one_message(here: Path, shape: str, mon
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, PROGRAM, "results", "-o", shape]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert ended.returncode == cli.BAD_INPUT
+    assert ended.returncode == ExitCode.BAD_INPUT
     assert ended.stderr == "error: standard output: No space left on device\n"
 
 
 HEAVY = ("docker", "kubernetes", "boto3", "numpy", "torch")
-NOT_TO_COMPLETE = (*HEAVY, "yaml", "rich", "sqlite3", "asyncio", "orchestrator.config", "orchestrator.commands.show")
+NOT_TO_COMPLETE = (*HEAVY, "yaml", "rich", "sqlite3", "asyncio", "orchestrator.config", "pydantic")
 NOT_FOR_HELP = (*NOT_TO_COMPLETE, "pydantic")  # typer itself parses options by pydantic, to complete them too
 COMPLETION = {"_ORCHESTRATOR_COMPLETE": "complete_bash", "COMP_WORDS": "orchestrator su", "COMP_CWORD": "1"}
 
@@ -515,16 +517,16 @@ def test_a_command_imports_only_the_libraries_that_it_needs(
 
 
 def test_version_is_the_installed_packages(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert orchestrate("--version") == cli.OK
+    assert orchestrate("--version") == ExitCode.OK
     assert capsys.readouterr().out == f"orchestrator {version('sd-orchestrator')}\n"
 
 
 def all_commands(group: Any = None, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
     """Every command and group of the program by its words."""
-    group = group or typer.main.get_command(cli.app)
+    group = group or root.program()
     found = {path: group}
-    for name, command in getattr(group, "commands", {}).items():
-        found |= all_commands(command, (*path, name))
+    for name in group.list_commands(None) if hasattr(group, "list_commands") else ():
+        found |= all_commands(group.get_command(None, name), (*path, name))
     return found
 
 
@@ -532,7 +534,7 @@ def all_commands(group: Any = None, path: tuple[str, ...] = ()) -> dict[tuple[st
 def test_every_command_answers_h_and_help_alike(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     printed = []
     for flag in ("-h", "--help"):
-        assert orchestrate(*words, flag) == cli.OK
+        assert orchestrate(*words, flag) == ExitCode.OK
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
     assert printed[0].startswith("Usage: ")
@@ -545,7 +547,7 @@ def test_as_a_module_it_imports_nothing_from_the_working_folder(here: Path) -> N
     write("raise SystemExit('took runner/ of the working folder')\n", "runner/__init__.py")
     command = [sys.executable, "-m", "orchestrator", "hosts"]
     said = subprocess.run(command, capture_output=True, text=True)
-    assert (said.returncode, said.stderr) == (cli.OK, "")
+    assert (said.returncode, said.stderr) == (ExitCode.OK, "")
     assert "this machine" in said.stdout
 
 
@@ -572,4 +574,4 @@ def test_the_completion_script_is_for_the_program_by_its_name(here: Path, shell:
     code = f"import sys; sys.argv = {words}; from orchestrator.cli import main; main()"
     environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert (said.returncode, "_ORCHESTRATOR_COMPLETE" in said.stdout) == (cli.OK, True), said.stderr
+    assert (said.returncode, "_ORCHESTRATOR_COMPLETE" in said.stdout) == (ExitCode.OK, True), said.stderr

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from commands import PROGRAM, orchestrate, run_in_background, until, wait_for, write
 
-from orchestrator import cli
+from orchestrator.errors import ExitCode
 from orchestrator.run import Run
 
 GO = "prompt: say begun; python {code}\n"
@@ -29,7 +29,7 @@ def matrix(here: Path) -> str:
 def detached(*words: str) -> dict[str, Any]:
     command = [sys.executable, PROGRAM, *words, "--detach", "-o", "json"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == cli.OK, ended.stderr
+    assert ended.returncode == ExitCode.OK, ended.stderr
     told: dict[str, Any] = json.loads(ended.stdout)
     return told
 
@@ -58,7 +58,7 @@ def test_a_detached_run_survives_the_end_of_its_terminal(here: Path, matrix: str
     said = ""
     while "orchestrator resume" not in said:
         said += os.read(ours, 4096).decode()
-    assert shell.wait(60) == cli.OK
+    assert shell.wait(60) == ExitCode.OK
     wait_for("begun")
     os.close(ours)  # the terminal is gone, and whoever holds it hears a hang-up
     (run,) = map(Run, Path("runs").iterdir())
@@ -77,7 +77,7 @@ def test_a_detached_run_survives_the_end_of_its_terminal(here: Path, matrix: str
 def test_a_wrong_input_is_told_at_once_as_without_detach(here: Path, text: str, told: str) -> None:
     command = [sys.executable, PROGRAM, "submit", write(text), "--detach"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == cli.BAD_INPUT
+    assert ended.returncode == ExitCode.BAD_INPUT
     assert ended.stderr.count("error: ") >= 1
     assert told in ended.stderr
     assert (ended.stdout, Path("runs").exists()) == ("", False)
@@ -87,7 +87,7 @@ def test_a_host_that_cannot_be_used_is_told_at_once_too(here: Path) -> None:
     write("hosts: {a: {kind: docker, context: typo}}\n", "hosts.yaml")
     command = [sys.executable, PROGRAM, "submit", write("matrix: {engine: [eager]}\n"), "-d"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, "typo" in ended.stderr) == (cli.BAD_INPUT, True)
+    assert (ended.returncode, "typo" in ended.stderr) == (ExitCode.BAD_INPUT, True)
 
 
 def test_a_killed_background_process_is_continued_by_a_detached_resume(here: Path, matrix: str) -> None:
@@ -106,13 +106,14 @@ def test_a_detached_resume_of_a_driven_run_says_who_has_it(here: Path, matrix: s
     told = detached("submit", matrix)
     second = run_in_background("resume", "--detach")
     _, said = second.communicate(timeout=60)
-    assert (second.returncode, f"process {told['pid']}" in said) == (cli.BAD_INPUT, True)
+    assert (second.returncode, f"process {told['pid']}" in said) == (ExitCode.BAD_INPUT, True)
     (here / "go").touch()
     wait_for_end(told)
 
 
 @pytest.mark.parametrize(
-    ("deeds", "code", "counts"), [("rows", cli.OK, {"ok": 1}), ("no rows; exit 3", cli.SOME_FAILED, {"failed": 1})]
+    ("deeds", "code", "counts"),
+    [("rows", ExitCode.OK, {"ok": 1}), ("no rows; exit 3", ExitCode.SOME_FAILED, {"failed": 1})],
 )
 def test_submit_and_resume_tell_their_outcome_as_json(
     here: Path, capsys: pytest.CaptureFixture[str], deeds: str, code: int, counts: dict[str, int]

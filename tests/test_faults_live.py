@@ -24,7 +24,8 @@ import pytest
 from engines import Engine
 from night import Night, Witness, witnessed
 
-from orchestrator import cli, images
+from orchestrator import images
+from orchestrator.errors import ExitCode
 from orchestrator.journal import Kind
 from runner.schema import Status
 
@@ -116,7 +117,7 @@ EVENTS = 13
 def undisturbed(two: dict[str, Engine], tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
     night = Night(tmp_path_factory.mktemp("undisturbed"), {"near": two["near"]})
     night.write(**EVERY_KIND)
-    assert night.did("submit", "matrix.yaml", **QUICK).returncode == cli.SOME_FAILED
+    assert night.did("submit", "matrix.yaml", **QUICK).returncode == ExitCode.SOME_FAILED
     assert len(night.kinds()) == EVENTS
     by_users, by_hosts_that_queue = {Kind.CANCEL, Kind.REOPENED}, {Kind.QUEUED, Kind.RUNNING}
     by_hosts_that_refuse_or_were_silent = {Kind.REFUSED, Kind.EQUIPPED, Kind.LOST}
@@ -132,7 +133,7 @@ def test_killed_after_any_event_of_its_journal_it_is_resumed_to_the_undisturbed_
     with witnessed(list(alone.engines.values())) as starts:
         assert alone.did("submit", "matrix.yaml", die_after=events, **QUICK).returncode == -signal.SIGKILL
         ended = alone.did("resume", **QUICK)
-    assert ended.returncode == cli.SOME_FAILED, ended.stderr
+    assert ended.returncode == ExitCode.SOME_FAILED, ended.stderr
     assert alone.table() == undisturbed
     assert alone.containers() == []
     assert alone.ran_twice(starts) == []
@@ -155,7 +156,7 @@ def test_killed_at_random_moments_again_and_again_it_loses_nothing_and_runs_noth
             process = night.start("resume")
         else:
             _, said = process.communicate(timeout=600)
-    assert process.returncode == cli.OK, said
+    assert process.returncode == ExitCode.OK, said
     assert killed >= KILLS * 3 // 4, "the run ended before enough kills"
     table = night.table()
     assert len(table) == len({case for _, _, _, case, *_ in table}) == KILLS * 4
@@ -176,7 +177,7 @@ def test_a_container_that_somebody_kills_runs_again_and_its_reason_is_told(alone
     with closing(alone.engines["near"].client()) as api:
         api.kill(name)
     _, said = orchestrator.communicate(timeout=120)
-    assert orchestrator.returncode == cli.OK, said
+    assert orchestrator.returncode == ExitCode.OK, said
     (faults,) = [job["faults"] for job in json.loads(alone.did("status", "-o", "json").stdout)["jobs"]]
     assert [fault["attempt"] for fault in faults] == [1]
     assert "137" in faults[0]["reason"]
@@ -195,7 +196,7 @@ def test_whatever_becomes_of_a_container_its_cases_have_one_row_each_that_says_i
     }
     alone.write(matrix={"prompt": list(fates), "samples": [1, 2]}, timeout="15s")
     ended = alone.did("submit", "matrix.yaml", grace_s=1)
-    assert ended.returncode == cli.SOME_FAILED, ended.stderr
+    assert ended.returncode == ExitCode.SOME_FAILED, ended.stderr
     assert alone.outcomes() == fates
     assert Kind.FAULT not in alone.kinds(), "none of these is worth a second try"
     assert all(row.error for row in alone.rows() if row.status is not Status.OK)
@@ -208,7 +209,7 @@ def test_a_container_that_fills_its_hosts_disk_fails_alone(docker_host: Engine, 
         night = Night(tmp_path, {"near": engine})
         night.write(matrix={"prompt": ["no rows; fill", "say next"]}, samples=1, retries=1)
         ended = night.did("submit", "matrix.yaml", backoff_s=0.1)
-        assert ended.returncode == cli.SOME_FAILED, ended.stderr
+        assert ended.returncode == ExitCode.SOME_FAILED, ended.stderr
         assert night.outcomes() == {"no rows; fill": (Status.FAILED,), "say next": (Status.OK,)}
         assert night.containers() == []
         assert night.volumes() == 0
@@ -232,7 +233,7 @@ def test_an_engine_that_goes_down_under_its_jobs_and_comes_back_runs_them_again(
         time.sleep(3)
         daemon.start()
         _, said = orchestrator.communicate(timeout=180)
-    assert orchestrator.returncode == cli.OK, said
+    assert orchestrator.returncode == ExitCode.OK, said
     assert "near: does not answer" in said
     assert len(night.rows()) == 4
     assert night.containers() == []
@@ -252,7 +253,7 @@ def test_a_host_that_is_down_at_submit_gets_its_image_and_its_jobs_when_it_is_ba
         night.wait_for_event(Kind.STARTING)
         daemon.start()
         _, said = orchestrator.communicate(timeout=180)
-    assert orchestrator.returncode == cli.OK, said
+    assert orchestrator.returncode == ExitCode.OK, said
     assert "near: does not answer" in said
     assert "near: answers now" in said
     assert len(night.rows()) == 4
@@ -273,7 +274,7 @@ def test_killed_once_a_late_host_has_its_image_it_resumes_to_the_whole_table(nig
         orchestrator.communicate(timeout=180)
         assert orchestrator.returncode == -signal.SIGKILL
         ended = night.did("resume")
-    assert ended.returncode == cli.OK, ended.stderr
+    assert ended.returncode == ExitCode.OK, ended.stderr
     assert [row.status for row in night.rows()] == [Status.OK] * 4
     assert night.kinds().count(Kind.EQUIPPED) == len({row.job for row in night.rows() if row.host == "near"})
     assert night.containers() == []
@@ -293,7 +294,7 @@ def test_with_live_restore_an_engine_that_restarts_costs_its_jobs_nothing(docker
             time.sleep(3)
             engine.daemon.start()
             _, said = orchestrator.communicate(timeout=180)
-        assert orchestrator.returncode == cli.OK, said
+        assert orchestrator.returncode == ExitCode.OK, said
         assert Kind.FAULT not in night.kinds()
         assert sorted(starts.values()) == [1, 1]
         assert night.containers() == []
@@ -310,7 +311,7 @@ def test_an_ssh_link_that_is_cut_and_restored_costs_nothing(alone: Night) -> Non
             time.sleep(4)
             ssh.sshd.start()
             _, said = orchestrator.communicate(timeout=180)
-        assert orchestrator.returncode == cli.OK, said
+        assert orchestrator.returncode == ExitCode.OK, said
         assert Kind.FAULT not in alone.kinds()
         assert sorted(starts.values()) == [1, 1]
         assert alone.containers() == []
@@ -328,7 +329,7 @@ def test_a_host_whose_network_is_down_for_a_while_comes_back_with_what_it_finish
             assert alone.running() == [], "it has ended meanwhile"
             cable("up")
             _, said = orchestrator.communicate(timeout=180)
-        assert orchestrator.returncode == cli.OK, said
+        assert orchestrator.returncode == ExitCode.OK, said
         assert "does not answer" in said
         assert Kind.FAULT not in alone.kinds()
         assert sorted(starts.values()) == [1, 1]
@@ -344,12 +345,12 @@ def test_a_host_that_never_comes_back_costs_its_own_cases_and_what_it_holds_is_c
         night.wait_for_running(2)
         cable("down")
         _, said = orchestrator.communicate(timeout=180)
-        assert orchestrator.returncode == cli.SOME_FAILED, said
+        assert orchestrator.returncode == ExitCode.SOME_FAILED, said
         by_host = sorted((row.host, row.status) for row in night.rows())
         assert by_host == [("far", Status.OK)] * 2 + [("near", Status.LOST)] * 2
         assert len(night.containers()) == 2
         cable("up")
-        assert night.did("clean", night.run.name).returncode == cli.OK
+        assert night.did("clean", night.run.name).returncode == ExitCode.OK
         assert night.containers() == []
 
 
@@ -366,10 +367,10 @@ def test_a_full_disk_here_is_one_message_and_once_there_is_room_resume_goes_on(a
             while True:
                 file.write(bytes(1024))
         _, said = orchestrator.communicate(timeout=120)
-        assert orchestrator.returncode == cli.BAD_INPUT, said
+        assert orchestrator.returncode == ExitCode.BAD_INPUT, said
         assert_one_message(said, "full|No space left")
         ballast.unlink()
-        assert alone.did("resume").returncode == cli.OK
+        assert alone.did("resume").returncode == ExitCode.OK
         assert [row.status for row in alone.rows()] == [Status.OK, Status.OK]
         assert alone.containers() == []
 
@@ -383,10 +384,10 @@ def test_a_read_only_run_folder_is_one_message_and_nothing_in_it_is_lost(alone: 
         orchestrator.communicate()
         subprocess.run(["mount", "-o", "remount,ro", str(runs)], check=True)
         ended = alone.did("resume")
-        assert ended.returncode == cli.BAD_INPUT, ended.stderr
+        assert ended.returncode == ExitCode.BAD_INPUT, ended.stderr
         assert_one_message(ended.stderr, "[Rr]ead-only")
         subprocess.run(["mount", "-o", "remount,rw", str(runs)], check=True)
-        assert alone.did("resume").returncode == cli.OK
+        assert alone.did("resume").returncode == ExitCode.OK
         assert [row.status for row in alone.rows()] == [Status.OK, Status.OK]
         assert alone.containers() == []
 
@@ -403,13 +404,13 @@ def test_a_damaged_journal_is_one_message_with_what_to_do_and_nothing_is_destroy
     damaged = journal.read_bytes()
     for words in (("resume",), ("clean", alone.run.name)):
         ended = alone.did(*words)
-        assert ended.returncode == cli.BAD_INPUT, ended.stderr
+        assert ended.returncode == ExitCode.BAD_INPUT, ended.stderr
         assert_one_message(ended.stderr, "damaged.*move it away.*orchestrator clean")
     assert journal.read_bytes() == damaged
     assert len(alone.rows()) == 1
-    assert alone.did("results").returncode == cli.OK
+    assert alone.did("results").returncode == ExitCode.OK
     journal.rename(journal.with_suffix(".damaged"))
-    assert alone.did("clean", alone.run.name, "--running").returncode == cli.OK
+    assert alone.did("clean", alone.run.name, "--running").returncode == ExitCode.OK
     assert alone.containers() == []
 
 
@@ -422,7 +423,7 @@ def test_a_clock_that_is_set_while_jobs_run_ends_none_and_lets_none_hang(alone: 
     alone.wait_for_running(1)
     wrong.write_text(str(hours * 3600))
     _, said = orchestrator.communicate(timeout=120)
-    assert orchestrator.returncode == cli.SOME_FAILED, said
+    assert orchestrator.returncode == ExitCode.SOME_FAILED, said
     assert alone.outcomes() == {"say a; sleep 2": (Status.OK,), "no rows; sleep 60": (Status.TIMEOUT,)}
 
 
@@ -435,7 +436,7 @@ def test_a_clock_that_was_set_back_before_resume_lets_nothing_hang(alone: Night)
     orchestrator.kill()
     orchestrator.communicate()
     wrong.write_text("0")
-    assert alone.did("resume", clock=str(wrong), grace_s=2).returncode == cli.SOME_FAILED
+    assert alone.did("resume", clock=str(wrong), grace_s=2).returncode == ExitCode.SOME_FAILED
     assert alone.outcomes() == {"no rows; sleep 60": (Status.TIMEOUT,)}
 
 
@@ -448,6 +449,6 @@ def test_two_runs_on_one_host_take_turns(alone: Night, tmp_path: Path) -> None:
         both = [one.start("submit", "matrix.yaml") for one in (alone, other)]
         for orchestrator in both:
             _, said = orchestrator.communicate(timeout=120)
-            assert orchestrator.returncode == cli.OK, said
+            assert orchestrator.returncode == ExitCode.OK, said
     assert len(witness.starts) == 10
     assert witness.most_at_once == 1

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from commands import PROGRAM, end_running_job, orchestrate, until, wait_for, write
 
-from orchestrator import cli, policy
+from orchestrator import policy
 from orchestrator.collect import read_rows
+from orchestrator.errors import ExitCode
 from orchestrator.journal import Journal, Phase
-from orchestrator.terminal.interrupts import ABORTED
 from runner.schema import Status
 
 pytestmark = pytest.mark.live  # each waits for a process to begin, and for its end
@@ -90,7 +90,7 @@ def long(here: Path) -> Path:
 
 def brought_home(here: Path) -> bool:
     end_running_job()
-    assert orchestrate("resume") == cli.OK
+    assert orchestrate("resume") == ExitCode.OK
     (run,) = (here / "runs").iterdir()
     return [row.status for row in read_rows(run / "results.csv")] == [Status.OK, Status.OK]
 
@@ -100,7 +100,7 @@ def test_ctrl_c_on_a_terminal_leaves_and_says_how_to_go_on(long: Path) -> None:
         wait_for("running")
         window.press(b"\x03")
         code, shown = window.end()
-    assert code == cli.INTERRUPTED
+    assert code == ExitCode.INTERRUPTED
     assert "keep running" in shown
     assert "orchestrator resume" in shown
     assert brought_home(long)
@@ -121,9 +121,9 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(here: Path, monkeypatc
         window.read_until("again to exit at once")
         window.press(b"\x03")
         code, _ = window.end()
-    assert code == ABORTED
+    assert code == ExitCode.ABORTED
     monkeypatch.setattr(policy, "STOP_GRACE_S", 0.5)
-    assert orchestrate("resume") == cli.SOME_FAILED
+    assert orchestrate("resume") == ExitCode.SOME_FAILED
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.CANCELLED]
 
 
@@ -133,7 +133,7 @@ def test_a_termination_is_as_a_ctrl_c(long: Path, number: signal.Signals) -> Non
         wait_for("running")
         window.process.send_signal(number)
         code, shown = window.end()
-    assert code == cli.INTERRUPTED
+    assert code == ExitCode.INTERRUPTED
     assert "orchestrator resume" in shown
     assert brought_home(long)
 
@@ -143,7 +143,7 @@ def test_a_terminal_that_is_closed_ends_the_orchestrator_and_not_its_jobs(long: 
         wait_for("running")
         window.close()
         code, _ = window.end()
-    assert code == cli.INTERRUPTED
+    assert code == ExitCode.INTERRUPTED
     assert brought_home(long)
 
 
@@ -161,6 +161,6 @@ def test_ctrl_c_while_a_host_is_being_reached_leaves_at_once_and_says_how_to_go_
             dumb.accept()[0].detach()
             window.press(b"\x03")
             code, shown = window.end()
-    assert code == cli.INTERRUPTED
+    assert code == ExitCode.INTERRUPTED
     assert f"orchestrator resume {run.name}" in shown
     end_running_job()

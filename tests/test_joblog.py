@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from commands import orchestrate, run_in_background, until, wait_for, write
 
-from orchestrator import cli, joblog
-from orchestrator.errors import HostUnreachable
+from orchestrator import joblog
+from orchestrator.errors import ExitCode, HostUnreachable
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Status
 
 NOON = datetime(2026, 3, 1, 12, 0, 5)
@@ -67,7 +67,7 @@ def test_logs_needs_no_run_and_no_job_where_there_is_one(here: Path, capsys: pyt
     (job,) = (run / "jobs").iterdir()
     capsys.readouterr()
     for words in ([], [job.name[:5]], [run.name], [run.name, job.name], ["bench", job.name[:5]]):
-        assert orchestrate("logs", *words) == cli.OK, words
+        assert orchestrate("logs", *words) == ExitCode.OK, words
         printed = capsys.readouterr().out
         assert "well done" in printed
         assert "loading synthetic:tiny" in printed
@@ -78,17 +78,17 @@ def test_of_several_jobs_logs_lists_the_ids(here: Path, capsys: pytest.CaptureFi
     orchestrate("submit", write(TWO))
     (run,) = Path("runs").iterdir()
     capsys.readouterr()
-    assert orchestrate("logs") == cli.BAD_INPUT
+    assert orchestrate("logs") == ExitCode.BAD_INPUT
     told = capsys.readouterr().err
     assert all(job.name in told for job in (run / "jobs").iterdir())
-    assert orchestrate("logs", "nothing") == cli.BAD_INPUT
+    assert orchestrate("logs", "nothing") == ExitCode.BAD_INPUT
 
 
 def test_tail_prints_the_last_lines_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     orchestrate("submit", write("matrix: {engine: [eager]}\nprompt: say a; say b; say c\n"))
     capsys.readouterr()
     for words, expected in ((["--tail", "2"], ["b", "c"]), (["--tail", "1", "-f"], ["c"]), (["--tail", "0"], [])):
-        assert orchestrate("logs", *words) == cli.OK
+        assert orchestrate("logs", *words) == ExitCode.OK
         assert capsys.readouterr().out.split() == expected
 
 
@@ -104,7 +104,7 @@ def test_follow_waits_for_a_job_and_says_how_it_ended(here: Path, capsys: pytest
     assert "waits for a free slot" in reader.stderr.readline()
     (here / "go").touch()
     out, told = reader.communicate(timeout=60)
-    assert (reader.returncode, "at last" in out, "has ended: 1 ok" in told) == (cli.OK, True, True)
+    assert (reader.returncode, "at last" in out, "has ended: 1 ok" in told) == (ExitCode.OK, True, True)
     driver.communicate(timeout=60)
 
 
@@ -123,12 +123,12 @@ def test_follow_tells_that_nobody_drives_the_run(here: Path, capsys: pytest.Capt
     orchestrate("status", "-o", "json")
     jobs = json.loads(capsys.readouterr().out)["jobs"]
     (waiting,) = [job["job"] for job in jobs if job["phase"] not in ("running", "starting")]
-    assert orchestrate("logs", waiting, "-f") == cli.OK
+    assert orchestrate("logs", waiting, "-f") == ExitCode.OK
     assert "nobody drives its run. fix: orchestrator resume" in capsys.readouterr().err
-    assert orchestrate("logs", waiting) == cli.BAD_INPUT
+    assert orchestrate("logs", waiting) == ExitCode.BAD_INPUT
     assert "add -f to wait for it" in capsys.readouterr().err
     (here / "go").touch()
-    assert orchestrate("resume") == cli.OK
+    assert orchestrate("resume") == ExitCode.OK
 
 
 def test_a_job_collected_between_two_looks_is_followed_from_its_kept_log(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ from commands import PROGRAM
 
 from orchestrator import cli, joblog, manifests
 from orchestrator import run as runs
-from orchestrator.commands import driving as launch
+from orchestrator.commands.cancel import request_cancel
+from orchestrator.errors import ExitCode
 from orchestrator.journal import Journal
 from orchestrator.manifests import Role
 from runner.schema import Status
@@ -166,8 +167,8 @@ def test_the_account_can_do_whole_runs_and_has_no_right_that_they_do_not_use(
     with followed_and_cancelled():
         assert orchestrator("submit", "long.yaml", "--hosts", "cpu") == 1
     for run in runs.all_runs(runs.ROOT):
-        assert orchestrator("resume", run.name) in (cli.OK, cli.SOME_FAILED)
-        assert orchestrator("clean", run.name) == cli.OK
+        assert orchestrator("resume", run.name) in (ExitCode.OK, ExitCode.SOME_FAILED)
+        assert orchestrator("clean", run.name) == ExitCode.OK
     refused = [(method, url) for method, url, status in requests if status == 403]
     assert refused == []
     used = {right for method, url, _ in requests if (right := needed_right(method, url))}
@@ -187,7 +188,7 @@ def followed_and_cancelled() -> Iterator[None]:
         with closing(Journal.open(run.journal)) as journal:
             (progress,) = journal.progress()
         next(joblog.lines(run, progress.job, follow=True))
-        launch.cancel(run, None)
+        request_cancel(run, None)
 
     with ThreadPoolExecutor(1) as pool:
         acting = pool.submit(act)
@@ -228,7 +229,7 @@ def test_an_account_that_may_list_neither_events_nor_nodes_runs_all_and_is_told_
     Path("matrix.yaml").write_text(MATRIX.format("rows", "1"))
     without_events_and_nodes(account)
 
-    assert orchestrator("hosts", "--check", "--hosts", "later", "-o", "json") == cli.OK
+    assert orchestrator("hosts", "--check", "--hosts", "later", "-o", "json") == ExitCode.OK
     findings = json.loads(capfd.readouterr().out)["later"]
     said = {it["text"].partition(",")[0] for it in findings if it["grade"] == "warning"}
     assert said == {"may not list events in bench", "may not list nodes in all namespaces"}
@@ -242,7 +243,7 @@ def test_an_account_that_may_list_neither_events_nor_nodes_runs_all_and_is_told_
         )
         account.kubectl("label", "node", account.nodes[0], "sd-orchestrator/pool=later")
         account.kubectl("-n", NAMESPACE, "create", "serviceaccount", "later")
-        assert running.wait(300) == cli.OK
+        assert running.wait(300) == ExitCode.OK
     finally:
         running.kill()
         running.wait()

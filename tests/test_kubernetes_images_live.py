@@ -11,6 +11,7 @@ from engines import Engine
 
 from orchestrator import cli, images
 from orchestrator import run as runs
+from orchestrator.errors import ExitCode
 from orchestrator.executors.connection import Connection
 from orchestrator.images import recipe
 
@@ -34,7 +35,7 @@ def test_a_job_names_the_image_that_was_pushed_for_it_by_its_digest(
     try:
         with pytest.raises(SystemExit) as end:
             cli.main(["submit", "matrix.yaml", "--push", registry])
-        assert end.value.code == cli.OK, capfd.readouterr().err
+        assert end.value.code == ExitCode.OK, capfd.readouterr().err
         (row,) = runs.find(runs.ROOT).all_rows()
         assert str(row.image).startswith(f"{registry}/sd-orchestrator/cpu@sha256:")
         with first.api() as api:

@@ -17,7 +17,7 @@ from engines import CONTRACT_IMAGE
 from night import Night
 from stores import Proxy, Store
 
-from orchestrator import cli
+from orchestrator.errors import ExitCode
 from orchestrator.executors.kubernetes.manifest import object_name
 from orchestrator.journal import Journal, Kind
 from runner.schema import Status
@@ -70,7 +70,7 @@ def assert_undisturbed(night: Night, between: Proxy, cluster: LabCluster) -> Non
 
 
 def test_undisturbed_it_writes_no_more_often(night: Night, between: Proxy, kubernetes_cluster: LabCluster) -> None:
-    assert night.did("submit", "matrix.yaml", die_after_writes=WRITES + 1).returncode == cli.OK
+    assert night.did("submit", "matrix.yaml", die_after_writes=WRITES + 1).returncode == ExitCode.OK
     assert_undisturbed(night, between, kubernetes_cluster)
 
 
@@ -80,7 +80,7 @@ def test_killed_after_any_of_its_writes_it_is_resumed_to_the_undisturbed_table(
 ) -> None:
     assert night.did("submit", "matrix.yaml", die_after_writes=writes).returncode == -signal.SIGKILL
     ended = night.went_on()
-    assert ended.returncode == cli.OK, ended.stderr
+    assert ended.returncode == ExitCode.OK, ended.stderr
     assert_undisturbed(night, between, kubernetes_cluster)
 
 
@@ -98,5 +98,5 @@ def test_killed_while_a_pod_delivers_it_collects_that_delivery_later(
     orchestrator.communicate(timeout=240)
     assert orchestrator.returncode == -signal.SIGKILL
     ended = night.went_on()
-    assert ended.returncode == cli.OK, ended.stderr
+    assert ended.returncode == ExitCode.OK, ended.stderr
     assert_undisturbed(night, between, kubernetes_cluster)

@@ -30,8 +30,8 @@ from test_kubernetes_live import (
 )
 from webhooks import added_to_pods
 
-from orchestrator import cli, manifests
-from orchestrator.errors import InputError
+from orchestrator import manifests
+from orchestrator.errors import ExitCode, InputError
 from orchestrator.executors import State
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.journal import Journal
@@ -231,7 +231,7 @@ def test_what_no_job_could_run_without_ends_submit_before_a_run_is_made(
 ) -> None:
     inventory(lab={"gpus": "none", **keys})
     matrix("rows")
-    assert orchestrate("submit", "matrix.yaml") == cli.BAD_INPUT
+    assert orchestrate("submit", "matrix.yaml") == ExitCode.BAD_INPUT
     assert says in capsys.readouterr().err
     assert not list(Path().glob("runs/*"))
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.commands import show
+from orchestrator.commands.plan import show_plan
 from orchestrator.config import DockerHost, Exclude, Matrix, Point, ProcessHost
 from orchestrator.config.matrix import Until
 from orchestrator.errors import InputError
@@ -189,7 +189,7 @@ def test_without_history_nothing_is_said_of_the_time() -> None:
 
 def test_a_plan_says_that_a_duration_is_unknown() -> None:
     out = StringIO()
-    show.plan(describe(make_plan(matrix(), [GPU]), [GPU]), Console(file=out, width=200))
+    show_plan(describe(make_plan(matrix(), [GPU]), [GPU]), Console(file=out, width=200))
     assert "cases, duration unknown: none of these cases ran before" in out.getvalue()
 
 
@@ -209,14 +209,14 @@ def test_a_plan_says_what_a_round_costs() -> None:
     thrice = matrix((Point(),), repeats=1, warmup=0, rounds=3)
     found = describe(make_plan(thrice, [GPU], past), [GPU])
     out = StringIO()
-    show.plan(found, Console(file=out, width=200))
+    show_plan(found, Console(file=out, width=200))
     assert [line.round for line in found.lines] == [1, 2, 3]
     assert "gpu: 3 rounds, about 50 s each, at 0.10" in out.getvalue()  # 100 s on one of its two slots
 
 
 def test_a_plan_of_one_round_says_what_it_cannot_show() -> None:
     out = StringIO()
-    show.plan(describe(make_plan(matrix(), [CPU]), [CPU]), Console(file=out, width=200))
+    show_plan(describe(make_plan(matrix(), [CPU]), [CPU]), Console(file=out, width=200))
     assert "cpu: 1 round: the table shows no difference; fix: rounds: 3" in out.getvalue()
 
 

@@ -12,8 +12,7 @@ import yaml
 from commands import orchestrate, write
 from test_manifests import VERSIONS
 
-from orchestrator.commands import show
-from orchestrator.terminal.console import console
+from orchestrator.terminal.output import print_yaml
 
 MATRIX = "model: owner/gated\nmatrix: {samples: [1, 2], engine: [eager, onnxruntime]}\n"
 HOSTS: dict[str, Any] = {
@@ -58,7 +57,7 @@ def test_no_secret_has_a_value(here: Path, capsys: pytest.CaptureFixture[str], m
 def test_a_run_without_a_cluster_has_nothing_to_show(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(json.dumps({"hosts": HOSTS}), "hosts.yaml")
     assert orchestrate("plan", write(MATRIX), "-o", "yaml", "--hosts", "workstation") == 2
-    assert "no job would run in one; hosts: workstation" in capsys.readouterr().err
+    assert "no job runs on a Kubernetes host; hosts: workstation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [("-o", "yaml"), ("--containers",)])
@@ -75,6 +74,6 @@ def test_a_model_that_no_node_can_know_is_an_error_in_words(
     "text", ["12345678e901", "1e3", "0x1f", "0o17", "017", "1_000", ".5", "-1", "+1", "yes", "null", "~", "1:30"]
 )
 def test_text_that_another_reader_takes_for_a_number_is_quoted(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    show.as_yaml([{"value": text}], console())
+    print_yaml([{"value": text}])
     said = capsys.readouterr().out
     assert said.splitlines()[1] in (f'value: "{text}"', f"value: '{text}'")

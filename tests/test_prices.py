@@ -14,7 +14,7 @@ from table_rows import row
 
 from orchestrator import prices
 from orchestrator import run as runs
-from orchestrator.commands import driving as launch
+from orchestrator.commands.results import comparison
 from orchestrator.errors import InputError
 from orchestrator.report.document import to_json
 from orchestrator.report.terminal import terminal
@@ -34,7 +34,7 @@ def a_run(root: Path, name: str, price: float | None = None, host: str = "a") ->
 
 
 def cost(chosen: list[Run], today: Path | None = None, file: Path | None = None) -> Comparison:
-    return launch.comparison(chosen, Metric.COST, None, inventory=today, price_file=file)
+    return comparison(chosen, Metric.COST, None, inventory=today, price_file=file)
 
 
 def values(comparison: Comparison) -> list[float | None]:
@@ -119,4 +119,4 @@ def test_a_file_that_holds_no_prices_is_refused(text: str, name: str, message: s
 
 def test_a_file_of_prices_for_another_metric_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="fix: add --metric cost"):
-        launch.comparison([], Metric.LATENCY, None, price_file=written(tmp_path, "a: 1\n"))
+        comparison([], Metric.LATENCY, None, price_file=written(tmp_path, "a: 1\n"))

@@ -20,10 +20,9 @@ from commands import orchestrate, write
 from fake_executor import ok_row
 from stores import Proxy, Spoils, Store
 
-from orchestrator import cli
 from orchestrator.commands.leftovers import remove_stored
 from orchestrator.config import S3, Collect, DockerHost
-from orchestrator.errors import BadResult, HostUnreachable, Incomplete, InputError
+from orchestrator.errors import BadResult, ExitCode, HostUnreachable, Incomplete, InputError
 from orchestrator.executors import Attempt
 from orchestrator.executors.finding import Grade
 from orchestrator.journal import Journal
@@ -436,7 +435,7 @@ def test_results_prints_a_stored_run_where_nothing_of_it_is_on_this_machine(
 ) -> None:
     inbox = announced(store, job)
     put(ticket(inbox, first(job)), bundle(job, "c1").to_bytes())
-    assert orchestrate("results", f"s3://bench/sd/{job.run}", "-o", "json") == cli.OK
+    assert orchestrate("results", f"s3://bench/sd/{job.run}", "-o", "json") == ExitCode.OK
     printed = capsys.readouterr()
     (host,) = json.loads(printed.out)["hosts"]
     assert host["name"] == "h"
@@ -456,7 +455,7 @@ def test_a_store_that_is_not_there_is_told_before_anything_runs(
     store: Store, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inventory(bucket="nowhere", endpoint_url=f"http://{stores.own_address()}:{store.port}")
-    assert orchestrate("submit", write("matrix: {samples: [1]}\n")) == cli.BAD_INPUT
+    assert orchestrate("submit", write("matrix: {samples: [1]}\n")) == ExitCode.BAD_INPUT
     said = capsys.readouterr().err
     assert said.count("error:") == 1
     assert "there is no bucket nowhere; fix: make it" in said
@@ -467,7 +466,7 @@ def test_hosts_check_tells_of_the_store_beside_a_host_that_does_not_answer(
     store: Store, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inventory(endpoint_url=f"http://{stores.own_address()}:{store.port}", prefix="checked")
-    assert orchestrate("hosts", "--check", "-o", "json") == cli.SOME_FAILED
+    assert orchestrate("hosts", "--check", "-o", "json") == ExitCode.SOME_FAILED
     found = json.loads(capsys.readouterr().out)["desk"]
     assert [each["grade"] for each in found if each["topic"] == "connection"] == ["problem"]
     assert {each["grade"] for each in found if each["topic"] == "store"} == {"ok"}

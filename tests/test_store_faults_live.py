@@ -20,7 +20,7 @@ from engines import Engine
 from night import Night, witnessed
 from stores import Proxy, Store
 
-from orchestrator import cli
+from orchestrator.errors import ExitCode
 from orchestrator.journal import Journal, Kind
 from orchestrator.store import reading
 from runner.schema import Status
@@ -64,7 +64,7 @@ def night(furnished_engine: Engine, between: Proxy, prefix: str, tmp_path: Path)
 
 def went_on(night: Night) -> None:
     ended = night.went_on(**QUICK, forgotten_s=-5)
-    assert ended.returncode == cli.SOME_FAILED, ended.stderr
+    assert ended.returncode == ExitCode.SOME_FAILED, ended.stderr
 
 
 def killed_and_resumed(night: Night, **fault: object) -> Mapping[str, int]:
@@ -100,7 +100,7 @@ def read_here(between: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_undisturbed_it_asks_the_store_so_often_and_leaves_this(night: Night, between: Proxy, prefix: str) -> None:
     night.write(**JOBS)
     with witnessed(list(night.engines.values())) as starts:
-        assert night.did("submit", "matrix.yaml", **QUICK).returncode == cli.SOME_FAILED
+        assert night.did("submit", "matrix.yaml", **QUICK).returncode == ExitCode.SOME_FAILED
     assert_undisturbed(night, between, prefix, starts)
     assert len(night.kinds()) == EVENTS
     by_containers = len(between.bundles())
@@ -173,7 +173,7 @@ def test_what_was_delivered_and_removed_while_it_was_dead_is_taken_from_the_stor
     engines.wait_until(lambda: not night.running(), 60, "it did not end")
     with closing(night.engines["near"].client()) as api:
         api.remove_container(name, v=True)
-    assert night.did("resume", **QUICK).returncode == cli.OK
+    assert night.did("resume", **QUICK).returncode == ExitCode.OK
     assert night.outcomes() == {"say well; sleep 6": (Status.OK,)}
     assert Kind.FAULT not in night.kinds()
     assert [*between.bundles().values()] == [1]

@@ -22,7 +22,7 @@ from rich.console import Console
 from stores import Fault, Spoils, Store
 
 from orchestrator import run as runs
-from orchestrator.commands import driving as launch
+from orchestrator.commands import execution
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.executors import Attempt
 from orchestrator.executors.docker import DockerExecutor
@@ -209,7 +209,7 @@ def test_resume_collects_what_a_dead_host_had_delivered(
         journal.record(Entry(time.time(), Kind.STAGING, job.id, 1, "cpu"))
         journal.record(Entry(time.time(), Kind.STARTING, job.id, 1, "cpu"))
     delivered(S3Inbox.open(S3(**store)), job)  # type: ignore[arg-type]
-    outcome = launch.resume(run, Console(quiet=True))
+    outcome = execution.resume(run, Console(quiet=True))
     assert outcome.finished
     assert [(row.case, row.status) for row in outcome.rows] == [("here0a", Status.OK), ("here0b", Status.OK)]
 

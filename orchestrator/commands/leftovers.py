@@ -1,4 +1,4 @@
-"""What runs left on their hosts, and in their stores: found by label, and removed where nothing can be lost by it."""
+"""What runs left on their hosts and in their stores: found by label, and removed if nothing is lost by it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 
 class Fate(str, Enum):
-    """What becomes of one attempt, and why."""
+    """What happens to one attempt, and why."""
 
     REMOVED = "removed"
-    RUNS = "runs: cancel its run, or --running ends it without its rows"
-    NOT_HOME = "ended, and its rows are not home: resume its run, or cancel it"
+    RUNS = "running; fix: cancel its run, or add --running to stop it and lose its rows"
+    NOT_HOME = "ended, rows not collected; fix: resume its run, or cancel it"
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Survey:
-    """left: what each host lists. failed: why a host could not be looked at or cleaned, by host."""
+    """left: what each host lists. failed: why a host could not be listed or cleaned, by host."""
 
     left: tuple[Leftover, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing stays once this is carried out."""
+        """Whether nothing stays after the removal."""
         return not self.failed and all(one.fate is Fate.REMOVED for one in self.left)
 
 
 def fate(attempt: Attempt, seen: Observation, job: Progress | None, *, running: bool) -> Fate:
-    """job: the attempt's, where its run's journal is at hand. running: what runs is to be ended too."""
+    """job: the attempt's, if its run's journal is here. running: also end what runs."""
     if seen.state in (State.QUEUED, State.RUNNING):
         return Fate.REMOVED if running else Fate.RUNS
     awaited = job is not None and not job.is_settled and job.key == attempt
@@ -59,13 +59,13 @@ def fate(attempt: Attempt, seen: Observation, job: Progress | None, *, running: 
 
 
 def survey(hosts: Sequence[Host]) -> Survey:
-    """All that any run has on these hosts, its fate if it were cleaned with its folder gone."""
+    """All that any run has on these hosts, and its fate if it were cleaned without its folder."""
     with _executors(hosts) as executors:
         return _look(executors, lambda attempt, seen: fate(attempt, seen, None, running=False))
 
 
 def locate(root: Path, name: str) -> Run | None:
-    """A run's folder by its name or a part of it; None where there is none any more. Raises InputError as `find`."""
+    """A run's folder by its name or a part of it; None if it is gone. Raises InputError as `find` does."""
     if not Path(name).is_dir() and not any(name in run.name for run in runs.all_runs(root)):
         return None
     found = runs.find(root, name)
@@ -73,7 +73,7 @@ def locate(root: Path, name: str) -> Run | None:
 
 
 def hosts_of(run: Run) -> tuple[Host, ...]:
-    """The hosts that a run has jobs on, by its own inventory; all of that where its journal was moved away."""
+    """The hosts of a run's jobs, by its own inventory; all hosts of it if the journal is gone."""
     if not run.journal.exists():
         return tuple(config.load_hosts(run.hosts).values())
     with closing(Journal.open(run.journal)) as journal:
@@ -84,10 +84,10 @@ def hosts_of(run: Run) -> tuple[Host, ...]:
 def clean(
     name: str, run: Run | None, hosts: Sequence[Host], *, running: bool, tell: Callable[[Survey], bool]
 ) -> Survey:
-    """Removes what a run left on these hosts. Returns what was there, and where that could not be removed.
+    """Removes what a run left on these hosts. Returns what was there, and what could not be removed.
 
-    name: the whole of it. run: its folder, where there is one; nobody else may drive it meanwhile (InputError).
-    tell: is shown what will be done before it is, and forbids it by returning False.
+    name: the run's whole name. run: its folder, if there is one; raises InputError while another process drives it.
+    tell: called with what will be removed, before it is; returns False to remove nothing.
     """
     with _journalled(run) as jobs, _executors(hosts) as executors:
         found = _look(
@@ -100,11 +100,11 @@ def clean(
             return found
 
         def sweep(host: str) -> None:
-            # by its own listing and the journal: what another host lists may be a lie
+            # by its own listing and the journal: another host's listing may be wrong about it
             its = [one for one in found.left if one.host == host]
             kept = {one.attempt for one in its if one.fate is not Fate.REMOVED}
             seen = {one.attempt for one in its}
-            # also what no listing shows: a folder half made, a lock, an upload
+            # also what no listing shows: a partial folder, a lock, an upload
             begun = {
                 job.key._replace(number=number)
                 for job in jobs.values()
@@ -121,19 +121,19 @@ def clean(
 def remove_stored(name: str, run: Run | None, hosts: Sequence[Host]) -> Mapping[str, int]:
     """Deletes a run's objects in the stores of these hosts. Returns how many, by store.
 
-    name: the whole of it. run: its folder, where there is one. Raises InputError where jobs of it are open: what they
-    have delivered may be in the store alone.
+    name: the run's whole name. run: its folder, if there is one. Raises InputError while jobs of it are open: their
+    rows may be in the store alone.
     """
     stores = {s3 for host in hosts if (s3 := fleet.store_of(host)) is not None}
     if not stores:
-        raise InputError(f"run {name}: none of its hosts collects by a store")
-    from orchestrator.store.inbox import S3Inbox  # boto3 takes its time, and not everybody needs it
+        raise InputError(f"run {name}: none of its hosts uses an object store")
+    from orchestrator.store.inbox import S3Inbox  # boto3 is slow to import
 
     with _journalled(run) as jobs:
         if waiting := [job.job.id for job in jobs.values() if not job.is_settled]:
             raise InputError(
                 f"run {name}: {len(waiting)} of its jobs are open, and their rows may be in the store alone; "
-                f"orchestrator resume {name}, or cancel it"
+                f"fix: orchestrator resume {name}, or cancel it"
             )
         inboxes = [S3Inbox.known(s3) for s3 in stores]
         return {inbox.bucket.name: inbox.remove(name) for inbox in inboxes}
@@ -141,7 +141,7 @@ def remove_stored(name: str, run: Run | None, hosts: Sequence[Host]) -> Mapping[
 
 @contextmanager
 def _journalled(run: Run | None) -> Iterator[Mapping[str, Progress]]:
-    """A run's jobs by id, while nobody else may drive it; none where its journal is gone."""
+    """A run's jobs by id, with the run's lock held; empty if its journal is gone."""
     if run is None or not run.journal.exists():
         yield {}
         return
@@ -156,7 +156,7 @@ def _executors(hosts: Sequence[Host]) -> Iterator[Mapping[str, Executor]]:
 
 
 def _look(executors: Mapping[str, Executor], judge: Callable[[Attempt, Observation], Fate | None]) -> Survey:
-    """What is on the hosts, with its fate; what has none is left out. Two names of one engine show it twice."""
+    """What is on the hosts, with its fate; without a fate it is left out. Two names of one engine list it twice."""
     listings, failed = _ask(list(executors), lambda host: executors[host].observe())
     left = [
         Leftover(host, attempt, observation, its_fate)
@@ -168,7 +168,7 @@ def _look(executors: Mapping[str, Executor], judge: Callable[[Attempt, Observati
 
 
 def _ask(hosts: Sequence[str], question: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str]]:
-    """The answers of those that answer, all asked at once, and why the others do not."""
+    """The answers of the hosts, asked in parallel, and why the others do not answer."""
 
     def attempt(host: str) -> T | Exception:
         try:

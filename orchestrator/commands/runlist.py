@@ -1,18 +1,16 @@
-"""The runs on this disk: what `orchestrator runs` lists and deletes."""
+"""The runs on this disk, each in a summary."""
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
 from orchestrator import run as runs
-from orchestrator.commands import leftovers as clean
 from orchestrator.errors import InputError
 from orchestrator.journal import Journal
 from orchestrator.run import Run
@@ -93,66 +91,3 @@ def _began(run: Run) -> datetime | None:
 
 def _size_bytes(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-def named(root: Path, names: Sequence[str]) -> list[Run]:
-    """The runs under this folder with these names, each once. Raises InputError: only a run's folder may be deleted."""
-    found: dict[Path, Run] = {}
-    known = {run.name: run for run in runs.all_runs(root)}
-    for name in names:
-        path = Path(name)
-        if path.name in known and path.resolve() == known[path.name].path.resolve():
-            run = known[path.name]
-        else:
-            run = runs.find(root, name)
-        if run.path.resolve().parent != root.resolve():
-            raise InputError(f"{name}: not a run under {root}/; delete other folders by hand")
-        found[run.path.resolve()] = run
-    return list(found.values())
-
-
-@contextmanager
-def deletable(chosen: Sequence[Run], *, force: bool) -> Iterator[None]:
-    """Holds these runs so that nobody drives them meanwhile. Raises InputError with every reason not to delete one.
-
-    force: also while hosts still hold something of a run, or do not answer; never while it is driven.
-    """
-    with ExitStack() as held:
-        problems: list[str] = []
-        for run in chosen:
-            try:
-                held.enter_context(run.lock())
-            except InputError as error:
-                problems += (
-                    f"{problem}; not deleted. fix: orchestrator cancel {run.name}" for problem in error.problems
-                )
-            else:
-                problems += [] if force else _held_by_hosts(run)
-        if problems:
-            raise InputError(problems)
-        yield
-
-
-def _held_by_hosts(run: Run) -> list[str]:
-    """What speaks against deleting a run: without its folder, what its hosts hold could not be collected any more."""
-    if not run.journal.exists():
-        return []
-    fix = f"fix: orchestrator clean {run.name}, or delete with --force"
-    try:
-        found = clean.survey(clean.hosts_of(run))
-    except InputError as error:
-        return [f"run {run.name}: its hosts cannot be asked what they hold of it: {error}; {fix}"]
-    left = Counter(one.host for one in found.left if one.attempt.run == run.name)
-    problems = [
-        f"run {run.name}: host {host} still holds {count} of its attempts; {fix}" for host, count in left.items()
-    ]
-    problems += [f"run {run.name}: host {host} cannot be asked: {why}; {fix}" for host, why in found.failed.items()]
-    return problems
-
-
-def delete(run: Run) -> None:
-    """Removes a run's folder. Raises InputError where part of it stays."""
-    try:
-        shutil.rmtree(run.path)
-    except OSError as error:
-        raise InputError(f"{error.filename or run.path}: cannot be deleted: {error.strerror}") from error

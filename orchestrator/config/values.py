@@ -16,7 +16,7 @@ SIZE_PATTERN = r"^\d{1,12}(\.\d{1,6})?[kmg]i?b?$"
 
 
 class Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 # What becomes part of a folder's, a container's and a label's name, so that no name can leave where it belongs.

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from orchestrator.config import Host
 from runner.schema import Job, Status
 from runner.wire.result_bundle import Receipt
+
+if TYPE_CHECKING:
+    from orchestrator.config import Host
 
 # Names go into paths and addresses: these cannot leave what they are put into. Our own are shorter.
 RUN_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")

@@ -1,4 +1,4 @@
-"""Ctrl-C, a termination and a closed terminal: the first asks to leave, the second leaves."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first asks to stop, the second exits at once."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import ExitCode
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-INTERRUPTED, ABORTED = 3, 130  # exit codes: work is left; left at once
 
 
 @dataclass(frozen=True)
 class Leave:
-    """What is said, and the exit code, where the user leaves before the run is driven."""
+    """The message and the exit code if the user interrupts before the run is driven."""
 
-    code: int
+    code: ExitCode
     message: str
 
 
 @contextmanager
 def leaving_at_once(console: Console, leave: Leave) -> Iterator[None]:
-    """Ctrl-C ends the process there and then: nothing is begun that has to be waited for, and a host may be dead."""
+    """Inside, Ctrl-C ends the process at once: nothing that runs needs to be waited for, and a host may hang."""
 
     def interrupt(number: int, frame: object) -> None:
         console.show_cursor(True)
@@ -45,22 +45,22 @@ def leaving_at_once(console: Console, leave: Leave) -> Iterator[None]:
 
 @contextmanager
 def interruptible(console: Console) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or a termination, or a closed terminal) sets; a second one ends the process."""
+    """An event that the first Ctrl-C, SIGTERM or hang-up sets; a second one ends the process."""
     stop = threading.Event()
     terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def interrupt(number: int, frame: object) -> None:
         for descriptor in terminals:
-            if not os.isatty(descriptor):  # it was closed, and every word to it would be an error
+            if not os.isatty(descriptor):  # it was closed, and writing to it would fail
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         if stop.is_set():
             console.show_cursor(True)
-            os._exit(ABORTED)
+            os._exit(ExitCode.ABORTED)
         stop.set()
         console.print("Stopping: running jobs keep running. Press Ctrl-C again to exit at once.", style="yellow")
 
     signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    # what we were started to ignore stays ignored: under nohup the terminal may close, and the night goes on
+    # what this process was started to ignore stays ignored: under nohup the terminal may close, and the run goes on
     signals = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in signals}
     try:

@@ -1,0 +1,62 @@
+"""`orchestrator cancel`: the open jobs of a run, or one of them, ended."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.commands import completion
+from orchestrator.commands.options import command
+
+if TYPE_CHECKING:
+    from orchestrator.run import Run
+    from runner.schema import Job
+
+
+@command("cancel", "cancel quick", "cancel quick 3cac81")
+def cancel(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Name of the run, or part of it.", autocompletion=completion.run_names),
+    ],
+    job: Annotated[
+        str | None, typer.Argument(metavar="JOB", help="Default: all jobs.", autocompletion=completion.job_ids)
+    ] = None,
+) -> None:
+    """Rows that were measured are kept. A case that is being measured gets a `cancelled` row with the trials it has;
+    such a row never ranks.
+    """
+    from orchestrator import run as runs
+    from orchestrator.commands import outcome
+    from orchestrator.terminal.console import console
+
+    err = console(stderr=True)
+    found = runs.find(runs.ROOT, run, driven=True)
+    asked = request_cancel(found, job)
+    if not asked:
+        err.print("No job of it is open.")
+        return
+    err.print(f"Cancelling {len(asked)} job{'s' if len(asked) > 1 else ''}.")
+    if not found.is_driven:
+        from orchestrator.commands import execution
+
+        outcome.finish(execution.resume(found, err))
+
+
+def request_cancel(run: Run, job: str | None) -> list[Job]:
+    """Records that the open jobs of a run, or one of them, shall end; the process that drives the run ends them.
+
+    Returns these jobs.
+    """
+    from orchestrator.joblog import find_job
+    from orchestrator.journal import Entry, Journal, Kind
+
+    with closing(Journal.open(run.journal)) as journal:
+        chosen = journal.progress() if job is None else (find_job(journal.progress(), job),)
+        asked = [each.job for each in chosen if not each.is_settled]
+        for one in asked:
+            journal.record(Entry(max(time.time(), journal.latest), Kind.CANCEL, one.id))
+        return asked

@@ -1,0 +1,82 @@
+"""The end of a run that was driven: its table, its folder, and the exit code that says how it went."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from orchestrator.commands.options import Shape
+from orchestrator.errors import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.run import Run
+    from runner.schema import Row
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """rows: of all cases that have ended. finished: False if the user interrupted the run, with work left."""
+
+    run: Run
+    rows: tuple[Row, ...]
+    finished: bool
+
+    @property
+    def exit_code(self) -> ExitCode:
+        if not self.finished:
+            return ExitCode.INTERRUPTED
+        has_faults = any(row.status is None or row.status.is_fault for row in self.rows)
+        return ExitCode.SOME_FAILED if has_faults else ExitCode.OK
+
+
+def finish(outcome: Outcome, output: Shape = Shape.TABLE) -> None:
+    """Prints how a run went, and exits with its exit code."""
+    from orchestrator.commands.results import Format, comparison, print_comparison
+    from orchestrator.table.metric import Metric
+    from orchestrator.terminal.console import console
+    from orchestrator.terminal.output import print_json
+
+    err = console(stderr=True)
+    if output is Shape.JSON:
+        print_json(outcome_value(outcome))
+    elif outcome.rows:
+        print_comparison(comparison([outcome.run], Metric.LATENCY, None), Format.TABLE)
+    err.print(f"Run: {outcome.run.path}", soft_wrap=True)
+    hint_lost(outcome.run)
+    if not outcome.finished:
+        err.print(f"{unfinished(outcome.run)}", style="yellow", soft_wrap=True)
+    raise typer.Exit(outcome.exit_code)
+
+
+def unfinished(run: Run) -> str:
+    return f"There is work left; continue with: orchestrator resume {run.name}"
+
+
+def outcome_value(outcome: Outcome) -> dict[str, Any]:
+    """How a run went. exit: the exit code of the command. A row's empty columns are left out."""
+    counts = Counter(row.status.value if row.status else "?" for row in outcome.rows)
+    rows = [{k: v for k, v in dataclasses.asdict(row).items() if v is not None} for row in outcome.rows]
+    return {
+        "run": outcome.run.name,
+        "folder": str(outcome.run.path),
+        "exit": outcome.exit_code,
+        "finished": outcome.finished,
+        "counts": dict(counts),
+        "rows": rows,
+    }
+
+
+def hint_lost(run: Run) -> None:
+    """Prints how to run lost cases again, for a run that was made here and has some."""
+    from orchestrator.terminal.console import console
+    from runner.schema import Status
+
+    count = sum(row.status is Status.LOST for row in run.all_rows()) if run.journal.exists() else 0
+    if count:
+        cases = "1 case is lost; run it" if count == 1 else f"{count} cases are lost; run them"
+        hint = f"{cases} again with: orchestrator resume {run.name} --retry-lost"
+        console(stderr=True).print(hint, style="yellow", soft_wrap=True)

@@ -1,0 +1,126 @@
+"""`orchestrator results`: the rows of one or more runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.commands import completion
+from orchestrator.commands.options import Inventory, command, inventory_file
+from orchestrator.table.metric import Metric
+
+if TYPE_CHECKING:
+    from orchestrator.run import Run
+    from orchestrator.table.comparison import Comparison
+    from runner.schema import Row
+
+MOST_REFUSED = 20  # of a store's refused rows that are printed
+
+
+class Format(str, Enum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    MARKDOWN = "md"
+
+
+@command("results", "results", "results quick lambda --metric throughput --baseline gpu1", "results -o csv")
+def results(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN", help="Default: the newest run.", autocompletion=completion.run_names),
+    ] = None,
+    metric: Annotated[Metric, typer.Option("--metric", help="The quantity to compare.")] = Metric.LATENCY,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar="HOST|ENGINE", help="What ratios compare with. Default: eager."),
+    ] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            "--prices",
+            metavar="FILE",
+            help="Price per hour of each host (YAML or CSV); replaces those of hosts.yaml.",
+        ),
+    ] = None,
+    inventory: Inventory = None,
+    any_quality: Annotated[
+        bool, typer.Option("--any-quality", help="Also rank rows whose images visibly differ from the baseline's.")
+    ] = False,
+    output: Annotated[Format, typer.Option("-o", help="Output format.")] = Format.TABLE,
+) -> None:
+    """RUN may also be an address, s3://BUCKET/PREFIX/RUN, to read a run from an object store."""
+    from orchestrator import run as runs
+    from orchestrator.commands.outcome import hint_lost
+
+    names: Sequence[str | None] = run or [None]
+    stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
+    chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
+    found = comparison(chosen, metric, baseline, stored, inventory_file(inventory), prices, any_quality)
+    print_comparison(found, output)
+    for each in chosen:
+        hint_lost(each)
+
+
+def comparison(
+    chosen: Sequence[Run],
+    metric: Metric,
+    baseline: str | None,
+    stored: Sequence[Row] = (),
+    inventory: Path | None = None,
+    price_file: Path | None = None,
+    any_quality: bool = False,
+) -> Comparison:
+    """The rows of one or more runs side by side.
+
+    stored: rows of runs that are not on this machine. inventory, price_file: where prices for the cost come from.
+    any_quality: as in `compare`.
+    """
+    from orchestrator import table
+    from orchestrator.errors import InputError
+
+    rows: list[Row] = [*stored, *(row for run in chosen for row in run.all_rows())]
+    if not metric.declared.needs_price:
+        if price_file:
+            raise InputError(f"--prices {price_file} is for the cost; fix: add --metric cost")
+        return table.compare(rows, metric, baseline, any_quality=any_quality)
+    from orchestrator.prices import of_rows
+
+    return table.compare(rows, metric, baseline, of_rows(rows, chosen, inventory, price_file), any_quality)
+
+
+def print_comparison(found: Comparison, output: Format) -> None:
+    if output is Format.TABLE:
+        from orchestrator.report.terminal import terminal
+        from orchestrator.terminal.console import console
+
+        terminal(found, console())
+    elif output is Format.JSON:
+        from orchestrator.report.document import to_json
+
+        print(to_json(found), end="")
+    else:
+        from orchestrator.report.text import to_csv, to_markdown
+
+        print(to_csv(found) if output is Format.CSV else to_markdown(found), end="")
+
+
+def _stored(address: str) -> Sequence[Row]:
+    from orchestrator.store import reading
+    from orchestrator.terminal.console import console
+
+    err = console(stderr=True)
+    found = reading.read(address)
+    for fault in found.refused[:MOST_REFUSED]:
+        err.print(fault, style="yellow", markup=False, soft_wrap=True)
+    if len(found.refused) > MOST_REFUSED:
+        more = f"… and {len(found.refused) - MOST_REFUSED} more rows are refused"
+        err.print(more, style="yellow", soft_wrap=True)
+    err.print(f"{found.name}: {len(found.rows)} rows", soft_wrap=True)
+    if found.missing:
+        err.print(f"Not complete yet; missing: {', '.join(found.missing)}", style="yellow", soft_wrap=True)
+    return found.rows
