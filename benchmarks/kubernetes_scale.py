@@ -32,12 +32,12 @@ from typing import Any
 import psutil
 import urllib3
 
-from orchestrator import run as runs
 from orchestrator.commands.driving import MOST_ACTIONS
 from orchestrator.config import KubernetesHost
 from orchestrator.executors import Attempt, Slot, Task
-from orchestrator.journal import Journal, Phase
-from orchestrator.scheduler import HostLoop, drive_all
+from orchestrator.runs import folder as runs
+from orchestrator.runs.journal import Journal, Phase
+from orchestrator.scheduling.scheduler import HostLoop, drive_all
 from runner.schema import Case, Device, Job, Precision
 
 NAMESPACE = "sd-benchmark"

@@ -30,12 +30,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import engines
 from engines import Engine
 
-from orchestrator import run as runs
 from orchestrator.commands.driving import ACTIONS_AT_ONCE
 from orchestrator.config import DockerHost
 from orchestrator.executors.docker import DockerExecutor
-from orchestrator.journal import Journal
-from orchestrator.scheduler import HostLoop, drive_all
+from orchestrator.runs import folder as runs
+from orchestrator.runs.journal import Journal
+from orchestrator.scheduling.scheduler import HostLoop, drive_all
 from runner.schema import Case, Device, Job, Precision
 
 LOOP = """

@@ -15,12 +15,12 @@ import engines
 from engines import Engine
 
 from orchestrator import fleet
-from orchestrator import run as runs
 from orchestrator.config import ContainerHost
 from orchestrator.executors import Attempt
-from orchestrator.journal import Journal, Kind
-from orchestrator.run import Run
-from orchestrator.scheduler import HostLoop, drive_all
+from orchestrator.runs import folder as runs
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Journal, Kind
+from orchestrator.scheduling.scheduler import HostLoop, drive_all
 from orchestrator.store.inbox import S3Inbox
 from runner.schema import Case, Device, Job, Precision, Row, Status
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from orchestrator import metrics_file
+from orchestrator.scheduling import metrics_file
 from orchestrator.table.metric import Metric
 from runner.catalog import ENGINES, Device
 from runner.schema import COLUMN

@@ -26,7 +26,7 @@ def wrong_clock(by: Path) -> None:
 
 
 def die_after(events: int = 0, kind: str = "") -> None:
-    from orchestrator.journal import Entry, Journal
+    from orchestrator.runs.journal import Entry, Journal
 
     record, written = Journal.record, [0]
 
@@ -79,7 +79,8 @@ def die_before_handing_over() -> None:
 def main(faults: dict[str, Any], words: list[str]) -> None:
     if "clock" in faults:  # before anybody keeps a name of the clock
         wrong_clock(Path(faults["clock"]))
-    from orchestrator import cli, policy
+    from orchestrator import cli
+    from orchestrator.scheduling import policy
 
     policy.GRACE_S = faults.get("grace_s", policy.GRACE_S)
     policy.BACKOFF_S = faults.get("backoff_s", policy.BACKOFF_S)

@@ -29,8 +29,8 @@ from orchestrator.errors import InputError
 from orchestrator.executors.connection import connect
 from orchestrator.images.image import engine_of
 from orchestrator.images.record import Record
-from orchestrator.journal import Journal, Kind
-from orchestrator.run import Run
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Journal, Kind
 from runner.schema import Row
 
 HURT = str(Path(__file__).with_name("hurt.py"))

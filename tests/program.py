@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from orchestrator import policy
 from orchestrator.cli import main
 from orchestrator.executors import machine, process
+from orchestrator.scheduling import policy
 
 FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
 

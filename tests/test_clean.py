@@ -16,8 +16,8 @@ from orchestrator.commands.leftovers import Fate, fate
 from orchestrator.errors import ExitCode
 from orchestrator.executors import Attempt, Observation, State
 from orchestrator.fleet import processes_folder
-from orchestrator.journal import Journal, Phase, Progress
-from orchestrator.run import Run
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Journal, Phase, Progress
 from runner.schema import Case, Device, Job, Precision
 
 ATTEMPT = Attempt("r", "a", 2)

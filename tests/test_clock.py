@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from orchestrator.clock import steady
+from orchestrator.scheduling.clock import steady
 
 
 def test_a_wall_clock_that_is_set_does_not_move_the_time_of_a_run() -> None:

@@ -18,7 +18,7 @@ from orchestrator import config
 from orchestrator.config import DockerHost, ProcessHost, jsonschemas, problems
 from orchestrator.config.matrixfile import MatrixFile
 from orchestrator.errors import InputError
-from orchestrator.plan import make_plan
+from orchestrator.planning.plan import make_plan
 from runner.schema import Precision
 
 ROOT = Path(__file__).parent.parent

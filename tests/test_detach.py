@@ -14,7 +14,7 @@ import pytest
 from commands import PROGRAM, orchestrate, run_in_background, until, wait_for, write
 
 from orchestrator.errors import ExitCode
-from orchestrator.run import Run
+from orchestrator.runs.folder import Run
 
 GO = "prompt: say begun; python {code}\n"
 

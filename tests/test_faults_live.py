@@ -26,7 +26,7 @@ from night import Night, Witness, witnessed
 
 from orchestrator import images
 from orchestrator.errors import ExitCode
-from orchestrator.journal import Kind
+from orchestrator.runs.journal import Kind
 from runner.schema import Status
 
 pytestmark = [pytest.mark.docker, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]

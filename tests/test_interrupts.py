@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from commands import PROGRAM, end_running_job, orchestrate, until, wait_for, write
 
-from orchestrator import policy
 from orchestrator.collect import read_rows
 from orchestrator.errors import ExitCode
-from orchestrator.journal import Journal, Phase
+from orchestrator.runs.journal import Journal, Phase
+from orchestrator.scheduling import policy
 from runner.schema import Status
 
 pytestmark = pytest.mark.live  # each waits for a process to begin, and for its end

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from commands import orchestrate, run_in_background, until, wait_for, write
 
-from orchestrator import joblog
 from orchestrator.errors import ExitCode, HostUnreachable
+from orchestrator.runs import joblog
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Status
 
 NOON = datetime(2026, 3, 1, 12, 0, 5)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.journal import Entry, Journal, Kind, Phase
+from orchestrator.runs.journal import Entry, Journal, Kind, Phase
 from runner.schema import Case, Device, Job, Precision
 
 
@@ -106,7 +106,7 @@ def test_jobs_that_are_added_stand_last_and_are_seen_by_another_process(journal:
 
 def test_an_event_outlives_a_process_that_is_killed_right_after_it(journal: Journal) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from orchestrator.journal import *\n"
+        "import os, sys; from pathlib import Path; from orchestrator.runs.journal import *\n"
         f"Journal.open(Path({str(journal.path)!r})).record(Entry(1.0, Kind.STARTING, 'a', 1, 'cpu'))\n"
         "os.kill(os.getpid(), 9)"
     )
@@ -131,7 +131,7 @@ def test_a_journal_that_another_process_holds_is_one_clear_message(
 ) -> None:
     blocker = sqlite3.connect(journal.path)
     blocker.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr("orchestrator.journal.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("orchestrator.runs.journal.BUSY_TIMEOUT_S", 0.05)
     with pytest.raises(InputError, match="locked"):
         Journal.open(journal.path).record(Entry(1.0, Kind.STAGING, "a", 1, "cpu"))
     blocker.close()

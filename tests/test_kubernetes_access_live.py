@@ -20,12 +20,13 @@ import yaml
 from clusters import LabCluster
 from commands import PROGRAM
 
-from orchestrator import cli, joblog, manifests
-from orchestrator import run as runs
+from orchestrator import cli, manifests
 from orchestrator.commands.cancel import request_cancel
 from orchestrator.errors import ExitCode
-from orchestrator.journal import Journal
 from orchestrator.manifests import Role
+from orchestrator.runs import folder as runs
+from orchestrator.runs import joblog
+from orchestrator.runs.journal import Journal
 from runner.schema import Status
 
 pytestmark = pytest.mark.kubernetes

@@ -10,10 +10,10 @@ from clusters import LabCluster
 from engines import Engine
 
 from orchestrator import cli, images
-from orchestrator import run as runs
 from orchestrator.errors import ExitCode
 from orchestrator.executors.connection import Connection
 from orchestrator.images import recipe
+from orchestrator.runs import folder as runs
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.docker]
 

@@ -19,7 +19,7 @@ from stores import Proxy, Store
 
 from orchestrator.errors import ExitCode
 from orchestrator.executors.kubernetes.manifest import object_name
-from orchestrator.journal import Journal, Kind
+from orchestrator.runs.journal import Journal, Kind
 from runner.schema import Status
 
 pytestmark = [

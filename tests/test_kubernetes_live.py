@@ -26,8 +26,8 @@ from orchestrator.executors.kubernetes import look
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import object_name
-from orchestrator.journal import Journal, Kind
-from orchestrator.run import Run
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Journal, Kind
 from runner.schema import Case, Device, Job, Precision, Status
 
 pytestmark = pytest.mark.kubernetes

@@ -23,8 +23,8 @@ from orchestrator.executors.kubernetes.manifest import (
     secrets,
     staged,
 )
-from orchestrator.journal import Progress
-from orchestrator.policy import deadline_s
+from orchestrator.runs.journal import Progress
+from orchestrator.scheduling.policy import deadline_s
 from runner.schema import Case, Device, Job, Precision
 
 JOB = Job(

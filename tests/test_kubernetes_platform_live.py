@@ -34,7 +34,7 @@ from orchestrator import manifests
 from orchestrator.errors import ExitCode, InputError
 from orchestrator.executors import State
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
-from orchestrator.journal import Journal
+from orchestrator.runs.journal import Journal
 from runner.schema import Status
 
 pytestmark = pytest.mark.kubernetes

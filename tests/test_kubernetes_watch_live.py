@@ -14,7 +14,7 @@ from commands import orchestrate, write
 from engines import CONTRACT_IMAGE, wait_until
 
 from orchestrator.executors.kubernetes import watch
-from orchestrator.run import Run
+from orchestrator.runs.folder import Run
 from runner.schema import Status
 
 pytestmark = pytest.mark.kubernetes

@@ -14,7 +14,7 @@ from queueing_cluster import QUEUE, QueueingCluster, queueing_cluster
 from test_kubernetes_live import assert_every_case_has_its_row_once, faults, only_run
 
 from orchestrator.errors import InputError
-from orchestrator.journal import Journal
+from orchestrator.runs.journal import Journal
 
 pytestmark = pytest.mark.live
 PATIENCE_S = 60

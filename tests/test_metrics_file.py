@@ -12,8 +12,8 @@ import engines
 import pytest
 from commands import orchestrate, run_in_background, write
 
-from orchestrator import metrics_file
-from orchestrator.journal import Entry, Journal, Kind
+from orchestrator.runs.journal import Entry, Journal, Kind
+from orchestrator.scheduling import metrics_file
 from runner.schema import Case, Device, Job, Precision, Row, Status
 
 Values = Callable[..., float]

@@ -17,7 +17,7 @@ from orchestrator.commands.plan import show_plan
 from orchestrator.config import DockerHost, Exclude, Matrix, Point, ProcessHost
 from orchestrator.config.matrix import Until
 from orchestrator.errors import InputError
-from orchestrator.plan import describe, make_plan
+from orchestrator.planning.plan import describe, make_plan
 from runner.schema import ENGINES, Device, EngineFacts, Precision, Row, Status
 
 CPU = ProcessHost(name="cpu")
@@ -106,7 +106,7 @@ def test_ids_are_those_of_yesterday() -> None:
 
 def test_ids_are_the_same_in_another_process() -> None:
     code = (
-        "from orchestrator.config import Matrix, Point, ProcessHost; from orchestrator.plan import make_plan;"
+        "from orchestrator.config import Matrix, Point, ProcessHost; from orchestrator.planning.plan import make_plan;"
         "print(make_plan(Matrix(name='m', points=(Point(),)), [ProcessHost(name='cpu')]).jobs[0].id)"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7"}

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.executors import Attempt, Observation, Slot, State
-from orchestrator.journal import Phase, Progress
-from orchestrator.policy import (
+from orchestrator.runs.journal import Phase, Progress
+from orchestrator.scheduling.policy import (
     Collect,
     Fault,
     GiveUp,

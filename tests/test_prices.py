@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 from table_rows import row
 
-from orchestrator import prices
-from orchestrator import run as runs
 from orchestrator.commands.results import comparison
 from orchestrator.errors import InputError
+from orchestrator.planning import prices
 from orchestrator.report.document import to_json
 from orchestrator.report.terminal import terminal
-from orchestrator.run import Run
+from orchestrator.runs import folder as runs
+from orchestrator.runs.folder import Run
 from orchestrator.table import Comparison, Metric
 
 TRIALS = (3.6,) * 7  # a thousand images take an hour

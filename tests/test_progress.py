@@ -7,9 +7,9 @@ import pytest
 from fake_executor import ok_row
 from rich.console import Console
 
-from orchestrator.estimate import History, Span
-from orchestrator.progress import Board, clock_time, in_words, outcome, remaining_in_words
-from orchestrator.scheduler import Update
+from orchestrator.planning.estimate import History, Span
+from orchestrator.scheduling.progress import Board, clock_time, in_words, outcome, remaining_in_words
+from orchestrator.scheduling.scheduler import Update
 from orchestrator.terminal.live import Screen, summary, table, watched
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row, Status
 

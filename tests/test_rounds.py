@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.config import Matrix, Point, ProcessHost
 from orchestrator.config.matrix import Until
-from orchestrator.plan import make_plan
-from orchestrator.rounds import next_round
+from orchestrator.planning.plan import make_plan
+from orchestrator.planning.rounds import next_round
 from runner.schema import Job, Row, Status, Validity
 
 HOST = ProcessHost(name="cpu")

@@ -30,8 +30,6 @@ from fake_executor import (
     sha256,
 )
 
-from orchestrator import policy
-from orchestrator import run as runs
 from orchestrator.collect import MAX_ENVIRONMENT_BYTES
 from orchestrator.config import ProcessHost
 from orchestrator.errors import (
@@ -46,10 +44,12 @@ from orchestrator.errors import (
     TaskUnfit,
 )
 from orchestrator.executors import Attempt, Slot, Task
-from orchestrator.journal import Entry, Journal, Kind
-from orchestrator.policy import Limits
-from orchestrator.run import Run
-from orchestrator.scheduler import LOOK_EVERY_S, HostLoop, Ready, Update, drive_all, reopen, reopen_lost
+from orchestrator.runs import folder as runs
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Entry, Journal, Kind
+from orchestrator.scheduling import policy
+from orchestrator.scheduling.policy import Limits
+from orchestrator.scheduling.scheduler import LOOK_EVERY_S, HostLoop, Ready, Update, drive_all, reopen, reopen_lost
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row, Status
 
 

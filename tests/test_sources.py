@@ -12,7 +12,7 @@ from test_scheduler import Night, night
 
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete
 from orchestrator.executors import Attempt
-from orchestrator.journal import Kind
+from orchestrator.runs.journal import Kind
 from runner.schema import Job, Row, Status, format_rows
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 

@@ -25,8 +25,8 @@ from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import BadResult, ExitCode, HostUnreachable, Incomplete, InputError
 from orchestrator.executors import Attempt
 from orchestrator.executors.finding import Grade
-from orchestrator.journal import Journal
-from orchestrator.run import Run
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Journal
 from orchestrator.store import reading
 from orchestrator.store.bucket import Bucket, Conditional
 from orchestrator.store.check import check_store

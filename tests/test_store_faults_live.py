@@ -21,7 +21,7 @@ from night import Night, witnessed
 from stores import Proxy, Store
 
 from orchestrator.errors import ExitCode
-from orchestrator.journal import Journal, Kind
+from orchestrator.runs.journal import Journal, Kind
 from orchestrator.store import reading
 from runner.schema import Status
 

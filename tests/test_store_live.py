@@ -21,12 +21,12 @@ from fake_executor import ok_row
 from rich.console import Console
 from stores import Fault, Spoils, Store
 
-from orchestrator import run as runs
 from orchestrator.commands import execution
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.executors import Attempt
 from orchestrator.executors.docker import DockerExecutor
-from orchestrator.journal import Entry, Journal, Kind
+from orchestrator.runs import folder as runs
+from orchestrator.runs.journal import Entry, Journal, Kind
 from orchestrator.store import reading
 from orchestrator.store.inbox import S3Inbox
 from runner.schema import Job, Status, format_rows

@@ -19,7 +19,7 @@ from orchestrator.errors import ExitCode
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchestrator.run import Run
+    from orchestrator.runs.folder import Run
 
 
 class NotStartedError(Exception):

@@ -12,7 +12,7 @@ from orchestrator.commands import completion
 from orchestrator.commands.options import command
 
 if TYPE_CHECKING:
-    from orchestrator.run import Run
+    from orchestrator.runs.folder import Run
     from runner.schema import Job
 
 
@@ -29,8 +29,8 @@ def cancel(
     """Rows that were measured are kept. A case that is being measured gets a `cancelled` row with the trials it has;
     such a row never ranks.
     """
-    from orchestrator import run as runs
     from orchestrator.commands import outcome
+    from orchestrator.runs import folder as runs
     from orchestrator.terminal.console import console
 
     err = console(stderr=True)
@@ -51,8 +51,8 @@ def request_cancel(run: Run, job: str | None) -> list[Job]:
 
     Returns these jobs.
     """
-    from orchestrator.joblog import find_job
-    from orchestrator.journal import Entry, Journal, Kind
+    from orchestrator.runs.joblog import find_job
+    from orchestrator.runs.journal import Entry, Journal, Kind
 
     with closing(Journal.open(run.journal)) as journal:
         chosen = journal.progress() if job is None else (find_job(journal.progress(), job),)

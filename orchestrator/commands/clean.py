@@ -41,8 +41,8 @@ def clean(
     nothing. Exit code 1 if something of the run stays.
     """
     from orchestrator import config
-    from orchestrator import run as runs
     from orchestrator.commands import leftovers
+    from orchestrator.runs import folder as runs
     from orchestrator.terminal.console import console
     from orchestrator.terminal.output import print_json
 

@@ -13,19 +13,21 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator import collect, earlier, metrics_file, table
+from orchestrator import collect, table
 from orchestrator.commands.outcome import Outcome
 from orchestrator.config import Host, ProcessHost
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors import Executor, Slot
 from orchestrator.fleet import Fleet, Station
-from orchestrator.journal import Entry, Journal, Kind
-from orchestrator.policy import Limits
-from orchestrator.progress import Board
+from orchestrator.planning import earlier
+from orchestrator.planning.rounds import next_round
 from orchestrator.report.text import to_markdown
-from orchestrator.rounds import next_round
-from orchestrator.run import Run
-from orchestrator.scheduler import HostLoop, Ready, drive_all
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Entry, Journal, Kind
+from orchestrator.scheduling import metrics_file
+from orchestrator.scheduling.policy import Limits
+from orchestrator.scheduling.progress import Board
+from orchestrator.scheduling.scheduler import HostLoop, Ready, drive_all
 from orchestrator.store import Inbox
 from orchestrator.terminal.interrupts import interruptible
 from orchestrator.terminal.live import watched

@@ -12,19 +12,20 @@ from typing import TypeAlias
 
 from rich.console import Console
 
-from orchestrator import config, fleet, metrics_file
-from orchestrator import run as runs
-from orchestrator.clock import steady
+from orchestrator import config, fleet
 from orchestrator.commands.driving import drive
 from orchestrator.commands.outcome import Outcome, unfinished
 from orchestrator.commands.request import Request, planned
 from orchestrator.config import Host
 from orchestrator.errors import BadResult, ExitCode, HostUnreachable, InputError
 from orchestrator.fleet import Fleet
-from orchestrator.journal import Journal
-from orchestrator.journal import Progress as JobProgress
-from orchestrator.run import Run
-from orchestrator.scheduler import (
+from orchestrator.runs import folder as runs
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Journal
+from orchestrator.runs.journal import Progress as JobProgress
+from orchestrator.scheduling import metrics_file
+from orchestrator.scheduling.clock import steady
+from orchestrator.scheduling.scheduler import (
     CANCELLED_UNSEEN,
     closing_rows,
     collect_delivered,

@@ -14,7 +14,7 @@ import typer
 from orchestrator.commands.options import command
 
 if TYPE_CHECKING:
-    from orchestrator.run import Run
+    from orchestrator.runs.folder import Run
 
 
 @command("import", "import benchmark.csv --name lambda", "import other.csv --ignore 'gpu_*'")
@@ -54,7 +54,7 @@ def import_rows(file: Path, name: str | None = None, ignored: Sequence[str] = ()
     name: of the run; by default it is derived from the file's name. ignored: patterns of unknown columns to drop.
     """
     from orchestrator import config, foreign
-    from orchestrator import run as runs
+    from orchestrator.runs import folder as runs
     from runner.schema import IMPORT
 
     rows = foreign.read_file(file, ignored)

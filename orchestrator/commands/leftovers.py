@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from orchestrator import config, fleet
-from orchestrator import run as runs
 from orchestrator.config import Host
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors import Attempt, Executor, Observation, State
-from orchestrator.journal import Journal, Progress
-from orchestrator.run import Run
+from orchestrator.runs import folder as runs
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Journal, Progress
 
 T = TypeVar("T")
 

@@ -34,8 +34,8 @@ def logs(
     It comes from the host while the job runs, and from the run's folder afterwards. JOB is an id that `status` shows,
     or its beginning. RUN may be omitted.
     """
-    from orchestrator import joblog
-    from orchestrator import run as runs
+    from orchestrator.runs import folder as runs
+    from orchestrator.runs import joblog
     from orchestrator.terminal.console import console
 
     out, err = console(), console(stderr=True)

@@ -13,7 +13,7 @@ from orchestrator.commands.options import Shape
 from orchestrator.errors import ExitCode
 
 if TYPE_CHECKING:
-    from orchestrator.run import Run
+    from orchestrator.runs.folder import Run
     from runner.schema import Row
 
 

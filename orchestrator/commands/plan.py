@@ -13,8 +13,8 @@ from orchestrator.commands.options import HostNames, Inventory, MatrixFile, Over
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchestrator.estimate import HostEstimate
-    from orchestrator.plan import Description
+    from orchestrator.planning.estimate import HostEstimate
+    from orchestrator.planning.plan import Description
 
 
 class PlanShape(str, Enum):
@@ -41,7 +41,7 @@ def plan(
 ) -> None:
     """Also shows what would not run, and why. Runs nothing and connects to no host."""
     from orchestrator.commands.request import Request, planned
-    from orchestrator.plan import describe
+    from orchestrator.planning.plan import describe
     from orchestrator.terminal.console import console
     from orchestrator.terminal.output import print_json, print_yaml
 
@@ -64,7 +64,7 @@ def plan(
 
 
 def show_plan(description: Description, out: Console) -> None:
-    from orchestrator.progress import in_words
+    from orchestrator.scheduling.progress import in_words
     from orchestrator.terminal.output import plain_table
 
     table = plain_table("host", "round", "job", "engine", "precision", "steps", "samples", "about", "")
@@ -91,7 +91,7 @@ def show_plan(description: Description, out: Console) -> None:
 
 def _rounds(host: HostEstimate, seconds: float | None) -> str:
     """The cost of a round, and how many rounds `until` may add."""
-    from orchestrator.progress import in_words
+    from orchestrator.scheduling.progress import in_words
 
     if host.most_rounds == 1:
         return "1 round: the table shows no difference; fix: rounds: 3" if host.jobs else ""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import config, earlier, links
+from orchestrator import config, links
 from orchestrator.config import Host, Matrix
-from orchestrator.plan import Plan, make_plan
+from orchestrator.planning import earlier
+from orchestrator.planning.plan import Plan, make_plan
 
 
 @dataclass(frozen=True)

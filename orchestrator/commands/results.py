@@ -14,7 +14,7 @@ from orchestrator.commands.options import Inventory, command, inventory_file
 from orchestrator.table.metric import Metric
 
 if TYPE_CHECKING:
-    from orchestrator.run import Run
+    from orchestrator.runs.folder import Run
     from orchestrator.table.comparison import Comparison
     from runner.schema import Row
 
@@ -54,8 +54,8 @@ def results(
     output: Annotated[Format, typer.Option("-o", help="Output format.")] = Format.TABLE,
 ) -> None:
     """RUN may also be an address, s3://BUCKET/PREFIX/RUN, to read a run from an object store."""
-    from orchestrator import run as runs
     from orchestrator.commands.outcome import hint_lost
+    from orchestrator.runs import folder as runs
 
     names: Sequence[str | None] = run or [None]
     stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
@@ -88,7 +88,7 @@ def comparison(
         if price_file:
             raise InputError(f"--prices {price_file} is for the cost; fix: add --metric cost")
         return table.compare(rows, metric, baseline, any_quality=any_quality)
-    from orchestrator.prices import of_rows
+    from orchestrator.planning.prices import of_rows
 
     return table.compare(rows, metric, baseline, of_rows(rows, chosen, inventory, price_file), any_quality)
 

@@ -50,8 +50,8 @@ def resume(
 
     if detach and tell is None:
         background.start_and_exit(context.obj, output)
-    from orchestrator import run as runs
     from orchestrator.commands import execution, outcome
+    from orchestrator.runs import folder as runs
     from orchestrator.terminal.console import console
 
     asked = execution.Resumption(names(only), push, wheels, lost_after, retry_lost, metrics_file)

@@ -10,10 +10,10 @@ from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
-from orchestrator import run as runs
 from orchestrator.errors import InputError
-from orchestrator.journal import Journal
-from orchestrator.run import Run
+from orchestrator.runs import folder as runs
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Journal
 from runner.schema import Status
 
 OPEN = "open"

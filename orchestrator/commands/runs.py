@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestrator.commands.runlist import Summary
-    from orchestrator.run import Run
+    from orchestrator.runs.folder import Run
 
 WIDE = 100  # columns; on a narrower terminal the hosts are left out, so that names to copy are not folded
 
@@ -35,8 +35,8 @@ app = DECLARED["runs"] = typer.Typer(
 def list_runs(context: typer.Context, output: Output = Shape.TABLE) -> None:
     if context.invoked_subcommand is not None:
         return
-    from orchestrator import run as runs
     from orchestrator.commands.runlist import summaries
+    from orchestrator.runs import folder as runs
     from orchestrator.terminal.console import console
     from orchestrator.terminal.output import print_json
 
@@ -65,7 +65,7 @@ def delete(
     Refused while a run is driven. Refused without --force while its hosts still hold containers or process folders of
     it; `orchestrator clean RUN` removes those. Objects in a store stay: `orchestrator clean RUN --stored` deletes them.
     """
-    from orchestrator import run as runs
+    from orchestrator.runs import folder as runs
     from orchestrator.terminal.console import console
 
     err = console(stderr=True)
@@ -133,7 +133,7 @@ def in_bytes(count: int) -> str:
 
 def named(root: Path, names: Sequence[str]) -> list[Run]:
     """The runs under this folder with these names, each once. Raises InputError for anything else."""
-    from orchestrator import run as runs
+    from orchestrator.runs import folder as runs
 
     found: dict[Path, Run] = {}
     known = {run.name: run for run in runs.all_runs(root)}

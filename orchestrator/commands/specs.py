@@ -16,7 +16,7 @@ from orchestrator.executors.container import container_spec
 from orchestrator.executors.kubernetes import manifest
 from orchestrator.executors.network import network_of, without_logins
 from orchestrator.fleet.pod_images import image_of_nodes
-from orchestrator.plan import Plan
+from orchestrator.planning.plan import Plan
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from orchestrator.commands.options import Output, RunName, Shape, command
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchestrator.estimate import History
-    from orchestrator.journal import Entry, Journal, Progress
-    from orchestrator.run import Run
+    from orchestrator.planning.estimate import History
+    from orchestrator.runs.folder import Run
+    from orchestrator.runs.journal import Entry, Journal, Progress
 
 # The phases of a job in the user's words: from the request to start it until its end, a job runs.
 PHASES = {
@@ -31,10 +31,10 @@ PHASES = {
 @command("status", "status", "status quick -o json")
 def status(run: RunName = None, output: Output = Shape.TABLE) -> None:
     """Also lists the attempts at each job, and why an attempt failed."""
-    from orchestrator import earlier
-    from orchestrator import run as runs
     from orchestrator.commands.outcome import hint_lost
-    from orchestrator.journal import Journal
+    from orchestrator.planning import earlier
+    from orchestrator.runs import folder as runs
+    from orchestrator.runs.journal import Journal
     from orchestrator.terminal.output import print_json
 
     found = runs.find(runs.ROOT, run, driven=True)
@@ -57,9 +57,9 @@ def status_value(
     driven_by: the process that drives the run, or None. elapsed_s: since the first event, until now or the last event.
     expected_s: the shortest and longest time that is left, or None if no earlier run gives an estimate.
     """
-    from orchestrator.estimate import Span
-    from orchestrator.journal import Phase
-    from orchestrator.progress import Board
+    from orchestrator.planning.estimate import Span
+    from orchestrator.runs.journal import Phase
+    from orchestrator.scheduling.progress import Board
 
     by_host: dict[str, Counter[str]] = {}
     for row in run.all_rows():
@@ -90,8 +90,8 @@ def status_value(
 
 
 def _job_status(progress: Progress, journal: Journal, waits: Mapping[str, tuple[str, float | None]]) -> dict[str, Any]:
-    from orchestrator.journal import FAULTS, Kind
-    from orchestrator.progress import job_label
+    from orchestrator.runs.journal import FAULTS, Kind
+    from orchestrator.scheduling.progress import job_label
 
     history = journal.history(progress.job.id)
     return {
@@ -155,7 +155,7 @@ def show_status(value: Mapping[str, Any], out: Console) -> None:
 
 def _summary(value: Mapping[str, Any]) -> Iterator[str]:
     """Whether a run has ended, which process drives it, how long it took and how long it may still take."""
-    from orchestrator.progress import in_words
+    from orchestrator.scheduling.progress import in_words
 
     elapsed = "nothing began yet" if value["elapsed_s"] is None else f"{in_words(value['elapsed_s'])} since it began"
     if not value["open"]:

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.progress import Board, HostBoard, clock_time, job_label, remaining_in_words
 from orchestrator.report.terminal import terminal
-from orchestrator.scheduler import Update
+from orchestrator.scheduling.progress import Board, HostBoard, clock_time, job_label, remaining_in_words
+from orchestrator.scheduling.scheduler import Update
 from orchestrator.table import compare
 from orchestrator.trust import printable
 from runner.schema import Row

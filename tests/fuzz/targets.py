@@ -23,9 +23,9 @@ from orchestrator.config import yamlfile
 from orchestrator.config.address import engine_url
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import answer, archive, events, gpu, logs
-from orchestrator.progress import Board
 from orchestrator.report.labels import clean
-from orchestrator.scheduler import Update
+from orchestrator.scheduling.progress import Board
+from orchestrator.scheduling.scheduler import Update
 from runner.schema import Case, Device, Event, Job, Precision, Row, SchemaError, Status, format_rows, parse_rows
 from runner.wire import frames
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from orchestrator.errors import shortened
 from orchestrator.executors import Attempt, Observation, Slot, State
-from orchestrator.journal import Phase, Progress
+from orchestrator.runs.journal import Phase, Progress
 from runner.schema import Status
 
 # A job may take this much longer than its cases' own limits, which the runner itself enforces: a container's start, an

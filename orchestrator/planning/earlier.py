@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from orchestrator import run as runs
 from orchestrator.errors import InputError
-from orchestrator.estimate import History, measured_s
-from orchestrator.journal import Entry, Journal, Kind
+from orchestrator.planning.estimate import History, measured_s
+from orchestrator.runs import folder as runs
+from orchestrator.runs.journal import Entry, Journal, Kind
 from runner.schema import Row
 
 

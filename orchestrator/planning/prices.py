@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator import config
 from orchestrator.config import yamlfile
 from orchestrator.errors import InputError
-from orchestrator.run import Run
+from orchestrator.runs.folder import Run
 from orchestrator.table.metric import Price
 from runner.schema import Row
 

@@ -14,7 +14,7 @@ from typing import Literal
 from orchestrator.config import Host, Matrix, Point
 from orchestrator.config.matrixfile import MAX_CASES
 from orchestrator.errors import InputError
-from orchestrator.estimate import History, HostEstimate, JobTime, host_estimate
+from orchestrator.planning.estimate import History, HostEstimate, JobTime, host_estimate
 from runner.catalog import BASELINE
 from runner.schema import ENGINES, MAX, SCHEMA_VERSION, Case, Job, Precision, Row, Samples, Status, stable_hash
 

@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 from orchestrator import config, fleet
-from orchestrator import run as runs
 from orchestrator.errors import HostUnreachable, InputError
-from orchestrator.journal import Journal, Phase, Progress
-from orchestrator.progress import job_label
-from orchestrator.run import Run
+from orchestrator.runs import folder as runs
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Journal, Phase, Progress
+from orchestrator.scheduling.progress import job_label
 from orchestrator.trust import printable
 from runner.schema import Event, EventKind, Job
 

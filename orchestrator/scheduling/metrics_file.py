@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from orchestrator.collect import write_atomically
 from orchestrator.errors import InputError
-from orchestrator.journal import Journal, Phase, Progress
+from orchestrator.runs.journal import Journal, Phase, Progress
 from runner.schema import Row, Status
 
 SUFFIX = ".prom"  # the collector reads no other file

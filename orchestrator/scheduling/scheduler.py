@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from orchestrator import collect, policy
-from orchestrator.clock import steady
+from orchestrator import collect
 from orchestrator.errors import (
     BadResult,
     HostUnfit,
@@ -31,9 +30,11 @@ from orchestrator.errors import (
 )
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.executors.container import needs_download
-from orchestrator.journal import Entry, Journal, Kind, Phase, Progress
-from orchestrator.policy import Collect, Fault, GiveUp, Limits, Note, Remove, Stage, Start, Stop
-from orchestrator.run import Run
+from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Entry, Journal, Kind, Phase, Progress
+from orchestrator.scheduling import policy
+from orchestrator.scheduling.clock import steady
+from orchestrator.scheduling.policy import Collect, Fault, GiveUp, Limits, Note, Remove, Stage, Start, Stop
 from orchestrator.sources import Files, bring_home
 from orchestrator.store import Inbox
 from runner.schema import Event, Job, Row, Status

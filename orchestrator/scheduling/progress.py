@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.estimate import UNKNOWN, History, Span, longest, over_slots
+from orchestrator.planning.estimate import UNKNOWN, History, Span, longest, over_slots
 from runner.schema import MAX, Case, Event, EventKind, Job, Row, Status
 
 if TYPE_CHECKING:
-    from orchestrator.scheduler import Update
+    from orchestrator.scheduling.scheduler import Update
 
 
 # A range this narrow is one number: so many seconds, or the one end at most this many times the other.

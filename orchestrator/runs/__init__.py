@@ -1,0 +1,1 @@
+"""A run on disk: its folder, its journal and the logs of its jobs."""
