@@ -32,7 +32,7 @@ from engines import Engine
 
 from orchestrator.commands.driving import ACTIONS_AT_ONCE
 from orchestrator.config import DockerHost
-from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors.docker.executor import DockerExecutor
 from orchestrator.runs import folder as runs
 from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.scheduler import HostLoop, drive_all

@@ -21,8 +21,9 @@ from stores import Store
 
 from orchestrator import images
 from orchestrator.config import DockerHost
-from orchestrator.executors import machine, process
-from orchestrator.executors.connection import Connection, connect
+from orchestrator.executors.docker.connection import Connection, connect
+from orchestrator.executors.process import executor as process
+from orchestrator.executors.process import machine
 from orchestrator.images import recipe
 
 

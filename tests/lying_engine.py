@@ -17,7 +17,7 @@ from pathlib import Path
 
 from orchestrator.config import DockerHost
 from orchestrator.executors import Attempt, Slot, Task
-from orchestrator.executors.container import labels
+from orchestrator.executors.docker.container import labels
 from runner.schema import Job
 
 Answer = bytes | Callable[[], Iterable[bytes]]

@@ -26,7 +26,7 @@ from orchestrator import images
 from orchestrator.collect import read_rows
 from orchestrator.config import DockerHost
 from orchestrator.errors import InputError
-from orchestrator.executors.connection import connect
+from orchestrator.executors.docker.connection import connect
 from orchestrator.images.image import engine_of
 from orchestrator.images.record import Record
 from orchestrator.runs.folder import Run

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from orchestrator.cli import main
-from orchestrator.executors import machine, process
+from orchestrator.executors.process import executor as process
+from orchestrator.executors.process import machine
 from orchestrator.scheduling import policy
 
 FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))

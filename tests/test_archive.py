@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import BadResult
-from orchestrator.executors.archive import PathStat, check_stat, pack, read_member
+from orchestrator.executors.docker.archive import PathStat, check_stat, pack, read_member
 
 LIMIT = 1000
 GO_DIRECTORY, GO_SYMLINK, GO_PIPE = 1 << 31, 1 << 27, 1 << 25

@@ -23,9 +23,9 @@ from test_images import digest_of, packed
 from orchestrator.collect import MAX_ENVIRONMENT_BYTES, MAX_RESULT_BYTES, Ending, environment_text, judge
 from orchestrator.config.store import S3
 from orchestrator.errors import HostUnreachable, ImageError, InputError
-from orchestrator.executors.answer import ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES, Endless, lines, take_whole
-from orchestrator.executors.client import MESSAGE_LIMIT_BYTES, Client
-from orchestrator.executors.dockerconfig import FILE_LIMIT_BYTES, read_json
+from orchestrator.executors.bounded_http import ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES, Endless, lines, take_whole
+from orchestrator.executors.docker.client import MESSAGE_LIMIT_BYTES, Client
+from orchestrator.executors.docker.config import FILE_LIMIT_BYTES, read_json
 from orchestrator.executors.kubernetes.cluster import ANSWER_LIMIT_BYTES as LISTING_BYTES
 from orchestrator.executors.kubernetes.cluster import ANSWER_LIMIT_VALUES as LISTING_VALUES
 from orchestrator.executors.kubernetes.cluster import _object, _read, _Room

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.children import without_tokens
 from orchestrator.commands.driving import hub_token
+from orchestrator.executors.children import without_tokens
 from runner.wire.tokens import TOKEN_VARIABLES
 
 ROOT = Path(__file__).parent.parent

@@ -24,10 +24,10 @@ from memory import grows_by_less_than
 from orchestrator.config import DockerHost, Tls
 from orchestrator.config.address import LOCAL_SOCKET
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors.connection import Connection
-from orchestrator.executors.dial import Dial
-from orchestrator.executors.endpoint import Endpoint, resolve
-from orchestrator.executors.ssh import ROOTLESS_SOCKET, Forward, Link, command, dialling, forwarding, through
+from orchestrator.executors.docker.connection import Connection
+from orchestrator.executors.docker.dial import Dial
+from orchestrator.executors.docker.endpoint import Endpoint, resolve
+from orchestrator.executors.docker.ssh import ROOTLESS_SOCKET, Forward, Link, command, dialling, forwarding, through
 
 
 def host(**fields: object) -> DockerHost:

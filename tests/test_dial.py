@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from memory import grows_by_less_than
 
-from orchestrator.executors.dial import Dial, answers
+from orchestrator.executors.docker.dial import Dial, answers
 
 ENGINE = "read line; printf 'HTTP/1.1 200 OK\\r\\n\\r\\n%s' \"$line\""
 

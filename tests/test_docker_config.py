@@ -22,10 +22,9 @@ import pytest
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import ImageError, InputError
-from orchestrator.executors import dockerconfig
-from orchestrator.executors.client import Client
-from orchestrator.executors.connection import Connection, connect
-from orchestrator.executors.dockerconfig import HUB, DockerConfig, registry_of
+from orchestrator.executors.docker.client import Client
+from orchestrator.executors.docker.config import HUB, DockerConfig, Login, registry_of
+from orchestrator.executors.docker.connection import Connection, connect
 from orchestrator.images.build import build, default_base
 from orchestrator.images.image import ImageInfo, patient
 from orchestrator.images.record import Record
@@ -303,7 +302,7 @@ def test_a_registry_that_the_helper_does_not_know_has_the_login_of_the_file(conf
         json.dumps({"credsStore": "any", "auths": {"https://r.example/v1/": {"auth": packed("a", "b:c")}}})
     )
     assert read(config).login("r.example").auth == {"username": "a", "password": "b:c", "serveraddress": "r.example"}
-    assert read(config).login("s.example") == dockerconfig.Login("s.example")
+    assert read(config).login("s.example") == Login("s.example")
 
 
 @pytest.mark.parametrize(
@@ -320,7 +319,7 @@ def test_a_registry_that_the_helper_does_not_know_has_the_login_of_the_file(conf
     ],
 )
 def test_a_helper_that_fails_is_named_with_its_registry_and_never_its_secret(config, monkeypatch, script, said):
-    monkeypatch.setattr(dockerconfig, "HELPER_TIMEOUT_S", 0.4 if "sleep" in script else 30.0)
+    monkeypatch.setattr("orchestrator.executors.docker.config.HELPER_TIMEOUT_S", 0.4 if "sleep" in script else 30.0)
     helper(config, "sick", script)
     config.write_text('{"credsStore": "sick"}')
     login = read(config).login("r.example")

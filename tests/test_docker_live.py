@@ -25,13 +25,14 @@ from engines import Engine, SshEngine, TlsEngine
 
 from orchestrator.config import DockerHost, Tls
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
-from orchestrator.executors import Attempt, Observation, Slot, State, Task, slot
-from orchestrator.executors import probe as probing
-from orchestrator.executors.check import check, seconds_of
-from orchestrator.executors.connection import connect
-from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.docker import probe as probing
+from orchestrator.executors.docker import slot
+from orchestrator.executors.docker.check import check, seconds_of
+from orchestrator.executors.docker.connection import connect
+from orchestrator.executors.docker.executor import DockerExecutor
+from orchestrator.executors.docker.gpu import Access, Evidence
 from orchestrator.executors.finding import Finding, Grade
-from orchestrator.executors.gpu import Access, Evidence
 from runner.schema import Case, Device, Job, Precision, parse_rows
 
 pytestmark = pytest.mark.docker
@@ -122,7 +123,7 @@ def test_what_holds_a_slot_and_has_begun_or_is_gone_or_is_our_own_earlier_self_i
 
 
 def test_a_holder_that_may_still_start_is_waited_for_and_not_for_ever(executor, task, api, monkeypatch):
-    monkeypatch.setattr("orchestrator.executors.slot.STALE_S", 1.0)
+    monkeypatch.setattr("orchestrator.executors.docker.slot.STALE_S", 1.0)
     first, second = task(), task(number=2)
     executor.stage(first)
     slot.take(api, first.attempt, first.attempt.job, engines.BASE_IMAGE)
@@ -641,7 +642,7 @@ def test_a_machine_of_no_such_name_says_so():
 
 def test_ssh_ends_with_the_process_that_started_it_however_that_ends(ssh_engine):
     code = (
-        "import time\nfrom orchestrator.executors.connection import connect\n"
+        "import time\nfrom orchestrator.executors.docker.connection import connect\n"
         "from orchestrator.config import DockerHost\n"
         f"c = connect(DockerHost(name='far', url={ssh_engine.url!r}))\n"
         "with c.api() as api: api.ping(); print(c._forward.socket.parent, flush=True); time.sleep(60)"

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
-from orchestrator.executors.container import (
+from orchestrator.executors.docker.container import (
     attempt_of,
     container_spec,
     labels,
@@ -16,8 +16,8 @@ from orchestrator.executors.container import (
     size_bytes,
     up_s,
 )
+from orchestrator.executors.docker.gpu import Access
 from orchestrator.executors.environment import HUB_CACHES, OFFLINE, WORK_CACHES
-from orchestrator.executors.gpu import Access
 from runner.schema import Case, Device, Job, Precision
 
 HOST = DockerHost(name="desk", url="unix:///var/run/docker.sock", gpus="none")

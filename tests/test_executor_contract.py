@@ -25,7 +25,7 @@ from orchestrator.config import DockerHost, KubernetesHost, ProcessHost
 from orchestrator.errors import BadResult, StartError
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.executors.kubernetes.manifest import STOP_GRACE_S
-from orchestrator.executors.process import ProcessExecutor
+from orchestrator.executors.process.executor import ProcessExecutor
 from runner.schema import Case, Device, Job, Precision, parse_rows
 
 FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
@@ -119,7 +119,7 @@ def process_place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def docker_place(docker_host: object, contract_image: str) -> Place:
-    from orchestrator.executors.docker import DockerExecutor
+    from orchestrator.executors.docker.executor import DockerExecutor
 
     host = DockerHost(name="engine", url=docker_host.url, gpus="none")  # type: ignore[attr-defined]
     return Place(lambda: DockerExecutor(host), image=contract_image)

@@ -13,7 +13,7 @@ from fake_engine import job_of
 
 from orchestrator import links
 from orchestrator.config import DockerHost, ProcessHost
-from orchestrator.executors.check import readable
+from orchestrator.executors.docker.check import readable
 from orchestrator.executors.finding import Grade
 from orchestrator.fleet import checkup
 from runner.models import folders

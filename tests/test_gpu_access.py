@@ -7,7 +7,7 @@ import pytest
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
-from orchestrator.executors.gpu import (
+from orchestrator.executors.docker.gpu import (
     NO_GPU,
     SHARED_NODES,
     Access,

@@ -27,7 +27,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 
 from orchestrator import images
 from orchestrator.errors import HostUnreachable, ImageError, InputError
-from orchestrator.executors.endpoint import Endpoint
+from orchestrator.executors.docker.endpoint import Endpoint
 from orchestrator.images import pins, recipe, vouched
 from orchestrator.images.image import events
 from orchestrator.images.record import Record

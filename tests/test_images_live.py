@@ -26,7 +26,7 @@ from test_packaging import versions
 from orchestrator import images
 from orchestrator.config import DockerHost
 from orchestrator.errors import ImageError
-from orchestrator.executors.connection import Connection, connect
+from orchestrator.executors.docker.connection import Connection, connect
 from orchestrator.images import recipe
 from orchestrator.images.image import engine_of
 from orchestrator.images.record import Record

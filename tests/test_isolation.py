@@ -15,8 +15,8 @@ import sd_orchestrator
 from orchestrator.config import ProcessHost
 from orchestrator.executors import Attempt, Slot, State, Task
 from orchestrator.executors.environment import own_python
-from orchestrator.executors.machine import find_slots
-from orchestrator.executors.process import ProcessExecutor
+from orchestrator.executors.process.executor import ProcessExecutor
+from orchestrator.executors.process.machine import find_slots
 from runner.models.source import Source
 from runner.schema import Case, Device, Job, Precision
 

@@ -20,10 +20,11 @@ import yaml
 from clusters import LabCluster
 from commands import PROGRAM
 
-from orchestrator import cli, manifests
+from orchestrator import cli
 from orchestrator.commands.cancel import request_cancel
 from orchestrator.errors import ExitCode
-from orchestrator.manifests import Role
+from orchestrator.executors.kubernetes import permissions
+from orchestrator.executors.kubernetes.permissions import Role
 from orchestrator.runs import folder as runs
 from orchestrator.runs import joblog
 from orchestrator.runs.journal import Journal
@@ -87,7 +88,7 @@ def test_a_request_is_known_by_what_rbac_asks_of_it() -> None:
 def account(kubernetes_cluster: LabCluster, tmp_path: Path) -> Iterator[LabCluster]:
     """Applies the manifests as an admin would, and from then on KUBECONFIG has the orchestrator's account alone."""
     cluster = kubernetes_cluster
-    cluster.kubectl("apply", "-k", str(manifests.folder() / "overlays" / "gpu"))
+    cluster.kubectl("apply", "-k", str(permissions.folder() / "overlays" / "gpu"))
     queues = tmp_path / "queues.json"
     queues.write_text(json.dumps(QUEUES))
     cluster.kubectl("apply", "-f", str(queues))
@@ -102,7 +103,7 @@ def account(kubernetes_cluster: LabCluster, tmp_path: Path) -> Iterator[LabClust
     finally:
         os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
         cluster.kubectl("delete", "namespace", NAMESPACE)
-        cluster.kubectl("delete", "-k", str(manifests.folder() / "nodes"), "--ignore-not-found")
+        cluster.kubectl("delete", "-k", str(permissions.folder() / "nodes"), "--ignore-not-found")
         cluster.kubectl("delete", "-f", str(queues))
 
 
@@ -173,7 +174,7 @@ def test_the_account_can_do_whole_runs_and_has_no_right_that_they_do_not_use(
     refused = [(method, url) for method, url, status in requests if status == 403]
     assert refused == []
     used = {right for method, url, _ in requests if (right := needed_right(method, url))}
-    granted = {(p.verb, p.group, p.resource, p.in_all_namespaces) for p in manifests.permissions()}
+    granted = {(p.verb, p.group, p.resource, p.in_all_namespaces) for p in permissions.permissions()}
     assert used == granted
 
 
@@ -287,5 +288,5 @@ def test_without_a_right_that_jobs_need_the_check_names_the_line_that_grants_it(
     assert orchestrator("hosts", "--check", "--hosts", "cpu", "-o", "json") == 1
     findings = json.loads(capfd.readouterr().out)
     said = [it for it in findings["cpu"] if it["topic"] == "permissions"]
-    jobs = [p for p in manifests.permissions() if p.resource == "jobs" and p.role is Role.RUN]
+    jobs = [p for p in permissions.permissions() if p.resource == "jobs" and p.role is Role.RUN]
     assert [it["remedy"].partition(";")[0] for it in said] == [f"granted by {p.where}" for p in jobs]

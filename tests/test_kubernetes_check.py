@@ -14,12 +14,12 @@ from orchestrator.config.kubernetes import Claim, Toleration
 from orchestrator.config.pod import Affinity
 from orchestrator.errors import HostUnfit
 from orchestrator.executors.finding import Finding, Grade
-from orchestrator.executors.kubernetes.answers import Answers, No
 from orchestrator.executors.kubernetes.capacity import shown
 from orchestrator.executors.kubernetes.check import findings
 from orchestrator.executors.kubernetes.check_nodes import MOST_REPORTED, must_have_images
 from orchestrator.executors.kubernetes.cluster import Refused
-from orchestrator.manifests import Role, permissions
+from orchestrator.executors.kubernetes.facts import Answers, No
+from orchestrator.executors.kubernetes.permissions import Role, permissions
 
 A100, A6000 = "NVIDIA-A100-SXM4-80GB", "NVIDIA-RTX-A6000"
 ANY_GPU_HOST = KubernetesHost(name="lab", node_selector={"nvidia.com/gpu.product": A100})

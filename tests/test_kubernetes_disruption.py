@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.config import KubernetesHost
 from orchestrator.executors.kubernetes.cluster import Refused
+from orchestrator.executors.kubernetes.cluster_view import Look
 from orchestrator.executors.kubernetes.disruption import why_ended, why_node_leaves
-from orchestrator.executors.kubernetes.look import Look
 from orchestrator.executors.kubernetes.observation import Shown
 
 

@@ -11,7 +11,7 @@ from engines import Engine
 
 from orchestrator import cli, images
 from orchestrator.errors import ExitCode
-from orchestrator.executors.connection import Connection
+from orchestrator.executors.docker.connection import Connection
 from orchestrator.images import recipe
 from orchestrator.runs import folder as runs
 

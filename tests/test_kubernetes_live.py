@@ -22,7 +22,7 @@ from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
 from orchestrator.errors import HostUnreachable, Incomplete, InputError, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
-from orchestrator.executors.kubernetes import look
+from orchestrator.executors.kubernetes import cluster_view
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import object_name
@@ -416,7 +416,7 @@ def test_what_a_neighbour_makes_of_a_staged_attempt_never_runs(
 def test_while_a_watch_tells_of_nothing_no_list_is_asked_for_and_whatever_happens_is_seen_all_the_same(
     make: Callable[..., KubernetesExecutor], kubernetes_cluster: LabCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(look, "LOOK_ANYWAY_S", 3600.0)  # so that nothing is seen by asking again
+    monkeypatch.setattr(cluster_view, "LOOK_ANYWAY_S", 3600.0)  # so that nothing is seen by asking again
     executor, lists = make(), []
     ask = executor.cluster.list
 

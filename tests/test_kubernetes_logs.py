@@ -8,7 +8,7 @@ import pytest
 import urllib3
 
 from orchestrator.config import KubernetesHost
-from orchestrator.executors import Attempt, answer
+from orchestrator.executors import Attempt, bounded_http
 from orchestrator.executors.kubernetes import cluster, logs, watch
 from orchestrator.executors.kubernetes.context import Context
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
@@ -19,7 +19,7 @@ def test_a_line_without_end_comes_in_pieces_that_together_are_what_was_sent() ->
     sent = b"x" * (7 * watch.LINE_LIMIT_BYTES) + b"\nshort\n"
     response = urllib3.HTTPResponse(io.BytesIO(sent), preload_content=False)
     pieces = list(watch.whole_lines(response))
-    assert max(map(len, pieces)) <= watch.LINE_LIMIT_BYTES + answer.CHUNK_BYTES
+    assert max(map(len, pieces)) <= watch.LINE_LIMIT_BYTES + bounded_http.CHUNK_BYTES
     assert b"".join(pieces) == sent.replace(b"\n", b"")
     assert pieces[-1] == b"short"
 

@@ -30,9 +30,9 @@ from test_kubernetes_live import (
 )
 from webhooks import added_to_pods
 
-from orchestrator import manifests
 from orchestrator.errors import ExitCode, InputError
 from orchestrator.executors import State
+from orchestrator.executors.kubernetes import permissions
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.runs.journal import Journal
 from runner.schema import Status
@@ -276,7 +276,7 @@ def test_a_quota_of_jobs_is_waited_for_and_said_once(
 def test_pools_of_both_overlays_stand_in_one_namespace(
     here: Path, kubernetes_cluster: LabCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overlays = [str(manifests.folder() / "overlays" / name) for name in ("gpu", "cpu")]
+    overlays = [str(permissions.folder() / "overlays" / name) for name in ("gpu", "cpu")]
     try:
         for overlay in overlays:
             kubernetes_cluster.kubectl("apply", "-k", overlay)
@@ -290,4 +290,4 @@ def test_pools_of_both_overlays_stand_in_one_namespace(
         assert orchestrate("hosts", "--check") == 0, capsys.readouterr()
     finally:
         kubernetes_cluster.kubectl("delete", "namespace", "bench")
-        kubernetes_cluster.kubectl("delete", "-k", str(manifests.folder() / "nodes"), "--ignore-not-found")
+        kubernetes_cluster.kubectl("delete", "-k", str(permissions.folder() / "nodes"), "--ignore-not-found")

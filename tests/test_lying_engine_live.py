@@ -28,8 +28,9 @@ from memory import grows_by_less_than
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, StartError
-from orchestrator.executors import Attempt, State, answer, logs
-from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors import Attempt, State, bounded_http
+from orchestrator.executors.docker import logs
+from orchestrator.executors.docker.executor import DockerExecutor
 
 pytestmark = pytest.mark.live
 # Generous: what is refused at 8 MiB of JSON has been 8 MiB, and its pieces, and perhaps objects of it.
@@ -98,7 +99,7 @@ def test_what_no_engine_answers_is_a_host_that_does_not(
 def test_an_answer_that_trickles_is_given_up(
     liar: LyingEngine, executor: DockerExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answer, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(bounded_http, "ANSWER_TIMEOUT_S", 0.5)
 
     def trickle() -> Iterator[bytes]:
         yield chunked()
@@ -248,7 +249,7 @@ def test_a_container_whose_labels_are_no_names_is_not_taken_for_an_attempt(
 def test_an_exec_that_never_ends_is_given_up(
     liar: LyingEngine, executor: DockerExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.executors.secret.HAND_OVER_TIMEOUT_S", 1)
+    monkeypatch.setattr("orchestrator.executors.docker.secret.HAND_OVER_TIMEOUT_S", 1)
     labels = ended_container(ATTEMPT)["Labels"]
     env = ["RUNNER_TOKEN_FILE=/run/orchestrator/token"]
     liar.answers = {

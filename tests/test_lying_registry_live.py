@@ -18,7 +18,7 @@ from recorder import Recorder
 
 from orchestrator import images
 from orchestrator.errors import HostUnreachable, ImageError
-from orchestrator.executors.connection import Connection
+from orchestrator.executors.docker.connection import Connection
 from orchestrator.images import recipe
 from orchestrator.images.record import Record
 from runner.wire.tokens import TOKEN_VARIABLES

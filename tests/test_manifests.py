@@ -16,7 +16,7 @@ import yaml
 from kubernetes_validate.utils import all_versions
 
 from orchestrator.config.kubernetes import ASKED
-from orchestrator.manifests import permissions
+from orchestrator.executors.kubernetes.permissions import permissions
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
 OVERLAYS = sorted(folder.parent.name for folder in MANIFESTS.glob("overlays/*/kustomization.yaml"))

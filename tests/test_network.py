@@ -12,10 +12,10 @@ from test_docker_spec import HOST, JOB, TASK
 
 from orchestrator.config import S3, Collect, DockerHost, KubernetesHost, ProcessHost, load_hosts
 from orchestrator.errors import InputError
-from orchestrator.executors.container import container_spec
+from orchestrator.executors.docker.container import container_spec
 from orchestrator.executors.kubernetes.manifest import job_manifest
-from orchestrator.executors.machine import job_environment
 from orchestrator.executors.network import CA_BUNDLE, network_of, without_logins
+from orchestrator.executors.process.machine import job_environment
 
 DOWNLOADS = replace(TASK, job=replace(JOB, model="owner/name"))
 LOADS = replace(TASK, job=replace(JOB, model="synthetic:tiny"))

@@ -19,10 +19,11 @@ import pytest
 from orchestrator import installing
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit, StartError
-from orchestrator.executors import Attempt, Observation, Slot, State, Task, machine
+from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.environment import HUB_CACHES, WORK_CACHES
-from orchestrator.executors.machine import check_paths, find_slots, job_environment
-from orchestrator.executors.process import ProcessExecutor
+from orchestrator.executors.process import machine
+from orchestrator.executors.process.executor import ProcessExecutor
+from orchestrator.executors.process.machine import check_paths, find_slots, job_environment
 from runner.schema import Case, Device, Job, Precision
 from runner.wire.tokens import TOKEN_VARIABLES
 
@@ -117,7 +118,7 @@ def test_a_process_outlives_the_orchestrator_and_its_exit_code_is_kept(
     starter = (
         "from pathlib import Path\nimport os, sys\n"
         "from orchestrator.executors import Attempt\n"
-        "from orchestrator.executors.process import ProcessExecutor\n"
+        "from orchestrator.executors.process.executor import ProcessExecutor\n"
         "from orchestrator.config import ProcessHost\n"
         "ProcessExecutor(ProcessHost(name='here'), Path(sys.argv[1]), sys.argv[2:]).start(Attempt('run', 'job', 1))\n"
         "os.kill(os.getpid(), 9)\n"
@@ -183,7 +184,7 @@ def test_an_attendant_that_is_asked_to_end_stays_until_its_process_has(executor:
 def test_a_recycled_process_id_is_never_signalled(
     executor: ProcessExecutor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.executors.process.KILL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("orchestrator.executors.process.executor.KILL_TIMEOUT_S", 0.1)
     start(executor, "hang")
     real = (folder / "pid").read_text()
     with subprocess.Popen(["sleep", "60"]) as bystander:

@@ -28,7 +28,7 @@ from stores import KEY, SECRET, Store
 
 from orchestrator import images
 from orchestrator.config import DockerHost
-from orchestrator.executors.connection import connect
+from orchestrator.executors.docker.connection import connect
 from orchestrator.images import recipe
 
 pytestmark = pytest.mark.live

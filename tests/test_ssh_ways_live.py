@@ -22,7 +22,7 @@ from engines import Engine, SshEngine
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnreachable
-from orchestrator.executors.connection import Connection, connect
+from orchestrator.executors.docker.connection import Connection, connect
 
 pytestmark = pytest.mark.live
 

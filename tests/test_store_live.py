@@ -24,7 +24,7 @@ from stores import Fault, Spoils, Store
 from orchestrator.commands import execution
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.executors import Attempt
-from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors.docker.executor import DockerExecutor
 from orchestrator.runs import folder as runs
 from orchestrator.runs.journal import Entry, Journal, Kind
 from orchestrator.store import reading

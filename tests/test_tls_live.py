@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.config import DockerHost, Tls
 from orchestrator.errors import InputError
-from orchestrator.executors.connection import connect
+from orchestrator.executors.docker.connection import connect
 
 pytestmark = pytest.mark.live
 

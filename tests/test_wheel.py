@@ -22,7 +22,8 @@ import engines
 import pytest
 from engines import Engine
 
-from orchestrator import commands, images, manifests
+from orchestrator import commands, images
+from orchestrator.executors.kubernetes import permissions
 from orchestrator.images.recipe import LOCAL_BASES
 from runner.schema import Status, parse_rows
 
@@ -115,13 +116,14 @@ def test_the_wheel_holds_what_images_are_built_from_and_clusters_need(wheel: Pat
 
 def test_an_installed_program_reads_its_own_files_and_names_images_alike(installed: Installed, tmp_path: Path) -> None:
     code = (
-        "import orchestrator, runner, json; from orchestrator import images, manifests; "
+        "import orchestrator, runner, json; from orchestrator import images; "
+        "from orchestrator.executors.kubernetes import permissions; "
         "print(json.dumps([orchestrator.__file__, runner.__file__, "
-        "*map(images.reference, images.FLAVOURS), len(manifests.permissions())]))"
+        "*map(images.reference, images.FLAVOURS), len(permissions.permissions())]))"
     )
     said = json.loads(installed.run("python", "-c", code, folder=tmp_path).stdout)
     ours = [str(installed.package / name / "__init__.py") for name in ("orchestrator", "runner")]
-    assert said == [*ours, *map(images.reference, images.FLAVOURS), len(manifests.permissions())]
+    assert said == [*ours, *map(images.reference, images.FLAVOURS), len(permissions.permissions())]
 
 
 def test_files_that_init_writes_name_pages_that_are_there(installed: Installed, tmp_path: Path) -> None:

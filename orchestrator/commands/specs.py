@@ -12,7 +12,7 @@ from orchestrator import fleet
 from orchestrator.config import DockerHost, Host, KubernetesHost
 from orchestrator.errors import InputError, TaskUnfit
 from orchestrator.executors import Attempt, Slot, Task
-from orchestrator.executors.container import container_spec
+from orchestrator.executors.docker.container import container_spec
 from orchestrator.executors.kubernetes import manifest
 from orchestrator.executors.network import network_of, without_logins
 from orchestrator.fleet.pod_images import image_of_nodes

@@ -12,8 +12,8 @@ from orchestrator.config import DockerHost, Host
 from orchestrator.config.env import PROXY_VARIABLES
 from orchestrator.config.pod import FromObject
 from orchestrator.errors import InputError, StartError
-from orchestrator.executors.dockerconfig import DockerConfig
-from orchestrator.executors.endpoint import resolve
+from orchestrator.executors.docker.config import DockerConfig
+from orchestrator.executors.docker.endpoint import resolve
 
 CA_BUNDLE = "/ca-bundle.pem"
 # Which file of authorities OpenSSL (httpx among its users) and requests take, instead of the ones that they bring.

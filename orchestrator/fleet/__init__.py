@@ -13,7 +13,7 @@ from orchestrator import images
 from orchestrator.config import S3, DockerHost, Host, KubernetesHost, ProcessHost
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors import Executor, Slot
-from orchestrator.executors.connection import Connection
+from orchestrator.executors.docker.connection import Connection
 from orchestrator.fleet.host import (
     AnyConnection,
     connections_to,

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from orchestrator.config import S3, DockerHost, Host, KubernetesHost, ProcessHost
 from orchestrator.errors import HostUnfit, InputError
-from orchestrator.executors.check import check, readable
-from orchestrator.executors.connection import connect
+from orchestrator.executors.docker.check import check, readable
+from orchestrator.executors.docker.connection import connect
 from orchestrator.executors.environment import HUB
 from orchestrator.executors.finding import Finding, Grade
-from orchestrator.executors.machine import absent
-from orchestrator.executors.process import ProcessExecutor
+from orchestrator.executors.process.executor import ProcessExecutor
+from orchestrator.executors.process.machine import absent
 from orchestrator.fleet.host import flavours, processes_folder, reference, store_of
 from orchestrator.fleet.pod_images import image_of_nodes
 from runner.models.folders import READABLE, first_obstacle

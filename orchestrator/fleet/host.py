@@ -12,11 +12,11 @@ from orchestrator import images
 from orchestrator.config import S3, DockerHost, Host, KubernetesHost, ProcessHost
 from orchestrator.errors import InputError
 from orchestrator.executors import Executor
-from orchestrator.executors.connection import Connection, connect
-from orchestrator.executors.docker import DockerExecutor
+from orchestrator.executors.docker.connection import Connection, connect
+from orchestrator.executors.docker.executor import DockerExecutor
+from orchestrator.executors.docker.probe import require_gpus
 from orchestrator.executors.network import network_of
-from orchestrator.executors.probe import require_gpus
-from orchestrator.executors.process import ProcessExecutor
+from orchestrator.executors.process.executor import ProcessExecutor
 from runner.schema import ENGINES, Device
 
 if TYPE_CHECKING:

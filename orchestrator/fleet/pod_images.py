@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator import images
 from orchestrator.config import DockerHost, KubernetesHost
 from orchestrator.errors import InputError
-from orchestrator.executors.connection import Connection, connect
+from orchestrator.executors.docker.connection import Connection, connect
 from orchestrator.images.image import OnProgress
 
 ARCHITECTURE = "kubernetes.io/arch"

@@ -13,9 +13,9 @@ from typing import Any
 from docker.errors import ImageNotFound
 
 from orchestrator.errors import ImageError, InputError
-from orchestrator.executors.client import Client
-from orchestrator.executors.connection import Connection
-from orchestrator.executors.dockerconfig import DockerConfig, Login, registry_of
+from orchestrator.executors.docker.client import Client
+from orchestrator.executors.docker.config import DockerConfig, Login, registry_of
+from orchestrator.executors.docker.connection import Connection
 from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, engine_of, events, login_of, patient
 from orchestrator.images.recipe import LOCAL_BASES, context, default_base, digest, filling, reference
 from orchestrator.images.record import Record

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import TypeAlias, TypeVar
 
 from orchestrator.errors import HostUnfit, HostUnreachable, ImageError, InputError
-from orchestrator.executors.connection import Connection
+from orchestrator.executors.docker.connection import Connection
 from orchestrator.images.build import build, find
 from orchestrator.images.image import ImageInfo, OnProgress, engine_of
 from orchestrator.images.recipe import reference

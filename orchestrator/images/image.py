@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from orchestrator.errors import ImageError
-from orchestrator.executors.client import Client
-from orchestrator.executors.connection import Connection
-from orchestrator.executors.dockerconfig import DockerConfig, Login
+from orchestrator.executors.docker.client import Client
+from orchestrator.executors.docker.config import DockerConfig, Login
+from orchestrator.executors.docker.connection import Connection
 
 # Silence that is no fault: unpacking CUDA's wheels, or an engine that packs ten gigabytes before it sends a byte.
 QUIET_TIMEOUT_S = 1800

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from orchestrator.errors import HostUnreachable, ImageError
-from orchestrator.executors.connection import Connection
+from orchestrator.executors.docker.connection import Connection
 from orchestrator.images.build import build
 from orchestrator.images.ensure import FAULTS
 from orchestrator.images.image import OnProgress

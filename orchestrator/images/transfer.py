@@ -9,8 +9,8 @@ from typing import Any
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from orchestrator.errors import ImageError
-from orchestrator.executors.connection import Connection
-from orchestrator.executors.dockerconfig import registry_of
+from orchestrator.executors.docker.config import registry_of
+from orchestrator.executors.docker.connection import Connection
 from orchestrator.images.build import find
 from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, engine_of, events, login_of, patient
 from orchestrator.images.record import Record, is_digest

@@ -29,7 +29,7 @@ from orchestrator.errors import (
     shortened,
 )
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
-from orchestrator.executors.container import needs_download
+from orchestrator.executors.docker.container import needs_download
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Entry, Journal, Kind, Phase, Progress
 from orchestrator.scheduling import policy

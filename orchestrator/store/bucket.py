@@ -31,11 +31,11 @@ from botocore.parsers import ResponseParserError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from orchestrator import shipped
-from orchestrator.children import ChildFailed, output_of, without_tokens
 from orchestrator.config import S3
 from orchestrator.config.address import is_in_the_clear, is_loopback
 from orchestrator.errors import BadResult, HostUnreachable, InputError
-from orchestrator.executors.answer import Endless, chunks
+from orchestrator.executors.bounded_http import Endless, chunks
+from orchestrator.executors.children import ChildFailed, output_of, without_tokens
 from orchestrator.trust import harmless
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30

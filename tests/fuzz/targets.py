@@ -22,7 +22,8 @@ from orchestrator import collect, config, foreign, trust
 from orchestrator.config import yamlfile
 from orchestrator.config.address import engine_url
 from orchestrator.errors import BadResult, InputError
-from orchestrator.executors import answer, archive, events, gpu, logs
+from orchestrator.executors import bounded_http
+from orchestrator.executors.docker import archive, events, gpu, logs
 from orchestrator.report.labels import clean
 from orchestrator.scheduling.progress import Board
 from orchestrator.scheduling.scheduler import Update
@@ -110,8 +111,8 @@ def engine_events(data: bytes) -> None:
     api: Any = SimpleNamespace(inspect_container=inspect)
     raw = io.BytesIO(data)
     response: Any = SimpleNamespace(raw=SimpleNamespace(read1=lambda size, decode_content: raw.read(size)))
-    with contextlib.suppress(answer.Endless):
-        for line in answer.lines(response):
+    with contextlib.suppress(bounded_http.Endless):
+        for line in bounded_http.lines(response):
             # what is read amiss becomes a host that does not answer: connection.MISREAD
             with contextlib.suppress(LookupError, TypeError, AttributeError, ValueError, RecursionError):
                 events._settle(api, line)

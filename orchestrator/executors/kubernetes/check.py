@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator import manifests, shipped
+from orchestrator import shipped
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.finding import Finding, Grade
-from orchestrator.executors.kubernetes.answers import Answer, Answers, No, ask
+from orchestrator.executors.kubernetes import permissions
 from orchestrator.executors.kubernetes.capacity import labels
 from orchestrator.executors.kubernetes.check_nodes import of_images, of_nodes
 from orchestrator.executors.kubernetes.check_quota import of_quotas
 from orchestrator.executors.kubernetes.cluster import Cluster
-from orchestrator.executors.kubernetes.excerpt import ACCOUNT
+from orchestrator.executors.kubernetes.facts import Answer, Answers, No, ask
 from orchestrator.executors.kubernetes.namespaces import how_to_make, missing
-from orchestrator.manifests import Permission, Role
+from orchestrator.executors.kubernetes.permissions import Permission, Role
+from orchestrator.executors.kubernetes.projection import ACCOUNT
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 MOST_NAMED = 4
@@ -93,7 +94,7 @@ def _namespace(host: KubernetesHost, namespace: str, answers: Answers) -> Findin
 
 def _is_closed(answers: Answers) -> bool:
     """Whether we may change nothing there, as in a namespace that there is not; some may read everywhere."""
-    changes = [it for it in manifests.permissions() if it.is_needed and it.verb not in ("get", "list", "watch")]
+    changes = [it for it in permissions.permissions() if it.is_needed and it.verb not in ("get", "list", "watch")]
     return answers.namespace is No.FORBIDDEN and {*changes} <= {*answers.refused}
 
 
@@ -132,7 +133,7 @@ def _rights(host: KubernetesHost, namespace: str, refused: Sequence[Permission])
             text = f"may not {permission} in {where}, so {less}; jobs run all the same"
             yield Finding("permissions", Grade.WARNING, text, f"granted by {permission.where}")
     if not needed:
-        count = sum(permission.is_needed for permission in manifests.permissions())
+        count = sum(permission.is_needed for permission in permissions.permissions())
         yield Finding("permissions", Grade.OK, f"all {count} that jobs need, in {namespace}")
 
 

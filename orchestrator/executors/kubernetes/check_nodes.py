@@ -10,10 +10,10 @@ from orchestrator import shipped
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors.finding import Finding, Grade
-from orchestrator.executors.kubernetes import capacity, excerpt
-from orchestrator.executors.kubernetes.answers import Answers, No, Object
+from orchestrator.executors.kubernetes import capacity, projection
 from orchestrator.executors.kubernetes.capacity import labels
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+from orchestrator.executors.kubernetes.facts import Answers, No, Object
 from orchestrator.executors.kubernetes.fit import allocatable
 from orchestrator.executors.kubernetes.manifest import is_unpushed
 
@@ -142,7 +142,7 @@ def must_have_images(host: KubernetesHost, images: Sequence[str], cluster: Clust
     """Raises HostUnfit where no node of the pool has an image that no registry hands out, as far as nodes are seen."""
     unpushed = [image for image in images if is_unpushed(image, host)]
     try:
-        nodes = cluster.list("nodes", keep=partial(excerpt.of_node, images=unpushed)) if unpushed else []
+        nodes = cluster.list("nodes", keep=partial(projection.of_node, images=unpushed)) if unpushed else []
     except Refused:
         return
     chosen = capacity.selected(nodes, host)

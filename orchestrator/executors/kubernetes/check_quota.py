@@ -9,7 +9,7 @@ from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import ASKED
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes import capacity
-from orchestrator.executors.kubernetes.answers import Answers, No, Object
+from orchestrator.executors.kubernetes.facts import Answers, No, Object
 from orchestrator.executors.kubernetes.fit import amount
 
 # A quota on one of these refuses every pod that says nothing of it.

@@ -21,7 +21,7 @@ import urllib3
 
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors.answer import MISREAD, Endless, chunks
+from orchestrator.executors.bounded_http import MISREAD, Endless, chunks
 from orchestrator.executors.kubernetes.context import Access, resolve
 from orchestrator.executors.kubernetes.kubeconfig import Unusable
 

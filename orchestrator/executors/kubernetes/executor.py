@@ -21,8 +21,8 @@ from orchestrator.errors import HostUnreachable, NoRoom, StartError
 from orchestrator.executors import Attempt, Observation, Slot, Task
 from orchestrator.executors.kubernetes import compare, logs
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
+from orchestrator.executors.kubernetes.cluster_view import Look
 from orchestrator.executors.kubernetes.fit import exceeded, exceeds_alone, uncounted
-from orchestrator.executors.kubernetes.look import Look
 from orchestrator.executors.kubernetes.manifest import (
     SPEC,
     attempt_of,

@@ -21,8 +21,8 @@ from orchestrator.config.kubernetes import ASKED, Claim
 from orchestrator.config.strategicmerge import merged
 from orchestrator.errors import TaskUnfit
 from orchestrator.executors import Attempt, Task
-from orchestrator.executors.archive import RUNNER_UID
-from orchestrator.executors.container import (
+from orchestrator.executors.docker.archive import RUNNER_UID
+from orchestrator.executors.docker.container import (
     CACHE,
     FOLDER,
     LABEL,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from orchestrator import manifests, shipped
+from orchestrator import shipped
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnfit
+from orchestrator.executors.kubernetes import permissions
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 
 OWN = "bench"  # which the manifests make
@@ -48,7 +49,7 @@ def missing(host: KubernetesHost, namespace: str, there: Sequence[str], *, seen:
 def how_to_make(host: KubernetesHost, namespace: str) -> str:
     """How a cluster admin makes this namespace, with all that runs need in it."""
     overlay = "cpu" if host.gpus == "none" else "gpu"
-    folder = f"{manifests.folder()}/overlays/{overlay}"
+    folder = f"{permissions.folder()}/overlays/{overlay}"
     if namespace == OWN:
         return f"a cluster admin: kubectl apply -k {folder}"
     page = f"{shipped.folder('docs')}/kubernetes-admin.md"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.executors import Observation, State
-from orchestrator.executors.container import LABEL
+from orchestrator.executors.docker.container import LABEL
 from orchestrator.executors.kubernetes.disruption import why_ended
 from orchestrator.executors.kubernetes.pods import ENDED, has_begun, own_state, statuses
 from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of, why_no_pod, why_pending

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from orchestrator.children import ChildFailed, output_of, without_tokens
+from orchestrator.executors.children import ChildFailed, output_of, without_tokens
 from orchestrator.executors.kubernetes.kubeconfig import Named, Unusable
 from orchestrator.trust import harmless
 

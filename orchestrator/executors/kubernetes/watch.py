@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import urllib3
 
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors.answer import chunks
+from orchestrator.executors.bounded_http import chunks
 from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster
 from orchestrator.executors.wakeups import Wakeups
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator import installing
-from orchestrator.children import without_tokens
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
+from orchestrator.executors.children import without_tokens
+from orchestrator.executors.docker.gpu import CPU_SLOT, Gpu, chosen, parse_probe, slots_of
 from orchestrator.executors.environment import HUB, hub_folders, no_login, own_python
-from orchestrator.executors.gpu import CPU_SLOT, Gpu, chosen, parse_probe, slots_of
 from orchestrator.executors.network import authorities, network_of
 
 # What a runner cannot do without, whatever its engine; found without importing it, which takes seconds.

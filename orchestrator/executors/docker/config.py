@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.children import without_tokens
 from orchestrator.errors import InputError
+from orchestrator.executors.children import without_tokens
 
 HUB = "https://index.docker.io/v1/"  # the key that Docker Hub has in config.json, and in an engine's own tables
 HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")

@@ -11,8 +11,8 @@ import docker
 import requests
 import urllib3
 
-from orchestrator.executors.answer import chunks
-from orchestrator.executors.connection import Connection, checked
+from orchestrator.executors.bounded_http import chunks
+from orchestrator.executors.docker.connection import Connection, checked
 
 # https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach, "Stream format"
 FRAME = struct.Struct(">BxxxL")

@@ -21,9 +21,9 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from orchestrator.children import ChildFailed, output_of, without_tokens
 from orchestrator.errors import HostUnreachable, InputError
-from orchestrator.executors.dial import Dial, answers
+from orchestrator.executors.children import ChildFailed, output_of, without_tokens
+from orchestrator.executors.docker.dial import Dial, answers
 
 REMOTE_SOCKET = "/var/run/docker.sock"
 CONNECT_TIMEOUT_S = 15

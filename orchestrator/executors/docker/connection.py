@@ -20,10 +20,10 @@ from docker.tls import TLSConfig
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors.answer import MISREAD, Endless, take_whole
-from orchestrator.executors.client import Client
-from orchestrator.executors.endpoint import Endpoint, resolve
-from orchestrator.executors.ssh import Forward
+from orchestrator.executors.bounded_http import MISREAD, Endless, take_whole
+from orchestrator.executors.docker.client import Client
+from orchestrator.executors.docker.endpoint import Endpoint, resolve
+from orchestrator.executors.docker.ssh import Forward
 
 # Long enough for a create on a busy disk; a call that takes longer says so with a timeout of its own.
 CALL_TIMEOUT_S = 60

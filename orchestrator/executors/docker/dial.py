@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from orchestrator.children import without_tokens
+from orchestrator.executors.children import without_tokens
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"
 PING_TIMEOUT_S = 20

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
-from orchestrator.executors.container import LABEL
-from orchestrator.executors.kubernetes import excerpt
+from orchestrator.executors.docker.container import LABEL
+from orchestrator.executors.kubernetes import projection
 from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster, Keep, Refused
 from orchestrator.executors.kubernetes.namespaces import others
-from orchestrator.manifests import Permission, permissions
+from orchestrator.executors.kubernetes.permissions import Permission, permissions
 
 QUEUES = "/apis/kueue.x-k8s.io"
 RUNTIMES = "/apis/node.k8s.io/v1/runtimeclasses"
@@ -91,7 +91,7 @@ def ask(
             return No.FORBIDDEN
         query = {"labelSelector": f"!{LABEL}"}
         try:
-            return cluster.items(cluster.path(resource), query, accept=METADATA_ONLY, keep=excerpt.of_any)
+            return cluster.items(cluster.path(resource), query, accept=METADATA_ONLY, keep=projection.of_any)
         except Refused as refusal:
             return _no(refusal)
 
@@ -101,7 +101,7 @@ def ask(
     here = f"/api/v1/namespaces/{cluster.namespace}"
     namespace = get(here)
     claim = host.weights.claim if isinstance(host.weights, Claim) else None
-    pods = listed("/api/v1/pods", excerpt.of_pod)
+    pods = listed("/api/v1/pods", projection.of_pod)
     kueue = get(QUEUES, host.queue)
     served = "" if isinstance(kueue, No) else kueue["preferredVersion"]["groupVersion"]
     return Answers(
@@ -109,9 +109,9 @@ def ask(
         took_s,
         namespace=namespace,
         refused=[permission for permission in permissions() if not _may(cluster, permission)],
-        nodes=listed("/api/v1/nodes", partial(excerpt.of_node, images=images)),
+        nodes=listed("/api/v1/nodes", partial(projection.of_node, images=images)),
         pods=pods,
-        own_pods=listed(f"{here}/pods", excerpt.of_pod) if isinstance(pods, No) else No.UNASKED,
+        own_pods=listed(f"{here}/pods", projection.of_pod) if isinstance(pods, No) else No.UNASKED,
         quotas=listed(f"{here}/resourcequotas"),
         defaults=listed(f"{here}/limitranges"),
         kueue=kueue,

@@ -4,7 +4,7 @@ Run by its path, never imported, on the standard library alone: it starts in mil
 benchmark. It returns to its caller with 1 where the process could not be started, the reason on standard error, with 0
 otherwise, and stays behind in a session of its own. The process inherits standard input, by which its token comes.
 
-usage: attend.py FOLDER LOCK_FD COMMAND...
+usage: shim.py FOLDER LOCK_FD COMMAND...
 """
 
 import contextlib

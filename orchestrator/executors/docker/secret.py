@@ -12,8 +12,8 @@ from typing import Any
 import docker
 
 from orchestrator.errors import StartError
-from orchestrator.executors.archive import RUNNER_UID
-from orchestrator.executors.connection import checked
+from orchestrator.executors.docker.archive import RUNNER_UID
+from orchestrator.executors.docker.connection import checked
 
 HAND_OVER_TIMEOUT_S = 20
 

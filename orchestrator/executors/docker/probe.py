@@ -15,9 +15,9 @@ from docker.errors import APIError
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors import Slot
-from orchestrator.executors.connection import checked
-from orchestrator.executors.container import LABEL
-from orchestrator.executors.gpu import (
+from orchestrator.executors.docker.connection import checked
+from orchestrator.executors.docker.container import LABEL
+from orchestrator.executors.docker.gpu import (
     CDI_KIND,
     DRIVER_FOLDER,
     MAX_NODES,

@@ -28,12 +28,12 @@ import psutil
 from orchestrator.config import ProcessHost
 from orchestrator.errors import BadResult, HostUnfit, StartError
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
-from orchestrator.executors.archive import FILE_LIMIT_BYTES
-from orchestrator.executors.machine import check_paths, find_slots, job_environment
+from orchestrator.executors.docker.archive import FILE_LIMIT_BYTES
+from orchestrator.executors.process.machine import check_paths, find_slots, job_environment
 from runner.wire.result_bundle import Receipt
 
 RUNNER = (sys.executable, "-m", "runner")
-ATTENDANT = Path(__file__).with_name("attend.py")
+SHIM = Path(__file__).with_name("shim.py")
 LOOK_EVERY_S = 0.05
 KILL_TIMEOUT_S = 10.0
 LONGEST_LINE = 64 * 1024
@@ -113,9 +113,9 @@ class ProcessExecutor:
         """Returns when the process has begun. The token goes through a pipe that the process alone reads."""
         task, job = _read_json(folder / "task.json"), _read_json(folder / "job.json")
         threads = job["threads"] or self.host.threads
-        attendant = [sys.executable, "-I", "-S", str(ATTENDANT), str(folder), str(lock)]
+        shim = [sys.executable, "-I", "-S", str(SHIM), str(folder), str(lock)]
         done = subprocess.run(
-            [*attendant, *self.runner, "--job", str(folder / "job.json")],
+            [*shim, *self.runner, "--job", str(folder / "job.json")],
             input=b"" if token is None else token.encode(),
             capture_output=True,
             cwd=folder,

@@ -19,7 +19,7 @@ from docker.tls import TLSConfig
 from docker.transport import UnixHTTPAdapter
 from docker.utils.proxy import ProxyConfig
 
-from orchestrator.executors.answer import lines
+from orchestrator.executors.bounded_http import lines
 
 # A line of a build, a pull or a push has up to some kB: an error repeats the whole command.
 MESSAGE_LIMIT_BYTES = 2**20

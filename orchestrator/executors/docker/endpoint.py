@@ -16,7 +16,7 @@ from orchestrator.config import DockerHost, Tls
 from orchestrator.config.address import LOCAL_SOCKET, engine_url, is_loopback
 from orchestrator.config.known import docker_contexts
 from orchestrator.errors import InputError
-from orchestrator.executors.dockerconfig import DockerConfig, read_json
+from orchestrator.executors.docker.config import DockerConfig, read_json
 
 ENCRYPTED = (
     "tls key: {} is protected by a passphrase; write one without: openssl rsa -in KEY -out NEW, and chmod 600 it"

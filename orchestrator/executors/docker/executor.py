@@ -18,11 +18,11 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from orchestrator.config import DockerHost
 from orchestrator.errors import BadResult, HostUnfit, StartError, TaskUnfit
 from orchestrator.executors import Attempt, Observation, Slot, State, Task
-from orchestrator.executors import probe as probing
-from orchestrator.executors.answer import chunks
-from orchestrator.executors.archive import RUNNER_UID, PathStat, check_stat, pack, read_member
-from orchestrator.executors.connection import Connection, checked, connect
-from orchestrator.executors.container import (
+from orchestrator.executors.bounded_http import chunks
+from orchestrator.executors.docker import probe as probing
+from orchestrator.executors.docker.archive import RUNNER_UID, PathStat, check_stat, pack, read_member
+from orchestrator.executors.docker.connection import Connection, checked, connect
+from orchestrator.executors.docker.container import (
     FOLDER,
     LABEL,
     SCRATCH,
@@ -34,13 +34,13 @@ from orchestrator.executors.container import (
     observation,
     up_s,
 )
+from orchestrator.executors.docker.events import Changes
+from orchestrator.executors.docker.gpu import CPU_SLOT, NO_GPU, Access
+from orchestrator.executors.docker.logs import last_lines, lines
+from orchestrator.executors.docker.secret import hand_over
+from orchestrator.executors.docker.slot import held, let_go
 from orchestrator.executors.environment import HUB
-from orchestrator.executors.events import Changes
-from orchestrator.executors.gpu import CPU_SLOT, NO_GPU, Access
-from orchestrator.executors.logs import last_lines, lines
 from orchestrator.executors.network import network_for_jobs
-from orchestrator.executors.secret import hand_over
-from orchestrator.executors.slot import held, let_go
 from runner.wire.result_bundle import Receipt
 
 # What the engine, asked for a link that a container made, says as if it were its own failure (500): it would stay so.

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.config import KubernetesHost
 from orchestrator.executors import Attempt, Observation
-from orchestrator.executors.kubernetes import excerpt
+from orchestrator.executors.kubernetes import projection
 from orchestrator.executors.kubernetes.cluster import LONGEST_MESSAGE, METADATA_ONLY, Cluster, Refused
 from orchestrator.executors.kubernetes.disruption import why_node_leaves
 from orchestrator.executors.kubernetes.fit import why_none_fits
@@ -172,14 +172,14 @@ class Look:
         name = pod["spec"].get("nodeName")
         try:  # as it is now: a drain cordons a node moments before
             query = {"fieldSelector": f"metadata.name={name}"}
-            nodes = self._cluster.list("nodes", query, keep=excerpt.of_node) if name else []
+            nodes = self._cluster.list("nodes", query, keep=projection.of_node) if name else []
         except Refused:
             return ""
         return next(map(why_node_leaves, nodes), "")
 
     def _all_nodes(self) -> Sequence[Mapping[str, Any]]:
         if time.monotonic() - self._nodes[0] > NODES_KEPT_S:
-            self._nodes = (time.monotonic(), self._cluster.list("nodes", keep=excerpt.of_node))
+            self._nodes = (time.monotonic(), self._cluster.list("nodes", keep=projection.of_node))
         return self._nodes[1]
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from orchestrator.config import DockerHost, Host, ProcessHost
 from orchestrator.errors import TaskUnfit
 from orchestrator.executors import Attempt, Observation, State, Task
-from orchestrator.executors.archive import RUNNER_UID
+from orchestrator.executors.docker.archive import RUNNER_UID
+from orchestrator.executors.docker.gpu import NO_GPU, Access
 from orchestrator.executors.environment import HUB, hub_environment
-from orchestrator.executors.gpu import NO_GPU, Access
 from orchestrator.executors.network import CA_BUNDLE, authorities
 from runner.catalog import SYNTHETIC
 
