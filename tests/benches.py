@@ -14,9 +14,9 @@ from pathlib import Path
 import engines
 from engines import Engine
 
-from orchestrator import fleet
 from orchestrator.config import ContainerHost
 from orchestrator.executors import Attempt
+from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal, Kind
@@ -37,7 +37,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.journal = Journal.create(self.run.journal, self.run.name, self.jobs, {"retries": 2, "lost_after_s": 60})
-        self.inboxes = {host.name: S3Inbox.open(s3) for host in self.hosts if (s3 := fleet.store_of(host))}
+        self.inboxes = {host.name: S3Inbox.open(s3) for host in self.hosts if (s3 := access.store_of(host))}
         for inbox in self.inboxes.values():
             inbox.announce(self.run.name, [job for job in self.jobs if job.host in self.inboxes])
 
@@ -47,7 +47,7 @@ class Bench:
 
     def drive(self, until: threading.Event | None = None) -> list[Row]:
         with ExitStack() as open_now, ThreadPoolExecutor(4 * len(self.hosts)) as pool:
-            executors = [open_now.enter_context(fleet.executor(host)) for host in self.hosts]
+            executors = [open_now.enter_context(access.executor(host)) for host in self.hosts]
             loops = [
                 HostLoop(
                     each,
@@ -83,7 +83,7 @@ class Bench:
     def sweep(self) -> None:
         self.journal.close()
         for host in self.hosts:
-            with fleet.executor(host) as executor:
+            with access.executor(host) as executor:
                 for attempt in list(executor.observe()):
                     if attempt.run == self.run.name:
                         executor.remove(attempt)

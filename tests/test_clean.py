@@ -15,7 +15,7 @@ from lying_engine import LyingEngine, as_json, ended_container
 from orchestrator.commands.leftovers import Fate, fate
 from orchestrator.errors import ExitCode
 from orchestrator.executors import Attempt, Observation, State
-from orchestrator.fleet import processes_folder
+from orchestrator.hosts.access import processes_folder
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal, Phase, Progress
 from runner.schema import Case, Device, Job, Precision

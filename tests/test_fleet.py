@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import fleet
 from orchestrator.config import S3, ProcessHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.fleet.outcomes import ask_patiently
+from orchestrator.hosts import fleet
+from orchestrator.hosts.outcomes import ask_patiently
 
 A, B = ProcessHost(name="a"), ProcessHost(name="b")
 

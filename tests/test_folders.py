@@ -11,11 +11,10 @@ import pytest
 from commands import orchestrate, write
 from fake_engine import job_of
 
-from orchestrator import links
 from orchestrator.config import DockerHost, ProcessHost
 from orchestrator.executors.docker.check import readable
 from orchestrator.executors.finding import Grade
-from orchestrator.fleet import checkup
+from orchestrator.hosts import checkup, links
 from runner.models import folders
 
 ROOT = Path(__file__).parent.parent

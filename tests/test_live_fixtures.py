@@ -9,7 +9,7 @@ import engines
 import pytest
 from engines import Daemon, DidNotStart, Engine
 
-from orchestrator.fleet.host import processes_folder
+from orchestrator.hosts.access import processes_folder
 from orchestrator.images.record import Record
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from test_images import CPU, FakeEngine
 
-from orchestrator import fleet
 from orchestrator.config import DockerHost, KubernetesHost
 from orchestrator.errors import ImageError, InputError
-from orchestrator.fleet import pod_images
+from orchestrator.hosts import fleet, pod_images
 
 REGISTRY = "registry.example"
 PUSHED = f"{REGISTRY}/sd-orchestrator/cpu@sha256:d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1"

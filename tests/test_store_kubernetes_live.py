@@ -15,8 +15,8 @@ from clusters import LabCluster
 from engines import Engine
 from stores import Store
 
-from orchestrator import fleet
 from orchestrator.config import Collect, DockerHost, KubernetesHost
+from orchestrator.hosts import access
 from orchestrator.store.inbox import S3Inbox
 from runner.wire.result_bundle import UploadStatus
 
@@ -85,7 +85,7 @@ def test_a_receipt_is_the_termination_message_and_agrees_with_the_object(
     bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 10")
     away(bench, kubernetes_cluster)
     engines.wait_until(bench.delivered, 120, "nothing was delivered")
-    with fleet.executor(bench.hosts[0]) as executor:
+    with access.executor(bench.hosts[0]) as executor:
         engines.wait_until(lambda: executor.receipt(bench.attempt()) is not None, 60, "there is no receipt")
         receipt = executor.receipt(bench.attempt())
     assert receipt is not None

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @command("build", "build", "build --hosts gpu1 --push registry.example.com/bench")
 def build(only: HostNames = None, inventory: Inventory = None, push: Registry = None, wheels: Wheels = None) -> None:
     """Each image is built once and copied to the hosts that lack it. `submit` does this too."""
-    from orchestrator import config, fleet
+    from orchestrator import config
+    from orchestrator.hosts import fleet
     from orchestrator.terminal.console import console
     from orchestrator.terminal.live import image_progress
 

@@ -18,7 +18,7 @@ from orchestrator.commands.outcome import Outcome
 from orchestrator.config import Host, ProcessHost
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors import Executor, Slot
-from orchestrator.fleet import Fleet, Station
+from orchestrator.hosts.fleet import Fleet, Station
 from orchestrator.planning import earlier
 from orchestrator.planning.rounds import next_round
 from orchestrator.report.text import to_markdown

@@ -12,13 +12,14 @@ from typing import TypeAlias
 
 from rich.console import Console
 
-from orchestrator import config, fleet
+from orchestrator import config
 from orchestrator.commands.driving import drive
 from orchestrator.commands.outcome import Outcome, unfinished
 from orchestrator.commands.request import Request, planned
 from orchestrator.config import Host
 from orchestrator.errors import BadResult, ExitCode, HostUnreachable, InputError
-from orchestrator.fleet import Fleet
+from orchestrator.hosts import fleet
+from orchestrator.hosts.fleet import Fleet
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal

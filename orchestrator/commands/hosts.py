@@ -40,7 +40,7 @@ def hosts(
             show_hosts(chosen, console())
         return
     from orchestrator.executors.finding import Grade
-    from orchestrator.fleet import checkup
+    from orchestrator.hosts import checkup
 
     found = checkup.check_all(chosen)
     if output is Shape.JSON:

@@ -10,10 +10,11 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrator import config, fleet
+from orchestrator import config
 from orchestrator.config import Host
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors import Attempt, Executor, Observation, State
+from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal, Progress
@@ -124,7 +125,7 @@ def remove_stored(name: str, run: Run | None, hosts: Sequence[Host]) -> Mapping[
     name: the run's whole name. run: its folder, if there is one. Raises InputError while jobs of it are open: their
     rows may be in the store alone.
     """
-    stores = {s3 for host in hosts if (s3 := fleet.store_of(host)) is not None}
+    stores = {s3 for host in hosts if (s3 := access.store_of(host)) is not None}
     if not stores:
         raise InputError(f"run {name}: none of its hosts uses an object store")
     from orchestrator.store.inbox import S3Inbox  # boto3 is slow to import
@@ -152,7 +153,7 @@ def _journalled(run: Run | None) -> Iterator[Mapping[str, Progress]]:
 @contextmanager
 def _executors(hosts: Sequence[Host]) -> Iterator[Mapping[str, Executor]]:
     with ExitStack() as open_now:
-        yield {host.name: open_now.enter_context(fleet.executor(host)) for host in hosts}
+        yield {host.name: open_now.enter_context(access.executor(host)) for host in hosts}
 
 
 def _look(executors: Mapping[str, Executor], judge: Callable[[Attempt, Observation], Fate | None]) -> Survey:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import config, links
+from orchestrator import config
 from orchestrator.config import Host, Matrix
+from orchestrator.hosts import links
 from orchestrator.planning import earlier
 from orchestrator.planning.plan import Plan, make_plan
 

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator import fleet
 from orchestrator.config import DockerHost, Host, KubernetesHost
 from orchestrator.errors import InputError, TaskUnfit
 from orchestrator.executors import Attempt, Slot, Task
 from orchestrator.executors.docker.container import container_spec
 from orchestrator.executors.kubernetes import manifest
 from orchestrator.executors.network import network_of, without_logins
-from orchestrator.fleet.pod_images import image_of_nodes
+from orchestrator.hosts import access
+from orchestrator.hosts.pod_images import image_of_nodes
 from orchestrator.planning.plan import Plan
 
 
@@ -36,7 +36,7 @@ def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
         host, attempt = by_name[job.host], Attempt("RUN", job.id, 1)
         network = network_of(host, os.environ, Path.home())
         if isinstance(host, DockerHost):
-            image = fleet.reference(job.image_flavour, host)
+            image = access.reference(job.image_flavour, host)
             specs[job.id] = container_spec(Task(attempt, job, Slot("cpu"), image), host, network=network)
         elif isinstance(host, KubernetesHost):
             image = image_of_nodes(host, job.image_flavour)

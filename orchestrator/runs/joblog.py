@@ -10,8 +10,9 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from orchestrator import config, fleet
+from orchestrator import config
 from orchestrator.errors import HostUnreachable, InputError
+from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal, Phase, Progress
@@ -138,7 +139,7 @@ def _ending(run: Run, job: Job) -> str:
 
 def _on_host(run: Run, progress: Progress, *, follow: bool = False) -> Iterator[str]:
     hosts = config.load_hosts(run.hosts)
-    with fleet.executor(hosts[progress.job.host]) as executor:
+    with access.executor(hosts[progress.job.host]) as executor:
         yield from map(printable, executor.log(progress.key, follow=follow))
 
 

@@ -1,6 +1,6 @@
 """Declares the environment variables that may hold a Hugging Face token.
 
-The first one that is set is used. No other process inherits any of them: `orchestrator.executors.children` removes them.
+The first one that is set is used. No other process inherits any of them: `executors.children` removes them.
 Source: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables; ACCESS_TOKEN is the Lambda
 benchmark's, HF_AUTH_TOKEN and HUGGINGFACE_TOKEN are those of other tools' documents.
 """

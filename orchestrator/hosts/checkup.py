@@ -16,8 +16,8 @@ from orchestrator.executors.environment import HUB
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.process.executor import ProcessExecutor
 from orchestrator.executors.process.machine import absent
-from orchestrator.fleet.host import flavours, processes_folder, reference, store_of
-from orchestrator.fleet.pod_images import image_of_nodes
+from orchestrator.hosts.access import flavours, processes_folder, reference, store_of
+from orchestrator.hosts.pod_images import image_of_nodes
 from runner.models.folders import READABLE, first_obstacle
 
 

@@ -14,26 +14,21 @@ from orchestrator.config import S3, DockerHost, Host, KubernetesHost, ProcessHos
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors import Executor, Slot
 from orchestrator.executors.docker.connection import Connection
-from orchestrator.fleet.host import (
+from orchestrator.hosts.access import (
     AnyConnection,
     connections_to,
-    executor,
     executor_of,
     flavours,
     must_fit,
     must_have_images,
-    processes_folder,
     reach,
-    reference,
     store_of,
 )
-from orchestrator.fleet.outcomes import ask, ask_patiently, sort_out
-from orchestrator.fleet.pod_images import provide
+from orchestrator.hosts.outcomes import ask, ask_patiently, sort_out
+from orchestrator.hosts.pod_images import provide
 from orchestrator.images.image import OnProgress
 from orchestrator.store import Inbox
 from runner.schema import Job
-
-__all__ = ["Fleet", "Station", "build", "executor", "processes_folder", "ready", "reference", "store_of"]
 
 Provided: TypeAlias = "images.ImageInfo | str | Exception"
 

@@ -1,0 +1,1 @@
+"""Reaching, checking and preparing hosts: connections, executors, images and findings."""
