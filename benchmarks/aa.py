@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import replication
 
-from orchestrator.collect import read_rows
 from orchestrator.errors import ExitCode
+from orchestrator.runs.rows import read_rows
 from orchestrator.table import Comparison, compare
 from orchestrator.table.statistics import LEVEL, Figure, Ratio
 from runner.schema import Row, Status, Validity

@@ -306,7 +306,7 @@ def sha256(token: str | None) -> str:
 
 
 def ok_row(job: Job, case: Case, latency_s: float = 0.5) -> Row:
-    """A row that a good runner writes: it passes `collect.judge` as it is."""
+    """A row that a good runner writes: it passes `results.judge` as it is."""
     return Row.of(
         job,
         case,

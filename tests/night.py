@@ -23,7 +23,6 @@ from docker.types import CancellableStream
 from engines import Engine
 
 from orchestrator import images
-from orchestrator.collect import read_rows
 from orchestrator.config import DockerHost
 from orchestrator.errors import InputError
 from orchestrator.executors.docker.connection import connect
@@ -31,6 +30,7 @@ from orchestrator.images.image import engine_of
 from orchestrator.images.record import Record
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal, Kind
+from orchestrator.runs.rows import read_rows
 from runner.schema import Row
 
 HURT = str(Path(__file__).with_name("hurt.py"))

@@ -20,7 +20,6 @@ from fake_engine import job_of
 from memory import grows_by_less_than
 from test_images import digest_of, packed
 
-from orchestrator.collect import MAX_ENVIRONMENT_BYTES, MAX_RESULT_BYTES, Ending, environment_text, judge
 from orchestrator.config.store import S3
 from orchestrator.errors import HostUnreachable, ImageError, InputError
 from orchestrator.executors.bounded_http import ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES, Endless, lines, take_whole
@@ -33,8 +32,10 @@ from orchestrator.executors.kubernetes.plugin import ANSWER_LIMIT_BYTES as PLUGI
 from orchestrator.executors.kubernetes.plugin import Unusable, _issued
 from orchestrator.executors.kubernetes.watch import LINE_LIMIT_BYTES as WATCH_LINE_BYTES
 from orchestrator.executors.kubernetes.watch import whole_lines
-from orchestrator.foreign import read_rows
 from orchestrator.images.vouched import Vouched
+from orchestrator.results.foreign import read_rows
+from orchestrator.results.from_store import _claimed
+from orchestrator.results.judge import MAX_ENVIRONMENT_BYTES, MAX_RESULT_BYTES, Ending, environment_text, judge
 from orchestrator.store.bucket import ANSWER_LIMIT_BYTES as STORE_BYTES
 from orchestrator.store.bucket import ANSWER_LIMIT_TAGS as STORE_TAGS
 from orchestrator.store.bucket import Bucket
@@ -45,7 +46,6 @@ from orchestrator.store.inbox import (
     ROWS_LIMIT_BYTES,
     _is_same_run,
 )
-from orchestrator.store.reading import _claimed
 from runner.schema import COLUMNS, Event, Job
 from runner.wire.result_bundle import LIMIT_BYTES, ResultBundle
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import foreign, images
+from orchestrator import images
 from orchestrator.config import Point
 from orchestrator.images import pins, recipe
+from orchestrator.results import foreign
 from runner.catalog import ATTENTIONS, BASELINE, ENGINES, FLAVOURS, MODEL_FORMS, SCHEDULERS, SIZES, Device
 from runner.jobs import by_hand
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from commands import PROGRAM, end_running_job, orchestrate, run_in_background, until, wait_for, write
 
-from orchestrator.collect import read_rows
 from orchestrator.commands import root
 from orchestrator.errors import ExitCode
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal
+from orchestrator.runs.rows import read_rows
 from orchestrator.scheduling import policy
 from runner.schema import Case, Device, Job, Precision, Status
 

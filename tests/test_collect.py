@@ -13,18 +13,11 @@ from fake_executor import ok_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.collect import (
-    MAX_RESULT_BYTES,
-    Ending,
-    Judged,
-    judge,
-    merge_results,
-    read_rows,
-    with_trials,
-    write_rows,
-)
 from orchestrator.errors import InputError
-from orchestrator.trust import LONGEST_ERROR, harmless
+from orchestrator.results.judge import MAX_RESULT_BYTES, Ending, Judged, judge, with_trials
+from orchestrator.results.validate import LONGEST_ERROR
+from orchestrator.runs.rows import merge_results, read_rows, write_rows
+from orchestrator.sanitize import harmless
 from runner.schema import (
     COLUMN,
     COLUMNS,

@@ -11,7 +11,8 @@ import pytest
 from fake_engine import job_of
 from fake_executor import ok_row
 
-from orchestrator.collect import Ending, judge, write_rows
+from orchestrator.results.judge import Ending, judge
+from orchestrator.runs.rows import write_rows
 from runner.schema import COLUMN, COLUMNS, LAMBDA_COLUMNS, Row, SetBy, Status, Validity, column, format_rows
 
 PAGE = (Path(__file__).parent.parent / "docs/columns.md").read_text()

@@ -12,7 +12,7 @@ from memory import grows_by_less_than
 from table_rows import around, row
 
 from orchestrator.errors import InputError
-from orchestrator.foreign import read_file, read_rows
+from orchestrator.results.foreign import read_file, read_rows
 from orchestrator.table import Metric, compare
 from runner.schema import COLUMNS, LAMBDA_COLUMNS, Row, Status, format_rows
 

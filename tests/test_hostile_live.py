@@ -20,7 +20,7 @@ from commands import PROGRAM
 from engines import Engine
 from memory import resident_mb
 
-from orchestrator.collect import read_rows
+from orchestrator.runs.rows import read_rows
 from runner.schema import Row, Status
 
 pytestmark = pytest.mark.live

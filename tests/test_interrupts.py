@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from commands import PROGRAM, end_running_job, orchestrate, until, wait_for, write
 
-from orchestrator.collect import read_rows
 from orchestrator.errors import ExitCode
 from orchestrator.runs.journal import Journal, Phase
+from orchestrator.runs.rows import read_rows
 from orchestrator.scheduling import policy
 from runner.schema import Status
 

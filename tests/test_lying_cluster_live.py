@@ -23,7 +23,6 @@ from lying_engine import JOB, Answer, LyingEngine, as_json, chunked, endless, ht
 from memory import grows_by_less_than
 from test_lying_engine_live import BOMB, CHUNK, NO_ENGINES_ANSWERS
 
-from orchestrator.collect import read_rows
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, Incomplete, StartError
 from orchestrator.executors import Attempt, Slot, State, Task
@@ -31,6 +30,7 @@ from orchestrator.executors.kubernetes import cluster
 from orchestrator.executors.kubernetes.check import check
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import MANIFEST, staged
+from orchestrator.runs.rows import read_rows
 from runner.schema import Job, Status
 from runner.wire.frames import FrameWriter
 

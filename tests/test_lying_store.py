@@ -17,7 +17,8 @@ from memory import grows_by_less_than
 
 from orchestrator.config import S3
 from orchestrator.errors import HostUnreachable, InputError
-from orchestrator.store import bucket, reading
+from orchestrator.results import from_store
+from orchestrator.store import bucket
 from orchestrator.store.bucket import Bucket
 from orchestrator.store.inbox import S3Inbox
 
@@ -98,7 +99,7 @@ def liar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingEngin
 def test_a_run_of_a_store_that_lies_is_one_message(liar: LyingEngine, lie: str) -> None:
     liar.answers = {r"run\.json": LIES[lie]}
     with grows_by_less_than(250), pytest.raises((InputError, HostUnreachable)) as raised:
-        reading.read("s3://bench/sd/r")
+        from_store.read("s3://bench/sd/r")
     assert len(str(raised.value)) < 2500
     assert not {"\x1b", "\x9b", "\u202e", "\0"} & set(str(raised.value))
 

@@ -24,7 +24,7 @@ from engines import Engine, SshEngine, TlsEngine
 from stores import Store
 
 from orchestrator import images
-from orchestrator.collect import read_rows
+from orchestrator.runs.rows import read_rows
 from runner.schema import Row, Status, Validity, parse_rows
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 

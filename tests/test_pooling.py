@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_rows import around, rounds, row
 
-from orchestrator import foreign
+from orchestrator.results import foreign
 from orchestrator.table import Cell, Comparison, Metric, compare
 from runner.schema import IMPORT, Case, Device, Job, Precision, Row, Status, Validity
 

@@ -16,7 +16,7 @@ from engines import missing
 from fake_engine import job_of
 
 from orchestrator.errors import InputError
-from orchestrator.foreign import read_file
+from orchestrator.results.foreign import read_file
 from runner.schema import COLUMN, COLUMNS, Case, Row, Status, Validity, format_rows
 
 JOB = replace(job_of(), image="cpu:0a1b", cases=(Case("1234e5678901", 1), Case("012345678901", 4), Case("cmax", "max")))

@@ -30,7 +30,6 @@ from fake_executor import (
     sha256,
 )
 
-from orchestrator.collect import MAX_ENVIRONMENT_BYTES
 from orchestrator.config import ProcessHost
 from orchestrator.errors import (
     LONGEST_SAID,
@@ -44,6 +43,7 @@ from orchestrator.errors import (
     TaskUnfit,
 )
 from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.results.judge import MAX_ENVIRONMENT_BYTES
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Entry, Journal, Kind
@@ -136,7 +136,7 @@ class Night:
         self.journal = Journal.open(self.run.journal)
 
     def rows(self) -> dict[str, Row]:
-        from orchestrator.collect import read_rows
+        from orchestrator.runs.rows import read_rows
 
         rows = read_rows(self.run.results)
         assert len({row.case for row in rows}) == len(rows), "a case has two rows"
@@ -767,7 +767,7 @@ def test_a_full_disk_is_one_clear_message(night: Any, monkeypatch: pytest.Monkey
     loop = sd.loop()
     loop.step()
     sd.host.unreachable_for(10**9)
-    monkeypatch.setattr("orchestrator.collect.write_atomically", full)
+    monkeypatch.setattr("orchestrator.runs.rows.write_atomically", full)
     with pytest.raises(InputError, match=r"results\.csv: No space left"):
         sd.finish(loop)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator import foreign
+from orchestrator.results import foreign
 from orchestrator.table import Metric, compare
 from orchestrator.table.statistics import Figure, Process, Ratio, corrected, holm, ratio, settled, t_p, t_quantile
 

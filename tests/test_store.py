@@ -25,9 +25,9 @@ from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import BadResult, ExitCode, HostUnreachable, Incomplete, InputError
 from orchestrator.executors import Attempt
 from orchestrator.executors.finding import Grade
+from orchestrator.results import from_store
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal
-from orchestrator.store import reading
 from orchestrator.store.bucket import Bucket, Conditional
 from orchestrator.store.check import check_store
 from orchestrator.store.inbox import S3Inbox
@@ -99,7 +99,7 @@ def test_a_prefix_of_any_characters_is_the_same_for_who_writes_lists_and_reads(
     assert f"{prefix}/{job.run}/j/1/parcel.json" in store.objects()
     monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    assert len(reading.read(f"s3://bench/{prefix}/{job.run}").rows) == 2
+    assert len(from_store.read(f"s3://bench/{prefix}/{job.run}").rows) == 2
     assert inbox.remove(job.run) == 2
 
 
@@ -369,10 +369,10 @@ def elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("elsewhere")
 def test_a_run_is_read_from_what_its_attempts_delivered_and_each_case_counts_once(store: Store, job: Job) -> None:
     inbox = announced(store, job)
-    put(ticket(inbox, first(job)), bundle(job, "c1", exit_code=143).to_bytes())
-    assert reading.read(f"s3://bench/sd/{job.run}").missing == ("j",)
-    put(ticket(inbox, Attempt(job.run, "j", 2)), bundle(job, "c1", "c2", latency_s=0.9).to_bytes())
-    found = reading.read(f"s3://bench/sd/{job.run}/")
+    put(ticket(inbox, first(job)), parcel(job, "c1", exit_code=143).to_bytes())
+    assert from_store.read(f"s3://bench/sd/{job.run}").missing == ("j",)
+    put(ticket(inbox, Attempt(job.run, "j", 2)), parcel(job, "c1", "c2", latency_s=0.9).to_bytes())
+    found = from_store.read(f"s3://bench/sd/{job.run}/")
     assert [(row.case, row.latency) for row in found.rows] == [("c1", 0.5), ("c2", 0.9)]
     assert found.missing == ()
 
@@ -382,7 +382,7 @@ def test_rows_that_the_orchestrator_had_go_before_what_lies_in_the_inbox(store: 
     inbox = announced(store, job)
     put(ticket(inbox, first(job)), bundle(job, "c1", "c2").to_bytes())
     inbox.keep_rows(job.run, [ok_row(job, job.cases[0], 0.7)])
-    assert [(row.case, row.latency) for row in reading.read(f"s3://bench/sd/{job.run}").rows] == [
+    assert [(row.case, row.latency) for row in from_store.read(f"s3://bench/sd/{job.run}").rows] == [
         ("c1", 0.7),
         ("c2", 0.5),
     ]
@@ -394,11 +394,11 @@ def test_a_folder_of_runs_means_the_newest(store: Store, job: Job, monkeypatch: 
     for name in ("20260101-a", "20260301-a", "20260201-a"):
         S3Inbox(bucket).announce(name, [replace(job, run=name)])
     bucket.put("20260401-not-a-run/x", b"")
-    assert reading.read(f"s3://bench/many/{job.run}").name == "20260301-a"
+    assert from_store.read(f"s3://bench/many/{job.run}").name == "20260301-a"
     with pytest.raises(InputError, match=r"there is no run; what is read is PREFIX/RUN/run\.json below it"):
-        reading.read("s3://bench/none/of/that")
+        from_store.read("s3://bench/none/of/that")
     with pytest.raises(InputError, match="is not s3://BUCKET/PREFIX"):
-        reading.read("s3://")
+        from_store.read("s3://")
 
 
 def test_two_runs_of_one_name_are_told_before_either_spoils_the_other(store: Store, job: Job) -> None:

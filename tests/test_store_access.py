@@ -17,7 +17,8 @@ import yaml
 from orchestrator.config import S3, Collect
 from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.executors.finding import Grade
-from orchestrator.store import bucket, reading
+from orchestrator.results import from_store
+from orchestrator.store import bucket
 from orchestrator.store.bucket import Bucket
 from orchestrator.store.check import check_store
 from orchestrator.store.inbox import S3Inbox
@@ -281,9 +282,9 @@ def test_results_of_an_http_store_beyond_this_machine_are_read_where_that_is_sai
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://10.0.0.5:9000")
     with pytest.raises(InputError, match=r"at http://10.0.0.5:9000: without TLS, .*, or ORCHESTRATOR_INSECURE_STORE=1"):
-        reading.read("s3://bench/sd")
+        from_store.read("s3://bench/sd")
     monkeypatch.setenv("ORCHESTRATOR_INSECURE_STORE", "1")
-    assert reading._opened("s3://bench/sd", "bench", "sd").endpoint == "http://10.0.0.5:9000"
+    assert from_store._opened("s3://bench/sd", "bench", "sd").endpoint == "http://10.0.0.5:9000"
 
 
 def test_the_docs_examples_of_stores_are_taken() -> None:
@@ -303,7 +304,7 @@ def test_the_docs_examples_of_stores_are_taken() -> None:
     ],
 )
 def test_what_follows_a_bucket_is_a_keys_text(given: str, parts: tuple[str, str]) -> None:
-    assert reading._parts(given) == parts
+    assert from_store._parts(given) == parts
 
 
 # --- a store that lies

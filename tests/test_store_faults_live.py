@@ -21,8 +21,8 @@ from night import Night, witnessed
 from stores import Proxy, Store
 
 from orchestrator.errors import ExitCode
+from orchestrator.results import from_store
 from orchestrator.runs.journal import Journal, Kind
-from orchestrator.store import reading
 from runner.schema import Status
 
 pytestmark = [
@@ -88,7 +88,7 @@ def assert_undisturbed(night: Night, between: Proxy, prefix: str, starts: Mappin
     assert between.bundles() == bundles
     own = {f"{prefix}/{night.run.name}/{name}" for name in ("run.json", "results.csv")}
     assert {key for key in between.store.objects() if key.startswith(f"{prefix}/")} == {*bundles, *own}
-    stored = reading.read(f"s3://{stores.BUCKET}/{prefix}")
+    stored = from_store.read(f"s3://{stores.BUCKET}/{prefix}")
     assert sorted(stored.rows, key=repr) == sorted(night.run.all_rows(), key=repr)
 
 

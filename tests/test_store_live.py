@@ -25,9 +25,9 @@ from orchestrator.commands import execution
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.executors import Attempt
 from orchestrator.executors.docker.executor import DockerExecutor
+from orchestrator.results import from_store
 from orchestrator.runs import folder as runs
 from orchestrator.runs.journal import Entry, Journal, Kind
-from orchestrator.store import reading
 from orchestrator.store.inbox import S3Inbox
 from runner.schema import Job, Status, format_rows
 from runner.wire.delivery import UploadGrant, put
@@ -84,7 +84,7 @@ def test_rows_come_by_the_store_and_the_run_can_be_read_from_it_alone(
     assert executor_fetches == []
     assert bench.faults() == []
     monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
-    stored = reading.read(f"s3://bench/sd/{bench.run.name}")
+    stored = from_store.read(f"s3://bench/sd/{bench.run.name}")
     assert sorted(stored.rows, key=repr) == sorted(bench.run.all_rows(), key=repr)
 
 

@@ -12,7 +12,8 @@ from fake_executor import ok_row
 
 from orchestrator.config import S3
 from orchestrator.errors import InputError
-from orchestrator.store import inbox, reading
+from orchestrator.results import from_store
+from orchestrator.store import inbox
 from orchestrator.store.inbox import S3Inbox
 from runner.schema import COLUMN, Case, Device, Job, Precision, Row, Status, format_rows
 from runner.wire.result_bundle import ResultBundle
@@ -45,10 +46,10 @@ def stored(rows: list[Row] | bytes, *, delivers: tuple[str, ...] = ("c1", "c2"),
     made = Objects({"r/j/1/parcel.json": bundle.to_bytes()} if delivers else {})
     S3Inbox(made).announce("r", jobs)  # type: ignore[arg-type]
     made.objects["r/results.csv"] = rows if isinstance(rows, bytes) else format_rows(rows).encode()
-    return reading._read(S3Inbox(made), "r", made.objects["r/run.json"])  # type: ignore[arg-type]
+    return from_store._read(S3Inbox(made), "r", made.objects["r/run.json"])  # type: ignore[arg-type]
 
 
-def latencies(found: reading.Stored) -> dict[str | None, float | None]:
+def latencies(found: from_store.Stored) -> dict[str | None, float | None]:
     return {row.case: row.latency for row in found.rows}
 
 
@@ -158,5 +159,5 @@ def test_a_run_of_values_without_end_is_refused_before_it_is_read(monkeypatch: p
     monkeypatch.setattr(inbox, "MANIFEST_LIMIT_VALUES", 10)
     bomb = json.dumps({"version": 1, "jobs": [{}] * 100}).encode()
     with pytest.raises(InputError, match="more in it than any run's"):
-        reading._jobs(S3Inbox(Objects({})), "r", bomb)  # type: ignore[arg-type]
+        from_store._jobs(S3Inbox(Objects({})), "r", bomb)  # type: ignore[arg-type]
     assert inbox.MANIFEST_LIMIT_BYTES <= 64 * 2**20

@@ -13,11 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator import collect, table
+from orchestrator import table
 from orchestrator.commands.outcome import Outcome
 from orchestrator.config import Host, ProcessHost
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors import Executor, Slot
+from orchestrator.files import write_atomically
 from orchestrator.hosts.fleet import Fleet, Station
 from orchestrator.planning import earlier
 from orchestrator.planning.rounds import next_round
@@ -115,7 +116,7 @@ def drive(
             inbox.keep_rows(run.name, rows)
         except (HostUnreachable, InputError) as error:  # the rows are here; `results s3://…` reads what was delivered
             warn(f"The merged rows are not in the store: {error}")
-    collect.write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
+    write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
     return Outcome(run, tuple(rows), all(progress.is_settled for progress in journal.progress()))
 
 

@@ -53,7 +53,8 @@ def import_rows(file: Path, name: str | None = None, ignored: Sequence[str] = ()
 
     name: of the run; by default it is derived from the file's name. ignored: patterns of unknown columns to drop.
     """
-    from orchestrator import config, foreign
+    from orchestrator import config
+    from orchestrator.results import foreign
     from orchestrator.runs import folder as runs
     from runner.schema import IMPORT
 

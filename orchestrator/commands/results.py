@@ -110,11 +110,11 @@ def print_comparison(found: Comparison, output: Format) -> None:
 
 
 def _stored(address: str) -> Sequence[Row]:
-    from orchestrator.store import reading
+    from orchestrator.results import from_store
     from orchestrator.terminal.console import console
 
     err = console(stderr=True)
-    found = reading.read(address)
+    found = from_store.read(address)
     for fault in found.refused[:MOST_REFUSED]:
         err.print(fault, style="yellow", markup=False, soft_wrap=True)
     if len(found.refused) > MOST_REFUSED:

@@ -110,7 +110,7 @@ def _job_status(progress: Progress, journal: Journal, waits: Mapping[str, tuple[
 def _waiting_for(wait: tuple[str, float | None] | None) -> dict[str, Any] | None:
     if wait is None:
         return None
-    from orchestrator.trust import printable
+    from orchestrator.sanitize import printable
 
     reason, since = wait
     return {"reason": printable(reason), "since": None if since is None else _when(since)}

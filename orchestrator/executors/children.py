@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 
-from orchestrator.trust import harmless
+from orchestrator.sanitize import harmless
 from runner.wire.tokens import TOKEN_VARIABLES
 
 SAID_LIMIT_CHARS = 500

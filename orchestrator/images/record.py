@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.collect import private
 from orchestrator.errors import ImageError
+from orchestrator.files import private
 from orchestrator.images.image import ImageInfo
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

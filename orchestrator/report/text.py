@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from orchestrator.report.labels import clean, told_apart
 from orchestrator.report.sheet import CellWords, Sheet, shared_words, sheet
+from orchestrator.sanitize import harmless
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import Cell, Comparison
-from orchestrator.trust import harmless
 
 PER_HOST = ("ci_low", "ci_high", "ratio", "ratio_ci_low", "ratio_ci_high", "status", "validity", "reason")
 FOR_ALL = ("caption", "runs", "baseline")

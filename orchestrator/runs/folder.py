@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from orchestrator import collect, trust
 from orchestrator.errors import InputError
 from orchestrator.executors import Attempt
+from orchestrator.files import private, write_atomically
+from orchestrator.results.judge import environment_text
+from orchestrator.runs.rows import merge_results, read_rows, write_rows
+from orchestrator.sanitize import printable
 from runner.schema import Case, Job, Row, Status
 
 ROOT = Path("runs")
@@ -68,7 +71,7 @@ class Run:
     def rows(self, job: Job) -> list[Row]:
         """What is committed of a job, in the order of its cases."""
         path = self.job(job.id) / "results.csv"
-        return collect.read_rows(path) if path.exists() else []
+        return read_rows(path) if path.exists() else []
 
     def open_cases(self, job: Job) -> tuple[Case, ...]:
         """The job's cases that have no committed row yet, or one that says no more than that they are lost."""
@@ -83,7 +86,7 @@ class Run:
         known = {row.case: row for row in [*lost, *rows, *kept]}
         self.job(job.id).mkdir(parents=True, exist_ok=True)
         ordered = [known[case.id] for case in job.cases if case.id in known]
-        collect.write_rows(self.job(job.id) / "results.csv", ordered)
+        write_rows(self.job(job.id) / "results.csv", ordered)
 
     def add_planned(self, rows: Iterable[Row]) -> None:
         """Commits rows that were known before anything ran, each in its job's folder."""
@@ -92,21 +95,21 @@ class Run:
             of_job.setdefault(row.job or "", []).append(replace(row, run=self.name))
         for job, its_rows in of_job.items():
             self.job(job).mkdir(parents=True, exist_ok=True)
-            collect.write_rows(self.job(job) / "results.csv", its_rows)
+            write_rows(self.job(job) / "results.csv", its_rows)
 
     def all_rows(self) -> list[Row]:
         """The merged rows of all jobs."""
-        return collect.read_rows(self.results) if self.results.exists() else []
+        return read_rows(self.results) if self.results.exists() else []
 
     def merge(self) -> None:
-        collect.merge_results(self.path)
+        merge_results(self.path)
 
     def keep_log(self, attempt: Attempt, lines: Iterable[str]) -> None:
         """`log.txt` is the last attempt's; those of earlier ones are kept beside it."""
         folder = self.job(attempt.job) / "attempts"
         folder.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{line}\n" for line in _bounded(lines))
-        collect.write_atomically(folder / f"{attempt.number}.txt", text.encode())
+        write_atomically(folder / f"{attempt.number}.txt", text.encode())
         draft = folder / ".log"
         draft.unlink(missing_ok=True)
         draft.symlink_to(Path("attempts") / f"{attempt.number}.txt")
@@ -119,12 +122,12 @@ class Run:
 
     def keep_environment(self, job: Job, data: bytes | None) -> None:
         """`environment.json`, where there is one; an earlier one stays else."""
-        text = collect.environment_text(data)
+        text = environment_text(data)
         if text is None:
             return
         folder = self.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        collect.write_atomically(folder / "environment.json", text.encode())
+        write_atomically(folder / "environment.json", text.encode())
 
     @property
     def is_driven(self) -> bool:
@@ -154,7 +157,7 @@ class Run:
         """
         path = self.path / "lock"
         try:
-            file = os.fdopen(collect.private(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
+            file = os.fdopen(private(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -179,7 +182,7 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
         if left < 0:
             yield f"[the log goes on; its first {LONGEST_LOG_CHARACTERS >> 20} MiB are kept]"
             return
-        yield trust.printable(line)
+        yield printable(line)
 
 
 def create(root: Path, name: str, now: datetime, matrix: str | None = None, hosts: str | None = None) -> Run:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from orchestrator.collect import write_atomically
 from orchestrator.errors import InputError
+from orchestrator.files import write_atomically
 from orchestrator.runs.journal import Journal, Phase, Progress
 from runner.schema import Row, Status
 

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from orchestrator import collect
 from orchestrator.errors import (
     BadResult,
     HostUnfit,
@@ -30,12 +29,13 @@ from orchestrator.errors import (
 )
 from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.executors.docker.container import needs_download
+from orchestrator.results.fetch import Files, bring_home
+from orchestrator.results.judge import Ending, judge, with_trials
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Entry, Journal, Kind, Phase, Progress
 from orchestrator.scheduling import policy
 from orchestrator.scheduling.clock import steady
 from orchestrator.scheduling.policy import Collect, Fault, GiveUp, Limits, Note, Remove, Stage, Start, Stop
-from orchestrator.sources import Files, bring_home
 from orchestrator.store import Inbox
 from runner.schema import Event, Job, Row, Status
 
@@ -468,12 +468,12 @@ class HostLoop:
         self.run.keep_environment(progress.job, files.environment)
         # a crash may have come after some of its rows were committed, and before the word of it was
         still_open = self.run.open_cases(progress.job)
-        judged = collect.judge(progress.job, files.results, _ending(progress, observation), still_open)
+        judged = judge(progress.job, files.results, _ending(progress, observation), still_open)
         if judged.missing and policy.may_retry(progress, observation, self.limits):
             self.run.add_rows(progress.job, [row for row in judged.rows if row not in judged.missing])
             self._fault(progress, judged.missing[0].error or "no row")
         elif progress.phase is Phase.STOPPING and progress.cancelled:
-            self._commit(progress, collect.with_trials(progress.job, judged.rows, self.run.log(progress.job)))
+            self._commit(progress, with_trials(progress.job, judged.rows, self.run.log(progress.job)))
         else:
             self._commit(progress, judged.rows)
 
@@ -583,12 +583,12 @@ def _key(action: policy.Action) -> str:
     return action.attempt.name if isinstance(action, Remove) else action.progress.job.id
 
 
-def _ending(progress: Progress, observation: Observation) -> collect.Ending:
+def _ending(progress: Progress, observation: Observation) -> Ending:
     """How an attempt ended: by our own will, or as the host says."""
     status, reason = observation.status, observation.reason
     if progress.phase is Phase.STOPPING:
         status, reason = Status.CANCELLED if progress.cancelled else Status.TIMEOUT, progress.reason
-    return collect.Ending(observation.exit_code, observation.oom_killed, reason, status)
+    return Ending(observation.exit_code, observation.oom_killed, reason, status)
 
 
 def closing_rows(run: Run, job: Job, status: Status, reason: str) -> list[Row]:
@@ -614,7 +614,7 @@ def collect_delivered(run: Run, journal: Journal, inbox: Inbox | None, progress:
     bundle = inbox.take(progress.key)
     if bundle is None:
         return False
-    judged = collect.judge(progress.job, bundle.results.encode(), collect.Ending(bundle.exit_code))
+    judged = judge(progress.job, bundle.results.encode(), Ending(bundle.exit_code))
     run.keep_environment(progress.job, bundle.environment.encode())
     run.add_rows(progress.job, [row for row in judged.rows if row not in judged.missing])
     if run.open_cases(progress.job):

@@ -1,7 +1,7 @@
 """An object store as an inbox: each attempt puts one object there, whoever is at home to take it.
 
-`bucket` speaks to the store, and alone knows boto3; `inbox` is what lies where in it, and what it means; `reading`
-makes a run's rows of it; `check` says whether a host's jobs can use it.
+`bucket` speaks to the store, and alone knows boto3; `inbox` is what lies where in it, and what it means; `check`
+says whether a host's jobs can use it.
 """
 
 from __future__ import annotations

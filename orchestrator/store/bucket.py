@@ -36,7 +36,7 @@ from orchestrator.config.address import is_in_the_clear, is_loopback
 from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.executors.bounded_http import Endless, chunks
 from orchestrator.executors.children import ChildFailed, output_of, without_tokens
-from orchestrator.trust import harmless
+from orchestrator.sanitize import harmless
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 MOST_TRIES = 5

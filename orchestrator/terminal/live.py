@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.report.terminal import terminal
+from orchestrator.sanitize import printable
 from orchestrator.scheduling.progress import Board, HostBoard, clock_time, job_label, remaining_in_words
 from orchestrator.scheduling.scheduler import Update
 from orchestrator.table import compare
-from orchestrator.trust import printable
 from runner.schema import Row
 
 if TYPE_CHECKING:  # Docker's SDK is half of the time that a command takes to begin

@@ -18,13 +18,16 @@ from typing import Any
 from docker.errors import NotFound
 from urllib3.exceptions import ProtocolError
 
-from orchestrator import collect, config, foreign, trust
+from orchestrator import config
 from orchestrator.config import yamlfile
 from orchestrator.config.address import engine_url
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import bounded_http
 from orchestrator.executors.docker import archive, events, gpu, logs
 from orchestrator.report.labels import clean
+from orchestrator.results import foreign
+from orchestrator.results.judge import Ending, environment_text, judge
+from orchestrator.sanitize import harmless, printable
 from orchestrator.scheduling.progress import Board
 from orchestrator.scheduling.scheduler import Update
 from runner.schema import Case, Device, Event, Job, Precision, Row, SchemaError, Status, format_rows, parse_rows
@@ -47,7 +50,7 @@ JOB = Job(
 
 def results(data: bytes) -> None:
     """results.csv of a job."""
-    judged = collect.judge(JOB, data, collect.Ending(exit_code=0))
+    judged = judge(JOB, data, Ending(exit_code=0))
     assert [row.case for row in judged.rows] == [case.id for case in JOB.cases]
     assert parse_rows(format_rows(judged.rows)) == list(judged.rows)
 
@@ -126,7 +129,7 @@ def probes(data: bytes) -> None:
 
 def environments(data: bytes) -> None:
     """environment.json of a job."""
-    text = collect.environment_text(data)
+    text = environment_text(data)
     assert text is None or json.loads(text) is not ...
 
 
@@ -185,9 +188,9 @@ def addresses(data: bytes) -> None:
 def texts(data: bytes) -> None:
     """Text for a terminal, a spreadsheet, a page."""
     text = data.decode(errors="surrogateescape")
-    once = trust.harmless(text, 50)
-    assert trust.harmless(once, 50) == once
-    assert not set("\x1b\x9b\n\r\0\u202e") & set((once or "") + clean(text) + trust.printable(text).replace("\n", ""))
+    once = harmless(text, 50)
+    assert harmless(once, 50) == once
+    assert not set("\x1b\x9b\n\r\0\u202e") & set((once or "") + clean(text) + printable(text).replace("\n", ""))
 
 
 def _good_rows() -> bytes:

@@ -20,7 +20,7 @@ from orchestrator.executors.docker.executor import DockerExecutor
 from orchestrator.executors.docker.gpu import NO_GPU
 from orchestrator.executors.environment import HUB
 from orchestrator.executors.finding import Finding, Grade
-from orchestrator.trust import printable
+from orchestrator.sanitize import printable
 from runner.models.folders import READABLE
 
 # A CUDA image unpacked takes about 10 GB, and its shipment as much again for a while.

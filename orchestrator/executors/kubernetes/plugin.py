@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.executors.children import ChildFailed, output_of, without_tokens
 from orchestrator.executors.kubernetes.kubeconfig import Named, Unusable
-from orchestrator.trust import harmless
+from orchestrator.sanitize import harmless
 
 TIMEOUT_S = 60.0
 ANSWER_LIMIT_BYTES = 2**20

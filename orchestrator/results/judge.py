@@ -1,25 +1,19 @@
-"""What a job handed back, judged and kept: hostile bytes in, exactly one row for each of the job's cases out.
+"""What a job handed back, judged: hostile bytes in, exactly one row for each of the job's cases out.
 
-Identity (what was asked for) is ours and never the container's. On disk, files are replaced as a whole, and the run's
-results.csv equals what its job folders hold.
+Identity (what was asked for) is ours and never the container's.
 """
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from orchestrator.errors import InputError
-from orchestrator.trust import LONGEST_ERROR, completed, harmless, made_harmless, row_fault
+from orchestrator.results.validate import LONGEST_ERROR, completed, made_harmless, row_fault
+from orchestrator.sanitize import harmless
 from runner.schema import (
     Case,
     Event,
@@ -29,9 +23,7 @@ from runner.schema import (
     SchemaError,
     Status,
     columns_of,
-    format_rows,
     parse_row,
-    parse_rows,
 )
 
 MAX_ENVIRONMENT_BYTES = 1 << 20  # a real one has some 6 kB
@@ -226,85 +218,3 @@ def _is_shallow(value: object, depth: int = MAX_ENVIRONMENT_DEPTH) -> bool:
         return True
     inner = value.values() if isinstance(value, dict) else value
     return depth > 0 and all(_is_shallow(each, depth - 1) for each in inner)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a file that `write_rows` wrote. Raises InputError that names the file where it is none."""
-    try:
-        return parse_rows(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        remedy = "delete the file, and 'orchestrator resume' runs its job again; others' results: 'orchestrator import'"
-        raise InputError(f"{path}: {error}; {remedy}") from error
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Replaces the file as a whole and durably: a reader, or a crash, sees the old one or the new one.
-
-    Every row passes through `made_harmless`: a host's words reach rows that no job handed back, too.
-    """
-    write_atomically(path, format_rows(map(made_harmless, rows)).encode())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-            os.fchmod(out.fileno(), 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def private(path: str | Path, flags: int) -> int:
-    """Opens a file for its owner alone, also one that an older version made for all."""
-    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    if os.fstat(handle).st_uid == os.geteuid():
-        os.fchmod(handle, 0o600)
-    return handle
-
-
-def merge_results(run_dir: Path) -> None:
-    """Makes `results.csv` equal what the job folders hold, in an order that depends on the rows alone.
-
-    Several threads and processes may do it at once. Raises InputError where a job's own file is not this schema's.
-    """
-    with _alone(run_dir):
-        rows: list[Row] = []
-        for path in sorted(run_dir.glob("jobs/*/results.csv")):
-            rows.extend(read_rows(path))
-        write_rows(run_dir / "results.csv", sorted(rows, key=_order))
-
-
-ORDER = ("model", "engine", "precision", "steps", "n_samples", "host", "case", "job")
-
-
-def _order(row: Row) -> tuple[tuple[bool, object], ...]:
-    return tuple((getattr(row, name) is not None, getattr(row, name)) for name in ORDER)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One merge at a time: the last writer must not be one that read before another's job was there.
-
-    The lock is a file that its owner alone can open: in a folder of an older run, whose mode lets others in, anybody
-    could lock the folder itself for ever.
-    """
-    handle = private(folder / ".merging", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

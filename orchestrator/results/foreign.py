@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TextIO
 
-from orchestrator.dialect import OUT_OF_MEMORY, SENTINELS, Dialect, unit
 from orchestrator.errors import InputError
-from orchestrator.settings import Settings, is_ignored
-from orchestrator.trust import STATISTICS, made_harmless, statistics_fault
+from orchestrator.results.dialect import OUT_OF_MEMORY, SENTINELS, Dialect, unit
+from orchestrator.results.settings import Settings, is_ignored
+from orchestrator.results.validate import STATISTICS, made_harmless, statistics_fault
 from runner.catalog import PRECISIONS
 from runner.schema import COLUMN, COLUMNS, ENGINES, LARGEST_NUMBER, Column, Row, Status
 

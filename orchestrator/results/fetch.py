@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from orchestrator.errors import BadResult, HostUnreachable
 from orchestrator.executors import Attempt, Executor
+from orchestrator.sanitize import printable
 from orchestrator.store import Inbox
-from orchestrator.trust import printable
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from orchestrator import collect, trust
 from orchestrator.config import S3
 from orchestrator.config.problems import FORMS
 from orchestrator.config.values import NAME_PATTERN
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import Attempt
+from orchestrator.results.judge import Ending, judge
+from orchestrator.results.validate import LONGEST_ERROR, kept_fault, made_harmless, unmeasured_fault
+from orchestrator.sanitize import harmless
 from orchestrator.store.bucket import Bucket
 from orchestrator.store.inbox import (
     MANIFEST_LIMIT_BYTES,
@@ -120,7 +122,7 @@ def _jobs(inbox: S3Inbox, run: str, manifest: bytes) -> list[Job]:
             _must_be_a_runs(job, run)
         return jobs
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        said = trust.harmless(str(error), trust.LONGEST_ERROR)
+        said = harmless(str(error), LONGEST_ERROR)
         raise InputError(f"{run}/run.json in {inbox.bucket.name} is not this version's: {said}") from error
 
 
@@ -142,7 +144,7 @@ def _committed(
         data = inbox.bucket.get(f"{run}/results.csv", ROWS_LIMIT_BYTES)
         claimed = _claimed(data) if data else []
     except (ValueError, BadResult) as error:
-        return {}, [f"{where} cannot be read: {trust.harmless(str(error), trust.LONGEST_ERROR)}"]
+        return {}, [f"{where} cannot be read: {harmless(str(error), LONGEST_ERROR)}"]
     cases = {(job.id, case.id): (job, case) for job in jobs for case in job.cases}
     often = Counter((row.job, row.case) for row in claimed)
     believed: dict[tuple[str | None, str | None], Row] = {}
@@ -151,10 +153,10 @@ def _committed(
         key = (row.job, row.case)
         fault = f"{often[key]} rows for this case" if often[key] > 1 else _fault(cases.get(key), row, run)  # type: ignore[arg-type]
         if fault is None:
-            believed[key] = trust.made_harmless(row)
+            believed[key] = made_harmless(row)
         else:
             refused.append(f"{where}: a row of job {row.job!s:.40}, case {row.case!s:.40} is not believed: {fault}")
-    return believed, [str(trust.harmless(each, trust.LONGEST_ERROR)) for each in refused]
+    return believed, [str(harmless(each, LONGEST_ERROR)) for each in refused]
 
 
 def _claimed(data: bytes) -> list[Row]:
@@ -168,7 +170,7 @@ def _fault(asked: tuple[Job, Case] | None, row: Row, run: str) -> str | None:
     """asked: None is a case that never ran, such as one whose engine cannot do what is asked."""
     if row.run != run:
         return f"it is of run {row.run!s:.80}"
-    return trust.kept_fault(*asked, row) if asked else trust.unmeasured_fault(row)
+    return kept_fault(*asked, row) if asked else unmeasured_fault(row)
 
 
 def _attempts(inbox: S3Inbox, run: str) -> dict[str, list[int]]:
@@ -187,7 +189,7 @@ def _delivered(inbox: S3Inbox, job: Job, numbers: list[int]) -> Iterator[Row]:
     for number in numbers:
         bundle = inbox.take(Attempt(job.run, job.id, number)) if len(done) < len(job.cases) else None
         if bundle is not None:
-            judged = collect.judge(job, bundle.results.encode(), collect.Ending(bundle.exit_code))
+            judged = judge(job, bundle.results.encode(), Ending(bundle.exit_code))
             rows = [row for row in judged.rows if row not in judged.missing and row.case not in done]
             done |= {row.case for row in rows}
             yield from rows

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from orchestrator.dialect import MISSING_TEXT
-from orchestrator.trust import harmless
+from orchestrator.results.dialect import MISSING_TEXT
+from orchestrator.sanitize import harmless
 from runner.schema import COLUMN, Row
 
 LONGEST_NAME = 40

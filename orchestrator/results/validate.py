@@ -1,15 +1,14 @@
-"""Whether one row that a job handed back can be believed, and its text shown."""
+"""Whether one row that a job handed back can be believed."""
 
 from __future__ import annotations
 
 import math
-import re
 import statistics
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.sanitize import harmless
 from runner.schema import COLUMN, MAX, Case, Column, Job, Row, SetBy, Status, format_cell
 
 # A runner that rounds to four significant digits is believed; one that invents a mean is not.
@@ -156,36 +155,3 @@ def statistics_fault(row: Row, trials: Sequence[float], rounding: Mapping[str, f
     if (low is not None and low > middle * (1 + TOLERANCE)) or (high is not None and high < middle * (1 - TOLERANCE)):
         return "the median lies outside its own confidence interval"
     return None
-
-
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?|\x9b[0-?]*[ -/]*[@-~]")
-# Words of printable ASCII with one space between them, none of which begins as a formula does: most texts.
-_PLAIN = re.compile(r"(?!['\"=+\-@])(?:[!-:<-~]+(?: |$))+(?<! )")
-# Where a spreadsheet looks for a formula: at a cell's start, and after a `;`, by which many locales split a line.
-# A quote before it may be gone once the file was saved by another program.
-_FORMULA = re.compile(r"(^|;)([\s\"“”]*)(?=[=+\-@＝＋－＠﹦﹢﹣﹫⁺⁻⁼₊₋₌⩵⩶﬩−])")
-
-
-def harmless(text: str | None, longest: int) -> str | None:
-    """Text that neither a terminal obeys nor a spreadsheet runs, on one line, of at most `longest` characters.
-
-    Terminal escapes are cut out; every run of white space and control, format (bidirectional overrides) or unassigned
-    characters becomes one space; what then starts as a formula does, with one of `= + - @` or a form that Unicode
-    calls compatible, gets an apostrophe before it, which spreadsheets read as "this is text". Doing it again changes
-    nothing. Source: OWASP, "CSV Injection".
-    """
-    if text is None:
-        return None
-    if len(text) <= longest and _PLAIN.fullmatch(text):
-        return text
-    plain = ESCAPES.sub(" ", text[: 20 * longest])
-    kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in plain)
-    line = _FORMULA.sub(r"\1'\2", " ".join(kept.split()))
-    if len(line) > longest:
-        line = line[: longest - 1].rstrip() + "…"
-    return line or None
-
-
-def printable(line: str) -> str:
-    """A line of foreign text that a terminal shows and does not obey."""
-    return "".join(char if char.isprintable() or char == "\t" else " " for char in ESCAPES.sub("", line))

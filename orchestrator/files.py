@@ -1,0 +1,38 @@
+"""Writing files so that a reader, or a crash, never sees half of one, and only their owner opens private ones."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+            os.fchmod(out.fileno(), 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def private(path: str | Path, flags: int) -> int:
+    """Opens a file for its owner alone, also one that an older version made for all."""
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    if os.fstat(handle).st_uid == os.geteuid():
+        os.fchmod(handle, 0o600)
+    return handle
