@@ -34,7 +34,7 @@ import urllib3
 
 from orchestrator.commands.driving import MOST_ACTIONS
 from orchestrator.config import KubernetesHost
-from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.runs import folder as runs
 from orchestrator.runs.journal import Journal, Phase
 from orchestrator.scheduling.scheduler import HostLoop, drive_all

@@ -15,7 +15,7 @@ import engines
 from engines import Engine
 
 from orchestrator.config import ContainerHost
-from orchestrator.executors import Attempt
+from orchestrator.executors.contract import Attempt
 from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from orchestrator.config import DockerHost, ProcessHost
 from orchestrator.errors import HostUnreachable, StartError
-from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task
 from runner.schema import Case, Job, Row, Status, Validity, format_rows
 from runner.wire.result_bundle import Receipt
 

@@ -25,13 +25,13 @@ from engines import Engine, SshEngine, TlsEngine
 
 from orchestrator.config import DockerHost, Tls
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError, StartError
-from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.docker import probe as probing
 from orchestrator.executors.docker import slot
 from orchestrator.executors.docker.check import check, seconds_of
 from orchestrator.executors.docker.connection import connect
 from orchestrator.executors.docker.executor import DockerExecutor
-from orchestrator.executors.docker.gpu import Access, Evidence
+from orchestrator.executors.docker.gpu_access import Access, Evidence
 from orchestrator.executors.finding import Finding, Grade
 from runner.schema import Case, Device, Job, Precision, parse_rows
 

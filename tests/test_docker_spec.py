@@ -6,17 +6,9 @@ import pytest
 
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import StartError
-from orchestrator.executors import Attempt, Observation, Slot, State, Task
-from orchestrator.executors.docker.container import (
-    attempt_of,
-    container_spec,
-    labels,
-    needs_download,
-    observation,
-    size_bytes,
-    up_s,
-)
-from orchestrator.executors.docker.gpu import Access
+from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task, needs_download
+from orchestrator.executors.docker.container import attempt_of, container_spec, labels, observation, size_bytes, up_s
+from orchestrator.executors.docker.gpu_access import Access
 from orchestrator.executors.environment import HUB_CACHES, OFFLINE, WORK_CACHES
 from runner.schema import Case, Device, Job, Precision
 

@@ -23,7 +23,7 @@ from fake_executor import Behaviour, FakeExecutor, FakeHost, sha256
 
 from orchestrator.config import DockerHost, KubernetesHost, ProcessHost
 from orchestrator.errors import BadResult, StartError
-from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
+from orchestrator.executors.contract import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.executors.kubernetes.manifest import STOP_GRACE_S
 from orchestrator.executors.process.executor import ProcessExecutor
 from runner.schema import Case, Device, Job, Precision, parse_rows

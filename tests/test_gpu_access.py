@@ -6,24 +6,21 @@ import pytest
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit
-from orchestrator.executors import Slot
-from orchestrator.executors.docker.gpu import (
+from orchestrator.executors.contract import Slot
+from orchestrator.executors.docker.gpu_access import (
     NO_GPU,
     SHARED_NODES,
     Access,
     Evidence,
-    Gpu,
     GpuParts,
     as_named,
     candidates,
-    chosen,
     everything,
     no_access,
-    parse_probe,
     plain_cdi,
-    slots_of,
     trusted,
 )
+from orchestrator.executors.gpus import Gpu, chosen, parse_probe, slots_of
 
 TWO = (Gpu("0", "GPU-aa", "A100", 80), Gpu("1", "GPU-bb", "A100", 80))
 DEVICES = Evidence(nodes=(0, 1), shared=SHARED_NODES, driver=True)

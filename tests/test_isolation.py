@@ -13,7 +13,7 @@ import pytest
 import runner
 import sd_orchestrator
 from orchestrator.config import ProcessHost
-from orchestrator.executors import Attempt, Slot, State, Task
+from orchestrator.executors.contract import Attempt, Slot, State, Task
 from orchestrator.executors.environment import own_python
 from orchestrator.executors.process.executor import ProcessExecutor
 from orchestrator.executors.process.machine import find_slots

@@ -25,7 +25,7 @@ from test_kubernetes_live import (
 )
 
 from orchestrator.config import KubernetesHost, load_hosts
-from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.executors.kubernetes import compare
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import job_manifest

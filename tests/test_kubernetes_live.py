@@ -21,7 +21,7 @@ from engines import CONTRACT_IMAGE, Engine, wait_until
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
 from orchestrator.errors import HostUnreachable, Incomplete, InputError, StartError
-from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.kubernetes import cluster_view
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor

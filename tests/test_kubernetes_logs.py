@@ -8,7 +8,8 @@ import pytest
 import urllib3
 
 from orchestrator.config import KubernetesHost
-from orchestrator.executors import Attempt, bounded_http
+from orchestrator.executors import bounded_http
+from orchestrator.executors.contract import Attempt
 from orchestrator.executors.kubernetes import cluster, logs, watch
 from orchestrator.executors.kubernetes.context import Context
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.config import S3, Collect, KubernetesHost
 from orchestrator.config.kubernetes import Claim, Toleration
 from orchestrator.errors import StartError
-from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.executors.kubernetes.manifest import (
     SPEC,
     attempt_of,

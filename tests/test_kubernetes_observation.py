@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.executors import Observation, State
+from orchestrator.executors.contract import Observation, State
 from orchestrator.executors.kubernetes.fit import exceeds_alone, why_none_fits
 from orchestrator.executors.kubernetes.observation import Shown, observation
 from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of

@@ -31,7 +31,7 @@ from test_kubernetes_live import (
 from webhooks import added_to_pods
 
 from orchestrator.errors import ExitCode, InputError
-from orchestrator.executors import State
+from orchestrator.executors.contract import State
 from orchestrator.executors.kubernetes import permissions
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.runs.journal import Journal

@@ -15,7 +15,7 @@ from test_manifests import VERSIONS
 from orchestrator.config import S3, Collect, KubernetesHost
 from orchestrator.config.kubernetes import Claim, Toleration
 from orchestrator.config.pod import Affinity, FromObject, Mount, Requests, Spread, Volume
-from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.executors.kubernetes import capacity
 from orchestrator.executors.kubernetes.fit import amount
 from orchestrator.executors.kubernetes.manifest import job_manifest, secrets, staged

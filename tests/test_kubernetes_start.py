@@ -16,7 +16,7 @@ from canary import Canary
 from orchestrator.config import KubernetesHost
 from orchestrator.config.pod import Volume
 from orchestrator.errors import NoRoom, StartError
-from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.executors.kubernetes import compare
 from orchestrator.executors.kubernetes.cluster import Refused
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor

@@ -25,7 +25,7 @@ from test_lying_engine_live import BOMB, CHUNK, NO_ENGINES_ANSWERS
 
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, Incomplete, StartError
-from orchestrator.executors import Attempt, Slot, State, Task
+from orchestrator.executors.contract import Attempt, Slot, State, Task
 from orchestrator.executors.kubernetes import cluster
 from orchestrator.executors.kubernetes.check import check
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor

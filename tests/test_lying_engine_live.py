@@ -28,7 +28,8 @@ from memory import grows_by_less_than
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, StartError
-from orchestrator.executors import Attempt, State, bounded_http
+from orchestrator.executors import bounded_http
+from orchestrator.executors.contract import Attempt, State
 from orchestrator.executors.docker import logs
 from orchestrator.executors.docker.executor import DockerExecutor
 

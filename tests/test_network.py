@@ -14,8 +14,9 @@ from orchestrator.config import S3, Collect, DockerHost, KubernetesHost, Process
 from orchestrator.errors import InputError
 from orchestrator.executors.docker.container import container_spec
 from orchestrator.executors.kubernetes.manifest import job_manifest
-from orchestrator.executors.network import CA_BUNDLE, network_of, without_logins
+from orchestrator.executors.network import CA_BUNDLE, without_logins
 from orchestrator.executors.process.machine import job_environment
+from orchestrator.hosts.access import network_of
 
 DOWNLOADS = replace(TASK, job=replace(JOB, model="owner/name"))
 LOADS = replace(TASK, job=replace(JOB, model="synthetic:tiny"))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.executors import Attempt, Observation, Slot, State
+from orchestrator.executors.contract import Attempt, Observation, Slot, State
 from orchestrator.runs.journal import Phase, Progress
 from orchestrator.scheduling.policy import (
     Collect,

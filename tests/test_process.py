@@ -19,7 +19,7 @@ import pytest
 from orchestrator import installing
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit, StartError
-from orchestrator.executors import Attempt, Observation, Slot, State, Task
+from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.environment import HUB_CACHES, WORK_CACHES
 from orchestrator.executors.process import machine
 from orchestrator.executors.process.executor import ProcessExecutor
@@ -117,7 +117,7 @@ def test_a_process_outlives_the_orchestrator_and_its_exit_code_is_kept(
     executor.stage(task("sleep 0.5; exit 7"))
     starter = (
         "from pathlib import Path\nimport os, sys\n"
-        "from orchestrator.executors import Attempt\n"
+        "from orchestrator.executors.contract import Attempt\n"
         "from orchestrator.executors.process.executor import ProcessExecutor\n"
         "from orchestrator.config import ProcessHost\n"
         "ProcessExecutor(ProcessHost(name='here'), Path(sys.argv[1]), sys.argv[2:]).start(Attempt('run', 'job', 1))\n"

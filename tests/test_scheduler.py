@@ -42,7 +42,7 @@ from orchestrator.errors import (
     StartError,
     TaskUnfit,
 )
-from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.results.judge import MAX_ENVIRONMENT_BYTES
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run

@@ -179,7 +179,8 @@ def test_no_runner_has_a_secret_in_its_environment(user: User) -> None:
     recorded = user.recorder.wrapped("runner", sys.executable, user.folder / "bin")
     runner.write_text(
         f"import sys; sys.path.insert(0, {str(Path(PROGRAM).parent)!r})\n"
-        "import program\nfrom orchestrator.executors import machine, process\nfrom orchestrator.cli import main\n"
+        "import program\nfrom orchestrator.cli import main\n"
+        "from orchestrator.executors.process import executor as process, machine\n"
         f"process.RUNNER = ({str(recorded)!r}, program.FAKE_RUNNER[1])\nmachine.NEEDED = ()\nmain()\n"
     )
     (user.folder / "hosts.yaml").write_text(json.dumps({"hosts": {"here": {"kind": "process"}}}))

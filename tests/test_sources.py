@@ -11,7 +11,7 @@ from fake_executor import CRASHES, NEVER_ENDS, VANISHES, WORKS, Behaviour, ok_ro
 from test_scheduler import Night, night
 
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete
-from orchestrator.executors import Attempt
+from orchestrator.executors.contract import Attempt
 from orchestrator.runs.journal import Kind
 from runner.schema import Job, Row, Status, format_rows
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus

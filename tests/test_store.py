@@ -23,7 +23,7 @@ from stores import Proxy, Spoils, Store
 from orchestrator.commands.leftovers import remove_stored
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import BadResult, ExitCode, HostUnreachable, Incomplete, InputError
-from orchestrator.executors import Attempt
+from orchestrator.executors.contract import Attempt
 from orchestrator.executors.finding import Grade
 from orchestrator.results import from_store
 from orchestrator.runs.folder import Run
@@ -369,9 +369,9 @@ def elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("elsewhere")
 def test_a_run_is_read_from_what_its_attempts_delivered_and_each_case_counts_once(store: Store, job: Job) -> None:
     inbox = announced(store, job)
-    put(ticket(inbox, first(job)), parcel(job, "c1", exit_code=143).to_bytes())
+    put(ticket(inbox, first(job)), bundle(job, "c1", exit_code=143).to_bytes())
     assert from_store.read(f"s3://bench/sd/{job.run}").missing == ("j",)
-    put(ticket(inbox, Attempt(job.run, "j", 2)), parcel(job, "c1", "c2", latency_s=0.9).to_bytes())
+    put(ticket(inbox, Attempt(job.run, "j", 2)), bundle(job, "c1", "c2", latency_s=0.9).to_bytes())
     found = from_store.read(f"s3://bench/sd/{job.run}/")
     assert [(row.case, row.latency) for row in found.rows] == [("c1", 0.5), ("c2", 0.9)]
     assert found.missing == ()

@@ -23,7 +23,7 @@ from stores import Fault, Spoils, Store
 
 from orchestrator.commands import execution
 from orchestrator.config import S3, Collect, DockerHost
-from orchestrator.executors import Attempt
+from orchestrator.executors.contract import Attempt
 from orchestrator.executors.docker.executor import DockerExecutor
 from orchestrator.results import from_store
 from orchestrator.runs import folder as runs

@@ -17,7 +17,7 @@ from orchestrator import table
 from orchestrator.commands.outcome import Outcome
 from orchestrator.config import Host, ProcessHost
 from orchestrator.errors import HostUnreachable, InputError
-from orchestrator.executors import Executor, Slot
+from orchestrator.executors.contract import Executor, Slot
 from orchestrator.files import write_atomically
 from orchestrator.hosts.fleet import Fleet, Station
 from orchestrator.planning import earlier

@@ -13,7 +13,7 @@ from typing import TypeVar
 from orchestrator import config
 from orchestrator.config import Host
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors import Attempt, Executor, Observation, State
+from orchestrator.executors.contract import Attempt, Executor, Observation, State
 from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run

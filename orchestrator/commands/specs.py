@@ -10,10 +10,10 @@ from typing import Any
 
 from orchestrator.config import DockerHost, Host, KubernetesHost
 from orchestrator.errors import InputError, TaskUnfit
-from orchestrator.executors import Attempt, Slot, Task
+from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.executors.docker.container import container_spec
 from orchestrator.executors.kubernetes import manifest
-from orchestrator.executors.network import network_of, without_logins
+from orchestrator.executors.network import without_logins
 from orchestrator.hosts import access
 from orchestrator.hosts.pod_images import image_of_nodes
 from orchestrator.planning.plan import Plan
@@ -34,7 +34,7 @@ def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
     by_name = {host.name: host for host in hosts}
     for job in plan.jobs:
         host, attempt = by_name[job.host], Attempt("RUN", job.id, 1)
-        network = network_of(host, os.environ, Path.home())
+        network = access.network_of(host, os.environ, Path.home())
         if isinstance(host, DockerHost):
             image = access.reference(job.image_flavour, host)
             specs[job.id] = container_spec(Task(attempt, job, Slot("cpu"), image), host, network=network)
@@ -52,7 +52,7 @@ def objects(plan: Plan, hosts: Sequence[Host]) -> list[dict[str, Any]]:
     for job in plan.jobs:
         if host := clusters.get(job.host):
             task = Task(Attempt("RUN", job.id, 1), job, Slot("1", of_run=True), image_of_nodes(host, job.image_flavour))
-            found += manifest.objects(task, host, network_of(host, os.environ, Path.home()))
+            found += manifest.objects(task, host, access.network_of(host, os.environ, Path.home()))
     if not found:
         names = ", ".join(host.name for host in hosts)
         raise InputError(f"-o yaml shows Kubernetes objects, and no job runs on a Kubernetes host; hosts: {names}")

@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from orchestrator.config import DockerHost, Host
+from orchestrator.config import Host
 from orchestrator.config.env import PROXY_VARIABLES
 from orchestrator.config.pod import FromObject
 from orchestrator.errors import InputError, StartError
-from orchestrator.executors.docker.config import DockerConfig
-from orchestrator.executors.docker.endpoint import resolve
 
 CA_BUNDLE = "/ca-bundle.pem"
 # Which file of authorities OpenSSL (httpx among its users) and requests take, instead of the ones that they bring.
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 _LOGIN = re.compile(r"(://)[^/@\s]*@")
 
 
-def network_of(host: Host, environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The variables of a host's `env`, over those that `docker run` would add for its engine.
-
-    Raises InputError where one that is to come from our environment is not there, or Docker's config.json is broken.
-    """
-    proxies: dict[str, str] = {}
-    if isinstance(host, DockerHost):
-        proxies = DockerConfig.of(environ, home).proxies(resolve(host, environ, home).url)
-    return {**proxies, **_own(host, environ)}
-
-
-def network_for_jobs(host: Host) -> dict[str, str]:
-    """As `network_of`, by our own environment. Raises StartError: what was there at the start is gone."""
+def at_start(variables: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """The variables of a job that starts now. Raises StartError: what was there when the run began is gone."""
     try:
-        return network_of(host, os.environ, Path.home())
+        return variables()
     except InputError as error:
         raise StartError(str(error)) from error
 
 
-def _own(host: Host, environ: Mapping[str, str]) -> dict[str, str]:
+def variables_of(host: Host, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a host's `env`.
+
+    Raises InputError where one is to come from our environment, and is not there.
+    """
     found: dict[str, str] = {}
     problems: list[str] = []
     for name, given in host.env.items():

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from orchestrator import images
 from orchestrator.config import S3, DockerHost, Host, KubernetesHost, ProcessHost
 from orchestrator.errors import InputError
-from orchestrator.executors import Executor
+from orchestrator.executors.contract import Executor
 from orchestrator.executors.docker.connection import Connection, connect
 from orchestrator.executors.docker.executor import DockerExecutor
+from orchestrator.executors.docker.network import network_of as network_of_containers
 from orchestrator.executors.docker.probe import require_gpus
-from orchestrator.executors.network import network_of
+from orchestrator.executors.network import variables_of
 from orchestrator.executors.process.executor import ProcessExecutor
 from runner.schema import ENGINES, Device
 
@@ -45,6 +46,13 @@ def flavours(host: Host) -> list[str]:
     if isinstance(host, DockerHost) and host.base:
         return [images.GIVEN]
     return sorted({engine.images[host.device] for engine in ENGINES.values() if host.device in engine.images})
+
+
+def network_of(host: Host, environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """The network variables of a host's jobs. Raises InputError where they cannot be had."""
+    if isinstance(host, DockerHost):
+        return network_of_containers(host, environ, home)
+    return variables_of(host, environ)
 
 
 @contextmanager

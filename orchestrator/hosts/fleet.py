@@ -12,7 +12,7 @@ from typing import TypeAlias
 from orchestrator import images
 from orchestrator.config import S3, DockerHost, Host, KubernetesHost, ProcessHost
 from orchestrator.errors import HostUnreachable, InputError
-from orchestrator.executors import Executor, Slot
+from orchestrator.executors.contract import Executor, Slot
 from orchestrator.executors.docker.connection import Connection
 from orchestrator.hosts.access import (
     AnyConnection,

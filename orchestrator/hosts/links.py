@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.config import DockerHost, Host
-from orchestrator.executors.docker.container import below, model_mount
+from orchestrator.executors.container_paths import below, model_mount
 from orchestrator.executors.environment import HUB
 from runner.models.folders import leaving_links
 from runner.schema import Job

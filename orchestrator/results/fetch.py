@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from orchestrator.errors import BadResult, HostUnreachable
-from orchestrator.executors import Attempt, Executor
+from orchestrator.executors.contract import Attempt, Executor
 from orchestrator.sanitize import printable
 from orchestrator.store import Inbox
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus

@@ -16,7 +16,7 @@ from orchestrator.config import S3
 from orchestrator.config.problems import FORMS
 from orchestrator.config.values import NAME_PATTERN
 from orchestrator.errors import BadResult, InputError
-from orchestrator.executors import Attempt
+from orchestrator.executors.contract import Attempt
 from orchestrator.results.judge import Ending, judge
 from orchestrator.results.validate import LONGEST_ERROR, kept_fault, made_harmless, unmeasured_fault
 from orchestrator.sanitize import harmless

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from orchestrator.errors import InputError
-from orchestrator.executors import Attempt
+from orchestrator.executors.contract import Attempt
 from orchestrator.files import private, write_atomically
 from orchestrator.results.judge import environment_text
 from orchestrator.runs.rows import merge_results, read_rows, write_rows

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InputError, shortened
-from orchestrator.executors import Attempt
+from orchestrator.executors.contract import Attempt
 from runner.schema import Job
 
 VERSION = 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from orchestrator.errors import shortened
-from orchestrator.executors import Attempt, Observation, Slot, State
+from orchestrator.executors.contract import Attempt, Observation, Slot, State
 from orchestrator.runs.journal import Phase, Progress
 from runner.schema import Status
 

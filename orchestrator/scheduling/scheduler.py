@@ -27,8 +27,7 @@ from orchestrator.errors import (
     TaskUnfit,
     shortened,
 )
-from orchestrator.executors import Attempt, Executor, Observation, Slot, State, Task
-from orchestrator.executors.docker.container import needs_download
+from orchestrator.executors.contract import Attempt, Executor, Observation, Slot, State, Task, needs_download
 from orchestrator.results.fetch import Files, bring_home
 from orchestrator.results.judge import Ending, judge, with_trials
 from orchestrator.runs.folder import Run

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from orchestrator.executors import Attempt
+from orchestrator.executors.contract import Attempt
 from runner.schema import Job, Row
 from runner.wire.result_bundle import Receipt, ResultBundle
 

@@ -16,7 +16,7 @@ from typing import Any
 from orchestrator.config import S3
 from orchestrator.config.store import IN_THE_CLEAR
 from orchestrator.errors import BadResult, Incomplete, InputError
-from orchestrator.executors import Attempt
+from orchestrator.executors.contract import Attempt
 from orchestrator.store.bucket import Bucket, Conditional
 from runner.schema import Job, Row, format_rows
 from runner.wire.result_bundle import CONTENT_TYPE, LIMIT_BYTES, Receipt, ResultBundle, UploadStatus, digest

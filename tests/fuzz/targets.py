@@ -22,8 +22,8 @@ from orchestrator import config
 from orchestrator.config import yamlfile
 from orchestrator.config.address import engine_url
 from orchestrator.errors import BadResult, InputError
-from orchestrator.executors import bounded_http
-from orchestrator.executors.docker import archive, events, gpu, logs
+from orchestrator.executors import bounded_http, gpus
+from orchestrator.executors.docker import archive, events, logs
 from orchestrator.report.labels import clean
 from orchestrator.results import foreign
 from orchestrator.results.judge import Ending, environment_text, judge
@@ -124,7 +124,7 @@ def engine_events(data: bytes) -> None:
 def probes(data: bytes) -> None:
     """What a runner says of the GPUs that it saw."""
     with contextlib.suppress(ValueError):
-        gpu.parse_probe(data.decode(errors="replace"))
+        gpus.parse_probe(data.decode(errors="replace"))
 
 
 def environments(data: bytes) -> None:

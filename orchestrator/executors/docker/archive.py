@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator.errors import BadResult
+from orchestrator.executors.container_paths import RUNNER_UID
+from orchestrator.executors.contract import FILE_LIMIT_BYTES
 
-FILE_LIMIT_BYTES = 16 * 2**20
 # One member's headers, padding and the two end blocks: tar needs 2 KiB, Go's extended headers some more.
 OVERHEAD_BYTES = 64 * 2**10
 # Go's fs.FileMode: directory, link, device, pipe, socket, character device, irregular. https://pkg.go.dev/io/fs#FileMode
 NOT_REGULAR = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19
-RUNNER_UID = 1000
 LONGEST_NAME = 255
 
 

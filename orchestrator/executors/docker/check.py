@@ -12,12 +12,11 @@ from docker.errors import APIError
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
+from orchestrator.executors.container_paths import RUNNER_UID, WEIGHTS, below
 from orchestrator.executors.docker import probe as probing
-from orchestrator.executors.docker.archive import RUNNER_UID
 from orchestrator.executors.docker.connection import Connection
-from orchestrator.executors.docker.container import WEIGHTS, below
 from orchestrator.executors.docker.executor import DockerExecutor
-from orchestrator.executors.docker.gpu import NO_GPU
+from orchestrator.executors.docker.gpu_access import NO_GPU
 from orchestrator.executors.environment import HUB
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.sanitize import printable

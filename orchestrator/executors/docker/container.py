@@ -7,28 +7,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
-from orchestrator.config import DockerHost, Host, ProcessHost
+from orchestrator.config import DockerHost
 from orchestrator.errors import TaskUnfit
-from orchestrator.executors import Attempt, Observation, State, Task
-from orchestrator.executors.docker.archive import RUNNER_UID
-from orchestrator.executors.docker.gpu import NO_GPU, Access
+from orchestrator.executors.container_paths import (
+    CACHE,
+    FOLDER,
+    RUNNER_UID,
+    SECRETS,
+    TICKET_FILE,
+    TOKEN_FILE,
+    WEIGHTS,
+    below,
+    model_mount,
+)
+from orchestrator.executors.contract import LABEL, Attempt, Observation, State, Task, needs_download
+from orchestrator.executors.docker.gpu_access import NO_GPU, Access
 from orchestrator.executors.environment import HUB, hub_environment
-from orchestrator.executors.network import CA_BUNDLE, authorities
-from runner.catalog import SYNTHETIC
+from orchestrator.executors.network import CA_BUNDLE, NOTHING, authorities
 
-LABEL = "sd-orchestrator"
-FOLDER = "/job"
 SCRATCH = f"{FOLDER}/scratch"
-CACHE = f"{FOLDER}/huggingface"
-WEIGHTS = "/weights"
 COMPILED = "/compiled"
-SECRETS = "/run/orchestrator"
-TOKEN_FILE = f"{SECRETS}/token"
-TICKET_FILE = f"{SECRETS}/ticket"
-NOTHING: Mapping[str, str] = MappingProxyType({})
 
 # What the engine calls a container's state → what it is to us. What is not here is lost:
 # a `dead` container is one that the engine failed to remove, and `removing` has no files any more.
@@ -130,32 +130,6 @@ def observation(state: str, labelled: Mapping[str, str], ended: Mapping[str, Any
     oom = bool(ended.get("OOMKilled"))
     reason = str(ended.get("Error") or "") or ("the kernel ended a process of it: out of memory" if oom else "")
     return Observation(seen, slot, ended.get("ExitCode"), oom, reason, devices)
-
-
-def needs_download(model: str, host: Host) -> bool:
-    """Whether a job may ask the hub, and so is given the token: its model is a hub id, and not among weights.
-
-    A process may also download what its host's weights lack.
-    """
-    return is_hub_id(model) and (host.weights is None or isinstance(host, ProcessHost))
-
-
-def is_hub_id(model: str) -> bool:
-    """Whether a model is one of the hub, and neither made on the spot nor a folder."""
-    return not model.startswith((SYNTHETIC, "/", ".", "~"))
-
-
-def below(folder: str, name: str) -> str:
-    return f"{folder.rstrip('/')}/{name}"
-
-
-def model_mount(model: str) -> str:
-    """What must be mounted for a model's folder to be whole.
-
-    A snapshot of the hub's cache (`…/models--OWNER--NAME/snapshots/REVISION`) is made of links to `../../blobs`.
-    """
-    match = re.fullmatch(r"(/.*/models--[^/]+|/models--[^/]+)/snapshots/.+", model)
-    return match[1] if match else model
 
 
 def size_bytes(text: str) -> int:

@@ -16,8 +16,8 @@ from docker.types import CancellableStream
 
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.bounded_http import lines
+from orchestrator.executors.contract import LABEL
 from orchestrator.executors.docker.connection import Connection, checked
-from orchestrator.executors.docker.container import LABEL
 from orchestrator.executors.wakeups import Wakeups
 
 # A silent stream is opened anew after this long: a link that is cut gives no error by itself.

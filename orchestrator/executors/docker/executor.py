@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -17,30 +19,22 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import BadResult, HostUnfit, StartError, TaskUnfit
-from orchestrator.executors import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.bounded_http import chunks
+from orchestrator.executors.container_paths import FOLDER, RUNNER_UID, TICKET_FILE, TOKEN_FILE, below
+from orchestrator.executors.contract import LABEL, Attempt, Observation, Slot, State, Task
 from orchestrator.executors.docker import probe as probing
-from orchestrator.executors.docker.archive import RUNNER_UID, PathStat, check_stat, pack, read_member
+from orchestrator.executors.docker.archive import PathStat, check_stat, pack, read_member
 from orchestrator.executors.docker.connection import Connection, checked, connect
-from orchestrator.executors.docker.container import (
-    FOLDER,
-    LABEL,
-    SCRATCH,
-    TICKET_FILE,
-    TOKEN_FILE,
-    attempt_of,
-    below,
-    container_spec,
-    observation,
-    up_s,
-)
+from orchestrator.executors.docker.container import SCRATCH, attempt_of, container_spec, observation, up_s
 from orchestrator.executors.docker.events import Changes
-from orchestrator.executors.docker.gpu import CPU_SLOT, NO_GPU, Access
+from orchestrator.executors.docker.gpu_access import NO_GPU, Access
 from orchestrator.executors.docker.logs import last_lines, lines
+from orchestrator.executors.docker.network import network_of
 from orchestrator.executors.docker.secret import hand_over
 from orchestrator.executors.docker.slot import held, let_go
 from orchestrator.executors.environment import HUB
-from orchestrator.executors.network import network_for_jobs
+from orchestrator.executors.gpus import CPU_SLOT
+from orchestrator.executors.network import at_start
 from runner.wire.result_bundle import Receipt
 
 # What the engine, asked for a link that a container made, says as if it were its own failure (500): it would stay so.
@@ -80,7 +74,8 @@ class DockerExecutor:
 
     def stage(self, task: Task) -> None:
         access = self.gpus()[0] if task.slot.gpus else NO_GPU
-        spec = container_spec(task, self.host, access, init=self.has_init(), network=network_for_jobs(self.host))
+        variables = at_start(lambda: network_of(self.host, os.environ, Path.home()))
+        spec = container_spec(task, self.host, access, init=self.has_init(), network=variables)
         files = pack({"job.json": task.job.to_json().encode()}, folders=[SCRATCH.removeprefix(f"{FOLDER}/")])
         name = task.attempt.name
         with self.connection.api() as api:

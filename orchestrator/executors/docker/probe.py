@@ -14,10 +14,9 @@ from docker.errors import APIError
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit
-from orchestrator.executors import Slot
+from orchestrator.executors.contract import LABEL, Slot
 from orchestrator.executors.docker.connection import checked
-from orchestrator.executors.docker.container import LABEL
-from orchestrator.executors.docker.gpu import (
+from orchestrator.executors.docker.gpu_access import (
     CDI_KIND,
     DRIVER_FOLDER,
     MAX_NODES,
@@ -26,13 +25,11 @@ from orchestrator.executors.docker.gpu import (
     Evidence,
     as_named,
     candidates,
-    chosen,
     everything,
     no_access,
-    parse_probe,
-    slots_of,
     trusted,
 )
+from orchestrator.executors.gpus import chosen, parse_probe, slots_of
 
 # made on the spot out of nothing, so that a host can be looked at before it has any image
 EMPTY_IMAGE = "sd-orchestrator-empty:1"

@@ -12,7 +12,7 @@ from typing import Any
 import docker
 
 from orchestrator.errors import StartError
-from orchestrator.executors.docker.archive import RUNNER_UID
+from orchestrator.executors.container_paths import RUNNER_UID
 from orchestrator.executors.docker.connection import checked
 
 HAND_OVER_TIMEOUT_S = 20

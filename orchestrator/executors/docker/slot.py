@@ -11,8 +11,8 @@ import docker
 from docker.errors import APIError, NotFound
 
 from orchestrator.errors import HostUnreachable
-from orchestrator.executors import Attempt
-from orchestrator.executors.docker.container import LABEL, attempt_of
+from orchestrator.executors.contract import LABEL, Attempt
+from orchestrator.executors.docker.container import attempt_of
 
 LOOK_EVERY_S = 0.02
 # Longer than any start: a holder that is silent this long has died before its container began.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.config import KubernetesHost
-from orchestrator.executors import Attempt, Observation
+from orchestrator.executors.contract import Attempt, Observation
 from orchestrator.executors.kubernetes import projection
 from orchestrator.executors.kubernetes.cluster import LONGEST_MESSAGE, METADATA_ONLY, Cluster, Refused
 from orchestrator.executors.kubernetes.disruption import why_node_leaves

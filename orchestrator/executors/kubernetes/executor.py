@@ -10,6 +10,7 @@ Others may write in the namespace. A start renders the Job again; what is stored
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnreachable, NoRoom, StartError
-from orchestrator.executors import Attempt, Observation, Slot, Task
+from orchestrator.executors.contract import Attempt, Observation, Slot, Task
 from orchestrator.executors.kubernetes import compare, logs
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.executors.kubernetes.cluster_view import Look
@@ -39,7 +40,7 @@ from orchestrator.executors.kubernetes.observation import chosen, last_word
 from orchestrator.executors.kubernetes.pods import has_begun, has_ended
 from orchestrator.executors.kubernetes.waiting import seconds_of
 from orchestrator.executors.kubernetes.watch import SETTLE_S, PodWatch
-from orchestrator.executors.network import network_for_jobs
+from orchestrator.executors.network import at_start, variables_of
 from runner.wire.result_bundle import Receipt
 
 MOST_NAMED = 4  # of the differences between what is stored and what was rendered
@@ -85,7 +86,9 @@ class KubernetesExecutor:
 
     @understood
     def stage(self, task: Task) -> None:
-        self._create_or_adopt("configmaps", staged(task, self.host, network_for_jobs(self.host)))
+        self._create_or_adopt(
+            "configmaps", staged(task, self.host, at_start(lambda: variables_of(self.host, os.environ)))
+        )
         self._tasks[task.attempt] = task
 
     def hold(self, attempt: Attempt, slot: Slot) -> AbstractContextManager[None]:
@@ -105,7 +108,7 @@ class KubernetesExecutor:
         task = self._tasks.get(attempt)
         if task is None:
             raise StartError(f"host {self.host.name}: {name} was not staged by this process; stage it again")
-        network = network_for_jobs(self.host)
+        network = at_start(lambda: variables_of(self.host, os.environ))
         self._must_not_differ(name, "ConfigMap", compare.of_config(config, staged(task, self.host, network)))
         wanted = job_manifest(task, self.host, network)
         job = self._create_or_adopt("jobs", wanted)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
-from orchestrator.executors.docker.container import LABEL
+from orchestrator.executors.contract import LABEL
 from orchestrator.executors.kubernetes import projection
 from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster, Keep, Refused
 from orchestrator.executors.kubernetes.namespaces import others

@@ -20,23 +20,20 @@ from orchestrator.config.kubenames import bytes_of
 from orchestrator.config.kubernetes import ASKED, Claim
 from orchestrator.config.strategicmerge import merged
 from orchestrator.errors import TaskUnfit
-from orchestrator.executors import Attempt, Task
-from orchestrator.executors.docker.archive import RUNNER_UID
-from orchestrator.executors.docker.container import (
+from orchestrator.executors.container_paths import (
     CACHE,
     FOLDER,
-    LABEL,
-    NOTHING,
+    RUNNER_UID,
     SECRETS,
     TICKET_FILE,
     TOKEN_FILE,
     WEIGHTS,
     below,
     model_mount,
-    needs_download,
 )
+from orchestrator.executors.contract import LABEL, Attempt, Task, needs_download
 from orchestrator.executors.environment import HUB, hub_environment
-from orchestrator.executors.network import CA_BUNDLE, authorities
+from orchestrator.executors.network import CA_BUNDLE, NOTHING, authorities
 from runner.schema import Device, stable_hash
 from runner.wire import frames
 

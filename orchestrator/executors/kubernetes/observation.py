@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.executors import Observation, State
-from orchestrator.executors.docker.container import LABEL
+from orchestrator.executors.contract import LABEL, Observation, State
 from orchestrator.executors.kubernetes.disruption import why_ended
 from orchestrator.executors.kubernetes.pods import ENDED, has_begun, own_state, statuses
 from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of, why_no_pod, why_pending

@@ -27,8 +27,7 @@ import psutil
 
 from orchestrator.config import ProcessHost
 from orchestrator.errors import BadResult, HostUnfit, StartError
-from orchestrator.executors import Attempt, Observation, Slot, State, Task
-from orchestrator.executors.docker.archive import FILE_LIMIT_BYTES
+from orchestrator.executors.contract import FILE_LIMIT_BYTES, Attempt, Observation, Slot, State, Task
 from orchestrator.executors.process.machine import check_paths, find_slots, job_environment
 from runner.wire.result_bundle import Receipt
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from orchestrator import installing
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit
-from orchestrator.executors import Slot
 from orchestrator.executors.children import without_tokens
-from orchestrator.executors.docker.gpu import CPU_SLOT, Gpu, chosen, parse_probe, slots_of
+from orchestrator.executors.contract import Slot
 from orchestrator.executors.environment import HUB, hub_folders, no_login, own_python
-from orchestrator.executors.network import authorities, network_of
+from orchestrator.executors.gpus import CPU_SLOT, Gpu, chosen, parse_probe, slots_of
+from orchestrator.executors.network import authorities, variables_of
 
 # What a runner cannot do without, whatever its engine; found without importing it, which takes seconds.
 NEEDED: tuple[str, ...] = ("torch", "diffusers", "transformers")
@@ -103,7 +103,7 @@ def job_environment(
     weights = str(_here(host.weights)) if host.weights else None
     return {
         **own_python(without_tokens(ours), here),
-        **network_of(host, ours, Path.home()),
+        **variables_of(host, ours),
         **(authorities(str(_here(host.ca_bundle))) if host.ca_bundle else {}),
         "PYTHONUNBUFFERED": "1",
         "RUNNER_TOKEN_FILE": TOKEN_FILE,

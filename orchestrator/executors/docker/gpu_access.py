@@ -1,17 +1,15 @@
-"""How a container gets a Docker host's GPUs, and what slots they make. Pure: what the host says comes in as values."""
+"""How a container gets a Docker host's GPUs. Pure: what the host says comes in as values."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from orchestrator.config import DockerHost, ProcessHost
+from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit
-from orchestrator.executors import Slot
+from orchestrator.executors.gpus import Gpu
 
-CPU_SLOT = Slot("cpu")
 CDI_KIND = "nvidia.com/gpu"
 DRIVER_FOLDER = "/usr/local/nvidia"
 # without the unified memory nodes CUDA does not initialise; without the tools node profilers fail
@@ -70,16 +68,6 @@ NO_GPU = Access("none")
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """A GPU as a probe container saw it. id: what `Access.render` wants for it."""
-
-    id: str
-    uuid: str = ""
-    name: str = ""
-    memory_bytes: int | None = None
-
-
-@dataclass(frozen=True)
 class Evidence:
     """What a host shows of its GPUs before any container runs.
 
@@ -131,30 +119,6 @@ def no_access(host: DockerHost, seen: Evidence) -> str:
     )
 
 
-def parse_probe(output: str) -> tuple[Gpu, ...]:
-    """The GPUs that a runner saw, one at the least: the last line of `python -m runner probe`. Raises ValueError."""
-    said = output.strip().splitlines() or ["{}"]
-    try:
-        report = json.loads(said[-1])
-        found = tuple(part for gpu in report["gpus"] for part in _instances(gpu))
-    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise ValueError(f"not a probe's report: {output[-200:]!r}") from error
-    if not found:
-        raise ValueError(f"no GPU is found there: {report.get('gpus_error') or 'and its driver says nothing'}")
-    return found
-
-
-def _instances(gpu: Mapping[str, Any]) -> tuple[Gpu, ...]:
-    """A GPU, or the MIG instances that it is divided into: then nothing can run on it as a whole."""
-    parts = tuple(
-        Gpu(str(mig["uuid"]), str(mig["uuid"]), str(mig.get("name", "")), mig.get("memory_bytes"))
-        for mig in gpu.get("mig", ())
-    )
-    return parts or (
-        Gpu(str(gpu["index"]), str(gpu.get("uuid", "")), str(gpu.get("name", "")), gpu.get("memory_bytes")),
-    )
-
-
 def everything(access: Access, seen: Evidence) -> tuple[str, ...]:
     """What to render for a container that is to see every GPU."""
     return tuple(map(str, seen.nodes)) if access.kind == "devices" else ("all",)
@@ -176,38 +140,6 @@ def as_named(access: Access, seen: Evidence, found: Sequence[Gpu]) -> tuple[Gpu,
     return tuple(found)
 
 
-def chosen(host: DockerHost | ProcessHost, found: Sequence[Gpu]) -> tuple[Gpu, ...]:
-    """Those of a host's GPUs that its entry asks for, in its order. Raises HostUnfit naming each that is not there."""
-    if host.gpus == "all":
-        return tuple(found)
-    if host.gpus == "none":
-        return ()
-    by_name = {**{gpu.id: gpu for gpu in found}, **{gpu.uuid: gpu for gpu in found if gpu.uuid}}
-    missing = [str(name) for name in host.gpus if str(name) not in by_name]
-    if missing:
-        known = ", ".join(f"{gpu.id} ({gpu.uuid or gpu.name})" for gpu in found) or "none"
-        raise HostUnfit(f"host {host.name}: has no GPU {', '.join(missing)}; it has: {known}")
-    picked = tuple(by_name[str(name)] for name in host.gpus)
-    if len(set(picked)) < len(picked):
-        raise HostUnfit(f"host {host.name}: gpus names one GPU twice")
-    return picked
-
-
-def slots_of(host: DockerHost | ProcessHost, gpus: Sequence[Gpu]) -> tuple[Slot, ...]:
-    """GPUs in groups of `gpus_per_job`. Raises HostUnfit where they make no group; what is left over stays idle."""
-    size = host.gpus_per_job
-    groups = [gpus[at : at + size] for at in range(0, len(gpus) - size + 1, size)]
-    if not groups:
-        raise HostUnfit(f"host {host.name}: gpus_per_job is {size}, and it has {len(gpus)} to use")
-    return tuple(_slot(group) for group in groups)
-
-
-def _slot(gpus: Sequence[Gpu]) -> Slot:
-    """Known by every name of its GPUs: another run may have been given them by index, or by UUID."""
-    names = frozenset(name for gpu in gpus for name in (gpu.id, gpu.uuid) if name)
-    return Slot("gpu" + "+".join(_short(gpu.id) for gpu in gpus), tuple(gpu.id for gpu in gpus), names)
-
-
 def trusted(host: DockerHost, seen: Evidence, access: Access) -> tuple[Gpu, ...] | None:
     """The GPUs as far as they are known without a probe; None where only a probe can tell."""
     if access.kind == "devices":
@@ -221,8 +153,3 @@ def plain_cdi(names: Collection[str]) -> tuple[str, ...]:
     """One name for each GPU: nvidia-ctk may list each by index, by UUID, and all together as `all`."""
     indices = [name for name in names if name.isdigit()]
     return tuple(sorted(indices, key=int)) or tuple(sorted(name for name in names if name != "all"))
-
-
-def _short(gpu: str) -> str:
-    """A UUID's first part is enough to tell one host's devices apart in a table."""
-    return gpu[:12] if gpu.startswith(("GPU-", "MIG-")) else gpu

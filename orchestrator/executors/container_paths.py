@@ -1,0 +1,26 @@
+"""Where a job's container finds and writes things, and as which user: the same on Docker and on Kubernetes."""
+
+from __future__ import annotations
+
+import re
+
+RUNNER_UID = 1000
+FOLDER = "/job"
+CACHE = f"{FOLDER}/huggingface"
+WEIGHTS = "/weights"
+SECRETS = "/run/orchestrator"
+TOKEN_FILE = f"{SECRETS}/token"
+TICKET_FILE = f"{SECRETS}/ticket"
+
+
+def below(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def model_mount(model: str) -> str:
+    """What must be mounted for a model's folder to be whole.
+
+    A snapshot of the hub's cache (`…/models--OWNER--NAME/snapshots/REVISION`) is made of links to `../../blobs`.
+    """
+    match = re.fullmatch(r"(/.*/models--[^/]+|/models--[^/]+)/snapshots/.+", model)
+    return match[1] if match else model
