@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator import installing
+from orchestrator import installation
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit, StartError
 from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task
@@ -392,7 +392,7 @@ def test_a_runner_whose_packages_are_not_installed_is_unfit_and_says_what_to_run
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(machine, "NEEDED", ("json", "no_such_package"))
-    monkeypatch.setattr(installing, "lacking", lambda *_: [])  # else PyTorch too, where it is not installed
+    monkeypatch.setattr(installation, "lacking", lambda *_: [])  # else PyTorch too, where it is not installed
     with pytest.raises(HostUnfit, match=r"no_such_package not installed.* install .*no_such_package"):
         find_slots(HOST, FAKE_RUNNER)
 

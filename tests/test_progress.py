@@ -8,7 +8,8 @@ from fake_executor import ok_row
 from rich.console import Console
 
 from orchestrator.planning.estimate import History, Span
-from orchestrator.scheduling.progress import Board, clock_time, in_words, outcome, remaining_in_words
+from orchestrator.runs.labels import outcome
+from orchestrator.scheduling.progress import Board, clock_time, in_words, remaining_in_words
 from orchestrator.scheduling.scheduler import Update
 from orchestrator.terminal.live import Screen, summary, table, watched
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row, Status

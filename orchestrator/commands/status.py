@@ -91,7 +91,7 @@ def status_value(
 
 def _job_status(progress: Progress, journal: Journal, waits: Mapping[str, tuple[str, float | None]]) -> dict[str, Any]:
     from orchestrator.runs.journal import FAULTS, Kind
-    from orchestrator.scheduling.progress import job_label
+    from orchestrator.runs.labels import job_label
 
     history = journal.history(progress.job.id)
     return {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from orchestrator import shipped
+from orchestrator import installation
 from orchestrator.config import yamlfile
 from orchestrator.config.docker import DockerHost, Tls
 from orchestrator.config.host import ProcessHost
@@ -78,4 +78,4 @@ def init(folder: Path) -> list[Path]:
 
 def _with_docs(text: str, folder: Path) -> str:
     """A template whose `docs/…` are files that are there: beside it in a checkout, else those that ship with us."""
-    return text if (folder / "docs").is_dir() else text.replace(" docs/", f" {shipped.folder('docs')}/")
+    return text if (folder / "docs").is_dir() else text.replace(" docs/", f" {installation.folder('docs')}/")

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import IO
 
 import runner
-from orchestrator import shipped
+from orchestrator import installation
 from orchestrator.errors import InputError
 from orchestrator.images import pins
-from orchestrator.installing import CPU_INDEX
+from orchestrator.installation import CPU_INDEX
 from runner.catalog import FLAVOURS as FLAVOURS
 from runner.schema import stable_hash
 
@@ -46,7 +46,7 @@ def recipe(flavour: str) -> Mapping[str, bytes]:
     """
     if flavour not in (*FLAVOURS, GIVEN):
         raise InputError(f"there is no image {flavour!r}; there are {', '.join(FLAVOURS)}")
-    folder = shipped.folder("images")
+    folder = installation.folder("images")
     files = {
         "Dockerfile": (folder / flavour / "Dockerfile").read_bytes(),
         **{f"images/{level}.txt": pins.select(_pins(), level).encode() for level in PINS[flavour]},

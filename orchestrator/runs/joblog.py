@@ -16,8 +16,8 @@ from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal, Phase, Progress
+from orchestrator.runs.labels import job_label
 from orchestrator.sanitize import printable
-from orchestrator.scheduling.progress import job_label
 from runner.schema import Event, EventKind, Job
 
 LOOK_EVERY_S = 1.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.planning.estimate import UNKNOWN, History, Span, longest, over_slots
+from orchestrator.runs.labels import case_label, outcome
 from runner.schema import MAX, Case, Event, EventKind, Job, Row, Status
 
 if TYPE_CHECKING:
@@ -249,21 +250,6 @@ class Board:
         load_s = (at_work.loaded - at_work.loading) if at_work.loaded and at_work.loading else None
         row = Row.of(job, case, Status.OK, latency_median=each, first_call_s=first_s, load_s=load_s)
         self.history.add([row])
-
-
-def job_label(job: Job) -> str:
-    return f"{job.engine} {job.precision.value}"
-
-
-def case_label(job: Job, case: Case) -> str:
-    return f"{job_label(job)} samples {case.samples}"
-
-
-def outcome(row: Row) -> str:
-    """One line that says how a case ended."""
-    status = row.status.value if row.status else "?"
-    what = f"{row.engine} {row.precision} samples {row.batch}: {status}"
-    return what + (f": {row.error}" if row.error and row.error != status else "")
 
 
 def in_words(seconds: float) -> str:

@@ -30,7 +30,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from orchestrator import shipped
+from orchestrator import installation
 from orchestrator.config import S3
 from orchestrator.config.address import is_in_the_clear, is_loopback
 from orchestrator.errors import BadResult, HostUnreachable, InputError
@@ -375,7 +375,7 @@ class Bucket:
             case "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "301":
                 return f"the bucket is in another region ({said}); fix: correct `region`"
             case "AccessDenied" | "AllAccessDisabled" | "403":
-                page = shipped.folder("docs") / "s3.md"
+                page = installation.folder("docs") / "s3.md"
                 return f"the access key {key} may not {what}: {said}; fix: grant it ({page} has the policy)"
             case _:
                 return f"the store refuses to {what}: {code} ({status}), {said}"

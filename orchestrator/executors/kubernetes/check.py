@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator import shipped
+from orchestrator import installation
 from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import Claim
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
@@ -150,7 +150,7 @@ def _queue(queue: str, namespace: str, answers: Answers) -> Finding:
             "queue",
             Grade.PROBLEM,
             text,
-            f"drop `queue`, or have Kueue installed ({shipped.folder('docs')}/kubernetes-admin.md)",
+            f"drop `queue`, or have Kueue installed ({installation.folder('docs')}/kubernetes-admin.md)",
         )
     answer = answers.queue
     if isinstance(answer, No):

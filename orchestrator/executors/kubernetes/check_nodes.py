@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from orchestrator import shipped
+from orchestrator import installation
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors.finding import Finding, Grade
@@ -158,7 +158,9 @@ def _not_on_all(image: str, having: Sequence[Object], chosen: Sequence[Object]) 
 
 
 def _push_or_load() -> str:
-    return f"orchestrator submit --push REGISTRY, or load it into each node ({shipped.folder('docs')}/kubernetes.md)"
+    return (
+        f"orchestrator submit --push REGISTRY, or load it into each node ({installation.folder('docs')}/kubernetes.md)"
+    )
 
 
 def _has_image(node: Object, image: str) -> bool:

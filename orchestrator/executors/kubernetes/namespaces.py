@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from orchestrator import shipped
+from orchestrator import installation
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors.kubernetes import permissions
@@ -52,6 +52,6 @@ def how_to_make(host: KubernetesHost, namespace: str) -> str:
     folder = f"{permissions.folder()}/overlays/{overlay}"
     if namespace == OWN:
         return f"a cluster admin: kubectl apply -k {folder}"
-    page = f"{shipped.folder('docs')}/kubernetes-admin.md"
+    page = f"{installation.folder('docs')}/kubernetes-admin.md"
     kustomization = f"namespace: {namespace}, resources: [../{overlay}]"
     return f"a cluster admin: a folder beside {folder} with `{kustomization}` in its kustomization.yaml ({page})"

@@ -7,7 +7,7 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
-from orchestrator import shipped
+from orchestrator import installation
 from orchestrator.config import yamlfile
 
 
@@ -43,7 +43,7 @@ class Permission:
 
 
 def folder() -> Path:
-    return shipped.folder("manifests")
+    return installation.folder("manifests")
 
 
 @cache

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from orchestrator import installing
+from orchestrator import installation
 from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors.children import without_tokens
@@ -31,7 +31,7 @@ def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         unused = "; what PYTHONPATH names is not used" if os.environ.get("PYTHONPATH") else ""
-        run = installing.command("runner", missing)
+        run = installation.command("runner", missing)
         raise HostUnfit(f"host {host.name}: {', '.join(missing)} not installed here{unused}; run: {run}")
     if host.gpus == "none":
         return (CPU_SLOT,)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import installing
+from orchestrator import installation
 
 PYTHON = sys.executable
 INDEX = "--index-url https://download.pytorch.org/whl/cpu"
@@ -24,8 +24,8 @@ REQUIRES = (
 @pytest.fixture(autouse=True)
 def lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of what the tests ask for is here, but pytest."""
-    monkeypatch.setattr(installing, "_requirements", lambda: REQUIRES)
-    monkeypatch.setattr(installing, "_is_here", {"pytest", "typer"}.__contains__)
+    monkeypatch.setattr(installation, "_requirements", lambda: REQUIRES)
+    monkeypatch.setattr(installation, "_is_here", {"pytest", "typer"}.__contains__)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_advice_names_the_tool_that_made_the_environment(
     prefix = tmp_path / "env"
     prefix.mkdir()
     (prefix / file).write_text(content)
-    assert installing.command("runner", (), prefix, has_pip=has_pip, cpu=True).split(" && ")[-1] == command
+    assert installation.command("runner", (), prefix, has_pip=has_pip, cpu=True).split(" && ")[-1] == command
 
 
 @pytest.mark.parametrize(
@@ -61,23 +61,23 @@ def test_without_a_gpu_pytorch_comes_first_and_from_its_cpu_index(
     prefix = tmp_path / "env"
     prefix.mkdir()
     (prefix / file).write_text(content)
-    assert installing.command("runner", (), prefix, has_pip=False, cpu=True).startswith(first)
+    assert installation.command("runner", (), prefix, has_pip=False, cpu=True).startswith(first)
 
 
 def test_with_a_gpu_pytorch_comes_from_the_usual_index(tmp_path: Path) -> None:
-    said = installing.command("runner", (), tmp_path, has_pip=True, cpu=False)
+    said = installation.command("runner", (), tmp_path, has_pip=True, cpu=False)
     assert said == f"{PYTHON} -m pip install torch 'no-such-package>=0.41'"
 
 
 @pytest.mark.parametrize("tool", ["pyvenv.cfg", "uv-receipt.toml", "pipx_metadata.json"])
 def test_advice_never_names_a_package_that_anyone_could_register(tmp_path: Path, tool: str) -> None:
     (tmp_path / tool).write_text("uv = 0.9\n")
-    assert installing.PACKAGE not in installing.command("runner", (), tmp_path, has_pip=False)
+    assert installation.PACKAGE not in installation.command("runner", (), tmp_path, has_pip=False)
 
 
 def test_advice_names_what_is_needed_where_the_program_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installing, "_requirements", lambda: ())
-    said = installing.command("runner", ["torch", "diffusers"], tmp_path, has_pip=True, cpu=False)
+    monkeypatch.setattr(installation, "_requirements", lambda: ())
+    said = installation.command("runner", ["torch", "diffusers"], tmp_path, has_pip=True, cpu=False)
     assert said == f"{PYTHON} -m pip install diffusers torch"

@@ -1,20 +1,25 @@
-"""The command that adds packages to this Python, in words of the tool that made its environment."""
+"""This installation: the files that ship beside the code, and the command that adds packages to this Python."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import shutil
 import sys
 from collections.abc import Collection, Iterable
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 PACKAGE = "sd-orchestrator"
 # PyTorch's own index: torch's builds for a CPU and all that they need. The plain build brings gigabytes of CUDA.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 REQUIREMENT = re.compile(r"([\w.-]+)([^;]*)(?:;.*\bextra\s*==\s*['\"]([\w-]+)['\"])?")
+
+
+def folder(name: str) -> Path:
+    """`images`, `manifests` or `docs`: beside the package in a checkout, among its data in an installed one."""
+    package = Path(__file__).parent
+    installed = package / "data" / name
+    return installed if installed.is_dir() else package.parent / name
 
 
 def command(
@@ -30,6 +35,8 @@ def command(
     It names the packages themselves: the project's name is on no index, where anyone could take it.
     prefix, has_pip: of this Python, unless told. cpu: PyTorch's build for a CPU; unless told, where no GPU is seen.
     """
+    import importlib.util
+
     prefix = Path(sys.prefix) if prefix is None else prefix
     has_pip = importlib.util.find_spec("pip") is not None if has_pip is None else has_pip
     cpu = sys.platform == "linux" and shutil.which("nvidia-smi") is None if cpu is None else cpu
@@ -64,6 +71,8 @@ def _has_other_tool(prefix: Path) -> bool:
 
 
 def _requirements() -> Iterable[str]:
+    from importlib.metadata import PackageNotFoundError, distribution  # not every command asks for it
+
     try:
         return distribution(PACKAGE).requires or ()
     except PackageNotFoundError:  # run from its sources, not installed
@@ -71,6 +80,8 @@ def _requirements() -> Iterable[str]:
 
 
 def _is_here(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         distribution(package)
     except PackageNotFoundError:

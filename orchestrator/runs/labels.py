@@ -1,0 +1,20 @@
+"""Jobs and cases as they are named to a person, and how one ended."""
+
+from __future__ import annotations
+
+from runner.schema import Case, Job, Row
+
+
+def job_label(job: Job) -> str:
+    return f"{job.engine} {job.precision.value}"
+
+
+def case_label(job: Job, case: Case) -> str:
+    return f"{job_label(job)} samples {case.samples}"
+
+
+def outcome(row: Row) -> str:
+    """One line that says how a case ended."""
+    status = row.status.value if row.status else "?"
+    what = f"{row.engine} {row.precision} samples {row.batch}: {status}"
+    return what + (f": {row.error}" if row.error and row.error != status else "")
