@@ -35,7 +35,7 @@ class Outcome:
 
 def finish(outcome: Outcome, output: Shape = Shape.TABLE) -> None:
     """Prints how a run went, and exits with its exit code."""
-    from orchestrator.commands.results import Format, comparison, print_comparison
+    from orchestrator.commands.results import Format, comparison, hint_lost, print_comparison
     from orchestrator.table.metric import Metric
     from orchestrator.terminal.console import console
     from orchestrator.terminal.output import print_json
@@ -68,15 +68,3 @@ def outcome_value(outcome: Outcome) -> dict[str, Any]:
         "counts": dict(counts),
         "rows": rows,
     }
-
-
-def hint_lost(run: Run) -> None:
-    """Prints how to run lost cases again, for a run that was made here and has some."""
-    from orchestrator.terminal.console import console
-    from runner.schema import Status
-
-    count = sum(row.status is Status.LOST for row in run.all_rows()) if run.journal.exists() else 0
-    if count:
-        cases = "1 case is lost; run it" if count == 1 else f"{count} cases are lost; run them"
-        hint = f"{cases} again with: orchestrator resume {run.name} --retry-lost"
-        console(stderr=True).print(hint, style="yellow", soft_wrap=True)
