@@ -22,7 +22,13 @@ from test_images import digest_of, packed
 
 from orchestrator.config.store import S3
 from orchestrator.errors import HostUnreachable, ImageError, InputError
-from orchestrator.executors.bounded_http import ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES, Endless, lines, take_whole
+from orchestrator.executors.bounded_http import (
+    ANSWER_LIMIT_BYTES,
+    ANSWER_LIMIT_VALUES,
+    ResponseTooLarge,
+    lines,
+    take_whole,
+)
 from orchestrator.executors.docker.client import MESSAGE_LIMIT_BYTES, Client
 from orchestrator.executors.docker.config import FILE_LIMIT_BYTES, read_json
 from orchestrator.executors.kubernetes.cluster import ANSWER_LIMIT_BYTES as LISTING_BYTES
@@ -206,7 +212,7 @@ def test_a_listing_or_an_inspect_of_an_engine_takes_bounded_memory(kind: str) ->
         assert response.json()
     body = repeated(MANY[kind], 2 * ANSWER_LIMIT_BYTES, b"[" + quote, after)
     for size in (len(body), ANSWER_LIMIT_BYTES - 10) if not quote else (len(body),):
-        with grows_by_less_than(40), pytest.raises(Endless):
+        with grows_by_less_than(40), pytest.raises(ResponseTooLarge):
             take_whole(answer_of(body[:size]))
 
 
@@ -232,7 +238,7 @@ def endless(piece: bytes) -> requests.Response:
 
 
 def test_an_engines_events_take_bounded_memory() -> None:
-    with grows_by_less_than(30), pytest.raises(Endless, match="a line of more than"):
+    with grows_by_less_than(30), pytest.raises(ResponseTooLarge, match="a line of more than"):
         list(lines(endless(b"x")))
     with grows_by_less_than(30):
         for _ in itertools.islice(lines(endless(b'{"id":"a"}\n')), 300_000):
@@ -242,7 +248,7 @@ def test_an_engines_events_take_bounded_memory() -> None:
 def test_what_an_engine_says_of_a_build_takes_bounded_memory() -> None:
     client = Client("unix:///nowhere", "1.41", 5)
     try:
-        with grows_by_less_than(90), pytest.raises(Endless, match="a line of more than 1048576 bytes"):
+        with grows_by_less_than(90), pytest.raises(ResponseTooLarge, match="a line of more than 1048576 bytes"):
             list(client._stream_helper(endless(b"x"), decode=True))
         message = repeated(b"[],", MESSAGE_LIMIT_BYTES - 10, b'{"stream":[', b"1]}\r\n")
         with grows_by_less_than(90):
@@ -268,9 +274,9 @@ def test_a_clusters_listing_takes_bounded_memory(kind: str) -> None:
     del body
     with grows_by_less_than(500):
         _object(_read(response), _Room())
-    with grows_by_less_than(200), pytest.raises(Endless):
+    with grows_by_less_than(200), pytest.raises(ResponseTooLarge):
         _read(endless(b"[],").raw)
-    with grows_by_less_than(60), pytest.raises(Endless):
+    with grows_by_less_than(60), pytest.raises(ResponseTooLarge):
         _object(b"[" + b"{}," * LISTING_VALUES + b"1]", _Room())
 
 

@@ -31,7 +31,7 @@ from orchestrator.executors.docker import slot
 from orchestrator.executors.docker.check import check, seconds_of
 from orchestrator.executors.docker.connection import connect
 from orchestrator.executors.docker.executor import DockerExecutor
-from orchestrator.executors.docker.gpu_access import Access, Evidence
+from orchestrator.executors.docker.gpu_access import Access, GpuEvidence
 from orchestrator.executors.finding import Finding, Grade
 from runner.schema import Case, Device, Job, Precision, parse_rows
 
@@ -420,7 +420,7 @@ def test_a_way_to_a_gpu_that_fails_at_the_start_of_a_container_is_told_with_the_
 ):
     if Path("/dev/nvidia0").exists():
         pytest.skip("this machine has a GPU")
-    monkeypatch.setattr(probing, "evidence", lambda *_: Evidence(nodes=(0,)))
+    monkeypatch.setattr(probing, "evidence", lambda *_: GpuEvidence(nodes=(0,)))
     host = DockerHost(name="here", url=docker_host.url, gpu_access=access)
     with closing(host) as executor:
         executor.probe_image = contract_image

@@ -11,7 +11,7 @@ from orchestrator.executors.docker.gpu_access import (
     NO_GPU,
     SHARED_NODES,
     Access,
-    Evidence,
+    GpuEvidence,
     GpuParts,
     as_named,
     candidates,
@@ -23,7 +23,7 @@ from orchestrator.executors.docker.gpu_access import (
 from orchestrator.executors.gpus import Gpu, chosen, parse_probe, slots_of
 
 TWO = (Gpu("0", "GPU-aa", "A100", 80), Gpu("1", "GPU-bb", "A100", 80))
-DEVICES = Evidence(nodes=(0, 1), shared=SHARED_NODES, driver=True)
+DEVICES = GpuEvidence(nodes=(0, 1), shared=SHARED_NODES, driver=True)
 
 
 def host(**fields: object) -> DockerHost:
@@ -56,11 +56,11 @@ def test_the_cpus_slot_is_given_no_gpu_by_any_way(access):
 @pytest.mark.parametrize(
     ("seen", "kinds"),
     [
-        (Evidence(runtime=True), ["toolkit"]),
-        (Evidence(runtime=True, cdi=("0",), nodes=(0,)), ["toolkit", "cdi"]),
-        (Evidence(cdi=("0",)), ["cdi"]),
+        (GpuEvidence(runtime=True), ["toolkit"]),
+        (GpuEvidence(runtime=True, cdi=("0",), nodes=(0,)), ["toolkit", "cdi"]),
+        (GpuEvidence(cdi=("0",)), ["cdi"]),
         (DEVICES, ["toolkit", "devices"]),
-        (Evidence(nodes=(0,)), ["toolkit"]),
+        (GpuEvidence(nodes=(0,)), ["toolkit"]),
     ],
 )
 def test_auto_tries_what_the_host_shows_and_bare_nodes_only_with_a_driver_beside_them(seen, kinds):
@@ -68,18 +68,18 @@ def test_auto_tries_what_the_host_shows_and_bare_nodes_only_with_a_driver_beside
 
 
 def test_bare_nodes_are_taken_without_a_driver_where_they_are_asked_for():
-    assert candidates(host(gpu_access="devices"), Evidence(nodes=(0,))) == (Access("devices"),)
+    assert candidates(host(gpu_access="devices"), GpuEvidence(nodes=(0,))) == (Access("devices"),)
 
 
 @pytest.mark.parametrize("access", ["auto", "toolkit", "cdi", "devices"])
 def test_a_host_without_any_gpu_is_unfit_with_the_remedy(access):
     with pytest.raises(HostUnfit, match=r"desk: .*nvidia-ct.*gpus: none"):
-        candidates(host(gpu_access=access), Evidence())
+        candidates(host(gpu_access=access), GpuEvidence())
 
 
 def test_a_gpu_that_the_engine_cannot_hand_out_is_told_from_none():
-    assert "it has a GPU" in no_access(host(), Evidence(nodes=(0,)))
-    assert "no NVIDIA GPU is to be seen" in no_access(host(), Evidence())
+    assert "it has a GPU" in no_access(host(), GpuEvidence(nodes=(0,)))
+    assert "no NVIDIA GPU is to be seen" in no_access(host(), GpuEvidence())
 
 
 def test_a_probes_report_is_read_from_its_last_line():
@@ -109,18 +109,18 @@ def test_a_probe_sees_every_gpu_by_each_way():
 
 
 def test_a_gpu_is_named_by_its_device_node_where_those_are_handed_out():
-    seen = Evidence(nodes=(2, 5), shared=SHARED_NODES)
+    seen = GpuEvidence(nodes=(2, 5), shared=SHARED_NODES)
     assert [gpu.id for gpu in as_named(Access("devices"), seen, TWO)] == ["2", "5"]
 
 
 def test_a_gpu_is_named_as_its_cdi_device_is_by_index_or_uuid():
-    assert [g.id for g in as_named(Access("cdi"), Evidence(cdi=("all", "0", "1")), TWO)] == ["0", "1"]
-    assert [g.id for g in as_named(Access("cdi"), Evidence(cdi=("all", "GPU-aa", "GPU-bb")), TWO)] == [
+    assert [g.id for g in as_named(Access("cdi"), GpuEvidence(cdi=("all", "0", "1")), TWO)] == ["0", "1"]
+    assert [g.id for g in as_named(Access("cdi"), GpuEvidence(cdi=("all", "GPU-aa", "GPU-bb")), TWO)] == [
         "GPU-aa",
         "GPU-bb",
     ]
     with pytest.raises(ValueError, match="GPU-aa"):
-        as_named(Access("cdi"), Evidence(cdi=("all",)), TWO)
+        as_named(Access("cdi"), GpuEvidence(cdi=("all",)), TWO)
 
 
 def test_a_mig_instance_is_no_device_node():
@@ -171,4 +171,4 @@ def test_cdi_names_each_gpu_once():
 def test_without_a_probe_the_toolkits_gpus_are_not_known():
     assert trusted(host(), DEVICES, Access("toolkit")) is None
     assert trusted(host(), DEVICES, Access("devices")) == (Gpu("0"), Gpu("1"))
-    assert trusted(host(), Evidence(cdi=("all", "0")), Access("cdi")) == (Gpu("0"),)
+    assert trusted(host(), GpuEvidence(cdi=("all", "0")), Access("cdi")) == (Gpu("0"),)

@@ -18,7 +18,7 @@ from orchestrator.executors.kubernetes.capacity import shown
 from orchestrator.executors.kubernetes.check import findings
 from orchestrator.executors.kubernetes.check_nodes import MOST_REPORTED, must_have_images
 from orchestrator.executors.kubernetes.cluster import Refused
-from orchestrator.executors.kubernetes.facts import Answers, No
+from orchestrator.executors.kubernetes.facts import Facts, Unavailable
 from orchestrator.executors.kubernetes.permissions import Role, permissions
 
 A100, A6000 = "NVIDIA-A100-SXM4-80GB", "NVIDIA-RTX-A6000"
@@ -41,24 +41,24 @@ def pod(node_name: str, gpus: int, phase: str = "Running") -> dict[str, Any]:
     return {"spec": {"nodeName": node_name, "containers": [{"resources": resources}]}, "status": {"phase": phase}}
 
 
-WELL = Answers(
+WELL = Facts(
     version="v1.33.1",
     took_s=0.003,
     namespace={"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
     refused=(),
     nodes=[node("a", 8), node("b")],
     pods=[pod("a", 2), pod("a", 1, "Succeeded")],
-    own_pods=No.UNASKED,
+    own_pods=Unavailable.UNASKED,
     quotas=(),
     defaults=(),
-    kueue=No.UNASKED,
-    queue=No.UNASKED,
-    runtime_class=No.UNASKED,
-    claim=No.UNASKED,
-    service_account=No.UNASKED,
-    pull_secret=No.UNASKED,
+    kueue=Unavailable.UNASKED,
+    queue=Unavailable.UNASKED,
+    runtime_class=Unavailable.UNASKED,
+    claim=Unavailable.UNASKED,
+    service_account=Unavailable.UNASKED,
+    pull_secret=Unavailable.UNASKED,
     others_pods=(),
-    others_secrets=No.FORBIDDEN,
+    others_secrets=Unavailable.FORBIDDEN,
 )
 
 
@@ -95,7 +95,7 @@ def test_a_right_to_look_is_missed_only_where_the_host_needs_the_look() -> None:
     looks = [p for p in permissions() if p.role is not Role.RUN]
     queues = [p for p in looks if p.resource == "localqueues"]
     assert found(refused=queues)["permissions"].grade is Grade.OK
-    assert found(host(queue="q"), refused=queues, kueue=No.FORBIDDEN)["permissions"].grade is Grade.WARNING
+    assert found(host(queue="q"), refused=queues, kueue=Unavailable.FORBIDDEN)["permissions"].grade is Grade.WARNING
 
 
 def test_without_a_right_to_list_events_jobs_run_and_less_is_told() -> None:
@@ -108,25 +108,29 @@ def test_without_a_right_to_list_events_jobs_run_and_less_is_told() -> None:
 
 
 def test_without_a_right_to_list_nodes_it_says_what_it_does_not_know() -> None:
-    assert "is not known" in found(nodes=No.FORBIDDEN)["nodes"].text
-    assert "gpus" not in found(nodes=No.FORBIDDEN)
+    assert "is not known" in found(nodes=Unavailable.FORBIDDEN)["nodes"].text
+    assert "gpus" not in found(nodes=Unavailable.FORBIDDEN)
 
 
 def test_without_a_right_to_see_others_pods_it_counts_ours() -> None:
-    seen = found(pods=No.FORBIDDEN, own_pods=[pod("a", 1)])["gpus"]
+    seen = found(pods=Unavailable.FORBIDDEN, own_pods=[pod("a", 1)])["gpus"]
     assert seen.text == f"{A100}: 8, of which we use 1, on 1 node"
 
 
 def test_a_namespace_that_is_not_there_is_a_problem() -> None:
-    finding = found(namespace=No.MISSING)["namespace"]
+    finding = found(namespace=Unavailable.MISSING)["namespace"]
     said = "there is no namespace 'bench', which the kubeconfig's context names"
     assert (finding.grade, finding.text) == (Grade.PROBLEM, said)
     assert "overlays/gpu" in finding.remedy
-    assert "overlays/cpu" in found(host(gpus="none"), namespace=No.MISSING)["namespace"].remedy
+    assert "overlays/cpu" in found(host(gpus="none"), namespace=Unavailable.MISSING)["namespace"].remedy
 
 
 def test_a_mistyped_namespace_is_said_once_with_the_nearest_name() -> None:
-    its = [*findings(host(namespace="benhc"), "benhc", replace(WELL, namespace=No.MISSING, namespaces=("bench", "x")))]
+    its = [
+        *findings(
+            host(namespace="benhc"), "benhc", replace(WELL, namespace=Unavailable.MISSING, namespaces=("bench", "x"))
+        )
+    ]
     assert {it.topic for it in its} == {"namespace", "nodes", "gpus"}
     said = "there is no namespace 'benhc', which hosts.yaml names; did you mean 'bench'?"
     assert its[0].text == said
@@ -134,7 +138,7 @@ def test_a_mistyped_namespace_is_said_once_with_the_nearest_name() -> None:
 
 
 def test_a_namespace_in_which_nothing_is_allowed_is_one_problem() -> None:
-    closed = replace(WELL, namespace=No.FORBIDDEN, refused=permissions(), namespaces=("bench",))
+    closed = replace(WELL, namespace=Unavailable.FORBIDDEN, refused=permissions(), namespaces=("bench",))
     its = [*findings(host(namespace="benhc"), "benhc", closed)]
     assert [it.topic for it in its if it.grade is Grade.PROBLEM] == ["namespace"]
     assert its[0].text.startswith("there is no such namespace, or your account may do nothing there: 'benhc'")
@@ -274,8 +278,8 @@ def test_a_quota_on_what_its_pods_do_not_say_is_a_problem_unless_a_limit_range_s
 
 def test_a_queue_has_to_be_there_and_to_admit() -> None:
     served = {"preferredVersion": {"groupVersion": "kueue.x-k8s.io/v1beta2"}}
-    assert "no Kueue" in found(host(queue="q"), kueue=No.MISSING, queue=No.UNASKED)["queue"].text
-    missing = found(host(queue="q"), kueue=served, queue=No.MISSING)["queue"]
+    assert "no Kueue" in found(host(queue="q"), kueue=Unavailable.MISSING, queue=Unavailable.UNASKED)["queue"].text
+    missing = found(host(queue="q"), kueue=served, queue=Unavailable.MISSING)["queue"]
     assert (missing.grade, missing.text) == (Grade.PROBLEM, "there is no queue q")
     closed = {"type": "Active", "status": "False", "message": "its ClusterQueue is not there"}
     inactive = found(host(queue="q"), kueue=served, queue={"spec": {}, "status": {"conditions": [closed]}})["queue"]
@@ -285,19 +289,19 @@ def test_a_queue_has_to_be_there_and_to_admit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "topic", "answer"),
+    ("key", "topic", "fact"),
     [
         ("runtime_class", "runtime class", "runtime_class"),
         ("service_account", "service account", "service_account"),
         ("image_pull_secret", "pull secret", "pull_secret"),
     ],
 )
-def test_what_is_named_has_to_be_there(key: str, topic: str, answer: str) -> None:
+def test_what_is_named_has_to_be_there(key: str, topic: str, fact: str) -> None:
     named = host(**{key: "it"})
-    assert found(named, **{answer: No.MISSING})[topic].grade is Grade.PROBLEM
-    assert "may not be looked at" in found(named, **{answer: No.FORBIDDEN})[topic].text
+    assert found(named, **{fact: Unavailable.MISSING})[topic].grade is Grade.PROBLEM
+    assert "may not be looked at" in found(named, **{fact: Unavailable.FORBIDDEN})[topic].text
     there = {"type": "kubernetes.io/dockerconfigjson"}
-    assert found(named, **{answer: there})[topic].text == "it is there"
+    assert found(named, **{fact: there})[topic].text == "it is there"
 
 
 def test_a_secret_of_another_type_pulls_nothing() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from orchestrator.config import KubernetesHost
 from orchestrator.executors.kubernetes.cluster import Refused
-from orchestrator.executors.kubernetes.cluster_view import Look
+from orchestrator.executors.kubernetes.cluster_view import ClusterView
 from orchestrator.executors.kubernetes.disruption import why_ended, why_node_leaves
-from orchestrator.executors.kubernetes.observation import Shown
+from orchestrator.executors.kubernetes.observation import AttemptObjects
 
 
 def node(*taints: str) -> dict[str, Any]:
@@ -81,17 +81,17 @@ class Lists:
         return [keep(each) for each in answer]
 
 
-def ends(cluster: Lists) -> tuple[str, Look]:
-    looking = Look(cluster, KubernetesHost(name="lab"))  # type: ignore[arg-type]
-    return looking._ends([Shown(pods=(pod(),))])["p1"], looking
+def ends(cluster: Lists) -> tuple[str, ClusterView]:
+    view = ClusterView(cluster, KubernetesHost(name="lab"))  # type: ignore[arg-type]
+    return view._ends([AttemptObjects(pods=(pod(),))])["p1"], view
 
 
 def test_events_and_the_node_are_asked_once_for_each_pod_that_is_told_to_end() -> None:
     event = {"reason": "Preempted", "message": "by bench/urgent", "lastTimestamp": "2026-11-28T00:00:09Z"}
     cluster = Lists(events=[event], nodes=[node("node.kubernetes.io/unschedulable")])
-    said, looking = ends(cluster)
+    said, view = ends(cluster)
     assert said == "Preempted: by bench/urgent; its node spot-1 is cordoned, as a drain does"
-    looking._ends([Shown(pods=(pod(),))])
+    view._ends([AttemptObjects(pods=(pod(),))])
     assert cluster.asked == ["events", "nodes"]
 
 

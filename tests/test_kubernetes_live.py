@@ -416,7 +416,7 @@ def test_what_a_neighbour_makes_of_a_staged_attempt_never_runs(
 def test_while_a_watch_tells_of_nothing_no_list_is_asked_for_and_whatever_happens_is_seen_all_the_same(
     make: Callable[..., KubernetesExecutor], kubernetes_cluster: LabCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_view, "LOOK_ANYWAY_S", 3600.0)  # so that nothing is seen by asking again
+    monkeypatch.setattr(cluster_view, "REFRESH_S", 3600.0)  # so that nothing is seen by asking again
     executor, lists = make(), []
     ask = executor.cluster.list
 

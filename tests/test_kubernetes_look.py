@@ -11,7 +11,7 @@ import pytest
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnreachable
 from orchestrator.executors.kubernetes import cluster_view
-from orchestrator.executors.kubernetes.cluster_view import LOOK_ANYWAY_S, Look
+from orchestrator.executors.kubernetes.cluster_view import REFRESH_S, ClusterView
 from orchestrator.executors.kubernetes.watch import PodWatch
 from runner.schema import Status
 
@@ -42,50 +42,50 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> SlowCluster:
 
 
 @pytest.fixture
-def looking(cluster: SlowCluster) -> Look:
-    made = Look(cluster, KubernetesHost(name="lab"))  # type: ignore[arg-type]
+def view(cluster: SlowCluster) -> ClusterView:
+    made = ClusterView(cluster, KubernetesHost(name="lab"))  # type: ignore[arg-type]
     made.all(1)
     cluster.looks()
     return made
 
 
-def test_without_a_watch_every_look_lists(cluster: SlowCluster, looking: Look) -> None:
+def test_without_a_watch_every_look_lists(cluster: SlowCluster, view: ClusterView) -> None:
     for _ in range(3):
-        looking.all(None)
+        view.all(None)
     assert cluster.looks() == 3
 
 
-def test_while_nothing_is_told_what_was_seen_stands_for_some_seconds(cluster: SlowCluster, looking: Look) -> None:
-    looking.all(1)
+def test_while_nothing_is_told_what_was_seen_stands_for_some_seconds(cluster: SlowCluster, view: ClusterView) -> None:
+    view.all(1)
     assert cluster.looks() == 0
-    cluster.now += LOOK_ANYWAY_S
-    looking.all(1)
+    cluster.now += REFRESH_S
+    view.all(1)
     assert cluster.looks() == 1
 
 
-def test_what_we_wrote_is_seen_at_once(cluster: SlowCluster, looking: Look) -> None:
+def test_what_we_wrote_is_seen_at_once(cluster: SlowCluster, view: ClusterView) -> None:
     cluster.writes += 1
-    looking.all(1)
-    looking.all(1)
+    view.all(1)
+    view.all(1)
     assert cluster.looks() == 1
 
 
 def test_where_something_changes_all_the_time_a_tenth_of_it_is_spent_on_lists(
-    cluster: SlowCluster, looking: Look
+    cluster: SlowCluster, view: ClusterView
 ) -> None:
     began, told = cluster.now, 1
     while cluster.now < began + 60:
         cluster.now += 0.1
-        looking.all(told := told + 1)
+        view.all(told := told + 1)
     assert 8 <= cluster.looks() <= 10  # each takes 0.6 s
 
 
-def test_a_change_that_came_too_early_is_seen_when_its_time_has_come(cluster: SlowCluster, looking: Look) -> None:
-    looking.all(2)
+def test_a_change_that_came_too_early_is_seen_when_its_time_has_come(cluster: SlowCluster, view: ClusterView) -> None:
+    view.all(2)
     assert cluster.looks() == 0
-    cluster.now += looking.pause_s
-    looking.all(2)
-    looking.all(2)
+    cluster.now += view.pause_s
+    view.all(2)
+    view.all(2)
     assert cluster.looks() == 1
 
 
@@ -145,11 +145,11 @@ class Backing:
 
 def test_the_first_reason_why_an_image_does_not_come_stands_until_one_decides() -> None:
     cluster = Backing()
-    looking = Look(cluster, KubernetesHost(name="lab"))  # type: ignore[arg-type]
+    view = ClusterView(cluster, KubernetesHost(name="lab"))  # type: ignore[arg-type]
 
     def said(reason: str, message: str = "") -> tuple[str, Status | None]:
         cluster.waiting = {"reason": reason, "message": message}
-        (seen,) = looking.all(None).values()
+        (seen,) = view.all(None).values()
         return seen.reason, seen.status
 
     first = ("image reg.example/sd:1 does not come: read udp 10.0.0.1:4242: i/o timeout", None)
@@ -176,5 +176,5 @@ def test_why_an_image_does_not_come_is_in_its_events_after_a_restart() -> None:
         }
         for said in words
     ]
-    (seen,) = Look(cluster, KubernetesHost(name="lab")).all(None).values()  # type: ignore[arg-type]
+    (seen,) = ClusterView(cluster, KubernetesHost(name="lab")).all(None).values()  # type: ignore[arg-type]
     assert seen.reason == "image reg.example/sd:1 does not come: no such host"

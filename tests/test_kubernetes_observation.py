@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.executors.contract import Observation, State
 from orchestrator.executors.kubernetes.fit import exceeds_alone, why_none_fits
-from orchestrator.executors.kubernetes.observation import Shown, observation
-from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of
+from orchestrator.executors.kubernetes.observation import AttemptObjects, observation
+from orchestrator.executors.kubernetes.waiting import WaitingEvidence, seconds_of
 from runner.schema import Status
 
 BEGAN = "2026-11-24T12:00:00Z"
@@ -44,8 +44,8 @@ RUNNING = container(running={"startedAt": BEGAN})
 
 
 def see(*pods: dict[str, Any], config: Any = OWNED, of: Any = None, now: float = NOW, **evidence: Any) -> Any:
-    shown = Shown(config, job() if of is None else of, pods)
-    return observation(shown, now, PATIENCE_S, Evidence(**evidence))
+    shown = AttemptObjects(config, job() if of is None else of, pods)
+    return observation(shown, now, PATIENCE_S, WaitingEvidence(**evidence))
 
 
 def failed(reason: str, message: str = "") -> dict[str, Any]:
@@ -53,8 +53,8 @@ def failed(reason: str, message: str = "") -> dict[str, Any]:
 
 
 def test_a_config_without_a_job_is_staged_and_one_whose_job_is_gone_is_gone() -> None:
-    assert observation(Shown(STAGED), NOW, PATIENCE_S, Evidence()) == Observation(State.STAGED, "1")
-    assert observation(Shown(OWNED), NOW, PATIENCE_S, Evidence()) is None
+    assert observation(AttemptObjects(STAGED), NOW, PATIENCE_S, WaitingEvidence()) == Observation(State.STAGED, "1")
+    assert observation(AttemptObjects(OWNED), NOW, PATIENCE_S, WaitingEvidence()) is None
 
 
 def test_a_start_that_a_crash_cut_short_is_still_to_be_done() -> None:

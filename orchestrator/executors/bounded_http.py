@@ -1,4 +1,4 @@
-"""What a host answers, bounded in bytes and time: who answers need not be an engine or an API server, or a sane one."""
+"""HTTP responses, bounded in bytes and time: what answers need not be an engine or an API server, or a sane one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ ANSWER_TIMEOUT_S = 120.0
 LINE_LIMIT_BYTES = 64 * 2**10
 CHUNK_BYTES = 2**18
 # What reading an answer of other types raises, also inside a client.
-MISREAD = (LookupError, TypeError, AttributeError, ValueError, RecursionError, AssertionError, ArithmeticError)
+MALFORMED = (LookupError, TypeError, AttributeError, ValueError, RecursionError, AssertionError, ArithmeticError)
 
 
-class Endless(requests.RequestException):
+class ResponseTooLarge(requests.RequestException):
     """An answer that is longer, or takes longer, than any of an engine's or a cluster's does."""
 
 
 def chunks(
     response: urllib3.BaseHTTPResponse, timeout_s: float = math.inf, limit_bytes: float = math.inf
 ) -> Iterator[bytes]:
-    """A streamed body as it comes, never more than CHUNK_BYTES at once. Raises Endless after the time or the limit.
+    """A streamed body as it comes, at most CHUNK_BYTES at once. Raises ResponseTooLarge after the time or the limit.
 
     Not by `iter_content`: that unpacks what claims to be compressed, and reads a chunk's length as a line without end.
     """
@@ -35,14 +35,14 @@ def chunks(
     while chunk := response.read1(CHUNK_BYTES, decode_content=False):
         limit_bytes -= len(chunk)
         if limit_bytes < 0:
-            raise Endless("an answer that is longer than it should be")
+            raise ResponseTooLarge("an answer that is longer than it should be")
         yield chunk
         if time.monotonic() > deadline:
-            raise Endless(f"an answer that is not complete after {timeout_s:.0f} s")
+            raise ResponseTooLarge(f"an answer that is not complete after {timeout_s:.0f} s")
 
 
 def lines(response: requests.Response, limit_bytes: int = LINE_LIMIT_BYTES, *, last: bool = False) -> Iterator[bytes]:
-    """The lines of a streamed body, as long as it goes on. Raises Endless where a line does.
+    """The lines of a streamed body, as long as it goes on. Raises ResponseTooLarge where a line does.
 
     last: what stands behind the last line's end is one too.
     """
@@ -51,7 +51,7 @@ def lines(response: requests.Response, limit_bytes: int = LINE_LIMIT_BYTES, *, l
         *whole, pending = (pending + chunk).split(b"\n")
         yield from whole
         if len(pending) > limit_bytes:
-            raise Endless(f"a line of more than {limit_bytes} bytes")
+            raise ResponseTooLarge(f"a line of more than {limit_bytes} bytes")
     if last and pending:
         yield pending
 
@@ -65,7 +65,7 @@ def take_whole(response: requests.Response, *, stream: bool = False, **_: Any) -
         for chunk in chunks(response.raw, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES):
             body += chunk
         if sum(body.count(mark) for mark in (b",", b"{", b"[")) > ANSWER_LIMIT_VALUES:
-            raise Endless("an answer that has more in it than it should")
+            raise ResponseTooLarge("an answer that has more in it than it should")
     except BaseException:
         response.close()
         raise

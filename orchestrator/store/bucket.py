@@ -34,7 +34,7 @@ from orchestrator import installation
 from orchestrator.config import S3
 from orchestrator.config.address import is_in_the_clear, is_loopback
 from orchestrator.errors import BadResult, HostUnreachable, InputError
-from orchestrator.executors.bounded_http import Endless, chunks
+from orchestrator.executors.bounded_http import ResponseTooLarge, chunks
 from orchestrator.executors.children import ChildFailed, output_of, without_tokens
 from orchestrator.sanitize import harmless
 
@@ -209,7 +209,7 @@ class Bucket:
         try:
             with answer["Body"] as raw:
                 content = _at_most(limit, raw)
-        except Endless as error:
+        except ResponseTooLarge as error:
             raise HostUnreachable(f"{self.name}: {key} is {error}") from error
         except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
             raise _Cut(f"{self.name}: the connection was cut within {key}: {error}") from error
@@ -335,7 +335,7 @@ class Bucket:
             raise self._refused(error, what) from error
         except CREDENTIALS_REFUSED as error:  # renewed while the call was signed
             raise self._without_credentials(error) from error
-        except Endless as error:
+        except ResponseTooLarge as error:
             raise HostUnreachable(f"{self.name}: the store gives {error}") from error
         except STRANGE as error:
             if what in (OPEN, SIGN):
@@ -493,7 +493,7 @@ def _status(error: exceptions.ClientError) -> int:
 
 
 def _at_most(limit: int, raw: Any) -> bytes:
-    """One byte more than the limit, where there is more. Raises Endless where it takes too long."""
+    """One byte more than the limit, where there is more. Raises ResponseTooLarge where it takes too long."""
     content = bytearray()
     for chunk in chunks(raw, OBJECT_TIMEOUT_S):
         content += chunk
@@ -514,13 +514,13 @@ class _BoundedSession:
         if not is_object or response.status_code >= 300:
             try:
                 content = b"".join(chunks(response.raw, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES))
-            except Endless:
+            except ResponseTooLarge:
                 response.raw.close()
                 raise
             except (urllib3.exceptions.HTTPError, TimeoutError, ConnectionError) as error:
                 raise exceptions.HTTPClientError(error=error) from error  # which is tried again
             if content.count(b"<") > ANSWER_LIMIT_TAGS:
-                raise Endless("an answer that has more in it than it should")
+                raise ResponseTooLarge("an answer that has more in it than it should")
             response._content = content
         return response
 

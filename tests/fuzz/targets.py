@@ -114,9 +114,9 @@ def engine_events(data: bytes) -> None:
     api: Any = SimpleNamespace(inspect_container=inspect)
     raw = io.BytesIO(data)
     response: Any = SimpleNamespace(raw=SimpleNamespace(read1=lambda size, decode_content: raw.read(size)))
-    with contextlib.suppress(bounded_http.Endless):
+    with contextlib.suppress(bounded_http.ResponseTooLarge):
         for line in bounded_http.lines(response):
-            # what is read amiss becomes a host that does not answer: connection.MISREAD
+            # what is read amiss becomes a host that does not answer: connection.MALFORMED
             with contextlib.suppress(LookupError, TypeError, AttributeError, ValueError, RecursionError):
                 events._settle(api, line)
 

@@ -20,7 +20,7 @@ from docker.tls import TLSConfig
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors.bounded_http import MISREAD, Endless, take_whole
+from orchestrator.executors.bounded_http import MALFORMED, ResponseTooLarge, take_whole
 from orchestrator.executors.docker.client import Client
 from orchestrator.executors.docker.endpoint import Endpoint, resolve
 from orchestrator.executors.docker.ssh import Forward
@@ -71,7 +71,7 @@ class Connection:
             yield self._client()
         except FAULTS as error:
             raise self.translated(error) from error
-        except MISREAD as error:
+        except MALFORMED as error:
             said = f"its engine answers what no Docker engine does ({type(error).__name__}: {str(error)[:200]})"
             raise HostUnreachable(f"host {self.host_name}: {said}") from error
 
@@ -86,7 +86,7 @@ class Connection:
         tls = next((e for e in chain if isinstance(e, ssl.SSLError) and not isinstance(e, ssl.SSLEOFError)), None)
         if tls is not None and self._version is None:
             return self._tls_refused(tls)
-        endless = next((e for e in chain if isinstance(e, Endless)), None)
+        endless = next((e for e in chain if isinstance(e, ResponseTooLarge)), None)
         if endless is not None:
             return HostUnreachable(f"{where}: its engine gives {endless}, as no Docker engine does")
         what, remedy = _diagnosis(chain)

@@ -68,7 +68,7 @@ NO_GPU = Access("none")
 
 
 @dataclass(frozen=True)
-class Evidence:
+class GpuEvidence:
     """What a host shows of its GPUs before any container runs.
 
     nodes: numbers n of its /dev/nvidia<n>. shared: those of SHARED_NODES that are there. driver: DRIVER_FOLDER is.
@@ -82,7 +82,7 @@ class Evidence:
     driver: bool = False
 
 
-def candidates(host: DockerHost, seen: Evidence) -> tuple[Access, ...]:
+def candidates(host: DockerHost, seen: GpuEvidence) -> tuple[Access, ...]:
     """The ways to try, best first. Raises HostUnfit where what is asked for cannot be, or nothing can.
 
     `auto` tries the toolkit wherever there is a GPU: its hook works without being a registered runtime.
@@ -102,7 +102,7 @@ def candidates(host: DockerHost, seen: Evidence) -> tuple[Access, ...]:
     return found
 
 
-def no_access(host: DockerHost, seen: Evidence) -> str:
+def no_access(host: DockerHost, seen: GpuEvidence) -> str:
     """Why jobs get no GPU there, and how they would."""
     if host.gpu_access == "cdi":
         return (
@@ -119,12 +119,12 @@ def no_access(host: DockerHost, seen: Evidence) -> str:
     )
 
 
-def everything(access: Access, seen: Evidence) -> tuple[str, ...]:
+def everything(access: Access, seen: GpuEvidence) -> tuple[str, ...]:
     """What to render for a container that is to see every GPU."""
     return tuple(map(str, seen.nodes)) if access.kind == "devices" else ("all",)
 
 
-def as_named(access: Access, seen: Evidence, found: Sequence[Gpu]) -> tuple[Gpu, ...]:
+def as_named(access: Access, seen: GpuEvidence, found: Sequence[Gpu]) -> tuple[Gpu, ...]:
     """GPUs that a probe saw, with the ids by which this way hands them out. Raises ValueError where it cannot."""
     if access.kind == "devices":
         if any(gpu.id.startswith("MIG-") for gpu in found):
@@ -140,7 +140,7 @@ def as_named(access: Access, seen: Evidence, found: Sequence[Gpu]) -> tuple[Gpu,
     return tuple(found)
 
 
-def trusted(host: DockerHost, seen: Evidence, access: Access) -> tuple[Gpu, ...] | None:
+def trusted(host: DockerHost, seen: GpuEvidence, access: Access) -> tuple[Gpu, ...] | None:
     """The GPUs as far as they are known without a probe; None where only a probe can tell."""
     if access.kind == "devices":
         return tuple(Gpu(str(number)) for number in seen.nodes)

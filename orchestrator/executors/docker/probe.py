@@ -22,7 +22,7 @@ from orchestrator.executors.docker.gpu_access import (
     MAX_NODES,
     SHARED_NODES,
     Access,
-    Evidence,
+    GpuEvidence,
     as_named,
     candidates,
     everything,
@@ -73,12 +73,12 @@ def find_gpus(
     raise HostUnfit(f"{no_access(host, seen)} (tried {'; '.join(refusals)})")
 
 
-def evidence(api: docker.APIClient, info: Mapping[str, Any]) -> Evidence:
+def evidence(api: docker.APIClient, info: Mapping[str, Any]) -> GpuEvidence:
     """What the engine's info and the host's files tell of GPUs."""
     devices = (str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ())
     nodes = [f"/dev/nvidia{number}" for number in range(MAX_NODES)]
     there = existing(api, [*nodes, *SHARED_NODES, f"{DRIVER_FOLDER}/lib64"])
-    return Evidence(
+    return GpuEvidence(
         runtime="nvidia" in (info.get("Runtimes") or {}),
         cdi=tuple(name.removeprefix(f"{CDI_KIND}=") for name in devices if name.startswith(f"{CDI_KIND}=")),
         nodes=tuple(number for number, node in enumerate(nodes) if node in there),

@@ -14,7 +14,7 @@ from orchestrator.executors.kubernetes.capacity import labels
 from orchestrator.executors.kubernetes.check_nodes import of_images, of_nodes
 from orchestrator.executors.kubernetes.check_quota import of_quotas
 from orchestrator.executors.kubernetes.cluster import Cluster
-from orchestrator.executors.kubernetes.facts import Answer, Answers, No, ask
+from orchestrator.executors.kubernetes.facts import Fact, Facts, Unavailable, read_facts
 from orchestrator.executors.kubernetes.namespaces import how_to_make, missing
 from orchestrator.executors.kubernetes.permissions import Permission, Role
 from orchestrator.executors.kubernetes.projection import ACCOUNT
@@ -44,43 +44,43 @@ def check(host: KubernetesHost, cluster: Cluster, images: Sequence[str] = ()) ->
 
 
 def _checked(host: KubernetesHost, cluster: Cluster, images: Sequence[str]) -> tuple[Finding, ...]:
-    answers = ask(host, cluster, images)
+    facts = read_facts(host, cluster, images)
     context, namespace = cluster.context.name, cluster.namespace
-    text = f"Kubernetes {answers.version}, context {context}; answers in {1000 * answers.took_s:.0f} ms"
-    return (Finding("server", Grade.OK, text), *findings(host, namespace, answers, images))
+    text = f"Kubernetes {facts.version}, context {context}; answers in {1000 * facts.took_s:.0f} ms"
+    return (Finding("server", Grade.OK, text), *findings(host, namespace, facts, images))
 
 
-def findings(host: KubernetesHost, namespace: str, answers: Answers, images: Sequence[str] = ()) -> Iterator[Finding]:
+def findings(host: KubernetesHost, namespace: str, facts: Facts, images: Sequence[str] = ()) -> Iterator[Finding]:
     """The judgement of a cluster's answers; a pure function."""
-    yield _namespace(host, namespace, answers)
-    if answers.namespace is No.MISSING or _is_closed(answers):  # of what is in it there is nothing to say
-        yield from of_nodes(host, answers)
+    yield _namespace(host, namespace, facts)
+    if facts.namespace is Unavailable.MISSING or _is_closed(facts):  # of what is in it there is nothing to say
+        yield from of_nodes(host, facts)
         return
-    yield from _others(host, namespace, answers)
-    yield from _rights(host, namespace, answers.refused)
-    yield from of_nodes(host, answers)
-    yield from of_images(host, images, answers)
-    yield from of_quotas(host, answers)
+    yield from _others(host, namespace, facts)
+    yield from _rights(host, namespace, facts.refused)
+    yield from of_nodes(host, facts)
+    yield from of_images(host, images, facts)
+    yield from of_quotas(host, facts)
     if host.queue:
-        yield _queue(host.queue, namespace, answers)
+        yield _queue(host.queue, namespace, facts)
     if host.runtime_class:
-        yield _named("runtime class", host.runtime_class, answers.runtime_class, "kubectl get runtimeclasses")
+        yield _named("runtime class", host.runtime_class, facts.runtime_class, "kubectl get runtimeclasses")
     if host.service_account:
         known = f"kubectl -n {namespace} get serviceaccounts"
-        yield _named("service account", host.service_account, answers.service_account, known)
+        yield _named("service account", host.service_account, facts.service_account, known)
     if isinstance(host.weights, Claim):
-        yield _claim(host.weights.claim, namespace, answers.claim)
+        yield _claim(host.weights.claim, namespace, facts.claim)
     if host.image_pull_secret:
-        yield _pull_secret(host.image_pull_secret, namespace, answers.pull_secret)
+        yield _pull_secret(host.image_pull_secret, namespace, facts.pull_secret)
 
 
-def _namespace(host: KubernetesHost, namespace: str, answers: Answers) -> Finding:
-    answer = answers.namespace
-    if answer is No.MISSING:
-        return Finding("namespace", Grade.PROBLEM, *missing(host, namespace, answers.namespaces))
-    if _is_closed(answers):
-        return Finding("namespace", Grade.PROBLEM, *missing(host, namespace, answers.namespaces, seen=False))
-    level = "" if isinstance(answer, No) else labels(answer).get(ENFORCE, "")
+def _namespace(host: KubernetesHost, namespace: str, facts: Facts) -> Finding:
+    fact = facts.namespace
+    if fact is Unavailable.MISSING:
+        return Finding("namespace", Grade.PROBLEM, *missing(host, namespace, facts.namespaces))
+    if _is_closed(facts):
+        return Finding("namespace", Grade.PROBLEM, *missing(host, namespace, facts.namespaces, seen=False))
+    level = "" if isinstance(fact, Unavailable) else labels(fact).get(ENFORCE, "")
     text = f"{namespace}{f', which holds pods to Pod Security {level!r}' if level else ''}"
     if isinstance(host.weights, str) and level in ("baseline", "restricted"):
         return Finding(
@@ -92,18 +92,18 @@ def _namespace(host: KubernetesHost, namespace: str, answers: Answers) -> Findin
     return Finding("namespace", Grade.OK, text)
 
 
-def _is_closed(answers: Answers) -> bool:
+def _is_closed(facts: Facts) -> bool:
     """Whether we may change nothing there, as in a namespace that there is not; some may read everywhere."""
     changes = [it for it in permissions.permissions() if it.is_needed and it.verb not in ("get", "list", "watch")]
-    return answers.namespace is No.FORBIDDEN and {*changes} <= {*answers.refused}
+    return facts.namespace is Unavailable.FORBIDDEN and {*changes} <= {*facts.refused}
 
 
-def _others(host: KubernetesHost, namespace: str, answers: Answers) -> Iterator[Finding]:
+def _others(host: KubernetesHost, namespace: str, facts: Facts) -> Iterator[Finding]:
     """What in the namespace is not of our runs: whoever may create Jobs there can mount its Secrets."""
     # before 1.24 each account has a Secret with its token
     expected = {"default", "bench-job", "orchestrator", host.service_account} - {None}
-    for kind, listing in (("Secrets", answers.others_secrets), ("pods", answers.others_pods)):
-        found = () if isinstance(listing, No) else [it["metadata"] for it in listing]
+    for kind, listing in (("Secrets", facts.others_secrets), ("pods", facts.others_pods)):
+        found = () if isinstance(listing, Unavailable) else [it["metadata"] for it in listing]
         others = [it["name"] for it in found if (it.get("annotations") or {}).get(ACCOUNT) not in expected]
         if names := sorted({*map(str, others)} - {host.image_pull_secret}):
             more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
@@ -143,8 +143,8 @@ def _matters(permission: Permission, host: KubernetesHost) -> bool:
     return bool(getattr(host, FOR_KEYS.get(permission.resource, "name")))
 
 
-def _queue(queue: str, namespace: str, answers: Answers) -> Finding:
-    if answers.kueue is No.MISSING:
+def _queue(queue: str, namespace: str, facts: Facts) -> Finding:
+    if facts.kueue is Unavailable.MISSING:
         text = f"queue is {queue}, and the cluster has no Kueue"
         return Finding(
             "queue",
@@ -152,12 +152,12 @@ def _queue(queue: str, namespace: str, answers: Answers) -> Finding:
             text,
             f"drop `queue`, or have Kueue installed ({installation.folder('docs')}/kubernetes-admin.md)",
         )
-    answer = answers.queue
-    if isinstance(answer, No):
-        return _named("queue", queue, answer, f"kubectl -n {namespace} get localqueues")
-    status = answer.get("status") or {}
+    fact = facts.queue
+    if isinstance(fact, Unavailable):
+        return _named("queue", queue, fact, f"kubectl -n {namespace} get localqueues")
+    status = fact.get("status") or {}
     active = next((it for it in status.get("conditions") or () if it["type"] == "Active"), None)
-    held = (answer["spec"].get("stopPolicy") or "None") != "None"
+    held = (fact["spec"].get("stopPolicy") or "None") != "None"
     if held or (active is not None and active["status"] != "True"):
         said = "it is on hold" if held else active["message"] if active else ""
         return Finding("queue", Grade.PROBLEM, f"{queue} admits nothing: {said}", "ask the cluster's admin")
@@ -165,19 +165,19 @@ def _queue(queue: str, namespace: str, answers: Answers) -> Finding:
     return Finding("queue", Grade.OK, f"{queue}: {running} admitted, {waiting} waiting")
 
 
-def _named(topic: str, name: str, answer: Answer, known: str) -> Finding:
+def _named(topic: str, name: str, fact: Fact, known: str) -> Finding:
     """A thing that has to be there by its name; where it may not be looked at, that is no problem yet."""
-    if answer is No.MISSING:
+    if fact is Unavailable.MISSING:
         return Finding(topic, Grade.PROBLEM, f"there is no {topic} {name}", f"those that are there: {known}")
-    if answer is No.FORBIDDEN:
+    if fact is Unavailable.FORBIDDEN:
         return Finding(topic, Grade.OK, f"{name} may not be looked at")
     return Finding(topic, Grade.OK, f"{name} is there")
 
 
-def _claim(claim: str, namespace: str, answer: Answer) -> Finding:
-    if isinstance(answer, No):
-        return _named("weights", claim, answer, f"kubectl -n {namespace} get persistentvolumeclaims")
-    phase, modes = answer["status"].get("phase"), ", ".join(answer["spec"]["accessModes"])
+def _claim(claim: str, namespace: str, fact: Fact) -> Finding:
+    if isinstance(fact, Unavailable):
+        return _named("weights", claim, fact, f"kubectl -n {namespace} get persistentvolumeclaims")
+    phase, modes = fact["status"].get("phase"), ", ".join(fact["spec"]["accessModes"])
     if phase == "Lost":
         return Finding("weights", Grade.PROBLEM, f"claim {claim} has lost its volume", "make it anew")
     if phase != "Bound":
@@ -186,12 +186,12 @@ def _claim(claim: str, namespace: str, answer: Answer) -> Finding:
     return Finding("weights", Grade.OK, f"claim {claim} ({modes})")
 
 
-def _pull_secret(name: str, namespace: str, answer: Answer) -> Finding:
-    if answer is No.FORBIDDEN:  # as it should be: our role reads no secrets
+def _pull_secret(name: str, namespace: str, fact: Fact) -> Finding:
+    if fact is Unavailable.FORBIDDEN:  # as it should be: our role reads no secrets
         return Finding(
             "pull secret", Grade.OK, f"{name} may not be looked at: kubectl -n {namespace} get secret {name}"
         )
-    if not isinstance(answer, No) and answer.get("type") != DOCKER_CONFIG:
-        text = f"{name} is a secret of type {answer.get('type')}, and kubelets read {DOCKER_CONFIG} alone"
+    if not isinstance(fact, Unavailable) and fact.get("type") != DOCKER_CONFIG:
+        text = f"{name} is a secret of type {fact.get('type')}, and kubelets read {DOCKER_CONFIG} alone"
         return Finding("pull secret", Grade.PROBLEM, text, f"kubectl -n {namespace} create secret docker-registry")
-    return _named("pull secret", name, answer, f"kubectl -n {namespace} get secrets")
+    return _named("pull secret", name, fact, f"kubectl -n {namespace} get secrets")

@@ -13,7 +13,7 @@ from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes import capacity, projection
 from orchestrator.executors.kubernetes.capacity import labels
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
-from orchestrator.executors.kubernetes.facts import Answers, No, Object
+from orchestrator.executors.kubernetes.facts import Facts, Object, Unavailable
 from orchestrator.executors.kubernetes.fit import allocatable
 from orchestrator.executors.kubernetes.manifest import is_unpushed
 
@@ -21,16 +21,16 @@ from orchestrator.executors.kubernetes.manifest import is_unpushed
 MOST_REPORTED = 50
 
 
-def of_nodes(host: KubernetesHost, answers: Answers) -> Iterator[Finding]:
+def of_nodes(host: KubernetesHost, facts: Facts) -> Iterator[Finding]:
     """Whether some node can take its jobs, and which GPUs there are."""
-    if isinstance(answers.nodes, No):
+    if isinstance(facts.nodes, Unavailable):
         yield Finding(
             "nodes", Grade.OK, "not seen: whether one could ever fit a job, and which GPUs are free, is not known"
         )
         return
-    chosen = capacity.selected(answers.nodes, host)
+    chosen = capacity.selected(facts.nodes, host)
     if not chosen:
-        yield Finding("nodes", Grade.PROBLEM, *_none_selected(host, answers.nodes))
+        yield Finding("nodes", Grade.PROBLEM, *_none_selected(host, facts.nodes))
         return
     open_to_us = [node for node in chosen if not capacity.taints(node, host.tolerations)]
     if not open_to_us:
@@ -43,9 +43,9 @@ def of_nodes(host: KubernetesHost, answers: Answers) -> Iterator[Finding]:
     if not fitting:
         yield Finding("nodes", Grade.PROBLEM, *_none_fits(host, usable))
     elif open_to_us:
-        yield Finding("nodes", Grade.OK, f"{len(fitting)} of {len(answers.nodes)} can take its jobs")
+        yield Finding("nodes", Grade.OK, f"{len(fitting)} of {len(facts.nodes)} can take its jobs")
     if host.gpus != "none":
-        yield from _gpus(host, usable, answers)
+        yield from _gpus(host, usable, facts)
 
 
 def _none_selected(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, str]:
@@ -96,9 +96,9 @@ def _none_fits(host: KubernetesHost, nodes: Sequence[Object]) -> tuple[str, str]
     return f"{text}; the most that any of them has is {has}", "ask for less: gpus_per_job, cpu, memory"
 
 
-def _gpus(host: KubernetesHost, nodes: Sequence[Object], answers: Answers) -> Iterator[Finding]:
-    seen = answers.own_pods if isinstance(answers.pods, No) else answers.pods
-    pods, everyones = ([] if isinstance(seen, No) else seen), not isinstance(answers.pods, No)
+def _gpus(host: KubernetesHost, nodes: Sequence[Object], facts: Facts) -> Iterator[Finding]:
+    seen = facts.own_pods if isinstance(facts.pods, Unavailable) else facts.pods
+    pods, everyones = ([] if isinstance(seen, Unavailable) else seen), not isinstance(facts.pods, Unavailable)
     for pool in capacity.pools(nodes, pods, host.gpu_resource):
         free = (
             f"{pool.free} of {pool.total} free"
@@ -121,15 +121,15 @@ def _gpus(host: KubernetesHost, nodes: Sequence[Object], answers: Answers) -> It
             yield Finding("gpus", Grade.OK, text)
 
 
-def of_images(host: KubernetesHost, images: Sequence[str], answers: Answers) -> Iterator[Finding]:
+def of_images(host: KubernetesHost, images: Sequence[str], facts: Facts) -> Iterator[Finding]:
     """Whether its pods will come by their images."""
     for image in images:
         if not is_unpushed(image, host):
             yield Finding("image", Grade.OK, f"{image}, pulled by the nodes")
             continue
         text = f"{image}, which no registry hands out: a node must have it already"
-        if not isinstance(answers.nodes, No):
-            chosen = capacity.selected(answers.nodes, host)
+        if not isinstance(facts.nodes, Unavailable):
+            chosen = capacity.selected(facts.nodes, host)
             having = [node for node in chosen if _has_image(node, image)]
             if having and len(having) == len(chosen):
                 yield Finding("image", Grade.OK, f"{image} is on all nodes")

@@ -9,19 +9,19 @@ from orchestrator.config import KubernetesHost
 from orchestrator.config.kubernetes import ASKED
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.executors.kubernetes import capacity
-from orchestrator.executors.kubernetes.facts import Answers, No, Object
+from orchestrator.executors.kubernetes.facts import Facts, Object, Unavailable
 from orchestrator.executors.kubernetes.fit import amount
 
 # A quota on one of these refuses every pod that says nothing of it.
 MUST_BE_SAID = ("requests.cpu", "requests.memory", "limits.cpu", "limits.memory", "cpu", "memory")
 
 
-def of_quotas(host: KubernetesHost, answers: Answers) -> Iterator[Finding]:
+def of_quotas(host: KubernetesHost, facts: Facts) -> Iterator[Finding]:
     """Whether a job fits at all, and fits now."""
-    if isinstance(answers.quotas, No):
+    if isinstance(facts.quotas, Unavailable):
         return
-    defaults = _default_requests(answers)
-    for quota in answers.quotas:
+    defaults = _default_requests(facts)
+    for quota in facts.quotas:
         yield from _quota(host, quota, defaults)
 
 
@@ -60,9 +60,9 @@ def _counted(host: KubernetesHost) -> dict[str, Decimal]:
     return counted
 
 
-def _default_requests(answers: Answers) -> frozenset[str]:
+def _default_requests(facts: Facts) -> frozenset[str]:
     """The quota keys that a LimitRange answers for pods that say nothing."""
-    ranges = [] if isinstance(answers.defaults, No) else answers.defaults
+    ranges = [] if isinstance(facts.defaults, Unavailable) else facts.defaults
     items = [item for it in ranges for item in it["spec"]["limits"] if item["type"] == "Container"]
     # a default limit without a default request is the request too
     requests = {key for item in items for key in {**item.get("default", {}), **item.get("defaultRequest", {})}}

@@ -21,7 +21,7 @@ import urllib3
 
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors.bounded_http import MISREAD, Endless, chunks
+from orchestrator.executors.bounded_http import MALFORMED, ResponseTooLarge, chunks
 from orchestrator.executors.kubernetes.context import Access, resolve
 from orchestrator.executors.kubernetes.kubeconfig import Unusable
 
@@ -119,7 +119,7 @@ class Cluster:
                 if not asked["continue"]:
                     return found
                 if time.monotonic() > deadline:
-                    raise Endless(f"a list that is not complete after {ANSWER_TIMEOUT_S:.0f} s")
+                    raise ResponseTooLarge(f"a list that is not complete after {ANSWER_TIMEOUT_S:.0f} s")
 
     def list(
         self, resource: str, query: Mapping[str, str] | None = None, *, accept: str = JSON, keep: Keep | None = None
@@ -185,7 +185,7 @@ class Cluster:
                 response.close()
         except (urllib3.exceptions.HTTPError, OSError, ssl.SSLError) as error:
             raise self._unreachable(error) from error
-        except MISREAD as error:
+        except MALFORMED as error:
             raise self.misread(error) from error
 
     @contextmanager
@@ -193,7 +193,7 @@ class Cluster:
         """Inside, answers are read: one of another shape than an API server's is a host that does not answer."""
         try:
             yield
-        except MISREAD as error:
+        except MALFORMED as error:
             raise self.misread(error) from error
 
     def misread(self, error: Exception) -> HostUnreachable:
@@ -288,7 +288,7 @@ class Cluster:
         tls = next((e for e in chain if isinstance(e, ssl.SSLCertVerificationError)), None)
         if tls is not None and not self._has_answered:
             return InputError(f"{where}: its certificate is not to be trusted: {tls.verify_message}")
-        endless = next((e for e in chain if isinstance(e, Endless)), None)
+        endless = next((e for e in chain if isinstance(e, ResponseTooLarge)), None)
         if endless is not None:
             return HostUnreachable(f"{where}: its API server gives {endless}")
         return HostUnreachable(f"{where}: its API server did not answer: {self._censored(str(error))}")
@@ -313,11 +313,11 @@ class _Room:
         self.bytes, self.values = ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES
 
     def take(self, body: bytes) -> None:
-        """Raises Endless where there is too little."""
+        """Raises ResponseTooLarge where there is too little."""
         self.bytes -= len(body)
         self.values -= sum(body.count(mark) for mark in (b",", b"{", b"["))
         if self.bytes < 0 or self.values < 0:
-            raise Endless("an answer that has more in it than it should")
+            raise ResponseTooLarge("an answer that has more in it than it should")
 
 
 def _read(response: urllib3.BaseHTTPResponse, limit_bytes: int = ANSWER_LIMIT_BYTES) -> bytes:
@@ -330,12 +330,12 @@ def _said(response: urllib3.BaseHTTPResponse) -> tuple[str, str]:
     try:
         status = _object(said, _Room())
         return str(status["message"])[:LONGEST_MESSAGE], str(status.get("reason") or "")
-    except MISREAD:
+    except MALFORMED:
         return said[:300].decode(errors="replace").strip() or str(response.reason), ""
 
 
 def _object(body: bytes, room: _Room) -> dict[str, Any]:
-    """Raises one of MISREAD where it is no JSON object, and Endless where there is no room for it."""
+    """Raises one of MALFORMED where it is no JSON object, and ResponseTooLarge where there is no room for it."""
     room.take(body)
     found = json.loads(body)
     if not isinstance(found, dict):

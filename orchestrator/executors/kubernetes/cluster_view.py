@@ -1,9 +1,8 @@
 """One look at a host's attempts: three lists by label, and what else is needed to say why some do not run.
 
 What it saw stands until something may have changed, which a watch of the pods and our own writes tell; of what neither
-tells (a Job's own end, an event, a ConfigMap that somebody deleted) the first look after LOOK_ANYWAY_S says it. Of many
-jobs some pod changes at any moment, and each look lists them all: what others change is looked at in LOOK_SHARE of the
-time at most.
+tells (a Job's own end, an event, a ConfigMap that somebody deleted) the first look after REFRESH_S says it. Of many
+jobs some pod changes at any moment, and each look lists them all: looking takes at most REFRESH_SHARE of the time.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from orchestrator.executors.kubernetes.cluster import LONGEST_MESSAGE, METADATA_
 from orchestrator.executors.kubernetes.disruption import why_node_leaves
 from orchestrator.executors.kubernetes.fit import why_none_fits
 from orchestrator.executors.kubernetes.manifest import attempt_of, selector
-from orchestrator.executors.kubernetes.observation import Shown, observation
+from orchestrator.executors.kubernetes.observation import AttemptObjects, observation
 from orchestrator.executors.kubernetes.pods import own_container, own_state
 from orchestrator.executors.kubernetes.pulling import PULL_FAILED, is_final, reason_in
-from orchestrator.executors.kubernetes.waiting import IMAGE_TROUBLE, Evidence, seconds_of, why_waiting
+from orchestrator.executors.kubernetes.waiting import IMAGE_TROUBLE, WaitingEvidence, seconds_of, why_waiting
 
 # While a watch is open and tells of nothing, the lists are made this often all the same.
-LOOK_ANYWAY_S = 15.0
-LOOK_SHARE = 0.1
+REFRESH_S = 15.0
+REFRESH_SHARE = 0.1
 # Nodes come and go slowly, and of a large cluster they are megabytes.
 NODES_KEPT_S = 30.0
 # A kubelet tries a mount, or a sandbox, again within two minutes: a failure that was not repeated since is over.
@@ -39,24 +38,24 @@ MOST_ENDED = 20  # in one look; of more, what they have in common is known by th
 
 
 @dataclass(frozen=True)
-class _Sight:
+class Snapshot:
     """What one look saw. at: when it began. told, writes: how many changes we knew of by then, others' and our own."""
 
     at: float = 0.0
     took_s: float = 0.0
     told: int | None = None
     writes: int = -1
-    shown: Mapping[Attempt, Shown] = field(default_factory=dict)
-    evidence: Evidence = field(default_factory=Evidence)
+    shown: Mapping[Attempt, AttemptObjects] = field(default_factory=dict)
+    evidence: WaitingEvidence = field(default_factory=WaitingEvidence)
 
 
-class Look:
-    """Looks at one host. What it keeps is LOOK_ANYWAY_S old at most: no state of jobs depends on it."""
+class ClusterView:
+    """Looks at one host. What it keeps is REFRESH_S old at most: no state of jobs depends on it."""
 
     def __init__(self, cluster: Cluster, host: KubernetesHost) -> None:
         self._cluster, self._host = cluster, host
         self._nodes: tuple[float, Sequence[Mapping[str, Any]]] = (-NODES_KEPT_S, ())
-        self._last = _Sight()
+        self._last = Snapshot()
         # why images did not come, by a pod's uid: between its tries a kubelet says no more than that it waits
         self._pulls: Mapping[str, str] = {}
         self._ended_by: Mapping[str, str] = {}
@@ -73,29 +72,29 @@ class Look:
     @property
     def pause_s(self) -> float:
         """How long what others change stays unseen after a look began."""
-        return self._last.took_s / LOOK_SHARE
+        return self._last.took_s / REFRESH_SHARE
 
     def _is_stale(self, told: int | None) -> bool:
         sight, age_s = self._last, time.monotonic() - self._last.at
-        if told is None or self._cluster.writes != sight.writes or age_s > LOOK_ANYWAY_S:
+        if told is None or self._cluster.writes != sight.writes or age_s > REFRESH_S:
             return True
         return told != sight.told and age_s >= self.pause_s
 
-    def _seen(self, told: int | None) -> _Sight:
+    def _seen(self, told: int | None) -> Snapshot:
         at, writes, shown = time.monotonic(), self._cluster.writes, self._shown()
         waiting = [each for each in shown.values() if each.is_waiting]
-        evidence = self._evidence(waiting, time.time() + self._cluster.skew_s) if waiting else Evidence()
+        evidence = self._evidence(waiting, time.time() + self._cluster.skew_s) if waiting else WaitingEvidence()
         evidence = replace(evidence, ends=self._ends(shown.values()))
-        return _Sight(at, time.monotonic() - at, told, writes, shown, evidence)
+        return Snapshot(at, time.monotonic() - at, told, writes, shown, evidence)
 
-    def _shown(self) -> dict[Attempt, Shown]:
+    def _shown(self) -> dict[Attempt, AttemptObjects]:
         """In this order, so that no attempt falls between two lists: each exists before what comes after it."""
         query = {"labelSelector": selector(self._host)}
         configs = _by_attempt(self._cluster.list("configmaps", query, accept=METADATA_ONLY))
         jobs = _by_attempt(self._cluster.list("jobs", query))
         pods = _by_owner(self._cluster.list("pods", query))
         return {
-            attempt: Shown(
+            attempt: AttemptObjects(
                 configs[attempt]["metadata"] if attempt in configs else None,
                 (job := jobs.get(attempt)),
                 tuple(pods.get(job["metadata"]["uid"], ())) if job else (),
@@ -103,7 +102,7 @@ class Look:
             for attempt in {**configs, **jobs}
         }
 
-    def _evidence(self, waiting: Sequence[Shown], now: float) -> Evidence:
+    def _evidence(self, waiting: Sequence[AttemptObjects], now: float) -> WaitingEvidence:
         no_events = no_nodes = ""
         about = {_waiting_for(each)["metadata"]["uid"]: each.pod is not None for each in waiting}
         warnings: dict[str, list[str]] = {}
@@ -133,7 +132,7 @@ class Look:
         whys = {uid: self._why_no_image(pod, pulls.get(uid, ())) for uid, pod in by_uid.items()}
         self._pulls = {uid: why for uid, why in whys.items() if why}
         told = {uid: tuple(said) for uid, said in warnings.items()}
-        return Evidence(told, misfits, self._pulls, no_events=no_events, no_nodes=no_nodes)
+        return WaitingEvidence(told, misfits, self._pulls, no_events=no_events, no_nodes=no_nodes)
 
     def _why_no_image(self, pod: Mapping[str, Any], events: Sequence[str]) -> str:
         """The first reason, until one decides otherwise: the same words at every look. events: oldest first."""
@@ -146,7 +145,7 @@ class Look:
         before = self._pulls.get(str(pod["metadata"]["uid"]), "")
         return before if before and is_final(before, image) == is_final(found, image) else found or before
 
-    def _ends(self, shown: Iterable[Shown]) -> Mapping[str, str]:
+    def _ends(self, shown: Iterable[AttemptObjects]) -> Mapping[str, str]:
         """What ends pods that are told to end, by uid. Asked once for each."""
         about = {pod["metadata"]["uid"]: each for each in shown if (pod := each.pod)}
         uids = [uid for uid, each in about.items() if each.pod and "deletionTimestamp" in each.pod["metadata"]]
@@ -158,7 +157,7 @@ class Look:
         self._ended_by = known
         return known
 
-    def _why_ended(self, shown: Shown) -> str:
+    def _why_ended(self, shown: AttemptObjects) -> str:
         """What events of a pod, those of its Job where that was suspended again, and its node say."""
         pod, job = shown.pod or {}, shown.job or {}
         ours = [pod, job] if job.get("spec", {}).get("suspend") else [pod]
@@ -183,7 +182,7 @@ class Look:
         return self._nodes[1]
 
 
-def _waiting_for(shown: Shown) -> Mapping[str, Any]:
+def _waiting_for(shown: AttemptObjects) -> Mapping[str, Any]:
     return shown.pod or shown.job or {}
 
 

@@ -22,7 +22,7 @@ from orchestrator.errors import HostUnreachable, NoRoom, StartError
 from orchestrator.executors.contract import Attempt, Observation, Slot, Task
 from orchestrator.executors.kubernetes import compare, logs
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
-from orchestrator.executors.kubernetes.cluster_view import Look
+from orchestrator.executors.kubernetes.cluster_view import ClusterView
 from orchestrator.executors.kubernetes.fit import exceeded, exceeds_alone, uncounted
 from orchestrator.executors.kubernetes.manifest import (
     SPEC,
@@ -71,7 +71,7 @@ class KubernetesExecutor:
         self.host = host
         self.cluster = cluster or Cluster(host)
         self._watch = PodWatch(self.cluster, selector(host))
-        self._look = Look(self.cluster, host)
+        self._view = ClusterView(self.cluster, host)
         # what this process staged: the only source of what a start makes
         self._tasks: dict[Attempt, Task] = {}
         # by a pod's uid, of pods that have ended: their logs do not change any more
@@ -119,11 +119,11 @@ class KubernetesExecutor:
 
     @understood
     def observe(self) -> Mapping[Attempt, Observation]:
-        return self._look.all(self._watch.told)
+        return self._view.all(self._watch.told)
 
     def wait(self, timeout_s: float) -> None:
         # a look begins a little after the wake-up that it follows
-        self._watch.wait(timeout_s, max(SETTLE_S, 2 * self._look.pause_s))
+        self._watch.wait(timeout_s, max(SETTLE_S, 2 * self._view.pause_s))
 
     @understood
     def fetch(self, attempt: Attempt, file: str) -> bytes | None:

@@ -23,7 +23,7 @@ REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 Object: TypeAlias = Mapping[str, Any]
 
 
-class No(Enum):
+class Unavailable(Enum):
     """Why there is no answer."""
 
     MISSING = "there is none"
@@ -31,12 +31,12 @@ class No(Enum):
     UNASKED = "not used"
 
 
-Answer: TypeAlias = Object | No
-Listing: TypeAlias = Sequence[Object] | No
+Fact: TypeAlias = Object | Unavailable
+Listing: TypeAlias = Sequence[Object] | Unavailable
 
 
 @dataclass(frozen=True)
-class Answers:
+class Facts:
     """pods: of all namespaces, or else own_pods are those of ours. refused: what we may not do.
 
     others_pods, others_secrets: in our namespace, and of no run; no more than their metadata.
@@ -45,55 +45,55 @@ class Answers:
 
     version: str
     took_s: float
-    namespace: Answer
+    namespace: Fact
     refused: Sequence[Permission]
     nodes: Listing
     pods: Listing
     own_pods: Listing
     quotas: Listing
     defaults: Listing
-    kueue: Answer
-    queue: Answer
-    runtime_class: Answer
-    claim: Answer
-    service_account: Answer
-    pull_secret: Answer
+    kueue: Fact
+    queue: Fact
+    runtime_class: Fact
+    claim: Fact
+    service_account: Fact
+    pull_secret: Fact
     others_pods: Listing
     others_secrets: Listing
     namespaces: Sequence[str] = ()
 
 
-def ask(
+def read_facts(
     host: KubernetesHost, cluster: Cluster, images: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
-) -> Answers:
+) -> Facts:
     """Asks for what the host names, and changes nothing. Raises HostUnreachable, and InputError for our credentials.
 
     images: which of a node's images are asked for.
     """
 
-    def get(path: str, wanted: object = True) -> Answer:
+    def get(path: str, wanted: object = True) -> Fact:
         if not wanted:
-            return No.UNASKED
+            return Unavailable.UNASKED
         try:
             return cluster.call("GET", path)
         except Refused as refusal:
-            return _no(refusal)
+            return _unavailable(refusal)
 
     def listed(path: str, keep: Keep | None = None) -> Listing:
         try:
             return cluster.items(path, keep=keep)
         except Refused as refusal:
-            return _no(refusal)
+            return _unavailable(refusal)
 
     def not_ours(resource: str) -> Listing:
         """Of Secrets no content is asked for, and nothing of an account that may not list them, as ours may not."""
         if not _allowed(cluster, {"verb": "list", "resource": resource, "namespace": cluster.namespace}):
-            return No.FORBIDDEN
+            return Unavailable.FORBIDDEN
         query = {"labelSelector": f"!{LABEL}"}
         try:
             return cluster.items(cluster.path(resource), query, accept=METADATA_ONLY, keep=projection.of_any)
         except Refused as refusal:
-            return _no(refusal)
+            return _unavailable(refusal)
 
     began = clock()
     version = str(cluster.call("GET", "/version")["gitVersion"])[:100]
@@ -103,15 +103,15 @@ def ask(
     claim = host.weights.claim if isinstance(host.weights, Claim) else None
     pods = listed("/api/v1/pods", projection.of_pod)
     kueue = get(QUEUES, host.queue)
-    served = "" if isinstance(kueue, No) else kueue["preferredVersion"]["groupVersion"]
-    return Answers(
+    served = "" if isinstance(kueue, Unavailable) else kueue["preferredVersion"]["groupVersion"]
+    return Facts(
         version,
         took_s,
         namespace=namespace,
         refused=[permission for permission in permissions() if not _may(cluster, permission)],
         nodes=listed("/api/v1/nodes", partial(projection.of_node, images=images)),
         pods=pods,
-        own_pods=listed(f"{here}/pods", projection.of_pod) if isinstance(pods, No) else No.UNASKED,
+        own_pods=listed(f"{here}/pods", projection.of_pod) if isinstance(pods, Unavailable) else Unavailable.UNASKED,
         quotas=listed(f"{here}/resourcequotas"),
         defaults=listed(f"{here}/limitranges"),
         kueue=kueue,
@@ -122,16 +122,16 @@ def ask(
         pull_secret=get(f"{here}/secrets/{host.image_pull_secret}", host.image_pull_secret),
         others_pods=not_ours("pods"),
         others_secrets=not_ours("secrets"),
-        namespaces=others(cluster) if isinstance(namespace, No) else (),
+        namespaces=others(cluster) if isinstance(namespace, Unavailable) else (),
     )
 
 
-def _no(refusal: Refused) -> No:
+def _unavailable(refusal: Refused) -> Unavailable:
     """Raises the refusal again where it is neither of the two that say something."""
     if refusal.code == 404:
-        return No.MISSING
+        return Unavailable.MISSING
     if refusal.code == 403:
-        return No.FORBIDDEN
+        return Unavailable.FORBIDDEN
     raise refusal
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.executors.contract import LABEL, Observation, State
 from orchestrator.executors.kubernetes.disruption import why_ended
 from orchestrator.executors.kubernetes.pods import ENDED, has_begun, own_state, statuses
-from orchestrator.executors.kubernetes.waiting import Evidence, seconds_of, why_no_pod, why_pending
+from orchestrator.executors.kubernetes.waiting import WaitingEvidence, seconds_of, why_no_pod, why_pending
 from runner.schema import Status
 
 # A pod that was told to end, and has not this long after its grace: its node does not hear.
@@ -24,7 +24,7 @@ DEADLINE_SLACK_S = 3
 
 
 @dataclass(frozen=True)
-class Shown:
+class AttemptObjects:
     """All that one look shows of an attempt. config: the ConfigMap's metadata. pods: those of the Job."""
 
     config: Mapping[str, Any] | None = None
@@ -64,7 +64,7 @@ def finished(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
 
 
-def observation(shown: Shown, now: float, patience_s: float, evidence: Evidence) -> Observation | None:
+def observation(shown: AttemptObjects, now: float, patience_s: float, evidence: WaitingEvidence) -> Observation | None:
     """None where the attempt is not there any more. now: the cluster's time."""
     slot, pod = shown.slot, shown.pod
     if shown.job is None:
@@ -114,7 +114,7 @@ def last_word(pod: Mapping[str, Any]) -> str:
     return str(own_state(pod).get("terminated", {}).get("message") or "")
 
 
-def _without_pod(shown: Shown, now: float, patience_s: float, evidence: Evidence) -> Observation:
+def _without_pod(shown: AttemptObjects, now: float, patience_s: float, evidence: WaitingEvidence) -> Observation:
     job, slot = shown.job or {}, shown.slot
     end = finished(job)
     if end is None:

@@ -35,7 +35,7 @@ SLOW_AFTER_S = 30.0
 
 
 @dataclass(frozen=True)
-class Evidence:
+class WaitingEvidence:
     """What was asked beside the objects themselves.
 
     warnings: messages of warning events by the uid of what they are about, oldest first. misfits: by pod's uid, why no
@@ -51,7 +51,7 @@ class Evidence:
     no_nodes: str = ""
 
 
-def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence: Evidence) -> Why:
+def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence: WaitingEvidence) -> Why:
     """Of a pod that no container of has run."""
     status, uid = pod["status"], pod["metadata"]["uid"]
     scheduled: Mapping[str, Any] = next(
@@ -102,7 +102,7 @@ def _held_up_by(pod: Mapping[str, Any]) -> str:
 
 
 def _unscheduled(
-    pod: Mapping[str, Any], condition: Mapping[str, Any], now: float, patience_s: float, evidence: Evidence
+    pod: Mapping[str, Any], condition: Mapping[str, Any], now: float, patience_s: float, evidence: WaitingEvidence
 ) -> Why:
     if condition.get("reason") == "SchedulingGated":
         return "it is held back by a scheduling gate", None
@@ -117,7 +117,7 @@ def _unscheduled(
     return "; ".join(part.rstrip(". ") for part in parts if part), status
 
 
-def why_no_pod(job: Mapping[str, Any], now: float, patience_s: float, evidence: Evidence) -> Why:
+def why_no_pod(job: Mapping[str, Any], now: float, patience_s: float, evidence: WaitingEvidence) -> Why:
     """Of a Job of which the cluster has made no pod."""
     if job["spec"].get("suspend"):
         queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")

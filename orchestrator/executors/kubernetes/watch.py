@@ -120,7 +120,7 @@ class PodWatch:
 
 
 def whole_lines(response: urllib3.BaseHTTPResponse, timeout_s: float = math.inf) -> Iterator[bytes]:
-    """Lines as they arrive; a last one without its end is not one. Raises Endless after the time.
+    """Lines as they arrive; a last one without its end is not one. Raises ResponseTooLarge after the time.
 
     What is longer than any line comes in pieces; a frame at its end is in one of them.
     """
