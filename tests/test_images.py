@@ -294,11 +294,11 @@ def test_a_bases_digest_is_replaced_and_nothing_else(bases: ModuleType) -> None:
 
 def test_a_host_with_a_base_of_its_own_gets_that_with_the_runner_added_and_nothing_installed() -> None:
     there, other = FakeEngine("there"), FakeEngine("other")
-    outcomes = ensured(there, other, flavours=[images.GIVEN], bases={"there": "mine:1", "other": "theirs:2"})
-    assert outcomes["there", images.GIVEN].reference == images.reference(images.GIVEN, "mine:1")
-    assert outcomes["other", images.GIVEN].reference == images.reference(images.GIVEN, "theirs:2")
-    assert {path.partition("/")[0] for path in recipe.recipe(images.GIVEN)} == {"Dockerfile", "runner"}
-    assert b"pip" not in recipe.recipe(images.GIVEN)["Dockerfile"]
+    outcomes = ensured(there, other, flavours=[images.CUSTOM_BASE], bases={"there": "mine:1", "other": "theirs:2"})
+    assert outcomes["there", images.CUSTOM_BASE].reference == images.reference(images.CUSTOM_BASE, "mine:1")
+    assert outcomes["other", images.CUSTOM_BASE].reference == images.reference(images.CUSTOM_BASE, "theirs:2")
+    assert {path.partition("/")[0] for path in recipe.recipe(images.CUSTOM_BASE)} == {"Dockerfile", "runner"}
+    assert b"pip" not in recipe.recipe(images.CUSTOM_BASE)["Dockerfile"]
 
 
 def test_a_flavour_that_is_not_there_is_named_with_those_that_are() -> None:

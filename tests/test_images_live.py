@@ -141,7 +141,7 @@ def base_with_environment(first: Connection) -> Iterator[str]:
 
 
 def test_a_base_may_have_its_python_in_an_environment(first: Connection, base_with_environment: str) -> None:
-    image = images.build(first, images.GIVEN, base=base_with_environment, offline=True)
+    image = images.build(first, images.CUSTOM_BASE, base=base_with_environment, offline=True)
     try:
         found = output(first, image.id, "python", "-c", "import sys, torch; print(sys.prefix, torch.__file__)")
         assert found.startswith("/srv/env /srv/env/lib/")
@@ -153,7 +153,7 @@ def test_a_base_may_have_its_python_in_an_environment(first: Connection, base_wi
 
 def test_a_base_without_pytorch_is_said_to_have_none(first: Connection) -> None:
     with pytest.raises(ImageError, match=r"no Python >= 3\.10 .* has torch, diffusers and transformers"):
-        images.build(first, images.GIVEN, base=BASE, offline=True)
+        images.build(first, images.CUSTOM_BASE, base=BASE, offline=True)
 
 
 def test_a_failed_build_says_which_step_and_why(first: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,8 +237,8 @@ def test_a_registry_hands_on_what_one_host_pushed(
     assert pushed.layers == pulled.layers
     assert pushed.digest == pulled.digest
     assert str(pulled.digest).startswith(f"{registry}/sd-orchestrator/cpu@sha256:")
-    assert ("second", images.Step.PULLING) in steps
-    assert ("second", images.Step.SHIPPING) not in steps
+    assert ("second", images.ImageStep.PULLING) in steps
+    assert ("second", images.ImageStep.SHIPPING) not in steps
 
 
 def test_a_base_is_built_on_by_its_digest_though_its_tag_has_moved(
@@ -278,7 +278,7 @@ def test_a_registry_that_is_not_there_is_an_error_of_each_host(first: Connection
 
 
 def test_what_pods_pull_is_pushed_once_and_known_by_its_digest(first: Connection, small: str, registry: str) -> None:
-    steps: list[images.Step] = []
+    steps: list[images.ImageStep] = []
     published = images.publish({"first": first}, ["cpu"], registry, progress=lambda said: steps.append(said.step))
     with first.api() as api:
         assert str(published["cpu"]) in api.inspect_image(images.reference("cpu"))["RepoDigests"]
@@ -305,7 +305,7 @@ def test_nodes_of_another_architecture_want_an_engine_of_theirs(first: Connectio
 
 
 def test_a_registry_that_does_not_answer_is_said_before_anything_is_built(first: Connection) -> None:
-    steps: list[images.Step] = []
+    steps: list[images.ImageStep] = []
     error = images.publish({"first": first}, ["cpu"], "127.0.0.1:9", progress=lambda said: steps.append(said.step))
     assert "127.0.0.1:9" in str(error["cpu"])
     assert steps == []

@@ -38,13 +38,13 @@ def processes_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 def reference(flavour: str, host: DockerHost) -> str:
     """The name of the image that a host runs jobs of a flavour in."""
-    return images.reference(images.GIVEN, host.base) if host.base else images.reference(flavour)
+    return images.reference(images.CUSTOM_BASE, host.base) if host.base else images.reference(flavour)
 
 
 def flavours(host: Host) -> list[str]:
     """The images that some engine needs on a host of its kind."""
     if isinstance(host, DockerHost) and host.base:
-        return [images.GIVEN]
+        return [images.CUSTOM_BASE]
     return sorted({engine.images[host.device] for engine in ENGINES.values() if host.device in engine.images})
 
 

@@ -165,7 +165,7 @@ class _Making:
         sort_out(((name, outcome) for (name, _), outcome in had.items()), unreachable)
         for (name, flavour), image in had.items():
             if not isinstance(image, Exception):
-                carried = images.FLAVOURS if flavour == images.GIVEN else (flavour,)
+                carried = images.FLAVOURS if flavour == images.CUSTOM_BASE else (flavour,)
                 its = image.pinned if isinstance(image, images.ImageInfo) else image
                 self._pinned[name] |= dict.fromkeys(carried, its)
 
@@ -217,7 +217,7 @@ def _images_of(hosts: Iterable[Host], jobs: Iterable[Job]) -> tuple[dict[str, se
         if job.image:
             pinned[job.host][job.image_flavour] = job.image
         else:
-            needed[job.host].add(images.GIVEN if job.host in bases else job.image_flavour)
+            needed[job.host].add(images.CUSTOM_BASE if job.host in bases else job.image_flavour)
     return needed, pinned
 
 

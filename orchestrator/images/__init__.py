@@ -2,17 +2,17 @@
 
 from orchestrator.images.build import build, find
 from orchestrator.images.ensure import ensure
-from orchestrator.images.image import ImageInfo, Progress, Step
+from orchestrator.images.image import ImageEvent, ImageInfo, ImageStep
 from orchestrator.images.publish import publish
-from orchestrator.images.recipe import FLAVOURS, GIVEN, context, reference
+from orchestrator.images.recipe import CUSTOM_BASE, FLAVOURS, context, reference
 from orchestrator.images.transfer import pull, push, ship
 
 __all__ = [
+    "CUSTOM_BASE",
     "FLAVOURS",
-    "GIVEN",
+    "ImageEvent",
     "ImageInfo",
-    "Progress",
-    "Step",
+    "ImageStep",
     "build",
     "context",
     "ensure",

@@ -16,7 +16,7 @@ from orchestrator.errors import ImageError, InputError
 from orchestrator.executors.docker.client import Client
 from orchestrator.executors.docker.config import DockerConfig, Login, registry_of
 from orchestrator.executors.docker.connection import Connection
-from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, engine_of, events, login_of, patient
+from orchestrator.images.image import ImageEvent, ImageInfo, ImageStep, OnProgress, engine_of, events, login_of, patient
 from orchestrator.images.recipe import LOCAL_BASES, context, default_base, digest, filling, reference
 from orchestrator.images.record import Record
 
@@ -157,7 +157,7 @@ def _default_base_on(connection: Connection, flavour: str, progress: OnProgress)
             f"(docker save {tag} | docker -H ADDRESS load), or unset {LOCAL_BASES} to have {pinned} pulled"
         )
     said = f"base: {tag} as {host} has it, its digest unchecked ({LOCAL_BASES} is set)"
-    progress(Progress(Step.BUILDING, host, reference(flavour), said))
+    progress(ImageEvent(ImageStep.BUILDING, host, reference(flavour), said))
     return tag
 
 
@@ -212,7 +212,7 @@ def _follow(stream: Iterable[Any], host: str, name: str, progress: OnProgress) -
                     said.clear()
                 if line.strip():
                     said.append(line.strip())
-                    progress(Progress(Step.BUILDING, host, name, line.strip(), number, of))
+                    progress(ImageEvent(ImageStep.BUILDING, host, name, line.strip(), number, of))
     except ImageError as error:
         where = f"step {number}/{of}, {instruction[:100]}" if number else "before its first step"
         # The engine repeats the whole command, often pages of it.

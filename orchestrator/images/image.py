@@ -19,7 +19,7 @@ from orchestrator.executors.docker.connection import Connection
 QUIET_TIMEOUT_S = 1800
 
 
-class Step(Enum):
+class ImageStep(Enum):
     """What is being done for an image."""
 
     BUILDING = "building"
@@ -29,10 +29,10 @@ class Step(Enum):
 
 
 @dataclass(frozen=True)
-class Progress:
+class ImageEvent:
     """One sign of life. number, of: steps of the Dockerfile. done_bytes: of what a shipment has sent so far."""
 
-    step: Step
+    step: ImageStep
     host: str
     reference: str
     line: str = ""
@@ -42,7 +42,7 @@ class Progress:
     of_bytes: int | None = None
 
 
-OnProgress: TypeAlias = Callable[[Progress], None]
+OnProgress: TypeAlias = Callable[[ImageEvent], None]
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ from runner.schema import stable_hash
 
 REPOSITORY = "sd-orchestrator"
 # What a host with a base of its own gets for every engine: that image, with the runner added.
-GIVEN = "given"
+CUSTOM_BASE = "given"
 # What each installs, by its level in pins.txt.
 PINS = {
     "cpu": ("torch-cpu", "cpu"),
     "cuda": ("torch", "torch-cpu", "cuda"),
     "deepspeed": ("torch", "torch-cpu", "deepspeed", "deepspeed-sources", "mii"),
-    GIVEN: (),
+    CUSTOM_BASE: (),
 }
 SHARED = ("strip.sh",)
 # Set to 1: an engine's own image of a base's tag counts, whatever its digest. `docker load` brings no digest with it.
@@ -44,13 +44,13 @@ def recipe(flavour: str) -> Mapping[str, bytes]:
 
     Raises InputError where there is no such flavour.
     """
-    if flavour not in (*FLAVOURS, GIVEN):
+    if flavour not in (*FLAVOURS, CUSTOM_BASE):
         raise InputError(f"there is no image {flavour!r}; there are {', '.join(FLAVOURS)}")
     folder = installation.folder("images")
     files = {
         "Dockerfile": (folder / flavour / "Dockerfile").read_bytes(),
         **{f"images/{level}.txt": pins.select(_pins(), level).encode() for level in PINS[flavour]},
-        **{f"images/{name}": (folder / name).read_bytes() for name in SHARED if flavour != GIVEN},
+        **{f"images/{name}": (folder / name).read_bytes() for name in SHARED if flavour != CUSTOM_BASE},
         **{f"runner/{path}": content for path, content in _sources(Path(runner.__path__[0]))},
     }
     return dict(sorted(files.items()))

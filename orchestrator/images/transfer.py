@@ -12,7 +12,7 @@ from orchestrator.errors import ImageError
 from orchestrator.executors.docker.config import registry_of
 from orchestrator.executors.docker.connection import Connection
 from orchestrator.images.build import find
-from orchestrator.images.image import ImageInfo, OnProgress, Progress, Step, engine_of, events, login_of, patient
+from orchestrator.images.image import ImageEvent, ImageInfo, ImageStep, OnProgress, engine_of, events, login_of, patient
 from orchestrator.images.record import Record, is_digest
 from orchestrator.images.vouched import Vouched
 
@@ -88,7 +88,7 @@ def _saved(
         for chunk in chunks:
             sent += len(chunk)
             total = max(sent, image.size_bytes)
-            progress(Progress(Step.SHIPPING, target, image.reference, done_bytes=sent, of_bytes=total))
+            progress(ImageEvent(ImageStep.SHIPPING, target, image.reference, done_bytes=sent, of_bytes=total))
             yield chunk
 
     with patient(source) as api:
@@ -131,7 +131,7 @@ def push(
             stream = api.push(repository, tag, stream=True, decode=True, auth_config=dict(login.auth))
             for event in events(stream, doing):
                 digest = (event.get("aux") or {}).get("Digest", digest)
-                progress(Progress(Step.PUSHING, connection.host_name, name, _line(event)))
+                progress(ImageEvent(ImageStep.PUSHING, connection.host_name, name, _line(event)))
         except ImageError as error:
             raise ImageError(login.explained(str(error))) from error
         except APIError as error:
@@ -190,7 +190,7 @@ def pull(
         try:
             pulled = api.pull(repository, digest, stream=True, decode=True, auth_config=dict(login.auth))
             for event in events(pulled, doing):
-                progress(Progress(Step.PULLING, connection.host_name, name, _line(event)))
+                progress(ImageEvent(ImageStep.PULLING, connection.host_name, name, _line(event)))
         except NotFound:
             return None
         except ImageError as error:

@@ -24,8 +24,7 @@ from orchestrator.table import compare
 from runner.schema import Row
 
 if TYPE_CHECKING:  # Docker's SDK is half of the time that a command takes to begin
-    from orchestrator.images.image import OnProgress
-    from orchestrator.images.image import Progress as ImageProgress
+    from orchestrator.images.image import ImageEvent, OnProgress
 
 REFRESH_PER_S = 4
 FEWEST_LINES = 5  # of the comparison: with less room it is not drawn until the end
@@ -180,7 +179,7 @@ def image_progress(err: Console) -> Iterator[OnProgress]:
     if not err.is_terminal:
         said: set[str] = set()
 
-        def say(progress: ImageProgress) -> None:
+        def say(progress: ImageEvent) -> None:
             step = f" step {progress.number}/{progress.of}" if progress.number else ""
             line = f"{progress.host}: {progress.step.value} {progress.reference}{step}"
             if line not in said:
@@ -197,7 +196,7 @@ def image_progress(err: Console) -> Iterator[OnProgress]:
     with Progress(*columns, console=err, transient=True) as drawn:
         tasks: dict[tuple[str, str, str], Any] = {}
 
-        def draw(progress: ImageProgress) -> None:
+        def draw(progress: ImageEvent) -> None:
             key = (progress.host, progress.step.value, progress.reference)
             if key not in tasks:
                 tasks[key] = drawn.add_task(" ".join(key), line="", total=None)
