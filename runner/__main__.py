@@ -29,10 +29,10 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: every case has a row, whatever it says. 2: the input is wrong. Else the runner broke, or was ended."""
+    """Returns 0 if every case has a row, whatever its status; 2 for wrong input; another code if the runner failed."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["probe"]:
-        print(json.dumps(probe()))  # on one line, which is found among what libraries print
+        print(json.dumps(probe()))  # one line, which a reader can find in the output of libraries
         return 0
     if words[:1] == ["quality"]:
         return by_steps.main(words[1:])
@@ -52,13 +52,13 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _run_file(path: Path) -> int:
-    """results.csv and environment.json stand beside the job's file; an earlier start's rows are replaced.
+    """Runs a job file. Writes results.csv and environment.json beside it and replaces rows of an earlier start.
 
-    Where nobody can fetch files, they also go to standard output, as frames.
+    If `RUNNER_FRAMES` is set, the files also go to standard output as frames, for a reader that cannot fetch them.
     """
     job = _read_job(path)
     for setting in variables.take_out(os.environ):
-        print(f"runner: {setting} would change what is measured; the job runs without it", file=sys.stderr)
+        print(f"runner: {setting} would change what is measured; it is removed for this job", file=sys.stderr)
     events, environment_file = EventStream(sys.stdout), path.parent / "environment.json"
     stream = os.environ.get(VARIABLE)
     frames = FrameWriter(sys.stdout, stream) if stream else None
@@ -77,7 +77,7 @@ def _run_file(path: Path) -> int:
 def _read_job(path: Path) -> Job:
     content, asked = path.read_bytes(), os.environ.get("RUNNER_JOB_SHA256")
     if asked is not None and asked != hashlib.sha256(content).hexdigest():
-        raise SchemaError(f"{path}: is not the job that was started; somebody replaced it. Nothing of it was run")
+        raise SchemaError(f"{path}: the job file was replaced after the start (its hash differs); nothing was run")
     try:
         return Job.from_json(content)
     except SchemaError as error:

@@ -1,7 +1,7 @@
-"""What the orchestrator and the runner agree on: engines, jobs, rows, events. Standard library alone.
+"""The schema that orchestrator and runner share: jobs, rows, events. Standard library only.
 
-A `Job` goes into a container as JSON; `Row`s come back as CSV, one for each of its cases; meanwhile `Event`s come out
-of its standard output, one JSON object a line.
+A `Job` goes into a container as JSON. `Row`s come back as CSV, one per case. While it runs, `Event`s are printed to
+standard output, one JSON object per line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ csv.field_size_limit(1 << 20)  # 10 000 trials are 200 kB, and Python's own limi
 
 
 class SchemaError(ValueError):
-    """Foreign bytes that are not what the schema says; the message names the line and the column."""
+    """Foreign data that does not follow the schema; the message names the line and the column."""
 
 
 class Status(str, Enum):
@@ -76,7 +76,7 @@ Samples: TypeAlias = int | Literal["max"]
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table to be: a batch size within a job. `id` is stable across runs.
+    """One future row: a batch size within a job. `id` is stable across runs.
 
     samples: MAX is the largest that fits, which the runner finds.
     """
@@ -86,7 +86,7 @@ class Case:
 
     @property
     def size(self) -> float:
-        """For comparing batch sizes: MAX is larger than any number."""
+        """The batch size for comparisons: MAX is larger than any number."""
         return math.inf if self.samples == MAX else self.samples
 
 
@@ -138,7 +138,7 @@ class Job:
 
     @property
     def timed_parts(self) -> int:
-        """How often it has timeout_s: for each case, each search for the largest batch, and a reference image."""
+        """How many parts of the job may each take timeout_s: cases, searches for the largest batch, reference image."""
         return len(self.cases) + sum(case.samples == MAX for case in self.cases) + self.quality
 
     def to_json(self) -> str:
@@ -159,7 +159,7 @@ class Job:
         return job
 
     def work(self, samples: int, height: int | None = None, width: int | None = None) -> str:
-        """The hash under which rows may be compared: all that the pipeline computes, and not by what.
+        """A hash of what the pipeline computes, whatever computes it; rows with equal hashes may be compared.
 
         height, width: the model's own, for a job that leaves them open: an image of 128 pixels is equal work whether
         the job or the model says so. The weights are not in it, since older rows do not state them: where two rows
@@ -171,7 +171,7 @@ class Job:
 
 
 class SetBy(str, Enum):
-    """Who may set a column. What a runner says is checked, and its text is neutralised; a job's value is never its own.
+    """Who may set a column. A runner's values are checked and its texts are neutralised; it cannot change a job's.
 
     JOB: the job; a runner must repeat it. JOB_OR_RUNNER: as JOB, but the runner where the job leaves it open.
     RUNNER: whoever measures. ORCHESTRATOR_OR_RUNNER: the orchestrator too, for a case that left no row.
@@ -205,7 +205,7 @@ GATE_DB = 30.0
 
 @dataclass(frozen=True)
 class Column:
-    """All that is known of a column; every list of columns is derived from this.
+    """The declaration of a column; every list of columns is derived from it.
 
     kind: the type of its values: str, int, float, bool, tuple (of floats) or an Enum.
     section: the heading under which docs/columns.md lists it.
@@ -231,7 +231,7 @@ class Column:
 
     @property
     def type_name(self) -> str:
-        """In docs/columns.md."""
+        """The type's name in docs/columns.md."""
         if typing.get_origin(self.kind) is tuple:
             return "numbers"
         words = {str: "text", int: "whole number", float: "number", bool: "truth"}
@@ -378,7 +378,7 @@ class Row:
 
     @classmethod
     def of(cls, job: Job, case: Case, status: Status, error: str | None = None, **measured: Any) -> Row:
-        """A row of one of a job's cases: its identity from the job, all else from the keywords.
+        """A row of one of a job's cases: identity from the job, everything else from the keywords.
 
         Where the case asks for MAX, the keyword n_samples says what was found, if anything was. `work` is empty as
         long as the batch or the size is not known: the model's own size is known once it is loaded.
@@ -414,12 +414,12 @@ class Row:
 
     @property
     def is_imported(self) -> bool:
-        """Whether somebody's file says all this of itself: also that it is valid, so it is never best."""
+        """Whether the row comes from an imported file. Its validity is that file's claim, so it is never best."""
         return self.job == IMPORT
 
     @property
     def other_settings(self) -> Mapping[str, str]:
-        """By column the cells of an imported file that no column of ours holds, such as `{"image size": "512"}`.
+        """Cells of an imported file that no column of ours holds, by column, such as `{"image size": "512"}`.
 
         Rows that differ there are unlike: each such column that varies is an axis of the table. Its name may be that
         of an axis of ours (`size`). A cell that the file leaves empty is missing. Empty for a row of a job.
@@ -507,7 +507,7 @@ def parse_cell(name: str, text: str) -> Any:
 
 
 def columns_of(header: Sequence[str]) -> tuple[str, ...] | None:
-    """The columns of a file of this version, or of an older one that lacks `later` ones; None is another file's."""
+    """The columns of a file of this version, or of an older one that lacks `later` ones; None for any other file."""
     expected = tuple(name for name in COLUMNS if not COLUMN[name].later or name in header)
     return expected if tuple(header) == expected else None
 
@@ -529,7 +529,7 @@ def format_rows(rows: Iterable[Row]) -> str:
 
 
 def parse_row(cells: Sequence[str], line: int, columns: Sequence[str] = COLUMNS) -> Row:
-    """The row of one record's cells. line: where it ends, for the message of the SchemaError that this may raise."""
+    """Parses one record. Raises SchemaError, which names `line`, the line where the record ends."""
     if len(cells) != len(columns):
         raise SchemaError(f"line {line}: {len(cells)} cells instead of {len(columns)}")
     values = {}
@@ -542,7 +542,7 @@ def parse_row(cells: Sequence[str], line: int, columns: Sequence[str] = COLUMNS)
 
 
 def parse_rows(text: str | typing.TextIO) -> list[Row]:
-    """The rows of a CSV with this schema's header (`columns_of`). Raises SchemaError that names a fault's place.
+    """Parses a CSV with this schema's header (`columns_of`). Raises SchemaError with the line and the column.
 
     text: a file of it has to be opened with `newline=""`.
     """
@@ -569,7 +569,7 @@ def _hints(kind: Any) -> Mapping[str, Any]:
 
 
 def _has_types_of_its_fields(value: object) -> bool:
-    """Whether a dataclass that JSON filled holds what its annotations say, and no number that is not finite."""
+    """Whether a dataclass filled from JSON matches its annotations and holds finite numbers only."""
     kind: Any = type(value)
     return all(_is_of(getattr(value, name), hint) for name, hint in _hints(kind).items())
 
@@ -587,7 +587,7 @@ def _is_of(value: object, hint: Any) -> bool:
 
 
 class EventKind(str, Enum):
-    """What a runner says on its standard output while it works."""
+    """The kinds of events that a runner prints while it works."""
 
     LOADING = "loading"
     LOADED = "loaded"
@@ -602,7 +602,7 @@ class EventKind(str, Enum):
 class Event:
     """One line of a runner's standard output.
 
-    at: seconds since the epoch, by the runner's clock. trial, of: the how-manieth timed call of how many at most.
+    at: seconds since the epoch, by the runner's clock. trial: index of the timed call, from 1. of: the maximum.
     """
 
     kind: EventKind
@@ -619,7 +619,7 @@ class Event:
 
     @classmethod
     def from_line(cls, line: str) -> Event | None:
-        """None where the line is not an event: libraries print there too."""
+        """None where the line is not an event: libraries print to standard output too."""
         if not line.startswith("{"):
             return None
         try:

@@ -208,7 +208,7 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
         f"Up to {MOST_SAMPLES} are tried",
         f"two calls of at most {search.TRY_STEPS} steps",
         f"to the last image below {2 * search.FINENESS} and to {1 / search.FINENESS:.0%} from there on",
-        f"From {search.FORETELLING[-1]} on, the memory of two smaller batches predicts the largest",
+        f"From {search.PREDICTING[-1]} on, the memory of two smaller batches predicts the largest",
         f"more than {gpu.OCCUPIED_BYTES / 1e6:g} MB in use before the model was loaded",
         f"more than {contention.LOST_SHARE:.0%} of the time, all threads' waits added up",
         f"A hypervisor took more than {contention.LOST_SHARE:.0%} of a CPU",

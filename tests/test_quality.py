@@ -145,7 +145,7 @@ def test_an_engine_that_takes_no_latents_has_empty_cells_with_that_reason(
     facts = EngineFacts("", ENGINES["eager"].images, takes_latents=False)
     monkeypatch.setitem(ENGINES, "eager", facts)
     found = rows(drawn, job_of(quality=True))
-    assert {row.error for row in found} == {"no quality: eager takes no latents, so its images are of other noise"}
+    assert {row.error for row in found} == {"no quality: eager takes no latents, so its images come from other noise"}
     assert not list(drawn.glob("drawn-*"))
 
 

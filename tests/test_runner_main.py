@@ -80,7 +80,7 @@ def test_a_job_file_that_was_replaced_is_not_run(tmp_path: Path) -> None:
     asked = hashlib.sha256(job_file(tmp_path, model="/asked").read_bytes()).hexdigest()
     done = runner("--job", job_file(tmp_path, model="/replaced"), RUNNER_JOB_SHA256=asked)
     assert (done.returncode, (tmp_path / "results.csv").exists()) == (2, False)
-    assert "is not the job that was started; somebody replaced it" in done.stderr
+    assert "the job file was replaced after the start" in done.stderr
     assert runner("--job", job_file(tmp_path, model="/asked"), RUNNER_JOB_SHA256=asked).returncode == 0
 
 

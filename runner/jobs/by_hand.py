@@ -11,15 +11,12 @@ from pathlib import Path
 from runner.catalog import (
     ATTENTIONS,
     BASELINE,
-    DEVICES,
     ENGINES,
-    MODEL_FORMS,
     PRECISIONS,
-    SCHEDULERS,
     Device,
     Precision,
 )
-from runner.flags import pixels, positive
+from runner.flags import add_image_flags, positive
 from runner.schema import MAX, Case, Job, Samples, stable_hash
 from runner.telemetry.probe import gpus_or_reason
 
@@ -92,22 +89,10 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument(
         "--precision",
         choices=(*PRECISIONS, "both"),
-        help="default: both on a GPU, single on a CPU, as Lambda's",
+        help="default: as in the Lambda benchmark, both on a GPU, single on a CPU",
     )
-    ours.add_argument("--device", choices=DEVICES, help="default: cuda where there is a GPU")
-    ours.add_argument(
-        "--model",
-        default="CompVis/stable-diffusion-v1-4",
-        metavar="M",
-        help=f"{MODEL_FORMS}; of a hub id also ID@REVISION",
-    )
-    ours.add_argument("--prompt", default="a photo of an astronaut riding a horse on mars", help="default: Lambda's")
-    ours.add_argument("--height", type=pixels, metavar="PX", help="default: the model's own")
-    ours.add_argument("--width", type=pixels, metavar="PX", help="default: the model's own")
-    ours.add_argument("--guidance", type=float, default=7.5, metavar="G", help="classifier-free guidance (default 7.5)")
-    ours.add_argument("--scheduler", choices=tuple(SCHEDULERS), default="pndm")
+    add_image_flags(ours)
     ours.add_argument("--attention", choices=tuple(ATTENTIONS), default="default")
-    ours.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the latents (default 0)")
     ours.add_argument("--warmup", type=int, default=2, metavar="N", help="untimed calls after the first (default 2)")
     ours.add_argument(
         "--rel-ci",
@@ -118,7 +103,6 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument("--max-repeats", type=positive, default=30, metavar="N", help="limit for --rel-ci (default 30)")
     ours.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="seconds per case (default 1800)")
     ours.add_argument("--quality", action="store_true", help="compare images with those of single-precision eager")
-    ours.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the library's choice)")
     return flags
 
 

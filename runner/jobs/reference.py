@@ -1,6 +1,6 @@
-"""The reference image of a job, drawn in a process of its own.
+"""Generates the reference image of a job in its own process.
 
-So the measured process has neither its memory nor its CUDA context, and whatever becomes of it is a reason, no crash.
+The measured process thus holds neither its memory nor its CUDA context, and a crash becomes a reason in the row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Draw = Callable[[Path, Job, tuple[Case, ...], "str | None", Send], None]
 
 
 def draw(file: Path, job: Job, cases: tuple[Case, ...], token: str | None, send: Send) -> None:
-    """What the child does: one image to `file`, and a row that says whether it is there."""
+    """The child's work: saves one image to `file` and sends a row that tells whether that succeeded."""
     try:
         session = engines.find(job.engine).load(job, token)
         images = session.generate(1)
@@ -40,7 +40,7 @@ def draw(file: Path, job: Job, cases: tuple[Case, ...], token: str | None, send:
 
 @dataclass
 class References:
-    """Each is drawn once for all the jobs of a runner. draw, processes: as `supervise` takes them."""
+    """Reference images; each is generated once for all jobs of a runner. draw, processes: as for `supervise`."""
 
     draw: Draw = draw
     processes: Any = None
@@ -49,7 +49,7 @@ class References:
     def of(self, job: Job, token: str | None, log: Callable[[bytes], None]) -> Reference:
         """log: where the child's output goes."""
         if not ENGINES[job.engine].takes_latents:
-            return Reference(reason=f"{job.engine} takes no latents, so its images are of other noise")
+            return Reference(reason=f"{job.engine} takes no latents, so its images come from other noise")
         if missing := missing_library():
             return Reference(reason=missing)
         key = (job.work(1), job.device)

@@ -1,4 +1,4 @@
-"""Runs jobs and puts what comes of them where it belongs: rows, events, environment.json, logs."""
+"""Runs jobs and writes their results: rows, events, environment.json, logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runner.wire.output import EventStream, RowFile, write_json
 
 
 class Recorder:
-    """A `supervise.Listener`: writes each row before anybody hears of it, with the cells that the parent knows."""
+    """A `supervise.Listener`: adds the parent's cells to each row and writes it before its event is sent."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class Recorder:
         self._save()
 
     def room_gb(self, device: Device) -> float | None:
-        """What a job may take of the memory that `Row.memory` counts; None where no GPU tells."""
+        """The memory available to the job, as `Row.memory` counts it; None where no GPU is listed."""
         if device is Device.CPU:
             return free_bytes() / 1e9
         return min((gpu["memory_bytes"] / 1e9 for gpu in self._environment["machine"]["gpus"]), default=None)
 
     def log(self, text: bytes) -> None:
-        """What the child and its libraries print, without the token."""
+        """Writes the output of the child and its libraries to standard error, without the token."""
         clean = text.replace(self._token.encode(), b"[token]") if self._token else text
         sys.stderr.buffer.write(clean)
         sys.stderr.buffer.flush()
@@ -84,7 +84,7 @@ def run_job(
     work: Callable[..., None] = work,
     processes: Any = None,
 ) -> list[Row]:
-    """One row for each case, written as it ends; returns them. references: kept from job to job."""
+    """Runs a job: writes one row per case as the case ends, and returns the rows. references: kept between jobs."""
     recorder, measuring = Recorder(job, rows, events, token, environment_file, frames), work
     if job.quality:
         reference = (references or References(processes=processes)).of(job, token, recorder.log)
@@ -102,7 +102,7 @@ def run_job(
 
 
 def _known(rows: Sequence[Row], room_gb: float | None) -> Bounds:
-    """What the batches that were measured already tell of the largest."""
+    """Bounds on the largest batch from the batches that are already measured."""
     bounds = Bounds(room_gb)
     for row in rows:
         if row.n_samples and row.status in (Status.OK, Status.OOM):
@@ -113,7 +113,7 @@ def _known(rows: Sequence[Row], room_gb: float | None) -> Bounds:
 def _measure(
     job: Job, case: Case, token: str | None, recorder: Recorder, work: Work, processes: Any, samples: int
 ) -> Row:
-    """One batch in full, its events told and its row handed back."""
+    """Measures one batch in full: forwards its events and returns its row."""
 
     def tell(event: Event) -> None:
         if event.kind is not EventKind.CASE_ENDED:
@@ -122,7 +122,7 @@ def _measure(
     listener = LastRow(recorder.log, tell, recorder.provenance)
     batch = dataclasses.replace(case, samples=samples)
     supervise(dataclasses.replace(job, cases=(batch,)), token, listener, work, processes)
-    return listener.last or Row.of(job, batch, Status.FAILED, "no row came")
+    return listener.last or Row.of(job, batch, Status.FAILED, "the child process returned no row")
 
 
 def fail_job(
@@ -133,7 +133,7 @@ def fail_job(
     environment_file: Path | None = None,
     frames: FrameWriter | None = None,
 ) -> None:
-    """Every case's row says why the job could not even begin."""
+    """Writes a row for every case that says why the job could not start."""
     recorder = Recorder(job, rows, events, None, environment_file, frames)
     for case in job.cases:
         recorder.row(Row.of(job, case, Status.FAILED, error, started=utc_now()))

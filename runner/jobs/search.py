@@ -1,8 +1,8 @@
-"""`samples: max`: the largest batch that fits, found by trying, each try in a process of its own.
+"""`samples: max`: searches the largest batch that fits. Each try runs in its own process.
 
-Doubling, and from 16 on at the batch that the memory of smaller ones foretells, then a little beside it. Where that
-misleads, doubling again, and halving the gap: to the last image below 64, from there on to 3%. A try makes two calls of
-few steps, since memory does not depend on their number. What was found is then measured as any other batch.
+The search doubles the batch. From 16 it predicts the limit from the memory of smaller batches, and tries that batch and
+its neighbours. If the prediction fails, it doubles again and bisects: to one image below 64, to 3% above. A try makes
+two calls of few steps, because memory does not depend on the steps. The result is measured like any other batch.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from runner.schema import MAX, MOST_SAMPLES, Case, Device, Job, Row, Status
 from runner.telemetry import limits
 
 TRY_STEPS = 4
-# The gap that is left: a 32nd of the batch, below 64 a single image.
+# The search ends at a gap of a 32nd of the batch; below 64, of one image.
 FINENESS = 32
-# Of the memory that is free, so that a try on a CPU fails by itself before the kernel or a swap has to act.
+# Share of the free memory that a try on a CPU may use, so that it fails before the kernel kills or swaps.
 SHARE_OF_MEMORY = 0.9
 
-# The batches whose memory foretells that of larger ones: they are quick to try.
-FORETELLING = range(4, 17)
+# Batches from whose memory the limit is predicted: they are quick to try.
+PREDICTING = range(4, 17)
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """Of one batch. memory_gb: what it took, decimal, where it fitted and that is known."""
+    """The outcome of one batch. memory_gb: the memory that it used (decimal GB), if it fitted and that is known."""
 
     status: Status
     error: str | None = None
@@ -46,9 +46,10 @@ TryBatch = Callable[[int], BatchResult]
 
 @dataclass
 class Bounds:
-    """fits: the largest batch that was seen to fit, 0 for none; fails: the smallest that was not, and why.
+    """Bounds on the largest batch that fits.
 
-    room_gb: of memory in all, decimal; None is not known. It speeds the search up, and decides nothing.
+    fits: the largest batch known to fit, 0 for none. fails, why: the smallest batch known not to fit, and its result.
+    room_gb: total memory, decimal GB; None where unknown. It only speeds the search up.
     """
 
     room_gb: float | None = None
@@ -58,21 +59,21 @@ class Bounds:
     _memory_gb: dict[int, float] = field(default_factory=dict)
 
     def next(self) -> int | None:
-        """The batch to try next; None where it is known closely enough."""
+        """The batch to try next; None when the bounds are close enough."""
         close = max(1, self.fits // FINENESS)
         if self.fits >= MOST_SAMPLES or (self.why is not None and self.fails - self.fits <= close):
             return None
-        if (told := self._foretold()) is not None:
-            step = max(1, told // FINENESS)
-            for samples in (told, told - step, told + step):  # above it where it fitted, below it where not
+        if (predicted := self._predicted()) is not None:
+            step = max(1, predicted // FINENESS)
+            for samples in (predicted, predicted - step, predicted + step):  # the neighbour between the bounds
                 if self.fits < samples < self.fails:
                     return samples
         return min(max(1, 2 * self.fits), MOST_SAMPLES) if self.why is None else (self.fits + self.fails) // 2
 
-    def _foretold(self) -> int | None:
-        """The largest batch for which the memory of two smaller ones leaves room, if each image takes the same."""
-        known = sorted(samples for samples in self._memory_gb if samples in FORETELLING)
-        if self.room_gb is None or len(known) < 2 or self.fits < FORETELLING[-1]:
+    def _predicted(self) -> int | None:
+        """The largest batch that should fit, extrapolated linearly from the memory of two smaller ones."""
+        known = sorted(samples for samples in self._memory_gb if samples in PREDICTING)
+        if self.room_gb is None or len(known) < 2 or self.fits < PREDICTING[-1]:
             return None
         few, many = known[-2:]
         of_one = (self._memory_gb[many] - self._memory_gb[few]) / (many - few)
@@ -88,7 +89,7 @@ class Bounds:
                 self._memory_gb[samples] = result.memory_gb
         elif samples < self.fails:
             self.fails, self.why = samples, result
-            if samples <= self.fits:  # what had fitted does not any more
+            if samples <= self.fits:  # a batch that fitted before no longer fits
                 self.fits = samples - max(1, samples // FINENESS)
 
     @property
@@ -96,24 +97,24 @@ class Bounds:
         return self.why is not None and self.why.status is Status.TIMEOUT
 
     def remark(self) -> str:
-        """What the row of the batch that fits tells of the search."""
+        """The remark on the search, for the row of the largest batch."""
         if self.why is None:
-            return f"max: {self.fits} fit, and no larger batch is tried"
+            return f"max: {self.fits} fit; no larger batch is tried"
         status, error = self.why.status, self.why.error
         return f"max: {self.fits} fit, and {self.fails} are {status.value}" + (f" ({error})" if error else "")
 
 
 def search(bounds: Bounds, try_batch: TryBatch) -> None:
-    """Narrows the bounds until the largest batch is known, or one image is too many, or the time is over."""
+    """Narrows the bounds until the largest batch is known, or one image does not fit, or the time is over."""
     while bounds.fails > 1 and not bounds.ran_out_of_time and (samples := bounds.next()) is not None:
         bounds.learn(samples, try_batch(samples))
 
 
 def largest(job: Job, case: Case, bounds: Bounds, try_batch: TryBatch, measure: Callable[[int], Row]) -> Row:
-    """The row of the case: the largest batch's, or why there is none.
+    """The case's row: that of the largest batch, or the reason why there is none.
 
-    measure: a batch in full. One that fits a try may still not fit then; the next smaller one is measured. Where the
-    time for the search ends, that is the largest that was seen to fit, and the row says so.
+    measure: measures a batch in full. If a batch passed its try but does not fit then, a smaller one is measured. If
+    the search runs out of time, the largest batch known to fit is measured, and the row says so.
     """
     while True:
         search(bounds, try_batch)
@@ -128,9 +129,9 @@ def largest(job: Job, case: Case, bounds: Bounds, try_batch: TryBatch, measure: 
 
 
 class Tries:
-    """A `TryBatch` at one case of a job: a child process that loads the model and makes two calls.
+    """A `TryBatch` for one case of a job: a child process loads the model and makes two calls.
 
-    All of them together have the time that a case has. work, processes: as `supervise` takes them.
+    All tries together have the time limit of a case. work, processes: as for `supervise`.
     """
 
     def __init__(
@@ -160,29 +161,29 @@ class Tries:
             work = functools.partial(bounded, self._work, free_bytes())
         supervise(asked, self._token, listener, work, self._processes)
         found = listener.last
-        result = result_of(found) if found else BatchResult(Status.FAILED, "no row came")
+        result = result_of(found) if found else BatchResult(Status.FAILED, "the child process returned no row")
         self._log(f"max: {samples} samples: {result.status.value}\n".encode())
         return too_long if result.status is Status.TIMEOUT else result
 
 
 def result_of(row: Row) -> BatchResult:
-    """Of the batch that a row is about. What stands in the `error` of one that fits is no reason against it."""
+    """The result of a row's batch. The `error` of a row that is ok holds remarks only, and is left out."""
     if row.status is Status.OK:
         return BatchResult(Status.OK, memory_gb=row.memory)
     return BatchResult(row.status or Status.FAILED, row.error)
 
 
 def free_bytes() -> int:
-    """What a process may take of this machine's memory without anybody else giving way."""
+    """The memory that a try may use without pressing other processes."""
     available, limit = int(psutil.virtual_memory().available), limits.memory_limit_bytes()
     return int(SHARE_OF_MEMORY * (available if limit is None else min(available, limit)))
 
 
 def bounded(work: Work, most_bytes: int, job: Job, cases: tuple[Case, ...], token: str | None, send: Send) -> None:
-    """The child's work with its private memory bounded, so that an allocation fails instead of the machine.
+    """The child's work with limited private memory, so that an allocation fails before the machine runs out.
 
-    Linux counts there what is allocated, not what is touched, so a batch just below the bound may be refused. Source:
-    getrlimit(2), RLIMIT_DATA, which includes private writable mappings since Linux 4.7.
+    Linux counts allocated memory, touched or not, so a batch just below the limit may fail. Source: getrlimit(2),
+    RLIMIT_DATA, which includes private writable mappings since Linux 4.7.
     """
     if sys.platform.startswith("linux"):
         resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))

@@ -1,7 +1,7 @@
-"""The parent process: one child at a time works through a job's cases, and whatever becomes of it, each gets a row.
+"""The parent process: runs a job's cases in one child at a time, and gives every case a row even if the child crashes.
 
-Nothing heavy is imported here. On Linux children are forked from a server that has imported PyTorch and diffusers once,
-so that the one after a crash is there in 0.4 s instead of 7.
+Imports nothing heavy. On Linux, children are forked from a server that has imported PyTorch and diffusers once, so that
+the next child after a crash starts in 0.4 s instead of 7 s.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Work = Callable[[Job, tuple[Case, ...], "str | None", Send], None]
 
 
 class Listener(Protocol):
-    """Where a job's outcome goes. `row` returns when the row is safe."""
+    """Receives a job's outcome. `row` returns when the row is on disk."""
 
     def row(self, row: Row) -> None: ...
     def event(self, event: Event) -> None: ...
@@ -52,10 +52,10 @@ class LastRow:
 
 
 def context(preload: tuple[str, ...] = ("runner.engines.session", "runner.models.pipeline")) -> Any:
-    """How children are started. A fork of macOS's frameworks crashes, so there each child imports anew."""
+    """The multiprocessing context for children. On macOS forked frameworks crash, so each child is spawned."""
     if not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")
-    # Else a mere look for GPUs at import would initialise CUDA in the server, which no fork of it could use then.
+    # Else a check for GPUs at import would initialise CUDA in the server, and its forks could not use CUDA.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(list(preload))
@@ -64,7 +64,7 @@ def context(preload: tuple[str, ...] = ("runner.engines.session", "runner.models
 
 @dataclass
 class ChildExit:
-    """What is left to say when a child is gone. loading: it went before its model was loaded."""
+    """How a child ended. loading: it ended before its model was loaded. tail: its last line of output."""
 
     exit_code: int | None
     timed_out: bool
@@ -76,11 +76,11 @@ class ChildExit:
     def verdict(self, job: Job) -> tuple[Status, str]:
         where = " while the model was loaded" if self.loading else ""
         if self.timed_out:
-            return Status.TIMEOUT, f"took longer than the {job.timeout_s:g} s that a case may take{where}"
+            return Status.TIMEOUT, f"took longer than the limit of {job.timeout_s:g} s per case{where}"
         if self.out_of_memory:
             limit = limits.memory_limit_bytes()
-            bound = f"the limit is {limit / 1e9:.1f} GB" if limit else "the machine has no more"
-            return Status.OOM, f"killed by the kernel for want of host memory{where}: {bound}"
+            bound = f"the limit is {limit / 1e9:.1f} GB" if limit else "the machine's memory is full"
+            return Status.OOM, f"out of host memory{where}, killed by the kernel: {bound}"
         by_signal = self.exit_code is not None and self.exit_code < 0
         how = f"was killed by {signal_name(-(self.exit_code or 0))}" if by_signal else f"exited with {self.exit_code}"
         return Status.FAILED, f"the process {how}{where}" + (f"; its last line: {self.tail}" if self.tail else "")
@@ -95,13 +95,13 @@ def signal_name(number: int) -> str:
 
 @dataclass
 class Tail:
-    """What the child printed, in whole lines, so that no secret is cut in two; and the last one, for a crash's row."""
+    """Splits a child's output into whole lines, so that no secret is cut in two, and keeps the last line."""
 
     last: str = ""
     _part: bytes = b""
 
     def whole(self, chunk: bytes) -> bytes:
-        """The lines that are complete with this chunk; an empty chunk is the end, and completes what is left."""
+        """The lines that this chunk completes. An empty chunk is the end of output and completes the rest."""
         text = self._part + chunk
         end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 if chunk else len(text)
         lines, self._part = text[:end], text[end:]
@@ -110,9 +110,10 @@ class Tail:
 
 
 def supervise(job: Job, token: str | None, listener: Listener, work: Work, processes: Any = None) -> None:
-    """Gives the listener one row for each case, in order. Returns when all have one.
+    """Gives the listener one row per case, in order; returns when all cases have one.
 
-    work: what the child does; it is sent to it by name. processes: how it is started, `context()` unless a test says.
+    work: the function that the child runs; it is pickled by name. processes: the multiprocessing context, `context()`
+    by default.
     """
     processes = processes or context()
     left = list(job.cases)
@@ -136,7 +137,7 @@ def deliver(row: Row, listener: Listener) -> None:
 def _run_child(
     job: Job, left: list[Case], token: str | None, listener: Listener, work: Work, processes: Any
 ) -> ChildExit:
-    """Takes the cases that got their row out of `left`."""
+    """Runs one child. Removes each case that got its row from `left`."""
     kills_before = limits.oom_kills()
     tail, loading, timed_out, started = Tail(), True, False, utc_now()
     with _child(job, tuple(left), token, work, processes) as (process, messages, output):
@@ -175,7 +176,7 @@ def _run_child(
 
 
 def _receive(messages: Connection) -> Message | None:
-    """None when the child has closed its end, or died in the middle of a message."""
+    """The next message; None when the child has closed its end or died within a message."""
     try:
         message: Message = messages.recv()
     except (EOFError, OSError):
@@ -198,7 +199,7 @@ def _printable(lines: bytes) -> list[str]:
 def _child(
     job: Job, cases: tuple[Case, ...], token: str | None, work: Work, processes: Any
 ) -> Iterator[tuple[BaseProcess, Connection, Connection]]:
-    """The process, the pipe of its messages, and that of all it prints. Leaves nothing of it running."""
+    """Starts a child; yields the process, the pipe of its messages and that of its output. Leaves nothing running."""
     messages, its_messages = processes.Pipe()
     output, its_output = processes.Pipe(duplex=False)
     process = processes.Process(target=_child_main, args=(work, job, cases, token, its_messages, its_output))
@@ -213,7 +214,7 @@ def _child(
 
 
 def _end(process: BaseProcess, patient: bool) -> None:
-    """Waits for a child that has said its last word, for a while; then nothing of its process group is left."""
+    """Kills a child's process group; first waits up to 10 s for the child if `patient`."""
     if patient:
         process.join(10)
     if process.pid is not None:
@@ -227,14 +228,14 @@ def _end(process: BaseProcess, patient: bool) -> None:
 def _child_main(
     work: Work, job: Job, cases: tuple[Case, ...], token: str | None, messages: Connection, output: Connection
 ) -> None:
-    """A session of its own, so that its end takes along whatever it started, and a Ctrl-C reaches the parent alone."""
+    """The child's entry point. In a session of its own, its processes can be killed together, and no Ctrl-C comes."""
     with contextlib.suppress(PermissionError):
         os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
     output.close()
-    # The kernel is to take this process, and neither the one that writes its row nor somebody's desktop.
+    # Out of memory, the kernel shall kill this process, not the parent or the user's desktop.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as adjustment:
         adjustment.write("1000")
     threading.Thread(target=_die_with_parent, args=(messages,), daemon=True).start()
@@ -242,7 +243,7 @@ def _child_main(
 
 
 def _die_with_parent(messages: Connection) -> None:
-    """The parent never sends: what ends this wait is its death."""
+    """Ends the process group when the parent dies: the parent never sends, so only its death ends the wait."""
     with contextlib.suppress(OSError, EOFError):
         messages.recv()
         return

@@ -1,6 +1,6 @@
-"""What the child process does: loads the model once, measures the cases in order, and tells its parent of each.
+"""The child process: loads the model once, measures the cases in order, and sends each row to the parent.
 
-Everything that can be a row is one; what cannot (a crash, a kill, a hang) is seen by the parent, in `supervise`.
+Every error that can be caught becomes a row. Crashes, kills and hangs are seen by the parent, in `supervise`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from runner.telemetry.gpu_watch import Gpus
 
 @dataclass(frozen=True)
 class Provenance:
-    """What only a process with the engine's libraries knows: cells of a row, and more for environment.json."""
+    """Facts that only a process with the engine's libraries knows: cells of rows, and details for environment.json."""
 
     cells: Mapping[str, Any]
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
 Message = Event | Row | Provenance
-# Whose message was written for a reader, so that neither its class nor a traceback adds to it.
+# Errors whose message is written for a reader: class name and traceback would add nothing.
 EXPLAINED = (Unsupported, LoadError, BrokenImage)
 Send = Callable[[Message], None]
 
@@ -42,8 +42,8 @@ def utc_now() -> str:
 
 
 def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, reference: Reference | None = None) -> None:
-    """Measures `cases` of the job on its engine. reference: what their images are compared with, if with anything."""
-    # who is on the GPU before we are
+    """Measures `cases` of the job on its engine. reference: the image to compare theirs with, if any."""
+    # The GPU's occupancy before this process uses it.
     gpus = Gpus.now() if job.device is Device.CUDA else Gpus({})
     try:
         engine = engines.find(job.engine)
@@ -66,9 +66,9 @@ def run_cases(
     remark_on: Callable[[Job], str | None] = lambda _: None,
     weights_of: Callable[[Job], str | None] = lambda _: None,
 ) -> None:
-    """One row for each case, unless the engine serves one shape only: then for the first, and the parent comes again.
+    """Sends one row per case; for an engine that serves one shape only, one row, and the parent starts a child again.
 
-    The broad `except`s are a case's boundary: what they catch becomes its row.
+    The broad `except`s are the boundary of a case: what they catch becomes its row.
     """
     started = utc_now()
     send(Event(kind=EventKind.LOADING, at=time.time()))
@@ -82,7 +82,7 @@ def run_cases(
         refuse(job, cases, status_of(error), error, send, started)
         return
     cells = {**session.facts, "load_s": load_s, "weights": weights_of(job)}
-    # What is loaded stays: without this, each collection walks a million objects, 0.25 s here.
+    # Exempts loaded objects from garbage collection: a collection walks a million of them, 0.25 s on this CPU.
     gc.collect()
     gc.freeze()
     send(Event(kind=EventKind.LOADED, at=time.time()))
@@ -102,11 +102,11 @@ def _run_case(
     send: Send,
     instruments: Instruments,
 ) -> Row:
-    """known: cells of every row of the session."""
+    """Measures one case and returns its row. known: cells of every row of the session."""
     cells = {**known, "started": utc_now()}
     send(Event(kind=EventKind.CASE_STARTED, at=time.time(), case=case.id))
     try:
-        assert case.samples != MAX  # noqa: S101  # `jobs` has found a number for it
+        assert case.samples != MAX  # noqa: S101  # replaced by a number in `runner.jobs.run`
         measured = measure(job, case.id, case.samples, session, send, instruments)
         return Row.of(job, case, Status.OK, **cells, **measured)
     except Exception as error:
@@ -129,14 +129,14 @@ def _weights_of(job: Job) -> str | None:
 def refuse(
     job: Job, cases: tuple[Case, ...], status: Status, error: Exception, send: Send, started: str | None = None
 ) -> None:
-    """The same row for every case: none of them can run."""
+    """Sends the same row for every case, because none can run."""
     report(error)
     for case in cases:
         send(Row.of(job, case, status, message_of(error), started=started or utc_now()))
 
 
 def report(error: Exception) -> None:
-    """A traceback on standard error, where a row has one line; none where the line says it all."""
+    """Prints the traceback to standard error, unless the error's message explains itself."""
     if not isinstance(error, EXPLAINED):
         traceback.print_exception(error)
         sys.stderr.flush()
@@ -149,7 +149,7 @@ def status_of(error: BaseException) -> Status:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch has a class for it on GPUs; its CPU allocator, onnxruntime and cuDNN say it in words."""
+    """PyTorch has a class for it on GPUs; its CPU allocator, onnxruntime and cuDNN only have messages."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     words = (
@@ -163,7 +163,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def message_of(error: BaseException) -> str:
-    """One line; the kind of error is named where the message was not written for a reader."""
+    """The error as one line, with its class name unless the message is written for a reader."""
     text = " ".join(str(error).split())[:500]
     if isinstance(error, EXPLAINED):
         return text
@@ -183,7 +183,7 @@ def _provenance(job: Job) -> Provenance:
 
 
 def _gpu_uuid() -> str:
-    """Of the GPU that PyTorch computes on, as NVML writes it; empty where PyTorch sees none."""
+    """The UUID of PyTorch's GPU in NVML's notation; empty where PyTorch sees none."""
     import torch
 
     return f"GPU-{torch.cuda.get_device_properties(0).uuid}" if torch.cuda.is_available() else ""

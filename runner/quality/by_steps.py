@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.catalog import BASELINE, DEVICES, MODEL_FORMS, SCHEDULERS
+from runner.catalog import BASELINE
 from runner.errors import LoadError, Unsupported
-from runner.flags import pixels, positive
+from runner.flags import add_image_flags, positive
 from runner.measuring.measure import BrokenImage, check_images
 from runner.models import secret
 from runner.quality.similarity import Similarity, missing_library, similarity
@@ -76,8 +76,6 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    flags.add_argument("--model", default="CompVis/stable-diffusion-v1-4", metavar="M", help=MODEL_FORMS)
-    flags.add_argument("--prompt", default="a photo of an astronaut riding a horse on mars", help="default: Lambda's")
     flags.add_argument(
         "--steps",
         type=step_range,
@@ -90,17 +88,9 @@ def parser() -> argparse.ArgumentParser:
         type=two_precisions,
         default=("single", "half"),
         metavar="P,P",
-        help=f"of {', '.join(PRECISIONS)}; the first is the reference (default single,half)",
+        help=f"two of {', '.join(PRECISIONS)}; the first is the reference (default single,half)",
     )
-    flags.add_argument("--device", choices=DEVICES, help="default: cuda where there is a GPU")
-    flags.add_argument("--height", type=pixels, metavar="PX", help="default: the model's own")
-    flags.add_argument("--width", type=pixels, metavar="PX", help="default: the model's own")
-    flags.add_argument(
-        "--guidance", type=float, default=7.5, metavar="G", help="classifier-free guidance (default 7.5)"
-    )
-    flags.add_argument("--scheduler", choices=tuple(SCHEDULERS), default="pndm")
-    flags.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the latents (default 0)")
-    flags.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: the library's choice)")
+    add_image_flags(flags)
     flags.add_argument(
         "--output-folder", type=Path, default=Path("quality"), metavar="DIR", help="created if needed (default quality)"
     )

@@ -56,7 +56,7 @@ class RowFile:
             if not header:
                 write_header(file)
             elif header != ",".join(COLUMNS):
-                raise SchemaError(f"{path}: its columns are not this version's; choose another --output-file")
+                raise SchemaError(f"{path}: its columns are not this version's; fix: choose another --output-file")
             yield cls(file)
 
 
