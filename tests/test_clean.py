@@ -17,16 +17,16 @@ from orchestrator.errors import ExitCode
 from orchestrator.executors.contract import Attempt, Observation, State
 from orchestrator.hosts.access import processes_folder
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Journal, Phase, Progress
+from orchestrator.runs.journal import JobState, Journal, Phase
 from runner.schema import Case, Device, Job, Precision
 
 ATTEMPT = Attempt("r", "a", 2)
 
 
-def progress(phase: Phase, attempt: int = 2) -> Progress:
+def progress(phase: Phase, attempt: int = 2) -> JobState:
     job = Job(run="r", id="a", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
               model="synthetic:tiny", cases=(Case("a1", 1),), prompt="", steps=1)  # fmt: skip
-    return Progress(job, phase, attempt)
+    return JobState(job, phase, attempt)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def progress(phase: Phase, attempt: int = 2) -> Progress:
         (State.LOST, progress(Phase.STARTING), Fate.REMOVED),
     ],
 )
-def test_what_runs_or_has_rows_that_are_not_home_stays(state: State, job: Progress | None, expected: Fate) -> None:
+def test_what_runs_or_has_rows_that_are_not_home_stays(state: State, job: JobState | None, expected: Fate) -> None:
     assert fate(ATTEMPT, Observation(state, "cpu"), job, running=False) is expected
 
 

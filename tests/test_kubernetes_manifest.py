@@ -23,7 +23,7 @@ from orchestrator.executors.kubernetes.manifest import (
     secrets,
     staged,
 )
-from orchestrator.runs.journal import Progress
+from orchestrator.runs.journal import JobState
 from orchestrator.scheduling.policy import deadline_s
 from runner.schema import Case, Device, Job, Precision
 
@@ -69,7 +69,7 @@ def test_a_job_is_tried_once_and_its_pod_never_restarted() -> None:
 def test_the_pods_deadline_lies_behind_the_orchestrators_and_the_jobs_behind_that() -> None:
     job = job_manifest(task(), host())
     of_pod, of_job = pod(job)["activeDeadlineSeconds"], job["spec"]["activeDeadlineSeconds"]
-    assert deadline_s(Progress(JOB)) < of_pod < of_job
+    assert deadline_s(JobState(JOB)) < of_pod < of_job
 
 
 def test_a_pod_has_nothing_that_the_restricted_standard_forbids() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.executors.contract import Attempt, Observation, Slot, State
-from orchestrator.runs.journal import Phase, Progress
+from orchestrator.runs.journal import JobState, Phase
 from orchestrator.scheduling.policy import (
     Collect,
     Fault,
@@ -45,15 +45,15 @@ def job(name: str, cases: int = 1) -> Job:
     )
 
 
-def pending(name: str, **fields: object) -> Progress:
-    return replace(Progress(job(name)), **fields)  # type: ignore[arg-type]
+def pending(name: str, **fields: object) -> JobState:
+    return replace(JobState(job(name)), **fields)  # type: ignore[arg-type]
 
 
-def staged(name: str, slot: str = "cpu") -> Progress:
+def staged(name: str, slot: str = "cpu") -> JobState:
     return pending(name, phase=Phase.STAGING, attempt=1, slot=slot)
 
 
-def started(name: str, slot: str = "cpu", **fields: object) -> Progress:
+def started(name: str, slot: str = "cpu", **fields: object) -> JobState:
     return pending(name, **{"phase": Phase.STARTING, "attempt": 1, "slot": slot, **fields})
 
 
@@ -62,11 +62,11 @@ def on(slot: str, state: State) -> Observation:
     return Observation(state, slot, devices=frozenset(slot.removeprefix("gpu").split("+")))
 
 
-def shown(progress: Progress, state: State) -> dict[Attempt, Observation]:
+def shown(progress: JobState, state: State) -> dict[Attempt, Observation]:
     return {progress.key: on(progress.slot or "cpu", state)}
 
 
-def decide_on(jobs: list[Progress], seen: dict[Attempt, Observation], now: float = 0.0, slots=(CPU,)):  # type: ignore[no-untyped-def]
+def decide_on(jobs: list[JobState], seen: dict[Attempt, Observation], now: float = 0.0, slots=(CPU,)):  # type: ignore[no-untyped-def]
     return decide(jobs, seen, slots, now, Limits(retries=2))
 
 
@@ -225,7 +225,7 @@ def test_a_job_that_hangs_past_its_deadline_is_stopped() -> None:
 
 
 def test_the_deadline_grows_with_the_cases() -> None:
-    assert deadline_s(Progress(job("a", 3))) - deadline_s(Progress(job("a", 1))) == 200
+    assert deadline_s(JobState(job("a", 3))) - deadline_s(JobState(job("a", 1))) == 200
 
 
 def test_a_stop_that_did_not_take_is_repeated() -> None:
@@ -287,11 +287,11 @@ def test_what_was_staged_and_is_in_a_state_that_is_not_known_is_a_fault() -> Non
 OWN = (Slot("1", of_run=True),)
 
 
-def queued(progress: Progress, reason: str = "", status: Status | None = None) -> dict[Attempt, Observation]:
+def queued(progress: JobState, reason: str = "", status: Status | None = None) -> dict[Attempt, Observation]:
     return {progress.key: Observation(State.QUEUED, progress.slot, reason=reason, status=status)}
 
 
-def running(progress: Progress, instance: str) -> dict[Attempt, Observation]:
+def running(progress: JobState, instance: str) -> dict[Attempt, Observation]:
     return {progress.key: Observation(State.RUNNING, progress.slot, instance=instance)}
 
 

@@ -22,8 +22,7 @@ from orchestrator.hosts import fleet
 from orchestrator.hosts.fleet import Fleet
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Journal
-from orchestrator.runs.journal import Progress as JobProgress
+from orchestrator.runs.journal import JobState, Journal
 from orchestrator.scheduling import metrics_file
 from orchestrator.scheduling.clock import steady
 from orchestrator.scheduling.scheduler import (
@@ -118,7 +117,7 @@ def resume(run: Run, console: Console, asked: Resumption | None = None, detach: 
             return drive(run, journal, ready, hosts, console, clock, asked.lost_after_s, asked.metrics_file)
 
 
-def _has_delivered(run: Run, journal: Journal, ready: Fleet, progress: JobProgress, console: Console) -> bool:
+def _has_delivered(run: Run, journal: Journal, ready: Fleet, progress: JobState, console: Console) -> bool:
     """Whether the rows in its store settle a job whose host does not answer."""
     try:
         return collect_delivered(run, journal, ready.inboxes.get(progress.job.host), progress, time.time())

@@ -17,7 +17,7 @@ from orchestrator.executors.contract import Attempt, Executor, Observation, Stat
 from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Journal, Progress
+from orchestrator.runs.journal import JobState, Journal
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Survey:
         return not self.failed and all(one.fate is Fate.REMOVED for one in self.left)
 
 
-def fate(attempt: Attempt, seen: Observation, job: Progress | None, *, running: bool) -> Fate:
+def fate(attempt: Attempt, seen: Observation, job: JobState | None, *, running: bool) -> Fate:
     """job: the attempt's, if its run's journal is here. running: also end what runs."""
     if seen.state in (State.QUEUED, State.RUNNING):
         return Fate.REMOVED if running else Fate.RUNS
@@ -141,7 +141,7 @@ def remove_stored(name: str, run: Run | None, hosts: Sequence[Host]) -> Mapping[
 
 
 @contextmanager
-def _journalled(run: Run | None) -> Iterator[Mapping[str, Progress]]:
+def _journalled(run: Run | None) -> Iterator[Mapping[str, JobState]]:
     """A run's jobs by id, with the run's lock held; empty if its journal is gone."""
     if run is None or not run.journal.exists():
         yield {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.estimate import History
     from orchestrator.runs.folder import Run
-    from orchestrator.runs.journal import Entry, Journal, Progress
+    from orchestrator.runs.journal import Entry, JobState, Journal
 
 # The phases of a job in the user's words: from the request to start it until its end, a job runs.
 PHASES = {
@@ -89,7 +89,7 @@ def status_value(
     }
 
 
-def _job_status(progress: Progress, journal: Journal, waits: Mapping[str, tuple[str, float | None]]) -> dict[str, Any]:
+def _job_status(progress: JobState, journal: Journal, waits: Mapping[str, tuple[str, float | None]]) -> dict[str, Any]:
     from orchestrator.runs.journal import FAULTS, Kind
     from orchestrator.runs.labels import job_label
 

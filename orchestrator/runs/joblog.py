@@ -15,7 +15,7 @@ from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Journal, Phase, Progress
+from orchestrator.runs.journal import JobState, Journal, Phase
 from orchestrator.runs.labels import job_label
 from orchestrator.sanitize import printable
 from runner.schema import Event, EventKind, Job
@@ -44,12 +44,12 @@ def choose(root: Path, words: Sequence[str]) -> tuple[Run, Job]:
     raise InputError(f"run {run.name} has {len(jobs)} jobs; name one of them:\n{ids}")
 
 
-def _jobs(run: Run) -> tuple[Progress, ...]:
+def _jobs(run: Run) -> tuple[JobState, ...]:
     with closing(Journal.open(run.journal)) as journal:
         return journal.progress()
 
 
-def find_job(jobs: Sequence[Progress], name: str) -> Progress:
+def find_job(jobs: Sequence[JobState], name: str) -> JobState:
     """The job of that id, or the only one whose id begins so."""
     fitting = [progress for progress in jobs if progress.job.id.startswith(name)]
     if len(fitting) == 1:
@@ -123,7 +123,7 @@ def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) ->
             time.sleep(LOOK_EVERY_S)
 
 
-def _waiting(progress: Progress) -> str:
+def _waiting(progress: JobState) -> str:
     what = f"job {progress.job.id} ({job_label(progress.job)} on {progress.job.host})"
     if progress.is_at_work:
         return f"{what} has said its last word, but its rows are not collected yet,"
@@ -137,7 +137,7 @@ def _ending(run: Run, job: Job) -> str:
     return f"job {job.id} has ended: {', '.join(f'{count} {status}' for status, count in counts.items())}"
 
 
-def _on_host(run: Run, progress: Progress, *, follow: bool = False) -> Iterator[str]:
+def _on_host(run: Run, progress: JobState, *, follow: bool = False) -> Iterator[str]:
     hosts = config.load_hosts(run.hosts)
     with access.executor(hosts[progress.job.host]) as executor:
         yield from map(printable, executor.log(progress.key, follow=follow))

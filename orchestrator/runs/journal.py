@@ -101,7 +101,7 @@ FAULTS = (Kind.FAULT, Kind.LOST, Kind.REFUSED)
 
 
 @dataclass(frozen=True)
-class Progress:
+class JobState:
     """How far a job is: the fold of its events.
 
     attempt: the number of the current try, or of the last one while pending; 0 before the first.
@@ -136,7 +136,7 @@ class Progress:
         """Told to start and not known to have ended: it has its slot."""
         return self.phase in (Phase.STARTING, Phase.QUEUED, Phase.RUNNING, Phase.STOPPING)
 
-    def after(self, entry: Entry) -> Progress:
+    def after(self, entry: Entry) -> JobState:
         if entry.kind is Kind.CANCEL:
             return replace(self, cancelled=True)
         if entry.kind is Kind.EQUIPPED:
@@ -169,7 +169,7 @@ class Journal:
         self.path = path
         self._db = connection
         self._lock = threading.Lock()
-        self._progress: dict[str, Progress] = {}
+        self._progress: dict[str, JobState] = {}
         self._seq = 0
         self._position = -1
         self.run = ""
@@ -220,7 +220,7 @@ class Journal:
             "SELECT position, spec FROM jobs WHERE position > ? ORDER BY position", (self._position,)
         ):
             job = Job.from_json(spec)
-            self._progress[job.id], self._position = Progress(job), position
+            self._progress[job.id], self._position = JobState(job), position
         query = "SELECT * FROM events WHERE seq > ? ORDER BY seq"
         for seq, at, kind, *rest in self._db.execute(query, (self._seq,)):
             entry = Entry(at, Kind(kind), *rest)
@@ -236,7 +236,7 @@ class Journal:
                 )
             self._catch_up()
 
-    def record(self, entry: Entry) -> Progress:
+    def record(self, entry: Entry) -> JobState:
         """Makes an event durable, and returns its job's progress after it."""
         with self._lock, _translated(self.path):
             with self._db:
@@ -245,7 +245,7 @@ class Journal:
             self._catch_up()
             return self._progress[entry.job]
 
-    def progress(self, host: str | None = None) -> tuple[Progress, ...]:
+    def progress(self, host: str | None = None) -> tuple[JobState, ...]:
         """The jobs, all or one host's, in the plan's order."""
         with self._lock, _translated(self.path):
             self._catch_up()

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from orchestrator.errors import InputError
 from orchestrator.files import write_atomically
-from orchestrator.runs.journal import Journal, Phase, Progress
+from orchestrator.runs.journal import JobState, Journal, Phase
 from runner.schema import Row, Status
 
 SUFFIX = ".prom"  # the collector reads no other file
@@ -76,7 +76,7 @@ class Family:
 
 
 def families(
-    run: str, progress: Sequence[Progress], rows: Iterable[Row], began: float, now: float, *, finished: bool
+    run: str, progress: Sequence[JobState], rows: Iterable[Row], began: float, now: float, *, finished: bool
 ) -> Iterator[Family]:
     """began, now: seconds since the epoch. finished: whether nobody drives the run any more."""
     hosts = sorted({each.job.host for each in progress})

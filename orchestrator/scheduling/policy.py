@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from orchestrator.errors import shortened
 from orchestrator.executors.contract import Attempt, Observation, Slot, State
-from orchestrator.runs.journal import Phase, Progress
+from orchestrator.runs.journal import JobState, Phase
 from runner.schema import Status
 
 # A job may take this much longer than its cases' own limits, which the runner itself enforces: a container's start, an
@@ -37,21 +37,21 @@ class Limits:
 class Stage:
     """Prepare the next attempt on a slot, while another job may still run there."""
 
-    progress: Progress
+    progress: JobState
     attempt: int
     slot: Slot
 
 
 @dataclass(frozen=True)
 class Start:
-    progress: Progress
+    progress: JobState
 
 
 @dataclass(frozen=True)
 class Note:
     """Write down what a host that queues shows of an attempt: that it waits there, or that it runs, and as what."""
 
-    progress: Progress
+    progress: JobState
     observation: Observation
 
 
@@ -59,7 +59,7 @@ class Note:
 class Stop:
     """End a running attempt; what it wrote so far is collected."""
 
-    progress: Progress
+    progress: JobState
     reason: str
 
 
@@ -67,7 +67,7 @@ class Stop:
 class Collect:
     """Fetch and judge what an attempt that has ended left behind."""
 
-    progress: Progress
+    progress: JobState
     observation: Observation
 
 
@@ -75,7 +75,7 @@ class Collect:
 class Fault:
     """The attempt is gone without a result, and may be tried again. is_lost: what became of it is not known."""
 
-    progress: Progress
+    progress: JobState
     reason: str
     is_lost: bool = False
 
@@ -84,7 +84,7 @@ class Fault:
 class GiveUp:
     """The job ends without (further) results: its open cases become rows with this status and reason."""
 
-    progress: Progress
+    progress: JobState
     status: Status
     reason: str
 
@@ -105,7 +105,7 @@ def backoff_s(faults: int) -> float:
     return 0.0 if faults == 0 else min(BACKOFF_S * 2.0 ** (faults - 1), LONGEST_BACKOFF_S)
 
 
-def deadline_s(progress: Progress) -> float:
+def deadline_s(progress: JobState) -> float:
     """How long an attempt may run before it hangs: the runner keeps a limit for each case and the reference."""
     return progress.job.timeout_s * progress.job.timed_parts + GRACE_S
 
@@ -115,7 +115,7 @@ def deadline_s(progress: Progress) -> float:
 OUTSIDE_EXIT_CODES = frozenset({None, 137, 143, 255})
 
 
-def may_retry(progress: Progress, observation: Observation, limits: Limits) -> bool:
+def may_retry(progress: JobState, observation: Observation, limits: Limits) -> bool:
     """Whether the cases that an ended attempt left without a row are worth another attempt."""
     ended_by_us = progress.phase is Phase.STOPPING
     outside = not observation.oom_killed and observation.exit_code in OUTSIDE_EXIT_CODES and observation.status is None
@@ -123,7 +123,7 @@ def may_retry(progress: Progress, observation: Observation, limits: Limits) -> b
 
 
 def decide(
-    jobs: Sequence[Progress],
+    jobs: Sequence[JobState],
     seen: Mapping[Attempt, Observation],
     slots: Sequence[Slot],
     now: float,
@@ -169,7 +169,7 @@ class Wait:
 
 
 def waits(
-    jobs: Sequence[Progress], seen: Mapping[Attempt, Observation], slots: Sequence[Slot], now: float
+    jobs: Sequence[JobState], seen: Mapping[Attempt, Observation], slots: Sequence[Slot], now: float
 ) -> dict[str, Wait]:
     """Why jobs wait, by id: in the host's own words, or because other runs hold the slots that they could have.
 
@@ -208,7 +208,7 @@ def _devices(observations: Iterable[Observation]) -> frozenset[str]:
     return frozenset(device for observation in observations for device in observation.devices)
 
 
-def _told(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> Iterator[Observation]:
+def _told(jobs: Sequence[JobState], seen: Mapping[Attempt, Observation]) -> Iterator[Observation]:
     """Of the jobs of this run that were told to start: those that have not ended."""
     for progress in jobs:
         observation = seen.get(progress.key)
@@ -219,7 +219,7 @@ def _told(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> Iter
 
 
 def _next_step(
-    progress: Progress,
+    progress: JobState,
     observation: Observation | None,
     slots: Sequence[Slot],
     taken: frozenset[str],
@@ -237,7 +237,7 @@ def _next_step(
             return _step_of_started(progress, observation, taken, now, limits)
 
 
-def _step_of_pending(progress: Progress, limits: Limits) -> Step | None:
+def _step_of_pending(progress: JobState, limits: Limits) -> Step | None:
     if progress.cancelled:
         return GiveUp(progress, Status.CANCELLED, "stopped before it began")
     if progress.refusals >= SAME_REFUSALS:
@@ -251,7 +251,7 @@ def _step_of_pending(progress: Progress, limits: Limits) -> Step | None:
 
 
 def _step_of_staged(
-    progress: Progress, observation: Observation | None, slots: Sequence[Slot], taken: frozenset[str]
+    progress: JobState, observation: Observation | None, slots: Sequence[Slot], taken: frozenset[str]
 ) -> Step | None:
     if progress.cancelled:
         return GiveUp(progress, Status.CANCELLED, "stopped before it began")
@@ -266,7 +266,7 @@ def _step_of_staged(
 
 
 def _step_of_started(
-    progress: Progress, observation: Observation | None, taken: frozenset[str], now: float, limits: Limits
+    progress: JobState, observation: Observation | None, taken: frozenset[str], now: float, limits: Limits
 ) -> Step | None:
     if observation is None:
         return Fault(progress, "it vanished from the host while it ran")
@@ -287,7 +287,7 @@ def _step_of_started(
             return _step_of_running(progress, now, limits)
 
 
-def _step_of_lost(progress: Progress, observation: Observation) -> Step:
+def _step_of_lost(progress: JobState, observation: Observation) -> Step:
     """What was to end anyhow ends as that: it is not tried again because its host does not say that it did."""
     reason = observation.reason or "the host does not say what became of it"
     if progress.phase is Phase.STOPPING:
@@ -296,13 +296,13 @@ def _step_of_lost(progress: Progress, observation: Observation) -> Step:
     return Fault(progress, reason, is_lost=True)
 
 
-def _start_of_staged(progress: Progress, observation: Observation, taken: frozenset[str]) -> Step | None:
+def _start_of_staged(progress: JobState, observation: Observation, taken: frozenset[str]) -> Step | None:
     if progress.cancelled:
         return GiveUp(progress, Status.CANCELLED, "stopped before it began")
     return Start(progress) if observation.devices.isdisjoint(taken) else None
 
 
-def _step_of_queued(progress: Progress, observation: Observation) -> Step | None:
+def _step_of_queued(progress: JobState, observation: Observation) -> Step | None:
     """It has not begun, so no deadline counts, and there is nothing to collect."""
     if progress.cancelled:
         return GiveUp(progress, Status.CANCELLED, "stopped before it began")
@@ -313,7 +313,7 @@ def _step_of_queued(progress: Progress, observation: Observation) -> Step | None
     return None if progress.phase is Phase.QUEUED else Note(progress, observation)
 
 
-def _step_of_running(progress: Progress, now: float, limits: Limits) -> Step | None:
+def _step_of_running(progress: JobState, now: float, limits: Limits) -> Step | None:
     waited_s = now - progress.since
     if progress.phase is Phase.STOPPING:
         return Stop(progress, progress.reason) if waited_s > 2 * limits.stop_grace_s else None
@@ -325,8 +325,8 @@ def _step_of_running(progress: Progress, now: float, limits: Limits) -> Step | N
 
 
 def _stage_ahead(
-    idle: Sequence[Progress],
-    waiting: Sequence[Progress],
+    idle: Sequence[JobState],
+    waiting: Sequence[JobState],
     slots: Sequence[Slot],
     staged: set[str],
     taken: frozenset[str],
@@ -345,7 +345,7 @@ def _stage_ahead(
         yield Stage(progress, progress.attempt + 1, slot)
 
 
-def _sweep(jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> Iterator[Remove]:
+def _sweep(jobs: Sequence[JobState], seen: Mapping[Attempt, Observation]) -> Iterator[Remove]:
     """Attempts of these jobs that no longer matter: the settled, and those before the present one."""
     wanted = {(p.job.run, p.job.id): None if p.phase in (Phase.SETTLED, Phase.PENDING) else p.attempt for p in jobs}
     for attempt in seen:

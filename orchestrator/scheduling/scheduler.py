@@ -31,7 +31,7 @@ from orchestrator.executors.contract import Attempt, Executor, Observation, Slot
 from orchestrator.results.fetch import Files, bring_home
 from orchestrator.results.judge import Ending, judge, with_trials
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Entry, Journal, Kind, Phase, Progress
+from orchestrator.runs.journal import Entry, JobState, Journal, Kind, Phase
 from orchestrator.scheduling import policy
 from orchestrator.scheduling.clock import steady
 from orchestrator.scheduling.policy import Collect, Fault, GiveUp, Limits, Note, Remove, Stage, Start, Stop
@@ -182,7 +182,7 @@ class HostLoop:
         left = [a for a in seen if (a.run, a.job) in ours and not self._is_given_up((Remove, a.name))]
         return all(p.is_settled for p in jobs) and not left and not self._goes_on(jobs)
 
-    def _goes_on(self, jobs: Sequence[Progress]) -> bool:
+    def _goes_on(self, jobs: Sequence[JobState]) -> bool:
         """Whether a further round was added, once all jobs are settled. After a cancellation none is."""
         with _own_files(self.run):
             added = () if any(progress.cancelled for progress in jobs) else self.add_round()
@@ -260,7 +260,7 @@ class HostLoop:
             self._silent_s += now - self._silent_at
         self._silent_at = None
 
-    def _may_run(self, progress: Progress, now: float) -> bool:
+    def _may_run(self, progress: JobState, now: float) -> bool:
         if progress.phase is Phase.QUEUED:
             return True
         since = self._begun.get(progress.key, progress.since)
@@ -312,7 +312,7 @@ class HostLoop:
         else:
             self._refused[key] = (self._refused[key][0], self.clock())
 
-    def _count_stop(self, progress: Progress) -> None:
+    def _count_stop(self, progress: JobState) -> None:
         """A host may say that it stopped an attempt and list it as running for ever."""
         since = self._stopped.setdefault(progress.key, self.clock())
         if self.clock() - since >= self.lost_after_s:
@@ -388,7 +388,7 @@ class HostLoop:
                 case _:
                     self._fault(progress, repr(error))
 
-    def _finish_starts(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
+    def _finish_starts(self, jobs: Sequence[JobState], seen: Mapping[Attempt, Observation]) -> None:
         """Of what runs and another orchestrator started, which may have died before it handed over token and ticket.
 
         On a host that tells instances a start that was cut short is seen as such.
@@ -401,20 +401,20 @@ class HostLoop:
                 self._submit(Start(progress), self._begin, progress)
 
     def _record(
-        self, progress: Progress, kind: Kind, attempt: int | None = None, slot: str | None = None, reason: str = ""
-    ) -> Progress:
+        self, progress: JobState, kind: Kind, attempt: int | None = None, slot: str | None = None, reason: str = ""
+    ) -> JobState:
         number = progress.attempt if attempt is None else attempt
         where = progress.slot if slot is None else slot
         return self.journal.record(Entry(self.clock(), kind, progress.job.id, number, where, reason))
 
-    def _stage(self, progress: Progress, slot: Slot) -> None:
+    def _stage(self, progress: JobState, slot: Slot) -> None:
         cases = self.run.open_cases(progress.job)
         self.executor.stage(Task(progress.key, replace(progress.job, cases=cases), slot, progress.job.image))
         if progress.key in self._staged:  # not at once again, and not for ever
             raise HostUnreachable(f"host {self.host}: took {progress.key.name} before, and does not show it")
         self._staged.add(progress.key)
 
-    def _start(self, progress: Progress) -> None:
+    def _start(self, progress: JobState) -> None:
         slot = next((slot for slot in self.slots if slot.name == progress.slot), None)
         if slot is None:
             raise StartError(f"slot {progress.slot} is no longer there")
@@ -426,31 +426,31 @@ class HostLoop:
             self._begin(progress)
         self.tell(Update(self.host, progress.job))
 
-    def _begin(self, progress: Progress) -> None:
+    def _begin(self, progress: JobState) -> None:
         token = self.token if needs_download(progress.job.model, self.executor.host) else None
         self.executor.start(progress.key, token, self._ticket(progress))
         if progress.key in self._begun:  # not at once again, and not for ever
             raise HostUnreachable(f"host {self.host}: started {progress.key.name} before, and does not show it running")
         self._begun[progress.key] = self.clock()
 
-    def _ticket(self, progress: Progress) -> str | None:
+    def _ticket(self, progress: JobState) -> str | None:
         """Made at the start and not when staged: what waited for its slot has its whole time to deliver."""
         if self.inbox is None:
             return None
         may_queue = any(slot.of_run for slot in self.slots)
         return self.inbox.ticket(progress.key, policy.deadline_s(progress) + (QUEUED_S if may_queue else DELIVERY_S))
 
-    def _is_taken(self, progress: Progress, slot: Slot) -> bool:
+    def _is_taken(self, progress: JobState, slot: Slot) -> bool:
         if slot.of_run:
             return False
         others = [o for key, o in self.executor.observe().items() if key != progress.key and o.state is State.RUNNING]
         return any(slot.devices & other.devices for other in others)
 
-    def _fault(self, progress: Progress, reason: str, kind: Kind = Kind.FAULT) -> None:
+    def _fault(self, progress: JobState, reason: str, kind: Kind = Kind.FAULT) -> None:
         self._record(progress, kind, reason=reason)
         self.tell(Update(self.host, progress.job, message=f"attempt {progress.attempt} of {progress.job.id}: {reason}"))
 
-    def _collect(self, progress: Progress, observation: Observation) -> None:
+    def _collect(self, progress: JobState, observation: Observation) -> None:
         """Brings home what an attempt left, and commits it; only then may the attempt be removed.
 
         Cases that the infrastructure took are open again for the next attempt; the rows of the others stay.
@@ -476,38 +476,38 @@ class HostLoop:
         else:
             self._commit(progress, judged.rows)
 
-    def _gone(self, progress: Progress, reason: str, kind: Kind) -> None:
+    def _gone(self, progress: JobState, reason: str, kind: Kind) -> None:
         """The host does not have the attempt any more: what it has delivered before counts."""
         if not self._has_delivered(progress):
             self._fault(progress, reason, kind)
 
-    def _end_unseen(self, progress: Progress, status: Status, reason: str) -> None:
+    def _end_unseen(self, progress: JobState, status: Status, reason: str) -> None:
         """It was told to end, and nobody sees whether it did: what it has delivered before counts."""
         if not self._has_delivered_unseen(progress):
             self._settle(progress, status, reason)
 
-    def _has_delivered(self, progress: Progress) -> bool:
+    def _has_delivered(self, progress: JobState) -> bool:
         if not collect_delivered(self.run, self.journal, self.inbox, progress, self.clock()):
             return False
         message = f"attempt {progress.attempt} of {progress.job.id} is not on its host; its rows are those it delivered"
         self.tell(Update(self.host, progress.job, rows=tuple(self.run.rows(progress.job)), message=message))
         return True
 
-    def _has_delivered_unseen(self, progress: Progress) -> bool:
+    def _has_delivered_unseen(self, progress: JobState) -> bool:
         try:
             return self._has_delivered(progress)
         except (HostUnreachable, BadResult) as error:
             self.tell(Update(self.host, message=str(error)))
             return False
 
-    def _settle(self, progress: Progress, status: Status, reason: str) -> None:
+    def _settle(self, progress: JobState, status: Status, reason: str) -> None:
         self._commit(progress, closing_rows(self.run, progress.job, status, reason))
 
-    def _commit(self, progress: Progress, rows: Sequence[Row]) -> None:
+    def _commit(self, progress: JobState, rows: Sequence[Row]) -> None:
         commit(self.run, self.journal, progress, rows, self.clock())
         self.tell(Update(self.host, progress.job, rows=tuple(self.run.rows(progress.job))))
 
-    def _tell_waiting(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
+    def _tell_waiting(self, jobs: Sequence[JobState], seen: Mapping[Attempt, Observation]) -> None:
         """Says what jobs wait for, each reason once, however many jobs have it and however long; and writes it down."""
         held_back = {p.job.id: policy.Wait(self._no_room[p.job.id]) for p in jobs if p.job.id in self._no_room}
         found = {**policy.waits(jobs, seen, self.slots, self.clock()), **held_back}
@@ -530,7 +530,7 @@ class HostLoop:
             self.journal.note_waits(self.host, {job: (wait.reason, wait.since) for job, wait in found.items()})
             self._waits_noted = reasons
 
-    def _follow_running(self, jobs: Sequence[Progress], seen: Mapping[Attempt, Observation]) -> None:
+    def _follow_running(self, jobs: Sequence[JobState], seen: Mapping[Attempt, Observation]) -> None:
         """Passes on what running jobs say of themselves; after a restart also those that ran on alone."""
         for progress in jobs:
             observation = seen.get(progress.key)
@@ -539,7 +539,7 @@ class HostLoop:
                 self._followed.add(progress.key)
                 threading.Thread(target=self._follow, args=(progress,), name=progress.key.name, daemon=True).start()
 
-    def _follow(self, progress: Progress) -> None:
+    def _follow(self, progress: JobState) -> None:
         try:
             for line in self.executor.log(progress.key, follow=True):
                 event = Event.from_line(line)
@@ -582,7 +582,7 @@ def _key(action: policy.Action) -> str:
     return action.attempt.name if isinstance(action, Remove) else action.progress.job.id
 
 
-def _ending(progress: Progress, observation: Observation) -> Ending:
+def _ending(progress: JobState, observation: Observation) -> Ending:
     """How an attempt ended: by our own will, or as the host says."""
     status, reason = observation.status, observation.reason
     if progress.phase is Phase.STOPPING:
@@ -595,7 +595,7 @@ def closing_rows(run: Run, job: Job, status: Status, reason: str) -> list[Row]:
     return [Row.of(job, case, status, reason) for case in run.open_cases(job)]
 
 
-def commit(run: Run, journal: Journal, progress: Progress, rows: Sequence[Row], now: float) -> None:
+def commit(run: Run, journal: Journal, progress: JobState, rows: Sequence[Row], now: float) -> None:
     """Makes a job's last rows durable, then the word that it is settled: in this order nothing can be lost between."""
     run.add_rows(progress.job, rows)
     reason = next((row.error for row in rows if row.error), "")
@@ -603,7 +603,7 @@ def commit(run: Run, journal: Journal, progress: Progress, rows: Sequence[Row], 
     run.merge()
 
 
-def collect_delivered(run: Run, journal: Journal, inbox: Inbox | None, progress: Progress, now: float) -> bool:
+def collect_delivered(run: Run, journal: Journal, inbox: Inbox | None, progress: JobState, now: float) -> bool:
     """Commits what an attempt has put into a store, wherever it is itself. True when that settles its job.
 
     Rows that are there without those of other cases are kept, and the others are for the next attempt.
