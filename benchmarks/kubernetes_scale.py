@@ -37,7 +37,8 @@ from orchestrator.config import KubernetesHost
 from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.runs import folder as runs
 from orchestrator.runs.journal import Journal, Phase
-from orchestrator.scheduling.scheduler import HostLoop, drive_all
+from orchestrator.scheduling.all_hosts import drive_all
+from orchestrator.scheduling.host_loop import HostLoop
 from runner.schema import Case, Device, Job, Precision
 
 NAMESPACE = "sd-benchmark"

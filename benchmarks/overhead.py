@@ -35,7 +35,8 @@ from orchestrator.config import DockerHost
 from orchestrator.executors.docker.executor import DockerExecutor
 from orchestrator.runs import folder as runs
 from orchestrator.runs.journal import Journal
-from orchestrator.scheduling.scheduler import HostLoop, drive_all
+from orchestrator.scheduling.all_hosts import drive_all
+from orchestrator.scheduling.host_loop import HostLoop
 from runner.schema import Case, Device, Job, Precision
 
 LOOP = """

@@ -20,7 +20,8 @@ from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal, Kind
-from orchestrator.scheduling.scheduler import HostLoop, drive_all
+from orchestrator.scheduling.all_hosts import drive_all
+from orchestrator.scheduling.host_loop import HostLoop
 from orchestrator.store.inbox import S3Inbox
 from runner.schema import Case, Device, Job, Precision, Row, Status
 

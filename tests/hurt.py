@@ -4,8 +4,8 @@ FAULTS is JSON. What dies does so by its own hand, of SIGKILL. die_after: once t
 this process. die_at: once the first event of that kind is. die_after_calls: once a store has answered that many calls.
 die_after_writes: once a cluster has answered that many calls that may change something. die_before_handing_over: when a
 container has begun, and before it is handed a secret. clock: a file that holds by how many seconds the wall clock is
-wrong. grace_s, backoff_s: the policy's, to be shorter. forgotten_s: after how long a trial of a store is nobody's any
-more.
+wrong. grace_s, backoff_s: those of limits and retries, to be shorter. forgotten_s: after how long a trial of a store
+is nobody's any more.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ def main(faults: dict[str, Any], words: list[str]) -> None:
     if "clock" in faults:  # before anybody keeps a name of the clock
         wrong_clock(Path(faults["clock"]))
     from orchestrator import cli
-    from orchestrator.scheduling import policy
+    from orchestrator.scheduling import limits, retries
 
-    policy.GRACE_S = faults.get("grace_s", policy.GRACE_S)
-    policy.BACKOFF_S = faults.get("backoff_s", policy.BACKOFF_S)
+    limits.GRACE_S = faults.get("grace_s", limits.GRACE_S)
+    retries.BACKOFF_S = faults.get("backoff_s", retries.BACKOFF_S)
     if "die_after" in faults:
         die_after(faults["die_after"])
     if "die_at" in faults:

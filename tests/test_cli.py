@@ -19,7 +19,7 @@ from orchestrator.errors import ExitCode
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal
 from orchestrator.runs.rows import read_rows
-from orchestrator.scheduling import policy
+from orchestrator.scheduling import limits
 from runner.schema import Case, Device, Job, Precision, Status
 
 PUBLISHED = Path(__file__).parent / "data" / "lambda-benchmark.csv"
@@ -377,7 +377,7 @@ def test_a_second_orchestrator_on_a_run_says_who_has_it(
     assert f"process {first.pid}" in capsys.readouterr().err
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=120)
-    monkeypatch.setattr(policy, "STOP_GRACE_S", 0.5)
+    monkeypatch.setattr(limits, "STOP_GRACE_S", 0.5)
     assert orchestrate("cancel", next((here / "runs").iterdir()).name) == ExitCode.SOME_FAILED
     assert "cancelled" in capsys.readouterr().out
 

@@ -21,7 +21,7 @@ from commands import PROGRAM, end_running_job, orchestrate, until, wait_for, wri
 from orchestrator.errors import ExitCode
 from orchestrator.runs.journal import Journal, Phase
 from orchestrator.runs.rows import read_rows
-from orchestrator.scheduling import policy
+from orchestrator.scheduling import limits
 from runner.schema import Status
 
 pytestmark = pytest.mark.live  # each waits for a process to begin, and for its end
@@ -122,7 +122,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(here: Path, monkeypatc
         window.press(b"\x03")
         code, _ = window.end()
     assert code == ExitCode.ABORTED
-    monkeypatch.setattr(policy, "STOP_GRACE_S", 0.5)
+    monkeypatch.setattr(limits, "STOP_GRACE_S", 0.5)
     assert orchestrate("resume") == ExitCode.SOME_FAILED
     assert [row.status for row in read_rows(run / "results.csv")] == [Status.CANCELLED]
 

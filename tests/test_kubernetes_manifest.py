@@ -24,7 +24,7 @@ from orchestrator.executors.kubernetes.manifest import (
     staged,
 )
 from orchestrator.runs.journal import JobState
-from orchestrator.scheduling.policy import deadline_s
+from orchestrator.scheduling.limits import deadline_s
 from runner.schema import Case, Device, Job, Precision
 
 JOB = Job(

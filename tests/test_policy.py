@@ -6,23 +6,12 @@ import pytest
 
 from orchestrator.executors.contract import Attempt, Observation, Slot, State
 from orchestrator.runs.journal import JobState, Phase
-from orchestrator.scheduling.policy import (
-    Collect,
-    Fault,
-    GiveUp,
-    Limits,
-    Note,
-    Remove,
-    Stage,
-    Start,
-    Stop,
-    Wait,
-    backoff_s,
-    deadline_s,
-    decide,
-    may_retry,
-    waits,
-)
+from orchestrator.scheduling.actions import Collect, Fault, GiveUp, Note, Remove, Stage, Start, Stop
+from orchestrator.scheduling.failures import Failures
+from orchestrator.scheduling.limits import Limits, deadline_s
+from orchestrator.scheduling.policy import decide
+from orchestrator.scheduling.retries import backoff_s, may_retry
+from orchestrator.scheduling.waiting import Wait, waits
 from runner.schema import Case, Device, Job, Precision, Status
 
 CPU = Slot("cpu")
@@ -67,7 +56,8 @@ def shown(progress: JobState, state: State) -> dict[Attempt, Observation]:
 
 
 def decide_on(jobs: list[JobState], seen: dict[Attempt, Observation], now: float = 0.0, slots=(CPU,)):  # type: ignore[no-untyped-def]
-    return decide(jobs, seen, slots, now, Limits(retries=2))
+    started_here = Failures(started={state.key: 0.0 for state in jobs})
+    return decide(jobs, seen, slots, now, Limits(retries=2), started_here)
 
 
 def test_the_first_pending_job_is_staged_on_a_free_slot() -> None:
@@ -169,7 +159,7 @@ def test_a_state_that_is_not_known_is_a_fault_not_done() -> None:
 def test_what_was_told_to_end_and_is_lost_ends_as_that(cancelled: bool, status: Status) -> None:
     a = started("a", phase=Phase.STOPPING, cancelled=cancelled, reason="stopped")
     assert decide_on([a], shown(a, State.LOST)) == [
-        GiveUp(a, status, "stopped; the host does not say what became of it")
+        GiveUp(a, status, "stopped; the host does not say what became of it", is_unseen=True)
     ]
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from orchestrator.planning.estimate import History, Span
 from orchestrator.runs.labels import outcome
 from orchestrator.scheduling.progress import Board, clock_time, in_words, remaining_in_words
-from orchestrator.scheduling.scheduler import Update
+from orchestrator.scheduling.updates import Update
 from orchestrator.terminal.live import Screen, summary, table, watched
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row, Status
 

@@ -47,9 +47,14 @@ from orchestrator.results.judge import MAX_ENVIRONMENT_BYTES
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Entry, Journal, Kind
-from orchestrator.scheduling import policy
-from orchestrator.scheduling.policy import Limits
-from orchestrator.scheduling.scheduler import LOOK_EVERY_S, HostLoop, Ready, Update, drive_all, reopen, reopen_lost
+from orchestrator.scheduling.all_hosts import drive_all
+from orchestrator.scheduling.host_loop import HostLoop
+from orchestrator.scheduling.late_host import Ready
+from orchestrator.scheduling.limits import Limits
+from orchestrator.scheduling.reopening import reopen, reopen_lost
+from orchestrator.scheduling.retries import ASK_AGAIN_S
+from orchestrator.scheduling.updates import Update
+from orchestrator.scheduling.waiting import Wait
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row, Status
 
 
@@ -113,10 +118,9 @@ class Night:
             self.journal,
             self.run,
             Inline(),
-            Limits(retries=2),
+            Limits(retries=2, lost_after_s=900),
             tell=self.updates.append,
             clock=self.host.clock,
-            lost_after_s=900,
             **options,
         )
 
@@ -126,8 +130,8 @@ class Night:
         for _ in range(2000):
             if loop.step():
                 return self.rows()
-            if loop._answer is not None:  # a thread asks the host, and time here passes faster than it runs
-                concurrent.futures.wait([loop._answer], 30)
+            if loop.late is not None and loop.late.answer is not None:  # time here passes faster than its thread runs
+                concurrent.futures.wait([loop.late.answer], 30)
             self.host.clock.advance(1.0)
         raise AssertionError("the run did not end")
 
@@ -446,7 +450,7 @@ def test_a_hosts_words_without_end_are_cut_where_they_are_told_or_kept(night: An
     said = [entry.reason for entry in sd.journal.history("a")] + [update.message for update in sd.updates]
     assert any("xxx" in each for each in said)
     assert max(map(len, said)) <= LONGEST_SAID
-    assert len(policy.Wait("x" * 10**5).reason) == LONGEST_SAID
+    assert len(Wait("x" * 10**5).reason) == LONGEST_SAID
 
 
 @pytest.mark.parametrize("method", ["create", "start"])
@@ -481,7 +485,15 @@ def test_a_host_that_takes_a_job_and_never_shows_it_is_asked_now_and_then_and_ke
     assert (rows["a0"].status, rows["b0"].status) == (Status.LOST, Status.OK)
     assert "does not show it" in str(rows["a0"].error)
     staged = [call for call in sd.host.calls if call.method == "stage" and call.attempt.job == "a"]
-    assert len(staged) <= 900 / LOOK_EVERY_S + 2
+    assert len(staged) <= 900 / ASK_AGAIN_S + 2
+
+
+def left_behind(sd: Night, name: str) -> list[str]:
+    """What the user is told of an attempt that stays, each with the command that removes it."""
+    said = [update.message for update in sd.updates if update.message.startswith("left behind")]
+    assert all(it.startswith(f"left behind: {name} (") for it in said)
+    assert all(it.endswith(f"; once it can be removed: orchestrator clean {sd.run.name}") for it in said)
+    return said
 
 
 def test_a_container_that_cannot_be_removed_is_told_and_the_run_ends(night: Any) -> None:
@@ -494,9 +506,7 @@ def test_a_container_that_cannot_be_removed_is_told_and_the_run_ends(night: Any)
     sd.host.before = refuse
     assert {row.status for row in sd.finish().values()} == {Status.OK}
     assert [attempt.job for attempt in sd.host.containers] == ["a"]
-    assert [u.message for u in sd.updates if "left behind" in u.message] == [
-        f"left behind: orchestrator-{sd.run.name}-a-1; once it can be removed: orchestrator clean {sd.run.name}"
-    ]
+    assert len(left_behind(sd, f"orchestrator-{sd.run.name}-a-1")) == 1
 
 
 @pytest.mark.parametrize("fault", [None, HostUnfit("its engine says: forbidden"), RuntimeError("x")])
@@ -514,9 +524,7 @@ def test_an_attempt_that_is_listed_for_ever_does_not_keep_a_run(night: Any, faul
 
     sd.host.before = keep
     assert {row.status for row in sd.finish().values()} == {Status.OK}
-    assert [u.message for u in sd.updates if "left behind" in u.message] == [
-        f"left behind: orchestrator-{sd.run.name}-a-1; once it can be removed: orchestrator clean {sd.run.name}"
-    ]
+    assert len(left_behind(sd, f"orchestrator-{sd.run.name}-a-1")) == 1
     assert len([call for call in sd.host.calls if call.method == "remove" and call.attempt.job == "a"]) > 1
 
 
@@ -560,7 +568,7 @@ def test_silences_while_a_job_may_still_run_cost_it_nothing(night: Any) -> None:
     sd = night("a")
     sd.host.behave("a", Behaviour(runs_s=150))
     loop = sd.loop()
-    loop.lost_after_s = 5.0
+    loop.limits = replace(loop.limits, lost_after_s=5.0)
     flickering(sd, 3, 4)
     assert sd.finish(loop)["a0"].status is Status.OK
 
@@ -605,7 +613,7 @@ def test_a_refused_start_that_took_place_counts_to_no_refusal_of_its_rows(night:
     sd.host.after = lose
     sd.journal.progress("fake")
     loop = sd.loop()
-    loop.lost_after_s = 100.0
+    loop.limits = replace(loop.limits, lost_after_s=100.0)
     assert sd.finish(loop)["a0"].status in (Status.OK, Status.TIMEOUT)
 
 
@@ -1009,7 +1017,7 @@ def test_two_silences_are_not_one(night: Any) -> None:
     sd = night("a")
     sd.host.behave("a", NEVER_ENDS)
     loop = sd.loop()
-    loop.lost_after_s = 100.0
+    loop.limits = replace(loop.limits, lost_after_s=100.0)
     for _ in range(3):
         loop.step()
     for _ in range(2):

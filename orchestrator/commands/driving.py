@@ -26,9 +26,11 @@ from orchestrator.report.text import to_markdown
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Entry, Journal, Kind
 from orchestrator.scheduling import metrics_file
-from orchestrator.scheduling.policy import Limits
+from orchestrator.scheduling.all_hosts import drive_all
+from orchestrator.scheduling.host_loop import HostLoop
+from orchestrator.scheduling.late_host import Ready
+from orchestrator.scheduling.limits import Limits
 from orchestrator.scheduling.progress import Board
-from orchestrator.scheduling.scheduler import HostLoop, Ready, drive_all
 from orchestrator.store import Inbox
 from orchestrator.terminal.interrupts import interruptible
 from orchestrator.terminal.live import watched
@@ -60,7 +62,7 @@ def drive(
     counts = {name: len(station.slots) for name, station in ready.stations.items()}
     machines = {host.name: "this machine" for host in hosts if isinstance(host, ProcessHost)}
     board = Board(jobs, run.all_rows(), history=earlier.history(), slots=counts, pools=machines)
-    limits = Limits(retries=journal.options["retries"])
+    limits = Limits(retries=journal.options["retries"], lost_after_s=lost_after_s)
     by_name, adding = {host.name: host for host in hosts}, threading.Lock()
     _announce(run, journal, ready)
     for inbox in _distinct(ready):
@@ -86,7 +88,6 @@ def drive(
                 tell=tell,
                 token=hub_token(os.environ),
                 inbox=inbox,
-                lost_after_s=lost_after_s,
                 clock=clock,
                 add_round=partial(_add_round, run, journal, ready, by_name[name], adding),
                 **late,

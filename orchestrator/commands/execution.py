@@ -25,14 +25,9 @@ from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import JobState, Journal
 from orchestrator.scheduling import metrics_file
 from orchestrator.scheduling.clock import steady
-from orchestrator.scheduling.scheduler import (
-    CANCELLED_UNSEEN,
-    closing_rows,
-    collect_delivered,
-    commit,
-    reopen,
-    reopen_lost,
-)
+from orchestrator.scheduling.recording import closing_rows, collect_delivered, commit
+from orchestrator.scheduling.reopening import reopen, reopen_lost
+from orchestrator.scheduling.silence import CANCELLED_UNSEEN
 from orchestrator.terminal.interrupts import Leave, leaving_at_once
 from orchestrator.terminal.live import image_progress
 from runner.schema import Job, Status

@@ -14,7 +14,7 @@ from orchestrator.runs.labels import case_label, outcome
 from runner.schema import MAX, Case, Event, EventKind, Job, Row, Status
 
 if TYPE_CHECKING:
-    from orchestrator.scheduling.scheduler import Update
+    from orchestrator.scheduling.updates import Update
 
 
 # A range this narrow is one number: so many seconds, or the one end at most this many times the other.

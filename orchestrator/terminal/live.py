@@ -19,7 +19,7 @@ from orchestrator.report.terminal import terminal
 from orchestrator.runs.labels import job_label
 from orchestrator.sanitize import printable
 from orchestrator.scheduling.progress import Board, HostBoard, clock_time, remaining_in_words
-from orchestrator.scheduling.scheduler import Update
+from orchestrator.scheduling.updates import Update
 from orchestrator.table import compare
 from runner.schema import Row
 

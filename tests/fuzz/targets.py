@@ -29,7 +29,7 @@ from orchestrator.results import foreign
 from orchestrator.results.judge import Ending, environment_text, judge
 from orchestrator.sanitize import harmless, printable
 from orchestrator.scheduling.progress import Board
-from orchestrator.scheduling.scheduler import Update
+from orchestrator.scheduling.updates import Update
 from runner.schema import Case, Device, Event, Job, Precision, Row, SchemaError, Status, format_rows, parse_rows
 from runner.wire import frames
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
