@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from orchestrator import config
+from orchestrator.concurrency import map_concurrently
 from orchestrator.config import Host
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.contract import Attempt, Executor, Observation, State
@@ -170,14 +170,5 @@ def _look(executors: Mapping[str, Executor], judge: Callable[[Attempt, Observati
 
 def _ask(hosts: Sequence[str], question: Callable[[str], T]) -> tuple[dict[str, T], dict[str, str]]:
     """The answers of the hosts, asked in parallel, and why the others do not answer."""
-
-    def attempt(host: str) -> T | Exception:
-        try:
-            return question(host)
-        except (HostUnreachable, HostUnfit, InputError) as error:
-            return error
-
-    with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
-        answers = dict(zip(hosts, pool.map(attempt, hosts)))
-    failed = {host: str(answer) for host, answer in answers.items() if isinstance(answer, Exception)}
-    return {host: answer for host, answer in answers.items() if not isinstance(answer, Exception)}, failed
+    answers, failed = map_concurrently(hosts, question, (HostUnreachable, HostUnfit, InputError))
+    return answers, {host: str(error) for host, error in failed.items()}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+from orchestrator.concurrency import map_concurrently
 from orchestrator.config import S3, DockerHost, Host, KubernetesHost, ProcessHost
 from orchestrator.errors import HostUnfit, InputError
 from orchestrator.executors.docker.check import check, readable
@@ -23,8 +23,9 @@ from runner.models.folders import READABLE, first_obstacle
 
 def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:
     """By host, in the order given. What fails is a finding too."""
-    with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
-        return dict(zip((host.name for host in hosts), pool.map(_check, hosts)))
+    by_name = {host.name: host for host in hosts}
+    found, _ = map_concurrently(by_name, lambda name: _check(by_name[name]))
+    return found
 
 
 def _check(host: Host) -> tuple[Finding, ...]:

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
 from typing import TypeVar
 
+from orchestrator.concurrency import map_concurrently
 from orchestrator.config import Host
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 
 T = TypeVar("T")
+# What ends one host's part, and is told together with what is wrong with the others.
+FAULTS = (HostUnreachable, HostUnfit, InputError)
 # How long hosts that have answered wait for the others. An ssh connection through a jump host takes a few seconds.
 PATIENCE_S = 10.0
 
 
 def ask(hosts: Sequence[Host], question: Callable[[Host], T], unreachable: dict[str, str]) -> dict[str, T]:
     """The answers of those hosts that answer, all asked at once. Raises InputError where some cannot do it."""
-
-    def attempt(host: Host) -> T | Exception:
-        try:
-            return question(host)
-        except (HostUnreachable, HostUnfit, InputError) as error:
-            return error
-
-    with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
-        answers = list(zip((host.name for host in hosts), pool.map(attempt, hosts)))
-    sort_out(answers, unreachable)
-    return {name: answer for name, answer in answers if not isinstance(answer, Exception)}
+    by_name = {host.name: host for host in hosts}
+    answers, failed = map_concurrently(by_name, lambda name: question(by_name[name]), FAULTS)
+    sort_out(failed.items(), unreachable)
+    return answers
 
 
 def ask_patiently(
@@ -62,7 +58,7 @@ def ask_patiently(
         for name, it in answers.items()
     }
     for outcome in outcomes.values():
-        if isinstance(outcome, Exception) and not isinstance(outcome, (HostUnreachable, HostUnfit, InputError)):
+        if isinstance(outcome, Exception) and not isinstance(outcome, FAULTS):
             raise outcome
     sort_out(outcomes.items(), unreachable)
     return {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, Exception)}

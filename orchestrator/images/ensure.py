@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
+from orchestrator.concurrency import map_concurrently
 from orchestrator.errors import HostUnfit, HostUnreachable, ImageError, InputError
 from orchestrator.executors.docker.connection import Connection
 from orchestrator.images.build import build, find
@@ -20,8 +19,6 @@ from orchestrator.images.transfer import architecture, pull, push, ship
 # What ends one host's part and leaves the others to go on.
 FAULTS = (ImageError, HostUnreachable, HostUnfit, InputError)
 Outcome: TypeAlias = ImageInfo | Exception
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 def ensure(
@@ -45,24 +42,23 @@ def ensure(
     asked_for: dict[str | None, set[str]] = {}
     for host, flavours in needed.items():
         asked_for.setdefault(on.get(host), set()).update(flavours)
-    seen = _each(needed, lambda host: _look(connections[host], asked_for[on.get(host)], on.get(host)))
-    outcomes: dict[tuple[str, str], Outcome] = {}
+    seen, failed = map_concurrently(
+        needed, lambda host: _look(connections[host], asked_for[on.get(host)], on.get(host)), FAULTS
+    )
+    outcomes: dict[tuple[str, str], Outcome] = {
+        (host, flavour): fault for host, fault in failed.items() for flavour in needed[host]
+    }
     groups: dict[tuple[str, str | None, str], dict[str, ImageInfo | None]] = {}
-    for host, flavours in needed.items():
-        there = seen[host]
-        if isinstance(there, Exception):
-            outcomes |= {(host, flavour): there for flavour in flavours}
-            continue
+    for host, there in seen.items():
         for flavour, image in there.images.items():
-            if image is not None or flavour in flavours:
+            if image is not None or flavour in needed[host]:
                 groups.setdefault((flavour, on.get(host), there.arch), {})[host] = image
 
     def provide(group: tuple[str, str | None, str]) -> Mapping[str, Outcome]:
         return _Provision(connections, group[0], group[1], registry, wheels, progress, record).provide(groups[group])
 
-    for (flavour, *_), provided in _each(groups, provide).items():
-        if isinstance(provided, Exception):
-            raise provided
+    of_groups, _ = map_concurrently(groups, provide)
+    for (flavour, *_), provided in of_groups.items():
         outcomes |= {(host, flavour): outcome for host, outcome in provided.items() if flavour in needed[host]}
     return outcomes
 
@@ -107,8 +103,9 @@ class _Provision:
             have[origin] = pushed
             if isinstance(pushed, Exception):
                 return {**dict.fromkeys(there, pushed), **{h: o for h, o in have.items() if isinstance(o, Exception)}}
-        have |= _each([host for host in lack if host not in have], lambda host: self._bring(origin, host))
-        return have
+        still = [host for host in lack if host not in have]
+        brought, failed = map_concurrently(still, lambda host: self._bring(origin, host), FAULTS)
+        return {**have, **brought, **failed}
 
     def _may_give(self, host: str, image: Outcome) -> bool:
         """Whether other hosts may get it from there. What is streamed is checked here; what is pushed is not."""
@@ -175,23 +172,3 @@ def _explained(made: Mapping[str, Outcome], not_ours: Sequence[str]) -> Mapping[
         host: ImageError(f"{outcome}\n  {why}") if isinstance(outcome, ImageError) else outcome
         for host, outcome in made.items()
     }
-
-
-def _each(keys: Iterable[K], work: Callable[[K], V]) -> dict[K, V | Exception]:
-    """Does it for all keys at once: the value of each, or the fault that ended it.
-
-    The threads are daemons, which a pool's are not: Ctrl-C does not wait for a build, and an engine ends an unread one.
-    """
-    outcomes: dict[K, Future[V | Exception]] = {key: Future() for key in keys}
-
-    def attempt(key: K, outcome: Future[V | Exception]) -> None:
-        try:
-            outcome.set_result(work(key))
-        except FAULTS as fault:
-            outcome.set_result(fault)
-        except BaseException as error:  # raised again by whoever waits
-            outcome.set_exception(error)
-
-    for pair in outcomes.items():
-        Thread(target=attempt, args=pair, daemon=True).start()
-    return {key: outcome.result() for key, outcome in outcomes.items()}

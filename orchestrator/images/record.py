@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import ImageError
-from orchestrator.files import private
+from orchestrator.files import private, write_atomically
 from orchestrator.images.image import ImageInfo
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -77,11 +76,7 @@ class Record:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with os.fdopen(private(self.file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT), "r+b") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                everything = self._all()
-                handle, draft = tempfile.mkstemp(dir=self.file.parent, prefix=".images.")
-                with os.fdopen(handle, "w", encoding="utf-8") as out:
-                    json.dump(everything, out)
-                Path(draft).replace(self.file)
+                write_atomically(self.file, json.dumps(self._all()).encode(), mode=0o600)
 
     def _all(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The file's, and this command's after them; a file that cannot be read vouches for nothing."""

@@ -29,6 +29,7 @@ from orchestrator.config import ProcessHost
 from orchestrator.errors import BadResult, HostUnfit, StartError
 from orchestrator.executors.contract import FILE_LIMIT_BYTES, Attempt, Observation, Slot, State, Task
 from orchestrator.executors.process.machine import check_paths, find_slots, job_environment
+from orchestrator.files import sync_folder
 from runner.wire.result_bundle import Receipt
 
 RUNNER = (sys.executable, "-m", "runner")
@@ -79,7 +80,7 @@ class ProcessExecutor:
                 shutil.rmtree(draft)
                 if not target.exists():
                     raise
-            _sync(self.state_dir)
+            sync_folder(self.state_dir)
         except OSError as error:
             raise StartError(f"{target} cannot be made: {error.strerror}") from error
 
@@ -99,7 +100,7 @@ class ProcessExecutor:
                     return
                 fcntl.flock(lock, fcntl.LOCK_EX)  # before the mark: whoever sees that one finds the lock held
                 (folder / "started").touch()
-                _sync(folder)
+                sync_folder(folder)
                 try:
                     self._spawn(folder, lock.fileno(), token)
                 except (OSError, StartError):
@@ -311,11 +312,3 @@ def _write(path: Path, text: str) -> None:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
