@@ -1,4 +1,4 @@
-"""A night on which everything goes wrong: one run on several engines under a seeded mix of faults (docs/faults.md).
+"""Everything goes wrong at once: one run on several engines under a seeded mix of faults (docs/faults.md).
 
 The same matrix runs undisturbed first. Then, until the run has ended, one fault after the other at random moments:
 orchestrators killed and interrupted, containers killed and removed, engines stopped, killed and frozen, links cut, and
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import engines
 import pytest
 from engines import Daemon, Engine, SshEngine
-from night import Night, witnessed
+from live_run import LiveRun, witnessed
 
 from orchestrator.errors import ExitCode
 from runner.schema import Status
@@ -44,9 +44,9 @@ PATIENCE_S = 1500.0
 
 @dataclass
 class World:
-    """What can be hurt. links: the sshd in front of some hosts. cables: those that can be pulled out."""
+    """Where faults are injected. links: the sshd in front of some hosts. cables: those that can be pulled out."""
 
-    night: Night
+    live_run: LiveRun
     chance: random.Random
     links: dict[str, SshEngine]
     cable: Callable[[str], None]
@@ -55,13 +55,13 @@ class World:
     exits: Counter[int] = field(default_factory=Counter)
 
     def daemon(self) -> Daemon:
-        daemon = self.chance.choice(list(self.night.engines.values())).daemon
+        daemon = self.chance.choice(list(self.live_run.engines.values())).daemon
         assert daemon is not None
         return daemon
 
     def containers(self, *, running: bool) -> list[tuple[Engine, str]]:
         found = []
-        for engine in self.night.engines.values():
+        for engine in self.live_run.engines.values():
             with contextlib.suppress(*engines.DEAD), closing(engine.client()) as api:
                 listed = api.containers(all=not running, filters={"label": "sd-orchestrator=job"})
                 found += [(engine, one["Id"]) for one in listed]
@@ -142,7 +142,7 @@ def network_down(world: World) -> bool:
 
 
 def disk_full(world: World) -> bool:
-    ballast = world.night.folder / "runs" / "ballast"
+    ballast = world.live_run.folder / "runs" / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
@@ -157,7 +157,7 @@ def clock_set(world: World) -> bool:
 
 
 def journal_locked(world: World) -> bool:
-    with closing(sqlite3.connect(world.night.run.journal, timeout=5)) as other:
+    with closing(sqlite3.connect(world.live_run.run.journal, timeout=5)) as other:
         try:
             other.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError:  # the disk is full just now
@@ -169,8 +169,8 @@ def journal_locked(world: World) -> bool:
 def second_orchestrator(world: World) -> bool:
     """It is refused; where the first one is just leaving, it goes on in its place."""
     assert world.process is not None
-    other = world.night.start("resume", clock=str(world.clock))
-    world.night.wait_until_driven(other)
+    other = world.live_run.start("resume", clock=str(world.clock))
+    world.live_run.wait_until_driven(other)
     if other.poll() is None:
         world.process.wait()
         world.process = other
@@ -230,10 +230,10 @@ def chaos(*, jobs: int, hosts: int, seed: int, base_from: Engine | None, say: Ca
     chance = random.Random(seed)
     prompts = [f"say {n}; sleep {chance.uniform(0.1, 0.6):.2f}" for n in range(jobs // hosts)]
     with world_of(hosts, chance, base_from) as world, tempfile.TemporaryDirectory() as before:
-        calm = Night(Path(before), world.night.engines)
-        for night in (calm, world.night):
-            (night.folder / "hosts.yaml").write_text((world.night.folder / "hosts.yaml").read_text())
-            night.write(matrix={"prompt": prompts, "samples": [1, 2]}, retries=RETRIES)
+        calm = LiveRun(Path(before), world.live_run.engines)
+        for live_run in (calm, world.live_run):
+            (live_run.folder / "hosts.yaml").write_text((world.live_run.folder / "hosts.yaml").read_text())
+            live_run.write(matrix={"prompt": prompts, "samples": [1, 2]}, retries=RETRIES)
         began = time.monotonic()
         ended = calm.did("submit", "matrix.yaml")
         undisturbed_s = time.monotonic() - began
@@ -241,18 +241,18 @@ def chaos(*, jobs: int, hosts: int, seed: int, base_from: Engine | None, say: Ca
             raise SystemExit(f"the undisturbed run failed: {ended.stderr}")
         say(f"undisturbed: {undisturbed_s:.0f} s")
         began = time.monotonic()
-        with witnessed(list(world.night.engines.values())) as starts:
+        with witnessed(list(world.live_run.engines.values())) as starts:
             faults = disturbed(world, say)
         disturbed_s = time.monotonic() - began
-        rows = [row for row in world.night.rows() if row.status is Status.OK]
+        rows = [row for row in world.live_run.rows() if row.status is Status.OK]
         expected = {row[3] for row in calm.table()}
         return Report(
             faults,
             len(expected),
             len(expected - {row.case for row in rows}),
             len(rows) - len({row.case for row in rows}),
-            world.night.ran_twice(starts),
-            world.night.containers(),
+            world.live_run.ran_twice(starts),
+            world.live_run.containers(),
             undisturbed_s,
             disturbed_s,
         )
@@ -262,9 +262,9 @@ def disturbed(world: World, say: Callable[[str], None]) -> Counter[str]:
     """Drives the run to its end, whatever it takes, and does what it can against that."""
     done: Counter[str] = Counter()
     weights, began = [weight for weight, _ in FAULTS.values()], time.monotonic()
-    world.process = world.night.start("submit", "matrix.yaml", clock=str(world.clock))
+    world.process = world.live_run.start("submit", "matrix.yaml", clock=str(world.clock))
     while time.monotonic() - began < PATIENCE_S:
-        world.night.wait_until_driven(world.process)
+        world.live_run.wait_until_driven(world.process)
         if world.process.poll() is None:
             time.sleep(world.chance.uniform(*GAP_S))
             (kind,) = world.chance.choices(list(FAULTS), weights)
@@ -278,7 +278,7 @@ def disturbed(world: World, say: Callable[[str], None]) -> Counter[str]:
             say(f"{time.monotonic() - began:6.1f} s  left with {world.process.returncode}: {said.strip()[-300:]}")
             if world.process.returncode in (ExitCode.OK, ExitCode.SOME_FAILED):
                 return done
-            world.process = world.night.start("resume", clock=str(world.clock))
+            world.process = world.live_run.start("resume", clock=str(world.clock))
     raise SystemExit("the run does not end")
 
 
@@ -298,11 +298,11 @@ def world_of(hosts: int, chance: random.Random, base_from: Engine | None) -> Ite
         subprocess.run(["mount", "-t", "tmpfs", "-o", ROOM, "none", str(folder / "runs")], check=True)
         stack.callback(engines.quietly, "umount", "-l", str(folder / "runs"))
         (folder / "clock").write_text("0")
-        night = Night(folder, made)
+        live_run = LiveRun(folder, made)
         urls = {name: links[name].url if name in links else engine.url for name, engine in made.items()}
-        night.write_hosts({name: {"kind": "docker", "url": url, "gpus": "none"} for name, url in urls.items()})
-        stack.callback(night.close)
-        yield World(night, chance, links, cable, folder / "clock")
+        live_run.write_hosts({name: {"kind": "docker", "url": url, "gpus": "none"} for name, url in urls.items()})
+        stack.callback(live_run.close)
+        yield World(live_run, chance, links, cable, folder / "clock")
 
 
 def main() -> None:

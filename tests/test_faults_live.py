@@ -1,4 +1,4 @@
-"""Faults that a benchmark night meets, each on the real thing: engines, processes, kills (docs/faults.md).
+"""Faults that a run meets, each on the real thing: engines, processes, kills (docs/faults.md).
 
 What is claimed of every one: after it each case has one row, nothing is left on the hosts, and nothing ran twice that
 was not lost before.
@@ -22,7 +22,7 @@ from pathlib import Path
 import engines
 import pytest
 from engines import Engine
-from night import Night, Witness, witnessed
+from live_run import LiveRun, Witness, witnessed
 
 from orchestrator import images
 from orchestrator.errors import ExitCode
@@ -53,15 +53,15 @@ def two(docker_host: Engine) -> Iterator[dict[str, Engine]]:
 
 
 @pytest.fixture
-def night(two: dict[str, Engine], tmp_path: Path) -> Iterator[Night]:
-    with closing(Night(tmp_path, two)) as made:
+def live_run(two: dict[str, Engine], tmp_path: Path) -> Iterator[LiveRun]:
+    with closing(LiveRun(tmp_path, two)) as made:
         yield made
 
 
 @pytest.fixture
-def alone(two: dict[str, Engine], tmp_path: Path) -> Iterator[Night]:
+def alone(two: dict[str, Engine], tmp_path: Path) -> Iterator[LiveRun]:
     """On one engine."""
-    with closing(Night(tmp_path, {"near": two["near"]})) as made:
+    with closing(LiveRun(tmp_path, {"near": two["near"]})) as made:
         yield made
 
 
@@ -115,19 +115,19 @@ EVENTS = 13
 
 @pytest.fixture(scope="module")
 def undisturbed(two: dict[str, Engine], tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
-    night = Night(tmp_path_factory.mktemp("undisturbed"), {"near": two["near"]})
-    night.write(**EVERY_KIND)
-    assert night.did("submit", "matrix.yaml", **QUICK).returncode == ExitCode.SOME_FAILED
-    assert len(night.kinds()) == EVENTS
+    live_run = LiveRun(tmp_path_factory.mktemp("undisturbed"), {"near": two["near"]})
+    live_run.write(**EVERY_KIND)
+    assert live_run.did("submit", "matrix.yaml", **QUICK).returncode == ExitCode.SOME_FAILED
+    assert len(live_run.kinds()) == EVENTS
     by_users, by_hosts_that_queue = {Kind.CANCEL, Kind.REOPENED}, {Kind.QUEUED, Kind.RUNNING}
     by_hosts_that_refuse_or_were_silent = {Kind.REFUSED, Kind.EQUIPPED, Kind.LOST}
-    assert {*night.kinds()} == {*Kind} - by_users - by_hosts_that_queue - by_hosts_that_refuse_or_were_silent
-    return night.table()
+    assert {*live_run.kinds()} == {*Kind} - by_users - by_hosts_that_queue - by_hosts_that_refuse_or_were_silent
+    return live_run.table()
 
 
 @pytest.mark.parametrize("events", range(1, EVENTS + 1))
 def test_killed_after_any_event_of_its_journal_it_is_resumed_to_the_undisturbed_table(
-    alone: Night, undisturbed: list[tuple[object, ...]], events: int
+    alone: LiveRun, undisturbed: list[tuple[object, ...]], events: int
 ) -> None:
     alone.write(**EVERY_KIND)
     with witnessed(list(alone.engines.values())) as starts:
@@ -139,37 +139,37 @@ def test_killed_after_any_event_of_its_journal_it_is_resumed_to_the_undisturbed_
     assert alone.ran_twice(starts) == []
 
 
-def test_killed_at_random_moments_again_and_again_it_loses_nothing_and_runs_nothing_twice(night: Night) -> None:
+def test_killed_at_random_moments_again_and_again_it_loses_nothing_and_runs_nothing_twice(live_run: LiveRun) -> None:
     chance = random.Random(SEED)
-    night.write(matrix={"prompt": [f"say {n}; sleep 0.3" for n in range(KILLS)], "samples": [1, 2]})
+    live_run.write(matrix={"prompt": [f"say {n}; sleep 0.3" for n in range(KILLS)], "samples": [1, 2]})
     killed = 0
-    with witnessed(list(night.engines.values())) as starts:
-        process = night.start("submit", "matrix.yaml")
+    with witnessed(list(live_run.engines.values())) as starts:
+        process = live_run.start("submit", "matrix.yaml")
         while killed < KILLS:
-            night.wait_until_driven(process)
+            live_run.wait_until_driven(process)
             time.sleep(chance.uniform(0.0, 1.0))
             process.kill()
             _, said = process.communicate()
             if process.returncode != -signal.SIGKILL:
                 break
             killed += 1
-            process = night.start("resume")
+            process = live_run.start("resume")
         else:
             _, said = process.communicate(timeout=600)
     assert process.returncode == ExitCode.OK, said
     assert killed >= KILLS * 3 // 4, "the run ended before enough kills"
-    table = night.table()
+    table = live_run.table()
     assert len(table) == len({case for _, _, _, case, *_ in table}) == KILLS * 4
     assert {row[-1] for row in table} == {Status.OK}
-    assert night.containers() == []
-    assert night.ran_twice(starts) == []
+    assert live_run.containers() == []
+    assert live_run.ran_twice(starts) == []
     assert sum(starts.values()) == KILLS * 2
 
 
 # --- a container does
 
 
-def test_a_container_that_somebody_kills_runs_again_and_its_reason_is_told(alone: Night) -> None:
+def test_a_container_that_somebody_kills_runs_again_and_its_reason_is_told(alone: LiveRun) -> None:
     alone.write(matrix={"prompt": ["say here; sleep 5; rows"]}, samples=1)  # with rows it would have done its work
     orchestrator = alone.start("submit", "matrix.yaml")
     alone.wait_for_running(1)
@@ -184,7 +184,7 @@ def test_a_container_that_somebody_kills_runs_again_and_its_reason_is_told(alone
     assert alone.containers() == []
 
 
-def test_whatever_becomes_of_a_container_its_cases_have_one_row_each_that_says_it(alone: Night) -> None:
+def test_whatever_becomes_of_a_container_its_cases_have_one_row_each_that_says_it(alone: LiveRun) -> None:
     hosts = {"near": {"kind": "docker", "url": alone.engines["near"].url, "gpus": "none", "memory": "64m"}}
     alone.write_hosts(hosts)
     fates = {
@@ -206,13 +206,13 @@ def test_whatever_becomes_of_a_container_its_cases_have_one_row_each_that_says_i
 def test_a_container_that_fills_its_hosts_disk_fails_alone(docker_host: Engine, tmp_path: Path) -> None:
     with small_disk(tmp_path, megabytes=700) as data, engines.private_engine("--data-root", str(data)) as engine:
         engines.furnish(engine, docker_host)
-        night = Night(tmp_path, {"near": engine})
-        night.write(matrix={"prompt": ["no rows; fill", "say next"]}, samples=1, retries=1)
-        ended = night.did("submit", "matrix.yaml", backoff_s=0.1)
+        live_run = LiveRun(tmp_path, {"near": engine})
+        live_run.write(matrix={"prompt": ["no rows; fill", "say next"]}, samples=1, retries=1)
+        ended = live_run.did("submit", "matrix.yaml", backoff_s=0.1)
         assert ended.returncode == ExitCode.SOME_FAILED, ended.stderr
-        assert night.outcomes() == {"no rows; fill": (Status.FAILED,), "say next": (Status.OK,)}
-        assert night.containers() == []
-        assert night.volumes() == 0
+        assert live_run.outcomes() == {"no rows; fill": (Status.FAILED,), "say next": (Status.OK,)}
+        assert live_run.containers() == []
+        assert live_run.volumes() == 0
 
 
 # --- a host does
@@ -222,85 +222,85 @@ SLOW = {"matrix": {"prompt": ["say a; sleep 5", "say b; sleep 5"]}, "samples": 1
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_an_engine_that_goes_down_under_its_jobs_and_comes_back_runs_them_again(night: Night, end: str) -> None:
-    daemon = night.engines["near"].daemon
+def test_an_engine_that_goes_down_under_its_jobs_and_comes_back_runs_them_again(live_run: LiveRun, end: str) -> None:
+    daemon = live_run.engines["near"].daemon
     assert daemon is not None
-    night.write(**SLOW)
-    with witnessed(list(night.engines.values())) as starts:
-        orchestrator = night.start("submit", "matrix.yaml")
-        night.wait_for_running(2)
+    live_run.write(**SLOW)
+    with witnessed(list(live_run.engines.values())) as starts:
+        orchestrator = live_run.start("submit", "matrix.yaml")
+        live_run.wait_for_running(2)
         getattr(daemon, end)()
         time.sleep(3)
         daemon.start()
         _, said = orchestrator.communicate(timeout=180)
     assert orchestrator.returncode == ExitCode.OK, said
     assert "near: does not answer" in said
-    assert len(night.rows()) == 4
-    assert night.containers() == []
-    assert night.ran_twice(starts) == []
+    assert len(live_run.rows()) == 4
+    assert live_run.containers() == []
+    assert live_run.ran_twice(starts) == []
 
 
-def test_a_host_that_is_down_at_submit_gets_its_image_and_its_jobs_when_it_is_back(night: Night) -> None:
-    daemon = night.engines["near"].daemon
+def test_a_host_that_is_down_at_submit_gets_its_image_and_its_jobs_when_it_is_back(live_run: LiveRun) -> None:
+    daemon = live_run.engines["near"].daemon
     assert daemon is not None
-    with closing(night.engines["near"].client()) as api:
+    with closing(live_run.engines["near"].client()) as api:
         api.remove_image(images.reference("cpu"))
-    night.vouch_for("far", images.reference("cpu"))
+    live_run.vouch_for("far", images.reference("cpu"))
     daemon.stop()
-    night.write(**SLOW)
-    with witnessed(list(night.engines.values())[:1]) as starts:
-        orchestrator = night.start("submit", "matrix.yaml")
-        night.wait_for_event(Kind.STARTING)
+    live_run.write(**SLOW)
+    with witnessed(list(live_run.engines.values())[:1]) as starts:
+        orchestrator = live_run.start("submit", "matrix.yaml")
+        live_run.wait_for_event(Kind.STARTING)
         daemon.start()
         _, said = orchestrator.communicate(timeout=180)
     assert orchestrator.returncode == ExitCode.OK, said
     assert "near: does not answer" in said
     assert "near: answers now" in said
-    assert len(night.rows()) == 4
-    assert {row.status for row in night.rows()} == {Status.OK}
-    assert night.containers() == []
-    assert night.ran_twice(starts) == []
+    assert len(live_run.rows()) == 4
+    assert {row.status for row in live_run.rows()} == {Status.OK}
+    assert live_run.containers() == []
+    assert live_run.ran_twice(starts) == []
 
 
-def test_killed_once_a_late_host_has_its_image_it_resumes_to_the_whole_table(night: Night) -> None:
-    daemon = night.engines["near"].daemon
+def test_killed_once_a_late_host_has_its_image_it_resumes_to_the_whole_table(live_run: LiveRun) -> None:
+    daemon = live_run.engines["near"].daemon
     assert daemon is not None
     daemon.stop()
-    night.write(**SLOW)
-    with witnessed(list(night.engines.values())[:1]) as starts:
-        orchestrator = night.start("submit", "matrix.yaml", die_at=Kind.EQUIPPED.value)
-        night.wait_for_event(Kind.STARTING)
+    live_run.write(**SLOW)
+    with witnessed(list(live_run.engines.values())[:1]) as starts:
+        orchestrator = live_run.start("submit", "matrix.yaml", die_at=Kind.EQUIPPED.value)
+        live_run.wait_for_event(Kind.STARTING)
         daemon.start()
         orchestrator.communicate(timeout=180)
         assert orchestrator.returncode == -signal.SIGKILL
-        ended = night.did("resume")
+        ended = live_run.did("resume")
     assert ended.returncode == ExitCode.OK, ended.stderr
-    assert [row.status for row in night.rows()] == [Status.OK] * 4
-    assert night.kinds().count(Kind.EQUIPPED) == len({row.job for row in night.rows() if row.host == "near"})
-    assert night.containers() == []
-    assert night.ran_twice(starts) == []
+    assert [row.status for row in live_run.rows()] == [Status.OK] * 4
+    assert live_run.kinds().count(Kind.EQUIPPED) == len({row.job for row in live_run.rows() if row.host == "near"})
+    assert live_run.containers() == []
+    assert live_run.ran_twice(starts) == []
 
 
 def test_with_live_restore_an_engine_that_restarts_costs_its_jobs_nothing(docker_host: Engine, tmp_path: Path) -> None:
     with engines.private_engine("--live-restore") as engine:
         engines.furnish(engine, docker_host)
-        night = Night(tmp_path, {"near": engine})
-        night.write(**SLOW)
+        live_run = LiveRun(tmp_path, {"near": engine})
+        live_run.write(**SLOW)
         with witnessed([engine]) as starts:
-            orchestrator = night.start("submit", "matrix.yaml")
-            night.wait_for_running(1)
+            orchestrator = live_run.start("submit", "matrix.yaml")
+            live_run.wait_for_running(1)
             assert engine.daemon is not None
             engine.daemon.stop()
             time.sleep(3)
             engine.daemon.start()
             _, said = orchestrator.communicate(timeout=180)
         assert orchestrator.returncode == ExitCode.OK, said
-        assert Kind.FAULT not in night.kinds()
+        assert Kind.FAULT not in live_run.kinds()
         assert sorted(starts.values()) == [1, 1]
-        assert night.containers() == []
+        assert live_run.containers() == []
 
 
-def test_an_ssh_link_that_is_cut_and_restored_costs_nothing(alone: Night) -> None:
+def test_an_ssh_link_that_is_cut_and_restored_costs_nothing(alone: LiveRun) -> None:
     with engines.ssh_in_front_of(alone.engines["near"]) as ssh:
         alone.write_hosts({"near": {"kind": "docker", "url": ssh.url, "gpus": "none"}})
         alone.write(**SLOW)
@@ -317,7 +317,7 @@ def test_an_ssh_link_that_is_cut_and_restored_costs_nothing(alone: Night) -> Non
         assert alone.containers() == []
 
 
-def test_a_host_whose_network_is_down_for_a_while_comes_back_with_what_it_finished(alone: Night) -> None:
+def test_a_host_whose_network_is_down_for_a_while_comes_back_with_what_it_finished(alone: LiveRun) -> None:
     with engines.far_away(alone.engines["near"]) as (ssh, cable):
         alone.write_hosts({"near": {"kind": "docker", "url": ssh.url, "gpus": "none"}})
         alone.write(**SLOW)
@@ -336,28 +336,28 @@ def test_a_host_whose_network_is_down_for_a_while_comes_back_with_what_it_finish
         assert alone.containers() == []
 
 
-def test_a_host_that_never_comes_back_costs_its_own_cases_and_what_it_holds_is_cleaned_later(night: Night) -> None:
-    with engines.far_away(night.engines["near"]) as (ssh, cable):
-        far = {"kind": "docker", "url": night.engines["far"].url, "gpus": "none"}
-        night.write_hosts({"near": {"kind": "docker", "url": ssh.url, "gpus": "none"}, "far": far})
-        night.write(**SLOW)
-        orchestrator = night.start("submit", "matrix.yaml", "--lost-after", "10s")
-        night.wait_for_running(2)
+def test_a_host_that_never_comes_back_costs_its_own_cases_and_what_it_holds_is_cleaned_later(live_run: LiveRun) -> None:
+    with engines.far_away(live_run.engines["near"]) as (ssh, cable):
+        far = {"kind": "docker", "url": live_run.engines["far"].url, "gpus": "none"}
+        live_run.write_hosts({"near": {"kind": "docker", "url": ssh.url, "gpus": "none"}, "far": far})
+        live_run.write(**SLOW)
+        orchestrator = live_run.start("submit", "matrix.yaml", "--lost-after", "10s")
+        live_run.wait_for_running(2)
         cable("down")
         _, said = orchestrator.communicate(timeout=180)
         assert orchestrator.returncode == ExitCode.SOME_FAILED, said
-        by_host = sorted((row.host, row.status) for row in night.rows())
+        by_host = sorted((row.host, row.status) for row in live_run.rows())
         assert by_host == [("far", Status.OK)] * 2 + [("near", Status.LOST)] * 2
-        assert len(night.containers()) == 2
+        assert len(live_run.containers()) == 2
         cable("up")
-        assert night.did("clean", night.run.name).returncode == ExitCode.OK
-        assert night.containers() == []
+        assert live_run.did("clean", live_run.run.name).returncode == ExitCode.OK
+        assert live_run.containers() == []
 
 
 # --- this machine does
 
 
-def test_a_full_disk_here_is_one_message_and_once_there_is_room_resume_goes_on(alone: Night) -> None:
+def test_a_full_disk_here_is_one_message_and_once_there_is_room_resume_goes_on(alone: LiveRun) -> None:
     alone.write(**SLOW)
     with mounted(alone.folder / "runs", "size=400k"):
         orchestrator = alone.start("submit", "matrix.yaml")
@@ -375,7 +375,7 @@ def test_a_full_disk_here_is_one_message_and_once_there_is_room_resume_goes_on(a
         assert alone.containers() == []
 
 
-def test_a_read_only_run_folder_is_one_message_and_nothing_in_it_is_lost(alone: Night) -> None:
+def test_a_read_only_run_folder_is_one_message_and_nothing_in_it_is_lost(alone: LiveRun) -> None:
     alone.write(**SLOW)
     with mounted(alone.folder / "runs") as runs:
         orchestrator = alone.start("submit", "matrix.yaml")
@@ -392,7 +392,7 @@ def test_a_read_only_run_folder_is_one_message_and_nothing_in_it_is_lost(alone: 
         assert alone.containers() == []
 
 
-def test_a_damaged_journal_is_one_message_with_what_to_do_and_nothing_is_destroyed(alone: Night) -> None:
+def test_a_damaged_journal_is_one_message_with_what_to_do_and_nothing_is_destroyed(alone: LiveRun) -> None:
     alone.write(**SLOW)
     orchestrator = alone.start("submit", "matrix.yaml")
     alone.wait_for_event(Kind.SETTLED)
@@ -415,7 +415,7 @@ def test_a_damaged_journal_is_one_message_with_what_to_do_and_nothing_is_destroy
 
 
 @pytest.mark.parametrize("hours", [-24, 24])
-def test_a_clock_that_is_set_while_jobs_run_ends_none_and_lets_none_hang(alone: Night, hours: int) -> None:
+def test_a_clock_that_is_set_while_jobs_run_ends_none_and_lets_none_hang(alone: LiveRun, hours: int) -> None:
     wrong = alone.folder / "clock"
     wrong.write_text("0")
     alone.write(matrix={"prompt": ["say a; sleep 2", "no rows; sleep 60"]}, samples=1, timeout="15s")
@@ -427,7 +427,7 @@ def test_a_clock_that_is_set_while_jobs_run_ends_none_and_lets_none_hang(alone: 
     assert alone.outcomes() == {"say a; sleep 2": (Status.OK,), "no rows; sleep 60": (Status.TIMEOUT,)}
 
 
-def test_a_clock_that_was_set_back_before_resume_lets_nothing_hang(alone: Night) -> None:
+def test_a_clock_that_was_set_back_before_resume_lets_nothing_hang(alone: LiveRun) -> None:
     wrong = alone.folder / "clock"
     wrong.write_text("86400")
     alone.write(matrix={"prompt": ["no rows; sleep 60"]}, samples=1, timeout="15s")
@@ -440,9 +440,9 @@ def test_a_clock_that_was_set_back_before_resume_lets_nothing_hang(alone: Night)
     assert alone.outcomes() == {"no rows; sleep 60": (Status.TIMEOUT,)}
 
 
-def test_two_runs_on_one_host_take_turns(alone: Night, tmp_path: Path) -> None:
+def test_two_runs_on_one_host_take_turns(alone: LiveRun, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    other = Night(tmp_path / "other", alone.engines)
+    other = LiveRun(tmp_path / "other", alone.engines)
     for one in (alone, other):
         one.write(matrix={"prompt": [f"say {n}; sleep 0.3" for n in range(5)]}, samples=1)
     with Witness(alone.engines["near"]) as witness:

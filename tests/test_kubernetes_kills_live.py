@@ -14,7 +14,7 @@ import pytest
 import stores
 from clusters import LabCluster
 from engines import CONTRACT_IMAGE
-from night import Night
+from live_run import LiveRun
 from stores import Proxy, Store
 
 from orchestrator.errors import ExitCode
@@ -39,7 +39,7 @@ def between(rclone_store: Store, keys: None) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def night(kubernetes_cluster: LabCluster, between: Proxy, tmp_path: Path) -> Iterator[Night]:
+def live_run(kubernetes_cluster: LabCluster, between: Proxy, tmp_path: Path) -> Iterator[LiveRun]:
     node = kubernetes_cluster.nodes[1]
     address = f"http://{benches.gateway(kubernetes_cluster.engine(node))}:{between.port}"
     pool = {
@@ -48,19 +48,19 @@ def night(kubernetes_cluster: LabCluster, between: Proxy, tmp_path: Path) -> Ite
         "gpus": "none",
         "node_selector": {"pool": "cpu"},
         "images": {"cpu": CONTRACT_IMAGE},
-        "collect": {"s3": between.store.s3("night", address).model_dump(exclude_none=True)},
+        "collect": {"s3": between.store.s3("faults", address).model_dump(exclude_none=True)},
     }
-    with closing(Night(tmp_path, {})) as made:
+    with closing(LiveRun(tmp_path, {})) as made:
         made.write_hosts({"pool": pool})
         made.write(matrix={"prompt": [PROMPT]}, samples=2, retries=1)
         yield made
 
 
-def assert_undisturbed(night: Night, between: Proxy, cluster: LabCluster) -> None:
+def assert_undisturbed(live_run: LiveRun, between: Proxy, cluster: LabCluster) -> None:
     """One row; one Job, which made one pod, which put one bundle; nothing else is left."""
-    assert night.outcomes() == {PROMPT: (Status.OK,)}
-    assert Kind.FAULT not in night.kinds()
-    with closing(Journal.open(night.run.journal)) as journal:
+    assert live_run.outcomes() == {PROMPT: (Status.OK,)}
+    assert Kind.FAULT not in live_run.kinds()
+    with closing(Journal.open(live_run.run.journal)) as journal:
         (progress,) = journal.progress()
     told = json.loads(cluster.kubectl("get", "events", "--field-selector", "reason=SuccessfulCreate", "-o", "json"))
     made = Counter(event["involvedObject"]["name"] for event in told["items"])
@@ -69,25 +69,25 @@ def assert_undisturbed(night: Night, between: Proxy, cluster: LabCluster) -> Non
     assert cluster.kubectl("get", "jobs,configmaps,secrets", "-l", "sd-orchestrator=job", "-o", "name") == ""
 
 
-def test_undisturbed_it_writes_no_more_often(night: Night, between: Proxy, kubernetes_cluster: LabCluster) -> None:
-    assert night.did("submit", "matrix.yaml", die_after_writes=WRITES + 1).returncode == ExitCode.OK
-    assert_undisturbed(night, between, kubernetes_cluster)
+def test_undisturbed_it_writes_no_more_often(live_run: LiveRun, between: Proxy, kubernetes_cluster: LabCluster) -> None:
+    assert live_run.did("submit", "matrix.yaml", die_after_writes=WRITES + 1).returncode == ExitCode.OK
+    assert_undisturbed(live_run, between, kubernetes_cluster)
 
 
 @pytest.mark.parametrize("writes", range(1, WRITES + 1))
 def test_killed_after_any_of_its_writes_it_is_resumed_to_the_undisturbed_table(
-    night: Night, between: Proxy, kubernetes_cluster: LabCluster, writes: int
+    live_run: LiveRun, between: Proxy, kubernetes_cluster: LabCluster, writes: int
 ) -> None:
-    assert night.did("submit", "matrix.yaml", die_after_writes=writes).returncode == -signal.SIGKILL
-    ended = night.went_on()
+    assert live_run.did("submit", "matrix.yaml", die_after_writes=writes).returncode == -signal.SIGKILL
+    ended = live_run.went_on()
     assert ended.returncode == ExitCode.OK, ended.stderr
-    assert_undisturbed(night, between, kubernetes_cluster)
+    assert_undisturbed(live_run, between, kubernetes_cluster)
 
 
 def test_killed_while_a_pod_delivers_it_collects_that_delivery_later(
-    night: Night, between: Proxy, kubernetes_cluster: LabCluster
+    live_run: LiveRun, between: Proxy, kubernetes_cluster: LabCluster
 ) -> None:
-    orchestrator = night.start("submit", "matrix.yaml")
+    orchestrator = live_run.start("submit", "matrix.yaml")
 
     def killed_meanwhile(method: str, path: str) -> None:
         if method == "PUT" and path.endswith("/1/parcel.json"):
@@ -97,6 +97,6 @@ def test_killed_while_a_pod_delivers_it_collects_that_delivery_later(
     between.fault = killed_meanwhile
     orchestrator.communicate(timeout=240)
     assert orchestrator.returncode == -signal.SIGKILL
-    ended = night.went_on()
+    ended = live_run.went_on()
     assert ended.returncode == ExitCode.OK, ended.stderr
-    assert_undisturbed(night, between, kubernetes_cluster)
+    assert_undisturbed(live_run, between, kubernetes_cluster)

@@ -103,7 +103,7 @@ def make_job(run: str, name: str, cases: int = 1, model: str = "synthetic:tiny")
 
 
 @dataclass
-class Night:
+class FakeRun:
     """A run on one fake host, and the orchestrator that drives it; `restart` is another one on the same run."""
 
     host: FakeHost
@@ -148,16 +148,16 @@ class Night:
 
 
 @pytest.fixture
-def night(tmp_path: Path) -> Iterator[Any]:
-    open_journals: list[Night] = []
+def fake_run(tmp_path: Path) -> Iterator[Any]:
+    open_journals: list[FakeRun] = []
 
     def make(
         *names: str, cases: int = 1, slots: Sequence[Slot] = (Slot("cpu"),), model: str = "synthetic:tiny"
-    ) -> Night:
+    ) -> FakeRun:
         host = FakeHost(slots=tuple(slots))
         run = runs.create(tmp_path, "sd", datetime(2026, 1, 1, tzinfo=timezone.utc))
         jobs = [make_job(run.name, name, cases, model) for name in names]
-        open_journals.append(Night(host, run, Journal.create(run.journal, run.name, jobs, {})))
+        open_journals.append(FakeRun(host, run, Journal.create(run.journal, run.name, jobs, {})))
         return open_journals[-1]
 
     yield make
@@ -165,8 +165,8 @@ def night(tmp_path: Path) -> Iterator[Any]:
         each.journal.close()
 
 
-def test_every_case_of_every_job_ends_as_one_row_and_nothing_is_left_on_the_host(night: Any) -> None:
-    sd = night("a", "b", "c", cases=2)
+def test_every_case_of_every_job_ends_as_one_row_and_nothing_is_left_on_the_host(fake_run: Any) -> None:
+    sd = fake_run("a", "b", "c", cases=2)
     rows = sd.finish()
     assert {case: row.status for case, row in rows.items()} == dict.fromkeys(
         ("a0", "a1", "b0", "b1", "c0", "c1"), Status.OK
@@ -175,8 +175,8 @@ def test_every_case_of_every_job_ends_as_one_row_and_nothing_is_left_on_the_host
     assert set(sd.host.starts.values()) == {1}
 
 
-def test_two_jobs_never_run_on_one_slot(night: Any) -> None:
-    sd = night("a", "b", "c", "d", slots=[Slot("gpu0", ("0",)), Slot("gpu1", ("1",))])
+def test_two_jobs_never_run_on_one_slot(fake_run: Any) -> None:
+    sd = fake_run("a", "b", "c", "d", slots=[Slot("gpu0", ("0",)), Slot("gpu1", ("1",))])
     seen: set[tuple[str, ...]] = set()
     sd.host.after = lambda call: seen.add(tuple(sorted(t.slot.name for t in sd.host.running().values())))
     sd.finish()
@@ -184,15 +184,15 @@ def test_two_jobs_never_run_on_one_slot(night: Any) -> None:
     assert all(len(set(busy)) == len(busy) for busy in seen)
 
 
-def test_the_next_job_is_staged_before_the_one_that_runs_ends(night: Any) -> None:
-    sd = night("a", "b")
+def test_the_next_job_is_staged_before_the_one_that_runs_ends(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     sd.finish()
     order = [(c.method, c.attempt.job) for c in sd.host.calls if c.method in ("stage", "fetch") and c.attempt]
     assert order.index(("stage", "b")) < order.index(("fetch", "a"))
 
 
-def test_no_container_is_removed_before_its_rows_are_committed(night: Any) -> None:
-    sd = night("a", "b")
+def test_no_container_is_removed_before_its_rows_are_committed(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
 
     def look(call: Any) -> None:
         if call.method == "remove":
@@ -203,8 +203,8 @@ def test_no_container_is_removed_before_its_rows_are_committed(night: Any) -> No
     assert "remove" in {call.method for call in sd.host.calls}
 
 
-def test_what_the_infrastructure_took_is_tried_again_and_only_the_cases_without_a_row(night: Any) -> None:
-    sd = night("a", cases=3)
+def test_what_the_infrastructure_took_is_tried_again_and_only_the_cases_without_a_row(fake_run: Any) -> None:
+    sd = fake_run("a", cases=3)
     sd.host.behave("a", Behaviour(exit_code=255, rows=1), Behaviour())
     staged: list[tuple[str, ...]] = []
     sd.host.behave_by(lambda task: Behaviour())
@@ -215,8 +215,8 @@ def test_what_the_infrastructure_took_is_tried_again_and_only_the_cases_without_
     assert staged == [("a0", "a1", "a2"), ("a1", "a2")]
 
 
-def test_a_host_goes_on_with_the_rounds_that_are_added_once_its_jobs_are_settled(night: Any) -> None:
-    sd = night("a", "b")
+def test_a_host_goes_on_with_the_rounds_that_are_added_once_its_jobs_are_settled(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     rounds = [(replace(make_job(sd.run.name, "c"), round=4),), ()]
 
     def add_round() -> tuple[Job, ...]:
@@ -231,8 +231,8 @@ def test_a_host_goes_on_with_the_rounds_that_are_added_once_its_jobs_are_settled
     assert rounds == []
 
 
-def test_a_cancelled_run_gets_no_further_round(night: Any) -> None:
-    sd = night("a")
+def test_a_cancelled_run_gets_no_further_round(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.journal.record(Entry(0.0, Kind.CANCEL, "a"))
     added: list[bool] = []
     sd.finish(sd.loop(add_round=lambda: added.append(True) or ()))
@@ -253,9 +253,9 @@ def test_a_cancelled_run_gets_no_further_round(night: Any) -> None:
     ],
 )
 def test_a_fault_of_the_infrastructure_is_retried_and_a_result_is_not(
-    night: Any, behaviour: Behaviour, status: Status, attempts: int
+    fake_run: Any, behaviour: Behaviour, status: Status, attempts: int
 ) -> None:
-    sd = night("a", "b")
+    sd = fake_run("a", "b")
     sd.host.behave("a", behaviour)
     rows = sd.finish()
     assert rows["a0"].status is status
@@ -264,28 +264,28 @@ def test_a_fault_of_the_infrastructure_is_retried_and_a_result_is_not(
     assert sum(entry.kind is Kind.STAGING for entry in sd.journal.history("a")) == attempts
 
 
-def test_a_job_that_hangs_is_stopped_and_its_case_is_a_timeout(night: Any) -> None:
-    sd = night("a", "b")
+def test_a_job_that_hangs_is_stopped_and_its_case_is_a_timeout(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     sd.host.behave("a", replace(NEVER_ENDS, ignores_term=True))
     rows = sd.finish()
     assert (rows["a0"].status, rows["b0"].status) == (Status.TIMEOUT, Status.OK)
 
 
-def test_refusals_in_other_words_each_time_are_all_retried(night: Any) -> None:
-    sd = night("a")
+def test_refusals_in_other_words_each_time_are_all_retried(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.host.behave("a", *(Behaviour(start_error=StartError(f"reason {n}")) for n in range(3)))
     assert "gave up after 3 attempts: reason 2" in str(sd.finish()["a0"].error)
 
 
-def test_a_refusal_that_names_its_attempt_is_the_same_the_next_time(night: Any) -> None:
-    sd = night("a")
+def test_a_refusal_that_names_its_attempt_is_the_same_the_next_time(fake_run: Any) -> None:
+    sd = fake_run("a")
     name = Attempt(sd.run.name, "a", 1).name[:-1]
     sd.host.behave("a", *(Behaviour(start_error=StartError(f"{name}{n}: no such device")) for n in (1, 2, 3)))
     assert sd.finish()["a0"].error == "refused 2 times in the same words: job a: no such device"
 
 
-def test_a_host_that_comes_back_has_lost_nothing(night: Any) -> None:
-    sd = night("a", "b")
+def test_a_host_that_comes_back_has_lost_nothing(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     loop = sd.loop()
     for _ in range(2):
         loop.step()
@@ -295,8 +295,8 @@ def test_a_host_that_comes_back_has_lost_nothing(night: Any) -> None:
     assert set(sd.host.starts.values()) == {1}
 
 
-def test_the_jobs_of_a_host_that_never_comes_back_are_lost_with_the_reason(night: Any) -> None:
-    sd = night("a", "b")
+def test_the_jobs_of_a_host_that_never_comes_back_are_lost_with_the_reason(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     loop = sd.loop()
     loop.step()
     sd.host.unreachable_for(10**9)
@@ -305,8 +305,8 @@ def test_the_jobs_of_a_host_that_never_comes_back_are_lost_with_the_reason(night
     assert all("did not answer for 900 s" in str(row.error) for row in rows.values())
 
 
-def test_what_ran_on_while_the_orchestrator_was_away_is_collected_and_not_run_again(night: Any) -> None:
-    sd = night("a", "b")
+def test_what_ran_on_while_the_orchestrator_was_away_is_collected_and_not_run_again(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     loop = sd.loop()
     for _ in range(3):
         loop.step()
@@ -323,9 +323,9 @@ class Died(BaseException):
 
 @pytest.mark.parametrize("moment", range(60))
 def test_an_orchestrator_that_dies_at_any_call_leaves_a_run_that_resumes_to_the_same_table(
-    night: Any, moment: int
+    fake_run: Any, moment: int
 ) -> None:
-    sd = night("a", "b", cases=2)
+    sd = fake_run("a", "b", cases=2)
     calls = 0
 
     def die(call: Any) -> None:
@@ -350,10 +350,10 @@ def test_an_orchestrator_that_dies_at_any_call_leaves_a_run_that_resumes_to_the_
 @pytest.mark.parametrize("kind", [Kind.REFUSED, Kind.FAULT])
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_an_orchestrator_that_dies_at_a_fault_counts_it_once(
-    night: Any, monkeypatch: pytest.MonkeyPatch, kind: Kind, nth: int
+    fake_run: Any, monkeypatch: pytest.MonkeyPatch, kind: Kind, nth: int
 ) -> None:
     fails = DOES_NOT_START if kind is Kind.REFUSED else VANISHES
-    undisturbed, sd = night("a", "b"), night("a", "b")
+    undisturbed, sd = fake_run("a", "b"), fake_run("a", "b")
     for each in (undisturbed, sd):
         each.host.behave("a", fails)
     table = {case: (row.status, row.error) for case, row in undisturbed.finish().items()}
@@ -379,9 +379,9 @@ def test_an_orchestrator_that_dies_at_a_fault_counts_it_once(
 
 
 def test_what_was_created_and_not_filled_when_its_orchestrator_died_is_staged_again_before_it_starts(
-    night: Any,
+    fake_run: Any,
 ) -> None:
-    sd = night("a")
+    sd = fake_run("a")
     sd.host.after = lambda call: die() if call.method == "create" else None
 
     def die() -> None:
@@ -396,16 +396,18 @@ def test_what_was_created_and_not_filled_when_its_orchestrator_died_is_staged_ag
 
 
 @pytest.mark.parametrize(("model", "given"), [("owner/gated", "hf_secret"), ("synthetic:tiny", None), ("/sd", None)])
-def test_a_token_goes_to_hosts_whose_jobs_download_and_to_no_other(night: Any, model: str, given: str | None) -> None:
-    sd = night("a", model=model)
+def test_a_token_goes_to_hosts_whose_jobs_download_and_to_no_other(
+    fake_run: Any, model: str, given: str | None
+) -> None:
+    sd = fake_run("a", model=model)
     tokens: set[str | None] = {None}  # of a job, until it is handed one
     sd.host.after = lambda call: tokens.update(one.token for one in sd.host.containers.values())
     sd.finish(sd.loop(token="hf_secret"))
     assert tokens == {None, given}
 
 
-def test_what_began_and_was_handed_no_token_when_its_orchestrator_died_is_handed_it_by_the_next(night: Any) -> None:
-    sd = night("a", model="owner/gated")
+def test_what_began_and_was_handed_no_token_when_its_orchestrator_died_is_handed_it_by_the_next(fake_run: Any) -> None:
+    sd = fake_run("a", model="owner/gated")
     sd.host.before = lambda call: die() if call.method == "hand over" else None
 
     def die() -> None:
@@ -422,8 +424,8 @@ def test_what_began_and_was_handed_no_token_when_its_orchestrator_died_is_handed
 
 
 @pytest.mark.parametrize("method", ["create", "stage", "hold", "start", "log", "fetch", "stop"])
-def test_a_host_that_refuses_one_thing_for_good_keeps_no_run_from_ending(night: Any, method: str) -> None:
-    sd = night("a", "b")
+def test_a_host_that_refuses_one_thing_for_good_keeps_no_run_from_ending(fake_run: Any, method: str) -> None:
+    sd = fake_run("a", "b")
     sd.host.behave("a", NEVER_ENDS if method == "stop" else Behaviour())
 
     def refuse(call: Any) -> None:
@@ -438,8 +440,8 @@ def test_a_host_that_refuses_one_thing_for_good_keeps_no_run_from_ending(night: 
 
 
 @pytest.mark.parametrize("error", [StartError, HostUnreachable])
-def test_a_hosts_words_without_end_are_cut_where_they_are_told_or_kept(night: Any, error: type[Exception]) -> None:
-    sd = night("a")
+def test_a_hosts_words_without_end_are_cut_where_they_are_told_or_kept(fake_run: Any, error: type[Exception]) -> None:
+    sd = fake_run("a")
 
     def refuse(call: Any) -> None:
         if call.method == "start":
@@ -454,8 +456,8 @@ def test_a_hosts_words_without_end_are_cut_where_they_are_told_or_kept(night: An
 
 
 @pytest.mark.parametrize("method", ["create", "start"])
-def test_a_host_without_room_is_waited_for_without_end_and_it_is_said_once(night: Any, method: str) -> None:
-    sd = night("a", "b")
+def test_a_host_without_room_is_waited_for_without_end_and_it_is_said_once(fake_run: Any, method: str) -> None:
+    sd = fake_run("a", "b")
     full_until = sd.host.clock() + 1500
 
     def is_full(call: Any) -> None:
@@ -471,9 +473,9 @@ def test_a_host_without_room_is_waited_for_without_end_and_it_is_said_once(night
 
 
 def test_a_host_that_takes_a_job_and_never_shows_it_is_asked_now_and_then_and_keeps_no_run_from_ending(
-    night: Any,
+    fake_run: Any,
 ) -> None:
-    sd = night("a", "b")
+    sd = fake_run("a", "b")
 
     def forget(call: Any) -> None:
         if call.method == "observe":
@@ -488,7 +490,7 @@ def test_a_host_that_takes_a_job_and_never_shows_it_is_asked_now_and_then_and_ke
     assert len(staged) <= 900 / ASK_AGAIN_S + 2
 
 
-def left_behind(sd: Night, name: str) -> list[str]:
+def left_behind(sd: FakeRun, name: str) -> list[str]:
     """What the user is told of an attempt that stays, each with the command that removes it."""
     said = [update.message for update in sd.updates if update.message.startswith("left behind")]
     assert all(it.startswith(f"left behind: {name} (") for it in said)
@@ -496,8 +498,8 @@ def left_behind(sd: Night, name: str) -> list[str]:
     return said
 
 
-def test_a_container_that_cannot_be_removed_is_told_and_the_run_ends(night: Any) -> None:
-    sd = night("a", "b")
+def test_a_container_that_cannot_be_removed_is_told_and_the_run_ends(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
 
     def refuse(call: Any) -> None:
         if call.method == "remove" and call.attempt.job == "a":
@@ -510,8 +512,8 @@ def test_a_container_that_cannot_be_removed_is_told_and_the_run_ends(night: Any)
 
 
 @pytest.mark.parametrize("fault", [None, HostUnfit("its engine says: forbidden"), RuntimeError("x")])
-def test_an_attempt_that_is_listed_for_ever_does_not_keep_a_run(night: Any, fault: Exception | None) -> None:
-    sd = night("a", "b")
+def test_an_attempt_that_is_listed_for_ever_does_not_keep_a_run(fake_run: Any, fault: Exception | None) -> None:
+    sd = fake_run("a", "b")
     gone: dict[Any, Any] = {}
 
     def keep(call: Any) -> None:
@@ -528,7 +530,7 @@ def test_an_attempt_that_is_listed_for_ever_does_not_keep_a_run(night: Any, faul
     assert len([call for call in sd.host.calls if call.method == "remove" and call.attempt.job == "a"]) > 1
 
 
-def flickering(sd: Night, answers_s: float, silent_s: float) -> None:
+def flickering(sd: FakeRun, answers_s: float, silent_s: float) -> None:
     """From now on the host answers for so long, and is silent for so long, again and again."""
     began, before = sd.host.clock(), sd.host.before
 
@@ -551,9 +553,9 @@ def refusing(method: str) -> Any:
 @pytest.mark.parametrize("method", ["create", "start", "fetch"])
 @pytest.mark.parametrize(("answers_s", "silent_s"), [(2, 890), (890, 2), (2, 2)])
 def test_a_host_that_is_silent_now_and_then_keeps_no_run_for_ever(
-    night: Any, method: str, answers_s: int, silent_s: int
+    fake_run: Any, method: str, answers_s: int, silent_s: int
 ) -> None:
-    sd = night("a")
+    sd = fake_run("a")
     began = sd.host.clock()
     sd.host.before = refusing(method)
     flickering(sd, answers_s, silent_s)
@@ -564,8 +566,8 @@ def test_a_host_that_is_silent_now_and_then_keeps_no_run_for_ever(
     assert sd.rows()["a0"].status is Status.LOST
 
 
-def test_silences_while_a_job_may_still_run_cost_it_nothing(night: Any) -> None:
-    sd = night("a")
+def test_silences_while_a_job_may_still_run_cost_it_nothing(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.host.behave("a", Behaviour(runs_s=150))
     loop = sd.loop()
     loop.limits = replace(loop.limits, lost_after_s=5.0)
@@ -573,9 +575,9 @@ def test_silences_while_a_job_may_still_run_cost_it_nothing(night: Any) -> None:
     assert sd.finish(loop)["a0"].status is Status.OK
 
 
-def test_a_host_that_ends_jobs_between_its_silences_is_never_lost(night: Any) -> None:
+def test_a_host_that_ends_jobs_between_its_silences_is_never_lost(fake_run: Any) -> None:
     names = [f"j{n}" for n in range(12)]
-    sd = night(*names)
+    sd = fake_run(*names)
     flickering(sd, 30, 800)
     loop = sd.loop()
     while not loop.step():
@@ -583,8 +585,8 @@ def test_a_host_that_ends_jobs_between_its_silences_is_never_lost(night: Any) ->
     assert {row.status for row in sd.rows().values()} == {Status.OK}
 
 
-def test_a_host_that_lists_what_it_stopped_as_running_keeps_no_run_from_ending(night: Any) -> None:
-    sd = night("a")
+def test_a_host_that_lists_what_it_stopped_as_running_keeps_no_run_from_ending(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.host.behave("a", NEVER_ENDS)
     loop = sd.loop()
     loop.executor.stop = lambda *_: None  # type: ignore[method-assign]
@@ -592,16 +594,16 @@ def test_a_host_that_lists_what_it_stopped_as_running_keeps_no_run_from_ending(n
     assert sd.rows()["a0"].status is Status.LOST
 
 
-def test_a_host_that_lists_what_it_started_as_waiting_keeps_no_run_from_ending(night: Any) -> None:
-    sd = night("a")
+def test_a_host_that_lists_what_it_started_as_waiting_keeps_no_run_from_ending(fake_run: Any) -> None:
+    sd = fake_run("a")
     loop = sd.loop()
     loop.executor.start = lambda *_: None  # type: ignore[method-assign]
     assert "and does not show it running" in str(sd.finish(loop)["a0"].error)
     assert sd.rows()["a0"].status is Status.LOST
 
 
-def test_a_refused_start_that_took_place_counts_to_no_refusal_of_its_rows(night: Any) -> None:
-    sd = night("a")
+def test_a_refused_start_that_took_place_counts_to_no_refusal_of_its_rows(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.host.behave("a", Behaviour(runs_s=5000))
     asked: list[str] = []
 
@@ -617,8 +619,8 @@ def test_a_refused_start_that_took_place_counts_to_no_refusal_of_its_rows(night:
     assert sd.finish(loop)["a0"].status in (Status.OK, Status.TIMEOUT)
 
 
-def test_what_a_host_just_refused_is_not_asked_for_again_at_once(night: Any) -> None:
-    sd = night("a")
+def test_what_a_host_just_refused_is_not_asked_for_again_at_once(fake_run: Any) -> None:
+    sd = fake_run("a")
 
     def refuse(call: Any) -> None:
         if call.method == "start":
@@ -631,8 +633,8 @@ def test_what_a_host_just_refused_is_not_asked_for_again_at_once(night: Any) -> 
     assert [call.method for call in sd.host.calls].count("start") == 1
 
 
-def test_a_damaged_file_of_one_job_stops_the_run_and_runs_no_other_job_again(night: Any) -> None:
-    sd = night("a", "b")
+def test_a_damaged_file_of_one_job_stops_the_run_and_runs_no_other_job_again(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     sd.host.behave("b", Behaviour(runs_s=5))
     loop = sd.loop()
     while not sd.run.results.exists():
@@ -644,8 +646,8 @@ def test_a_damaged_file_of_one_job_stops_the_run_and_runs_no_other_job_again(nig
     assert [entry.kind for entry in sd.journal.history("b")] == [Kind.STAGING, Kind.STARTING, Kind.SETTLED]
 
 
-def test_rows_that_are_gone_from_the_runs_folder_are_measured_again(night: Any) -> None:
-    sd = night("a", "b")
+def test_rows_that_are_gone_from_the_runs_folder_are_measured_again(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     sd.finish()
     (sd.run.job("a") / "results.csv").unlink()
     reopen(sd.run, sd.journal, sd.host.clock())
@@ -654,7 +656,7 @@ def test_rows_that_are_gone_from_the_runs_folder_are_measured_again(night: Any) 
     assert [p.attempt for p in sd.journal.progress()] == [2, 1]
 
 
-def silent_at_first(sd: Night, until: float, error: Exception | None = None) -> HostLoop:
+def silent_at_first(sd: FakeRun, until: float, error: Exception | None = None) -> HostLoop:
     """A loop of a host that answers once its clock says so; then it cannot be made ready where there is an error."""
 
     def get_ready() -> Ready:
@@ -669,8 +671,8 @@ def silent_at_first(sd: Night, until: float, error: Exception | None = None) -> 
     return loop
 
 
-def test_a_host_that_answers_late_runs_its_jobs(night: Any) -> None:
-    sd = night("a", "b")
+def test_a_host_that_answers_late_runs_its_jobs(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     loop = silent_at_first(sd, sd.host.clock() + 300)
     for _ in range(100):
         assert not loop.step()
@@ -683,8 +685,8 @@ def test_a_host_that_answers_late_runs_its_jobs(night: Any) -> None:
     ]
 
 
-def test_a_host_that_never_answered_loses_its_jobs_after_the_time_for_it(night: Any) -> None:
-    sd = night("a")
+def test_a_host_that_never_answered_loses_its_jobs_after_the_time_for_it(fake_run: Any) -> None:
+    sd = fake_run("a")
     began = sd.host.clock()
     rows = sd.finish(silent_at_first(sd, began + 10**9))
     assert rows["a0"].status is Status.LOST
@@ -693,21 +695,21 @@ def test_a_host_that_never_answered_loses_its_jobs_after_the_time_for_it(night: 
 
 
 @pytest.mark.parametrize("error", [HostUnfit("no toolkit"), InputError("its CA"), ImageError("no base")])
-def test_a_host_that_answers_late_and_is_unfit_fails_its_jobs(night: Any, error: Exception) -> None:
-    sd = night("a")
+def test_a_host_that_answers_late_and_is_unfit_fails_its_jobs(fake_run: Any, error: Exception) -> None:
+    sd = fake_run("a")
     rows = sd.finish(silent_at_first(sd, sd.host.clock() + 5, error))
     assert (rows["a0"].status, rows["a0"].error) == (Status.FAILED, str(error))
 
 
-def test_a_job_of_a_host_that_never_answered_is_cancelled_at_once(night: Any) -> None:
-    sd = night("a")
+def test_a_job_of_a_host_that_never_answered_is_cancelled_at_once(fake_run: Any) -> None:
+    sd = fake_run("a")
     began = sd.host.clock()
     sd.journal.record(Entry(began, Kind.CANCEL, "a"))
     assert sd.finish(silent_at_first(sd, began + 10**9))["a0"].status is Status.CANCELLED
     assert sd.host.clock() - began < 10
 
 
-def lost_under_way(sd: Night) -> None:
+def lost_under_way(sd: FakeRun) -> None:
     """Its host goes away once its first job runs, and is given up."""
     loop = sd.loop()
     while not sd.host.running():
@@ -718,8 +720,8 @@ def lost_under_way(sd: Night) -> None:
     sd.restart()
 
 
-def test_what_a_lost_host_measured_is_fetched_when_lost_cases_are_retried(night: Any) -> None:
-    sd = night("a", "b")
+def test_what_a_lost_host_measured_is_fetched_when_lost_cases_are_retried(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     lost_under_way(sd)
     reopen_lost(sd.run, sd.journal, sd.host.clock(), ["fake"])
     assert {row.status for row in sd.rows().values()} == {Status.LOST}, "its rows stay until there is another"
@@ -729,8 +731,8 @@ def test_what_a_lost_host_measured_is_fetched_when_lost_cases_are_retried(night:
     assert sum(sd.host.starts.values()) == 2
 
 
-def test_a_lost_attempt_that_is_gone_is_tried_again_on_retry(night: Any) -> None:
-    sd = night("a")
+def test_a_lost_attempt_that_is_gone_is_tried_again_on_retry(fake_run: Any) -> None:
+    sd = fake_run("a")
     lost_under_way(sd)
     sd.host.containers.clear()
     reopen_lost(sd.run, sd.journal, sd.host.clock(), ["fake"])
@@ -738,8 +740,8 @@ def test_a_lost_attempt_that_is_gone_is_tried_again_on_retry(night: Any) -> None
     assert sorted(attempt.number for attempt in sd.host.starts) == [1, 2]
 
 
-def test_lost_cases_of_other_hosts_and_measured_cases_stay_settled(night: Any) -> None:
-    sd = night("a", "b")
+def test_lost_cases_of_other_hosts_and_measured_cases_stay_settled(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     sd.host.behave("b", NEVER_ENDS)
     loop = sd.loop()
     while not sd.run.rows(make_job(sd.run.name, "a")):
@@ -755,8 +757,8 @@ def test_lost_cases_of_other_hosts_and_measured_cases_stay_settled(night: Any) -
     assert [progress.is_settled for progress in sd.journal.progress()] == [True, False]
 
 
-def test_lost_cases_that_are_lost_again_have_the_new_reason(night: Any) -> None:
-    sd = night("a")
+def test_lost_cases_that_are_lost_again_have_the_new_reason(fake_run: Any) -> None:
+    sd = fake_run("a")
     lost_under_way(sd)
     reopen_lost(sd.run, sd.journal, sd.host.clock(), ["fake"])
     sd.host.reboot()
@@ -766,8 +768,8 @@ def test_lost_cases_that_are_lost_again_have_the_new_reason(night: Any) -> None:
     assert "did not answer" not in str(rows["a0"].error)
 
 
-def test_a_full_disk_is_one_clear_message(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    sd = night("a")
+def test_a_full_disk_is_one_clear_message(fake_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sd = fake_run("a")
 
     def full(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -780,8 +782,8 @@ def test_a_full_disk_is_one_clear_message(night: Any, monkeypatch: pytest.Monkey
         sd.finish(loop)
 
 
-def test_a_job_is_cancelled_at_once_though_its_host_is_silent(night: Any) -> None:
-    sd = night("a", "b")
+def test_a_job_is_cancelled_at_once_though_its_host_is_silent(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     loop = sd.loop()
     loop.step()
     sd.host.unreachable_for(10**9)
@@ -792,8 +794,8 @@ def test_a_job_is_cancelled_at_once_though_its_host_is_silent(night: Any) -> Non
     assert sd.host.clock() - began < 10
 
 
-def test_a_host_that_answers_again_is_told_once(night: Any) -> None:
-    sd = night("a")
+def test_a_host_that_answers_again_is_told_once(fake_run: Any) -> None:
+    sd = fake_run("a")
     began = sd.host.clock()
 
     def silent(call: Any) -> None:
@@ -806,8 +808,8 @@ def test_a_host_that_answers_again_is_told_once(night: Any) -> None:
     assert said == ["does not answer: no route", "answers again"]
 
 
-def test_an_engine_that_refuses_to_be_looked_at_is_a_silent_host(night: Any) -> None:
-    sd = night("a")
+def test_an_engine_that_refuses_to_be_looked_at_is_a_silent_host(fake_run: Any) -> None:
+    sd = fake_run("a")
     loop = sd.loop()
     loop.step()
 
@@ -818,8 +820,8 @@ def test_an_engine_that_refuses_to_be_looked_at_is_a_silent_host(night: Any) -> 
     assert sd.finish(loop)["a0"].status is Status.LOST
 
 
-def test_a_log_that_cannot_be_followed_ends_nothing(night: Any) -> None:
-    sd = night("a")
+def test_a_log_that_cannot_be_followed_ends_nothing(fake_run: Any) -> None:
+    sd = fake_run("a")
 
     def refuse(call: Any) -> None:
         if call.method == "log" and threading.current_thread().name.startswith("orchestrator-"):
@@ -832,8 +834,8 @@ def test_a_log_that_cannot_be_followed_ends_nothing(night: Any) -> None:
             thread.join()
 
 
-def test_nothing_watches_a_host_whose_jobs_are_done(night: Any) -> None:
-    sd = night("a")
+def test_nothing_watches_a_host_whose_jobs_are_done(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.loop().drive(threading.Event())
     for thread in threading.enumerate():
         if thread.name == "watch-fake":
@@ -891,8 +893,8 @@ def test_two_runs_whose_slots_overlap_never_share_a_gpu(tmp_path: Path) -> None:
     assert all(len(set(gpus)) == len(gpus) for gpus in together)
 
 
-def test_a_stopped_loop_leaves_what_runs_and_does_not_start_more(night: Any) -> None:
-    sd = night("a", "b")
+def test_a_stopped_loop_leaves_what_runs_and_does_not_start_more(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     stop = threading.Event()
     loop = sd.loop()
     loop.step()
@@ -902,8 +904,8 @@ def test_a_stopped_loop_leaves_what_runs_and_does_not_start_more(night: Any) -> 
     assert len(sd.host.running()) == 1
 
 
-def test_a_cancelled_job_ends_as_cancelled_and_the_others_go_on(night: Any) -> None:
-    sd = night("a", "b")
+def test_a_cancelled_job_ends_as_cancelled_and_the_others_go_on(fake_run: Any) -> None:
+    sd = fake_run("a", "b")
     sd.host.behave("a", NEVER_ENDS)
     loop = sd.loop()
     for _ in range(3):
@@ -913,8 +915,8 @@ def test_a_cancelled_job_ends_as_cancelled_and_the_others_go_on(night: Any) -> N
     assert (rows["a0"].status, rows["b0"].status) == (Status.CANCELLED, Status.OK)
 
 
-def test_a_cancelled_job_keeps_the_trials_of_the_case_under_way(night: Any) -> None:
-    sd = night("a", cases=2)
+def test_a_cancelled_job_keeps_the_trials_of_the_case_under_way(fake_run: Any) -> None:
+    sd = fake_run("a", cases=2)
     said = (
         Event(kind=EventKind.CASE_STARTED, at=0.0, case="a0"),
         Event(kind=EventKind.TRIAL, at=0.0, case="a0", trial=1, of=3, latency_s=0.75),
@@ -940,8 +942,8 @@ def test_a_runs_folder_and_its_lock_are_closed_to_other_users(tmp_path: Path) ->
         assert (run.path / "lock").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_folder_of_an_older_run_that_lets_others_in_still_works(night: Any) -> None:
-    sd = night("a")
+def test_a_folder_of_an_older_run_that_lets_others_in_still_works(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.run.path.chmod(0o755)
     with sd.run.lock():
         assert sd.finish()["a0"].status is Status.OK
@@ -949,9 +951,9 @@ def test_a_folder_of_an_older_run_that_lets_others_in_still_works(night: Any) ->
 
 
 def test_a_job_behind_another_run_says_whose_and_it_is_written_once(
-    night: Any, monkeypatch: pytest.MonkeyPatch
+    fake_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sd = night("a")
+    sd = fake_run("a")
     other = Attempt("other", "x", 1)
     executor = FakeExecutor(sd.host)
     sd.host.behave("x", NEVER_ENDS)
@@ -972,8 +974,8 @@ def test_a_job_behind_another_run_says_whose_and_it_is_written_once(
     assert sd.journal.waits() == {}
 
 
-def test_rows_are_on_disk_before_the_journal_says_that_they_are(night: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    sd = night("a")
+def test_rows_are_on_disk_before_the_journal_says_that_they_are(fake_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sd = fake_run("a")
     record = Journal.record
 
     def die(journal: Journal, entry: Entry) -> Any:
@@ -987,8 +989,8 @@ def test_rows_are_on_disk_before_the_journal_says_that_they_are(night: Any, monk
     assert [row.status for row in sd.run.rows(make_job(sd.run.name, "a"))] == [Status.OK]
 
 
-def test_what_a_job_says_of_its_environment_is_kept(night: Any) -> None:
-    sd = night("a")
+def test_what_a_job_says_of_its_environment_is_kept(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.finish()
     assert (sd.run.job("a") / "environment.json").read_text().startswith("{")
 
@@ -997,8 +999,8 @@ NOT_KEPT = [b"[" * 100_000, b"[1e999]", b"{}" + b" " * MAX_ENVIRONMENT_BYTES, Ba
 
 
 @pytest.mark.parametrize("environment", NOT_KEPT, ids=["deep", "infinite", "big", "a link"])
-def test_an_environment_that_is_none_is_not_kept_and_costs_no_row(night: Any, environment: Any) -> None:
-    sd = night("a")
+def test_an_environment_that_is_none_is_not_kept_and_costs_no_row(fake_run: Any, environment: Any) -> None:
+    sd = fake_run("a")
     sd.host.behave("a", Behaviour(environment=environment))
     assert [row.status for row in sd.finish().values()] == [Status.OK]
     assert not (sd.run.job("a") / "environment.json").exists()
@@ -1013,8 +1015,8 @@ def test_of_a_log_without_end_the_beginning_is_kept(tmp_path: Path, monkeypatch:
     assert sum(map(len, kept)) < 2 << 20
 
 
-def test_two_silences_are_not_one(night: Any) -> None:
-    sd = night("a")
+def test_two_silences_are_not_one(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.host.behave("a", NEVER_ENDS)
     loop = sd.loop()
     loop.limits = replace(loop.limits, lost_after_s=100.0)
@@ -1029,8 +1031,8 @@ def test_two_silences_are_not_one(night: Any) -> None:
     assert sd.finish(loop)["a0"].status is Status.TIMEOUT
 
 
-def test_a_refusal_before_a_silence_does_not_count_to_one_after_it(night: Any) -> None:
-    sd = night("a")
+def test_a_refusal_before_a_silence_does_not_count_to_one_after_it(fake_run: Any) -> None:
+    sd = fake_run("a")
     refusals = [0, 1]
     loop = sd.loop()
     for _ in range(3):
@@ -1051,8 +1053,8 @@ def test_a_refusal_before_a_silence_does_not_count_to_one_after_it(night: Any) -
     assert sd.finish(loop)["a0"].status is Status.OK
 
 
-def test_a_job_is_followed_once_and_again_after_its_host_was_silent(night: Any) -> None:
-    sd = night("a")
+def test_a_job_is_followed_once_and_again_after_its_host_was_silent(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.host.behave("a", NEVER_ENDS)
     silent: list[int] = [1]
 
@@ -1071,16 +1073,16 @@ def test_a_job_is_followed_once_and_again_after_its_host_was_silent(night: Any) 
     assert [call.method for call in sd.host.calls].count("log") == 2
 
 
-def test_a_job_that_no_attempt_could_run_is_not_tried_again(night: Any) -> None:
-    sd = night("a")
+def test_a_job_that_no_attempt_could_run_is_not_tried_again(fake_run: Any) -> None:
+    sd = fake_run("a")
     sd.host.behave("a", Behaviour(stage_error=HostUnfit("there is no weights folder /data on it")))
     row = sd.finish()["a0"]
     assert (row.status, row.error) == (Status.FAILED, "there is no weights folder /data on it")
     assert sd.journal.progress()[0].attempt == 1
 
 
-def test_a_journal_that_cannot_be_written_stops_every_host(night: Any) -> None:
-    good, bad = night("a"), night("b")
+def test_a_journal_that_cannot_be_written_stops_every_host(fake_run: Any) -> None:
+    good, bad = fake_run("a"), fake_run("b")
     good.host.behave("a", NEVER_ENDS)
     loops = [good.loop(), bad.loop()]
     bad.journal.close()
@@ -1090,16 +1092,16 @@ def test_a_journal_that_cannot_be_written_stops_every_host(night: Any) -> None:
     assert stop.is_set()
 
 
-def test_a_committed_row_is_never_replaced(night: Any) -> None:
-    sd = night("a")
+def test_a_committed_row_is_never_replaced(fake_run: Any) -> None:
+    sd = fake_run("a")
     job = make_job(sd.run.name, "a")
     for status in (Status.OOM, Status.LOST):
         sd.run.add_rows(job, [Row.of(job, job.cases[0], status, "x")])
     assert [row.status for row in sd.run.rows(job)] == [Status.OOM]
 
 
-def test_the_lock_names_its_holder_and_none_before_it(night: Any) -> None:
-    sd = night("a")
+def test_the_lock_names_its_holder_and_none_before_it(fake_run: Any) -> None:
+    sd = fake_run("a")
     (sd.run.path / "lock").write_text("99999999999\n")
     with sd.run.lock():
         assert sd.run.is_driven

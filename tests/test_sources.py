@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fake_executor import CRASHES, NEVER_ENDS, VANISHES, WORKS, Behaviour, ok_row
-from test_scheduler import Night, night
+from test_scheduler import FakeRun, fake_run
 
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete
 from orchestrator.executors.contract import Attempt
@@ -16,7 +16,7 @@ from orchestrator.runs.journal import Kind
 from runner.schema import Job, Row, Status, format_rows
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 
-__all__ = ["night"]
+__all__ = ["fake_run"]
 
 
 @dataclass
@@ -49,11 +49,11 @@ class FakeInbox:
         return "in memory"
 
 
-def job_of(one: Night) -> Job:
+def job_of(one: FakeRun) -> Job:
     return one.journal.progress()[0].job
 
 
-def faults(one: Night) -> list[str]:
+def faults(one: FakeRun) -> list[str]:
     return [entry.reason for entry in one.journal.history(job_of(one).id) if entry.kind is Kind.FAULT]
 
 
@@ -61,28 +61,28 @@ def stored(outcome: UploadStatus) -> Behaviour:
     return Behaviour(receipt=Receipt(outcome, "", 0))
 
 
-def test_what_is_in_the_store_goes_before_what_is_on_the_host(night: Any) -> None:
-    one, inbox = night("a"), FakeInbox()
+def test_what_is_in_the_store_goes_before_what_is_on_the_host(fake_run: Any) -> None:
+    one, inbox = fake_run("a"), FakeInbox()
     inbox.deliver(job_of(one), 1, 0)
     rows = one.finish(one.loop(inbox=inbox))
     assert rows["a0"].latency == 0.25
     assert "fetch" not in {call.method for call in one.host.calls}
 
 
-def test_what_is_not_in_the_store_is_still_on_the_host(night: Any) -> None:
-    one = night("a")
+def test_what_is_not_in_the_store_is_still_on_the_host(fake_run: Any) -> None:
+    one = fake_run("a")
     assert one.finish(one.loop(inbox=FakeInbox()))["a0"].latency == 0.5
 
 
-def test_an_address_is_made_at_the_start_for_longer_than_the_job_may_take(night: Any) -> None:
-    one, inbox = night("a"), FakeInbox()
+def test_an_address_is_made_at_the_start_for_longer_than_the_job_may_take(fake_run: Any) -> None:
+    one, inbox = fake_run("a"), FakeInbox()
     one.finish(one.loop(inbox=inbox))
     assert list(inbox.tickets) == [Attempt(one.run.name, "a", 1)]
     assert inbox.tickets[Attempt(one.run.name, "a", 1)] > 2 * job_of(one).timeout_s
 
 
-def test_what_vanished_after_it_delivered_is_done_and_not_tried_again(night: Any) -> None:
-    one, inbox = night("a", cases=2), FakeInbox()
+def test_what_vanished_after_it_delivered_is_done_and_not_tried_again(fake_run: Any) -> None:
+    one, inbox = fake_run("a", cases=2), FakeInbox()
     one.host.behave("a", VANISHES)
     inbox.deliver(job_of(one), 1, 0, 1)
     rows = one.finish(one.loop(inbox=inbox))
@@ -91,8 +91,8 @@ def test_what_vanished_after_it_delivered_is_done_and_not_tried_again(night: Any
     assert any("its rows are those it delivered" in update.message for update in one.updates)
 
 
-def test_what_vanished_after_it_delivered_a_part_runs_again_for_the_rest(night: Any) -> None:
-    one, inbox = night("a", cases=2), FakeInbox()
+def test_what_vanished_after_it_delivered_a_part_runs_again_for_the_rest(fake_run: Any) -> None:
+    one, inbox = fake_run("a", cases=2), FakeInbox()
     one.host.behave("a", VANISHES, WORKS)
     inbox.deliver(job_of(one), 1, 0, exit_code=143)
     rows = one.finish(one.loop(inbox=inbox))
@@ -100,8 +100,8 @@ def test_what_vanished_after_it_delivered_a_part_runs_again_for_the_rest(night: 
     assert faults(one) == ["it vanished from the host while it ran"]
 
 
-def test_a_host_that_stays_silent_loses_no_job_that_has_delivered(night: Any) -> None:
-    one, inbox = night("a", "b"), FakeInbox()
+def test_a_host_that_stays_silent_loses_no_job_that_has_delivered(fake_run: Any) -> None:
+    one, inbox = fake_run("a", "b"), FakeInbox()
     one.host.behave("a", NEVER_ENDS)
     loop = one.loop(inbox=inbox)
     for _ in range(3):
@@ -113,8 +113,8 @@ def test_a_host_that_stays_silent_loses_no_job_that_has_delivered(night: Any) ->
 
 
 @pytest.mark.parametrize("fault", [HostUnreachable("no store"), BadResult("no bundle")])
-def test_a_host_and_a_store_that_are_both_silent_lose_the_job(night: Any, fault: Exception) -> None:
-    one, inbox = night("a"), FakeInbox(fault=fault)
+def test_a_host_and_a_store_that_are_both_silent_lose_the_job(fake_run: Any, fault: Exception) -> None:
+    one, inbox = fake_run("a"), FakeInbox(fault=fault)
     one.host.behave("a", NEVER_ENDS)
     loop = one.loop(inbox=inbox)
     for _ in range(3):
@@ -123,8 +123,8 @@ def test_a_host_and_a_store_that_are_both_silent_lose_the_job(night: Any, fault:
     assert one.finish(loop)["a0"].status is Status.LOST
 
 
-def test_a_store_that_is_silent_is_waited_for_where_it_has_the_rows(night: Any) -> None:
-    one, inbox = night("a"), FakeInbox(fault=HostUnreachable("no store"))
+def test_a_store_that_is_silent_is_waited_for_where_it_has_the_rows(fake_run: Any) -> None:
+    one, inbox = fake_run("a"), FakeInbox(fault=HostUnreachable("no store"))
     one.host.behave("a", stored(UploadStatus.STORED))
     inbox.deliver(job_of(one), 1, 0)
     loop = one.loop(inbox=inbox)
@@ -137,35 +137,35 @@ def test_a_store_that_is_silent_is_waited_for_where_it_has_the_rows(night: Any) 
 
 
 @pytest.mark.parametrize("behaviour", [stored(UploadStatus.FAILED), WORKS], ids=["refused", "killed before"])
-def test_a_store_that_is_silent_holds_up_nothing_that_never_came_there(night: Any, behaviour: Behaviour) -> None:
-    one = night("a")
+def test_a_store_that_is_silent_holds_up_nothing_that_never_came_there(fake_run: Any, behaviour: Behaviour) -> None:
+    one = fake_run("a")
     one.host.behave("a", behaviour)
     assert one.finish(one.loop(inbox=FakeInbox(fault=HostUnreachable("no store"))))["a0"].latency == 0.5
 
 
-def test_an_object_that_is_not_what_was_delivered_is_a_fault_as_often_as_retries_allow(night: Any) -> None:
-    one = night("a")
+def test_an_object_that_is_not_what_was_delivered_is_a_fault_as_often_as_retries_allow(fake_run: Any) -> None:
+    one = fake_run("a")
     row = one.finish(one.loop(inbox=FakeInbox(fault=Incomplete("not what the container delivered"))))["a0"]
     assert faults(one) == ["not what the container delivered"] * 3
     assert row.status is Status.FAILED
     assert row.error == "gave up after 3 attempts: not what the container delivered"
 
 
-def test_what_is_no_bundle_is_judged_as_no_rows(night: Any) -> None:
-    one = night("a")
+def test_what_is_no_bundle_is_judged_as_no_rows(fake_run: Any) -> None:
+    one = fake_run("a")
     row = one.finish(one.loop(inbox=FakeInbox(fault=BadResult("it is not a result bundle"))))["a0"]
     assert row.status is Status.FAILED
     assert "it is not a result bundle" in str(row.error)
 
 
-def test_a_run_that_crashed_without_delivering_is_as_it_was_without_a_store(night: Any) -> None:
-    one = night("a")
+def test_a_run_that_crashed_without_delivering_is_as_it_was_without_a_store(fake_run: Any) -> None:
+    one = fake_run("a")
     one.host.behave("a", CRASHES)
     assert one.finish(one.loop(inbox=FakeInbox()))["a0"].error == "exited with 1 without a row for this case"
 
 
-def test_a_delivery_that_failed_is_told_with_the_stores_reason(night: Any) -> None:
-    one = night("a")
+def test_a_delivery_that_failed_is_told_with_the_stores_reason(fake_run: Any) -> None:
+    one = fake_run("a")
     said = "403 AccessDenied: Request has expired"
     one.host.behave("a", Behaviour(receipt=Receipt(UploadStatus.FAILED, "", 0, error=said)))
     assert one.finish(one.loop(inbox=FakeInbox()))["a0"].latency == 0.5

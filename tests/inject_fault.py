@@ -1,11 +1,11 @@
-"""The orchestrator's command line with a fault in it, for a process of its own: hurt.py FAULTS WORDS...
+"""Runs the command line with a fault injected into its process: inject_fault.py FAULTS WORDS...
 
-FAULTS is JSON. What dies does so by its own hand, of SIGKILL. die_after: once that many events are in the journal of
-this process. die_at: once the first event of that kind is. die_after_calls: once a store has answered that many calls.
-die_after_writes: once a cluster has answered that many calls that may change something. die_before_handing_over: when a
-container has begun, and before it is handed a secret. clock: a file that holds by how many seconds the wall clock is
-wrong. grace_s, backoff_s: those of limits and retries, to be shorter. forgotten_s: after how long a trial of a store
-is nobody's any more.
+FAULTS is JSON. The `die_` faults kill the process with SIGKILL. die_after: once it wrote that many events into its
+journal. die_at: once it wrote the first event of that kind. die_after_calls: once a store answered that many calls.
+die_after_writes: once a cluster answered that many calls that may change something. die_before_handing_over: after a
+container started, and before it is sent a secret. clock: a file that holds by how many seconds the wall clock is wrong.
+grace_s, backoff_s: shorter values of `limits.GRACE_S` and `retries.BACKOFF_S`. forgotten_s: the age from which a test
+object in a store belongs to nobody.
 """
 
 from __future__ import annotations

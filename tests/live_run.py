@@ -1,4 +1,4 @@
-"""A benchmark night to be hurt: the command line as a process, real engines, containers of the fake runner."""
+"""A run on the real thing: the command line as a process, real engines, containers of the fake runner."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from orchestrator.runs.journal import Journal, Kind
 from orchestrator.runs.rows import read_rows
 from runner.schema import Row
 
-HURT = str(Path(__file__).with_name("hurt.py"))
+INJECT_FAULT = str(Path(__file__).with_name("inject_fault.py"))
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Witness:
 
 
 @dataclass
-class Night:
+class LiveRun:
     """One folder with a matrix and hosts. engines: by host."""
 
     folder: Path
@@ -104,7 +104,7 @@ class Night:
         (self.folder / "hosts.yaml").write_text(json.dumps({"hosts": entries}))
 
     def write(self, **matrix: object) -> None:
-        (self.folder / "matrix.yaml").write_text(json.dumps({"name": "night", "rounds": 1, **matrix}))
+        (self.folder / "matrix.yaml").write_text(json.dumps({"name": "faults", "rounds": 1, **matrix}))
 
     def vouch_for(self, host: str, name: str) -> None:
         """Records a host's image as one that this user built: only such an image is sent to another host."""
@@ -120,7 +120,7 @@ class Night:
 
     def start(self, *words: str, **faults: object) -> subprocess.Popen[str]:
         """As from a terminal: it hears Ctrl-C even where this suite runs in a shell's background."""
-        command = [sys.executable, HURT, json.dumps(faults), *words]
+        command = [sys.executable, INJECT_FAULT, json.dumps(faults), *words]
         environment = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state")}
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
