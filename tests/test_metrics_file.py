@@ -125,7 +125,7 @@ def test_a_file_that_no_collector_reads_ends_the_command_before_it_runs(
 def test_a_file_that_can_no_longer_be_written_is_said_once_and_stops_nothing(journal: Journal, tmp_path: Path) -> None:
     folder, heard = tmp_path / "gone", list[str]()
     folder.mkdir()
-    with metrics_file.kept(folder / "x.prom", journal, list, lambda: 200.0, heard.append, every_s=0.001):
+    with metrics_file.written(folder / "x.prom", journal, list, lambda: 200.0, heard.append, every_s=0.001):
         folder.rename(tmp_path / "moved")
         engines.wait_until(lambda: heard, 30, "it says nothing")
     (said,) = heard

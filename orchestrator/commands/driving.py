@@ -71,8 +71,8 @@ def drive(
     def warn(text: str) -> None:
         console.print(text, style="yellow", markup=False, soft_wrap=True)
 
-    kept = metrics_file.kept(metrics, journal, board.all_rows, clock, warn)
-    with kept, ExitStack() as pools, watched(board, console) as tell, interruptible(console) as stop:
+    written = metrics_file.written(metrics, journal, board.all_rows, clock, warn)
+    with written, ExitStack() as pools, watched(board, console) as tell, interruptible(console) as stop:
 
         def loop(
             name: str, executor: Executor, slots: Sequence[Slot], actions: int, inbox: Inbox | None, **late: Any

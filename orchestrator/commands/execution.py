@@ -60,7 +60,7 @@ def submit(request: Request, console: Console, detach: Detach | None = None) -> 
     found = planned(request)
     plan, hosts, matrix = found.plan, found.hosts, found.matrix
     if request.metrics_file:
-        metrics_file.usable(request.metrics_file)
+        metrics_file.check_usable(request.metrics_file)
     for warning in found.warnings:
         console.print(warning, style="yellow", markup=False, soft_wrap=True)
     leave = Leave(ExitCode.ABORTED, "Nothing ran.")
@@ -87,7 +87,7 @@ def resume(run: Run, console: Console, asked: Resumption | None = None, detach: 
     """
     asked = asked or Resumption()
     if asked.metrics_file:
-        metrics_file.usable(asked.metrics_file)
+        metrics_file.check_usable(asked.metrics_file)
     with closing(Journal.open(run.journal)) as journal, run.lock():
         names = {progress.job.host for progress in journal.progress()}
         hosts = config.select(config.load_hosts(run.hosts), asked.hosts or sorted(names)) if names else ()

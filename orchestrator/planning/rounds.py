@@ -1,4 +1,4 @@
-"""Which rounds `until` adds to a host's jobs: whole ones, while a value is known less well than was asked for."""
+"""Adds rounds to a host's jobs while `until` asks for them: until every value is known precisely enough."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from runner.schema import Job, Row, Samples, Status, Validity
 
 
 def next_round(jobs: Sequence[Job], rows: Sequence[Row], host: Host, rel_ci: float, most: int) -> tuple[Job, ...]:
-    """A host's jobs once more, in rotated order; none where all values are known to `rel_ci`, or `most` rounds ran.
+    """A host's jobs once more, in rotated order. Empty if all values are known to `rel_ci`, or `most` rounds ran.
 
-    jobs: those of the run on this host, in the order of the plan. A whole round, so that cells keep the same rounds
-    and are compared round by round; a job of which nothing was measured is left out.
+    jobs: those of the run on this host, in the order of the plan. Always a whole round: cells then have the same rounds
+    and can be compared round by round. Leaves out a job for which nothing was measured.
     """
     last = max((job.round or most for job in jobs), default=most)
     if last >= most or all(_is_narrow(its, rel_ci) for its in _measured(jobs, rows)):
@@ -34,12 +34,12 @@ def next_round(jobs: Sequence[Job], rows: Sequence[Row], host: Host, rel_ci: flo
 
 
 def _asked(job: Job) -> Job:
-    """What a job has in common with those of other rounds."""
+    """The job without what differs between rounds."""
     return dataclasses.replace(job, id="", cases=(), round=None, image="")
 
 
 def _measured(jobs: Sequence[Job], rows: Sequence[Row]) -> list[list[Row]]:
-    """The valid rows of each case, of all rounds."""
+    """The valid rows of each case, from all rounds."""
     cases: dict[str, tuple[Job, Samples]] = {case.id: (_asked(job), case.samples) for job in jobs for case in job.cases}
     found: dict[tuple[Job, Samples], list[Row]] = defaultdict(list)
     for row in rows:
@@ -49,7 +49,7 @@ def _measured(jobs: Sequence[Job], rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _is_narrow(rows: Sequence[Row], rel_ci: float) -> bool:
-    """Whether the value is known so well; one process never tells."""
+    """Whether the interval is narrow enough; the rows of one process never are."""
     try:
         shown = settled({0: figure(Metric.THROUGHPUT, rows, None)})[0]
     except NoFigureError:

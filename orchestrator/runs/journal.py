@@ -1,7 +1,7 @@
-"""The only memory of a run: a SQLite log of intents and outcomes, from which the progress of every job is derived.
+"""The only memory of a run: a SQLite log of intents and outcomes, from which the state of every job is derived.
 
-Intent is written before effect. An event is durable when `record` returns (WAL, synchronous=FULL), so that whatever a
-crash leaves on a host has been announced here, and a restart folds the same events into the same progress.
+An intent is written before its effect. An event is durable when `record` returns (WAL, synchronous=FULL). So whatever a
+crash leaves on a host is recorded here, and a restart folds the same events into the same states.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ CREATE TABLE events (
     seq INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, job TEXT NOT NULL REFERENCES jobs (id),
     attempt INTEGER NOT NULL, slot TEXT NOT NULL, reason TEXT NOT NULL);
 """
-# Beside the events: what is true at the moment. Journals of older versions get it when it is first written.
+# Beside the events: what holds at the moment. A journal of an older version gets this table when it is first written.
 WAITS = "CREATE TABLE IF NOT EXISTS waits (job TEXT PRIMARY KEY, reason TEXT NOT NULL, since REAL)"
 
 
 class Kind(str, Enum):
-    """What can happen to a job. Intents come before what they announce, outcomes after it.
+    """What can happen to a job. An intent is recorded before its effect, an outcome after it.
 
-    QUEUED, RUNNING: seen so, on a host that queues what was started; the reason of RUNNING is the instance.
-    LOST: a fault after which it is not known what became of the attempt.
-    REFUSED: a fault of which the host says why it did not create or start the attempt.
-    EQUIPPED: its host, which did not answer when the run began, has the image that is the reason.
+    QUEUED, RUNNING: as seen on a host that queues what was started; the reason of RUNNING is the instance.
+    LOST: a fault after which the attempt's state is unknown.
+    REFUSED: a fault where the host says why it did not create or start the attempt.
+    EQUIPPED: the job's host did not answer when the run began, and now has its image, which is the reason.
     """
 
     STAGING = "staging"
@@ -60,7 +60,7 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One event. at: seconds since the epoch, by this machine's clock. reason: a host's words are cut."""
+    """One event. at: seconds since the epoch, by this machine's clock. reason: is shortened."""
 
     at: float
     kind: Kind
@@ -102,13 +102,13 @@ FAULTS = (Kind.FAULT, Kind.LOST, Kind.REFUSED)
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job is: the fold of its events.
+    """The state of a job: all its events, folded.
 
-    attempt: the number of the current try, or of the last one while pending; 0 before the first.
-    since: when the phase began. faults: tries that ended in a fault. reason: of the last fault or stop.
-    is_lost: whether it is not known what became of the last of them.
-    refusals: how many of them, the last ones, were refusals in the same words.
-    instance: which start of the attempt was seen running, where a host may make several; results are of it alone.
+    attempt: the number of the current attempt, or of the last one while pending; 0 before the first.
+    since: when the phase began. faults: attempts that ended in a fault. reason: of the last fault or stop.
+    is_lost: whether the last attempt's fate is unknown.
+    refusals: how many of the last faults were refusals in the same words.
+    instance: which start of the attempt was seen running, on hosts that may start one again; only its results count.
     """
 
     job: Job
@@ -133,7 +133,7 @@ class JobState:
 
     @property
     def is_at_work(self) -> bool:
-        """Told to start and not known to have ended: it has its slot."""
+        """Whether it was told to start and is not known to have ended: it holds its slot."""
         return self.phase in (Phase.STARTING, Phase.QUEUED, Phase.RUNNING, Phase.STOPPING)
 
     def after(self, entry: Entry) -> JobState:
@@ -163,7 +163,7 @@ class JobState:
 
 
 class Journal:
-    """Safe to use from several threads. Every failure of the file itself is an InputError that says what to do."""
+    """Thread-safe. Every failure of the file itself is an InputError that says what to do."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -177,7 +177,7 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, run: str, jobs: Iterable[Job], options: Mapping[str, Any]) -> Journal:
-        """A journal that holds the plan, durable when this returns. Raises InputError where the file exists."""
+        """Creates a journal with the plan, durable when this returns. Raises InputError if the file exists."""
         if path.exists():
             raise InputError(f"{path}: there is a journal already; continue it with 'orchestrator resume {run}'")
         with _translated(path), ExitStack() as on_failure:
@@ -195,7 +195,7 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> Journal:
-        """Raises InputError where there is none, or it is corrupt, locked, or of another version."""
+        """Raises InputError if there is none, or it is corrupt, locked, or of another version."""
         if not path.is_file():
             raise InputError(f"{path}: there is no journal; is this a run's folder?")
         with _translated(path), ExitStack() as on_failure:
@@ -215,7 +215,7 @@ class Journal:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """Folds in what was written since, by this process or another (`cancel` writes from its own)."""
+        """Folds in what was written since then, by this process or another (`cancel` is a process of its own)."""
         for position, spec in self._db.execute(
             "SELECT position, spec FROM jobs WHERE position > ? ORDER BY position", (self._position,)
         ):
@@ -228,7 +228,7 @@ class Journal:
             self._seq = seq
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Jobs after those that are there, durable when this returns; one that is there stays as it is."""
+        """Appends jobs, durable when this returns. A job that is there already stays as it is."""
         with self._lock, _translated(self.path):
             with self._db:
                 self._db.executemany(
@@ -237,7 +237,7 @@ class Journal:
             self._catch_up()
 
     def record(self, entry: Entry) -> JobState:
-        """Makes an event durable, and returns its job's progress after it."""
+        """Makes an event durable. Returns its job's state after it."""
         with self._lock, _translated(self.path):
             with self._db:
                 values = (entry.at, entry.kind.value, entry.job, entry.attempt, entry.slot, entry.reason)
@@ -246,25 +246,25 @@ class Journal:
             return self._progress[entry.job]
 
     def progress(self, host: str | None = None) -> tuple[JobState, ...]:
-        """The jobs, all or one host's, in the plan's order."""
+        """The states of all jobs, or of one host's, in the order of the plan."""
         with self._lock, _translated(self.path):
             self._catch_up()
             return tuple(p for p in self._progress.values() if host in (None, p.job.host))
 
     @property
     def latest(self) -> float:
-        """When the last event was, of all jobs; 0 before the first."""
+        """Time of the last event of any job; 0 before the first."""
         with self._lock, _translated(self.path):
             return float(self._db.execute("SELECT coalesce(max(at), 0) FROM events").fetchone()[0])
 
     def history(self, job: str) -> tuple[Entry, ...]:
-        """All that happened to a job, in order."""
+        """All events of a job, in order."""
         query = "SELECT * FROM events WHERE job = ? ORDER BY seq"
         with self._lock, _translated(self.path):
             return tuple(Entry(at, Kind(kind), *rest) for _, at, kind, *rest in self._db.execute(query, (job,)))
 
     def note_waits(self, host: str, waits: Mapping[str, tuple[str, float | None]]) -> None:
-        """Why jobs of a host wait now, by id, and since when: the newest word alone is kept, and no job needs it."""
+        """Records why jobs of a host wait now, by id, and since when. Replaces what was noted before."""
         its = [job for job, progress in self._progress.items() if progress.job.host == host]
         with self._lock, _translated(self.path), self._db:
             self._db.execute(WAITS)
@@ -272,7 +272,7 @@ class Journal:
             self._db.executemany("INSERT INTO waits VALUES (?, ?, ?)", [(job, *wait) for job, wait in waits.items()])
 
     def waits(self) -> Mapping[str, tuple[str, float | None]]:
-        """What `note_waits` was last told, of all hosts."""
+        """What `note_waits` last recorded, for all hosts."""
         with self._lock, _translated(self.path):
             if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'waits'").fetchone():
                 return {}
@@ -280,7 +280,7 @@ class Journal:
 
     @property
     def span(self) -> tuple[float, float] | None:
-        """When the first event was, and the last; None before any."""
+        """Time of the first event and of the last; None before any."""
         with self._lock, _translated(self.path):
             first, last = self._db.execute("SELECT min(at), max(at) FROM events").fetchone()
             return None if first is None else (float(first), float(last))
@@ -298,14 +298,14 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _close_to_others(path: Path) -> None:
-    """Who may read SQLite's files may lock them for ever; `-wal` and `-shm` get the mode of the file itself.
+    """Makes SQLite's files private: whoever can read them can lock them. `-wal` and `-shm` get the file's own mode.
 
-    By path: to close a handle of the file would let go of SQLite's own locks.
+    Works by path: closing a handle of the file would release SQLite's own locks.
     """
     for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-        with suppress(OSError):  # it is not there, or on a disk that takes no changes
+        with suppress(OSError):  # missing, or on a read-only disk
             about = file.stat()
-            if about.st_mode & 0o077 and about.st_uid == os.geteuid():  # also an older version's
+            if about.st_mode & 0o077 and about.st_uid == os.geteuid():  # an older version made it for all
                 file.chmod(0o600)
 
 

@@ -1,1 +1,5 @@
-"""Driving a run: the pure policy, the loop that follows it, and how far it is."""
+"""Drives a run: `policy` decides, `host_loop` acts for one host, `all_hosts` for all, `progress` shows how far it is.
+
+`policy` and the modules that it imports (`actions`, `failures`, `limits`, `retries`, `silence`, `waiting`) are pure.
+`effects` carries out actions on a host, and `recording` writes to the journal and the run's folder.
+"""

@@ -1,4 +1,4 @@
-"""The time by which a run is driven: the wall clock's, of which no step back or forward is followed."""
+"""The clock of a run: a wall clock that ignores later adjustments."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 def steady(
     not_before: float = 0.0, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
 ) -> Callable[[], float]:
-    """Seconds since the epoch as they were when this process asked first, and from there on as they pass.
+    """Returns a clock that reads the wall clock once and from there on counts the seconds that pass.
 
-    not_before: the last moment that is written down, so that time goes on after it where the clock was set back since.
-    A job's age, a backoff and a host's silence are then never negative, nor a day long because the clock was corrected.
+    not_before: time of the last recorded event; the clock continues after it even if the wall clock was set back since.
+    So a job's age, a backoff and a host's silence are never negative, and an adjustment makes none of them a day long.
     """
     began, origin = monotonic(), max(wall(), not_before)
     return lambda: origin + (monotonic() - began)

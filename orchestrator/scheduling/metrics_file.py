@@ -1,7 +1,7 @@
-"""`--metrics-file`: how far a run is, for the textfile collector of Prometheus' node exporter.
+"""`--metrics-file`: the progress of a run, for the textfile collector of Prometheus' node exporter.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/ · https://github.com/prometheus/node_exporter#textfile-collector
-Which hosts, states and outcomes there are is known from the plan, so that a series begins with 0 and none disappears.
+All hosts, states and outcomes are known from the plan: each series begins with 0, and none disappears.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestrator.runs.journal import JobState, Journal, Phase
 from runner.schema import Row, Status
 
 SUFFIX = ".prom"  # the collector reads no other file
-# Prometheus asks the exporter every 15 s to a minute.
+# Prometheus scrapes the exporter every 15 s to a minute.
 EVERY_S = 15.0
 PREFIX = "sd_orchestrator"
 STATES: Mapping[Phase, str] = {
@@ -78,7 +78,7 @@ class Family:
 def families(
     run: str, progress: Sequence[JobState], rows: Iterable[Row], began: float, now: float, *, finished: bool
 ) -> Iterator[Family]:
-    """began, now: seconds since the epoch. finished: whether nobody drives the run any more."""
+    """began, now: seconds since the epoch. finished: whether the run is no longer driven."""
     hosts = sorted({each.job.host for each in progress})
     states = Counter((each.job.host, STATES[each.phase]) for each in progress)
     outcomes = Counter((row.host or "", row.status.value if row.status else "failed") for row in rows)
@@ -110,7 +110,7 @@ def families(
 
 
 def exposition(found: Iterable[Family]) -> str:
-    """As Prometheus reads it: version 0.0.4 of its text format."""
+    """The metrics in version 0.0.4 of Prometheus' text format."""
     lines: list[str] = []
     for family in found:
         name, declared = f"{PREFIX}_{family.name}", DECLARED[family.name]
@@ -121,8 +121,8 @@ def exposition(found: Iterable[Family]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def usable(file: Path) -> None:
-    """Raises InputError where no collector would read the file, or it cannot be written."""
+def check_usable(file: Path) -> None:
+    """Raises InputError if the collector would not read the file, or it cannot be written."""
     if file.suffix != SUFFIX:
         raise InputError(f"--metrics-file {file}: must end in {SUFFIX}: the textfile collector reads no other file")
     try:
@@ -132,7 +132,7 @@ def usable(file: Path) -> None:
 
 
 @contextmanager
-def kept(
+def written(
     file: Path | None,
     journal: Journal,
     rows: Callable[[], Iterable[Row]],
@@ -140,9 +140,9 @@ def kept(
     say: Callable[[str], None],
     every_s: float = EVERY_S,
 ) -> Iterator[None]:
-    """Writes the file now, every few seconds, and once more at the end. None: nothing is written.
+    """Writes the file now, every few seconds, and once more at the end. file: None writes nothing.
 
-    What goes wrong with it is said once, and holds up no job.
+    A problem with the file is reported once, and delays no job.
     """
     if file is None:
         yield

@@ -1,4 +1,4 @@
-"""How far a run is: a fold of the scheduler's updates, and how long what is left of it may take."""
+"""The progress of a run: folds the scheduler's updates, and estimates the time left."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.updates import Update
 
 
-# A range this narrow is one number: so many seconds, or the one end at most this many times the other.
+# A range is shown as one number if its ends are less than CLOSE_S apart, or differ by at most the factor CLOSE.
 CLOSE_S, CLOSE = 10.0, 1.5
 
 
 @dataclass
 class RunningJob:
-    """One attempt at a job, by the clock of this board. doing: its last event in words; empty before the first.
+    """One attempt at a job, in the time of this board's clock. doing: its last event in words.
 
-    loading, loaded: when its model load began and ended. case, case_since: the case that it is at. trials: latencies.
-    skew: from the runner's clock to this one, as far as its events tell.
+    loading, loaded: when its model load began and ended. case, case_since: the case that it measures. trials: its
+    latencies. skew: from the runner's clock to this one, estimated from its events.
     """
 
     job: Job
@@ -43,7 +43,7 @@ class RunningJob:
     skew: float | None = None
 
     def time_of(self, event: Event, now: float) -> float:
-        """When an event was, for a log that is read late holds events of long ago; never before the attempt began."""
+        """The time of an event: a log that is read late holds old events. Never before the attempt began."""
         skew = now - event.at
         self.skew = skew if self.skew is None else min(self.skew, skew)
         return max(self.started, min(now, event.at + self.skew))
@@ -51,9 +51,9 @@ class RunningJob:
 
 @dataclass
 class HostBoard:
-    """One host's part. waiting: its jobs that have neither started nor ended, in order. slots: None is not known.
+    """One host. waiting: its jobs that have neither started nor ended, in order. slots: None if unknown.
 
-    ended: cases that a running job says it has done with; their rows come when the job ends.
+    ended: cases that a running job reports as ended; their rows come when the job ends.
     """
 
     total: int = 0
@@ -78,10 +78,10 @@ class HostBoard:
 
 
 class Board:
-    """The state of a run as far as its watchers saw it. `update` may be called from any thread.
+    """The progress of all hosts of a run. `update` may be called from any thread.
 
-    history: of earlier runs; what this run learns is added to it. slots: of each host, as far as known.
-    pools: by host, a name for the machine that it shares with other hosts: their jobs wait for one another.
+    history: durations of earlier runs; those of this run are added to it. slots: of each host, where known.
+    pools: by host, the name of a machine that it shares with other hosts: their jobs wait for one another.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Board:
         return self.clock() - self.began
 
     def remaining(self, host: str | None = None) -> Span:
-        """How long a host may still take, or all of them, which work at once."""
+        """The time that a host still needs, or all hosts, which work in parallel."""
         with self.lock:
             pools: dict[str, list[HostBoard]] = {}
             for name, board in self.hosts.items():
@@ -156,7 +156,7 @@ class Board:
         return sum(cases, Span())
 
     def _left_of(self, board: HostBoard, at_work: RunningJob, now: float) -> Span:
-        """What is left of the part that a running job is at, and all parts after it."""
+        """The time left for a running job's present step, and for all steps after it."""
         job, history = at_work.job, self.history
         rest = self._cases(board, job, at_work.case)
         if at_work.case is not None:
@@ -176,7 +176,7 @@ class Board:
         return Span(least, max(0, at_work.trial_of - done) * each)
 
     def update(self, update: Update) -> str | None:
-        """Folds an update in. Returns the line that says it where nothing is drawn; None where it is not worth one."""
+        """Folds an update in. Returns the line to print where nothing is drawn; None if it is not worth a line."""
         with self.lock:
             board = self._host(update.host)
             for job in update.planned:
@@ -187,7 +187,7 @@ class Board:
                 return f"{update.host}: {update.message}" if update.message else told
             if update.message:
                 board.message = update.message
-                if update.job is not None:  # its attempt ended in a fault, and it waits for another
+                if update.job is not None:  # its attempt ended in a fault, and it waits for the next
                     board.running.pop(update.job.id, None)
                     board.waiting.setdefault(update.job.id, update.job)
                 return f"{update.host}: {update.message}"
@@ -236,12 +236,12 @@ class Board:
                 if event.status is Status.OK:
                     self._learn(at_work, case)
                 at_work.case = None
-                if event.status is Status.OK:  # what went wrong is said when its row tells why
+                if event.status is Status.OK:  # other outcomes are printed with their rows, which have the reason
                     return f"{job.host}: {case_label(job, case)}: ok"
         return None
 
     def _learn(self, at_work: RunningJob, case: Case) -> None:
-        """What a case took is known to the next ones before its row is here."""
+        """Makes a case's duration known to estimates before its row arrives."""
         job, trials = at_work.job, at_work.trials
         if case.samples == MAX or case != at_work.case or not trials or at_work.warmed_up is None:
             return
@@ -253,7 +253,7 @@ class Board:
 
 
 def in_words(seconds: float) -> str:
-    """A duration as one reads it: `40 s`, `12 min`, `3 h 05 min`."""
+    """A duration in words: `40 s`, `12 min`, `3 h 05 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -261,7 +261,7 @@ def in_words(seconds: float) -> str:
 
 
 def remaining_in_words(span: Span) -> str:
-    """`about 4 min left`, `2 to 5 min left`, `over 3 min left`; `time left unknown` where nothing is known."""
+    """`about 4 min left`, `2 to 5 min left`, `over 3 min left`; `time left unknown` without an estimate."""
     if span.high is None:
         return f"over {in_words(span.low)} left" if span.low >= 1 else "time left unknown"
     if span.high - span.low < CLOSE_S or span.high <= CLOSE * span.low:
@@ -272,6 +272,6 @@ def remaining_in_words(span: Span) -> str:
 
 
 def clock_time(seconds: float) -> str:
-    """A time that has passed, as a watch shows it: `0:42`, `12:05`, `1:02:33`."""
+    """Elapsed time, as a stopwatch shows it: `0:42`, `12:05`, `1:02:33`."""
     minutes, left = divmod(max(0, int(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{left:02d}" if minutes >= 60 else f"{minutes}:{left:02d}"
