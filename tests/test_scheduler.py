@@ -633,6 +633,18 @@ def test_what_a_host_just_refused_is_not_asked_for_again_at_once(fake_run: Any) 
     assert [call.method for call in sd.host.calls].count("start") == 1
 
 
+def test_a_refusal_is_told_once_in_the_same_words_and_again_in_others(fake_run: Any) -> None:
+    sd, words = fake_run("a"), iter(["busy", "busy", "busy", "device lost", "busy"])
+
+    def refuse(call: Any) -> None:
+        if call.method == "start" and (said := next(words, None)):
+            raise HostUnreachable(said)
+
+    sd.host.before = refuse
+    assert sd.finish()["a0"].status is Status.OK
+    assert [u.message for u in sd.updates if u.message] == ["busy", "device lost", "busy"]
+
+
 def test_a_damaged_file_of_one_job_stops_the_run_and_runs_no_other_job_again(fake_run: Any) -> None:
     sd = fake_run("a", "b")
     sd.host.behave("b", Behaviour(runs_s=5))
