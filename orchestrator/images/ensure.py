@@ -18,7 +18,7 @@ from orchestrator.images.transfer import architecture, pull, push, ship
 
 # What ends one host's part and leaves the others to go on.
 FAULTS = (ImageError, HostUnreachable, HostUnfit, InputError)
-Outcome: TypeAlias = ImageInfo | Exception
+ImageOrError: TypeAlias = ImageInfo | Exception
 
 
 def ensure(
@@ -29,7 +29,7 @@ def ensure(
     registry: str | None = None,
     wheels: Path | None = None,
     progress: OnProgress = lambda _: None,
-) -> Mapping[tuple[str, str], Outcome]:
+) -> Mapping[tuple[str, str], ImageOrError]:
     """The image of each (host, flavour), or why it is not there: one host's fault holds up no other.
 
     needed: host → flavours. A host that needs none may still have what another one lacks: it is streamed from there if
@@ -45,7 +45,7 @@ def ensure(
     seen, failed = map_concurrently(
         needed, lambda host: _look(connections[host], asked_for[on.get(host)], on.get(host)), FAULTS
     )
-    outcomes: dict[tuple[str, str], Outcome] = {
+    outcomes: dict[tuple[str, str], ImageOrError] = {
         (host, flavour): fault for host, fault in failed.items() for flavour in needed[host]
     }
     groups: dict[tuple[str, str | None, str], dict[str, ImageInfo | None]] = {}
@@ -54,7 +54,7 @@ def ensure(
             if image is not None or flavour in needed[host]:
                 groups.setdefault((flavour, on.get(host), there.arch), {})[host] = image
 
-    def provide(group: tuple[str, str | None, str]) -> Mapping[str, Outcome]:
+    def provide(group: tuple[str, str | None, str]) -> Mapping[str, ImageOrError]:
         return _Provision(connections, group[0], group[1], registry, wheels, progress, record).provide(groups[group])
 
     of_groups, _ = map_concurrently(groups, provide)
@@ -86,8 +86,8 @@ class _Provision:
     progress: OnProgress
     record: Record
 
-    def provide(self, there: Mapping[str, ImageInfo | None]) -> Mapping[str, Outcome]:
-        have: dict[str, Outcome] = {host: image for host, image in there.items() if image}
+    def provide(self, there: Mapping[str, ImageInfo | None]) -> Mapping[str, ImageOrError]:
+        have: dict[str, ImageOrError] = {host: image for host, image in there.items() if image}
         lack = [host for host in there if host not in have]
         origin = next((host for host, image in there.items() if image and self._may_give(host, image)), None)
         if origin is None and (lack or self.registry is not None):
@@ -107,7 +107,7 @@ class _Provision:
         brought, failed = map_concurrently(still, lambda host: self._bring(origin, host), FAULTS)
         return {**have, **brought, **failed}
 
-    def _may_give(self, host: str, image: Outcome) -> bool:
+    def _may_give(self, host: str, image: ImageOrError) -> bool:
         """Whether other hosts may get it from there. What is streamed is checked here; what is pushed is not."""
         if not isinstance(image, ImageInfo):
             return False
@@ -115,9 +115,9 @@ class _Provision:
             return self.record.knows(image)
         return self.record.was_built_on(image, engine_of(self.connections[host]))
 
-    def _make(self, hosts: Iterable[str]) -> dict[str, Outcome]:
+    def _make(self, hosts: Iterable[str]) -> dict[str, ImageOrError]:
         """Has the first host that answers pull or build it. An image that does not build is every host's fault."""
-        tried: dict[str, Outcome] = {}
+        tried: dict[str, ImageOrError] = {}
         for host in hosts:
             try:
                 return {**tried, host: self._pulled_or_built(self.connections[host])}
@@ -141,7 +141,7 @@ class _Provision:
             record=self.record,
         )
 
-    def _push(self, host: str, registry: str) -> Outcome:
+    def _push(self, host: str, registry: str) -> ImageOrError:
         name, connection = reference(self.flavour, self.base), self.connections[host]
         try:
             push(connection, name, registry, self.progress, record=self.record)
@@ -160,7 +160,7 @@ class _Provision:
         return pulled
 
 
-def _explained(made: Mapping[str, Outcome], not_ours: Sequence[str]) -> Mapping[str, Outcome]:
+def _explained(made: Mapping[str, ImageOrError], not_ours: Sequence[str]) -> Mapping[str, ImageOrError]:
     """Failed builds, with the hosts that have an image of the name which this user has not built."""
     if not not_ours:
         return made
