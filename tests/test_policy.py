@@ -6,10 +6,10 @@ import pytest
 
 from orchestrator.executors.contract import Attempt, Observation, Slot, State
 from orchestrator.runs.journal import JobState, Phase
-from orchestrator.scheduling.actions import Collect, Fault, GiveUp, Note, Remove, Stage, Start, Stop
+from orchestrator.scheduling.actions import Collect, Fault, GiveUp, HandOver, Note, Remove, Stage, Start, Stop
 from orchestrator.scheduling.failures import Failures
 from orchestrator.scheduling.limits import Limits, deadline_s
-from orchestrator.scheduling.policy import decide
+from orchestrator.scheduling.policy import decide, is_done, is_taken, may_add_round
 from orchestrator.scheduling.retries import backoff_s, may_retry
 from orchestrator.scheduling.waiting import Wait, waits
 from runner.schema import Case, Device, Job, Precision, Status
@@ -331,6 +331,58 @@ def test_a_start_by_the_host_itself_in_place_of_the_one_that_was_seen_is_a_fault
 def test_an_end_that_the_host_itself_set_is_not_tried_again() -> None:
     a = started("a", "1", phase=Phase.RUNNING, instance="pod-1")
     assert not may_retry(a, Observation(State.EXITED, "1", exit_code=137, status=Status.TIMEOUT), Limits(retries=2))
+
+
+# --- after another orchestrator
+
+
+def test_what_another_orchestrator_started_is_sent_its_secrets_again() -> None:
+    a = started("a")
+    assert decide([a], shown(a, State.RUNNING), (CPU,), 0.0, Limits()) == [HandOver(a)]
+    assert decide_on([a], shown(a, State.RUNNING)) == []
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_no_secret_is_sent_to_what_is_about_to_be_stopped(cancelled: bool) -> None:
+    a = started("a", cancelled=cancelled, since=0.0)
+    (action,) = decide([a], shown(a, State.RUNNING), (CPU,), deadline_s(a) + 1, Limits())
+    assert isinstance(action, Stop)
+
+
+def test_on_a_host_that_tells_instances_no_start_is_cut_short_unseen() -> None:
+    a = started("a", "1")
+    seen = running(a, "pod-1")
+    assert decide([a], seen, OWN, 0.0, Limits()) == [Note(a, seen[a.key])]
+
+
+def test_what_another_orchestrator_staged_is_staged_again_before_its_start() -> None:
+    a = staged("a")
+    here = Failures(staged=frozenset({a.key}))
+    for failures, staged_here in ((Failures(), False), (here, True)):
+        (action,) = decide([a], shown(a, State.STAGED), (CPU,), 0.0, Limits(), failures)
+        assert action == Start(a, staged_here)
+
+
+# --- what else is decided about a host
+
+
+def test_a_slot_is_taken_by_whoever_runs_on_one_of_its_devices() -> None:
+    a, both = Attempt("r", "a", 1), Slot("gpu0+1", ("0", "1"))
+    assert is_taken({Attempt("other", "x", 1): on("gpu1", State.RUNNING)}, a, both)
+    assert not is_taken({a: on("gpu0+1", State.RUNNING)}, a, both)
+    assert not is_taken({Attempt("other", "x", 1): on("gpu1", State.EXITED)}, a, both)
+
+
+def test_a_host_is_done_once_its_jobs_are_settled_and_removed() -> None:
+    a = pending("a", phase=Phase.SETTLED, attempt=1)
+    assert not is_done([pending("a")], {}, Failures())
+    assert not is_done([a], shown(a, State.EXITED), Failures())
+    assert is_done([a], {Attempt("other-run", "a", 1): on("cpu", State.EXITED)}, Failures())
+
+
+def test_after_a_cancellation_there_is_no_further_round() -> None:
+    assert may_add_round([pending("a")])
+    assert not may_add_round([pending("a"), pending("b", cancelled=True)])
 
 
 # --- why jobs wait
