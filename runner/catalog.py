@@ -103,12 +103,8 @@ SCHEDULERS: Mapping[str, str] = {
     "dpm++": "DPMSolverMultistepScheduler",
 }
 
-# What computes attention.
-ATTENTIONS: Mapping[str, str] = {
-    "default": "what the engine brings",
-    "sliced": "diffusers' attention slicing",
-    "math": "PyTorch's plain implementation",
-}
+# How attention is computed; `runner.engines.session.set_attention` sets it.
+ATTENTIONS = ("default", "sliced", "math")
 
 
 @dataclass(frozen=True)

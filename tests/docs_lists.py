@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.report.formats import Format
 from orchestrator.scheduling import metrics_file
 from orchestrator.table.metric import Metric
 from runner.catalog import ENGINES, Device
 from runner.schema import COLUMN
 
 DOCS = Path(__file__).parent.parent / "docs"
-PLACE = re.compile(r"(<!-- list: ([\w ]+), from [\w/.]+ -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- list: ([\w ]+), from ([\w/.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -70,9 +71,14 @@ def engines() -> Iterator[str]:
     yield from table(("engine", "on", "precision", "image", "extra", "what it is"), rows)
 
 
+def formats() -> Iterator[str]:
+    yield from table(("`-o`", "what it writes"), [(f"`{it.value}`", it.summary) for it in Format])
+
+
 LISTS: Mapping[str, Callable[[], Iterable[str]]] = {
     "columns": columns,
     "engines": engines,
+    "formats": formats,
     "metrics": metrics,
     "prometheus": prometheus,
 }
@@ -83,7 +89,7 @@ def page(text: str) -> str:
 
     def made(match: re.Match[str]) -> str:
         lines = "\n".join(LISTS[match[2]]()).strip("\n")
-        return f"{match[1]}\n{lines}\n\n{match[3]}"
+        return f"{match[1]}\n{lines}\n\n{match[4]}"
 
     return PLACE.sub(made, text)
 

@@ -29,9 +29,10 @@ def test_the_lists_of_a_page_are_those_of_the_declarations(file: Path) -> None:
     assert docs_lists.page(text) == text, "run: python tests/docs_lists.py"
 
 
-def test_each_list_stands_on_one_page() -> None:
-    places = Counter(place[1] for file in PAGES for place in docs_lists.PLACE.findall(file.read_text(encoding="utf-8")))
-    assert places == dict.fromkeys(docs_lists.LISTS, 1)
+def test_each_list_stands_on_one_page_and_names_its_declaration() -> None:
+    places = [place for file in PAGES for place in docs_lists.PLACE.findall(file.read_text(encoding="utf-8"))]
+    assert Counter(name for _, name, _, _ in places) == dict.fromkeys(docs_lists.LISTS, 1)
+    assert [source for _, _, source, _ in places if not (docs_lists.DOCS.parent / source).is_file()] == []
 
 
 @pytest.mark.parametrize(("page", "beginning", "names"), MENTIONS, ids=lambda value: str(value)[:24])

@@ -35,7 +35,8 @@ class Outcome:
 
 def finish(outcome: Outcome, output: Shape = Shape.TABLE) -> None:
     """Prints how a run went, and exits with its exit code."""
-    from orchestrator.commands.results import Format, comparison, hint_lost, print_comparison
+    from orchestrator.commands.results import comparison, hint_lost
+    from orchestrator.report.formats import Format
     from orchestrator.table.metric import Metric
     from orchestrator.terminal.console import console
     from orchestrator.terminal.output import print_json
@@ -44,7 +45,7 @@ def finish(outcome: Outcome, output: Shape = Shape.TABLE) -> None:
     if output is Shape.JSON:
         print_json(outcome_value(outcome))
     elif outcome.rows:
-        print_comparison(comparison([outcome.run], Metric.LATENCY, None), Format.TABLE)
+        Format.TABLE.write(comparison([outcome.run], Metric.LATENCY, None), console)
     err.print(f"Run: {outcome.run.path}", soft_wrap=True)
     hint_lost(outcome.run)
     if not outcome.finished:

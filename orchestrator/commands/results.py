@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from orchestrator.commands import completion
 from orchestrator.commands.options import Inventory, command, inventory_file
+from orchestrator.report.formats import Format
 from orchestrator.table.metric import Metric
 
 if TYPE_CHECKING:
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from runner.schema import Row
 
 MOST_REFUSED = 20  # of a store's refused rows that are printed
-
-
-class Format(str, Enum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    MARKDOWN = "md"
 
 
 @command("results", "results", "results quick lambda --metric throughput --baseline gpu1", "results -o csv")
@@ -55,12 +48,13 @@ def results(
 ) -> None:
     """RUN may also be an address, s3://BUCKET/PREFIX/RUN, to read a run from an object store."""
     from orchestrator.runs import folder as runs
+    from orchestrator.terminal.console import console
 
     names: Sequence[str | None] = run or [None]
     stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
     chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
     found = comparison(chosen, metric, baseline, stored, inventory_file(inventory), prices, any_quality)
-    print_comparison(found, output)
+    output.write(found, console)
     for each in chosen:
         hint_lost(each)
 
@@ -90,22 +84,6 @@ def comparison(
     from orchestrator.planning.prices import of_rows
 
     return table.compare(rows, metric, baseline, of_rows(rows, chosen, inventory, price_file), any_quality)
-
-
-def print_comparison(found: Comparison, output: Format) -> None:
-    if output is Format.TABLE:
-        from orchestrator.report.terminal import terminal
-        from orchestrator.terminal.console import console
-
-        terminal(found, console())
-    elif output is Format.JSON:
-        from orchestrator.report.document import to_json
-
-        print(to_json(found), end="")
-    else:
-        from orchestrator.report.text import to_csv, to_markdown
-
-        print(to_csv(found) if output is Format.CSV else to_markdown(found), end="")
 
 
 def hint_lost(run: Run) -> None:

@@ -1,0 +1,57 @@
+"""The output formats of a comparison: each is declared once, with what writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestrator.table.comparison import Comparison
+
+# Writes a comparison to standard output. The console, which takes its time to import, is for what a terminal draws.
+Write: TypeAlias = "Callable[[Comparison, Callable[[], Console]], None]"
+
+
+def _table(comparison: Comparison, out: Callable[[], Console]) -> None:
+    from orchestrator.report.terminal import terminal
+
+    terminal(comparison, out())
+
+
+def _csv(comparison: Comparison, out: Callable[[], Console]) -> None:
+    from orchestrator.report.text import to_csv
+
+    print(to_csv(comparison), end="")
+
+
+def _json(comparison: Comparison, out: Callable[[], Console]) -> None:
+    from orchestrator.report.document import to_json
+
+    print(to_json(comparison), end="")
+
+
+def _markdown(comparison: Comparison, out: Callable[[], Console]) -> None:
+    from orchestrator.report.text import to_markdown
+
+    print(to_markdown(comparison), end="")
+
+
+class Format(str, Enum):
+    """A choice of `results -o`."""
+
+    _value_: str
+    summary: str
+    write: Write
+
+    def __new__(cls, name: str, summary: str, write: Write) -> Format:
+        made = str.__new__(cls, name)
+        made._value_, made.summary, made.write = name, summary, write
+        return made
+
+    TABLE = "table", "a table as wide as the terminal, with colours", _table
+    CSV = "csv", "a line for each case, for spreadsheets", _csv
+    JSON = "json", "all that is known of each cell, for programs", _json
+    MARKDOWN = "md", "a table for a page or an issue", _markdown
