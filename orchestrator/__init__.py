@@ -1,1 +1,3 @@
-"""Takes a matrix of Stable Diffusion benchmarks to every machine you can reach and brings back one table."""
+"""Runs a matrix of Stable Diffusion benchmarks on many hosts, and merges the results into one table."""
+
+__version__ = "0.1.0"

@@ -1,6 +1,5 @@
-"""The command with the fake runner in place of this machine's: `python program.py WORDS`."""
+"""The command with the fake runner in place of this machine's: `python program.py [--stop-grace=SECONDS] WORDS`."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -14,6 +13,6 @@ FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__ma
 if __name__ == "__main__":
     process.RUNNER = FAKE_RUNNER
     machine.NEEDED = ()
-    if grace := os.environ.get("TESTS_STOP_GRACE_S"):
-        limits.STOP_GRACE_S = float(grace)
+    if len(sys.argv) > 1 and sys.argv[1].startswith("--stop-grace="):
+        limits.STOP_GRACE_S = float(sys.argv.pop(1).partition("=")[2])
     main()

@@ -487,33 +487,7 @@ def test_a_full_disk_behind_the_table_is_one_message(here: Path, shape: str, mon
     assert ended.stderr == "error: standard output: No space left on device\n"
 
 
-HEAVY = ("docker", "kubernetes", "boto3", "numpy", "torch")
-NOT_TO_COMPLETE = (*HEAVY, "yaml", "rich", "sqlite3", "asyncio", "orchestrator.config", "pydantic")
-NOT_FOR_HELP = (*NOT_TO_COMPLETE, "pydantic")  # typer itself parses options by pydantic, to complete them too
 COMPLETION = {"_ORCHESTRATOR_COMPLETE": "complete_bash", "COMP_WORDS": "orchestrator su", "COMP_CWORD": "1"}
-
-
-@pytest.mark.parametrize(
-    ("words", "without", "environment"),
-    [
-        (["status", "nothing"], HEAVY, {}),
-        (["--help"], NOT_FOR_HELP, {}),
-        (["--version"], NOT_FOR_HELP, {}),
-        ([], NOT_TO_COMPLETE, COMPLETION),
-    ],
-    ids=["status", "help", "version", "completion"],
-)
-def test_a_command_imports_only_the_libraries_that_it_needs(
-    here: Path, words: list[str], without: tuple[str, ...], environment: dict[str, str]
-) -> None:
-    code = (
-        f"import atexit, sys; sys.argv = ['orchestrator', *{words}]\n"
-        f"atexit.register(lambda: print([name for name in {without} if name in sys.modules]))\n"
-        "from orchestrator.cli import main; main()"
-    )
-    command = [sys.executable, "-c", code]
-    said = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}).stdout
-    assert said.splitlines()[-1] == "[]"
 
 
 def test_version_is_the_installed_packages(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,8 +110,7 @@ def test_ctrl_c_on_a_terminal_leaves_and_says_how_to_go_on(long: Path) -> None:
 def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first waits for what is under way: here for a job that is deaf to its stop."""
     write("matrix: {engine: [eager]}\nprompt: no rows; say running; hang\n")
-    monkeypatch.setenv("TESTS_STOP_GRACE_S", "600")  # on a slow machine too, it is the second that ends it
-    with terminal("submit", "matrix.yaml") as window:
+    with terminal("--stop-grace=600", "submit", "matrix.yaml") as window:  # only the second Ctrl-C ends it
         wait_for("running")
         (run,) = (here / "runs").iterdir()
         orchestrate("cancel", run.name)

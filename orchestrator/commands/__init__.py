@@ -6,6 +6,8 @@ The list of commands is declared here. A command's module is imported when that 
 
 from __future__ import annotations
 
+from orchestrator import __version__
+
 # Name: its module in this package, and its line in `orchestrator --help`.
 VERBS = {
     "init": ("init", "Write a commented hosts.yaml and matrix.yaml to this folder."),
@@ -56,6 +58,4 @@ def page() -> str:
 
 
 def version() -> str:
-    from importlib.metadata import version as version_of
-
-    return f"orchestrator {version_of('sd-orchestrator')}"
+    return f"orchestrator {__version__}"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from runner.catalog import SYNTHETIC
 from runner.schema import Job, Status
-from runner.wire.result_bundle import Receipt
 
 if TYPE_CHECKING:
     from orchestrator.config import Host
+    from runner.wire.result_bundle import Receipt
 
 # Names go into paths and addresses: these cannot leave what they are put into. Our own are shorter.
 RUN_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")

@@ -10,9 +10,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from orchestrator import config
 from orchestrator.errors import HostUnreachable, InputError
-from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import JobState, Journal, Phase
@@ -138,6 +136,9 @@ def _ending(run: Run, job: Job) -> str:
 
 
 def _on_host(run: Run, progress: JobState, *, follow: bool = False) -> Iterator[str]:
+    from orchestrator import config
+    from orchestrator.hosts import access  # its clients are slow to import, and a finished job's log needs none
+
     hosts = config.load_hosts(run.hosts)
     with access.executor(hosts[progress.job.host]) as executor:
         yield from map(printable, executor.log(progress.key, follow=follow))
