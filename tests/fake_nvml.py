@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,10 @@ H200 = {
 
 
 class FakeNvml:
-    """The module `pynvml`, with one GPU. pids: whom it lists, one answer after the other; the last stays."""
+    """The module `pynvml`, with one GPU. pids: the processes that it lists, one answer per call; the last is repeated.
+
+    clock: seconds, for the energy that the GPU has used.
+    """
 
     NVML_CLOCK_SM, NVML_TEMPERATURE_GPU, NVML_GPU_UTILIZATION_SAMPLES = 1, 0, 1
     nvmlMemory_v2 = 0x2000028
@@ -28,9 +32,15 @@ class FakeNvml:
 
     class NVMLError(Exception): ...
 
-    def __init__(self, pids: tuple[tuple[int, ...], ...] = ((),), watts: float | None = 500.0, **answers: Any) -> None:
+    def __init__(
+        self,
+        pids: tuple[tuple[int, ...], ...] = ((),),
+        watts: float | None = 500.0,
+        clock: Callable[[], float] = time.monotonic,
+        **answers: Any,
+    ) -> None:
         self._pids, self._watts, self._answers = list(pids), watts, {**H200, **answers}
-        self._begun = time.monotonic()
+        self._clock, self._begun = clock, clock()
         self.asked: list[str] = []
 
     def nvmlInit(self) -> None: ...
@@ -51,7 +61,7 @@ class FakeNvml:
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
         if self._watts is None:
             raise self.NVMLError("Not Supported")
-        return int(1e9 + self._watts * 1000 * (time.monotonic() - self._begun))
+        return int(1e9 + self._watts * 1000 * (self._clock() - self._begun))
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("nvml"):

@@ -22,16 +22,16 @@ def test_without_flags_it_is_what_the_lambda_benchmark_runs(monkeypatch: pytest.
     assert not single.autocast
 
 
-def test_on_a_cpu_half_is_run_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_on_a_cpu_runs_only_if_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [job.precision for job in jobs(monkeypatch)] == [Precision.SINGLE]
     assert [job.precision for job in jobs(monkeypatch, "--precision both")] == list(Precision)
 
 
-def test_autocast_adds_runs_and_takes_none_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_autocast_adds_runs_and_keeps_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [job.autocast for job in jobs(monkeypatch, "--autocast yes")] == [False, True]
 
 
-def test_the_device_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_flag_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert jobs(monkeypatch, "--device cpu", gpus=1)[0].device is Device.CPU
 
 

@@ -84,7 +84,7 @@ def test_onnxruntime_computes_every_network_on_the_provider_asked_for(exported: 
 
 
 @pytest.mark.live
-def test_openvino_computes_every_network_in_single_precision_with_the_threads_asked_for(
+def test_openvino_computes_in_single_precision_with_the_jobs_threads(
     exported: dict[str, Any],
 ) -> None:
     for name in NETWORKS:
@@ -178,7 +178,7 @@ def test_openvino_refuses_an_nvidia_gpu() -> None:
         openvino_engine.load(tiny("openvino", device=Device.CUDA), None)
 
 
-def test_a_gpu_job_without_the_gpu_package_is_refused_and_not_computed_on_the_cpu(
+def test_a_gpu_job_without_the_gpu_package_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(onnx_engine.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])

@@ -53,7 +53,7 @@ def test_links_in_a_circle_are_named_and_walked_once(tmp_path: Path) -> None:
     assert "is a link to self" in str(folders.first_obstacle(tmp_path))
 
 
-def test_locks_and_halves_of_downloads_are_no_part_of_a_model(tmp_path: Path) -> None:
+def test_locks_and_incomplete_downloads_are_ignored(tmp_path: Path) -> None:
     for name in (".locks", "a.lock", "b.incomplete"):
         (tmp_path / name).symlink_to("nowhere")
     assert folders.first_obstacle(tmp_path) is None
@@ -114,7 +114,7 @@ def test_links_that_leave_what_is_mounted_are_found_where_the_folder_is(snapshot
     assert list(folders.leaving_links(snapshot, snapshot.parents[1])) == [f"{snapshot / 'vae'} is a link to {tmp_path}"]
 
 
-def test_a_plan_says_which_links_of_a_local_folder_a_container_would_not_see(
+def test_a_plan_names_links_that_a_container_would_not_see(
     snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "blob").write_text("{}")

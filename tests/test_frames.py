@@ -60,7 +60,7 @@ def test_frames_of_another_start_are_never_mixed_in() -> None:
     assert read(second, "pod-1").files == {}
 
 
-def test_frames_are_found_behind_what_others_print_and_hidden_from_who_reads_the_log() -> None:
+def test_frames_are_found_after_other_text_and_hidden_from_readers() -> None:
     lines = ["Loading 50%\n", *(f"half a line {line}" for line in log_of(*ROWS)), "done\n"]
     assert read(lines, "pod-1").is_whole
     assert [line for line in lines if not is_frame(line)] == ["Loading 50%\n", "done\n"]

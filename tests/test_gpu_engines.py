@@ -212,7 +212,7 @@ def test_compile_makes_eagers_images_with_its_timesteps_on_the_cpu(
     assert session.pipe.scheduler.timesteps.device == CPU
 
 
-def test_an_output_that_the_next_call_overwrites_is_copied_where_it_is_kept() -> None:
+def test_an_output_that_a_scheduler_keeps_is_copied() -> None:
     buffer = torch.zeros(1)
     one, timestep = torch.ones(1), torch.tensor(3)
     for keep, survives in ((True, True), (False, False)):
@@ -243,7 +243,7 @@ def test_compile_in_its_real_form_makes_eagers_images() -> None:
 # what DeepSpeed is given
 
 
-def test_operators_are_built_for_this_gpu_alone_in_words_that_deepspeed_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_are_built_for_this_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5 8.0 9.0a")
     monkeypatch.setenv("PATH", "/usr/bin")
     deepspeed.set_build_environment((9, 0))
@@ -251,7 +251,7 @@ def test_operators_are_built_for_this_gpu_alone_in_words_that_deepspeed_reads(mo
     assert os.environ["PATH"] == f"{Path(sys.executable).parent}:/usr/bin"
 
 
-def test_a_text_encoder_is_its_own_text_model_and_still_a_tree() -> None:
+def test_text_model_is_a_property_and_adds_no_submodule() -> None:
     class Encoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -281,7 +281,7 @@ def test_a_deployment_is_asked_for_the_folder_its_ports_and_injection() -> None:
     assert deployment == {"deployment_type": "local", "port_number": 50000}
 
 
-def test_the_servers_environment_is_offline_marked_and_finds_our_site_first() -> None:
+def test_the_servers_environment_is_offline_and_marked() -> None:
     found = mii.server_environment({"PYTHONPATH": "/a", "CUDA_VISIBLE_DEVICES": "3"}, "d", Path("/f"))
     assert found == {
         mii.MARK: "d",
@@ -416,9 +416,7 @@ def test_a_server_out_of_memory_is_an_oom_row(session_of: Any) -> None:
     session.close()
 
 
-def test_closing_leaves_neither_processes_nor_files_though_the_server_is_dead(
-    session_of: Any, marked: Any, tmp_path: Path
-) -> None:
+def test_closing_cleans_up_even_if_the_server_is_dead(session_of: Any, marked: Any, tmp_path: Path) -> None:
     server = marked("closing")
     session = session_of(FakeClient(), "closing")
     assert len(list(tmp_path.iterdir())) == 1

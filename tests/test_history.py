@@ -41,18 +41,18 @@ def test_two_different_precisions_are_compared(text: str) -> None:
         two_precisions(text)
 
 
-def test_the_difference_is_shown_at_a_scale_that_uses_the_whole_range() -> None:
+def test_the_difference_map_uses_the_whole_range() -> None:
     pair = (flat(100), flat(110))
     assert strips.gain([pair, (flat(0), flat(0))]) == 25
     grey = strips.strip(*pair, ("a", "b", "c"), 25).getpixel((2 * (16 + strips.GAP), 8 + 30))
     assert grey == (250, 250, 250)
 
 
-def test_equal_images_have_a_black_map_and_no_division_by_it() -> None:
+def test_equal_images_have_a_black_difference_map() -> None:
     assert strips.gain([(flat(9), flat(9))]) == 1
 
 
-def test_a_strip_holds_both_images_to_the_last_bit() -> None:
+def test_a_strip_contains_both_images_bit_for_bit() -> None:
     left, right = flat(20), flat(200)
     sheet = strips.strip(left, right, ("a", "b", "c"), 1)
     top = sheet.height - 8
@@ -60,7 +60,7 @@ def test_a_strip_holds_both_images_to_the_last_bit() -> None:
         assert np.array_equal(np.asarray(sheet.crop((at, top, at + 16, top + 8))), np.asarray(image))
 
 
-def test_figures_strips_and_an_animation_are_written_for_every_number_of_steps(tmp_path: Path) -> None:
+def test_csv_strips_and_animation_cover_every_number_of_steps(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the runner's extra is not installed")
     tiny = ["--model", "synthetic:tiny", "--device", "cpu", "--height", "64", "--width", "64", "--threads", "1"]
     flags = ["--precisions", "single,bfloat16", "--steps", "2,4", "--output-folder", str(tmp_path / "q")]
@@ -76,7 +76,7 @@ def test_figures_strips_and_an_animation_are_written_for_every_number_of_steps(t
         assert getattr(animation, "n_frames") == 2  # noqa: B009  # of GIFs alone
 
 
-def test_half_on_a_cpu_without_it_is_refused_before_anything_is_drawn(
+def test_unsupported_half_is_refused_before_an_image_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch = pytest.importorskip("torch", reason="the runner's extra is not installed")

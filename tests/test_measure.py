@@ -94,7 +94,7 @@ def test_trials_go_on_until_the_interval_is_narrow_or_the_limit_reached() -> Non
     assert is_enough(job, [1.0, 2.0] * 4)
 
 
-def test_what_others_took_or_a_wide_spread_keeps_a_row_from_ranking() -> None:
+def test_contention_or_a_wide_spread_keeps_a_row_from_ranking() -> None:
     assert validity([1.0, 1.01, 1.0], None) is Validity.VALID
     assert validity([1.0, 1.01, 1.0], "a busy loop") is Validity.CONTENDED
     assert validity([1.0, 2.0, 1.0], None) is Validity.UNSTABLE
@@ -102,7 +102,7 @@ def test_what_others_took_or_a_wide_spread_keeps_a_row_from_ranking() -> None:
     assert validity([1.0, 2.0], None) is Validity.VALID
 
 
-def test_the_clock_stands_between_two_synchronisations() -> None:
+def test_a_call_is_timed_between_two_synchronisations() -> None:
     session = FakeSession(job_of(), None)
 
     def clock() -> float:
@@ -187,7 +187,7 @@ def test_an_image_of_another_size_than_the_row_says_is_broken() -> None:
         measure(job_of(), "case", 1, session, lambda _: None)
 
 
-def test_a_case_that_computed_elsewhere_than_asked_does_not_rank_and_says_so() -> None:
+def test_a_case_on_another_device_than_asked_does_not_rank() -> None:
     session = FakeSession(job_of(), None)
     session.elsewhere = (Validity.FALLBACK, "fallback: unet on the CPU, but the job asks for a GPU")
     cells = measure(job_of(), "c", 1, session, lambda _: None)

@@ -37,7 +37,7 @@ def tiny(**fields: Any) -> Job:
     return job_of("a photo of an astronaut", **{"steps": 2, "threads": torch.get_num_threads(), **fields})
 
 
-def test_a_call_has_inference_mode_and_neither_gradient_nor_checker_nor_bar() -> None:
+def test_a_call_runs_in_inference_mode_without_checker_or_bar() -> None:
     session, modes = eager.load(tiny(), None), []
     session.pipe.unet.register_forward_hook(
         lambda *_: modes.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
@@ -111,7 +111,7 @@ class CollectedEngine(FakeEngine):
         return session
 
 
-def test_what_is_loaded_is_kept_out_of_the_collectors_way_and_it_still_runs() -> None:
+def test_loaded_objects_are_frozen_and_the_collector_still_runs() -> None:
     engine, job = CollectedEngine(), job_of(samples=(1,))
     try:
         run_cases(job, job.cases, engine, None, lambda _: None)
@@ -145,7 +145,7 @@ def test_freed_memory_goes_back_before_the_peak_starts_anew(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
-def test_where_proc_tells_no_peak_it_is_that_of_the_whole_life(
+def test_without_proc_the_peak_is_that_of_the_whole_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, unit: int
 ) -> None:
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: SimpleNamespace())  # a C library without malloc_trim

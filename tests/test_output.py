@@ -43,7 +43,7 @@ def test_rows_are_not_appended_to_other_columns(tmp_path: Path) -> None:
         pass
 
 
-def test_a_file_is_replaced_whole_and_readable_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically_and_leaves_no_draft(tmp_path: Path) -> None:
     write_atomically(tmp_path / "f", "one")
     write_atomically(tmp_path / "f", "two")
     assert (tmp_path / "f").read_text() == "two"
@@ -51,7 +51,7 @@ def test_a_file_is_replaced_whole_and_readable_and_nothing_is_left_beside_it(tmp
     assert (tmp_path / "f").stat().st_mode & stat.S_IRUSR
 
 
-def test_when_nobody_reads_the_events_the_work_goes_on() -> None:
+def test_a_closed_event_pipe_does_not_stop_the_work() -> None:
     class Closed(io.StringIO):
         def write(self, _: str) -> int:
             raise BrokenPipeError

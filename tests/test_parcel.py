@@ -79,7 +79,7 @@ def delivering(folder: Path, ending: BaseException | None, ticket: str | None = 
 @pytest.mark.parametrize(
     ("ending", "code"), [(None, 0), (SystemExit(143), 143), (KeyboardInterrupt(), 130), (OSError("disk"), 2)]
 )
-def test_whatever_ends_a_job_its_rows_so_far_are_packed_with_its_exit_code(
+def test_a_job_that_ends_in_any_way_delivers_rows_and_exit_code(
     tmp_path: Path, ending: BaseException | None, code: int
 ) -> None:
     receipt = delivering(tmp_path, ending)
@@ -88,14 +88,14 @@ def test_whatever_ends_a_job_its_rows_so_far_are_packed_with_its_exit_code(
     assert Receipt.from_line((tmp_path / "receipt").read_text()) == receipt
 
 
-def test_a_ticket_that_cannot_be_read_is_told_without_what_stands_in_it(tmp_path: Path) -> None:
+def test_an_unreadable_upload_grant_is_reported_without_its_text(tmp_path: Path) -> None:
     receipt = delivering(tmp_path, None, '{"url": "http://store/secret')
     assert receipt is not None
     assert receipt.outcome is UploadStatus.FAILED
     assert "secret" not in receipt.error
 
 
-def test_without_a_ticket_there_is_nothing_to_deliver_and_nothing_to_say(tmp_path: Path) -> None:
+def test_without_an_upload_grant_nothing_is_uploaded_or_printed(tmp_path: Path) -> None:
     assert delivering(tmp_path, None, ticket=None) is None
 
 

@@ -140,7 +140,7 @@ def test_a_channel_that_is_not_finite_is_found_in_the_image(channels: slice, num
         checked_call(session, 1)
 
 
-def test_what_the_decoder_gave_is_let_go_before_memory_is_measured() -> None:
+def test_the_decoders_output_is_freed_before_memory_is_measured() -> None:
     session = eager.load(tiny(), None)
     session.generate(1)
     session.reset_memory()
@@ -160,7 +160,7 @@ def test_memory_on_a_cpu_is_the_peak_resident_set_of_the_case() -> None:
     assert (session.memory().peak_gb or 0) < before + 0.05
 
 
-def test_half_on_a_cpu_without_it_is_refused_and_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_on_a_cpu_without_float16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", lambda: False)
     with pytest.raises(Unsupported, match="float16"):
         eager.load(tiny(precision=Precision.HALF), None)
@@ -202,7 +202,7 @@ def saved_as(folder: Path, dtype: Any = torch.float32, **how: Any) -> Path:
     {"variant": "fp16"}, {"variant": "ema"}, {"safe_serialization": False}, {"max_shard_size": "1MB"},
     {"variant": "fp16", "max_shard_size": "1MB"},
 ], ids=str)  # fmt: skip
-def test_a_folder_with_one_kind_of_weights_is_loaded_as_what_it_is(tmp_path: Path, how: dict[str, Any]) -> None:
+def test_a_folder_with_one_variant_is_loaded_as_that_variant(tmp_path: Path, how: dict[str, Any]) -> None:
     job = tiny(model=str(saved_as(tmp_path, **how)))
     loaded = pipeline.load(job, torch.float32, None)
     assert loaded.unet.dtype is torch.float32
@@ -245,7 +245,7 @@ def test_a_hub_model_with_one_variant_alone_is_loaded_as_that(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("half", [True, False])
-def test_a_hub_model_without_any_weights_is_told_of_by_its_default(monkeypatch: pytest.MonkeyPatch, half: bool) -> None:
+def test_a_hub_model_without_weights_reports_the_defaults_absence(monkeypatch: pytest.MonkeyPatch, half: bool) -> None:
     def from_pretrained(_: str, variant: str | None, **__: Any) -> None:
         if variant is None:
             raise OSError("Error no file named diffusion_pytorch_model.bin found in directory /cache/unet.")
@@ -256,7 +256,7 @@ def test_a_hub_model_without_any_weights_is_told_of_by_its_default(monkeypatch: 
         pipeline._from_pretrained(pipeline.Source.parse("owner/none"), torch.float16 if half else torch.float32, None)
 
 
-def test_a_cache_that_may_not_be_read_is_said_to_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_cache_is_reported_as_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(pipeline.os, "access", lambda *_: False)
     monkeypatch.setattr(pipeline, "first_obstacle", lambda folder, _: f"{folder} cannot be read by user 7")
@@ -289,7 +289,7 @@ def test_what_a_model_folder_lacks_is_named_with_the_fix(
     assert said in str(told.value)
 
 
-def test_a_tokenizer_without_its_words_is_not_replaced_by_an_empty_one(saved: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_without_vocabulary_is_refused(saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved, tmp_path / "m")
     for file in (tmp_path / "m" / "tokenizer").iterdir():
         if file.name in components.NEEDED["Tokenizer"]:
@@ -320,7 +320,7 @@ def test_an_index_that_is_wrong_is_named_with_the_fix(
 
 
 @pytest.mark.parametrize(("index", "said"), [("{", "is not JSON; fix: "), ("[]", "names no pipeline")])
-def test_an_index_that_is_no_object_is_no_pipelines(tmp_path: Path, index: str, said: str) -> None:
+def test_an_index_that_is_not_an_object_is_refused(tmp_path: Path, index: str, said: str) -> None:
     (tmp_path / "model_index.json").write_text(index)
     with pytest.raises(LoadError, match=f"is not a diffusers pipeline's folder: its model_index.json {said}"):
         pipeline.load(tiny(model=str(tmp_path)), torch.float32, None)
@@ -364,7 +364,7 @@ for model in sys.argv[1:]:
 
 
 @pytest.mark.live
-def test_what_a_hub_refuses_says_which_variable_and_which_licence(tmp_path: Path) -> None:
+def test_a_hubs_refusal_names_the_variable_and_the_licence(tmp_path: Path) -> None:
     tests = Path(__file__).parent
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()

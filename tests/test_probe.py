@@ -71,7 +71,7 @@ def test_mig_instances_are_told_where_there_are_any() -> None:
     ]
 
 
-def test_without_a_driver_the_reason_stands_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_driver_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_driver() -> None:
         raise pynvml.NVMLError_LibraryNotFound(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
@@ -110,7 +110,7 @@ def test_the_environment_has_load_and_frequency_at_the_jobs_start(monkeypatch: p
     assert environment(job_of())["cpu_frequency_mhz"] is None
 
 
-def test_a_row_names_the_gpu_only_where_there_is_no_doubt_which() -> None:
+def test_a_row_names_the_gpu_only_if_there_is_exactly_one() -> None:
     from fake_engine import job_of
 
     gpu = {"name": "H100", "driver": "580.1"}

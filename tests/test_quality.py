@@ -52,7 +52,7 @@ def test_one_level_everywhere_is_the_psnr_of_the_textbook() -> None:
     assert found.nrmse == pytest.approx(1 / np.sqrt((base.astype(float) ** 2).mean()), rel=1e-6)
 
 
-def test_the_less_alike_the_worse_is_every_figure() -> None:
+def test_every_metric_is_worse_for_a_less_similar_image() -> None:
     near, far = (similarity(picture(np.roll(NOISE, by, 0) * 0.5 + NOISE * 0.5), picture(NOISE)) for by in (0, 9))
     assert near.psnr > far.psnr
     assert near.ssim > far.ssim
@@ -64,7 +64,7 @@ def test_images_of_two_sizes_are_not_compared() -> None:
         similarity(picture(NOISE), picture(NOISE[:32]))
 
 
-def test_an_image_below_the_gate_is_told_of_and_one_above_is_not() -> None:
+def test_only_an_image_below_the_gate_gets_a_remark() -> None:
     reference = Reference(png(picture(NOISE)))
     cells, remark = reference.compare(picture(NOISE[::-1]))
     assert cells["psnr"] < GATE_DB

@@ -79,7 +79,7 @@ def test_another_process_on_the_gpu_keeps_a_row_from_ranking(tmp_path: Path) -> 
     assert "contended: " in (row.error or "")
 
 
-def test_quality_of_half_precision_is_measured_against_a_reference_that_is_gone(tmp_path: Path) -> None:
+def test_half_is_compared_with_a_reference_of_an_ended_process(tmp_path: Path) -> None:
     row = rows(tmp_path, samples=(1,), precision=Precision.HALF, quality=True)[0]
     assert row.status is Status.OK, row.error
     assert 15 < (row.psnr or 0) < 150

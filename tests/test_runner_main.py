@@ -54,7 +54,7 @@ def test_a_job_ends_with_rows_an_environment_and_events(tmp_path: Path) -> None:
     assert environment["machine"]["cpu"] == rows[0].cpu
 
 
-def test_a_job_runs_without_what_would_change_its_measurement_and_says_so(tmp_path: Path) -> None:
+def test_variables_that_change_a_measurement_are_removed_and_named(tmp_path: Path) -> None:
     job = job_file(tmp_path, model="/nowhere")
     done = runner(
         "--job", job, PYTORCH_CUDA_ALLOC_CONF="backend:cudaMallocAsync", NVIDIA_TF32_OVERRIDE="1", HF_HOME="/hf"

@@ -95,7 +95,7 @@ def test_a_table_of_an_older_version_lacks_only_what_came_later() -> None:
 
 
 @pytest.mark.parametrize("settings", ["512", "[]", '{"a": 1}', "{", "[" * 1500, '"a"'])
-def test_settings_that_are_no_texts_are_none(settings: str) -> None:
+def test_settings_that_are_not_texts_are_ignored(settings: str) -> None:
     assert Row(settings=settings).other_settings == {}
 
 
@@ -108,7 +108,7 @@ def test_a_header_of_an_older_version_is_ours(header: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("header", [FIRST[:-1], (*COLUMNS, "more"), COLUMNS[::-1], ()])
-def test_a_header_of_another_files_is_none_of_ours(header: tuple[str, ...]) -> None:
+def test_a_foreign_header_is_rejected(header: tuple[str, ...]) -> None:
     assert columns_of(header) is None
 
 

@@ -37,7 +37,7 @@ def fitting(
 
 @example(272, 1000.0, [0.0, 0.0, 0.0, 0.0, 0.0, 1e-309])  # images that take next to nothing
 @given(st.integers(1, MOST_SAMPLES), st.none() | st.floats(0.001, 1000), st.lists(st.floats(0, 100), min_size=5))
-def test_what_is_found_fits_and_is_at_most_3_percent_below_the_largest_whatever_memory_foretells(
+def test_the_result_fits_and_is_within_3_percent_of_the_largest_batch(
     most: int, room_gb: float | None, memory: list[float]
 ) -> None:
     bounds, tried = Bounds(room_gb), list[int]()
@@ -48,7 +48,7 @@ def test_what_is_found_fits_and_is_at_most_3_percent_below_the_largest_whatever_
 
 @pytest.mark.parametrize("most", [72, 272, 275, 1000, 4000])
 @pytest.mark.parametrize("off", [0.99, 1.0, 1.01])
-def test_where_each_image_takes_the_same_few_tries_are_enough(most: int, off: float) -> None:
+def test_with_constant_memory_per_image_few_tries_are_needed(most: int, off: float) -> None:
     bounds, tried = Bounds(room_gb=2.7 + most * 0.5 * off), list[int]()
     bounds.learn(4, BatchResult(Status.OK, memory_gb=2.7 + 4 * 0.5))
     bounds.learn(16, BatchResult(Status.OK, memory_gb=2.7 + 16 * 0.5))
@@ -58,7 +58,7 @@ def test_where_each_image_takes_the_same_few_tries_are_enough(most: int, off: fl
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 28, 31, 63])
-def test_small_batches_are_found_to_the_last_image(most: int) -> None:
+def test_small_batches_are_found_exactly(most: int) -> None:
     bounds = Bounds()
     search(bounds, fitting(most))
     assert (bounds.fits, bounds.fails) == (most, most + 1)
@@ -85,7 +85,7 @@ def case_row(samples: int, status: Status, error: str | None = None) -> Row:
     return Row.of(job_of(), Case("case-max", samples), status, error)
 
 
-def test_a_batch_that_fits_a_try_and_not_the_measurement_gives_way_to_a_smaller_one() -> None:
+def test_a_batch_that_passes_only_its_try_is_replaced_by_a_smaller_one() -> None:
     measured: list[int] = []
 
     def measure(samples: int) -> Row:
@@ -97,14 +97,14 @@ def test_a_batch_that_fits_a_try_and_not_the_measurement_gives_way_to_a_smaller_
     assert measured == [28, 27, 26]
 
 
-def test_a_failure_of_the_measurement_that_is_not_memory_is_the_rows() -> None:
+def test_a_failed_measurement_other_than_oom_is_the_result() -> None:
     row = largest(
         job_of(), Case("c", MAX), Bounds(), fitting(3), lambda samples: case_row(samples, Status.FAILED, "black")
     )
     assert (row.status, row.error, row.batch) == (Status.FAILED, "black", "max (3)")
 
 
-def test_a_search_without_time_measures_what_was_seen_to_fit_and_says_so() -> None:
+def test_a_search_out_of_time_measures_the_largest_known_batch() -> None:
     def attempt(samples: int) -> BatchResult:
         return BatchResult(Status.OK) if samples < 8 else BatchResult(Status.TIMEOUT, "too long")
 
@@ -122,7 +122,7 @@ def outcome(tmp_path: Path, prompt: str, *samples: Any, **fields: Any) -> tuple[
     return parse_rows((tmp_path / "rows.csv").read_text()), [event for event in said if event], prompt
 
 
-def test_the_largest_batch_is_measured_after_the_numbered_ones_and_is_a_row_as_theirs(tmp_path: Path) -> None:
+def test_the_largest_batch_is_measured_after_the_numbered_ones(tmp_path: Path) -> None:
     rows, events, _ = outcome(tmp_path, "above-5:out-of-memory", 1, 2, MAX)
     assert [(row.case, row.n_samples, row.samples_asked) for row in rows] == [
         ("case-1", 1, "1"),
@@ -140,7 +140,7 @@ def test_the_largest_batch_is_measured_after_the_numbered_ones_and_is_a_row_as_t
     assert events[-1].kind is EventKind.JOB_ENDED
 
 
-def test_a_try_that_is_killed_costs_the_try_alone_and_is_told(tmp_path: Path) -> None:
+def test_a_killed_try_costs_only_itself_and_is_reported(tmp_path: Path) -> None:
     rows, *_ = outcome(tmp_path, "above-3:signal=11", MAX)
     assert [(row.status, row.n_samples) for row in rows] == [(Status.OK, 3)]
     assert rows[0].error == "max: 3 fit, and 4 are failed (the process was killed by SIGSEGV)"
@@ -154,16 +154,14 @@ def test_a_try_that_is_killed_costs_the_try_alone_and_is_told(tmp_path: Path) ->
         ("load:missing", Status.FAILED, "there is no such model"),
     ],
 )
-def test_where_not_even_one_image_can_be_made_the_row_says_why(
-    tmp_path: Path, prompt: str, status: Status, reason: str
-) -> None:
+def test_if_one_image_does_not_fit_the_row_says_why(tmp_path: Path, prompt: str, status: Status, reason: str) -> None:
     rows, *_ = outcome(tmp_path, prompt, MAX)
     assert [(row.status, row.error, row.n_samples, row.work) for row in rows] == [(status, reason, None, None)]
     assert rows[0].batch == "max"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts mappings on Linux alone")
-def test_a_try_on_a_cpu_fails_by_itself_before_the_machine_has_no_more() -> None:
+def test_a_try_on_a_cpu_fails_before_the_machine_is_out_of_memory() -> None:
     read, write = os.pipe()
     if (child := os.fork()) == 0:
 
@@ -198,7 +196,7 @@ def test_a_try_makes_two_calls_of_at_most_four_steps(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.live
-def test_a_try_that_hangs_takes_the_time_of_the_search_and_no_more(tmp_path: Path) -> None:
+def test_a_hanging_try_ends_with_the_time_limit_of_the_search(tmp_path: Path) -> None:
     rows, *_ = outcome(tmp_path, "above-2:hang", MAX, timeout_s=4.0)
     assert [row.status for row in rows] == [Status.OK]
     assert f"max: {rows[0].n_samples} fit" in str(rows[0].error)

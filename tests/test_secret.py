@@ -20,7 +20,7 @@ HUB = "CompVis/stable-diffusion-v1-4"
 
 
 @pytest.mark.parametrize("name", TOKEN_VARIABLES)
-def test_each_of_the_variables_is_read_and_taken_away(name: str) -> None:
+def test_each_variable_is_read_and_removed(name: str) -> None:
     environ = {name: " hf_x\n", "HOME": "/"}
     assert take_token(HUB, environ) == "hf_x"
     assert environ == {"HOME": "/"}
@@ -58,11 +58,11 @@ def test_no_token_is_none() -> None:
     assert scrub("as it is", None) == "as it is"
 
 
-def test_a_token_is_cut_out_of_text() -> None:
+def test_a_token_is_removed_from_text() -> None:
     assert scrub("Bearer hf_x refused", "hf_x") == "Bearer [token] refused"
 
 
-def test_who_has_a_token_leaves_no_core_file_when_it_crashes(tmp_path: Path) -> None:
+def test_a_process_with_a_token_leaves_no_core_file(tmp_path: Path) -> None:
     code = (
         "import resource, os\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)\n"

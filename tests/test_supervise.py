@@ -67,7 +67,7 @@ def test_one_child_does_all_cases_with_one_load() -> None:
     assert ear.kinds.count(EventKind.LOADING) == ear.kinds.count(EventKind.LOADED) == 1
 
 
-def test_a_killed_child_costs_its_case_alone_and_names_the_signal() -> None:
+def test_a_killed_child_fails_only_its_case_and_names_the_signal() -> None:
     ear = outcome(job_of(f"2:signal={signal.SIGSEGV.value}"))
     assert ear.statuses == ["ok", "failed", "ok"]
     assert ear.rows[1].error == "the process was killed by SIGSEGV"
@@ -101,7 +101,7 @@ def test_a_memory_error_is_oom_and_the_same_child_goes_on() -> None:
     assert len(ear.pids) == 1
 
 
-def test_a_child_that_dies_while_it_loads_is_not_started_again_for_each_case() -> None:
+def test_a_child_that_dies_during_loading_is_not_restarted_per_case() -> None:
     ear = outcome(job_of("load:exit=3"))
     assert ear.statuses == ["failed"] * 3
     assert len(ear.pids) == 1
@@ -146,7 +146,7 @@ def is_running(pid: int) -> bool:
 
 
 @PROC
-def test_children_import_nothing_anew_but_fork_from_one_server() -> None:
+def test_children_fork_from_one_server_that_has_imported_all() -> None:
     first, second = (outcome(job_of(samples=(1,))) for _ in range(2))
     assert first.pids != second.pids
     assert first.imported_by == second.imported_by != first.pids
@@ -172,13 +172,13 @@ def test_the_token_reaches_the_child_and_no_row_or_log(
     assert b"cannot log in with [token]" in everything
 
 
-def test_a_secret_that_is_read_in_two_pieces_is_still_one() -> None:
+def test_a_secret_read_in_two_chunks_is_still_removed() -> None:
     tail = Tail()
     assert [tail.whole(piece) for piece in (b"a\nhf_se", b"cret\nb", b"")] == [b"a\n", b"hf_secret\n", b"b"]
     assert tail.last == "b"
 
 
-def test_the_kernels_kill_is_told_from_any_other() -> None:
+def test_an_oom_kill_is_distinguished_from_other_kills() -> None:
     exited = ChildExit(-9, timed_out=False, loading=False, out_of_memory=True, started="")
     assert exited.verdict(job_of())[0] is Status.OOM
     exited = ChildExit(-9, timed_out=False, loading=False, out_of_memory=False, started="")
@@ -231,9 +231,7 @@ def small_cgroup() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_a_child_that_the_kernel_kills_for_memory_is_oom_and_the_next_case_goes_on(
-    tmp_path: Path, small_cgroup: Path
-) -> None:
+def test_an_oom_kill_by_the_kernel_is_oom_and_the_next_case_runs(tmp_path: Path, small_cgroup: Path) -> None:
     job = job_of(f"2:allocate={300 * 2**20}")
     enter = ("sh", "-c", f'echo $$ > {small_cgroup}/cgroup.procs && exec "$0" "$@"')
     with runner_process(tmp_path, job, *enter) as process:
@@ -245,7 +243,7 @@ def test_a_child_that_the_kernel_kills_for_memory_is_oom_and_the_next_case_goes_
 
 @PROC
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_parents_end_is_its_childs_end(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_child_ends_when_the_parent_dies(tmp_path: Path, number: signal.Signals) -> None:
     with runner_process(tmp_path, job_of("2:hang")) as process:
         assert process.stdout
         for line in process.stdout:

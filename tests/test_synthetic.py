@@ -31,7 +31,7 @@ def test_sdxl_has_the_originals_parameters() -> None:
     )
 
 
-def test_the_weights_are_the_same_each_time_and_nothing_is_left_empty() -> None:
+def test_the_weights_are_reproducible_and_complete() -> None:
     one, two = (synthetic.build("tiny", torch.float32) for _ in range(2))
     for part in ("unet", "vae", "text_encoder"):
         left, right = getattr(one, part).state_dict(), getattr(two, part).state_dict()

@@ -6,7 +6,9 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,31 +33,31 @@ def pids(*numbers: int) -> Occupancy:
     return Occupancy(frozenset(numbers))
 
 
-def test_energy_is_the_counters_where_there_is_one() -> None:
+def test_energy_comes_from_the_counter_if_there_is_one() -> None:
     found = cells(seen(energy_j=800.0), images=4)
     assert (found["energy_j"], found["power_w"]) == (200.0, 400.0)
 
 
-def test_energy_is_the_mean_power_over_the_time_where_there_is_no_counter() -> None:
+def test_without_a_counter_energy_is_mean_power_times_duration() -> None:
     found = cells(seen(dataclasses.replace(FULL, power_w=300.0), dataclasses.replace(FULL, power_w=500.0)), images=4)
     assert (found["energy_j"], found["power_w"]) == (200.0, 400.0)
 
 
-def test_clocks_are_averaged_and_of_temperatures_the_highest_counts() -> None:
+def test_clocks_are_averaged_and_temperature_is_the_maximum() -> None:
     found = cells(seen(FULL, Reading(sm_clock_mhz=1000, temperature_c=70)), images=1)
     assert (found["sm_clock_mhz"], found["temperature_c"]) == (1490.0, 70)
 
 
-def test_the_drivers_own_samples_of_the_timed_part_go_before_our_looks() -> None:
+def test_the_drivers_samples_are_preferred_to_ours() -> None:
     assert cells(seen(busy=0.4), 1)["gpu_busy"] == 0.4
     assert cells(seen(), 1)["gpu_busy"] == 0.9
 
 
-def test_what_was_not_told_is_empty_and_never_0() -> None:
+def test_an_unreported_value_is_empty_not_0() -> None:
     assert set(cells(seen(Reading()), 1).values()) == {None}
 
 
-def test_a_time_shorter_than_the_counters_steps_has_no_energy() -> None:
+def test_a_measurement_shorter_than_the_counter_period_has_no_energy() -> None:
     found = cells(seen(duration_s=0.3, energy_j=100.0, busy=0.5), 1)
     assert (found["energy_j"], found["power_w"], found["gpu_busy"]) == (None, None, None)
     assert found["sm_clock_mhz"] == 1980
@@ -69,11 +71,11 @@ def test_clocks_lowered_by_heat_or_hardware_are_throttled(bit: int) -> None:
 
 
 @pytest.mark.parametrize("bit", [0, 0x1, 0x2, 0x10, 0x100])
-def test_an_idle_moment_or_clocks_that_somebody_set_are_not(bit: int) -> None:
+def test_idle_or_user_set_clocks_are_not_throttled(bit: int) -> None:
     assert verdict(seen(dataclasses.replace(FULL, reasons=bit))) == (Validity.VALID, None)
 
 
-def test_a_card_at_its_own_power_limit_works_as_it_is_sold_and_one_below_it_is_throttled() -> None:
+def test_a_power_cap_counts_only_below_the_default_limit() -> None:
     capped = dataclasses.replace(FULL, reasons=0x4)
     assert verdict(seen(capped, power_limit_w=700, default_limit_w=700))[0] is Validity.VALID
     found, why = verdict(seen(capped, power_limit_w=400, default_limit_w=700))
@@ -96,7 +98,7 @@ def test_a_card_at_its_own_power_limit_works_as_it_is_sold_and_one_below_it_is_t
         ("in a container that is told nothing", (), (), (10,), 0),
     ],
 )
-def test_our_own_process_is_never_another_one(
+def test_our_own_processes_are_not_foreign(
     case: str, before: tuple[int, ...], during: tuple[int, ...], mine: tuple[int, ...], others: int
 ) -> None:
     found, why = verdict(seen(before=pids(*before), during=pids(*during), mine=frozenset(mine)))
@@ -104,7 +106,7 @@ def test_our_own_process_is_never_another_one(
     assert (f"{others} other process" in str(why)) == bool(others)
 
 
-def test_where_nobody_is_listed_memory_in_use_before_us_tells() -> None:
+def test_without_listed_processes_earlier_memory_use_is_contention() -> None:
     before = Occupancy(used_bytes=3_000_000_000)
     assert verdict(seen(before=before))[1] == "contended: 3.0 GB of the GPU were in use before the model was loaded"
     assert verdict(seen(before=Occupancy(used_bytes=4_000_000)))[0] is Validity.VALID
@@ -112,55 +114,92 @@ def test_where_nobody_is_listed_memory_in_use_before_us_tells() -> None:
     assert verdict(listed)[0] is Validity.VALID
 
 
-def watched(nvml: FakeNvml, seconds: float = 0.35) -> Observed:
+class Clock:
+    """A clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The watch's clock."""
+    clock = Clock()
+    monkeypatch.setattr(gpu_watch, "time", SimpleNamespace(time=clock, monotonic=clock))
+    return clock
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def watched(nvml: FakeNvml, clock: Clock) -> Observed:
+    """What a watch of half a second sees."""
     watch = Gpus.now(nvml).watch(nvml.UUID)
     assert watch is not None
     with watch:
-        time.sleep(seconds)
+        wait_until(lambda: len(watch._readings) >= 2)
+        clock.now += 0.5
     return watch.seen
 
 
-def test_a_watch_reads_what_nvml_says_in_its_own_units() -> None:
-    found = watched(FakeNvml(pids=((), (os.getpid(),))))
+def test_a_watch_converts_nvmls_units(clock: Clock) -> None:
+    found = watched(FakeNvml(pids=((), (os.getpid(),)), clock=clock), clock)
     assert found.readings[0] == Reading(1980, 51, 512.345, 0.97, 0)
     assert (found.power_limit_w, found.default_limit_w) == (700.0, 700.0)
-    assert found.energy_j == pytest.approx(500 * found.duration_s, rel=0.1)
+    assert (found.duration_s, found.energy_j) == (0.5, pytest.approx(250.0))
     assert found.before == Occupancy(frozenset(), 4_128_768)
     assert verdict(found) == (Validity.VALID, None)
 
 
-def test_a_watch_looks_a_few_times_a_second_and_not_between_two_watches() -> None:
+def test_a_watch_samples_five_times_a_second_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class StoppedAtTheFourthWait(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            return len(waits) == 4
+
+    monkeypatch.setattr(gpu_watch, "threading", SimpleNamespace(Event=StoppedAtTheFourthWait, Thread=threading.Thread))
     nvml = FakeNvml()
-    assert 2 <= len(watched(nvml, 0.55).readings) <= 4
-    asked = len(nvml.asked)
-    time.sleep(2 * gpu_watch.PERIOD_S)
-    assert len(nvml.asked) == asked
+    watch = Gpus.now(nvml).watch(nvml.UUID)
+    assert watch is not None
+    with watch:
+        pass
+    assert waits == [0.1, 0.2, 0.2, 0.2]
+    assert len(watch.seen.readings) == 3
+    assert not watch._thread.is_alive()
 
 
-def test_a_process_that_comes_in_the_timed_part_is_seen() -> None:
-    found = watched(FakeNvml(pids=((), (os.getpid(),), (os.getpid(), 4_000_000))))
+def test_a_process_that_starts_in_the_timed_part_is_seen(clock: Clock) -> None:
+    found = watched(FakeNvml(pids=((), (os.getpid(),), (os.getpid(), 4_000_000))), clock)
     assert verdict(found)[0] is Validity.CONTENDED
 
 
-def test_the_drivers_samples_outside_of_the_timed_part_do_not_count() -> None:
-    now_us = time.time() * 1e6
-    samples = [(now_us - 5e6, 0), (now_us + 0.1e6, 80), (now_us + 0.2e6, 100), (now_us + 60e6, 0)]
-    told = [SimpleNamespace(timeStamp=int(at), sampleValue=SimpleNamespace(uiVal=value)) for at, value in samples]
-    assert watched(FakeNvml(nvmlDeviceGetSamples=(0, told))).busy == pytest.approx(0.9)
+def test_the_drivers_samples_outside_of_the_timed_part_do_not_count(clock: Clock) -> None:
+    samples = [(995.0, 0), (1000.1, 80), (1000.2, 100), (1060.0, 0)]
+    told = [SimpleNamespace(timeStamp=int(at * 1e6), sampleValue=SimpleNamespace(uiVal=busy)) for at, busy in samples]
+    assert watched(FakeNvml(nvmlDeviceGetSamples=(0, told)), clock).busy == pytest.approx(0.9)
 
 
-def test_a_driver_before_535_is_asked_by_the_old_name() -> None:
+def test_a_driver_before_535_is_queried_by_the_old_name(clock: Clock) -> None:
     old: dict[str, Any] = {
         "nvmlDeviceGetCurrentClocksEventReasons": None,
         "nvmlDeviceGetCurrentClocksThrottleReasons": 0x40,
     }
-    assert verdict(watched(FakeNvml(((),), **old)))[0] is Validity.THROTTLED
+    assert verdict(watched(FakeNvml(((),), **old), clock))[0] is Validity.THROTTLED
 
 
-def test_a_gpu_that_tells_nothing_disturbs_nothing() -> None:
+def test_a_gpu_that_reports_nothing_is_valid_with_empty_cells(clock: Clock) -> None:
     nvml = FakeNvml(watts=None)
     nvml._answers.clear()
-    found = watched(nvml)
+    found = watched(nvml, clock)
     assert set(cells(found, 1).values()) == {None}
     assert verdict(found) == (Validity.VALID, None)
 
@@ -172,33 +211,36 @@ def test_without_a_driver_there_is_nothing_to_watch() -> None:
     assert Gpus.now(FakeNvml()).watch("GPU-another") is None
 
 
-def test_a_mig_instance_has_no_telemetry_and_a_row_without_it_no_cells() -> None:
+def test_a_mig_instance_has_no_telemetry_cells() -> None:
     """Its UUID is its own: the driver lists whole cards."""
     assert Gpus.now(FakeNvml()).watch("MIG-6d0cbd3b-0f2e-4f3c-9d5b-000000000001") is None
     found = measure(job_of(), "c", 1, FakeSession(job_of(), None), lambda _: None, Instruments(gpu=None))
     assert not found.keys() & cells(seen(), 1).keys()
 
 
-def test_a_row_has_the_gpus_cells_and_says_what_disturbed_it() -> None:
-    nvml = FakeNvml(pids=((4711,), (4711, os.getpid())))
+def test_a_row_has_the_gpus_cells_and_says_what_disturbed_it(clock: Clock) -> None:
+    nvml = FakeNvml(pids=((4711,), (4711, os.getpid())), clock=clock)
     watch = Gpus.now(nvml).watch(nvml.UUID)
+    assert watch is not None
     job = job_of(warmup=0, repeats=1)
     session = FakeSession(job, None)
     generate = session.generate
 
     def slowly(samples: int) -> Any:
-        time.sleep(0.3)
+        if hasattr(watch, "_readings"):  # the first call comes before the trials
+            wait_until(lambda: bool(watch._readings))
+            clock.now += 0.3
         return generate(samples)
 
     session.generate = slowly  # type: ignore[method-assign]
     found = measure(dataclasses.replace(job, repeats=2), "c", 2, session, lambda _: None, Instruments(gpu=watch))
     assert found["validity"] is Validity.CONTENDED
     assert found["error"] == "contended: 1 other process on the GPU"
-    assert found["energy_j"] == pytest.approx(500 * 0.6 / 4, rel=0.2)
+    assert found["energy_j"] == pytest.approx(500 * 0.6 / 4)
     assert found["temperature_c"] == 51
 
 
-def test_what_we_start_is_ours_also_when_its_parent_has_gone() -> None:
+def test_orphans_of_our_session_count_as_ours() -> None:
     orphan = "import subprocess; print(subprocess.Popen(['sleep', '60'], stdout=-3, stderr=-3).pid)"
     pid = int(subprocess.run([sys.executable, "-c", orphan], capture_output=True, text=True, check=True).stdout)
     try:

@@ -47,7 +47,7 @@ def test_other_weights_of_one_variant_are_another_identity(tmp_path: Path) -> No
     assert weights.of_folder(one) != weights.of_folder(other)
 
 
-def test_what_no_pipeline_loads_is_no_part_of_the_identity(tmp_path: Path) -> None:
+def test_files_that_no_pipeline_loads_do_not_change_the_identity(tmp_path: Path) -> None:
     plain, more = model(tmp_path / "a"), model(tmp_path / "b", model_bin=b"older", model_onnx=b"x", notes_md=b"x")
     (more / "README.md").write_text("about")
     assert weights.of_folder(plain) == weights.of_folder(more)
@@ -65,7 +65,7 @@ def test_a_snapshots_blobs_are_not_read_and_count_as_their_content(tmp_path: Pat
     assert weights.of_folder(linked) == weights.of_folder(plain)
 
 
-def test_a_hash_that_is_kept_saves_reading_the_file_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_hash_saves_reading_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, folder = tmp_path / "cache/kept.json", model(tmp_path / "a")
     first = weights.of_folder(folder, kept)
     monkeypatch.setattr(weights, "_digest", lambda _: pytest.fail("it was read again"))
@@ -73,7 +73,7 @@ def test_a_hash_that_is_kept_saves_reading_the_file_again(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("text", ["", "[]", "no JSON", '{"a": 1}'])
-def test_a_damaged_file_of_hashes_is_made_anew(tmp_path: Path, text: str) -> None:
+def test_a_damaged_hash_cache_is_rewritten(tmp_path: Path, text: str) -> None:
     kept, folder = tmp_path / "kept.json", model(tmp_path / "a")
     kept.write_text(text)
     assert weights.of_folder(folder, kept) == weights.of_folder(folder)

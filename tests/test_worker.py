@@ -42,7 +42,7 @@ def test_every_error_has_its_status(error: Exception, status: Status) -> None:
     assert status_of(error) is status
 
 
-def test_a_message_is_one_line_and_names_the_error_where_it_was_not_written_for_a_reader() -> None:
+def test_a_message_is_one_line_with_the_class_of_unexplained_errors() -> None:
     assert message_of(RuntimeError("one\n  two")) == "RuntimeError: one two"
     assert message_of(MemoryError()) == "MemoryError"
     assert message_of(LoadError("set HF_TOKEN")) == "set HF_TOKEN"
@@ -79,7 +79,7 @@ def test_a_black_image_is_failed_without_a_traceback(capsys: pytest.CaptureFixtu
     assert "Traceback" not in log
 
 
-def test_an_engine_that_is_not_installed_is_an_unsupported_row_for_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_is_an_unsupported_row_for_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> engines.Engine:
         raise Unsupported(f"engine {name!r} is not installed here")
 
@@ -111,7 +111,7 @@ class LoadingEngine(FakeEngine):
         return session
 
 
-def test_the_load_is_timed_until_the_device_has_it_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_load_time_ends_when_the_device_has_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, said = LoadingEngine(), list[Message]()
 
     def slowly(_: Job) -> None:
