@@ -35,6 +35,7 @@ def processes() -> Any:
     """As `supervise.context`, with this module imported by the server, which does not know pytest's sys.path."""
     children = context(preload=("fake_engine",))
     if sys.platform.startswith("linux"):
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # another test's server has not imported this
         with mock.patch.dict(os.environ, {"PYTHONPATH": str(Path(__file__).parent)}):
             forkserver.ensure_running()
     return children
