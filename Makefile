@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 
 , := ,
 VENV := .venv
@@ -20,12 +21,13 @@ TORCH_INDEX ?= $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/de
 
 # Tests that start no real engine, cluster, store or image; they are independent of each other and run side by side.
 FAST := not docker and not kubernetes and not s3 and not live and not gpu and not images
+# These measure the machine: nothing runs beside them.
+ALONE := gpu or alone
 # One more worker than processors: many tests wait for a process.
 WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN); [ $$n -lt 8 ] && expr $$n + 1 || echo 8)
-PYTEST_FAST := $(BIN)/pytest -n $(WORKERS) --dist worksteal -m '$(FAST)'
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(FOR_CHECK) ## set up .venv with all that the targets below need; does nothing when nothing changed
 
@@ -35,21 +37,26 @@ bench: $(FOR_BENCH) ## run MATRIX (matrix.yaml) here, or on HOSTS=a,b, and show 
 build: $(FOR_BENCH) ## build the runner's images, here or on HOSTS=a,b; from a folder of wheels with WHEELS=DIR
 	$(BIN)/orchestrator build $(if $(HOSTS),--hosts $(HOSTS)) $(if $(WHEELS),--wheels $(WHEELS))
 
-test: test-fast ## run the tests; those that need Docker or a GPU skip where there is none
-	$(BIN)/pytest -m 'not ($(FAST))'
+test: test-fast test-live test-alone ## run the tests; those that need Docker or a GPU skip where there is none
 
 test-fast: $(FOR_TEST) ## run the tests that need no engine, cluster, store or GPU
-	$(PYTEST_FAST)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m '$(FAST)'
 
-check: $(FOR_CHECK) ## lint, types, import contracts, Dockerfiles, tests: what a contributor and CI run
+test-live: $(FOR_TEST) ## run the tests that need an engine, a cluster or a store, three groups at a time
+	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 10 -m 'not ($(FAST)) and not ($(ALONE))'
+
+test-alone: $(FOR_TEST) ## run the tests that measure this machine, with nothing beside them
+	$(BIN)/pytest -m '$(ALONE)'
+
+check: lint test ## lint, then test: what a contributor and CI run
+
+lint: $(FOR_CHECK) ## lint, types, import contracts, Dockerfiles
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive orchestrator runner sd_orchestrator benchmarks
 	$(BIN)/hadolint images/*/Dockerfile
-	$(PYTEST_FAST)
-	$(BIN)/pytest -m 'not ($(FAST))'
 
 pins: ## resolve pins.txt again, with hashes: the newest versions, or with KEEP=1 only what pyproject.toml demands
 	$(or $(PYTHON),python3) .ci/pins $(if $(KEEP),--keep)
@@ -70,7 +77,7 @@ clean: ## remove .venv and what the tools left; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz
 	find orchestrator runner sd_orchestrator tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install bench build test test-fast check pins bases audit fuzz chaos clean
+.PHONY: help install bench build test test-fast test-live test-alone check lint pins bases audit fuzz chaos clean
 
 # $(call installed,LEVEL,OPTIONS) installs a level of pins.txt, every file checked against its hashes, and nothing else. pip
 # says which packages it downloads: one line that is written over on a terminal, and elsewhere the large ones alone.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import clusters
 import commands
 import docker
 import engines
+import groups
 import pytest
 import stores
 from clusters import LabCluster
@@ -25,6 +29,37 @@ from orchestrator.executors.docker.connection import Connection, connect
 from orchestrator.executors.process import executor as process
 from orchestrator.executors.process import machine
 from orchestrator.images import recipe
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("dist", "no") == "loadscope":
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        config.stash[groups.FILE] = Path(folder.name, "groups.json")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    if groups.FILE in node.config.stash:
+        node.workerinput["groups"] = str(node.config.stash[groups.FILE])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if file := getattr(config, "workerinput", {}).get("groups"):
+        groups.arrange(items, Path(file))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return groups.scheduling(config, log) if groups.FILE in config.stash else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    engine = os.environ.get("DOCKER_HOST")
+    with groups.alone_on(engine) if engine and groups.uses_engine(item) else contextlib.nullcontext():
+        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)

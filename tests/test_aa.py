@@ -70,6 +70,7 @@ def test_where_other_work_left_too_few_valid_rows_that_is_said(aa: Any) -> None:
 
 
 @pytest.mark.live
+@pytest.mark.alone
 def test_identical_runs_on_this_machine_are_rarely_called_different(aa: Any, tmp_path: Path) -> None:
     """Pairs without a cell in common are independent: more than `most` of them are different once in 1000 runs."""
     if importlib.util.find_spec("torch") is None:

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from engines import Engine
 
-pytestmark = [pytest.mark.docker, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.group("chaos"),  # on engines of their own
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
 spec = importlib.util.spec_from_file_location("chaos", Path(__file__).parent.parent / "benchmarks" / "chaos.py")
 assert spec is not None
 assert spec.loader is not None

@@ -29,7 +29,11 @@ from orchestrator.errors import ExitCode
 from orchestrator.runs.journal import Kind
 from runner.schema import Status
 
-pytestmark = [pytest.mark.docker, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.group("faults"),  # on engines of their own
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
 KILLS = int(os.environ.get("KILLS", "20"))
 # ssh itself notices after 15 s that a cable is out.
 CUT_S = float(os.environ.get("CUT_S", "25"))

@@ -28,6 +28,7 @@ from runner.schema import Status
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.s3,
+    pytest.mark.group("store faults"),  # on an engine of their own
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
 QUICK = {"grace_s": 0.5, "backoff_s": 0.1}
