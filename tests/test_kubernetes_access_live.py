@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,7 +22,7 @@ from commands import PROGRAM
 
 from orchestrator import cli
 from orchestrator.commands.cancel import request_cancel
-from orchestrator.errors import ExitCode
+from orchestrator.errors import ExitCode, InputError
 from orchestrator.executors.kubernetes import permissions
 from orchestrator.executors.kubernetes.permissions import Role
 from orchestrator.runs import folder as runs
@@ -199,10 +199,9 @@ def followed_and_cancelled() -> Iterator[None]:
 
 
 def started(run: runs.Run) -> bool:
-    if not run.journal.exists():
-        return False
-    with closing(Journal.open(run.journal)) as journal:
+    with suppress(InputError), closing(Journal.open(run.journal)) as journal:
         return any(progress.attempt for progress in journal.progress())
+    return False  # it is just being made
 
 
 EVENTLESS = """
