@@ -36,7 +36,8 @@ from orchestrator.commands.driving import MOST_ACTIONS
 from orchestrator.config import KubernetesHost
 from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.runs import folder as runs
-from orchestrator.runs.journal import Journal, Phase
+from orchestrator.runs.job_state import Phase
+from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.all_hosts import drive_all
 from orchestrator.scheduling.host_loop import HostLoop
 from runner.schema import Case, Device, Job, Precision

@@ -19,7 +19,8 @@ from orchestrator.executors.contract import Attempt
 from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Journal, Kind
+from orchestrator.runs.job_state import Kind
+from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.all_hosts import drive_all
 from orchestrator.scheduling.host_loop import HostLoop
 from orchestrator.store.inbox import S3Inbox

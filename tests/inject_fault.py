@@ -26,7 +26,8 @@ def wrong_clock(by: Path) -> None:
 
 
 def die_after(events: int = 0, kind: str = "") -> None:
-    from orchestrator.runs.journal import Entry, Journal
+    from orchestrator.runs.job_state import Entry
+    from orchestrator.runs.journal import Journal
 
     record, written = Journal.record, [0]
 

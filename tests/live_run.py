@@ -29,7 +29,8 @@ from orchestrator.executors.docker.connection import connect
 from orchestrator.images.image import engine_of
 from orchestrator.images.record import Record
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Journal, Kind
+from orchestrator.runs.job_state import Kind
+from orchestrator.runs.journal import Journal
 from orchestrator.runs.rows import read_rows
 from runner.schema import Row
 

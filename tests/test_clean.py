@@ -17,7 +17,8 @@ from orchestrator.errors import ExitCode
 from orchestrator.executors.contract import Attempt, Observation, State
 from orchestrator.hosts.access import processes_folder
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import JobState, Journal, Phase
+from orchestrator.runs.job_state import JobState, Phase
+from orchestrator.runs.journal import Journal
 from runner.schema import Case, Device, Job, Precision
 
 ATTEMPT = Attempt("r", "a", 2)

@@ -8,7 +8,7 @@ import pytest
 from test_policy import CPU, on, pending, shown, staged, started
 
 from orchestrator.executors.contract import State
-from orchestrator.runs.journal import Phase
+from orchestrator.runs.job_state import Phase
 from orchestrator.scheduling.actions import Action, Collect, GiveUp, HandOver, LeaveBehind, Remove, Stage, Start, Stop
 from orchestrator.scheduling.failures import Failures, Result
 from orchestrator.scheduling.limits import Limits

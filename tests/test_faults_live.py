@@ -26,7 +26,7 @@ from live_run import LiveRun, Witness, witnessed
 
 from orchestrator import images
 from orchestrator.errors import ExitCode
-from orchestrator.runs.journal import Kind
+from orchestrator.runs.job_state import Kind
 from runner.schema import Status
 
 pytestmark = [

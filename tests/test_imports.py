@@ -17,13 +17,13 @@ PURE = (
     *(f"planning.{name}" for name in ("estimate", "plan", "rounds")),
     *(f"scheduling.{name}" for name in ("actions", "failures", "limits", "policy", "retries", "silence", "waiting")),
 )
-# The words of hosts and jobs, and the journal's record of what happened.
+# The terms of hosts and jobs, and the states of jobs.
 VALUES = (
     "orchestrator.config",
     "orchestrator.errors",
     "orchestrator.executors.contract",
     "orchestrator.installation",  # the configuration's messages name the pages of this installation
-    "orchestrator.runs.journal",
+    "orchestrator.runs.job_state",
     "orchestrator.table.metric",
     "orchestrator.table.statistics",
     "runner.catalog",

@@ -19,7 +19,8 @@ import pytest
 from commands import PROGRAM, end_running_job, orchestrate, until, wait_for, write
 
 from orchestrator.errors import ExitCode
-from orchestrator.runs.journal import Journal, Phase
+from orchestrator.runs.job_state import Phase
+from orchestrator.runs.journal import Journal
 from orchestrator.runs.rows import read_rows
 from orchestrator.scheduling import limits
 from runner.schema import Status

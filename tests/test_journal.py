@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.runs.journal import Entry, Journal, Kind, Phase
+from orchestrator.runs.job_state import Entry, Kind, Phase
+from orchestrator.runs.journal import Journal
 from runner.schema import Case, Device, Job, Precision
 
 

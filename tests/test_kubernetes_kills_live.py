@@ -19,7 +19,8 @@ from stores import Proxy, Store
 
 from orchestrator.errors import ExitCode
 from orchestrator.executors.kubernetes.manifest import object_name
-from orchestrator.runs.journal import Journal, Kind
+from orchestrator.runs.job_state import Kind
+from orchestrator.runs.journal import Journal
 from runner.schema import Status
 
 pytestmark = [

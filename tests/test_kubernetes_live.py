@@ -27,7 +27,8 @@ from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import object_name
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Journal, Kind
+from orchestrator.runs.job_state import Kind
+from orchestrator.runs.journal import Journal
 from runner.schema import Case, Device, Job, Precision, Status
 
 pytestmark = pytest.mark.kubernetes

@@ -23,7 +23,7 @@ from orchestrator.executors.kubernetes.manifest import (
     secrets,
     staged,
 )
-from orchestrator.runs.journal import JobState
+from orchestrator.runs.job_state import JobState
 from orchestrator.scheduling.limits import deadline_s
 from runner.schema import Case, Device, Job, Precision
 

@@ -12,7 +12,8 @@ import engines
 import pytest
 from commands import orchestrate, run_in_background, write
 
-from orchestrator.runs.journal import Entry, Journal, Kind
+from orchestrator.runs.job_state import Entry, Kind
+from orchestrator.runs.journal import Journal
 from orchestrator.scheduling import metrics_file
 from runner.schema import Case, Device, Job, Precision, Row, Status
 

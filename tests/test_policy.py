@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.executors.contract import Attempt, Observation, Slot, State
-from orchestrator.runs.journal import JobState, Phase
+from orchestrator.runs.job_state import JobState, Phase
 from orchestrator.scheduling.actions import Collect, Fault, GiveUp, HandOver, Note, Remove, Stage, Start, Stop
 from orchestrator.scheduling.failures import Failures
 from orchestrator.scheduling.limits import Limits, deadline_s

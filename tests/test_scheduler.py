@@ -46,7 +46,8 @@ from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.results.judge import MAX_ENVIRONMENT_BYTES
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Entry, Journal, Kind
+from orchestrator.runs.job_state import Entry, Kind
+from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.all_hosts import drive_all
 from orchestrator.scheduling.host_loop import HostLoop
 from orchestrator.scheduling.late_host import Ready

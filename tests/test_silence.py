@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from test_policy import pending, started
 
-from orchestrator.runs.journal import JobState, Phase
+from orchestrator.runs.job_state import JobState, Phase
 from orchestrator.scheduling.actions import GiveUp
 from orchestrator.scheduling.limits import Limits, deadline_s
 from orchestrator.scheduling.silence import MOST_SILENCES, Silence, decide_unanswered, decide_unfit, is_over

@@ -12,7 +12,7 @@ from test_scheduler import FakeRun, fake_run
 
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete
 from orchestrator.executors.contract import Attempt
-from orchestrator.runs.journal import Kind
+from orchestrator.runs.job_state import Kind
 from runner.schema import Job, Row, Status, format_rows
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 

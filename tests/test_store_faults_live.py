@@ -22,7 +22,8 @@ from stores import Proxy, Store
 
 from orchestrator.errors import ExitCode
 from orchestrator.results import from_store
-from orchestrator.runs.journal import Journal, Kind
+from orchestrator.runs.job_state import Kind
+from orchestrator.runs.journal import Journal
 from runner.schema import Status
 
 pytestmark = [

@@ -27,7 +27,8 @@ from orchestrator.executors.contract import Attempt
 from orchestrator.executors.docker.executor import DockerExecutor
 from orchestrator.results import from_store
 from orchestrator.runs import folder as runs
-from orchestrator.runs.journal import Entry, Journal, Kind
+from orchestrator.runs.job_state import Entry, Kind
+from orchestrator.runs.journal import Journal
 from orchestrator.store.inbox import S3Inbox
 from runner.schema import Job, Status, format_rows
 from runner.wire.delivery import UploadGrant, put

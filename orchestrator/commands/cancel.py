@@ -51,8 +51,9 @@ def request_cancel(run: Run, job: str | None) -> list[Job]:
 
     Returns these jobs.
     """
+    from orchestrator.runs.job_state import Entry, Kind
     from orchestrator.runs.joblog import find_job
-    from orchestrator.runs.journal import Entry, Journal, Kind
+    from orchestrator.runs.journal import Journal
 
     with closing(Journal.open(run.journal)) as journal:
         chosen = journal.progress() if job is None else (find_job(journal.progress(), job),)

@@ -24,7 +24,8 @@ from orchestrator.planning import earlier
 from orchestrator.planning.rounds import next_round
 from orchestrator.report.text import to_markdown
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Entry, Journal, Kind
+from orchestrator.runs.job_state import Entry, Kind
+from orchestrator.runs.journal import Journal
 from orchestrator.scheduling import metrics_file
 from orchestrator.scheduling.all_hosts import drive_all
 from orchestrator.scheduling.host_loop import HostLoop

@@ -22,7 +22,8 @@ from orchestrator.hosts import fleet
 from orchestrator.hosts.fleet import Fleet
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import JobState, Journal
+from orchestrator.runs.job_state import JobState
+from orchestrator.runs.journal import Journal
 from orchestrator.scheduling import metrics_file
 from orchestrator.scheduling.clock import steady
 from orchestrator.scheduling.recording import closing_rows, collect_delivered, commit

@@ -17,7 +17,8 @@ from orchestrator.executors.contract import Attempt, Executor, Observation, Stat
 from orchestrator.hosts import access
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import JobState, Journal
+from orchestrator.runs.job_state import JobState
+from orchestrator.runs.journal import Journal
 
 T = TypeVar("T")
 

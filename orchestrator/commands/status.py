@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.estimate import History
     from orchestrator.runs.folder import Run
-    from orchestrator.runs.journal import Entry, JobState, Journal
+    from orchestrator.runs.job_state import Entry, JobState
+    from orchestrator.runs.journal import Journal
 
 # The phases of a job in the user's words: from the request to start it until its end, a job runs.
 PHASES = {
@@ -58,7 +59,7 @@ def status_value(
     expected_s: the shortest and longest time that is left, or None if no earlier run gives an estimate.
     """
     from orchestrator.planning.estimate import Span
-    from orchestrator.runs.journal import Phase
+    from orchestrator.runs.job_state import Phase
     from orchestrator.scheduling.progress import Board
 
     by_host: dict[str, Counter[str]] = {}
@@ -90,7 +91,7 @@ def status_value(
 
 
 def _job_status(progress: JobState, journal: Journal, waits: Mapping[str, tuple[str, float | None]]) -> dict[str, Any]:
-    from orchestrator.runs.journal import FAULTS, Kind
+    from orchestrator.runs.job_state import FAULTS, Kind
     from orchestrator.runs.labels import job_label
 
     history = journal.history(progress.job.id)

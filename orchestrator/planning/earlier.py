@@ -9,7 +9,8 @@ from pathlib import Path
 from orchestrator.errors import InputError
 from orchestrator.planning.estimate import History, measured_s
 from orchestrator.runs import folder as runs
-from orchestrator.runs.journal import Entry, Journal, Kind
+from orchestrator.runs.job_state import Entry, Kind
+from orchestrator.runs.journal import Journal
 from runner.schema import Row
 
 

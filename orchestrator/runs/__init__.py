@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its journal and the logs of its jobs."""
+"""A run on disk: its folder, its journal, the states of its jobs, and their logs."""

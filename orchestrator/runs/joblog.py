@@ -13,7 +13,8 @@ from pathlib import Path
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import JobState, Journal, Phase
+from orchestrator.runs.job_state import JobState, Phase
+from orchestrator.runs.journal import Journal
 from orchestrator.runs.labels import job_label
 from orchestrator.sanitize import printable
 from runner.schema import Event, EventKind, Job

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from orchestrator.executors.contract import Attempt, Observation, Slot
-from orchestrator.runs.journal import JobState
+from orchestrator.runs.job_state import JobState
 from runner.schema import Status
 
 

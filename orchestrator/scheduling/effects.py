@@ -10,7 +10,7 @@ from orchestrator.errors import BadResult, HostUnreachable, StartError
 from orchestrator.executors.contract import Executor, Observation, Slot, Task, needs_download
 from orchestrator.results.fetch import Files, bring_home
 from orchestrator.results.judge import Ending, judge, with_trials
-from orchestrator.runs.journal import JobState, Kind, Phase
+from orchestrator.runs.job_state import JobState, Kind, Phase
 from orchestrator.scheduling import retries
 from orchestrator.scheduling.actions import (
     Action,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.executors.contract import Attempt, Executor, Observation, State
-from orchestrator.runs.journal import JobState
+from orchestrator.runs.job_state import JobState
 from orchestrator.scheduling.updates import Update
 from runner.schema import Event
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from orchestrator.errors import HostUnfit, HostUnreachable, ImageError, InputError
 from orchestrator.executors.contract import Executor, Slot
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import JobState, Journal
+from orchestrator.runs.job_state import JobState
+from orchestrator.runs.journal import Journal
 from orchestrator.scheduling import policy
 from orchestrator.scheduling import silence as silences
 from orchestrator.scheduling.actions import Action, LeaveBehind, Note, request, target

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.executors.contract import Slot
-from orchestrator.runs.journal import JobState
+from orchestrator.runs.job_state import JobState
 
 # A job may take this much longer than its cases' own limits, which the runner itself enforces: a container's start, an
 # interpreter's, and the writing of the last row.

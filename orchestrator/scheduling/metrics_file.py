@@ -16,7 +16,8 @@ from typing import TypeAlias
 
 from orchestrator.errors import InputError
 from orchestrator.files import write_atomically
-from orchestrator.runs.journal import JobState, Journal, Phase
+from orchestrator.runs.job_state import JobState, Phase
+from orchestrator.runs.journal import Journal
 from runner.schema import Row, Status
 
 SUFFIX = ".prom"  # the collector reads no other file

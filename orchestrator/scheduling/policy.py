@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.executors.contract import Attempt, Observation, Slot, State
-from orchestrator.runs.journal import JobState, Phase
+from orchestrator.runs.job_state import JobState, Phase
 from orchestrator.scheduling.actions import (
     Action,
     Collect,

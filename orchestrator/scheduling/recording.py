@@ -10,7 +10,8 @@ from orchestrator.errors import InputError
 from orchestrator.executors.contract import State
 from orchestrator.results.judge import Ending, judge
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Entry, JobState, Journal, Kind
+from orchestrator.runs.job_state import Entry, JobState, Kind
+from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.actions import Action, Note, Stage, Start, Stop
 from orchestrator.scheduling.updates import Update
 from orchestrator.scheduling.waiting import Wait

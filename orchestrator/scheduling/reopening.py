@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from orchestrator.runs.folder import Run
-from orchestrator.runs.journal import Entry, Journal, Kind
+from orchestrator.runs.job_state import Entry, Kind
+from orchestrator.runs.journal import Journal
 
 AT_WORK = (Kind.STARTING, Kind.QUEUED, Kind.RUNNING, Kind.STOPPING)
 

@@ -19,7 +19,7 @@ from orchestrator.errors import (
     TaskUnfit,
 )
 from orchestrator.executors.contract import Observation
-from orchestrator.runs.journal import JobState, Phase
+from orchestrator.runs.job_state import JobState, Phase
 from orchestrator.scheduling.actions import Action, Remove
 from orchestrator.scheduling.limits import Limits
 from runner.schema import Status

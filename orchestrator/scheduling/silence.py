@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.executors.contract import Attempt
-from orchestrator.runs.journal import JobState, Phase
+from orchestrator.runs.job_state import JobState, Phase
 from orchestrator.scheduling.actions import GiveUp
 from orchestrator.scheduling.limits import Limits, deadline_s
 from runner.schema import Status

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orchestrator.errors import shortened
 from orchestrator.executors.contract import Attempt, Observation, Slot, State
-from orchestrator.runs.journal import JobState
+from orchestrator.runs.job_state import JobState
 from orchestrator.scheduling.failures import Failures
 from orchestrator.scheduling.limits import Limits
 from orchestrator.scheduling.silence import Silence

@@ -1,0 +1,137 @@
+"""The state of a job: its events, folded. Values and pure functions; `journal` keeps the events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from orchestrator.errors import shortened
+from orchestrator.executors.contract import Attempt
+from runner.schema import Job
+
+
+class Kind(str, Enum):
+    """What can happen to a job. An intent is recorded before its effect, an outcome after it.
+
+    QUEUED, RUNNING: as seen on a host that queues what was started; the reason of RUNNING is the instance.
+    LOST: a fault after which the attempt's state is unknown.
+    REFUSED: a fault where the host says why it did not create or start the attempt.
+    EQUIPPED: the job's host did not answer when the run began, and now has its image, which is the reason.
+    """
+
+    STAGING = "staging"
+    STARTING = "starting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FAULT = "fault"
+    LOST = "lost"
+    REFUSED = "refused"
+    CANCEL = "cancel"
+    EQUIPPED = "equipped"
+    SETTLED = "settled"
+    REOPENED = "reopened"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event. at: seconds since the epoch, by this machine's clock. reason: is shortened."""
+
+    at: float
+    kind: Kind
+    job: str
+    attempt: int = 0
+    slot: str = ""
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", shortened(self.reason))
+
+
+class Phase(Enum):
+    PENDING = "pending"
+    STAGING = "staging"
+    STARTING = "starting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    SETTLED = "settled"
+
+
+_PHASES = {
+    Kind.STAGING: Phase.STAGING,
+    Kind.STARTING: Phase.STARTING,
+    Kind.QUEUED: Phase.QUEUED,
+    Kind.RUNNING: Phase.RUNNING,
+    Kind.STOPPING: Phase.STOPPING,
+    Kind.FAULT: Phase.PENDING,
+    Kind.LOST: Phase.PENDING,
+    Kind.REFUSED: Phase.PENDING,
+    Kind.SETTLED: Phase.SETTLED,
+    Kind.REOPENED: Phase.PENDING,
+}
+
+
+FAULTS = (Kind.FAULT, Kind.LOST, Kind.REFUSED)
+
+
+@dataclass(frozen=True)
+class JobState:
+    """The state of a job: all its events, folded.
+
+    attempt: the number of the current attempt, or of the last one while pending; 0 before the first.
+    since: when the phase began. faults: attempts that ended in a fault. reason: of the last fault or stop.
+    is_lost: whether the last attempt's fate is unknown.
+    refusals: how many of the last faults were refusals in the same words.
+    instance: which start of the attempt was seen running, on hosts that may start one again; only its results count.
+    """
+
+    job: Job
+    phase: Phase = Phase.PENDING
+    attempt: int = 0
+    slot: str = ""
+    since: float = 0.0
+    faults: int = 0
+    is_lost: bool = False
+    refusals: int = 0
+    reason: str = ""
+    cancelled: bool = False
+    instance: str = ""
+
+    @property
+    def key(self) -> Attempt:
+        return Attempt(self.job.run, self.job.id, self.attempt)
+
+    @property
+    def is_settled(self) -> bool:
+        return self.phase is Phase.SETTLED
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it was told to start and is not known to have ended: it holds its slot."""
+        return self.phase in (Phase.STARTING, Phase.QUEUED, Phase.RUNNING, Phase.STOPPING)
+
+    def after(self, entry: Entry) -> JobState:
+        if entry.kind is Kind.CANCEL:
+            return replace(self, cancelled=True)
+        if entry.kind is Kind.EQUIPPED:
+            return replace(self, job=replace(self.job, image=entry.reason))
+        if entry.kind is Kind.RUNNING:
+            return replace(self, phase=Phase.RUNNING, since=entry.at, instance=entry.reason)
+        return replace(
+            self,
+            phase=_PHASES[entry.kind],
+            attempt=entry.attempt,
+            slot=entry.slot,
+            since=entry.at,
+            faults=0 if entry.kind is Kind.REOPENED else self.faults + (entry.kind in FAULTS),
+            is_lost=entry.kind is Kind.LOST if entry.kind in FAULTS else self.is_lost,
+            refusals=self._refusals_after(entry),
+            reason=entry.reason or self.reason,
+            instance=self.instance if entry.attempt == self.attempt else "",
+        )
+
+    def _refusals_after(self, entry: Entry) -> int:
+        if entry.kind is Kind.REFUSED:
+            return 1 + (self.refusals if entry.reason == self.reason else 0)
+        return 0 if entry.kind in (Kind.FAULT, Kind.LOST, Kind.REOPENED) else self.refusals
