@@ -7,18 +7,24 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """The exit codes of every command.
+    """The exit codes of the commands. meaning: for a command that runs a matrix, as its help says it.
 
-    OK: all cases have an outcome that is no fault (`ok`, `oom`, `unsupported`). SOME_FAILED: a case, host or check
-    failed, or something to remove stays. BAD_INPUT: an error that the user can fix; nothing ran. INTERRUPTED: work is
-    left, and `resume` continues it. ABORTED: a second Ctrl-C, or the first one before anything ran.
+    Other commands exit with SOME_FAILED if a host or a check failed, or if something to remove stays.
     """
 
-    OK = 0
-    SOME_FAILED = 1
-    BAD_INPUT = 2
-    INTERRUPTED = 3
-    ABORTED = 130
+    meaning: str
+
+    OK = 0, "no case failed (`oom` and `unsupported` are results)"
+    SOME_FAILED = 1, "some case failed"
+    BAD_INPUT = 2, "the input is wrong and nothing ran, or the run's folder cannot be written"
+    INTERRUPTED = 3, "interrupted with work left"
+    ABORTED = 130, "a second Ctrl-C, or the first one before anything runs"
+
+    def __new__(cls, value: int, meaning: str) -> ExitCode:
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
 
 
 # What a host, cluster or store says of one thing, as far as it is told or kept: it may say 8 MiB at every look.

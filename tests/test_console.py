@@ -9,14 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator import cli
-from orchestrator.terminal.console import HarmlessConsole
+from orchestrator.terminal.console import SanitizingConsole
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil\udcff\rgone"
 
 
 def printed(value: object, *, terminal: bool = False) -> str:
     out = StringIO()
-    HarmlessConsole(file=out, width=200, force_terminal=terminal, markup=False).print(value)
+    SanitizingConsole(file=out, width=200, force_terminal=terminal, markup=False).print(value)
     return out.getvalue()
 
 

@@ -11,9 +11,9 @@ import pytest
 from commands import orchestrate, run_in_background, wait_for, write
 from rich.console import Console
 
-from orchestrator.commands.runlist import summaries
 from orchestrator.commands.runs import show_run_list
 from orchestrator.errors import ExitCode
+from orchestrator.runs.summary import summaries
 
 ONE = "matrix: {engine: [eager]}\n"
 

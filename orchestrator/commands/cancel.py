@@ -37,7 +37,7 @@ def cancel(
     found = runs.find(runs.ROOT, run, driven=True)
     asked = request_cancel(found, job)
     if not asked:
-        err.print("No job of it is open.")
+        err.print(f"Nothing to cancel: no job of {found.name} is open.", soft_wrap=True)
         return
     err.print(f"Cancelling {len(asked)} job{'s' if len(asked) > 1 else ''}.")
     if not found.is_driven:

@@ -34,11 +34,10 @@ def clean(
     inventory: Inventory = None,
     output: Output = Shape.TABLE,
 ) -> None:
-    """Keeps the run's rows, logs and journal, and all images.
+    """Keeps the run's rows, logs and journal, all images, jobs that run, and jobs whose rows are not collected yet. If
+    the run's folder is gone, give the run's whole name; the hosts are then those of hosts.yaml.
 
-    Keeps jobs that run, and those whose rows are not collected yet. If the run's folder is gone, give the run's whole
-    name; the hosts are then those of hosts.yaml. Without RUN: lists what every run has on the hosts, and removes
-    nothing. Exit code 1 if something of the run stays.
+    Without RUN, lists what every run has on the hosts, and removes nothing. Exit code 1 if something of the run stays.
     """
     from orchestrator import config
     from orchestrator.commands import leftovers

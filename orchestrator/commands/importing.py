@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @command("import", "import benchmark.csv --name lambda", "import other.csv --ignore 'gpu_*'")
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE.CSV", help="For example the Lambda benchmark's benchmark.csv.")],
-    name: Annotated[str | None, typer.Option("--name", help="Name of the run. Default: the file's.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the run. Default: the file's.")
+    ] = None,
     ignore: Annotated[
         list[str] | None,
         typer.Option(
@@ -28,9 +30,8 @@ def import_(
         ),
     ] = None,
 ) -> None:
-    """`results RUN RUN` then shows them beside yours.
-
-    Columns with unknown names are taken as settings: rows that differ in one are not compared with each other.
+    """`results RUN RUN` then shows them beside yours. Columns with unknown names are taken as settings: rows that
+    differ in one are not compared with each other.
     """
     from orchestrator.terminal.console import console
 

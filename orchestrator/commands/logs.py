@@ -29,10 +29,8 @@ def logs(
         bool, typer.Option("--json", help="One JSON object per line, with times in epoch seconds.")
     ] = False,
 ) -> None:
-    """The log holds the runner's events and the output of libraries.
-
-    It comes from the host while the job runs, and from the run's folder afterwards. JOB is an id that `status` shows,
-    or its beginning. RUN may be omitted.
+    """The log holds the runner's events and the output of libraries. It comes from the host while the job runs, and
+    from the run's folder afterwards. JOB is an id that `status` shows, or its beginning. RUN may be omitted.
     """
     from orchestrator.runs import folder as runs
     from orchestrator.runs import joblog

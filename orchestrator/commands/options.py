@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
 from orchestrator.commands import VERBS, completion
-from orchestrator.commands.conversion import Command
-from orchestrator.errors import InputError
+from orchestrator.commands.parameters import Command
+from orchestrator.errors import ExitCode, InputError
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -31,8 +32,10 @@ def command(name: str, *examples: str) -> Callable[[Function], Function]:
 
 
 def help_of(name: str, details: str | None) -> str:
+    """The help of a command. details: what follows the summary; `{exit codes}` in it is replaced by their meanings."""
     _, summary = VERBS[name]
-    return f"{summary}\n\n{details}" if details else summary
+    exit_codes = "; ".join(f"{code.value} {code.meaning}" for code in ExitCode)
+    return f"{summary}\n\n{cleandoc(details)}".replace("{exit codes}", exit_codes) if details else summary
 
 
 def epilog(*examples: str) -> str:

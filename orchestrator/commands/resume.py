@@ -41,10 +41,9 @@ def resume(
     output: Output = Shape.TABLE,
     tell: Tell = None,
 ) -> None:
-    """Follows the jobs that still run, collects those that have ended, and starts the others.
-
-    A host that did not answer before gets its images from a host that has them. Without --lost-after, the value of
-    `submit` applies. Exit codes are those of `submit`.
+    """Follows the jobs that still run, collects those that have ended, and starts the others. A host that did not
+    answer before gets its images from a host that has them. Without --lost-after, the value of `submit` applies. Exit
+    codes are those of `submit`.
     """
     from orchestrator.commands import background
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator import commands
-from orchestrator.commands.conversion import Group
 from orchestrator.commands.options import DECLARED
+from orchestrator.commands.parameters import Group
 
 
 class Root(Group):

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.commands import completion
-from orchestrator.commands.conversion import Command, Group
 from orchestrator.commands.options import DECLARED, Output, Shape, epilog, help_of
+from orchestrator.commands.parameters import Command, Group
 from orchestrator.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchestrator.commands.runlist import Summary
     from orchestrator.runs.folder import Run
+    from orchestrator.runs.summary import Summary
 
 WIDE = 100  # columns; on a narrower terminal the hosts are left out, so that names to copy are not folded
 
@@ -35,8 +35,8 @@ app = DECLARED["runs"] = typer.Typer(
 def list_runs(context: typer.Context, output: Output = Shape.TABLE) -> None:
     if context.invoked_subcommand is not None:
         return
-    from orchestrator.commands.runlist import summaries
     from orchestrator.runs import folder as runs
+    from orchestrator.runs.summary import summaries
     from orchestrator.terminal.console import console
     from orchestrator.terminal.output import print_json
 

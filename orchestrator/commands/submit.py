@@ -36,7 +36,9 @@ def submit(
     matrix: MatrixFile,
     only: HostNames = None,
     overrides: Overrides = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the run. Default: the matrix's.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the run. Default: the matrix's.")
+    ] = None,
     inventory: Inventory = None,
     push: Registry = None,
     wheels: Wheels = None,
@@ -48,9 +50,7 @@ def submit(
 ) -> None:
     """Ctrl-C leaves the jobs running on their hosts; `resume` continues the run.
 
-    Exit code: 0 no case failed (`oom` and `unsupported` are results), 1 some case failed, 2 the input is wrong and
-    nothing ran, or the run's folder cannot be written, 3 interrupted with work left, 130 on a second Ctrl-C, or on the
-    first one before anything runs.
+    Exit codes: {exit codes}.
     """
     from orchestrator.commands import background
 

@@ -1,4 +1,4 @@
-"""Where the commands print: text from elsewhere neither moves the cursor there, nor turns the reading direction."""
+"""The consoles of the commands: foreign text can neither move the cursor nor change the reading direction."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-PIPED_WIDTH = 160  # where nobody draws a terminal: a table then needs no folding
+PIPED_WIDTH = 160  # without a terminal; wide enough that tables need no folding
 
-# Control characters but tab and line feed, bidirectional ones, and what no encoding has.
-UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters except tab and line feed, bidirectional controls, and surrogates.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-class HarmlessConsole(Console):
-    """Rich takes out five control characters of its own accord, and the escape that begins a sequence is none of them.
+class SanitizingConsole(Console):
+    """Replaces control characters, of which rich itself removes only five, and not ESC.
 
-    An error may repeat what an engine says, a name in a file, a path; all of them pass here, whoever prints them.
+    An error may repeat the words of an engine, a name in a file, or a path; all of them are printed here.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             text, style, control = segment
-            yield (segment if control or not UNSEEN.search(text) else Segment(UNSEEN.sub("?", text), style))
+            yield (segment if control or not CONTROLS.search(text) else Segment(CONTROLS.sub("?", text), style))
 
 
 def console(*, stderr: bool = False) -> Console:
-    made = HarmlessConsole(stderr=stderr, markup=False, highlight=False)
+    made = SanitizingConsole(stderr=stderr, markup=False, highlight=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPED_WIDTH
     return made

@@ -1,4 +1,4 @@
-"""What a run looks like on a terminal while it goes on; elsewhere, its lines."""
+"""Live progress: drawn on a terminal while a run or an image build goes on, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from orchestrator.scheduling.updates import Update
 from orchestrator.table import compare
 from runner.schema import Row
 
-if TYPE_CHECKING:  # Docker's SDK is half of the time that a command takes to begin
+if TYPE_CHECKING:  # Docker's SDK is slow to import
     from orchestrator.images.image import ImageEvent, OnProgress
 
 REFRESH_PER_S = 4
-FEWEST_LINES = 5  # of the comparison: with less room it is not drawn until the end
+FEWEST_LINES = 5  # of the comparison; with less room it is drawn only at the end
 
 Line = tuple[str, str, Text, str]  # name, cases, state, time
 
@@ -44,7 +44,7 @@ def summary(board: Board) -> str:
 
 
 def progress_lines(board: Board, height: int) -> list[Line]:
-    """At most `height` lines: hosts at work with their jobs, then hosts that wait, then those that are done."""
+    """At most `height` lines: running hosts with their jobs, then waiting hosts, then hosts that are done."""
     with board.lock:
         blocks = [(_rank(host), _host_lines(board, name, host)) for name, host in board.hosts.items()]
     blocks.sort(key=lambda block: block[0])
@@ -69,7 +69,7 @@ def _rank(host: HostBoard) -> int:
 
 
 def _host_lines(board: Board, name: str, host: HostBoard) -> list[Line]:
-    """A host's line, and one for each of its running jobs; a single one stands on the host's own line."""
+    """A host's line, and one for each of its running jobs; a single job is on the host's own line."""
     cases = f"{host.done}/{host.total}"
     if host.is_done:
         return [(name, cases, Text("done" if not host.faults else f"done, {host.faults} failed"), "")]
@@ -94,7 +94,7 @@ def _job_lines(jobs: list[tuple[str, str]]) -> list[Line]:
 
 
 def table(board: Board, height: int = 1000) -> Table:
-    """Each line takes one of the terminal's, whatever its width: what does not fit ends in an ellipsis."""
+    """Each line takes one line of the terminal; text that does not fit ends in an ellipsis."""
     drawn = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     drawn.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
     drawn.add_column(no_wrap=True, justify="right")
@@ -106,14 +106,14 @@ def table(board: Board, height: int = 1000) -> Table:
 
 
 class Screen:
-    """Drawn anew at each refresh, to fit the height: the progress, and below it the table as far as it is filled."""
+    """The progress, and below it the comparison so far, drawn at each refresh to fit the terminal's height."""
 
     def __init__(self, board: Board, console: Console) -> None:
         self.board, self.console = board, console
         self._drawn: tuple[int, int, list[str]] = (0, 0, [])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        height = max(3, console.height - 1)  # Live's cursor stands below
+        height = max(3, console.height - 1)  # Live's cursor is below
         comparison = self._comparison()
         wanted = len(progress_lines(self.board, 10_000)) + 1
         kept_for_table = min(len(comparison) + 1, height // 2) if comparison else 0
@@ -135,7 +135,7 @@ class Screen:
 
 
 def _printed(rows: list[Row], width: int) -> list[str]:
-    """The comparison's lines, printed on a console aside: on the one that is being drawn it would be drawn again."""
+    """The comparison's lines, printed on another console: on the live one they would be drawn twice."""
     aside = Console(file=StringIO(), width=width, force_terminal=True, highlight=False)
     with aside.capture() as captured:
         terminal(compare(rows), aside)
@@ -151,11 +151,11 @@ def _cut(lines: list[str], height: int) -> RenderableType:
 
 @contextmanager
 def watched(board: Board, console: Console) -> Iterator[Callable[[Update], None]]:
-    """A listener for the scheduler: drawn live on a terminal, a plain line for each thing worth one elsewhere."""
+    """A listener for the scheduler's updates: drawn live on a terminal, plain lines elsewhere."""
 
     def fold(update: Update) -> None:
         line = board.update(update)
-        if line and update.message:  # of a host: it stays readable above what is drawn
+        if line and update.message:  # of a host: printed above the live display
             say_line(line)
 
     def say(update: Update) -> None:
@@ -175,7 +175,7 @@ def watched(board: Board, console: Console) -> Iterator[Callable[[Update], None]
 
 @contextmanager
 def image_progress(err: Console) -> Iterator[OnProgress]:
-    """A listener that draws a line for each image being built or moved; without a terminal, a line for each step."""
+    """A listener that draws a line for each image being built or copied; without a terminal, a line for each step."""
     if not err.is_terminal:
         said: set[str] = set()
 

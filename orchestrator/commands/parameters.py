@@ -1,4 +1,4 @@
-"""Commands whose text, lists of text and choices are converted without pydantic.
+"""Commands whose text, lists of text and choices are converted without pydantic, and whose arguments show no type.
 
 typer converts every value that is not a bool by pydantic, and pydantic takes longer to import than the rest of what
 `status` needs. What is not converted here, and what is wrong, is left to typer.
@@ -32,8 +32,10 @@ class Conversion:
         return self.by_typer().coerce(value, param=param, ctx=ctx)
 
 
-def _with_conversion(parameters: list[Any]) -> list[Any]:
+def _adapted(parameters: list[Any]) -> list[Any]:
     for parameter in parameters:
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda ctx: None  # `RUN`, not `RUN <list[str]>`
         by_typer = getattr(parameter, "get_runtime_param", None)  # older typers convert without pydantic
         if by_typer and "get_runtime_param" not in vars(parameter):
             conversion = Conversion(by_typer)
@@ -43,9 +45,9 @@ def _with_conversion(parameters: list[Any]) -> list[Any]:
 
 class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
-        return _with_conversion(super().get_params(ctx))
+        return _adapted(super().get_params(ctx))
 
 
 class Group(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
-        return _with_conversion(super().get_params(ctx))
+        return _adapted(super().get_params(ctx))

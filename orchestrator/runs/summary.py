@@ -20,7 +20,7 @@ OPEN = "open"
 
 
 class RunState(str, Enum):
-    """RUNNING: an orchestrator drives it. INTERRUPTED: jobs are open and nobody drives it; `resume` continues it."""
+    """RUNNING: a process drives it. INTERRUPTED: jobs are open and no process drives it; `resume` continues it."""
 
     RUNNING = "running"
     INTERRUPTED = "interrupted"
@@ -31,7 +31,7 @@ class RunState(str, Enum):
 
 @dataclass(frozen=True)
 class Summary:
-    """One run. began: None where its name has no time. cases: how many, by status; `open` has no row yet.
+    """One run. began: None if its name has no time. cases: their number by status; `open` has no row yet.
 
     problem: why it cannot be read; empty unless DAMAGED.
     """
