@@ -133,7 +133,7 @@ def kubernetes_place(kubernetes_cluster: LabCluster) -> Place:
     return Place(
         lambda: KubernetesExecutor(host),
         image=CONTRACT_IMAGE,
-        slot=Slot("1", of_run=True),
+        slot=Slot("1", exclusive_per_run=True),
         slack_s=STOP_GRACE_S + 10,
         work_s=4,
         forgets_exit_codes=True,
@@ -220,7 +220,7 @@ def test_many_that_stage_and_start_at_once_run_it_once(place: Place) -> None:
 
 
 def test_a_device_is_held_by_one_at_a_time_whatever_slots_it_is_part_of(place: Place) -> None:
-    if place.slot.of_run:
+    if place.slot.exclusive_per_run:
         pytest.skip("its slots are each run's own: the cluster's scheduler keeps jobs apart")
     holders: list[int] = []
     most: list[int] = []
@@ -314,7 +314,7 @@ def test_files_and_lines_of_what_is_not_there_are_none(place: Place) -> None:
 
 @pytest.mark.parametrize("deed", ["link", "fifo", "folder", "big"])
 def test_what_is_not_one_regular_file_of_bounded_size_is_refused(place: Place, deed: str) -> None:
-    if place.slot.of_run:
+    if place.slot.exclusive_per_run:
         pytest.skip("its files come as text in the log: there is nothing else in it (tests/test_frames.py)")
     attempt, _ = place.exited(deed)
     with pytest.raises(BadResult, match=r"results\.csv"):

@@ -182,7 +182,9 @@ def test_a_job_of_every_key_that_a_killed_start_left_is_adopted(here: Path, kube
     inventory(lab=KEYS)
     host = load_hosts(Path("hosts.yaml"))["lab"]
     assert isinstance(host, KubernetesHost)
-    task = Task(Attempt(JOB.run, JOB.id, 1), replace(JOB, model="owner/name"), Slot("1", of_run=True), CONTRACT_IMAGE)
+    task = Task(
+        Attempt(JOB.run, JOB.id, 1), replace(JOB, model="owner/name"), Slot("1", exclusive_per_run=True), CONTRACT_IMAGE
+    )
     with contextlib.closing(KubernetesExecutor(host)) as executor:
         executor.stage(task)
         wanted = job_manifest(task, host)

@@ -258,7 +258,7 @@ def make(request: pytest.FixtureRequest, kubernetes_cluster: LabCluster) -> Iter
 def task(prompt: str = "rows", number: int = 1, image: str = CONTRACT_IMAGE, **changes: Any) -> Task:
     job = replace(JOB, id="one", prompt=prompt, **changes)
     run = f"live-{time.monotonic_ns()}"
-    return Task(Attempt(run, job.id, number), replace(job, run=run), Slot("1", of_run=True), image)
+    return Task(Attempt(run, job.id, number), replace(job, run=run), Slot("1", exclusive_per_run=True), image)
 
 
 def begun(executor: KubernetesExecutor, what: Task) -> Attempt:

@@ -44,7 +44,12 @@ JOB = Job(
 
 def task(**fields: Any) -> Task:
     job = replace(JOB, **fields)
-    return Task(Attempt("20261124-150000-sd14", job.id, 1), job, Slot("2", of_run=True), "registry.example/sd@sha256:0")
+    return Task(
+        Attempt("20261124-150000-sd14", job.id, 1),
+        job,
+        Slot("2", exclusive_per_run=True),
+        "registry.example/sd@sha256:0",
+    )
 
 
 def host(**fields: Any) -> KubernetesHost:

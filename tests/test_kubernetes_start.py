@@ -26,7 +26,7 @@ from runner.schema import Case, Device, Job, Precision
 HOST = KubernetesHost(name="lab", gpus="none", cpu=2, memory="2g", node_selector={"pool": "cpu"})
 JOB = Job(run="r", id="j", host="lab", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
           model="owner/gated", cases=(Case("c1", 1),), prompt="p", steps=1)  # fmt: skip
-TASK = Task(Attempt("r", "j", 1), JOB, Slot("1", of_run=True), "image:1")
+TASK = Task(Attempt("r", "j", 1), JOB, Slot("1", exclusive_per_run=True), "image:1")
 NAME = object_name(TASK.attempt)
 Tamper = Callable[[dict[str, Any]], object]
 

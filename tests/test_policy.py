@@ -274,7 +274,7 @@ def test_what_was_staged_and_is_in_a_state_that_is_not_known_is_a_fault() -> Non
     assert isinstance(decide_on([a], shown(a, State.LOST))[0], Fault)
 
 
-OWN = (Slot("1", of_run=True),)
+OWN = (Slot("1", exclusive_per_run=True),)
 
 
 def queued(progress: JobState, reason: str = "", status: Status | None = None) -> dict[Attempt, Observation]:

@@ -40,7 +40,9 @@ def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
             specs[job.id] = container_spec(Task(attempt, job, Slot("cpu"), image), host, network=network)
         elif isinstance(host, KubernetesHost):
             image = image_of_nodes(host, job.image_flavour)
-            specs[job.id] = manifest.job_manifest(Task(attempt, job, Slot("1", of_run=True), image), host, network)
+            specs[job.id] = manifest.job_manifest(
+                Task(attempt, job, Slot("1", exclusive_per_run=True), image), host, network
+            )
     return dict(without_logins(specs))
 
 
@@ -51,7 +53,12 @@ def objects(plan: Plan, hosts: Sequence[Host]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for job in plan.jobs:
         if host := clusters.get(job.host):
-            task = Task(Attempt("RUN", job.id, 1), job, Slot("1", of_run=True), image_of_nodes(host, job.image_flavour))
+            task = Task(
+                Attempt("RUN", job.id, 1),
+                job,
+                Slot("1", exclusive_per_run=True),
+                image_of_nodes(host, job.image_flavour),
+            )
             found += manifest.objects(task, host, access.network_of(host, os.environ, Path.home()))
     if not found:
         names = ", ".join(host.name for host in hosts)

@@ -53,14 +53,14 @@ class Slot:
     gpus: device ids as the engine wants them; empty on the CPU's slot.
     devices: every name by which what it occupies is known, such as a GPU's index and its UUID. Two slots that have one
         in common are never in use at once, whatever they are called. Without any: its gpus, or else its name.
-    of_run: each run has this slot for itself, for the host's own scheduler keeps jobs apart; the same slot of other
-        runs is another one.
+    exclusive_per_run: each run has this slot for itself, for the host's own scheduler keeps jobs apart; the same slot
+        of other runs is another one.
     """
 
     name: str
     gpus: tuple[str, ...] = ()
     devices: frozenset[str] = field(default=frozenset(), compare=False)
-    of_run: bool = False
+    exclusive_per_run: bool = False
 
     def __post_init__(self) -> None:
         if not self.devices:

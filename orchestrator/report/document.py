@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from orchestrator.report.sheet import sheet
+from orchestrator.report.table_text import table_text
 from orchestrator.table.comparison import BaselineKind, Cell, Comparison
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import Interval
@@ -26,7 +26,7 @@ ABSENT = "absent"
 
 def to_json(comparison: Comparison) -> str:
     """The whole comparison with its rows, under a version that changes when a name's meaning does."""
-    base, metric, words = comparison.baseline, comparison.metric, sheet(comparison)
+    base, metric, words = comparison.baseline, comparison.metric, table_text(comparison)
     document = {
         "version": VERSION,
         "metric": {"name": metric.value, "unit": metric.unit, "less_is_better": metric.less_is_better},

@@ -10,7 +10,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.report.sheet import CellWords, Sheet, Tone, sheet
+from orchestrator.report.table_text import CellText, TableText, Tone, table_text
 from orchestrator.table.comparison import Comparison
 
 PADDING = 2
@@ -30,7 +30,7 @@ ASCII = str.maketrans({"×": "x", "±": "+-", "≈": "~", "–": "-", "…": "..
 
 def terminal(comparison: Comparison, console: Console) -> None:
     """Prints the whole table with its caption, footnotes and legend."""
-    words = sheet(comparison)
+    words = table_text(comparison)
     _print(console, words.title, "bold")
     for text in words.caption:
         _print(console, text, "dim")
@@ -61,11 +61,11 @@ def _text(console: Console, text: str, style: str = "") -> Text:
     return Text(text.translate(ASCII) if console.options.ascii_only else text, style=style)
 
 
-def _value_width(words: Sheet, host: int) -> int:
+def _value_width(words: TableText, host: int) -> int:
     return max((cell_len(line.cells[host].value) for line in words.lines if line.cells[host].ratio), default=0)
 
 
-def _cell_lines(cell: CellWords, value_width: int, stacked: bool) -> list[str]:
+def _cell_lines(cell: CellText, value_width: int, stacked: bool) -> list[str]:
     """The value with its ratio below it, or beside it where there is room."""
     if stacked or not cell.ratio:
         return [part for part in (cell.value, cell.ratio) if part]
@@ -77,22 +77,22 @@ def _heading(host: str, stacked: bool) -> str:
     return host.replace("@", "\n@", 1) if stacked else host
 
 
-def _host_width(words: Sheet, host: int, stacked: bool) -> int:
+def _host_width(words: TableText, host: int, stacked: bool) -> int:
     beside = _value_width(words, host)
     lines = [text for line in words.lines for text in _cell_lines(line.cells[host], beside, stacked)]
     return max(map(cell_len, [*lines, *_heading(words.hosts[host], stacked).split("\n")])) + PADDING
 
 
-def _labels_width(words: Sheet) -> int:
+def _labels_width(words: TableText) -> int:
     columns = [[name, *(line.labels[i] for line in words.lines)] for i, name in enumerate(words.axes)]
     return sum(min(WIDEST_LABEL, max(map(cell_len, column))) + PADDING for column in columns) - PADDING
 
 
-def _table_width(words: Sheet, hosts: Sequence[int], stacked: bool) -> int:
+def _table_width(words: TableText, hosts: Sequence[int], stacked: bool) -> int:
     return _labels_width(words) + sum(_host_width(words, host, stacked) for host in hosts)
 
 
-def _blocks(words: Sheet, width: int, stacked: bool) -> list[list[int]]:
+def _blocks(words: TableText, width: int, stacked: bool) -> list[list[int]]:
     """As many hosts side by side as there is room for, one at the least."""
     blocks: list[list[int]] = []
     for host in range(len(words.hosts)):
@@ -103,7 +103,7 @@ def _blocks(words: Sheet, width: int, stacked: bool) -> list[list[int]]:
     return blocks
 
 
-def _table(console: Console, words: Sheet, hosts: Sequence[int], stacked: bool) -> Table:
+def _table(console: Console, words: TableText, hosts: Sequence[int], stacked: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, PADDING - 1))
     for name, numeric in zip(words.axes, words.numeric):
         side: JustifyMethod = "right" if numeric else "left"
@@ -118,7 +118,7 @@ def _table(console: Console, words: Sheet, hosts: Sequence[int], stacked: bool) 
     return table
 
 
-def _cell(console: Console, cell: CellWords, value_width: int, stacked: bool) -> Text:
+def _cell(console: Console, cell: CellText, value_width: int, stacked: bool) -> Text:
     text = _text(console, "\n".join(_cell_lines(cell, value_width, stacked)))
     text.stylize(STYLES[cell.tone], -len(cell.ratio or cell.value))
     if cell.best:

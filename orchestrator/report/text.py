@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.report.labels import clean, told_apart
-from orchestrator.report.sheet import CellWords, Sheet, shared_words, sheet
+from orchestrator.report.table_text import CellText, TableText, shared_words, table_text
 from orchestrator.sanitize import harmless
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import Cell, Comparison
@@ -70,7 +70,7 @@ def _inert(text: str) -> str:
 
 def to_markdown(comparison: Comparison) -> str:
     """A GitHub-flavoured table with its caption, footnotes and legend; what rows say cannot become markup."""
-    words = sheet(comparison)
+    words = table_text(comparison)
     parts = [f"**{_markdown(words.title)}**", "  \n".join(_markdown(text) for text in words.caption)]
     parts.append(_markdown_table(words) if words.lines else "No rows.")
     parts.append("  \n".join(_markdown(f"[{number}] {text}") for number, text in enumerate(words.footnotes, start=1)))
@@ -81,14 +81,14 @@ def to_markdown(comparison: Comparison) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _markdown_table(words: Sheet) -> str:
+def _markdown_table(words: TableText) -> str:
     rules = [*("--:" if numeric else ":--" for numeric in words.numeric), *(":--" for _ in words.hosts)]
     rows = [[*map(_markdown, (*words.axes, *words.hosts))], rules]
     rows += [[*map(_markdown, line.labels), *map(_markdown_cell, line.cells)] for line in words.lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _markdown_cell(cell: CellWords) -> str:
+def _markdown_cell(cell: CellText) -> str:
     return "<br>".join(_markdown(re.sub(" +", " ", part).strip()) for part in (cell.value, cell.ratio) if part)
 
 

@@ -116,7 +116,7 @@ class Effects:
             self._stage(state, slot)
         with self.executor.hold(state.key, slot):
             # by another run, or another name of this machine, since the look
-            if not slot.of_run and is_taken(self.executor.observe(), state.key, slot):
+            if not slot.exclusive_per_run and is_taken(self.executor.observe(), state.key, slot):
                 return False
             self._begin(state)
         self.recorder.tell(Update(self.recorder.host, state.job))

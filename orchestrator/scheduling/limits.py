@@ -38,5 +38,5 @@ def deadline_s(state: JobState) -> float:
 
 def grant_s(state: JobState, slots: Sequence[Slot]) -> float:
     """How long an attempt's upload grant is valid, from its start."""
-    may_queue = any(slot.of_run for slot in slots)
+    may_queue = any(slot.exclusive_per_run for slot in slots)
     return deadline_s(state) + (QUEUED_S if may_queue else DELIVERY_S)

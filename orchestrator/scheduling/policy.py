@@ -83,7 +83,7 @@ class _Host:
 
 def _due(jobs: Sequence[JobState], seen: Mapping[Attempt, Observation], host: _Host) -> list[Action]:
     steps: list[JobAction] = []
-    own = {slot.name for slot in host.slots if slot.of_run}
+    own = {slot.name for slot in host.slots if slot.exclusive_per_run}
     ours = {state.key for state in jobs}
     there = [its for key, its in seen.items() if key in ours or its.slot not in own]
     running = _devices(its for its in there if its.state is State.RUNNING)

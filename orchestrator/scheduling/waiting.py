@@ -38,7 +38,7 @@ def waits(
     """
     found: dict[str, Wait] = {}
     ours = {(state.job.run, state.job.id) for state in jobs}
-    own = {slot.name for slot in slots if slot.of_run}
+    own = {slot.name for slot in slots if slot.exclusive_per_run}
     foreign = [
         (attempt, its)
         for attempt, its in sorted(seen.items())

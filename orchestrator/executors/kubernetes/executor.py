@@ -82,7 +82,7 @@ class KubernetesExecutor:
         must_be_there(self.host, self.cluster)
         query = {"labelSelector": selector(self.host), "limit": "1"}
         self.cluster.call("GET", self.cluster.path("jobs"), query)
-        return tuple(Slot(str(number + 1), of_run=True) for number in range(self.host.parallel))
+        return tuple(Slot(str(number + 1), exclusive_per_run=True) for number in range(self.host.parallel))
 
     @understood
     def stage(self, task: Task) -> None:

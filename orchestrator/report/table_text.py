@@ -31,7 +31,7 @@ class Tone(Enum):
 
 
 @dataclass(frozen=True)
-class CellWords:
+class CellText:
     """value: the figure with its spread, or the status. ratio: to the baseline, or in a word why there is none."""
 
     value: str
@@ -43,11 +43,11 @@ class CellWords:
 @dataclass(frozen=True)
 class LineWords:
     labels: tuple[str, ...]
-    cells: tuple[CellWords, ...]
+    cells: tuple[CellText, ...]
 
 
 @dataclass(frozen=True)
-class Sheet:
+class TableText:
     """numeric: which axes hold numbers. footnotes: the first is number 1."""
 
     title: str
@@ -65,7 +65,7 @@ def _reason(text: str) -> str:
     return clean(text, LONGEST_REASON)
 
 
-def sheet(comparison: Comparison) -> Sheet:
+def table_text(comparison: Comparison) -> TableText:
     cells = [cell for line in comparison.lines for cell in line.cells]
     shared = _shared_notes(comparison)
     notes = _Footnotes()
@@ -82,7 +82,7 @@ def sheet(comparison: Comparison) -> Sheet:
         )
         for line in comparison.lines
     )
-    return Sheet(
+    return TableText(
         title=_title(comparison),
         caption=(*_caption(comparison, hosts), *_shared_words(shared, tuple(hosts.values()))),
         axes=tuple(told_apart(comparison.axes).values()),
@@ -139,21 +139,21 @@ def _shared_words(shared: Mapping[str, tuple[int, ...]], hosts: Sequence[str]) -
     ]
 
 
-def _words(comparison: Comparison, cell: Cell, column: Column, notes: _Footnotes) -> CellWords:
+def _words(comparison: Comparison, cell: Cell, column: Column, notes: _Footnotes) -> CellText:
     if cell.status is None:
-        return CellWords(cell.reason or "", "", Tone.ABSENT)
+        return CellText(cell.reason or "", "", Tone.ABSENT)
     if cell.figure is None:
         return _without_value(cell, notes)
     best = _mark(cell)
     value = f"{column.figure(cell)} {best}".rstrip() + notes.marks(*cell.notes)
     if cell.ratio:
         ratio = ratio_words(cell.ratio) + notes.marks(*cell.ratio_notes)
-        return CellWords(value, ratio, _tone(comparison, cell.ratio), bool(best))
+        return CellText(value, ratio, _tone(comparison, cell.ratio), bool(best))
     if cell.validity not in (Validity.VALID, None):
-        return CellWords(value, str(cell.validity.value), Tone.DOUBTFUL)
+        return CellText(value, str(cell.validity.value), Tone.DOUBTFUL)
     if cell.is_baseline:
-        return CellWords(value, "baseline", Tone.SAME, bool(best))
-    return CellWords(value, "no ratio" + notes.marks(cell.no_ratio) if cell.no_ratio else "", Tone.PLAIN, bool(best))
+        return CellText(value, "baseline", Tone.SAME, bool(best))
+    return CellText(value, "no ratio" + notes.marks(cell.no_ratio) if cell.no_ratio else "", Tone.PLAIN, bool(best))
 
 
 def _mark(cell: Cell) -> str:
@@ -161,13 +161,13 @@ def _mark(cell: Cell) -> str:
     return next((mark for mark, is_so in marks.items() if is_so), TIED_OF_LINE if cell.tied_best_of_line else "")
 
 
-def _without_value(cell: Cell, notes: _Footnotes) -> CellWords:
+def _without_value(cell: Cell, notes: _Footnotes) -> CellText:
     status, reason = cell.status or Status.FAILED, cell.reason or ""
     if status is Status.OK:
-        return CellWords("no value" + notes.marks(reason, *cell.notes), "", Tone.NO_VALUE)
+        return CellText("no value" + notes.marks(reason, *cell.notes), "", Tone.NO_VALUE)
     says_no_more = reason == status.value or (status is Status.OOM and reason == OUT_OF_MEMORY)
     known = [] if says_no_more else [f"{status.value}: {reason}"]
-    return CellWords(
+    return CellText(
         status.value + notes.marks(*known, *cell.notes), "", Tone.FAULT if status.is_fault else Tone.NO_VALUE
     )
 
