@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import engines
+from builders import a_job
 from engines import Engine
 
 from orchestrator.config import ContainerHost
@@ -24,7 +25,7 @@ from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.all_hosts import drive_all
 from orchestrator.scheduling.host_loop import HostLoop
 from orchestrator.store.inbox import S3Inbox
-from runner.schema import Case, Device, Job, Precision, Row, Status
+from runner.schema import Job, Row, Status
 
 
 @dataclass
@@ -99,9 +100,8 @@ def bench(folder: Path, hosts: Sequence[ContainerHost], prompts: Sequence[str]) 
 
 def jobs_of(run: Run, host: ContainerHost, prompts: Sequence[str]) -> list[Job]:
     return [
-        Job(run=run.name, id=f"{host.name}{number}", host=host.name, device=Device.CPU, engine="eager",
-            precision=Precision.SINGLE, model="synthetic:tiny", prompt=prompt, steps=1, image=engines.CONTRACT_IMAGE,
-            cases=(Case(f"{host.name}{number}a", 1), Case(f"{host.name}{number}b", 2)))
+        a_job(prompt, (1, 2), run=run.name, id=f"{host.name}{number}", host=host.name, case=f"{host.name}{number}-",
+              image=engines.CONTRACT_IMAGE)
         for number, prompt in enumerate(prompts)
     ]  # fmt: skip
 

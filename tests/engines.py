@@ -29,8 +29,8 @@ from runner.schema import Job
 
 BASE_IMAGE = "python:3.11-slim-bookworm"
 CONTRACT_IMAGE = "sd-orchestrator-contract:1"
-REAL_MODULES = ("catalog", "schema", "models/__init__", "models/folders")
-REAL_MODULES += tuple(f"wire/{name}" for name in ("__init__", "frames", "result_bundle", "delivery", "tokens"))
+WIRE = ("__init__", "frames", "result_bundle", "delivery", "tokens")
+REAL_MODULES = ("catalog", "schema", "models/__init__", "models/folders", *(f"wire/{name}" for name in WIRE))
 ROOT = Path(__file__).parent.parent
 SSH_CONFIGS: list[Path] = []
 DEAD = (docker.errors.DockerException, requests.RequestException, OSError)  # what an engine that is down may raise
@@ -203,7 +203,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(true: Callable[[], bool], timeout_s: float, message: str) -> None:
+def wait_until(true: Callable[[], object], timeout_s: float, message: str) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         if time.monotonic() > deadline:
@@ -256,11 +256,19 @@ def contract_image(engine: Engine, base_from: Engine | None = None) -> str:
     return CONTRACT_IMAGE
 
 
+def let_go(engine: Engine, name: str) -> None:
+    """Ends the deed `wait` of the fake runner in the containers that have this in their name."""
+    with contextlib.closing(engine.client()) as api:
+        for found in api.containers(filters={"name": name}):
+            api.exec_start(api.exec_create(found["Id"], ["touch", "/job/go"])["Id"])
+
+
 def furnish(engine: Engine, base_from: Engine | None = None) -> None:
     """Gives an engine of one's own the fake runner under the real image's name: nothing is built or streamed then."""
     made = contract_image(engine, base_from)
     with contextlib.closing(engine.client()) as api:
-        api.tag(made, *images.reference("cpu").split(":"))
+        repository, tag = images.reference("cpu").split(":")
+        api.tag(made, repository, tag)
 
 
 @contextlib.contextmanager

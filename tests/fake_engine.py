@@ -24,7 +24,7 @@ from runner.jobs.supervise import context
 from runner.jobs.worker import Provenance, Send, run_cases
 from runner.measuring.measure import Instruments
 from runner.quality.similarity import Reference
-from runner.schema import Case, Device, Job, Precision, Validity
+from runner.schema import Case, Job, Validity
 
 # Children of a forkserver that has imported this know the server's here; those that import it themselves, their own.
 IMPORTED_BY = os.getpid()
@@ -39,25 +39,6 @@ def processes() -> Any:
         with mock.patch.dict(os.environ, {"PYTHONPATH": str(Path(__file__).parent)}):
             forkserver.ensure_running()
     return children
-
-
-def job_of(prompt: str = "", samples: tuple[int, ...] = (1, 2, 3), **fields: Any) -> Job:
-    given = {
-        "run": "r",
-        "id": "j",
-        "host": "here",
-        "device": Device.CPU,
-        "engine": "eager",
-        "precision": Precision.SINGLE,
-        "model": "synthetic:tiny",
-        "cases": tuple(Case(f"case-{number}", number) for number in samples),
-        "prompt": prompt,
-        "steps": 4,
-        "warmup": 1,
-        "timeout_s": 30.0,
-        "round": 1,
-    }
-    return Job(**{**given, **fields})
 
 
 def act(action: str, token: str | None) -> None:
@@ -93,7 +74,7 @@ class FakeSession:
     one_shape = False
 
     def __init__(self, job: Job, token: str | None) -> None:
-        self.facts = {"height": 8, "width": 8, "xformers": False}
+        self.facts: dict[str, Any] = {"height": 8, "width": 8, "xformers": False}
         self.one_shape = "one-shape" in job.prompt.split()
         self._actions = dict(word.split(":", 1) for word in job.prompt.split() if ":" in word)
         self._token = token

@@ -14,13 +14,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import NamedTuple
+
+from builders import ok_row
 
 from orchestrator.config import DockerHost, ProcessHost
 from orchestrator.errors import HostUnreachable, StartError
 from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task
-from runner.schema import Case, Job, Row, Status, Validity, format_rows
+from runner.schema import Job, format_rows
 from runner.wire.result_bundle import Receipt
 
 
@@ -206,7 +207,7 @@ class FakeExecutor:
         with self.world.answering("start", attempt):
             container = self.world.containers.get(attempt)
             if container is None:
-                raise StartError(f"{attempt.name} is not there")
+                raise StartError(f"{attempt.name} is not there; stage it again")
             if container.started is None:
                 self._begin(attempt, container)
         with self.world.answering("hand over", attempt):
@@ -248,13 +249,12 @@ class FakeExecutor:
             if container is None or container.started is None:
                 return None
             assert self.world.state(container) is State.EXITED, f"fetched {file} of {attempt.name} while it runs"
-            if file == "environment.json" and isinstance(container.behaviour.environment, Exception):
-                raise container.behaviour.environment
-            if file == "environment.json" and container.behaviour.environment is not None:
-                return container.behaviour.environment
-            if file == "environment.json":
-                return json.dumps({"sha256": sha256(container.token)}).encode()
-            return self._results(container) if file == "results.csv" else None
+            environment = container.behaviour.environment
+            if file != "environment.json":
+                return self._results(container) if file == "results.csv" else None
+            if isinstance(environment, Exception):
+                raise environment
+            return environment or json.dumps({"sha256": sha256(container.token)}).encode()
 
     def _results(self, container: _Container) -> bytes | None:
         behaviour, cases = container.behaviour, container.task.job.cases
@@ -264,7 +264,7 @@ class FakeExecutor:
             return behaviour.results
         rows = len(cases) if behaviour.rows is None else behaviour.rows
         if behaviour.runs_s and container.ends is not None and container.started is not None:
-            rows = min(rows, int(len(cases) * (container.ends - container.started) / behaviour.runs_s + 1e-9))
+            rows = min(rows, int(len(cases) * (container.ends - container.started) / behaviour.runs_s + 1e-5))
         return format_rows(ok_row(container.task.job, case) for case in cases[:rows]).encode() if rows else None
 
     def receipt(self, attempt: Attempt) -> Receipt | None:
@@ -303,35 +303,3 @@ class FakeExecutor:
 def sha256(token: str | None) -> str:
     """Of what a job reads where its token should be: nothing where there is none."""
     return hashlib.sha256((token or "").encode()).hexdigest()
-
-
-def ok_row(job: Job, case: Case, latency_s: float = 0.5) -> Row:
-    """A row that a good runner writes: it passes `results.judge` as it is."""
-    return Row.of(
-        job,
-        case,
-        Status.OK,
-        device="Fake CPU",
-        height=job.height or 64,
-        width=job.width or 64,
-        xformers=False,
-        latency=latency_s,
-        memory=1.0,
-        repeats=job.repeats,
-        latency_median=latency_s,
-        latency_p90=latency_s,
-        latency_min=latency_s,
-        latency_std=0.0,
-        latency_ci_low=latency_s,
-        latency_ci_high=latency_s,
-        throughput=60 * case.samples / latency_s,
-        steps_per_s=job.steps / latency_s,
-        memory_peak=1.0,
-        memory_host=1.0,
-        load_s=0.1,
-        first_call_s=0.6,
-        trials=(latency_s,) * job.repeats,
-        validity=Validity.VALID,
-        python="3.11",
-        started=datetime.fromtimestamp(0, timezone.utc).isoformat(),
-    )

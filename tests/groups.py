@@ -50,7 +50,7 @@ def scheduling(config: pytest.Config, log: Any) -> Any:
     """pytest-xdist's scheduler of scopes, with groups as scopes. Its own of groups (3.8) fails with pytest 9.2."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class GroupScheduling(LoadScopeScheduling):
+    class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
         @cached_property
         def groups(self) -> dict[str, str]:
             return dict(json.loads(config.stash[FILE].read_text()))

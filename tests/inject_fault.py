@@ -38,7 +38,7 @@ def die_after(events: int = 0, kind: str = "") -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return progress
 
-    Journal.record = fatal  # type: ignore[method-assign]
+    Journal.record = fatal  # type: ignore[method-assign, assignment]
 
 
 def die_after_calls(calls: int) -> None:
@@ -68,13 +68,13 @@ def die_after_writes(writes: int) -> None:
             if method != "GET" and next(answered) == writes:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    Cluster.call = fatal  # type: ignore[method-assign]
+    Cluster.call = fatal  # type: ignore[method-assign, assignment]
 
 
 def die_before_handing_over() -> None:
     from orchestrator.executors.docker import executor as docker
 
-    docker.hand_over = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    docker.hand_over = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[attr-defined]
 
 
 def main(faults: dict[str, Any], words: list[str]) -> None:

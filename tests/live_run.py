@@ -29,7 +29,7 @@ from orchestrator.executors.docker.connection import connect
 from orchestrator.images.image import engine_of
 from orchestrator.images.record import Record
 from orchestrator.runs.folder import Run
-from orchestrator.runs.job_state import Kind
+from orchestrator.runs.job_state import Entry, Kind
 from orchestrator.runs.journal import Journal
 from orchestrator.runs.rows import read_rows
 from runner.schema import Row
@@ -196,7 +196,7 @@ class LiveRun:
     def kinds(self) -> list[Kind]:
         return [entry.kind for job in self.journal().values() for entry in job]
 
-    def journal(self) -> dict[str, list[object]]:
+    def journal(self) -> dict[str, list[Entry]]:
         """What happened to each job."""
         with closing(Journal.open(self.run.journal)) as journal:
             return {p.job.id: list(journal.history(p.job.id)) for p in journal.progress()}

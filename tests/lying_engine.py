@@ -117,7 +117,8 @@ class LyingEngine:
         class AtPort(Quiet, socketserver.TCPServer): ...
 
         self._server = OnSocket(str(socket_path), Handler) if socket_path else AtPort(("127.0.0.1", 0), Handler)
-        self.port = 0 if socket_path else int(self._server.server_address[1])
+        address = self._server.server_address
+        self.port = int(address[1]) if isinstance(address, tuple) else 0
         self.url = f"unix://{socket_path}" if socket_path else f"tcp://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import engines
 import pytest
+from builders import a_row
 from scipy import stats
-from table_rows import row
 
 from runner.schema import Row, Validity
 
@@ -43,7 +43,9 @@ def made_up(cells: Sequence[float], deviation: float, runs: Sequence[str] = ("fi
             for round_ in (1, 2, 3):
                 took = (1 + more) * math.exp(draw.gauss(0, deviation))
                 steps = round(100 * (1 + more))
-                rows.append(row("here", trials=(took,), seed=seed, steps=steps, run=run, round=round_, work=f"w{seed}"))
+                rows.append(
+                    a_row("here", trials=(took,), seed=seed, steps=steps, run=run, round=round_, work=f"w{seed}")
+                )
     return rows
 
 

@@ -7,6 +7,7 @@ import os
 import stat as stat_module
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import engines
 import pytest
@@ -45,13 +46,13 @@ def special(kind: bytes) -> tuple[tarfile.TarInfo, bytes]:
 
 
 @given(st.binary(max_size=LIMIT), st.integers(1, 700))
-def test_a_file_comes_out_as_it_went_in_however_it_is_cut(content, step):
+def test_a_file_comes_out_as_it_went_in_however_it_is_cut(content: bytes, step: int) -> None:
     packed = tar(file(content))
     chunks = [packed[at : at + step] for at in range(0, len(packed), step)]
     assert read_member(chunks, stat(len(content)), LIMIT) == content
 
 
-def test_the_name_in_the_archive_is_of_no_account():
+def test_the_name_in_the_archive_is_of_no_account() -> None:
     assert read_member([tar(file(b"hello", "../../etc/passwd"))], stat(), LIMIT) == b"hello"
 
 
@@ -59,7 +60,7 @@ SPECIAL = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, 
 
 
 @pytest.mark.parametrize("kind", SPECIAL)
-def test_what_is_no_regular_file_is_refused_whatever_its_stat_said(kind):
+def test_what_is_no_regular_file_is_refused_whatever_its_stat_said(kind: bytes) -> None:
     with pytest.raises(BadResult, match="one regular file"):
         read_member([tar(special(kind))], stat(), LIMIT)
 
@@ -67,17 +68,17 @@ def test_what_is_no_regular_file_is_refused_whatever_its_stat_said(kind):
 @pytest.mark.parametrize(
     "mode", [GO_DIRECTORY, GO_SYMLINK, GO_PIPE, GO_DEVICE, GO_CHARACTER_DEVICE, GO_SOCKET], ids=hex
 )
-def test_what_is_no_regular_file_is_refused_by_its_stat_before_it_is_read(mode):
+def test_what_is_no_regular_file_is_refused_by_its_stat_before_it_is_read(mode: int) -> None:
     with pytest.raises(BadResult, match="not a regular file"):
         check_stat(stat(mode=mode | 0o777), LIMIT)
 
 
-def test_a_file_above_the_limit_is_refused_before_it_is_read():
+def test_a_file_above_the_limit_is_refused_before_it_is_read() -> None:
     with pytest.raises(BadResult, match="more than the 1000"):
         check_stat(stat(LIMIT + 1), LIMIT)
 
 
-def test_a_stat_that_lies_about_the_size_does_not_help():
+def test_a_stat_that_lies_about_the_size_does_not_help() -> None:
     with pytest.raises(BadResult, match="more than the 1000"):
         read_member([tar(file(b"x" * (LIMIT + 1)))], stat(5), LIMIT)
 
@@ -88,7 +89,7 @@ def endless(beginning: bytes) -> Iterator[bytes]:
         yield b"\0" * 4096
 
 
-def test_a_device_node_that_root_made_is_refused_by_the_engines_mode_and_by_its_member(tmp_path):
+def test_a_device_node_that_root_made_is_refused_by_the_engines_mode_and_by_its_member(tmp_path: Path) -> None:
     node = tmp_path / "results.csv"
     try:
         os.mknod(node, 0o666 | stat_module.S_IFCHR, os.makedev(1, 5))  # /dev/zero: it never ends
@@ -101,37 +102,37 @@ def test_a_device_node_that_root_made_is_refused_by_the_engines_mode_and_by_its_
         read_member([packed.getvalue()], stat(0), LIMIT)
 
 
-def test_a_file_that_grew_after_its_stat_is_as_long_as_its_member_and_one_that_shrank_is_refused():
+def test_a_file_that_grew_after_its_stat_is_as_long_as_its_member_and_one_that_shrank_is_refused() -> None:
     assert read_member([tar(file(b"x" * 900))], stat(5), LIMIT) == b"x" * 900
     shrunk = tar(file(b"x" * 900))[:512] + b"x" * 400
     with pytest.raises(BadResult):
         read_member([shrunk], stat(900), LIMIT)
 
 
-def test_a_stream_without_end_is_cut_off():
+def test_a_stream_without_end_is_cut_off() -> None:
     with pytest.raises(BadResult, match="longer"):
         read_member(endless(tar(file(b"hello"))), stat(), LIMIT)
 
 
-def test_headers_without_end_are_cut_off():
+def test_headers_without_end_are_cut_off() -> None:
     header = tarfile.TarInfo("pax")
     header.type, header.size = tarfile.XHDTYPE, 10**9
     with pytest.raises(BadResult, match="longer"):
         read_member(endless(header.tobuf(tarfile.USTAR_FORMAT)), stat(), LIMIT)
 
 
-def test_two_files_are_refused():
+def test_two_files_are_refused() -> None:
     with pytest.raises(BadResult, match="more than one"):
         read_member([tar(file(b"hello"), file(b"again"))], stat(), LIMIT)
 
 
-def test_a_stream_that_breaks_off_is_refused():
+def test_a_stream_that_breaks_off_is_refused() -> None:
     with pytest.raises(BadResult):
         read_member([tar(file(b"x" * 900))[:1000]], stat(900), LIMIT)
 
 
 @given(st.lists(st.binary(max_size=2000), max_size=5))
-def test_bytes_of_any_kind_are_a_bad_result_and_never_another_error(chunks):
+def test_bytes_of_any_kind_are_a_bad_result_and_never_another_error(chunks: list[bytes]) -> None:
     with pytest.raises(BadResult):
         read_member(chunks, stat(), LIMIT)
 
@@ -143,17 +144,17 @@ NOT_STATS = [
 
 
 @pytest.mark.parametrize("header", ["", "!", *(base64.b64encode(text.encode()).decode() for text in NOT_STATS)])
-def test_a_stat_that_cannot_be_read_is_a_bad_result(header):
+def test_a_stat_that_cannot_be_read_is_a_bad_result(header: str) -> None:
     with pytest.raises(BadResult, match="does not say what it sends"):
         PathStat.from_header(header)
 
 
-def test_a_stat_is_read_from_its_header():
+def test_a_stat_is_read_from_its_header() -> None:
     fields = {"name": "results.csv", "size": 5, "mode": 0o644, "mtime": "now", "linkTarget": ""}
     assert PathStat.from_header(base64.b64encode(json.dumps(fields).encode()).decode()) == stat()
 
 
-def test_what_goes_in_belongs_to_the_runner_and_nobody_else_may_read_it():
+def test_what_goes_in_belongs_to_the_runner_and_nobody_else_may_read_it() -> None:
     with tarfile.open(fileobj=io.BytesIO(pack({"job.json": b"{}"}, folders=["scratch"]))) as archive:
         members = {m.name: (m.uid, m.gid, m.mode, m.isdir()) for m in archive.getmembers()}
     assert members == {"scratch": (1000, 1000, 0o700, True), "job.json": (1000, 1000, 0o600, False)}

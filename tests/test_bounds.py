@@ -16,7 +16,7 @@ import docker.errors
 import pytest
 import requests
 import urllib3
-from fake_engine import job_of
+from builders import a_job
 from memory import grows_by_less_than
 from test_images import digest_of, packed
 
@@ -34,8 +34,9 @@ from orchestrator.executors.docker.config import FILE_LIMIT_BYTES, read_json
 from orchestrator.executors.kubernetes.cluster import ANSWER_LIMIT_BYTES as LISTING_BYTES
 from orchestrator.executors.kubernetes.cluster import ANSWER_LIMIT_VALUES as LISTING_VALUES
 from orchestrator.executors.kubernetes.cluster import _object, _read, _Room
+from orchestrator.executors.kubernetes.kubeconfig import Unusable
 from orchestrator.executors.kubernetes.plugin import ANSWER_LIMIT_BYTES as PLUGIN_BYTES
-from orchestrator.executors.kubernetes.plugin import Unusable, _issued
+from orchestrator.executors.kubernetes.plugin import _issued
 from orchestrator.executors.kubernetes.watch import LINE_LIMIT_BYTES as WATCH_LINE_BYTES
 from orchestrator.executors.kubernetes.watch import whole_lines
 from orchestrator.images.vouched import Vouched
@@ -129,10 +130,10 @@ def test_a_run_of_a_store_takes_bounded_memory(kind: str) -> None:
     before, after = (b'{"jobs":"', b'"}') if kind == "text" else (b'{"jobs":[', b"1]}")
     data = repeated(items[kind], MANIFEST_LIMIT_BYTES, before, after)
     with grows_by_less_than(200):
-        assert not _is_same_run(data, [job_of()])
+        assert not _is_same_run(data, [a_job()])
     most = repeated(b"{},", 2 * MANIFEST_LIMIT_VALUES, b'{"jobs":[', b"1]}")
     with grows_by_less_than(200):
-        assert not _is_same_run(most, [job_of()])
+        assert not _is_same_run(most, [a_job()])
 
 
 HEADER = ",".join(COLUMNS).encode() + b"\n"
@@ -171,9 +172,9 @@ def test_more_rows_of_a_store_than_a_run_has_are_refused_unread(data: bytes) -> 
 @pytest.mark.parametrize(
     ("parser", "data", "megabytes"),
     [
-        (lambda data: judge(job_of(), data, Ending(0)), HEADER + b"," * (MAX_RESULT_BYTES - 2000) + b"\n", 300),
-        (lambda data: judge(job_of(), data, Ending(0)), HEADER + b"\n" * (MAX_RESULT_BYTES - 2000), 50),
-        (lambda data: judge(job_of(), data, Ending(0)), HEADER + b'"' * (MAX_RESULT_BYTES - 2000) + b"\n", 50),
+        (lambda data: judge(a_job(), data, Ending(0)), HEADER + b"," * (MAX_RESULT_BYTES - 2000) + b"\n", 300),
+        (lambda data: judge(a_job(), data, Ending(0)), HEADER + b"\n" * (MAX_RESULT_BYTES - 2000), 50),
+        (lambda data: judge(a_job(), data, Ending(0)), HEADER + b'"' * (MAX_RESULT_BYTES - 2000) + b"\n", 50),
         (lambda data: Event.from_line(data.decode()), b'{"kind":"trial","at":[' + b"[]," * 20_000 + b"1]}", 30),
         (lambda data: read_rows(data.decode(), "x.csv"), HEADER + b"," * (4 << 20), 100),
     ],

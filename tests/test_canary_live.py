@@ -163,7 +163,7 @@ def in_image(engine: Engine, image: str, canary: Canary) -> bool:
     """Whether it is in the image's history or in any file of any layer; layers are tar files in what is saved."""
     with contextlib.closing(engine.client()) as api:
         history = json.dumps([api.history(image), api.inspect_image(image)])  # type: ignore[no-untyped-call]
-        saved = api.get_image(image)  # type: ignore[no-untyped-call]
+        saved = api.get_image(image)
         return canary.is_in(history.encode()) or canary.is_in_stream(saved)
 
 

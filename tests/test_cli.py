@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import a_job
 from commands import PROGRAM, end_running_job, orchestrate, run_in_background, until, wait_for, write
 
 from orchestrator.commands import root
@@ -20,7 +21,7 @@ from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal
 from orchestrator.runs.rows import read_rows
 from orchestrator.scheduling import limits
-from runner.schema import Case, Device, Job, Precision, Status
+from runner.schema import Status
 
 PUBLISHED = Path(__file__).parent / "data" / "lambda-benchmark.csv"
 MATRIX = "name: demo\nmatrix: {engine: [eager, onnxruntime], samples: [1, 2]}\nprompt: say hello\nrepeats: 6\n"
@@ -289,8 +290,7 @@ def test_cancel_ends_the_jobs_of_a_host_that_does_not_answer(here: Path) -> None
     run.path.mkdir(parents=True)
     run.hosts.write_text("hosts:\n  dead: {kind: docker, url: 'unix:///nowhere/docker.sock', gpus: none}\n")
     run.matrix.write_text("")
-    job = Job(run=name, id="a", host="dead", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-              model="synthetic:tiny", cases=(Case("a1", 1),), prompt="", steps=1)  # fmt: skip
+    job = a_job(samples=(1,), run=name, id="a", host="dead")
     Journal.create(run.journal, name, [job], {"retries": 2, "lost_after_s": 900.0}).close()
     assert orchestrate("resume") == ExitCode.INTERRUPTED
     assert orchestrate("cancel", name) == ExitCode.SOME_FAILED

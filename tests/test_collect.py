@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_executor import ok_row
+from builders import a_job, ok_row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,29 +22,14 @@ from runner.schema import (
     COLUMN,
     COLUMNS,
     Case,
-    Device,
     Event,
     EventKind,
-    Job,
-    Precision,
     Row,
     Status,
     format_rows,
 )
 
-JOB = Job(
-    run="r",
-    id="job1",
-    host="h",
-    device=Device.CPU,
-    engine="eager",
-    precision=Precision.SINGLE,
-    model="synthetic:tiny",
-    cases=(Case("c1", 1), Case("c2", 2), Case("c4", 4)),
-    prompt="p",
-    steps=10,
-    image="cpu:abc",
-)
+JOB = a_job(samples=(1, 2, 4), id="job1", steps=10, image="cpu:abc")
 GOOD = [ok_row(JOB, case) for case in JOB.cases]
 EXITED = Ending(exit_code=0)
 
@@ -383,7 +368,7 @@ LARGEST = replace(JOB, cases=(Case("cmax", "max"),))
 
 def largest_row(found: int | None) -> Row:
     numbered = ok_row(replace(JOB, cases=(Case("cmax", found or 1),)), Case("cmax", found or 1))
-    return replace(numbered, n_samples=found, samples_asked="max", work=found and JOB.work(found, 64, 64))
+    return replace(numbered, n_samples=found, samples_asked="max", work=JOB.work(found, 64, 64) if found else None)
 
 
 def test_the_largest_batch_is_for_the_runner_to_find() -> None:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_engine import job_of
-from fake_executor import ok_row
+from builders import a_job, ok_row
 
 from orchestrator.results.judge import Ending, judge
 from orchestrator.runs.rows import write_rows
 from runner.schema import COLUMN, COLUMNS, LAMBDA_COLUMNS, Row, SetBy, Status, Validity, column, format_rows
 
 PAGE = (Path(__file__).parent.parent / "docs/columns.md").read_text()
-JOB = job_of(height=8, width=8)
+JOB = a_job(height=8, width=8)
 CASE = JOB.cases[0]
 GOOD = ok_row(JOB, CASE)
 FORMULA = "=cmd|calc!A1"
@@ -75,7 +74,7 @@ def test_a_number_below_its_bound_is_not_believed(name: str) -> None:
 
 @pytest.mark.parametrize("name", [c.name for c in COLUMN.values() if c.is_text])
 @pytest.mark.parametrize("text", [FORMULA, "\t=1", '"=1', " \r\n+1", "＝1", "@x", "\u202e-1", "\x1b[2J=1", "a;=1"])
-def test_no_text_column_reaches_a_file_as_a_formula(name: str, text: str, tmp_path: Path) -> None:
+def test_no_text_column_reaches_a_file_as_a_formula(name: str, text: Any, tmp_path: Path) -> None:
     write_rows(tmp_path / "results.csv", [dataclasses.replace(GOOD, **{name: text})])
     lines = (tmp_path / "results.csv").read_bytes().decode().splitlines()
     assert len(lines) == 2

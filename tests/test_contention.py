@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from runner.telemetry import contention
@@ -234,7 +235,7 @@ def test_a_kernel_without_wait_counters_shows_no_contention(
 
     moments = iter((100.0, 110.0))
     monkeypatch.setattr(contention, "time", SimpleNamespace(monotonic=lambda: next(moments)))
-    monkeypatch.setattr(contention.psutil, "cpu_times", refused)
+    monkeypatch.setattr(psutil, "cpu_times", refused)
     write(1000)
     with CpuWatch(tmp_path, tmp_path / "cgroup", tmp_path / "cpus") as watch:
         write(2000)
@@ -250,9 +251,9 @@ def test_with_hidepid_only_this_process_is_watched(monkeypatch: pytest.MonkeyPat
     """With hidepid=1 the first process of another user that is looked at refuses."""
 
     def hidden(*_: object, **__: object) -> None:
-        raise contention.psutil.AccessDenied(1)
+        raise psutil.AccessDenied(1)
 
-    monkeypatch.setattr(contention.psutil.Process, "children", hidden)
+    monkeypatch.setattr(psutil.Process, "children", hidden)
     assert contention._family() == [os.getpid()]
     with CpuWatch() as watch:
         watch.look()

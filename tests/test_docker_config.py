@@ -25,8 +25,9 @@ from orchestrator.errors import ImageError, InputError
 from orchestrator.executors.docker.client import Client
 from orchestrator.executors.docker.config import HUB, DockerConfig, Login, registry_of
 from orchestrator.executors.docker.connection import Connection, connect
-from orchestrator.images.build import build, default_base
+from orchestrator.images.build import build
 from orchestrator.images.image import ImageInfo, patient
+from orchestrator.images.recipe import default_base
 from orchestrator.images.record import Record
 from orchestrator.images.transfer import pull, push
 
@@ -170,7 +171,9 @@ FAULTY = {
 
 
 @pytest.mark.parametrize("content", FAULTY.values(), ids=FAULTY)
-def test_no_config_json_keeps_an_engine_from_being_asked_to_build(engine, connection, config, content):
+def test_no_config_json_keeps_an_engine_from_being_asked_to_build(
+    engine: Recorder, connection: Connection, config: Path, content: str | None
+) -> None:
     if content is not None:
         config.write_text(content, errors="surrogateescape")
     with pytest.raises(ImageError, match="unauthorized"):
@@ -186,14 +189,18 @@ def test_no_config_json_keeps_an_engine_from_being_asked_to_build(engine, connec
         ("{", ("config.json", "docker.io", "not JSON")),
     ],
 )
-def test_a_refusal_says_why_no_password_was_sent_and_where_to(engine, connection, config, content, named):
+def test_a_refusal_says_why_no_password_was_sent_and_where_to(
+    engine: Recorder, connection: Connection, config: Path, content: str, named: tuple[str, ...]
+) -> None:
     config.write_text(content)
     with pytest.raises(ImageError) as caught:
         build(connection, "cpu")
     assert all(word in str(caught.value) for word in named)
 
 
-def test_a_build_shows_the_engine_the_base_images_login_and_no_other(engine, connection, config):
+def test_a_build_shows_the_engine_the_base_images_login_and_no_other(
+    engine: Recorder, connection: Connection, config: Path
+) -> None:
     others = {f"r{n}.example": {"auth": packed("me", f"{SECRET}-{n}")} for n in range(3)}
     config.write_text(json.dumps({"auths": {HUB: {"auth": packed("hub", "hubs")}, **others}}))
     with contextlib.suppress(ImageError):
@@ -202,7 +209,9 @@ def test_a_build_shows_the_engine_the_base_images_login_and_no_other(engine, con
     assert SECRET not in engine.everything()
 
 
-def test_a_build_on_a_base_that_is_there_shows_no_login_and_asks_no_helper(engine, connection, config, tmp_path):
+def test_a_build_on_a_base_that_is_there_shows_no_login_and_asks_no_helper(
+    engine: Recorder, connection: Connection, config: Path, tmp_path: Path
+) -> None:
     helper(config, "any", f"touch {tmp_path}/asked; {GIVES}")
     config.write_text('{"credsStore": "any"}')
     engine.images.add(default_base("cpu"))
@@ -220,7 +229,9 @@ def was_pushed(remote: str) -> None:
 
 
 @pytest.mark.parametrize("call", [push, pull])
-def test_a_registry_named_for_images_gets_its_own_login_alone(engine, connection, config, call):
+def test_a_registry_named_for_images_gets_its_own_login_alone(
+    engine: Recorder, connection: Connection, config: Path, call: Callable[[Connection, str, str], object]
+) -> None:
     logins = {"r.example:5000": {"auth": packed("me", "mine")}, "s.example": {"auth": packed("me", SECRET)}}
     config.write_text(json.dumps({"auths": logins}))
     was_pushed("r.example:5000/team/sd-orchestrator/cpu:1-amd64")
@@ -231,14 +242,16 @@ def test_a_registry_named_for_images_gets_its_own_login_alone(engine, connection
 
 
 @pytest.mark.parametrize("call", [push, pull])
-def test_a_registry_that_refuses_is_told_with_the_helper_that_is_missing(engine, connection, config, call):
+def test_a_registry_that_refuses_is_told_with_the_helper_that_is_missing(
+    engine: Recorder, connection: Connection, config: Path, call: Callable[[Connection, str, str], object]
+) -> None:
     config.write_text('{"credHelpers": {"r.example": "gcloud"}}')
     was_pushed("r.example/sd-orchestrator/cpu:1-amd64")
     with pytest.raises(ImageError, match=r"sent to r\.example: docker-credential-gcloud"):
         call(connection, "sd-orchestrator/cpu:1", "r.example")
 
 
-def test_the_client_has_what_docker_pys_has_and_nothing_of_config_json(engine, config):
+def test_the_client_has_what_docker_pys_has_and_nothing_of_config_json(engine: Recorder, config: Path) -> None:
     config.write_text("{}")
     with contextlib.closing(docker.APIClient(engine.url, version="1.41")) as theirs:
         config.write_text(json.dumps({"auths": {HUB: {"auth": packed("me", SECRET)}}, "HttpHeaders": {"X": SECRET}}))
@@ -267,7 +280,7 @@ def test_a_stream_that_is_not_read_to_its_end_leaves_no_connection(
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         with patient(connection) as api:
-            held = [call(api)]
+            held: list[Any] = [call(api)]
             next(held[0])
         held.append(held)  # as an exception's traceback holds it; the collector then finalizes the socket first
         del held
@@ -278,7 +291,9 @@ def test_a_stream_that_is_not_read_to_its_end_leaves_no_connection(
 # --- one login
 
 
-def test_a_helper_is_asked_for_one_registry_and_without_our_tokens(config, monkeypatch):
+def test_a_helper_is_asked_for_one_registry_and_without_our_tokens(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf")
     helper(config, "any", f'[ -z "$HF_TOKEN" ] && [ "$1" = get ] && {GIVES}')
     config.write_text('{"credsStore": "any"}')
@@ -290,13 +305,13 @@ def test_a_helper_is_asked_for_one_registry_and_without_our_tokens(config, monke
     assert read(config).login("docker.io").auth["serveraddress"] == HUB
 
 
-def test_an_identity_token_goes_as_one(config):
+def test_an_identity_token_goes_as_one(config: Path) -> None:
     helper(config, "any", f"""echo '{{"Username": "<token>", "Secret": "{SECRET}"}}'""")
     config.write_text('{"credHelpers": {"r.example": "any"}}')
     assert read(config).login("r.example").auth == {"identitytoken": SECRET, "serveraddress": "r.example"}
 
 
-def test_a_registry_that_the_helper_does_not_know_has_the_login_of_the_file(config):
+def test_a_registry_that_the_helper_does_not_know_has_the_login_of_the_file(config: Path) -> None:
     helper(config, "any", "echo credentials not found in native keychain; exit 1")
     config.write_text(
         json.dumps({"credsStore": "any", "auths": {"https://r.example/v1/": {"auth": packed("a", "b:c")}}})
@@ -318,7 +333,9 @@ def test_a_registry_that_the_helper_does_not_know_has_the_login_of_the_file(conf
         ("head -c 3000000 /dev/zero", "no login"),
     ],
 )
-def test_a_helper_that_fails_is_named_with_its_registry_and_never_its_secret(config, monkeypatch, script, said):
+def test_a_helper_that_fails_is_named_with_its_registry_and_never_its_secret(
+    config: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
     monkeypatch.setattr("orchestrator.executors.docker.config.HELPER_TIMEOUT_S", 0.4 if "sleep" in script else 30.0)
     helper(config, "sick", script)
     config.write_text('{"credsStore": "sick"}')
@@ -340,14 +357,14 @@ def test_a_helper_that_fails_is_named_with_its_registry_and_never_its_secret(con
         ("rack:5000/python", "rack:5000"),
     ],
 )
-def test_an_images_name_says_its_registry_as_docker_reads_it(image, registry):
+def test_an_images_name_says_its_registry_as_docker_reads_it(image: str, registry: str) -> None:
     assert registry_of(image) == registry
 
 
 # --- proxies
 
 
-def test_proxies_are_the_engines_own_or_else_the_default_ones_in_both_cases(config):
+def test_proxies_are_the_engines_own_or_else_the_default_ones_in_both_cases(config: Path) -> None:
     given = {"default": {"httpProxy": "http://a:1", "noProxy": "x,y"}, "tcp://far:2376": {"httpsProxy": "http://b:2"}}
     config.write_text(json.dumps({"proxies": given}))
     assert read(config).proxies("unix:///any") == {
@@ -357,7 +374,7 @@ def test_proxies_are_the_engines_own_or_else_the_default_ones_in_both_cases(conf
 
 
 @pytest.mark.parametrize("proxies", ["[1]", '"x"', '{"default": 7}', '{"default": {"httpProxy": []}}'])
-def test_proxies_of_another_form_are_an_input_error(config, proxies):
+def test_proxies_of_another_form_are_an_input_error(config: Path, proxies: object) -> None:
     config.write_text(f'{{"proxies": {proxies}}}')
     with pytest.raises(InputError, match="proxies must hold texts"):
         read(config).proxies("unix:///any")

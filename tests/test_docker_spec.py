@@ -3,26 +3,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from builders import a_job, a_task
 
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import StartError
-from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task, needs_download
+from orchestrator.executors.contract import Observation, Slot, State, Task, needs_download
 from orchestrator.executors.docker.container import attempt_of, container_spec, labels, observation, size_bytes, up_s
 from orchestrator.executors.docker.gpu_access import Access
 from orchestrator.executors.environment import HUB_CACHES, OFFLINE, WORK_CACHES
-from runner.schema import Case, Device, Job, Precision
 
 HOST = DockerHost(name="desk", url="unix:///var/run/docker.sock", gpus="none")
-JOB = Job(run="r1", id="abc", host="desk", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-          model="synthetic:tiny", cases=(Case("c1", 1),), prompt="a photo", steps=1, threads=2)  # fmt: skip
-TASK = Task(Attempt("r1", "abc", 2), JOB, Slot("cpu"), "sd-orchestrator-cpu:123")
+JOB = a_job("a photo", (1,), run="r1", id="abc", host="desk", threads=2)
+TASK = a_task(JOB, number=2, image="sd-orchestrator-cpu:123")
 
 
 def with_model(model: str) -> Task:
     return replace(TASK, job=replace(JOB, model=model))
 
 
-def test_the_whole_of_a_create_call():
+def test_the_whole_of_a_create_call() -> None:
     assert container_spec(TASK, HOST) == {
         "Image": "sd-orchestrator-cpu:123",
         "User": "1000:1000",
@@ -85,14 +84,14 @@ def test_the_whole_of_a_create_call():
     }
 
 
-def test_a_model_of_the_hub_has_a_network_and_waits_for_its_token():
+def test_a_model_of_the_hub_has_a_network_and_waits_for_its_token() -> None:
     spec = container_spec(with_model("CompVis/stable-diffusion-v1-4"), HOST)
     assert spec["HostConfig"]["NetworkMode"] == "bridge"
     assert "RUNNER_TOKEN_FILE=/run/orchestrator/token" in spec["Env"]
     assert "HF_HUB_OFFLINE=1" not in spec["Env"]
 
 
-def test_what_delivers_to_a_store_has_a_network_and_an_address_that_comes_later():
+def test_what_delivers_to_a_store_has_a_network_and_an_address_that_comes_later() -> None:
     spec = container_spec(TASK, HOST.model_copy(update={"collect": Collect(s3=S3(bucket="bench"))}))
     assert spec["HostConfig"]["NetworkMode"] == "bridge"
     assert "RUNNER_TICKET_FILE=/run/orchestrator/ticket" in spec["Env"]
@@ -100,14 +99,14 @@ def test_what_delivers_to_a_store_has_a_network_and_an_address_that_comes_later(
     assert "bench" not in str(spec["Env"])
 
 
-def test_where_the_weights_are_there_already_there_is_no_network():
+def test_where_the_weights_are_there_already_there_is_no_network() -> None:
     host = HOST.model_copy(update={"weights": "/data/huggingface"})
     spec = container_spec(with_model("CompVis/stable-diffusion-v1-4"), host)
     assert spec["HostConfig"]["NetworkMode"] == "none"
     assert {"HF_HOME=/weights", "HF_HUB_CACHE=/weights/hub", "HF_HUB_OFFLINE=1"} < set(spec["Env"])
 
 
-def test_of_the_weights_the_cache_alone_is_mounted_without_a_login():
+def test_of_the_weights_the_cache_alone_is_mounted_without_a_login() -> None:
     host = HOST.model_copy(update={"weights": "/data/huggingface/"})
     spec = container_spec(with_model("CompVis/stable-diffusion-v1-4"), host)
     mount = {"Type": "bind", "Source": "/data/huggingface/hub", "Target": "/weights/hub", "ReadOnly": True}
@@ -115,7 +114,7 @@ def test_of_the_weights_the_cache_alone_is_mounted_without_a_login():
     assert "HF_TOKEN_PATH=/job/huggingface/login/token" in spec["Env"]
 
 
-def test_what_an_images_env_says_of_the_hub_is_overridden():
+def test_what_an_images_env_says_of_the_hub_is_overridden() -> None:
     """An image's ENV may name any of them, and what a create call leaves out stays."""
     online = dict(entry.split("=", 1) for entry in container_spec(with_model("owner/name"), HOST)["Env"])
     assert {online[name] for name in OFFLINE} == {"0"}
@@ -130,12 +129,12 @@ def test_what_an_images_env_says_of_the_hub_is_overridden():
     ("/models/sd/snapshots/abc", "/models/sd/snapshots/abc"),
     ("/hf/hub/models--o--n", "/hf/hub/models--o--n"),
 ])  # fmt: skip
-def test_a_snapshot_is_mounted_with_the_blobs_that_it_links_to(model, mounted):
+def test_a_snapshot_is_mounted_with_the_blobs_that_it_links_to(model: str, mounted: str) -> None:
     (mount,) = container_spec(with_model(model), HOST)["HostConfig"]["Mounts"]
     assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (mounted, mounted, True)
 
 
-def test_a_model_folder_is_mounted_where_it_is_and_read_only():
+def test_a_model_folder_is_mounted_where_it_is_and_read_only() -> None:
     spec = container_spec(with_model("/data/sd14"), HOST)
     assert spec["HostConfig"]["Mounts"] == [
         {"Type": "bind", "Source": "/data/sd14", "Target": "/data/sd14", "ReadOnly": True}
@@ -143,7 +142,7 @@ def test_a_model_folder_is_mounted_where_it_is_and_read_only():
     assert spec["HostConfig"]["NetworkMode"] == "none"
 
 
-def test_a_cache_of_compiled_kernels_is_writable_and_apart_for_each_image():
+def test_a_cache_of_compiled_kernels_is_writable_and_apart_for_each_image() -> None:
     host = HOST.model_copy(update={"cache": "/data/compiled"})
     spec = container_spec(replace(TASK, image="sd-orchestrator/cuda:123@sha256:abc"), host)
     assert spec["HostConfig"]["Mounts"] == [{"Type": "bind", "Source": "/data/compiled", "Target": "/compiled"}]
@@ -154,17 +153,17 @@ def test_a_cache_of_compiled_kernels_is_writable_and_apart_for_each_image():
 
 
 @pytest.mark.parametrize("model", ["./sd14", "../sd14", "~/sd14"])
-def test_a_folder_relative_to_this_machine_is_refused_for_a_docker_host(model):
+def test_a_folder_relative_to_this_machine_is_refused_for_a_docker_host(model: str) -> None:
     with pytest.raises(StartError, match="absolute path"):
         container_spec(with_model(model), HOST)
 
 
-def test_memory_is_limited_without_swap_beside_it():
+def test_memory_is_limited_without_swap_beside_it() -> None:
     limits = container_spec(TASK, HOST.model_copy(update={"memory": "16g"}))["HostConfig"]
     assert (limits["Memory"], limits["MemorySwap"]) == (16 * 2**30, 16 * 2**30)
 
 
-def test_gpus_are_given_as_the_host_hands_them_out():
+def test_gpus_are_given_as_the_host_hands_them_out() -> None:
     task = replace(TASK, slot=Slot("gpu0", ("0",)))
     spec = container_spec(task, HOST, Access("devices", ("/dev/nvidiactl",), "/usr/local/nvidia"))
     assert [device["PathOnHost"] for device in spec["HostConfig"]["Devices"]] == ["/dev/nvidia0", "/dev/nvidiactl"]
@@ -172,20 +171,20 @@ def test_gpus_are_given_as_the_host_hands_them_out():
     assert spec["HostConfig"]["Mounts"][0]["ReadOnly"]
 
 
-def test_an_engine_without_docker_init_is_not_asked_for_it():
+def test_an_engine_without_docker_init_is_not_asked_for_it() -> None:
     assert container_spec(TASK, HOST, init=False)["HostConfig"]["Init"] is False
 
 
-def test_an_image_whose_id_is_known_is_taken_by_it():
+def test_an_image_whose_id_is_known_is_taken_by_it() -> None:
     task = replace(TASK, image="sd-orchestrator/cpu:123@sha256:abc")
     assert container_spec(task, HOST)["Image"] == "sha256:abc"
 
 
-def test_no_prompt_stands_in_what_inspect_shows():
+def test_no_prompt_stands_in_what_inspect_shows() -> None:
     assert "a photo" not in str(container_spec(TASK, HOST))
 
 
-def test_an_attempt_is_known_again_by_its_labels():
+def test_an_attempt_is_known_again_by_its_labels() -> None:
     assert attempt_of(labels(TASK, HOST)) == TASK.attempt
 
 
@@ -197,7 +196,7 @@ def test_an_attempt_is_known_again_by_its_labels():
         *({"sd-orchestrator.run": name} for name in ("", "../x", "r?v=1", "a\0", "r\n", ".", "r%2f", "r" * 129)),
     ],
 )
-def test_labels_that_name_no_attempt_are_none(change):
+def test_labels_that_name_no_attempt_are_none(change: dict[str, str]) -> None:
     assert attempt_of({**labels(TASK, HOST), **change}) is None
     assert attempt_of({}) is None
 
@@ -206,18 +205,18 @@ def test_labels_that_name_no_attempt_are_none(change):
     ("word", "state"),
     [("created", State.STAGED), ("running", State.RUNNING), ("paused", State.RUNNING), ("exited", State.EXITED)],
 )
-def test_a_state_of_the_engine_is_one_of_ours(word, state):
+def test_a_state_of_the_engine_is_one_of_ours(word: str, state: State) -> None:
     assert observation(word, {}).state is state
 
 
 @pytest.mark.parametrize("word", ["dead", "removing", "", "something new"])
-def test_a_state_that_is_not_known_is_lost_and_never_done(word):
+def test_a_state_that_is_not_known_is_lost_and_never_done(word: str) -> None:
     seen = observation(word, {})
     assert seen.state is State.LOST
     assert repr(word) in seen.reason
 
 
-def test_a_parent_that_survives_its_childs_end_by_memory_is_told_apart_from_success():
+def test_a_parent_that_survives_its_childs_end_by_memory_is_told_apart_from_success() -> None:
     seen = observation("exited", labels(TASK, HOST), {"ExitCode": 0, "OOMKilled": True, "Error": ""})
     assert seen == Observation(State.EXITED, "cpu", 0, True, "the kernel ended a process of it: out of memory")
 
@@ -225,7 +224,7 @@ def test_a_parent_that_survives_its_childs_end_by_memory_is_told_apart_from_succ
 @pytest.mark.parametrize(
     ("text", "size"), [("512m", 512 * 2**20), ("1.5g", 3 * 2**29), ("16gib", 2**34), ("64kb", 2**16)]
 )
-def test_sizes_are_powers_of_1024(text, size):
+def test_sizes_are_powers_of_1024(text: str, size: int) -> None:
     assert size_bytes(text) == size
 
 
@@ -233,7 +232,7 @@ def test_sizes_are_powers_of_1024(text, size):
     ("synthetic:tiny", None, False), ("/data/sd14", None, False), ("org/name", None, True), ("org/name", "/w", False),
     ("./sd14", None, False), ("~/sd14", None, False),
 ])  # fmt: skip
-def test_the_network_is_for_downloads_alone(model, weights, expected):
+def test_the_network_is_for_downloads_alone(model: str, weights: str | None, expected: bool) -> None:
     assert needs_download(model, HOST.model_copy(update={"weights": weights})) is expected
 
 
@@ -252,5 +251,5 @@ def test_the_network_is_for_downloads_alone(model, weights, expected):
         (None, None),
     ],
 )
-def test_how_long_a_container_is_up_is_read_off_the_engines_list(status, seconds):
+def test_how_long_a_container_is_up_is_read_off_the_engines_list(status: str | None, seconds: float | None) -> None:
     assert up_s(status) == seconds

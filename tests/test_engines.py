@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_engine import job_of
+from builders import a_job
 
 from runner import engines
 from runner.errors import LoadError, Unsupported
@@ -28,7 +28,7 @@ ENGINE_MODULES = {"onnxruntime": onnx_engine, "openvino": openvino_engine}
 
 
 def tiny(engine: str = "onnxruntime", **fields: Any) -> Job:
-    return job_of("a photo of an astronaut", **{"engine": engine, "steps": 2, "threads": 1, **fields})
+    return a_job("a photo of an astronaut", **{"engine": engine, "steps": 2, "threads": 1, **fields})
 
 
 @pytest.fixture(scope="module")

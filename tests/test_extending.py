@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "extending.md"
 COPIED = ("docs", "images", "orchestrator", "runner", "sd_orchestrator", "pins.txt", "pyproject.toml")
-HELPERS = ("docs_lists.py", "commands_page.py", "table_rows.py")
+HELPERS = ("docs_lists.py", "commands_page.py", "builders.py")
 # A fenced block of a change (diff) or of a new file (python), whose first line names the file.
 BLOCK = re.compile(r"^```(diff|python)\n# (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -115,6 +115,6 @@ def test_each_new_thing_is_in_the_files_that_are_written_from_declarations(copy:
         "orchestrator/data/matrix.schema.json": ['"sliced"', "sdxl"],
         "orchestrator/data/results.schema.json": ['"fan_rpm"', '"power"'],
     }
-    for file, words in derived.items():
+    for file, said in derived.items():
         text = (copy / file).read_text(encoding="utf-8")
-        assert [word for word in words if word not in text] == [], file
+        assert [word for word in said if word not in text] == [], file

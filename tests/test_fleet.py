@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import S3, ProcessHost
+from orchestrator.config import S3, Host, ProcessHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 from orchestrator.hosts import fleet
 from orchestrator.hosts.outcomes import ask_patiently
@@ -34,7 +34,7 @@ def test_where_nobody_has_answered_yet_each_is_waited_for() -> None:
 
 @pytest.mark.parametrize("fault", [HostUnfit("no toolkit"), InputError("no key")])
 def test_what_is_wrong_with_a_host_that_answers_is_raised(fault: Exception) -> None:
-    def question(host: ProcessHost) -> None:
+    def question(host: Host) -> None:
         raise fault
 
     with pytest.raises(InputError, match=str(fault)):
@@ -67,6 +67,6 @@ def test_a_silent_store_holds_up_its_own_hosts_alone_and_is_asked_again(
         with pytest.raises(HostUnreachable, match=str(error)):
             ready.late("b")
         down.clear()
-        assert ready.late("b").inbox == "inbox"
-        assert ready.late("also").inbox == "inbox"
+        inboxes: list[object] = [ready.late(name).inbox for name in ("b", "also")]
+        assert inboxes == ["inbox", "inbox"]
         assert len(opened) == 3

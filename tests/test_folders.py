@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import a_job
 from commands import orchestrate, write
-from fake_engine import job_of
 
 from orchestrator.config import DockerHost, ProcessHost
 from orchestrator.executors.docker.check import readable
@@ -134,7 +134,7 @@ def test_a_plan_names_links_that_a_container_would_not_see(
 
 def test_links_of_a_host_that_may_be_another_machine_are_not_looked_at(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to("/")
-    job = job_of(host="far", model=str(tmp_path))
+    job = a_job(host="far", model=str(tmp_path))
     for host in (DockerHost(name="far", url="ssh://u@far"), DockerHost(name="far", context="far")):
         assert links.warnings([job], [host], {}) == []
     assert links.warnings([job], [DockerHost(name="far")], {"DOCKER_HOST": "tcp://far:2376"}) == []

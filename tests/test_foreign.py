@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from builders import a_row, around
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory import grows_by_less_than
-from table_rows import around, row
 
 from orchestrator.errors import InputError
 from orchestrator.results.foreign import read_file, read_rows
@@ -74,7 +74,7 @@ def test_an_empty_latency_is_skipped_with_its_reason() -> None:
 
 
 def test_our_own_csv_is_read_back_exactly() -> None:
-    rows = [row(trials=around(1.5), error='a "quoted", cell'), row("b", status=Status.TIMEOUT, run=None)]
+    rows = [a_row(trials=around(1.5), error='a "quoted", cell'), a_row("b", status=Status.TIMEOUT, run=None)]
     assert read_rows(format_rows(rows), "results.csv") == rows
 
 
@@ -165,9 +165,14 @@ def test_a_file_without_end_is_refused(text: str, message: str) -> None:
 
 def test_thousands_of_rows_of_one_case_are_never_compared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = read_rows("device,n_samples,latency\n" + "".join(f"A,1,{1 + i / 1e4}\n" for i in range(500)), "x.csv")
-    calls = []
+    calls = list[int]()
     equal = Row.__eq__
-    monkeypatch.setattr(Row, "__eq__", lambda ours, other: calls.append(1) or equal(ours, other))
+
+    def counted(ours: Row, other: object) -> bool:
+        calls.append(1)
+        return equal(ours, other)
+
+    monkeypatch.setattr(Row, "__eq__", counted)
     (line,) = compare(rows).lines
     assert line.cells[0].rows == 500
     assert len(calls) < 10 * len(rows)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,25 +16,27 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from builders import a_job
 from engines import wait_until
-from fake_engine import job_of
 
 from runner import engines
 from runner.errors import LoadError, Unsupported
 from runner.schema import Device, Job, Precision, Status, Validity, parse_rows
 from runner.telemetry.probe import gpus_or_reason
 
-torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
+pytest.importorskip("torch", reason="the runner's extra is not installed")
 
-from runner.engines import compile as compiled  # noqa: E402
-from runner.engines import deepspeed, eager, graph, mii  # noqa: E402
-from runner.engines.captured import CapturedSession  # noqa: E402
-from runner.engines.group_norm import ByChannel  # noqa: E402
-from runner.engines.precompute import Precomputed  # noqa: E402
-from runner.engines.session import PipelineSession, initial_latents  # noqa: E402
-from runner.jobs import worker  # noqa: E402
-from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
-from runner.models import pipeline, synthetic  # noqa: E402
+import torch
+
+from runner.engines import compile as compiled
+from runner.engines import deepspeed, eager, graph, mii
+from runner.engines.captured import CapturedSession
+from runner.engines.group_norm import ByChannel
+from runner.engines.precompute import Precomputed
+from runner.engines.session import PipelineSession, initial_latents
+from runner.jobs import worker
+from runner.measuring.measure import BrokenImage, checked_call
+from runner.models import pipeline, synthetic
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -48,13 +52,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def a_job(engine: str = "graph", **fields: Any) -> Job:
+def gpu_job(engine: str = "graph", **fields: Any) -> Job:
     given = {"engine": engine, "device": Device.CUDA, "precision": Precision.HALF, "steps": 4}
-    return job_of("a photo of an astronaut", **{**given, **fields})
+    return a_job("a photo of an astronaut", **{**given, **fields})
 
 
 def tiny(**fields: Any) -> Job:
-    return a_job(**{"device": Device.CPU, "precision": Precision.SINGLE, "threads": 1, **fields})
+    return gpu_job(**{"device": Device.CPU, "precision": Precision.SINGLE, "threads": 1, **fields})
 
 
 def pixels(images: Any) -> Any:
@@ -72,13 +76,13 @@ def test_a_compiled_network_has_its_precision_and_attention_fixed(
     engine: Any, fields: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(Unsupported, match=reason):
-        engine.load(a_job(**fields), None)
+        engine.load(gpu_job(**fields), None)
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(Unsupported, match=r"C\+\+ compiler, and there is none"):
-        compiled.check(a_job("compile"))
+        compiled.check(gpu_job("compile"))
 
 
 def test_a_graph_needs_a_gpu() -> None:
@@ -101,7 +105,7 @@ def test_deepspeed_refuses_what_it_would_do_wrongly_or_not_at_all(
     engine: Any, fields: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(Unsupported, match=reason):
-        engine.load(a_job(**fields), None)
+        engine.load(gpu_job(**fields), None)
 
 
 def test_deepspeed_refuses_a_pipeline_whose_conditions_its_unet_would_drop() -> None:
@@ -115,7 +119,7 @@ def test_an_engine_that_is_not_installed_names_the_module_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(Unsupported, match=f"engine '{name}' is not installed here: there is no module '{name}'"):
-        engines.find(name).load(a_job(name), None)
+        engines.find(name).load(gpu_job(name), None)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +263,7 @@ def test_text_model_is_a_property_and_adds_no_submodule() -> None:
 
     encoder = Encoder()
     deepspeed.with_text_model(encoder)
-    assert encoder.text_model is encoder  # type: ignore[attr-defined]
+    assert encoder.text_model is encoder
     assert len(list(encoder.modules())) == 2
     assert list(encoder.state_dict()) == ["layer.weight", "layer.bias"]
 
@@ -385,17 +389,17 @@ class FakeClient:
 
 @pytest.fixture
 def session_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.setitem(sys.modules, "grpc", types.SimpleNamespace(RpcError=FakeRpcError))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "grpc", types.SimpleNamespace(RpcError=FakeRpcError))
     monkeypatch.setattr(mii, "END_TIMEOUT_S", 0.2)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def make(client: FakeClient, name: str = "d") -> mii.MiiSession:
-        loop = mii.asyncio.new_event_loop()
-        mii.asyncio.set_event_loop(loop)
-        return mii.MiiSession(a_job("mii"), name, client, mii.tempfile.TemporaryDirectory(), (512, 768))
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        return mii.MiiSession(gpu_job("mii"), name, client, tempfile.TemporaryDirectory(), (512, 768))
 
     yield make
-    mii.asyncio.get_event_loop().close()
+    asyncio.get_event_loop().close()
 
 
 def test_a_query_carries_the_job_and_the_servers_own_time_is_kept(session_of: Any) -> None:
@@ -437,11 +441,11 @@ def test_a_server_that_dies_while_it_starts_is_one_line_and_leaves_nothing(
     for name in mii.server_environment({}, "", tmp_path):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     legacy = types.SimpleNamespace(deploy=deploy)
-    monkeypatch.setitem(sys.modules, "mii", types.SimpleNamespace(legacy=legacy))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "mii", types.SimpleNamespace(legacy=legacy))
     with pytest.raises(LoadError, match="its output is in the log"):
-        mii.deploy(a_job("mii"), tmp_path, owner := mii.tempfile.TemporaryDirectory(), (64, 64))
+        mii.deploy(gpu_job("mii"), tmp_path, owner := tempfile.TemporaryDirectory(), (64, 64))
     owner.cleanup()
-    mii.asyncio.get_event_loop().close()
+    asyncio.get_event_loop().close()
     assert not psutil.pid_exists(started[0])
 
 
@@ -495,7 +499,7 @@ def test_a_case_on_a_cpu_is_never_misplaced() -> None:
 
 def on_the_gpu(tmp_path: Path, engine: str, **fields: Any) -> Any:
     """The row of one job, as the orchestrator would run it."""
-    job = a_job(engine, **{"model": "synthetic:sd-v1-4", "samples": (1,), "timeout_s": 900.0, **fields})
+    job = gpu_job(engine, **{"model": "synthetic:sd-v1-4", "samples": (1,), "timeout_s": 900.0, **fields})
     (tmp_path / "job.json").write_text(job.to_json())
     command = [sys.executable, "-m", "runner", "--job", str(tmp_path / "job.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -540,7 +544,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_nan_in_one_channel_is_found_on_a_gpu(engine: Any, poisoned: None) -> None:
     try:
-        session = engine.load(a_job(model="synthetic:small", precision=Precision.HALF), None)
+        session = engine.load(gpu_job(model="synthetic:small", precision=Precision.HALF), None)
     except Unsupported as reason:
         pytest.skip(str(reason))
     for _ in range(2):  # the second is a replay
@@ -553,7 +557,7 @@ def test_nan_in_one_channel_is_found_on_a_gpu(engine: Any, poisoned: None) -> No
 @pytest.mark.filterwarnings("ignore")
 def test_nan_in_one_channel_is_found_by_miis_server(precision: Precision, poisoned: None) -> None:
     try:
-        session = mii.load(a_job("mii", model="synthetic:small", precision=precision), None)
+        session = mii.load(gpu_job("mii", model="synthetic:small", precision=precision), None)
     except Unsupported as reason:
         pytest.skip(str(reason))
     try:

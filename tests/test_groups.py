@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_who_uses_the_engine_is_known_also_in_the_clusters_group() -> None:
 def test_an_engine_is_free_again_though_a_child_process_lives_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(groups.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     with groups.alone_on("unix:///one.sock"):
         (file,) = tmp_path.iterdir()
         with file.open() as other, pytest.raises(BlockingIOError):

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -41,8 +42,11 @@ class Registry:
     says: str = ""
 
 
+Stand_in: Any = object  # it passes for whatever it is taken for
+
+
 @dataclass
-class FakeEngine:
+class FakeEngine(Stand_in):  # type: ignore[misc]
     """A Connection and its client at once: an engine whose images are a dictionary.
 
     damage: what becomes of a layer on its way in. sends: what it sends in place of an image.
@@ -244,6 +248,10 @@ class Asked(FakeEngine):
         return super().build(tag=tag, fileobj=fileobj, **how)
 
 
+def tell(lines: list[str], said: Any) -> None:
+    lines.append(said.line)
+
+
 def test_an_engines_own_base_under_the_tag_is_taken_only_where_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     pinned = recipe.default_base("cpu")
     tag, _, base_digest = pinned.partition("@")
@@ -254,7 +262,7 @@ def test_an_engines_own_base_under_the_tag_is_taken_only_where_that_is_said(monk
                 patched.setenv(recipe.LOCAL_BASES, value)
             engine, lines = Asked("a"), list[str]()
             engine._take(tag, b"whatever is there")
-            images.build(engine, "cpu", progress=lambda said, lines=lines: lines.append(said.line))
+            images.build(engine, "cpu", progress=partial(tell, lines))
         assert engine.asked[0]["buildargs"]["BASE"] == base
         assert engine.asked[0]["labels"][f"{says}name"] == tag
         assert engine.asked[0]["labels"].get(f"{says}digest") == (base_digest if base == pinned else None)

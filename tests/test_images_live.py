@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import engines
@@ -35,7 +36,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.images]
 
 BASE = engines.BASE_IMAGE
 # As the Docker executor runs a job: nothing to write to but /tmp and /job, no network, no capabilities.
-CONFINED = {
+CONFINED: dict[str, Any] = {
     "read_only": True,
     "network_mode": "none",
     "cap_drop": ["ALL"],
@@ -94,7 +95,7 @@ def test_the_cpu_image_runs_the_runner_as_nobody_special(first: Connection, cpu_
 
 def test_the_cpu_image_says_what_it_is(first: Connection, cpu_image: images.ImageInfo) -> None:
     with first.api() as api:
-        labels = api.inspect_image(cpu_image.id)["Config"]["Labels"]
+        labels = api.inspect_image(cpu_image.id)["Config"]["Labels"]  # type: ignore[no-untyped-call]
     says = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
     assert says["version"] == cpu_image.reference.partition(":")[2]
     assert says["revision"].startswith(says["version"])
@@ -185,7 +186,10 @@ def test_hosts_get_an_image_from_one_that_built_it_and_a_dead_one_is_left_out(
     with connect(DockerHost(name="dead", url="unix:///nowhere/docker.sock")) as dead:
         hosts = {"first": first, "dead": dead, "second": second}
         outcomes = images.ensure(hosts, dict.fromkeys(hosts, ("cpu",)))
-    assert outcomes["first", "cpu"].id == outcomes["second", "cpu"].id
+    first_image, second_image = (outcomes[host, "cpu"] for host in ("first", "second"))
+    assert isinstance(first_image, images.ImageInfo)
+    assert isinstance(second_image, images.ImageInfo)
+    assert first_image.id == second_image.id
     assert "nowhere" in str(outcomes["dead", "cpu"])
 
 
@@ -199,9 +203,10 @@ def test_a_lying_engine_changes_nothing_on_another_but_the_image_that_was_built(
     with contextlib.closing(docker.APIClient(first.endpoint.url, version="auto")) as api:
         api.tag(built.id, "postgres", "16")
         names = [small, "postgres:16"] if lie == "other tags beside it" else [BASE]
-        sent = api._get(api._url("/images/get"), params={"names": names}).content
+        url = f"{api.base_url}/v{api.api_version}/images/get"
+        sent = api.get(url, params={"names": names}).content
         api.remove_image("postgres:16", noprune=True)
-        said = api.inspect_image(small)
+        said = api.inspect_image(small)  # type: ignore[no-untyped-call]
     liar.answers = {"/images/.*/json": as_json(said), "/images/.*get": http(sent)}
     with second.api() as api:
         with contextlib.suppress(ImageNotFound):
@@ -234,6 +239,8 @@ def test_a_registry_hands_on_what_one_host_pushed(
         progress=lambda said: steps.add((said.host, said.step)),
     )
     pushed, pulled = outcomes["first", "cpu"], outcomes["second", "cpu"]
+    assert isinstance(pushed, images.ImageInfo)
+    assert isinstance(pulled, images.ImageInfo)
     assert pushed.layers == pulled.layers
     assert pushed.digest == pulled.digest
     assert str(pulled.digest).startswith(f"{registry}/sd-orchestrator/cpu@sha256:")
@@ -262,7 +269,7 @@ def test_a_base_is_built_on_by_its_digest_though_its_tag_has_moved(
         monkeypatch.setattr(recipe, "recipe", lambda _: {"Dockerfile": dockerfile.read_bytes()})
         assert images.find(first, recipe.default_base("cpu")) is None
         built = images.build(first, "cpu")
-        labels = api.inspect_image(built.id)["Config"]["Labels"]
+        labels = api.inspect_image(built.id)["Config"]["Labels"]  # type: ignore[no-untyped-call]
         try:
             assert "other" not in labels
             assert f"{base}@{labels['org.opencontainers.image.base.digest']}" == recipe.default_base("cpu")
@@ -281,7 +288,8 @@ def test_what_pods_pull_is_pushed_once_and_known_by_its_digest(first: Connection
     steps: list[images.ImageStep] = []
     published = images.publish({"first": first}, ["cpu"], registry, progress=lambda said: steps.append(said.step))
     with first.api() as api:
-        assert str(published["cpu"]) in api.inspect_image(images.reference("cpu"))["RepoDigests"]
+        seen = api.inspect_image(images.reference("cpu"))  # type: ignore[no-untyped-call]
+        assert str(published["cpu"]) in seen["RepoDigests"]
         api.remove_image(images.reference("cpu"), force=True)
     steps.clear()
     again = images.publish({"first": first}, ["cpu"], registry, progress=lambda said: steps.append(said.step))

@@ -9,23 +9,22 @@ import time
 from pathlib import Path
 
 import pytest
+from builders import a_job, a_task
 
 import runner
 import sd_orchestrator
 from orchestrator.config import ProcessHost
-from orchestrator.executors.contract import Attempt, Slot, State, Task
+from orchestrator.executors.contract import State
 from orchestrator.executors.environment import own_python
 from orchestrator.executors.process.executor import ProcessExecutor
 from orchestrator.executors.process.machine import find_slots
 from runner.models.source import Source
-from runner.schema import Case, Device, Job, Precision
 
 ROOT = Path(__file__).parent.parent
 MODULES = ("queue", "sitecustomize", "usercustomize", "torch")
 MINE = "print('foreign code')\n"
-ATTEMPT = Attempt("run", "job", 1)
-JOB = Job(run="run", id="job", host="here", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-          model="synthetic:tiny", cases=(Case("c1", 1),), prompt="", steps=1)  # fmt: skip
+TASK = a_task(a_job(samples=(1,)))
+ATTEMPT = TASK.attempt
 # What a job does: it imports, it starts a Python of its own, and its workers are forked from a server.
 DEEDS = """
 import multiprocessing, queue, runner, subprocess, sys
@@ -61,7 +60,7 @@ def trapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_job_imports_nothing_of_the_working_folder_or_pythonpath(trapped: Path) -> None:
     executor = ProcessExecutor(ProcessHost(name="here"), trapped / "state", (sys.executable, "-c", DEEDS))
-    executor.stage(Task(ATTEMPT, JOB, Slot("cpu")))
+    executor.stage(TASK)
     executor.start(ATTEMPT, "hf_secret")
     deadline = time.monotonic() + 60
     while executor.observe()[ATTEMPT].state is not State.EXITED:

@@ -9,15 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import orchestrate, run_in_background, until, wait_for, write
+from builders import a_job
+from commands import orchestrate, read_until, run_in_background, wait_for, write
 
 from orchestrator.errors import ExitCode, HostUnreachable
 from orchestrator.runs import joblog
-from runner.schema import Case, Device, Event, EventKind, Job, Precision, Status
+from runner.schema import Event, EventKind, Status
 
 NOON = datetime(2026, 3, 1, 12, 0, 5)
-JOB = Job(run="r", id="j", host="box", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-          model="synthetic:tiny", cases=(Case("c1", 1), Case("c2", 2)), prompt="", steps=1)  # fmt: skip
+JOB = a_job(samples=(1, 2), host="box")
 TWO = "matrix: {engine: [eager, onnxruntime]}\n"
 
 
@@ -146,8 +146,7 @@ def test_ctrl_c_ends_a_follower_without_a_word(here: Path) -> None:
     driver = run_in_background("submit", "matrix.yaml")
     wait_for("begun")
     reader = run_in_background("logs", "-f")
-    assert reader.stdout
-    until(lambda: "begun" in reader.stdout.readline())
+    read_until(reader.stdout, "begun")
     reader.send_signal(signal.SIGINT)
     _, told = reader.communicate(timeout=120)
     assert (reader.returncode, told) == (130, "")

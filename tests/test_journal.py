@@ -7,26 +7,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from builders import a_job
 
 from orchestrator.errors import InputError
 from orchestrator.runs.job_state import Entry, Kind, Phase
 from orchestrator.runs.journal import Journal
-from runner.schema import Case, Device, Job, Precision
+from runner.schema import Job
 
 
 def job(name: str, host: str = "h") -> Job:
-    return Job(
-        run="r",
-        id=name,
-        host=host,
-        device=Device.CPU,
-        engine="eager",
-        precision=Precision.SINGLE,
-        model="synthetic:tiny",
-        cases=(Case(f"{name}-1", 1),),
-        prompt="p",
-        steps=1,
-    )
+    return a_job(samples=(1,), id=name, host=host, case=f"{name}-")
 
 
 @pytest.fixture

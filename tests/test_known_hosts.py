@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import config
-from orchestrator.config import DockerHost
+from orchestrator.config import DockerHost, Host
 from orchestrator.config.known import docker_contexts, lines_for, name_of, ssh_hosts
 from orchestrator.config.problems import nearest
 from orchestrator.errors import InputError
@@ -23,6 +23,11 @@ def chosen(path: Path | None, *names: str) -> tuple[config.Host, ...]:
     return config.select(config.load_hosts(path, names), names)
 
 
+def docker(host: Host) -> DockerHost:
+    assert isinstance(host, DockerHost)
+    return host
+
+
 @pytest.mark.parametrize(
     ("address", "name", "fields"),
     [
@@ -33,24 +38,26 @@ def chosen(path: Path | None, *names: str) -> tuple[config.Host, ...]:
         ("docker://lab", "lab", {"context": "lab"}),
     ],
 )
-def test_an_address_in_hosts_is_a_docker_host_without_an_inventory(address, name, fields):
-    assert chosen(None, address) == (DockerHost(name=name, **fields),)
+def test_an_address_in_hosts_is_a_docker_host_without_an_inventory(
+    address: str, name: str, fields: dict[str, str]
+) -> None:
+    assert chosen(None, address) == (DockerHost.model_validate({"name": name, **fields}),)
 
 
-def test_addresses_and_names_of_the_inventory_go_together_with_its_defaults(tmp_path):
+def test_addresses_and_names_of_the_inventory_go_together_with_its_defaults(tmp_path: Path) -> None:
     path = inventory(tmp_path, "hosts: {a: {kind: process}}\ndefaults: {threads: 3}\n")
     found = chosen(path, "ssh://me@far", "a")
     assert [(host.name, host.threads) for host in found] == [("far", 3), ("a", 3)]
 
 
-def test_an_address_that_the_inventory_has_is_that_host_and_no_other_of_its_name(tmp_path):
+def test_an_address_that_the_inventory_has_is_that_host_and_no_other_of_its_name(tmp_path: Path) -> None:
     path = inventory(tmp_path, "hosts: {far: {kind: docker, url: 'ssh://me@far', shm: 2g}}\n")
-    assert chosen(path, "ssh://me@far")[0].shm == "2g"
+    assert docker(chosen(path, "ssh://me@far")[0]).shm == "2g"
     with pytest.raises(InputError, match=r"hosts.yaml:1: host 'far' is another one.*--hosts far"):
         chosen(path, "ssh://you@far")
 
 
-def test_a_run_keeps_the_hosts_that_were_given_by_address(tmp_path):
+def test_a_run_keeps_the_hosts_that_were_given_by_address(tmp_path: Path) -> None:
     text = "hosts: {a: {kind: process}}\ndefaults: {threads: 3}\n"
     names = ("ssh://me@far:22", "a")
     kept = inventory(tmp_path, config.by_itself(text, names, tmp_path))
@@ -58,12 +65,12 @@ def test_a_run_keeps_the_hosts_that_were_given_by_address(tmp_path):
     assert config.by_itself(text, ("a",), tmp_path) == text
 
 
-def test_two_users_of_one_machine_are_two_hosts():
+def test_two_users_of_one_machine_are_two_hosts() -> None:
     addresses = ("ssh://a@gpu1", "ssh://b@gpu1", "docker://gpu1")
     assert [host.name for host in chosen(None, *addresses)] == ["gpu1", "ssh-b-gpu1", "docker-gpu1"]
 
 
-def test_an_address_never_means_a_host_of_its_name_on_another_address(tmp_path):
+def test_an_address_never_means_a_host_of_its_name_on_another_address(tmp_path: Path) -> None:
     kept = inventory(tmp_path, config.by_itself("hosts: {}\n", ("ssh://a@gpu1", "ssh://b@gpu1"), tmp_path))
     hosts = config.load_hosts(kept)
     assert [host.name for host in config.select(hosts, ("ssh://b@gpu1",))] == ["ssh-b-gpu1"]
@@ -71,33 +78,33 @@ def test_an_address_never_means_a_host_of_its_name_on_another_address(tmp_path):
         config.select(hosts, ("ssh://c@gpu1",))
 
 
-def test_two_addresses_that_cannot_be_told_apart_by_name_are_refused():
+def test_two_addresses_that_cannot_be_told_apart_by_name_are_refused() -> None:
     far = "tcp://127.0.0.1:2375/" + "a" * 80
     with pytest.raises(InputError, match=r"would be called .*; fix: write both to hosts.yaml"):
         chosen(None, far + "1", far + "2", far + "3")
 
 
-def test_tcp_in_hosts_is_told_to_be_written_to_the_inventory(tmp_path):
+def test_tcp_in_hosts_is_told_to_be_written_to_the_inventory(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         chosen(None, "tcp://10.0.0.5:2376")
     (said,) = caught.value.problems
     assert said.startswith("--hosts tcp://10.0.0.5:2376: is without TLS")
     lines = said.partition("write to hosts.yaml:\n")[2].rpartition("\n")[0]
     assert "--hosts 10.0.0.5-2376 and" in said
-    (host,) = chosen(inventory(tmp_path, lines), "10.0.0.5-2376")
-    assert (host.url, host.tls.ca) == ("tcp://10.0.0.5:2376", "ca.pem")
+    host = docker(chosen(inventory(tmp_path, lines), "10.0.0.5-2376")[0])
+    assert (host.url, host.tls and host.tls.ca) == ("tcp://10.0.0.5:2376", "ca.pem")
     open_ = inventory(tmp_path, "defaults: {insecure: true}\nhosts: {}\n")
-    assert chosen(open_, "tcp://10.0.0.5:2376")[0].insecure
+    assert docker(chosen(open_, "tcp://10.0.0.5:2376")[0]).insecure
 
 
 @pytest.mark.parametrize("address", ["ssh://", "ftp://x", "tcp://far", "ssh://me:pa55@far", "docker://"])
-def test_an_address_that_cannot_be_used_is_one_message(address):
+def test_an_address_that_cannot_be_used_is_one_message(address: str) -> None:
     with pytest.raises(InputError, match="--hosts") as caught:
         chosen(None, address)
     assert "pa55" not in str(caught.value)
 
 
-def test_names_of_ssh_are_those_of_host_lines_and_includes_without_patterns(tmp_path):
+def test_names_of_ssh_are_those_of_host_lines_and_includes_without_patterns(tmp_path: Path) -> None:
     (tmp_path / "config").write_text(
         'Include conf.d/* missing\nHost gpu1 "gpu 2" *.corp !x\n  HostName 10.0.0.1\nhost=rack\n'
     )
@@ -107,7 +114,9 @@ def test_names_of_ssh_are_those_of_host_lines_and_includes_without_patterns(tmp_
     assert ssh_hosts(tmp_path / "none") == set()
 
 
-def test_a_name_that_ssh_or_docker_knows_is_offered_with_the_lines_to_add(tmp_path, monkeypatch):
+def test_a_name_that_ssh_or_docker_knows_is_offered_with_the_lines_to_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/config").write_text("Host gpu1\n")
     meta = tmp_path / ".docker/contexts/meta/x"
@@ -126,7 +135,7 @@ def test_a_name_that_ssh_or_docker_knows_is_offered_with_the_lines_to_add(tmp_pa
     assert lines_for("gpu*", tmp_path, {}) == ""
 
 
-def test_an_inventory_and_a_matrix_in_each_others_place_are_named(tmp_path):
+def test_an_inventory_and_a_matrix_in_each_others_place_are_named(tmp_path: Path) -> None:
     hosts = inventory(tmp_path, "hosts: {a: {kind: process}}\n")
     with pytest.raises(InputError, match=r"hosts.yaml:1: this is an inventory.*fix: .*--inventory"):
         config.load_matrix(hosts)
@@ -134,7 +143,7 @@ def test_an_inventory_and_a_matrix_in_each_others_place_are_named(tmp_path):
         config.load_hosts(inventory(tmp_path, "model: x\nmatrix: {engine: [eager]}\n"))
 
 
-def test_what_people_write_for_gpus_is_understood():
+def test_what_people_write_for_gpus_is_understood() -> None:
     assert nearest("gpu", ["price_per_hour", "gpus", "gpus_per_job"]) == "; did you mean 'gpus'?"
     assert nearest("gpu", ["cpu", "cuda", "deepspeed"]) == "; did you mean 'cuda'?"
 
@@ -143,16 +152,16 @@ def test_what_people_write_for_gpus_is_understood():
     ("address", "name"),
     [("ssh://…", "ssh"), ("unix://", "var-run-docker.sock"), ("tcp://:2375", "2375"), ("ssh://me@gpu1", "gpu1")],
 )
-def test_a_host_that_is_given_by_address_has_no_name_but_its_own(address, name):
+def test_a_host_that_is_given_by_address_has_no_name_but_its_own(address: str, name: str) -> None:
     assert name_of(address) == name
 
 
-def test_an_address_that_is_wrong_is_shown_as_it_was_given():
+def test_an_address_that_is_wrong_is_shown_as_it_was_given() -> None:
     with pytest.raises(InputError, match=r"^--hosts ssh://…: url 'ssh://…' holds '…'"):
         chosen(None, "ssh://…")
 
 
-def test_a_name_made_of_an_address_is_always_a_name():
+def test_a_name_made_of_an_address_is_always_a_name() -> None:
     for address in ("unix:///", "ssh://", "docker://-._", "tcp://" + "a" * 100):
         assert name_of(address)
         assert len(name_of(address)) <= 63

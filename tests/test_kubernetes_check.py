@@ -242,7 +242,7 @@ def test_gpus_that_are_all_in_use_are_a_warning() -> None:
 
 @pytest.mark.parametrize("label", [{"product": f"{A100}-SHARED"}, {"nvidia.com/gpu.sharing-strategy": "mps"}])
 def test_a_shared_gpu_is_a_warning(label: dict[str, str]) -> None:
-    shared = node("a", 8, **label)  # type: ignore[arg-type]
+    shared = node("a", 8, **label)
     finding = found(host(node_selector={}), nodes=[shared])["gpus"]
     assert finding.grade is Grade.WARNING
     assert "neighbours slow it down" in finding.text
@@ -297,11 +297,14 @@ def test_a_queue_has_to_be_there_and_to_admit() -> None:
     ],
 )
 def test_what_is_named_has_to_be_there(key: str, topic: str, fact: str) -> None:
+    def facts(said: Any) -> dict[str, Any]:
+        return {fact: said}
+
     named = host(**{key: "it"})
-    assert found(named, **{fact: Unavailable.MISSING})[topic].grade is Grade.PROBLEM
-    assert "may not be looked at" in found(named, **{fact: Unavailable.FORBIDDEN})[topic].text
+    assert found(named, **facts(Unavailable.MISSING))[topic].grade is Grade.PROBLEM
+    assert "may not be looked at" in found(named, **facts(Unavailable.FORBIDDEN))[topic].text
     there = {"type": "kubernetes.io/dockerconfigjson"}
-    assert found(named, **{fact: there})[topic].text == "it is there"
+    assert found(named, **facts(there))[topic].text == "it is there"
 
 
 def test_a_secret_of_another_type_pulls_nothing() -> None:

@@ -39,7 +39,8 @@ def test_a_job_names_the_image_that_was_pushed_for_it_by_its_digest(
         (row,) = runs.find(runs.ROOT).all_rows()
         assert str(row.image).startswith(f"{registry}/sd-orchestrator/cpu@sha256:")
         with first.api() as api:
-            assert row.image in api.inspect_image(images.reference("cpu"))["RepoDigests"]
+            seen = api.inspect_image(images.reference("cpu"))  # type: ignore[no-untyped-call]
+            assert row.image in seen["RepoDigests"]
     finally:
         if there := images.find(first, images.reference("cpu")):
             with first.api() as api:

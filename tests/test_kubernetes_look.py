@@ -10,7 +10,6 @@ import pytest
 
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnreachable
-from orchestrator.executors.kubernetes import cluster_view
 from orchestrator.executors.kubernetes.cluster_view import REFRESH_S, ClusterView
 from orchestrator.executors.kubernetes.watch import PodWatch
 from runner.schema import Status
@@ -37,7 +36,7 @@ class SlowCluster:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> SlowCluster:
     made = SlowCluster(0.2)
-    monkeypatch.setattr(cluster_view.time, "monotonic", lambda: made.now)
+    monkeypatch.setattr(time, "monotonic", lambda: made.now)
     return made
 
 

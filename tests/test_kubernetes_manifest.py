@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from builders import a_job
 
 from orchestrator.config import S3, Collect, KubernetesHost
 from orchestrator.config.kubernetes import Claim, Toleration
@@ -25,18 +26,14 @@ from orchestrator.executors.kubernetes.manifest import (
 )
 from orchestrator.runs.job_state import JobState
 from orchestrator.scheduling.limits import deadline_s
-from runner.schema import Case, Device, Job, Precision
+from runner.schema import Device, Precision
 
-JOB = Job(
-    run="r",
+JOB = a_job(
+    samples=(1, 2),
     id="0123456789ab",
     host="lab",
     device=Device.CUDA,
-    engine="eager",
     precision=Precision.HALF,
-    model="synthetic:tiny",
-    cases=(Case("c1", 1), Case("c2", 2)),
-    prompt="p",
     steps=1,
     timeout_s=100,
 )

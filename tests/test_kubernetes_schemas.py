@@ -10,23 +10,27 @@ from typing import Any
 import kubernetes_validate
 import pod_security
 import pytest
+from builders import a_job, a_task
 from test_manifests import VERSIONS
 
 from orchestrator.config import S3, Collect, KubernetesHost
 from orchestrator.config.kubernetes import Claim, Toleration
 from orchestrator.config.pod import Affinity, FromObject, Mount, Requests, Spread, Volume
-from orchestrator.executors.contract import Attempt, Slot, Task
+from orchestrator.executors.contract import Slot, Task
 from orchestrator.executors.kubernetes import capacity
 from orchestrator.executors.kubernetes.fit import amount
 from orchestrator.executors.kubernetes.manifest import job_manifest, secrets, staged
-from runner.schema import Case, Device, Job, Precision
+from runner.schema import Precision
 
-JOB = Job(
-    run="nightly.1", id="0123456789ab", host="lab", device=Device.CUDA, engine="eager", precision=Precision.HALF,
-    model="synthetic:tiny", cases=(Case("c1", 1),), prompt="a photo", steps=1,
-)  # fmt: skip
+JOB = a_job("a photo", (1,), run="nightly.1", id="0123456789ab", host="lab", precision=Precision.HALF)
 MODELS = ("synthetic:tiny", "CompVis/stable-diffusion-v1-4", "/models/sd14")
 IMAGE = "registry.example/sd-orchestrator/cuda@sha256:" + "0" * 64
+
+
+def from_object(kind: str, key: str) -> FromObject:
+    return FromObject.model_validate({"valueFrom": {kind: {"name": "bench-shared", "key": key}}})
+
+
 # By key of a host: its default, and whatever else makes another Job.
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "node_selector": ({}, {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}),
@@ -53,8 +57,8 @@ MORE: dict[str, tuple[Any, ...]] = {
     "annotations": ({}, {"example.com/owner": "vision, and nobody else"}),
     "env": (
         {},
-        {"HF_ENDPOINT": FromObject(valueFrom={"configMapKeyRef": {"name": "bench-shared", "key": "hub"}})},
-        {"HTTPS_PROXY": FromObject(valueFrom={"secretKeyRef": {"name": "bench-shared", "key": "proxy"}})},
+        {"HF_ENDPOINT": from_object("configMapKeyRef", "hub")},
+        {"HTTPS_PROXY": from_object("secretKeyRef", "proxy")},
     ),
     "priority_class": (None, "batch"),
     "affinity": (
@@ -114,7 +118,7 @@ MORE: dict[str, tuple[Any, ...]] = {
 
 
 def task(host: KubernetesHost, model: str = MODELS[0]) -> Task:
-    return Task(Attempt(JOB.run, JOB.id, 1), replace(JOB, device=host.device, model=model), Slot("1"), IMAGE)
+    return a_task(replace(JOB, device=host.device, model=model), slot=Slot("1"), image=IMAGE)
 
 
 def every_pod() -> Iterator[KubernetesHost]:

@@ -11,22 +11,21 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from builders import a_job, a_task
 from canary import Canary
 
 from orchestrator.config import KubernetesHost
 from orchestrator.config.pod import Volume
 from orchestrator.errors import NoRoom, StartError
-from orchestrator.executors.contract import Attempt, Slot, Task
+from orchestrator.executors.contract import Slot
 from orchestrator.executors.kubernetes import compare
 from orchestrator.executors.kubernetes.cluster import Refused
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import JOB_FILE, MANIFEST, SPEC, job_manifest, object_name, staged
-from runner.schema import Case, Device, Job, Precision
 
 HOST = KubernetesHost(name="lab", gpus="none", cpu=2, memory="2g", node_selector={"pool": "cpu"})
-JOB = Job(run="r", id="j", host="lab", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-          model="owner/gated", cases=(Case("c1", 1),), prompt="p", steps=1)  # fmt: skip
-TASK = Task(Attempt("r", "j", 1), JOB, Slot("1", exclusive_per_run=True), "image:1")
+JOB = a_job(samples=(1,), host="lab", model="owner/gated")
+TASK = a_task(JOB, slot=Slot("1", exclusive_per_run=True), image="image:1")
 NAME = object_name(TASK.attempt)
 Tamper = Callable[[dict[str, Any]], object]
 

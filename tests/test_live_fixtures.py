@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import clusters
@@ -43,7 +44,7 @@ def test_a_cluster_whose_programs_are_missing_skips_with_their_names(
 ) -> None:
     (tmp_path / "cluster").touch()
     monkeypatch.setattr(clusters, "SCRIPTS", tmp_path)
-    monkeypatch.setattr(clusters.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(clusters, "BUILT", tmp_path)
     monkeypatch.delenv("LAB_CLUSTER", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))

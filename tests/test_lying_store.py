@@ -6,12 +6,12 @@ import contextlib
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_engine import job_of
+from builders import a_job
 from lying_engine import Answer, LyingEngine, chunked, endless, http, in_chunks
 from memory import grows_by_less_than
 
@@ -36,7 +36,7 @@ OUTSIDE = (
 
 
 def manifest(**job: object) -> bytes:
-    made = json.loads(replace(job_of(), run="r").to_json())
+    made = json.loads(replace(a_job(), run="r").to_json())
     return json.dumps({"version": 1, "jobs": [{**made, **job}]}).encode()
 
 
@@ -90,7 +90,7 @@ def liar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingEngin
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(bucket, "MOST_TRIES", 1)
-    monkeypatch.setattr(Bucket.get.retry, "wait", lambda *_: 0)  # type: ignore[attr-defined]
+    monkeypatch.setattr(Bucket.get.retry, "wait", lambda *_: 0)
     yield made
     made.close()
 
@@ -123,7 +123,7 @@ def test_a_store_cannot_send_its_caller_elsewhere(liar: LyingEngine, status: str
         headers = (f"Location: {there}/x", "x-amz-bucket-region: eu-west-1", f"Refresh: 0; url={there}")
         liar.answers = {"": http(body, *headers, status=status)}
         opened = Bucket(S3(bucket="bench", prefix="sd"))
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "get": lambda: opened.get("r/x", 10_000),
             "put": lambda: opened.put("r/x", b"secret"),
             "list": lambda: opened.keys("r"),

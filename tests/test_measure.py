@@ -8,7 +8,8 @@ import math
 import statistics
 
 import pytest
-from fake_engine import FakeSession, job_of
+from builders import a_job
+from fake_engine import FakeSession
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -81,13 +82,13 @@ def test_the_90th_percentile_is_interpolated_and_rates_are_of_the_median() -> No
 
 
 def test_without_a_wanted_width_the_repeats_are_exact() -> None:
-    job = job_of(repeats=3, max_repeats=30)
+    job = a_job(repeats=3, max_repeats=30)
     assert not is_enough(job, [1.0, 2.0])
     assert is_enough(job, [1.0, 2.0, 9.0])
 
 
 def test_trials_go_on_until_the_interval_is_narrow_or_the_limit_reached() -> None:
-    job = job_of(repeats=3, max_repeats=8, rel_ci=0.05)
+    job = a_job(repeats=3, max_repeats=8, rel_ci=0.05)
     assert not is_enough(job, [1.0] * 5)
     assert is_enough(job, [1.0] * 6)
     assert not is_enough(job, [1.0, 2.0, 1.0, 2.0, 1.0, 2.0])
@@ -103,7 +104,7 @@ def test_contention_or_a_wide_spread_keeps_a_row_from_ranking() -> None:
 
 
 def test_a_call_is_timed_between_two_synchronisations() -> None:
-    session = FakeSession(job_of(), None)
+    session = FakeSession(a_job(), None)
 
     def clock() -> float:
         session.log.append("clock")
@@ -114,7 +115,7 @@ def test_a_call_is_timed_between_two_synchronisations() -> None:
 
 
 def calls(warmup: int) -> list[str]:
-    job = job_of(warmup=warmup, repeats=2)
+    job = a_job(warmup=warmup, repeats=2)
     session = FakeSession(job, None)
     events: list[Event] = []
 
@@ -152,16 +153,16 @@ def test_without_warmup_memory_is_that_of_the_first_call() -> None:
     ("action", "reason"), [("black", "black"), ("nan", "NaN"), ("one-more", "expected 2 images, got 3")]
 )
 def test_a_broken_image_is_no_measurement(action: str, reason: str) -> None:
-    job = job_of(f"2:{action}")
+    job = a_job(f"2:{action}")
     with pytest.raises(BrokenImage, match=reason):
         measure(job, "c", 2, FakeSession(job, None), lambda _: None)
 
 
 def test_the_last_trials_image_is_looked_at_as_well() -> None:
-    session, looks = FakeSession(job_of(), None), itertools.count(1)
+    session, looks = FakeSession(a_job(), None), itertools.count(1)
     session.is_finite = lambda: next(looks) < 3  # type: ignore[method-assign]
     with pytest.raises(BrokenImage, match="NaN or infinity"):
-        measure(job_of(warmup=1), "c", 1, session, lambda _: None)
+        measure(a_job(warmup=1), "c", 1, session, lambda _: None)
 
 
 def picture(share: float, level: int) -> Image.Image:
@@ -181,14 +182,14 @@ def test_a_nearly_black_image_is_broken_and_a_dark_scene_is_not(share: float, le
 
 
 def test_an_image_of_another_size_than_the_row_says_is_broken() -> None:
-    session = FakeSession(job_of(), None)
+    session = FakeSession(a_job(), None)
     session.facts["height"] = 16
     with pytest.raises(BrokenImage, match="image 1 of 1 has 8×8 pixels, expected 8×16"):
-        measure(job_of(), "case", 1, session, lambda _: None)
+        measure(a_job(), "case", 1, session, lambda _: None)
 
 
 def test_a_case_on_another_device_than_asked_does_not_rank() -> None:
-    session = FakeSession(job_of(), None)
+    session = FakeSession(a_job(), None)
     session.elsewhere = (Validity.FALLBACK, "fallback: unet on the CPU, but the job asks for a GPU")
-    cells = measure(job_of(), "c", 1, session, lambda _: None)
+    cells = measure(a_job(), "c", 1, session, lambda _: None)
     assert (cells["validity"], cells["error"]) == session.elsewhere

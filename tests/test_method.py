@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import inspect
 import itertools
+import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fake_engine import FakeEngine, FakeSession, job_of
+from builders import a_job
+from fake_engine import FakeEngine, FakeSession
 
 from runner.jobs import search
 from runner.jobs.worker import run_cases
 from runner.measuring import measure
 from runner.measuring.measure import timed_call
-from runner.quality import similarity
-from runner.schema import MOST_SAMPLES, Job
+from runner.schema import GATE_DB, MOST_SAMPLES, Job
 from runner.telemetry import contention, gpu, gpu_watch, memory
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
@@ -34,7 +37,7 @@ CPU = torch.device("cpu")
 
 
 def tiny(**fields: Any) -> Job:
-    return job_of("a photo of an astronaut", **{"steps": 2, "threads": torch.get_num_threads(), **fields})
+    return a_job("a photo of an astronaut", **{"steps": 2, "threads": torch.get_num_threads(), **fields})
 
 
 def test_a_call_runs_in_inference_mode_without_checker_or_bar() -> None:
@@ -72,13 +75,18 @@ def test_a_call_is_the_whole_way_from_text_to_pixels(monkeypatch: pytest.MonkeyP
     session = eager.load(tiny(scheduler="ddim", steps=3), None)
     pipe, seen = session.pipe, list[str]()
     tokenize = type(pipe.tokenizer).__call__
-    monkeypatch.setattr(
-        type(pipe.tokenizer), "__call__", lambda *given, **named: seen.append("text") or tokenize(*given, **named)
-    )
+
+    def noting(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any, **named: Any) -> Any:
+            seen.append(name)
+            return real(*given, **named)
+
+        return noted
+
+    monkeypatch.setattr(type(pipe.tokenizer), "__call__", noting("text", tokenize))
     pipe.text_encoder.register_forward_hook(lambda *_: seen.append("encode"))
     pipe.unet.register_forward_hook(lambda *_: seen.append("unet"))
-    step = pipe.scheduler.step
-    pipe.scheduler.step = lambda *given, **named: seen.append("step") or step(*given, **named)
+    pipe.scheduler.step = noting("step", pipe.scheduler.step)
     pipe.vae.decoder.register_forward_hook(lambda *_: seen.append("decode"))
     session.generate(1)
     assert [name for name, _ in itertools.groupby(seen)] == [
@@ -90,9 +98,14 @@ def test_a_call_is_the_whole_way_from_text_to_pixels(monkeypatch: pytest.MonkeyP
 
 
 def test_the_latents_are_drawn_before_the_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    session, drawn = eager.load(tiny(), None), []
+    session, drawn = eager.load(tiny(), None), list[object]()
     draw = initial_latents
-    monkeypatch.setattr("runner.engines.session.initial_latents", lambda *given: drawn.append(given[2]) or draw(*given))
+
+    def noted(*given: Any) -> Any:
+        drawn.append(given[2])
+        return draw(*given)
+
+    monkeypatch.setattr("runner.engines.session.initial_latents", noted)
     for _ in range(3):
         session.generate(2)
     assert drawn == [2]
@@ -112,7 +125,7 @@ class CollectedEngine(FakeEngine):
 
 
 def test_loaded_objects_are_frozen_and_the_collector_still_runs() -> None:
-    engine, job = CollectedEngine(), job_of(samples=(1,))
+    engine, job = CollectedEngine(), a_job(samples=(1,))
     try:
         run_cases(job, job.cases, engine, None, lambda _: None)
         assert (engine.frozen > 1000, engine.collects) == (True, True)
@@ -138,7 +151,7 @@ def test_memory_on_a_gpu_is_what_is_reserved_after_the_cache_was_emptied(monkeyp
 def test_freed_memory_goes_back_before_the_peak_starts_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     peak, before = tmp_path / "clear_refs", list[bool]()
     trim = SimpleNamespace(malloc_trim=lambda _: before.append(peak.exists()))
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: trim)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: trim)
     monkeypatch.setattr(memory, "CLEAR_REFS", peak)
     memory.reset_host_peak()
     assert (before, peak.read_text()) == ([False], "5")
@@ -148,11 +161,11 @@ def test_freed_memory_goes_back_before_the_peak_starts_anew(monkeypatch: pytest.
 def test_without_proc_the_peak_is_that_of_the_whole_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, unit: int
 ) -> None:
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: SimpleNamespace())  # a C library without malloc_trim
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())  # a C library without malloc_trim
     monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "none/clear_refs")
     monkeypatch.setattr(memory, "STATUS", tmp_path / "none/status")
     monkeypatch.setattr(memory, "sys", SimpleNamespace(platform=platform))
-    monkeypatch.setattr(memory.resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=2_000_000))
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=2_000_000))
     memory.reset_host_peak()
     assert memory.host_peak_gb() == 2_000_000 * unit / 1e9
 
@@ -215,7 +228,7 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
         f"Other processes used more than {contention.SIBLING_SHARE:.0%} of the other hardware thread",
         f"held it back for more than {contention.LOST_SHARE:.0%} of the time (`cpu.stat`)",
         f"Below {contention.SHORTEST_S:g} s of trials nothing is judged",
-        f"visibly another image (below {similarity.GATE_DB:g} dB PSNR",
+        f"visibly another image (below {GATE_DB:g} dB PSNR",
         f"`torch.onnx.export`, opset {exported.OPSET}, dynamic batch",
     )
     assert [each for each in said if each not in page] == []

@@ -10,20 +10,19 @@ from typing import Any
 
 import engines
 import pytest
+from builders import a_job
 from commands import orchestrate, run_in_background, write
 
 from orchestrator.runs.job_state import Entry, Kind
 from orchestrator.runs.journal import Journal
 from orchestrator.scheduling import metrics_file
-from runner.schema import Case, Device, Job, Precision, Row, Status
+from runner.schema import Job, Row, Status
 
 Values = Callable[..., float]
 
 
 def job(name: str, host: str) -> Job:
-    return Job(run="r", id=name, host=host, device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-               model="synthetic:tiny", cases=(Case(f"{name}1", 1), Case(f"{name}2", 2)), prompt="p",
-               steps=1)  # fmt: skip
+    return a_job(samples=(1, 2), id=name, host=host, case=name)
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -128,7 +127,7 @@ def test_a_file_that_can_no_longer_be_written_is_said_once_and_stops_nothing(jou
     folder.mkdir()
     with metrics_file.written(folder / "x.prom", journal, list, lambda: 200.0, heard.append, every_s=0.001):
         folder.rename(tmp_path / "moved")
-        engines.wait_until(lambda: heard, 30, "it says nothing")
+        engines.wait_until(lambda: heard, 120, "it says nothing")
     (said,) = heard
     assert "not written: No such file or directory; the run goes on without it" in said
 

@@ -3,16 +3,17 @@ from __future__ import annotations
 import io
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_engine import job_of
+from builders import a_job
 
 from runner.schema import COLUMNS, Event, EventKind, Row, SchemaError, Status, parse_rows
 from runner.wire.output import EventStream, RowFile, as_table, write_atomically
 
 
-def row(status: Status = Status.OK, **cells: object) -> Row:
-    job = job_of()
+def row(status: Status = Status.OK, **cells: Any) -> Row:
+    job = a_job()
     return Row.of(job, job.cases[0], status, **cells)
 
 

@@ -17,9 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_engine import job_of
+from builders import a_job
+
+from runner.models.source import Source
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
+
+from diffusers import DiffusionPipeline  # noqa: E402
+from huggingface_hub import constants  # noqa: E402
 
 from runner.catalog import SCHEDULERS  # noqa: E402
 from runner.engines import eager  # noqa: E402
@@ -39,7 +44,7 @@ def one_thread() -> Iterator[None]:
 
 
 def tiny(**fields: Any) -> Job:
-    return job_of("a photo of an astronaut", **{"steps": 2, **fields})
+    return a_job("a photo of an astronaut", **{"steps": 2, **fields})
 
 
 def pixels(job: Job, samples: int = 1) -> Any:
@@ -187,9 +192,9 @@ def test_a_model_that_is_not_in_the_cache_offline_is_named(monkeypatch: pytest.M
 
 
 def test_a_mirror_that_does_not_answer_is_named_without_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.constants, "ENDPOINT", "https://me:secret@hub.corp:8443/hf")
-    monkeypatch.setattr(pipeline.constants, "HF_HUB_OFFLINE", False)
-    said = pipeline._unreachable(pipeline.Source.parse("owner/none"))
+    monkeypatch.setattr(constants, "ENDPOINT", "https://me:secret@hub.corp:8443/hf")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    said = pipeline._unreachable(Source.parse("owner/none"))
     assert "and https://hub.corp:8443/hf could not be reached; fix:" in said
 
 
@@ -238,8 +243,8 @@ def test_a_hub_model_with_one_variant_alone_is_loaded_as_that(monkeypatch: pytes
             raise OSError("Error no file named diffusion_pytorch_model.bin found in directory /cache/unet.")
         return "loaded"
 
-    monkeypatch.setattr(pipeline.DiffusionPipeline, "from_pretrained", from_pretrained)
-    source = pipeline.Source.parse("owner/only-fp16")
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", from_pretrained)
+    source = Source.parse("owner/only-fp16")
     assert pipeline._from_pretrained(source, torch.float32, None) == "loaded"
     assert asked == [None, "fp16"]
 
@@ -251,16 +256,16 @@ def test_a_hub_model_without_weights_reports_the_defaults_absence(monkeypatch: p
             raise OSError("Error no file named diffusion_pytorch_model.bin found in directory /cache/unet.")
         raise ValueError("You are trying to load the model files of the `variant=fp16`")
 
-    monkeypatch.setattr(pipeline.DiffusionPipeline, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", from_pretrained)
     with pytest.raises(LoadError, match="owner/none is not in the cache"):
-        pipeline._from_pretrained(pipeline.Source.parse("owner/none"), torch.float16 if half else torch.float32, None)
+        pipeline._from_pretrained(Source.parse("owner/none"), torch.float16 if half else torch.float32, None)
 
 
 def test_an_unreadable_cache_is_reported_as_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(pipeline.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setattr(pipeline, "first_obstacle", lambda folder, _: f"{folder} cannot be read by user 7")
-    said = pipeline._in_words(pipeline.Source.parse("owner/name"), OSError("not cached"), None)
+    said = pipeline._in_words(Source.parse("owner/name"), OSError("not cached"), None)
     assert said == f"owner/name cannot be loaded: {tmp_path} cannot be read by user 7"
 
 
@@ -355,9 +360,11 @@ ASK = """
 import sys, torch
 from fake_engine import job_of
 from runner.models import pipeline
+from builders import a_job
+from runner import pipeline
 for model in sys.argv[1:]:
     try:
-        pipeline.load(job_of(model=model), torch.float32, "hf_x" if "token" in model else None)
+        pipeline.load(a_job(model=model), torch.float32, "hf_x" if "token" in model else None)
     except pipeline.LoadError as error:
         print(error)
 """

@@ -153,7 +153,7 @@ def test_more_cases_than_anybody_means_is_an_error() -> None:
 
 
 def test_an_engine_that_cannot_run_on_a_host_is_an_unsupported_row_and_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENGINES, "onnxruntime", EngineFacts("", {Device.CUDA: "cuda"}))  # type: ignore[arg-type]
+    monkeypatch.setitem(ENGINES, "onnxruntime", EngineFacts("", {Device.CUDA: "cuda"}))
     plan = make_plan(matrix(rounds=2), [CPU, GPU])
     assert {job.engine for job in plan.jobs if job.host == "cpu"} == {"eager"}
     assert [(row.status, row.host, row.engine) for row in plan.unsupported] == [

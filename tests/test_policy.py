@@ -1,37 +1,27 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from builders import a_job
 
 from orchestrator.executors.contract import Attempt, Observation, Slot, State
 from orchestrator.runs.job_state import JobState, Phase
-from orchestrator.scheduling.actions import Collect, Fault, GiveUp, HandOver, Note, Remove, Stage, Start, Stop
+from orchestrator.scheduling.actions import Action, Collect, Fault, GiveUp, HandOver, Note, Remove, Stage, Start, Stop
 from orchestrator.scheduling.failures import Failures
 from orchestrator.scheduling.limits import Limits, deadline_s
 from orchestrator.scheduling.policy import decide, is_done, is_taken, may_add_round
 from orchestrator.scheduling.retries import backoff_s, may_retry
 from orchestrator.scheduling.waiting import Wait, waits
-from runner.schema import Case, Device, Job, Precision, Status
+from runner.schema import Case, Job, Status
 
 CPU = Slot("cpu")
 GPUS = (Slot("gpu0", ("0",)), Slot("gpu1", ("1",)))
 
 
 def job(name: str, cases: int = 1) -> Job:
-    return Job(
-        run="r",
-        id=name,
-        host="h",
-        device=Device.CPU,
-        engine="eager",
-        precision=Precision.SINGLE,
-        model="synthetic:tiny",
-        cases=tuple(Case(f"{name}{n}", n + 1) for n in range(cases)),
-        prompt="p",
-        steps=1,
-        timeout_s=100,
-    )
+    return a_job(id=name, cases=tuple(Case(f"{name}{n}", n + 1) for n in range(cases)), timeout_s=100)
 
 
 def pending(name: str, **fields: object) -> JobState:
@@ -55,7 +45,9 @@ def shown(progress: JobState, state: State) -> dict[Attempt, Observation]:
     return {progress.key: on(progress.slot or "cpu", state)}
 
 
-def decide_on(jobs: list[JobState], seen: dict[Attempt, Observation], now: float = 0.0, slots=(CPU,)):  # type: ignore[no-untyped-def]
+def decide_on(
+    jobs: list[JobState], seen: dict[Attempt, Observation], now: float = 0.0, slots: Sequence[Slot] = (CPU,)
+) -> list[Action]:
     started_here = Failures(started={state.key: 0.0 for state in jobs})
     return decide(jobs, seen, slots, now, Limits(retries=2), started_here)
 

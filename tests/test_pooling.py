@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import a_job, a_row, around, rounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_rows import around, rounds, row
 
 from orchestrator.results import foreign
 from orchestrator.table import Cell, Comparison, Metric, compare
-from runner.schema import IMPORT, Case, Device, Job, Precision, Row, Status, Validity
+from runner.schema import IMPORT, Device, Precision, Row, Status, Validity
 
 
 def cell(comparison: Comparison, host: str, *labels: object) -> Cell:
@@ -46,7 +46,7 @@ def marks(comparison: Comparison) -> dict[tuple[str, object], str]:
 
 
 def test_one_and_two_threads_on_one_host_are_two_columns() -> None:
-    comparison = compare([row(trials=(1.197,), threads=1), row(trials=(0.667,), threads=2)])
+    comparison = compare([a_row(trials=(1.197,), threads=1), a_row(trials=(0.667,), threads=2)])
     assert comparison.hosts == ("a (threads 1)", "a (threads 2)")
     assert values(comparison) == [[1.197, 0.667]]
 
@@ -69,14 +69,14 @@ def test_rounds_of_one_thread_count_are_pooled_beside_another() -> None:
         ("threads", 2, None),
     ],
 )
-def test_rows_of_one_case_with_another_condition_are_not_pooled(name: str, one: object, other: object) -> None:
-    rows = [row(trials=(1.0,), **{name: one}), row(trials=(2.0,), **{name: other})]
+def test_rows_of_one_case_with_another_condition_are_not_pooled(name: str, one: Any, other: Any) -> None:
+    rows = [a_row(trials=(1.0,), **{name: one}), a_row(trials=(2.0,), **{name: other})]
     said = ["not stated" if value is None else value for value in (one, other)]
     assert sorted(compare(rows).hosts) == sorted(f"a ({name} {value})" for value in said)
 
 
 def test_a_torch_of_one_engines_own_divides_no_column() -> None:
-    rows = [row(trials=around(2), torch="2.12.0"), row(engine="deepspeed", trials=around(1), torch="2.13.0")]
+    rows = [a_row(trials=around(2), torch="2.12.0"), a_row(engine="deepspeed", trials=around(1), torch="2.13.0")]
     comparison = compare(rows)
     assert comparison.hosts == ("a",)
     found = cell(comparison, "a", "deepspeed")
@@ -85,7 +85,7 @@ def test_a_torch_of_one_engines_own_divides_no_column() -> None:
 
 
 def test_one_host_name_of_two_devices_is_two_columns() -> None:
-    rows = [row("desk", trials=(8.5,), device="GTX 1080"), row("desk", trials=(1.7,), device="H200")]
+    rows = [a_row("desk", trials=(8.5,), device="GTX 1080"), a_row("desk", trials=(1.7,), device="H200")]
     comparison = compare(rows)
     assert comparison.hosts == ("desk (GTX 1080)", "desk (H200)")
     assert values(comparison) == [[8.5, 1.7]]
@@ -93,9 +93,9 @@ def test_one_host_name_of_two_devices_is_two_columns() -> None:
 
 def test_a_row_without_a_measurement_joins_the_column_of_its_case() -> None:
     rows = [
-        row("desk", trials=(8.5,), device="GTX 1080"),
-        row("desk", samples=2, trials=(1.7,), device="H200"),
-        row("desk", samples=2, device=None, error="CUDA error"),
+        a_row("desk", trials=(8.5,), device="GTX 1080"),
+        a_row("desk", samples=2, trials=(1.7,), device="H200"),
+        a_row("desk", samples=2, device=None, error="CUDA error"),
     ]
     comparison = compare(rows)
     assert comparison.hosts == ("desk (GTX 1080)", "desk (H200)")
@@ -117,7 +117,7 @@ def lost(of: Row) -> Row:
         ({"weights": "a" * 12, "model": "/srv/a"}, {"weights": "a" * 12, "model": "/srv/b", "host": "b"}),
     ],
 )
-def test_a_lost_round_joins_the_line_of_the_others(own: dict[str, object], other: dict[str, object]) -> None:
+def test_a_lost_round_joins_the_line_of_the_others(own: dict[str, Any], other: dict[str, Any]) -> None:
     first, *measured = (replace(each, **own) for each in rounds())
     beside = [replace(each, **other) for each in rounds()]
     found = [found for line in compare([lost(first), *measured, *beside]).lines for found in line.cells]
@@ -170,12 +170,12 @@ def test_a_foreign_setting_named_as_an_axis_stands_beside_it(tmp_path: Path) -> 
 
 
 def test_rows_of_which_one_leaves_a_setting_unsaid_are_not_pooled() -> None:
-    comparison = compare([row(trials=(1.0,), steps=50), row(trials=(2.0,), steps=None)])
+    comparison = compare([a_row(trials=(1.0,), steps=50), a_row(trials=(2.0,), steps=None)])
     assert [line.labels[-1] for line in comparison.lines] == [50, None]
 
 
 def test_two_weights_of_one_name_on_one_host_are_two_lines() -> None:
-    rows = [row(trials=(1.0,), model="/srv/sd", weights=weights) for weights in ("aaaa", "bbbb")]
+    rows = [a_row(trials=(1.0,), model="/srv/sd", weights=weights) for weights in ("aaaa", "bbbb")]
     comparison = compare(rows)
     assert comparison.axes[-1] == "weights"
     assert [line.labels[-1] for line in comparison.lines] == ["aaaa", "bbbb"]
@@ -183,12 +183,12 @@ def test_two_weights_of_one_name_on_one_host_are_two_lines() -> None:
 
 def test_rounds_that_differ_in_a_percentage_alone_have_one_remark() -> None:
     texts = ("other processes took 62% of the CPUs", "other processes took 8.5% of the CPUs", "another")
-    rows = [row(trials=(1.0,), validity=Validity.CONTENDED, error=text, round=i) for i, text in enumerate(texts)]
+    rows = [a_row(trials=(1.0,), validity=Validity.CONTENDED, error=text, round=i) for i, text in enumerate(texts)]
     assert cell(compare(rows), "a").notes == ("another", "other processes took 8.5–62% of the CPUs")
 
 
 def test_a_split_host_is_a_baseline_by_its_own_name() -> None:
-    rows = [row(trials=(1.2,), threads=1), row(trials=(0.6,), threads=2)]
+    rows = [a_row(trials=(1.2,), threads=1), a_row(trials=(0.6,), threads=2)]
     for name in ("a", "a (threads 1)"):
         comparison = compare(rows, baseline=name)
         assert comparison.baseline is not None
@@ -205,25 +205,21 @@ def ratio_or_reason(ours: Row, base: Row, metric: Metric = Metric.LATENCY) -> fl
 
 def of_a_job(host: str, found: int | None = None, height: int | None = None, **columns: Any) -> Row:
     """As a runner writes it: 128 pixels are the model's own size."""
-    case = Case("c", "max" if found else 1)
-    job = Job(
+    job = a_job(
+        columns.pop("prompt", "a horse"),
+        ("max" if found else 1,),
         run="first",
-        id="j",
         host=host,
         device=Device.CUDA,
-        engine="eager",
         precision=Precision.HALF,
         model=columns.pop("model", "synthetic:tiny"),
-        prompt=columns.pop("prompt", "a horse"),
-        steps=50,
-        cases=(case,),
         height=height,
         width=height,
     )
-    measured = {"height": 128, "width": 128, **({"n_samples": found} if found else {})}
-    made = row(host, trials=(1.0,))
+    measured: dict[str, Any] = {"height": 128, "width": 128, **({"n_samples": found} if found else {})}
+    made = a_row(host, trials=(1.0,))
     timed = {name: getattr(made, name) for name in ("latency", "latency_median", "trials", "validity", "device")}
-    return replace(Row.of(job, case, Status.OK, **timed, **measured), **columns)
+    return replace(Row.of(job, job.cases[0], Status.OK, **timed, **measured), **columns)
 
 
 def test_a_folder_with_other_weights_is_not_equal_work() -> None:
@@ -259,7 +255,7 @@ def test_a_hub_id_without_its_commit_is_not_known_to_be_equal() -> None:
 
 
 def test_an_older_run_still_compares_its_engines() -> None:
-    rows = [row(trials=(2.0,), model="/srv/sd"), row(engine="compile", trials=(1.0,), model="/srv/sd")]
+    rows = [a_row(trials=(2.0,), model="/srv/sd"), a_row(engine="compile", trials=(1.0,), model="/srv/sd")]
     found = cell(compare(rows), "a", "compile")
     assert found.ratio is not None
 
@@ -304,8 +300,8 @@ def test_two_prompts_in_an_older_run_are_not_taken_as_one() -> None:
 
 def test_other_software_is_named_beside_a_ratio_and_forbids_none() -> None:
     rows = [
-        row("a", trials=(2.0,), torch="2.13.0", xformers=False, threads=8),
-        row("b", trials=(1.0,), torch="1.12.0", xformers=True, threads=4),
+        a_row("a", trials=(2.0,), torch="2.13.0", xformers=False, threads=8),
+        a_row("b", trials=(1.0,), torch="1.12.0", xformers=True, threads=4),
     ]
     found = cell(compare(rows, baseline="a"), "b")
     assert found.ratio is not None
@@ -313,14 +309,14 @@ def test_other_software_is_named_beside_a_ratio_and_forbids_none() -> None:
 
 
 def test_a_cpu_is_named_beside_the_ratio_of_engines_on_one_host() -> None:
-    rows = [row(trials=(2.0,), cpu="Xeon"), row(engine="compile", trials=(1.0,), cpu="EPYC")]
+    rows = [a_row(trials=(2.0,), cpu="Xeon"), a_row(engine="compile", trials=(1.0,), cpu="EPYC")]
     assert cell(compare(rows), "a", "compile").ratio_notes == ("cpu EPYC against Xeon",)
     assert cell(compare([*rows[:1], replace(rows[1], host="b", engine="eager")]), "b").ratio_notes == ()
 
 
 def test_memory_of_a_cpu_and_of_a_gpu_has_no_ratio_and_no_best() -> None:
-    gpu = {"memory": 3.0, "device": "NVIDIA A100", "cpu": "Xeon", "cuda": "13.0"}
-    cpu = {"memory": 1.1, "device": "Xeon", "cpu": "Xeon"}
+    gpu: dict[str, Any] = {"memory": 3.0, "device": "NVIDIA A100", "cpu": "Xeon", "cuda": "13.0"}
+    cpu: dict[str, Any] = {"memory": 1.1, "device": "Xeon", "cpu": "Xeon"}
     comparison = compare([*rounds("a", **gpu), *rounds("b", **cpu)], Metric.MEMORY, baseline="a")
     found = cell(comparison, "b")
     assert found.ratio is None
@@ -343,19 +339,19 @@ def test_a_lead_that_is_noise_is_a_tie() -> None:
 
 
 def test_a_cell_of_one_round_is_not_called_tied_and_leaves_nobody_best() -> None:
-    comparison = compare([*rounds("a", middle=1.0), *rounds("b", middle=2.0), row("c", trials=(1.5, 1.5))])
+    comparison = compare([*rounds("a", middle=1.0), *rounds("b", middle=2.0), a_row("c", trials=(1.5, 1.5))])
     assert marks(comparison) == {("a", 1): "tied_best tied_best_of_line"}
 
 
 def test_one_round_makes_nothing_best() -> None:
-    assert marks(compare([row("a", trials=around(1)), row("b", trials=around(9))])) == {}
+    assert marks(compare([a_row("a", trials=around(1)), a_row("b", trials=around(9))])) == {}
 
 
 @pytest.mark.parametrize(
     ("column", "one", "other"),
     [("steps", 5, 50), ("width", 64, 512), ("model", "synthetic:tiny", "synthetic:sd-v1-4")],
 )
-def test_the_best_of_unequal_work_is_nobody(column: str, one: object, other: object) -> None:
+def test_the_best_of_unequal_work_is_nobody(column: str, one: Any, other: Any) -> None:
     cheap = rounds("a", middle=0.1, **{column: one}, work="cheap")
     assert marks(compare([*cheap, *rounds("a", middle=1.0, **{column: other})], Metric.THROUGHPUT)) == {}
 

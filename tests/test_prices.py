@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from builders import a_row
 from rich.console import Console
-from table_rows import row
 
 from orchestrator.commands.results import comparison
 from orchestrator.errors import InputError
@@ -28,7 +28,7 @@ def a_run(root: Path, name: str, price: float | None = None, host: str = "a") ->
     stated = "" if price is None else f", price_per_hour: {price}"
     inventory = f"hosts: {{{host}: {{kind: process{stated}}}}}\n"
     run = runs.create(root, name, datetime.now(timezone.utc), "", None if name == "imported" else inventory)
-    run.add_planned([replace(row(host, trials=TRIALS), job="job")])
+    run.add_planned([replace(a_row(host, trials=TRIALS), job="job")])
     run.merge()
     return run
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 import pytest
+from builders import a_job
 
 from runner.schema import Device
 from runner.telemetry import probe
@@ -86,36 +88,42 @@ def test_the_processor_is_named_as_the_kernel_does_or_by_its_architecture(tmp_pa
 
 
 def test_the_environment_has_no_token_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fake_engine import job_of
+    from builders import a_job
 
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("HF_HOME", "/weights")
-    found = environment(job_of())
+    found = environment(a_job())
     assert "hf_secret" not in str(found)
     assert found["variables"]["HF_HOME"] == "/weights"
 
 
+class Frequency(NamedTuple):
+    current: float
+    min: float
+    max: float
+
+
 def test_the_environment_has_load_and_frequency_at_the_jobs_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fake_engine import job_of
+    from builders import a_job
 
-    from runner.telemetry import environment as module
-
-    frequency = namedtuple("frequency", "current min max")(2400.0, 800.0, 3600.0)
-    monkeypatch.setattr(module.os, "getloadavg", lambda: (1.5, 0.5, 0.25))
-    monkeypatch.setattr(module.psutil, "cpu_freq", lambda: frequency)
-    found = environment(job_of())
+    frequency = Frequency(2400.0, 800.0, 3600.0)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.5, 0.5, 0.25))
+    monkeypatch.setattr(psutil, "cpu_freq", lambda: frequency)
+    found = environment(a_job())
     assert found["load_average"] == (1.5, 0.5, 0.25)
     assert found["cpu_frequency_mhz"] == {"current": 2400.0, "min": 800.0, "max": 3600.0}
-    monkeypatch.setattr(module.psutil, "cpu_freq", lambda: None)
-    assert environment(job_of())["cpu_frequency_mhz"] is None
+    monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
+    assert environment(a_job())["cpu_frequency_mhz"] is None
 
 
 def test_a_row_names_the_gpu_only_if_there_is_exactly_one() -> None:
-    from fake_engine import job_of
 
     gpu = {"name": "H100", "driver": "580.1"}
-    found = {"machine": {"gpus": [gpu], "cpu": "EPYC", "python": "3.11"}, "packages": {"torch": "2.13.0"}}
-    job = job_of(device=Device.CUDA)
+    found: dict[str, Any] = {
+        "machine": {"gpus": [gpu], "cpu": "EPYC", "python": "3.11"},
+        "packages": {"torch": "2.13.0"},
+    }
+    job = a_job(device=Device.CUDA)
     assert row_cells(found, job)["device"] == "H100"
     found["machine"]["gpus"] = [gpu, gpu]
     cells = row_cells(found, job)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from builders import a_job, a_task
 
 from orchestrator import installation
 from orchestrator.config import ProcessHost
@@ -24,7 +25,6 @@ from orchestrator.executors.environment import HUB_CACHES, WORK_CACHES
 from orchestrator.executors.process import machine
 from orchestrator.executors.process.executor import ProcessExecutor
 from orchestrator.executors.process.machine import check_paths, find_slots, job_environment
-from runner.schema import Case, Device, Job, Precision
 from runner.wire.tokens import TOKEN_VARIABLES
 
 pytestmark = pytest.mark.usefixtures("fake_packages")
@@ -35,19 +35,7 @@ ATTEMPT = Attempt("run", "job", 1)
 
 
 def task(deeds: str) -> Task:
-    job = Job(
-        run="run",
-        id="job",
-        host="here",
-        device=Device.CPU,
-        engine="eager",
-        precision=Precision.SINGLE,
-        model="owner/gated",
-        cases=(Case("c1", 1),),
-        prompt=deeds,
-        steps=1,
-    )
-    return Task(ATTEMPT, job, Slot("cpu"))
+    return a_task(a_job(deeds, (1,), run="run", id="job", model="owner/gated"))
 
 
 @pytest.fixture
@@ -64,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)

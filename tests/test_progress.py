@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
-from fake_executor import ok_row
+from builders import a_job, ok_row
 from rich.console import Console
 
 from orchestrator.planning.estimate import History, Span
@@ -12,20 +13,9 @@ from orchestrator.runs.labels import outcome
 from orchestrator.scheduling.progress import Board, clock_time, in_words, remaining_in_words
 from orchestrator.scheduling.updates import Update
 from orchestrator.terminal.live import Screen, summary, table, watched
-from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row, Status
+from runner.schema import Case, Event, EventKind, Job, Row, Status
 
-JOB = Job(
-    run="r",
-    id="j",
-    host="box",
-    device=Device.CPU,
-    engine="eager",
-    precision=Precision.SINGLE,
-    model="synthetic:tiny",
-    cases=(Case("c1", 1), Case("c2", 2)),
-    prompt="p",
-    steps=1,
-)
+JOB = a_job(samples=(1, 2), host="box", warmup=2)
 STARTED = Update("box", JOB)
 
 
@@ -44,7 +34,7 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def row(case: Case, latency: float, job: Job = JOB, **other: object) -> Row:
+def row(case: Case, latency: float, job: Job = JOB, **other: Any) -> Row:
     return replace(Row.of(job, case, Status.OK, latency_median=latency, first_call_s=0.0, load_s=10.0), **other)
 
 
@@ -95,7 +85,7 @@ def at(clock: Clock, kind: EventKind, **fields: object) -> Update:
 
 def test_the_load_of_a_job_is_not_counted_again_for_each_of_its_cases() -> None:
     clock = Clock()
-    many = replace(JOB, cases=tuple(Case(f"c{n}", n) for n in range(1, 11)))
+    many = a_job(samples=range(1, 11), host="box", warmup=2)
     board = Board([many], [], clock=clock)
     for kind, wait, fields in (
         (None, 60, {}),

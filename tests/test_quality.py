@@ -12,15 +12,16 @@ from typing import Any
 import fake_engine
 import numpy as np
 import pytest
-from fake_engine import FakeSession, job_of
+from builders import a_job
+from fake_engine import FakeSession
 from PIL import Image
 
 from runner.jobs.reference import References
 from runner.jobs.run import run_job
 from runner.jobs.worker import Send
 from runner.measuring.measure import Instruments, measure
-from runner.quality.similarity import GATE_DB, IDENTICAL_DB, Reference, similarity
-from runner.schema import ENGINES, Case, EngineFacts, Job, Row, Status, parse_rows
+from runner.quality.similarity import IDENTICAL_DB, Reference, similarity
+from runner.schema import ENGINES, GATE_DB, Case, EngineFacts, Job, Row, Status, parse_rows
 from runner.wire.output import EventStream, RowFile
 
 pytest.importorskip("skimage", reason="scikit-image is not installed")
@@ -73,7 +74,7 @@ def test_only_an_image_below_the_gate_gets_a_remark() -> None:
 
 
 def test_without_a_reference_the_cells_are_empty_and_the_row_says_why() -> None:
-    job = job_of(warmup=0, repeats=1)
+    job = a_job(warmup=0, repeats=1)
     instruments = Instruments(Reference(reason="mii takes no latents").compare)
     cells = measure(job, "c", 1, FakeSession(job, None), lambda _: None, instruments)
     assert cells["error"] == "no quality: mii takes no latents"
@@ -112,7 +113,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_row_is_compared_with_one_reference_of_a_process_of_its_own(drawn: Path) -> None:
     references = References(draw_in_words, fake_engine.processes())
-    found = rows(drawn, job_of(quality=True), references) + rows(drawn, job_of(quality=True), references)
+    found = rows(drawn, a_job(quality=True), references) + rows(drawn, a_job(quality=True), references)
     assert [row.status for row in found] == [Status.OK] * 6
     assert all(row.psnr is not None and row.ssim is not None and row.nrmse is not None for row in found)
     assert len(list(drawn.glob("drawn-*"))) == 1
@@ -120,7 +121,7 @@ def test_every_row_is_compared_with_one_reference_of_a_process_of_its_own(drawn:
 
 
 def test_no_reference_is_drawn_where_nobody_asked_for_it(drawn: Path) -> None:
-    assert [row.psnr for row in rows(drawn, job_of())] == [None] * 3
+    assert [row.psnr for row in rows(drawn, a_job())] == [None] * 3
     assert not list(drawn.glob("drawn-*"))
 
 
@@ -134,7 +135,7 @@ def test_no_reference_is_drawn_where_nobody_asked_for_it(drawn: Path) -> None:
     ],
 )
 def test_a_reference_that_cannot_be_drawn_costs_the_quality_cells_alone(drawn: Path, action: str, reason: str) -> None:
-    found = rows(drawn, job_of(f"reference:{action}", quality=True))
+    found = rows(drawn, a_job(f"reference:{action}", quality=True))
     assert [row.status for row in found] == [Status.OK] * 3
     assert all(row.psnr is None and reason in str(row.error) for row in found)
 
@@ -144,7 +145,7 @@ def test_an_engine_that_takes_no_latents_has_empty_cells_with_that_reason(
 ) -> None:
     facts = EngineFacts("", ENGINES["eager"].images, takes_latents=False)
     monkeypatch.setitem(ENGINES, "eager", facts)
-    found = rows(drawn, job_of(quality=True))
+    found = rows(drawn, a_job(quality=True))
     assert {row.error for row in found} == {"no quality: eager takes no latents, so its images come from other noise"}
     assert not list(drawn.glob("drawn-*"))
 
@@ -152,7 +153,7 @@ def test_an_engine_that_takes_no_latents_has_empty_cells_with_that_reason(
 @pytest.mark.live
 def test_eager_in_single_precision_is_its_own_reference_to_the_last_bit(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the runner's extra is not installed")
-    job = job_of("a photo", samples=(1, 2), steps=2, repeats=1, warmup=0, quality=True, threads=1)
+    job = a_job("a photo", samples=(1, 2), steps=2, repeats=1, warmup=0, quality=True, threads=1)
     with RowFile.fresh(tmp_path / "rows.csv") as file:
         run_job(job, file, EventStream(sys.stdout))
     first, batch = parse_rows((tmp_path / "rows.csv").read_text())

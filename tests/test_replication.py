@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
+import sys
 from pathlib import Path
 
 import pytest
 
-spec = importlib.util.spec_from_file_location(
-    "replication", Path(__file__).parent.parent / "benchmarks" / "replication.py"
-)
-assert spec is not None
-assert spec.loader is not None
-replication = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(replication)
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+import replication
 
 
 def most(share: float, of: int) -> float:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import a_row, around, rounds
 from engines import missing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
-from table_rows import around, rounds, row
 
 from orchestrator.report import document
 from orchestrator.report.document import to_json
@@ -33,11 +33,11 @@ ROWS = [
     *rounds("a100", "eager", 4, 5.2),
     *rounds("a100", "onnxruntime", 1, 1.496),
     *(
-        row("a100", "onnxruntime", 4, (s,), round=i, validity=Validity.THROTTLED, error="the clock fell to 1200 MHz")
+        a_row("a100", "onnxruntime", 4, (s,), round=i, validity=Validity.THROTTLED, error="the clock fell to 1200 MHz")
         for i, s in enumerate((1.85, 2.0, 2.3), start=1)
     ),
     *rounds("rtx3090", "eager", 1, 2.25, load_s=3.0, first_call_s=2.0),
-    row("rtx3090", "eager", 4, status=Status.OOM, error="tried to allocate 20.1 GB"),
+    a_row("rtx3090", "eager", 4, status=Status.OOM, error="tried to allocate 20.1 GB"),
     *rounds("rtx3090", "onnxruntime", 1, 1.1, load_s=9.0, first_call_s=40.0),
 ]
 HOSTILE = '\x1b]0;owned\x07\x1b[31m[red]=HYPERLINK("x")|`rm`<script>\u202e\n*a*'
@@ -93,7 +93,7 @@ def test_a_tie_has_a_mark_of_its_own_and_its_legend() -> None:
 
 
 def test_other_software_stands_in_a_footnote_at_the_ratio() -> None:
-    text = printed(compare([row("a", trials=(2.0,), torch="2.13.0"), row("b", trials=(1.0,), torch="2.12.0")]), 120)
+    text = printed(compare([a_row("a", trials=(2.0,), torch="2.13.0"), a_row("b", trials=(1.0,), torch="2.12.0")]), 120)
     assert "0.500× (1 round) [1]" in text
     assert "[1] torch 2.12.0 against 2.13.0" in text
 
@@ -104,7 +104,11 @@ def test_the_guide_shows_this_very_table() -> None:
 
 
 def test_the_table_with_room_stands_on_one_line_a_case() -> None:
-    rows = [row("a100", trials=(1.2, 1.25, 1.3)), row("a-very-long-name", trials=(0.9,)), row("c", status=Status.LOST)]
+    rows = [
+        a_row("a100", trials=(1.2, 1.25, 1.3)),
+        a_row("a-very-long-name", trials=(0.9,)),
+        a_row("c", status=Status.LOST),
+    ]
     assert printed(compare(rows, Metric.THROUGHPUT, baseline="a100"), 100) == block(
         """
         Throughput, images/min (more is better)
@@ -134,7 +138,7 @@ def test_hosts_that_find_no_room_stand_in_further_blocks() -> None:
 
 
 def test_one_host_in_two_runs_is_told_apart_in_the_heading() -> None:
-    rows = [row(trials=around(1)), row(trials=around(2), run="second")]
+    rows = [a_row(trials=around(1)), a_row(trials=around(2), run="second")]
     assert "a@first" in printed(compare(rows), 120)
 
 
@@ -262,8 +266,8 @@ def test_the_schema_of_the_json_ships_and_is_one() -> None:
 @pytest.mark.parametrize("metric", Metric)
 def test_the_json_of_any_metric_is_what_its_schema_says(metric: Metric) -> None:
     price = Price(0.35, "prices.yaml")
-    published = row("a100", run="other", trials=around(1), work=None, job="import", settings='{"note":"x"}', seed=7)
-    odd = row("a100", run="other", validity=None, trials=around(3), samples=3, samples_asked="max", settings="odd")
+    published = a_row("a100", run="other", trials=around(1), work=None, job="import", settings='{"note":"x"}', seed=7)
+    odd = a_row("a100", run="other", validity=None, trials=around(3), samples=3, samples_asked="max", settings="odd")
     for rows in ([], ROWS, [*ROWS, published, odd]):
         validated(compare(rows, metric, prices={("first", "a100"): price}))
     assert "price" in validated(compare(ROWS, Metric.COST, prices={("first", "a100"): price}))["hosts"][0]
@@ -278,10 +282,10 @@ def test_a_name_that_the_schema_lacks_is_found_by_it() -> None:
 
 def test_the_json_has_the_rows_whole_and_says_which_the_value_is_of() -> None:
     error = "it failed: " + "why " * 200
-    stated = {"torch": "2.9.1", "driver": "570.1", "diffusers": "0.36", "settings": '{"size":"512"}'}
+    stated: dict[str, Any] = {"torch": "2.9.1", "driver": "570.1", "diffusers": "0.36", "settings": '{"size":"512"}'}
     rows = [
-        row("a", trials=around(2), **stated),
-        row("a", trials=around(3), **stated, validity=Validity.CONTENDED, error=error, round=2),
+        a_row("a", trials=around(2), **stated),
+        a_row("a", trials=around(3), **stated, validity=Validity.CONTENDED, error=error, round=2),
     ]
     (case,) = validated(compare(rows))["cases"]
     first, second = sorted(case["cells"]["a"]["rows"], key=lambda each: each["latency"])
@@ -292,7 +296,7 @@ def test_the_json_has_the_rows_whole_and_says_which_the_value_is_of() -> None:
 
 def test_names_that_cleaning_or_cutting_makes_alike_are_told_apart_in_every_format() -> None:
     models = [f"{'m' * 200}{end}{'m' * 200}" for end in "ab"] + ["x\x07y", "xy", "x\u202ey"]
-    rows = [row(f"{'h' * 200}{i}{'h' * 200}", model=model, trials=around(1)) for i, model in enumerate(models)]
+    rows = [a_row(f"{'h' * 200}{i}{'h' * 200}", model=model, trials=around(1)) for i, model in enumerate(models)]
     comparison = compare(rows)
     for text in (to_csv(comparison), to_markdown(comparison)):
         assert not set(text) & {"\x07", "\u202e"}
@@ -314,7 +318,7 @@ def test_a_long_label_keeps_both_of_its_ends() -> None:
 
 
 def test_a_note_of_all_values_of_a_host_stands_once_above_the_table() -> None:
-    published = [row("a10", samples=n, latency=float(n), status=Status.OK, work=None) for n in (1, 2)]
+    published = [a_row("a10", samples=n, latency=float(n), status=Status.OK, work=None) for n in (1, 2)]
     own = [*rounds("desk", samples=1), *rounds("desk", samples=2)]
     text = printed(compare([*published, *own]), 200)
     assert "a10: the mean latency: the source gives neither median nor trials." in text
@@ -331,14 +335,14 @@ def test_the_name_of_a_column_is_no_markup() -> None:
 
 
 def test_what_rows_say_moves_no_cursor_and_is_no_markup() -> None:
-    rows = [row(HOSTILE, error=HOSTILE, run=HOSTILE, model=HOSTILE)]
+    rows = [a_row(HOSTILE, error=HOSTILE, run=HOSTILE, model=HOSTILE)]
     text = printed(compare(rows), 120)
     assert '[1] failed: [red]=HYPERLINK("x")|`rm`<script> *a*' in text
     assert not set(text) & {"\x1b", "\x07", "\u202e"}
 
 
 def test_what_rows_say_cannot_become_markdown_or_html() -> None:
-    text = to_markdown(compare([row(HOSTILE, error=HOSTILE)]))
+    text = to_markdown(compare([a_row(HOSTILE, error=HOSTILE)]))
     escaped = r'\[red\]=HYPERLINK("x")\|\`rm\`&lt;script&gt; \*a\*'
     assert f"| engine | precision | samples | {escaped} |" in text
     assert rf"\[1\] failed: {escaped}" in text
@@ -346,7 +350,7 @@ def test_what_rows_say_cannot_become_markdown_or_html() -> None:
 
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "＝1"])
 def test_a_spreadsheet_runs_nothing_of_the_csv(formula: str) -> None:
-    text = to_csv(compare([row(formula, error=formula, model=formula), row("b", precision=formula)]))
+    text = to_csv(compare([a_row(formula, error=formula, model=formula), a_row("b", precision=formula)]))
     for line in csv.reader(io.StringIO(text)):
         assert not [cell for cell in line if cell.startswith(("=", "+", "-", "@", "\t", "＝"))]
 
@@ -360,7 +364,7 @@ def test_cleaned_text_is_one_printable_line(text: str) -> None:
 @settings(deadline=None)  # the first example imports numpy
 @given(st.text(), st.text())
 def test_any_text_in_a_row_can_be_shown(host: str, error: str) -> None:
-    comparison = compare([row(host, error=error, model=host), row("b", trials=around(1))])
+    comparison = compare([a_row(host, error=error, model=host), a_row("b", trials=around(1))])
     printed(comparison)
     for text in (to_csv(comparison), to_json(comparison), to_markdown(comparison)):
         text.encode()
@@ -385,7 +389,7 @@ LINKS = [
 )
 @pytest.mark.parametrize("form", ["{}", "see {} now", "`{}`", "a|{}|", "({})", "'{}'"])
 def test_what_a_container_says_is_no_link_in_markdown(link: str, form: str) -> None:
-    rows = [row("a"), row("b", status=Status.FAILED, error=form.format(link), model=link)]
+    rows = [a_row("a"), a_row("b", status=Status.FAILED, error=form.format(link), model=link)]
     page = MarkdownIt("commonmark").enable("table").render(to_markdown(compare(rows)))
     outside = re.sub(r"<code>[^<]*</code>", "", page)
     assert not re.search(r"<a |://|www\.|evil|@|#\d|GH-|f{40}|E\.x", outside)
@@ -435,8 +439,8 @@ def test_an_interval_that_is_skewed_is_printed_itself(value: float, interval: tu
 
 
 def test_intervals_of_both_kinds_stand_under_each_other() -> None:
-    even = [row(samples=1, trials=(s,), round=i) for i, s in enumerate((12.0, 12.01, 12.02), start=1)]
-    skewed = [row(samples=2, trials=(s,), round=i) for i, s in enumerate((1.0, 1.0, 1.6), start=1)]
+    even = [a_row(samples=1, trials=(s,), round=i) for i, s in enumerate((12.0, 12.01, 12.02), start=1)]
+    skewed = [a_row(samples=2, trials=(s,), round=i) for i, s in enumerate((1.0, 1.0, 1.6), start=1)]
     text = printed(compare([*even, *skewed]), 300)
     assert re.search(r" 12\.01  ±0\.02 .*\n.*  1\.170 \[0\.596–2\.296\] ", text)
     assert "± half the width of the value's 95%" in text
@@ -446,14 +450,14 @@ def test_intervals_of_both_kinds_stand_under_each_other() -> None:
 
 
 def test_a_status_whose_reason_is_the_status_itself_gets_no_footnote() -> None:
-    text = printed(compare([row("a", status=Status.CANCELLED, error="cancelled")]))
+    text = printed(compare([a_row("a", status=Status.CANCELLED, error="cancelled")]))
     assert "cancelled" in text
     assert "[1]" not in text
 
 
 def test_the_caption_does_not_ascribe_ones_own_model_to_published_rows() -> None:
-    published = row("a100", "eager", 1, (1.5,), model=None, steps=None, height=None, width=None, work=None)
-    own = row("desk", "eager", 1, around(2.0))
+    published = a_row("a100", "eager", 1, (1.5,), model=None, steps=None, height=None, width=None, work=None)
+    own = a_row("desk", "eager", 1, around(2.0))
     assert "where the source states it: model synthetic:tiny" in printed(compare([published, own]), 120)
     assert "where the source states it" not in printed(compare([own]), 120)
 

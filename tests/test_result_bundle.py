@@ -68,7 +68,7 @@ def delivering(folder: Path, ending: BaseException | None, ticket: str | None = 
         (folder / "ticket").write_text(ticket)
         environ = {"RUNNER_TICKET_FILE": str(folder / "ticket"), "RUNNER_RECEIPT_FILE": str(folder / "receipt")}
     before = signal.getsignal(signal.SIGTERM)
-    with contextlib.suppress(type(ending)), delivered(JOB, folder, out, environ):
+    with contextlib.suppress(type(ending) if ending else SystemExit), delivered(JOB, folder, out, environ):
         (folder / "results.csv").write_text("rows so far\n")
         if ending:
             raise ending

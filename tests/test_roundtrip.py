@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import a_job
 from engines import missing
-from fake_engine import job_of
 
 from orchestrator.errors import InputError
 from orchestrator.results.foreign import read_file
 from runner.schema import COLUMN, COLUMNS, Case, Row, Status, Validity, format_rows
 
-JOB = replace(job_of(), image="cpu:0a1b", cases=(Case("1234e5678901", 1), Case("012345678901", 4), Case("cmax", "max")))
+JOB = replace(a_job(), image="cpu:0a1b", cases=(Case("1234e5678901", 1), Case("012345678901", 4), Case("cmax", "max")))
 TRIALS = (0.5314559160000272, 0.53, 0.5401)
 
 

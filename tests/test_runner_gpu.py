@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_engine import job_of
+from builders import a_job
 
 from runner.schema import Device, Precision, Row, Status, Validity, parse_rows
 from runner.telemetry.probe import gpus_or_reason
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def rows(tmp_path: Path, **fields: Any) -> list[Row]:
-    job = job_of("a photo of an astronaut", **{"device": Device.CUDA, "samples": (1, 4), "steps": 10, **fields})
+    job = a_job("a photo of an astronaut", **{"device": Device.CUDA, "samples": (1, 4), "steps": 10, **fields})
     (tmp_path / "job.json").write_text(job.to_json())
     command = [sys.executable, "-m", "runner", "--job", str(tmp_path / "job.json")]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ}, capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_engine import job_of
+from builders import a_job
 
 from runner.models import secret
 from runner.schema import COLUMNS, Event, EventKind, Job, Status, parse_rows
@@ -29,7 +29,7 @@ def runner(*words: object, cwd: Path = ROOT, **environ: str) -> subprocess.Compl
 
 def job_file(folder: Path, **fields: Any) -> Path:
     file = folder / "job.json"
-    file.write_text(job_of("a photo of an astronaut", **fields).to_json())
+    file.write_text(a_job("a photo of an astronaut", **fields).to_json())
     return file
 
 
@@ -180,5 +180,5 @@ def test_the_parent_imports_nothing_heavy() -> None:
 
 
 def test_a_job_survives_its_json() -> None:
-    job = job_of(rel_ci=0.01, height=64)
+    job = a_job(rel_ci=0.01, height=64)
     assert Job.from_json(job.to_json()) == job

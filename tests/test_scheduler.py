@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import a_job, a_task
 from fake_executor import (
     CRASHES,
     DOES_NOT_START,
@@ -56,7 +57,7 @@ from orchestrator.scheduling.reopening import reopen, reopen_lost
 from orchestrator.scheduling.retries import ASK_AGAIN_S
 from orchestrator.scheduling.updates import Update
 from orchestrator.scheduling.waiting import Wait
-from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row, Status
+from runner.schema import Case, Event, EventKind, Job, Row, Status
 
 
 class Inline(Pool):
@@ -88,19 +89,8 @@ class Later(Inline):
 
 
 def make_job(run: str, name: str, cases: int = 1, model: str = "synthetic:tiny") -> Job:
-    return Job(
-        run=run,
-        id=name,
-        host="fake",
-        device=Device.CPU,
-        engine="eager",
-        precision=Precision.SINGLE,
-        model=model,
-        cases=tuple(Case(f"{name}{n}", n + 1) for n in range(cases)),
-        prompt="p",
-        steps=1,
-        timeout_s=100,
-    )
+    numbered = tuple(Case(f"{name}{n}", n + 1) for n in range(cases))
+    return a_job(run=run, id=name, host="fake", model=model, cases=numbered, timeout_s=100)
 
 
 @dataclass
@@ -209,8 +199,13 @@ def test_what_the_infrastructure_took_is_tried_again_and_only_the_cases_without_
     sd.host.behave("a", Behaviour(exit_code=255, rows=1), Behaviour())
     staged: list[tuple[str, ...]] = []
     sd.host.behave_by(lambda task: Behaviour())
-    behaviour = sd.host.behaviour
-    sd.host.behaviour = lambda task: (staged.append(tuple(c.id for c in task.job.cases)), behaviour(task))[1]
+    behaviour: Callable[[Task], Behaviour] = sd.host.behaviour
+
+    def noted(task: Task) -> Behaviour:
+        staged.append(tuple(case.id for case in task.job.cases))
+        return behaviour(task)
+
+    sd.host.behaviour = noted
     rows = sd.finish()
     assert [row.status for row in rows.values()] == [Status.OK] * 3
     assert staged == [("a0", "a1", "a2"), ("a1", "a2")]
@@ -236,7 +231,12 @@ def test_a_cancelled_run_gets_no_further_round(fake_run: Any) -> None:
     sd = fake_run("a")
     sd.journal.record(Entry(0.0, Kind.CANCEL, "a"))
     added: list[bool] = []
-    sd.finish(sd.loop(add_round=lambda: added.append(True) or ()))
+
+    def add_round() -> tuple[Job, ...]:
+        added.append(True)
+        return ()
+
+    sd.finish(sd.loop(add_round=add_round))
     assert added == []
 
 
@@ -590,7 +590,7 @@ def test_a_host_that_lists_what_it_stopped_as_running_keeps_no_run_from_ending(f
     sd = fake_run("a")
     sd.host.behave("a", NEVER_ENDS)
     loop = sd.loop()
-    loop.executor.stop = lambda *_: None  # type: ignore[method-assign]
+    loop.executor.stop = lambda *_: None
     assert "after it said that it had stopped it" in str(sd.finish(loop)["a0"].error)
     assert sd.rows()["a0"].status is Status.LOST
 
@@ -598,7 +598,7 @@ def test_a_host_that_lists_what_it_stopped_as_running_keeps_no_run_from_ending(f
 def test_a_host_that_lists_what_it_started_as_waiting_keeps_no_run_from_ending(fake_run: Any) -> None:
     sd = fake_run("a")
     loop = sd.loop()
-    loop.executor.start = lambda *_: None  # type: ignore[method-assign]
+    loop.executor.start = lambda *_: None
     assert "and does not show it running" in str(sd.finish(loop)["a0"].error)
     assert sd.rows()["a0"].status is Status.LOST
 
@@ -970,11 +970,16 @@ def test_a_job_behind_another_run_says_whose_and_it_is_written_once(
     other = Attempt("other", "x", 1)
     executor = FakeExecutor(sd.host)
     sd.host.behave("x", NEVER_ENDS)
-    executor.stage(Task(other, make_job("other", "x"), Slot("cpu")))
+    executor.stage(a_task(make_job("other", "x")))
     executor.start(other)
     noted: list[object] = []
     note = Journal.note_waits
-    monkeypatch.setattr(Journal, "note_waits", lambda *its: (noted.append(its), note(*its)))
+
+    def noting(*its: Any) -> None:
+        noted.append(its)
+        note(*its)
+
+    monkeypatch.setattr(Journal, "note_waits", noting)
     loop = sd.loop()
     for _ in range(5):
         loop.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from fake_engine import job_of
+from builders import a_job
 
 from runner.schema import (
     COLUMN,
@@ -23,7 +23,7 @@ from runner.schema import (
     parse_rows,
 )
 
-JOB = json.loads(job_of(rel_ci=0.01, threads=2, height=64).to_json())
+JOB = json.loads(a_job(rel_ci=0.01, threads=2, height=64).to_json())
 
 
 def test_an_event_is_read_back_as_it_was_said() -> None:
@@ -54,7 +54,7 @@ def test_a_line_that_is_nested_without_end_is_no_event() -> None:
 
 
 def test_a_job_is_read_back_as_it_was() -> None:
-    job = job_of(cases=(Case("c", MAX), Case("d", 2)))
+    job = a_job(cases=(Case("c", MAX), Case("d", 2)))
     assert Job.from_json(job.to_json()) == job
 
 
@@ -113,12 +113,12 @@ def test_a_foreign_header_is_rejected(header: tuple[str, ...]) -> None:
 
 
 def test_the_models_own_size_is_equal_work_to_the_same_size_asked_for() -> None:
-    asked, left_open = job_of(height=128, width=128), job_of()
+    asked, left_open = a_job(height=128, width=128), a_job()
     rows = [Row.of(job, job.cases[0], Status.OK, height=128, width=128) for job in (asked, left_open)]
     assert rows[0].work == rows[1].work == asked.work(1)
     assert Row.of(left_open, left_open.cases[0], Status.OK, height=256, width=128).work != rows[0].work
 
 
 def test_the_work_of_a_size_that_is_not_known_is_empty() -> None:
-    job = job_of()
+    job = a_job()
     assert Row.of(job, job.cases[0], Status.OOM).work is None

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import fake_engine
+import psutil
 import pytest
-from fake_engine import job_of
+from builders import a_job
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from runner.jobs import search as search_module
 from runner.jobs.run import run_job
 from runner.jobs.search import FINENESS, BatchResult, Bounds, bounded, largest, search
 from runner.schema import MAX, MOST_SAMPLES, Case, Device, Event, EventKind, Job, Row, Status, parse_rows
+from runner.telemetry import limits
 from runner.wire.output import EventStream, RowFile
 
 OOM = BatchResult(Status.OOM, "no more")
@@ -82,7 +84,7 @@ def test_no_larger_batch_than_the_cap_is_tried() -> None:
 
 
 def case_row(samples: int, status: Status, error: str | None = None) -> Row:
-    return Row.of(job_of(), Case("case-max", samples), status, error)
+    return Row.of(a_job(), Case("cmax", samples), status, error)
 
 
 def test_a_batch_that_passes_only_its_try_is_replaced_by_a_smaller_one() -> None:
@@ -92,14 +94,14 @@ def test_a_batch_that_passes_only_its_try_is_replaced_by_a_smaller_one() -> None
         measured.append(samples)
         return case_row(samples, Status.OK if samples <= 26 else Status.OOM)
 
-    row = largest(job_of(), Case("case-max", MAX), Bounds(), fitting(28), measure)
+    row = largest(a_job(), Case("cmax", MAX), Bounds(), fitting(28), measure)
     assert (row.n_samples, row.samples_asked, row.status) == (26, MAX, Status.OK)
     assert measured == [28, 27, 26]
 
 
 def test_a_failed_measurement_other_than_oom_is_the_result() -> None:
     row = largest(
-        job_of(), Case("c", MAX), Bounds(), fitting(3), lambda samples: case_row(samples, Status.FAILED, "black")
+        a_job(), Case("c", MAX), Bounds(), fitting(3), lambda samples: case_row(samples, Status.FAILED, "black")
     )
     assert (row.status, row.error, row.batch) == (Status.FAILED, "black", "max (3)")
 
@@ -108,14 +110,13 @@ def test_a_search_out_of_time_measures_the_largest_known_batch() -> None:
     def attempt(samples: int) -> BatchResult:
         return BatchResult(Status.OK) if samples < 8 else BatchResult(Status.TIMEOUT, "too long")
 
-    row = largest(job_of(), Case("c", MAX), Bounds(), attempt, lambda samples: case_row(samples, Status.OK))
+    row = largest(a_job(), Case("c", MAX), Bounds(), attempt, lambda samples: case_row(samples, Status.OK))
     assert (row.status, row.n_samples, row.samples_asked) == (Status.OK, 4, MAX)
     assert row.error == "max: 4 fit, and 8 are timeout (too long)"
 
 
 def outcome(tmp_path: Path, prompt: str, *samples: Any, **fields: Any) -> tuple[list[Row], list[Event], str]:
-    cases = tuple(Case(f"case-{number}", number) for number in samples)
-    job: Job = job_of(prompt, cases=cases, **fields)
+    job = a_job(prompt, samples, **fields)
     with RowFile.fresh(tmp_path / "rows.csv") as file, (tmp_path / "events").open("w") as events:
         run_job(job, file, EventStream(events), work=fake_engine.work, processes=fake_engine.processes())
     said = [Event.from_line(line) for line in (tmp_path / "events").read_text().splitlines()]
@@ -125,17 +126,17 @@ def outcome(tmp_path: Path, prompt: str, *samples: Any, **fields: Any) -> tuple[
 def test_the_largest_batch_is_measured_after_the_numbered_ones(tmp_path: Path) -> None:
     rows, events, _ = outcome(tmp_path, "above-5:out-of-memory", 1, 2, MAX)
     assert [(row.case, row.n_samples, row.samples_asked) for row in rows] == [
-        ("case-1", 1, "1"),
-        ("case-2", 2, "2"),
-        ("case-max", 5, "max"),
+        ("c1", 1, "1"),
+        ("c2", 2, "2"),
+        ("cmax", 5, "max"),
     ]
     found = rows[2]
     assert (found.status, found.steps, found.repeats) == (Status.OK, 4, 3)
-    assert found.work == job_of("above-5:out-of-memory").work(5, 8, 8)
+    assert found.work == a_job("above-5:out-of-memory").work(5, 8, 8)
     assert found.throughput == pytest.approx(60 * 5 / (found.latency_median or 0))
     assert found.error == "max: 5 fit, and 6 are oom (MemoryError)"
     ended = [event.case for event in events if event.kind is EventKind.CASE_ENDED]
-    assert ended == ["case-1", "case-2", "case-max"]
+    assert ended == ["c1", "c2", "cmax"]
     assert [event.kind for event in events].count(EventKind.JOB_ENDED) == 1
     assert events[-1].kind is EventKind.JOB_ENDED
 
@@ -171,7 +172,7 @@ def test_a_try_on_a_cpu_fails_before_the_machine_is_out_of_memory() -> None:
             except MemoryError:
                 os.write(write, b"MemoryError")
 
-        bounded(allocate, 300 * 2**20, job_of(), (), None, lambda _: None)
+        bounded(allocate, 300 * 2**20, a_job(), (), None, lambda _: None)
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(read, 20) == b"MemoryError"
@@ -181,8 +182,8 @@ def test_a_try_on_a_cpu_fails_before_the_machine_is_out_of_memory() -> None:
 def test_a_try_may_take_nine_tenths_of_free_memory_or_of_the_limit(
     monkeypatch: pytest.MonkeyPatch, limit: int | None, expected: int
 ) -> None:
-    monkeypatch.setattr(search_module.psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
-    monkeypatch.setattr(search_module.limits, "memory_limit_bytes", lambda: limit)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
+    monkeypatch.setattr(limits, "memory_limit_bytes", lambda: limit)
     assert search_module.free_bytes() == expected
 
 
@@ -190,7 +191,7 @@ def test_a_try_makes_two_calls_of_at_most_four_steps(monkeypatch: pytest.MonkeyP
     asked: list[Job] = []
     monkeypatch.setattr(search_module, "supervise", lambda job, *_: asked.append(job))
     for steps in (50, 2):
-        job = job_of(steps=steps, cases=(Case("c", MAX),), repeats=9, rel_ci=0.01, max_repeats=30, device=Device.CUDA)
+        job = a_job(steps=steps, cases=(Case("c", MAX),), repeats=9, rel_ci=0.01, max_repeats=30, device=Device.CUDA)
         search_module.Tries(job, job.cases[0], None, lambda _: None, lambda *_: None, None)(3)
     assert [(job.steps, job.warmup, job.repeats, job.rel_ci) for job in asked] == [(4, 0, 1, None), (2, 0, 1, None)]
 
@@ -204,7 +205,7 @@ def test_a_hanging_try_ends_with_the_time_limit_of_the_search(tmp_path: Path) ->
 
 
 def test_max_survives_the_jobs_json_and_is_the_largest_of_all() -> None:
-    job = job_of(cases=(Case("a", 4096), Case("b", MAX)))
+    job = a_job(cases=(Case("a", 4096), Case("b", MAX)))
     assert Job.from_json(job.to_json()) == job
     assert max(job.cases, key=lambda case: case.size).samples == MAX
     assert job.timed_parts == 3

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from fake_executor import CRASHES, NEVER_ENDS, VANISHES, WORKS, Behaviour, ok_row
+from builders import ok_row
+from fake_executor import CRASHES, NEVER_ENDS, VANISHES, WORKS, Behaviour
 from test_scheduler import FakeRun, fake_run
 
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete

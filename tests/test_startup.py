@@ -42,7 +42,7 @@ def imported(words: list[str], environment: dict[str, str]) -> set[str]:
     return set(ended.stderr.splitlines()[-1].split())
 
 
-def job_of(run: Run) -> str:
+def a_job(run: Run) -> str:
     """The first job of a run, given a log."""
     with closing(Journal.open(run.journal)) as journal:
         job = journal.progress()[0].job.id
@@ -69,7 +69,7 @@ def job_of(run: Run) -> str:
 )
 def test_a_command_imports_no_library_that_it_does_not_need(here: Path, words: str, without: tuple[str, ...]) -> None:
     if words != "init":
-        job = job_of(startup.write_run(here))
+        job = a_job(startup.write_run(here))
         words = words.replace("JOB", job)
     assert set(without) & imported(words.split(), {}) == set()
 

@@ -156,7 +156,7 @@ def test_rows_come_home_by_the_engine_by_the_store_and_by_the_log_into_one_table
     tmp_path: Path,
 ) -> None:
     s3 = store.s3(url=f"http://{benches.gateway(docker_host)}:{store.port}")
-    hosts = [
+    hosts: list[DockerHost | KubernetesHost] = [
         DockerHost(name="engine", url=docker_host.url, gpus="none"),
         DockerHost(name="engine-s3", url=docker_host.url, gpus="none", collect=Collect(s3=s3)),
         pool(kubernetes_cluster, store, "pool-s3"),

@@ -16,8 +16,8 @@ import engines
 import pytest
 import stores
 from benches import Bench
+from builders import ok_row
 from engines import Engine
-from fake_executor import ok_row
 from rich.console import Console
 from stores import Fault, Spoils, Store
 

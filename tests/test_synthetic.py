@@ -11,13 +11,14 @@ torch = pytest.importorskip("torch", reason="the runner's extra is not installed
 
 from accelerate import init_empty_weights  # noqa: E402
 
+from runner.catalog import SIZES  # noqa: E402
 from runner.models import synthetic  # noqa: E402
 
 
 def parameters(size: str) -> dict[str, float]:
     """Millions, without storage for any."""
     with init_empty_weights():
-        parts = (synthetic._sdxl_parts if size == "sdxl" else synthetic._sd_parts)(synthetic.SIZES[size])
+        parts = (synthetic._sdxl_parts if size == "sdxl" else synthetic._sd_parts)(SIZES[size])
     return {name: sum(p.numel() for p in module.parameters()) / 1e6 for name, module in parts.items()}
 
 
@@ -77,7 +78,7 @@ def test_an_image_is_neither_flat_nor_saturated() -> None:
 def test_sdxl_makes_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real one, narrowed, so that it takes a second."""
     narrow = dataclasses.replace(
-        synthetic.SIZES["sdxl"],
+        SIZES["sdxl"],
         image=64,
         unet_channels=(32, 64, 64),
         heads=(2, 4, 4),
@@ -105,7 +106,7 @@ def test_sdxl_makes_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
             size, **{**more, "cross_attention_dim": 64, "transformer_layers_per_block": (1, 1, 1)}
         ),
     )
-    monkeypatch.setitem(synthetic.SIZES, "sdxl", narrow)
+    monkeypatch.setitem(SIZES, "sdxl", narrow)
     pipe = synthetic.build("sdxl", torch.float32)
     pipe.set_progress_bar_config(disable=True)
     image = np.asarray(pipe("a cat", num_inference_steps=1).images[0])

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fake_engine import FakeSession, job_of
+from builders import a_job
+from fake_engine import FakeSession
 from fake_nvml import FakeNvml
 
 from runner.measuring.measure import Instruments, measure
@@ -153,7 +154,8 @@ def test_a_watch_converts_nvmls_units(clock: Clock) -> None:
     found = watched(FakeNvml(pids=((), (os.getpid(),)), clock=clock), clock)
     assert found.readings[0] == Reading(1980, 51, 512.345, 0.97, 0)
     assert (found.power_limit_w, found.default_limit_w) == (700.0, 700.0)
-    assert (found.duration_s, found.energy_j) == (0.5, pytest.approx(250.0))
+    assert found.duration_s == 0.5
+    assert found.energy_j == pytest.approx(250.0)
     assert found.before == Occupancy(frozenset(), 4_128_768)
     assert verdict(found) == (Validity.VALID, None)
 
@@ -214,7 +216,7 @@ def test_without_a_driver_there_is_nothing_to_watch() -> None:
 def test_a_mig_instance_has_no_telemetry_cells() -> None:
     """Its UUID is its own: the driver lists whole cards."""
     assert Gpus.now(FakeNvml()).watch("MIG-6d0cbd3b-0f2e-4f3c-9d5b-000000000001") is None
-    found = measure(job_of(), "c", 1, FakeSession(job_of(), None), lambda _: None, Instruments(gpu=None))
+    found = measure(a_job(), "c", 1, FakeSession(a_job(), None), lambda _: None, Instruments(gpu=None))
     assert not found.keys() & cells(seen(), 1).keys()
 
 
@@ -222,7 +224,7 @@ def test_a_row_has_the_gpus_cells_and_says_what_disturbed_it(clock: Clock) -> No
     nvml = FakeNvml(pids=((4711,), (4711, os.getpid())), clock=clock)
     watch = Gpus.now(nvml).watch(nvml.UUID)
     assert watch is not None
-    job = job_of(warmup=0, repeats=1)
+    job = a_job(warmup=0, repeats=1)
     session = FakeSession(job, None)
     generate = session.generate
 

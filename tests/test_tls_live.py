@@ -79,7 +79,9 @@ def refused(certificates: Path, port: int, **changes: str) -> str:
     return str(caught.value)
 
 
-def test_an_engine_with_the_right_certificate_is_spoken_to(serve, certificates: Path) -> None:
+def test_an_engine_with_the_right_certificate_is_spoken_to(
+    serve: tuple[Serve, list[bytes]], certificates: Path
+) -> None:
     start, told = serve
     tls = Tls(ca=f"{certificates}/ca.pem", cert=f"{certificates}/cert.pem", key=f"{certificates}/key.pem")
     with (
@@ -103,7 +105,7 @@ def test_an_engine_with_the_right_certificate_is_spoken_to(serve, certificates: 
     ],
 )
 def test_who_cannot_be_trusted_is_told_nothing_and_the_user_what_to_do(
-    serve, certificates: Path, prefix: str | None, changes: dict[str, str], remedy: str
+    serve: tuple[Serve, list[bytes]], certificates: Path, prefix: str | None, changes: dict[str, str], remedy: str
 ) -> None:
     start, told = serve
     assert remedy in refused(certificates, start(prefix), **changes)
@@ -112,13 +114,15 @@ def test_who_cannot_be_trusted_is_told_nothing_and_the_user_what_to_do(
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 @pytest.mark.parametrize("newest", ["TLSv1", "TLSv1_1"])
-def test_an_old_tls_is_refused(serve, certificates: Path, newest: str) -> None:
+def test_an_old_tls_is_refused(serve: tuple[Serve, list[bytes]], certificates: Path, newest: str) -> None:
     start, told = serve
     assert "older than 1.2" in refused(certificates, start("server-", ssl.TLSVersion[newest]))
     assert told == []
 
 
-def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(serve, certificates: Path) -> None:
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(
+    serve: tuple[Serve, list[bytes]], certificates: Path
+) -> None:
     start, _ = serve
     words = ["openssl", "rsa", "-aes128", "-passout", "pass:x", "-in", "key.pem", "-out", "locked.pem"]
     subprocess.run(words, cwd=certificates, check=True, capture_output=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-from fake_engine import job_of
+from builders import a_job
 
 from runner.models import weights
 
@@ -58,7 +59,7 @@ def test_a_snapshots_blobs_are_not_read_and_count_as_their_content(tmp_path: Pat
     linked = Path(shutil.copytree(plain, tmp_path / "snapshot"))
     (tmp_path / "blobs").mkdir()
     file = linked / "unet/model.safetensors"
-    blob = tmp_path / "blobs" / weights.hashlib.sha256(b"unet").hexdigest()
+    blob = tmp_path / "blobs" / hashlib.sha256(b"unet").hexdigest()
     blob.write_bytes(b"")  # its name tells
     file.unlink()
     file.symlink_to(blob)
@@ -89,7 +90,7 @@ def test_a_hub_id_has_the_commit_of_its_snapshot(tmp_path: Path, monkeypatch: py
     pipeline = pytest.importorskip("runner.models.pipeline", reason="the runner's extra is not installed")
     snapshot = tmp_path / "models--a--b/snapshots/0123456789abcdef0123456789abcdef01234567"
     monkeypatch.setattr(pipeline, "try_to_load_from_cache", lambda *_, **__: str(snapshot / "model_index.json"))
-    assert pipeline.weights_of(job_of(model="a/b")) == snapshot.name
+    assert pipeline.weights_of(a_job(model="a/b")) == snapshot.name
 
 
 def test_a_synthetic_model_is_known_by_configuration_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from fake_engine import FakeEngine, FakeSession, job_of
+from builders import a_job
+from fake_engine import FakeEngine, FakeSession
 
 from runner import engines
 from runner.errors import LoadError, Unsupported
@@ -51,14 +52,14 @@ def test_a_message_is_one_line_with_the_class_of_unexplained_errors() -> None:
 
 def rows_of(prompt: str, capsys: pytest.CaptureFixture[str]) -> tuple[list[Row], str]:
     said: list[Message] = []
-    job = job_of(prompt, samples=(1, 2))
+    job = a_job(prompt, samples=(1, 2))
     run_cases(job, job.cases, FakeEngine(), None, said.append)
     return [message for message in said if isinstance(message, Row)], capsys.readouterr().err
 
 
 def test_a_remark_on_the_weights_stands_in_every_row_of_the_job() -> None:
     said: list[Message] = []
-    job = job_of("1:tell-token", samples=(1, 2))
+    job = a_job("1:tell-token", samples=(1, 2))
     run_cases(job, job.cases, FakeEngine(), None, said.append, remark_on=lambda _: "weights: the variant ema")
     failed, ok = [message.error for message in said if isinstance(message, Row)]
     assert ok == "weights: the variant ema"
@@ -85,7 +86,7 @@ def test_a_missing_engine_is_an_unsupported_row_for_every_case(monkeypatch: pyte
 
     monkeypatch.setattr(engines, "find", missing)
     said: list[Message] = []
-    worker.work(job_of(), job_of().cases, None, said.append)
+    worker.work(a_job(), a_job().cases, None, said.append)
     assert [(row.status, row.error) for row in said if isinstance(row, Row)] == [
         (Status.UNSUPPORTED, "engine 'eager' is not installed here")
     ] * 3
@@ -93,7 +94,7 @@ def test_a_missing_engine_is_an_unsupported_row_for_every_case(monkeypatch: pyte
 
 def test_the_identity_of_the_weights_stands_in_every_row_of_the_job() -> None:
     said: list[Message] = []
-    job = job_of(samples=(1, 2))
+    job = a_job(samples=(1, 2))
     run_cases(job, job.cases, FakeEngine(), None, said.append, weights_of=lambda _: "sha256:abc")
     assert [message.weights for message in said if isinstance(message, Row)] == ["sha256:abc"] * 2
 
@@ -118,6 +119,6 @@ def test_the_load_time_ends_when_the_device_has_the_model(monkeypatch: pytest.Mo
         engine.now += 1000
 
     monkeypatch.setattr(worker, "time", SimpleNamespace(time=lambda: 0.0, perf_counter=lambda: engine.now))
-    job = job_of(samples=(1, 2))
+    job = a_job(samples=(1, 2))
     run_cases(job, job.cases, engine, None, said.append, remark_on=slowly, weights_of=slowly)
     assert [row.load_s for row in said if isinstance(row, Row)] == [7.0, 7.0]

@@ -38,8 +38,10 @@ class Session(Protocol):
     one_shape: it serves one batch size only (a captured graph), so every case gets its own process.
     """
 
-    facts: Mapping[str, Any]
     one_shape: bool
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
 
     def generate(self, samples: int) -> Sequence[Image]:
         """One whole call, text in, images out. It may return before the device has finished."""

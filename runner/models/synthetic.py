@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights  # type: ignore[import-untyped]
+from accelerate import init_empty_weights
 from diffusers import (
     AutoencoderKL,
     PNDMScheduler,

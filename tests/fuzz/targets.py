@@ -194,8 +194,8 @@ def texts(data: bytes) -> None:
 
 
 def _good_rows() -> bytes:
-    good = {"repeats": 3, "trials": (1.0, 2.0, 3.0), "latency": 2.0, "latency_median": 2.0, "throughput": 30.0}
-    good |= {"height": 64, "width": 64}
+    size, calls = {"height": 64, "width": 64}, {"repeats": 3, "trials": (1.0, 2.0, 3.0), "latency": 2.0}
+    good: dict[str, Any] = {**size, **calls, "latency_median": 2.0, "throughput": 30.0}
     return format_rows([Row.of(JOB, JOB.cases[0], Status.OK, **good)]).encode()
 
 
