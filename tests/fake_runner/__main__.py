@@ -1,11 +1,11 @@
 """Stands in for the runner in a container, in milliseconds: writes real rows, and misbehaves as the job's prompt asks.
 
-The prompt is a list of deeds, done in order: `sleep 0.5`, `say TEXT`, `chat BYTES`, `rows`, `half a line`, `no rows`,
-`big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES` (in a child), `bloat MEGABYTES`, `fill` (its disk),
-`occupy FOLDER` (fails where another has a GPU of it), `compile` (says whether that was done before), `hang` (deaf to
-SIGTERM), `exit 3`, `gap` (frames begin anew, as if some were lost), `unfinished` (exits with 0 without the last frame),
-and `python CODE`, whose code is in base64 and knows job, folder, results and rows. Where no deed is about rows, it
-writes one for each case.
+The prompt is a list of deeds, done in order: `sleep 0.5`, `wait` (until `go` is in its folder), `say TEXT`,
+`chat BYTES`, `rows`, `half a line`, `no rows`, `big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES` (in a child),
+`bloat MEGABYTES`, `fill` (its disk), `occupy FOLDER` (fails where another has a GPU of it), `compile` (says whether
+that was done before), `hang` (deaf to SIGTERM), `exit 3`, `gap` (frames begin anew, as if some were lost), `unfinished`
+(exits with 0 without the last frame), and `python CODE`, whose code is in base64 and knows job, folder, results and
+rows. Where no deed is about rows, it writes one for each case.
 """
 
 import base64
@@ -49,6 +49,9 @@ def misbehave(job: Job, folder: Path) -> int:
         match word:
             case "sleep":
                 time.sleep(float(argument))
+            case "wait":
+                while not (folder / "go").exists():
+                    time.sleep(0.02)
             case "say":
                 print(argument, flush=True)
             case "chat":
@@ -113,7 +116,7 @@ def good_row(job: Job, case: Case) -> Row:
         latency_median=0.01,
         trials=(0.01,) * job.repeats,
         repeats=job.repeats,
-        throughput=6000.0 * case.samples,
+        throughput=6000.0 * (1 if case.samples == "max" else case.samples),
         validity=Validity.VALID,
     )
 

@@ -32,7 +32,7 @@ from orchestrator.executors.process.machine import check_paths, find_slots, job_
 from orchestrator.files import sync_folder
 from runner.wire.result_bundle import Receipt
 
-RUNNER = (sys.executable, "-m", "runner")
+RUNNER: tuple[str, ...] = (sys.executable, "-m", "runner")
 SHIM = Path(__file__).with_name("shim.py")
 LOOK_EVERY_S = 0.05
 KILL_TIMEOUT_S = 10.0
@@ -107,6 +107,8 @@ class ProcessExecutor:
                     (folder / "started").unlink()
                     raise
         except OSError as error:
+            if not folder.exists():
+                raise StartError(f"nothing is staged as {attempt.name}; stage it again") from error
             raise StartError(f"{attempt.name} cannot be started: {error}") from error
 
     def _spawn(self, folder: Path, lock: int, token: str | None) -> None:
