@@ -52,7 +52,7 @@ class LabCluster:
         """Ends a part at once: `apiserver`, `kubelet-node-a`, …"""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid(part), signal.SIGKILL)
-        wait_until(lambda: not self.runs(part), 30, f"{part} did not end")
+        wait_until(lambda: not self.runs(part), 120, f"{part} did not end")
 
     def freeze(self, part: str) -> None:
         """It holds its connections and says nothing any more, as behind a cable that was cut."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -49,6 +51,19 @@ def run_in_background(*words: str) -> subprocess.Popen[str]:
     finally:
         signal.signal(signal.SIGINT, before)
     return IN_BACKGROUND[-1]
+
+
+def read_until(stream: IO[str] | None, word: str, then: float = 120) -> str:
+    """What a process says there until it says this; what comes after is left to `communicate`."""
+    assert stream is not None
+    said = b""
+    while word.encode() not in said:
+        ready, _, _ = select.select([stream], [], [], then)
+        assert ready, f"it does not say {word!r}: {said.decode()}"
+        piece = os.read(stream.fileno(), 65536)
+        assert piece, f"it ended without {word!r}: {said.decode()}"
+        said += piece
+    return said.decode(errors="replace")
 
 
 def until(true: Callable[[], object], then: float = 120, what: str = "it did not come true") -> None:

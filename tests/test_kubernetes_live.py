@@ -14,6 +14,7 @@ from typing import Any
 
 import docker
 import pytest
+from builders import a_job
 from clusters import LabCluster
 from commands import orchestrate, run_in_background, write
 from engines import CONTRACT_IMAGE, Engine, wait_until
@@ -27,14 +28,13 @@ from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import object_name
 from orchestrator.runs.folder import Run
-from orchestrator.runs.job_state import Kind
+from orchestrator.runs.job_state import Kind, Phase
 from orchestrator.runs.journal import Journal
-from runner.schema import Case, Device, Job, Precision, Status
+from runner.schema import Device, Status
 
 pytestmark = pytest.mark.kubernetes
 IMAGES = {"cpu": CONTRACT_IMAGE, "cuda": CONTRACT_IMAGE}
-JOB = Job(run="live", id="0", host="lab", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-          model="synthetic:tiny", cases=(Case("c1", 1), Case("c2", 2)), prompt="rows", steps=1)  # fmt: skip
+JOB = a_job("rows", (1, 2), run="live", host="lab")
 PATIENCE_S = 480
 
 
@@ -97,6 +97,18 @@ def until_running(cluster: LabCluster, count: int = 1) -> list[dict[str, Any]]:
     return pods(cluster)
 
 
+def until_seen_running(cluster: LabCluster, count: int = 1) -> list[dict[str, Any]]:
+    """Until the journal says so too."""
+    found, run = until_running(cluster, count), only_run()
+
+    def seen() -> bool:
+        with contextlib.closing(Journal.open(run.journal)) as journal:
+            return sum(progress.phase is Phase.RUNNING for progress in journal.progress()) >= count
+
+    wait_until(seen, 120, f"the orchestrator does not see {count} jobs run")
+    return found
+
+
 def test_one_run_over_an_engine_a_gpu_pool_and_a_cpu_pool_makes_one_table(
     here: Path, kubernetes_cluster: LabCluster, furnished_engine: Engine
 ) -> None:
@@ -126,8 +138,7 @@ def test_pods_deleted_under_way_cost_a_try_and_no_row(here: Path, kubernetes_clu
     inventory(lab={"gpus": "none", "parallel": 2})
     matrix("sleep 10", precision=["single", "half"])
     running = run_in_background("submit", "matrix.yaml")
-    deleted = [pod["metadata"]["name"] for pod in until_running(kubernetes_cluster, 2)]
-    time.sleep(2)  # so that they were seen running
+    deleted = [pod["metadata"]["name"] for pod in until_seen_running(kubernetes_cluster, 2)]
     kubernetes_cluster.kubectl("delete", "pod", *deleted, "--wait=false")
     _, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 0, err
@@ -341,7 +352,7 @@ def test_out_of_memory_is_told_from_killed(
     hog, killed = begun(executor, task("hog 300; exit 137")), begun(executor, task("rows; sleep 600"))
     assert ended(executor, hog).oom_killed
     seen_as(executor, killed, lambda seen: seen.state is State.RUNNING)
-    wait_until(lambda: any(executor.log(killed)), 30, "it says nothing")
+    wait_until(lambda: any(executor.log(killed)), 120, "it says nothing")
     end_container(kubernetes_cluster, killed)
     seen = ended(executor, killed)
     assert (seen.exit_code, seen.oom_killed) == (137, False)

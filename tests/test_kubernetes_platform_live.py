@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from clusters import LabCluster
-from commands import orchestrate, run_in_background
+from commands import orchestrate, read_until, run_in_background
 from engines import CONTRACT_IMAGE, wait_until
 from test_kubernetes_live import (
     PATIENCE_S,
@@ -26,7 +26,7 @@ from test_kubernetes_live import (
     outcomes,
     seen_as,
     task,
-    until_running,
+    until_seen_running,
 )
 from webhooks import added_to_pods
 
@@ -56,8 +56,7 @@ def errors() -> str:
 @contextlib.contextmanager
 def silent_node(cluster: LabCluster) -> Iterator[str]:
     """The node of the only pod that runs hears nothing any more."""
-    (pod,) = until_running(cluster)
-    time.sleep(2)  # so that it was seen running
+    (pod,) = until_seen_running(cluster)
     node = str(pod["spec"]["nodeName"])
     cluster.stop(f"kubelet-{node}")
     try:
@@ -121,8 +120,7 @@ def test_a_pod_that_was_deleted_says_so(here: Path, kubernetes_cluster: LabClust
     inventory(lab={"gpus": "none"})
     matrix("no rows; say well; sleep 8; rows")
     running = run_in_background("submit", "matrix.yaml")
-    (pod,) = until_running(kubernetes_cluster)
-    time.sleep(3)  # so that it was seen running
+    (pod,) = until_seen_running(kubernetes_cluster)
     kubernetes_cluster.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
     _, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 0, err
@@ -134,17 +132,17 @@ def test_a_follower_and_the_run_say_when_the_api_server_is_back(here: Path, kube
     inventory(lab={"gpus": "none"})
     matrix("rows; say first; sleep 40; say last")
     running = run_in_background("submit", "matrix.yaml")
-    until_running(kubernetes_cluster)
+    until_seen_running(kubernetes_cluster)
     follower = run_in_background("logs", only_run().name, "--follow")
-    time.sleep(5)
+    out = read_until(follower.stdout, "first")
     kubernetes_cluster.stop("apiserver")
-    time.sleep(8)
+    told = read_until(follower.stderr, "asking again")
+    read_until(running.stderr, "does not answer")
     kubernetes_cluster.start("apiserver")
-    out, told = follower.communicate(timeout=PATIENCE_S)
+    out += follower.communicate(timeout=PATIENCE_S)[0]
     _, err = running.communicate(timeout=PATIENCE_S)
     assert (running.returncode, follower.returncode) == (0, 0), err + told
     assert [line for line in out.splitlines() if line in ("first", "last")] == ["first", "last"]
-    assert "asking again" in told
     assert "lab: answers again" in err
 
 
@@ -280,7 +278,7 @@ def test_pools_of_both_overlays_stand_in_one_namespace(
     try:
         for overlay in overlays:
             kubernetes_cluster.kubectl("apply", "-k", overlay)
-        hosts = {
+        hosts: dict[str, dict[str, Any]] = {
             "cpus": {"gpus": "none", "node_selector": {"pool": "cpu"}},
             "gpus": {"node_selector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}},
         }

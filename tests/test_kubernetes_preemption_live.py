@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from test_kubernetes_live import (
     matrix,
     nothing_left,
     only_run,
-    until_running,
+    until_seen_running,
 )
 
 pytestmark = pytest.mark.kubernetes
@@ -41,8 +40,7 @@ def test_a_drained_node_costs_a_try_and_the_row_comes_from_another(here: Path, k
     inventory(lab={"gpus": "none"})
     matrix("sleep 15")
     running = run_in_background("submit", "matrix.yaml")
-    (pod,) = until_running(kubernetes_cluster)
-    time.sleep(2)  # so that it was seen running
+    (pod,) = until_seen_running(kubernetes_cluster)
     node = pod["spec"]["nodeName"]
     with cordoned_again(kubernetes_cluster, node):
         kubernetes_cluster.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force")
@@ -84,8 +82,7 @@ def test_a_job_that_a_pod_of_higher_priority_displaces_is_tried_again(
     inventory(lab={"gpus": "none", "nodeSelector": {"pool": "cpu"}, **keys})
     matrix("sleep 15")
     running = run_in_background("submit", "matrix.yaml")
-    until_running(kubernetes_cluster)
-    time.sleep(2)
+    until_seen_running(kubernetes_cluster)
     try:
         for each in urgent("bench-urgent"):
             apply(kubernetes_cluster, json.dumps(each))

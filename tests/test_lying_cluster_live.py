@@ -131,7 +131,7 @@ def test_checking_a_host_whose_api_server_lies_is_a_finding(liar: LyingEngine, w
 def test_an_answer_that_trickles_is_given_up(
     liar: LyingEngine, executor: KubernetesExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(cluster, "ANSWER_TIMEOUT_S", 2.0)
 
     def trickle() -> Iterator[bytes]:
         yield chunked()
@@ -204,7 +204,7 @@ def test_what_is_kept_of_pages_without_end_is_given_up_before_it_fills_the_memor
 def test_pages_without_end_and_with_nothing_in_them_are_given_up(
     liar: LyingEngine, executor: KubernetesExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(cluster, "ANSWER_TIMEOUT_S", 2.0)
     liar.answers["/configmaps"] = page(following="more")
     with pytest.raises(HostUnreachable, match="a list that is not complete after"):
         executor.observe()

@@ -100,7 +100,7 @@ def test_what_no_engine_answers_is_a_host_that_does_not(
 def test_an_answer_that_trickles_is_given_up(
     liar: LyingEngine, executor: DockerExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded_http, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(bounded_http, "ANSWER_TIMEOUT_S", 2.0)
 
     def trickle() -> Iterator[bytes]:
         yield chunked()

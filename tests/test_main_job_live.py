@@ -10,7 +10,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
@@ -99,6 +98,16 @@ def containers(here: Path, *of: Engine) -> list[str]:
     return [name for container in found for name in container["Names"]]
 
 
+def under_way(*of: Engine) -> bool:
+    """Whether a runner on those engines measures a case."""
+    for engine in of:
+        with closing(engine.client()) as api:
+            for job in api.containers(filters={"label": "sd-orchestrator=job"}):
+                if b'"case_started"' in api.logs(job["Id"]):
+                    return True
+    return False
+
+
 def test_one_command_takes_a_matrix_to_two_engines_and_brings_back_one_table(
     here: Path, docker_host: Engine, second_engine: Engine, wheels: Path
 ) -> None:
@@ -148,8 +157,7 @@ def test_an_orchestrator_that_is_killed_under_way_is_resumed_to_the_same_table(
 ) -> None:
     command = [sys.executable, "-m", "orchestrator", "submit", "matrix.yaml", "--wheels", str(wheels)]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    engines.wait_until(lambda: bool(containers(here, docker_host, second_engine)), 600, "no container came up")
-    time.sleep(2)
+    engines.wait_until(lambda: under_way(docker_host, second_engine), 600, "no runner said that a case began")
     first.send_signal(signal.SIGKILL)
     first.communicate()
     ended = orchestrator("resume")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 import stores
+from builders import a_job, ok_row
 from commands import orchestrate, write
-from fake_executor import ok_row
 from stores import Proxy, Spoils, Store
 
 from orchestrator.commands.leftovers import remove_stored
@@ -31,13 +31,12 @@ from orchestrator.runs.journal import Journal
 from orchestrator.store.bucket import Bucket, Conditional
 from orchestrator.store.check import check_store
 from orchestrator.store.inbox import S3Inbox
-from runner.schema import Case, Device, Job, Precision, format_rows, parse_rows
+from runner.schema import Job, format_rows, parse_rows
 from runner.wire.delivery import UploadGrant, put
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus, digest
 
 pytestmark = pytest.mark.s3
-JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-          model="synthetic:tiny", cases=(Case("c1", 1), Case("c2", 2)), prompt="p", steps=1)  # fmt: skip
+JOB = a_job(samples=(1, 2))
 
 
 @pytest.fixture
@@ -489,7 +488,7 @@ def test_the_runner_itself_delivers_what_it_measured_and_when_it_is_ended_what_i
     rclone_store: Store, keys: None, job: Job, tmp_path: Path
 ) -> None:
     inbox = inbox_of(rclone_store)
-    many = replace(job, cases=(Case("c1", 1), Case("c2", 2)), repeats=1, max_repeats=1, warmup=0)
+    many = replace(job, steps=1, repeats=1, max_repeats=1, warmup=0)
     endless = replace(many, id="endless", steps=100_000)
     for each in (many, endless):
         folder = tmp_path / each.id
