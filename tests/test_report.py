@@ -75,13 +75,14 @@ def test_the_table_on_80_columns() -> None:
 
         [1] oom: tried to allocate 20.1 GB
         [2] the clock fell to 1200 MHz
-        Earned back: the dearer load and first call, against the baseline's
+        Break-even: images after which the slower start pays off
           onnxruntime half 1: rtx3090 after 39 images
-        value of 3 processes (rounds), their geometric mean · ± half the width of the
-        value's 95% confidence interval, between processes · [low–high] the value's 95%
-        confidence interval itself, where it is skewed · × value over the baseline's · ×
-        [low–high] the ratio's own 95% interval · ≈ no difference shown, at 5% for all 2
-        ratios together · * best of its line · ** best of all that did equal work
+        value: geometric mean of 3 processes (rounds) · ±: half the width of the value's
+        95% confidence interval between processes · [low–high]: the value's 95%
+        confidence interval, if it is skewed · ×: the value divided by the baseline's ·
+        × [low–high]: 95% interval of this ratio alone · ≈: no difference shown at 5%
+        for all 2 ratios together · *: best of its line · **: best of all rows with
+        equal work
         """
     )
 
@@ -89,7 +90,7 @@ def test_the_table_on_80_columns() -> None:
 def test_a_tie_has_a_mark_of_its_own_and_its_legend() -> None:
     text = printed(compare([*rounds("a", middle=1.019), *rounds("b", middle=1.02)]), 120)
     assert text.partition("\n\nvalue")[0].count(" **≈") == 2
-    assert "**≈ tied best of the table: its best value, or not shown to differ from it" in " ".join(text.split())
+    assert "**≈: tied best of the table (the best value, or no shown difference to it)" in " ".join(text.split())
 
 
 def test_other_software_stands_in_a_footnote_at_the_ratio() -> None:
@@ -100,7 +101,7 @@ def test_other_software_stands_in_a_footnote_at_the_ratio() -> None:
 
 def test_the_guide_shows_this_very_table() -> None:
     guide = Path(__file__).parent.parent / "docs" / "reading-the-table.md"
-    assert printed(compare(ROWS)).partition("\nvalue of")[0] in guide.read_text()
+    assert printed(compare(ROWS)).partition("\nvalue:")[0] in guide.read_text()
 
 
 def test_the_table_with_room_stands_on_one_line_a_case() -> None:
@@ -121,8 +122,8 @@ def test_the_table_with_room_stands_on_one_line_a_case() -> None:
         eager   half             1  48.0  baseline  66.7  1.389× (1 round)  lost [1]
 
         [1] lost: its container cannot be seen any more
-        × value over the baseline's · (1 round) the difference between processes was not measured: none is
-        claimed
+        ×: the value divided by the baseline's · (1 round): a single process on one side, so no difference
+        is claimed
         """
     )
 
@@ -185,11 +186,11 @@ def test_the_markdown_table() -> None:
         \[1\] oom: tried to allocate 20.1 GB  
         \[2\] the clock fell to 1200 MHz
 
-        Earned back, the dearer load and first call against the baseline's:
+        Break-even, images after which the slower start pays off:
 
         - onnxruntime half 1: rtx3090 after 39 images
 
-        value of 3 processes (rounds), their geometric mean · ± half the width of the value's 95% confidence interval, between processes · \[low–high\] the value's 95% confidence interval itself, where it is skewed · × value over the baseline's · × \[low–high\] the ratio's own 95% interval · \* best of its line · \*\* best of all that did equal work
+        value: geometric mean of 3 processes (rounds) · ±: half the width of the value's 95% confidence interval between processes · \[low–high\]: the value's 95% confidence interval, if it is skewed · ×: the value divided by the baseline's · × \[low–high\]: 95% interval of this ratio alone · \*: best of its line · \*\*: best of all rows with equal work
         """  # noqa: E501  # the file's own lines: two spaces at an end break a line in Markdown
         )
         + "\n"
@@ -443,8 +444,8 @@ def test_intervals_of_both_kinds_stand_under_each_other() -> None:
     skewed = [a_row(samples=2, trials=(s,), round=i) for i, s in enumerate((1.0, 1.0, 1.6), start=1)]
     text = printed(compare([*even, *skewed]), 300)
     assert re.search(r" 12\.01  ±0\.02 .*\n.*  1\.170 \[0\.596–2\.296\] ", text)
-    assert "± half the width of the value's 95%" in text
-    assert "[low–high] the value's 95% confidence interval itself, where it is skewed" in text
+    assert "±: half the width of the value's 95%" in text
+    assert "[low–high]: the value's 95% confidence interval, if it is skewed" in text
     assert "±" not in printed(compare(skewed))
     assert "102.6 [52.2–201.4]" in printed(compare(skewed, Metric.THROUGHPUT))
 
@@ -464,7 +465,7 @@ def test_the_caption_does_not_ascribe_ones_own_model_to_published_rows() -> None
 
 def test_a_single_ratio_is_tested_at_5_percent_and_no_more_is_said() -> None:
     rows = [*rounds("a", middle=1.0), *rounds("b", middle=1.0001)]
-    assert "≈ no difference shown, at 5% · " in printed(compare(rows), 300)
+    assert "≈: no difference shown at 5% · " in printed(compare(rows), 300)
 
 
 def test_a_validity_without_a_reason_of_its_own_is_explained_below() -> None:

@@ -205,13 +205,13 @@ def test_a_mean_stands_in_for_a_median_only_with_a_note() -> None:
     assert "the mean latency: the source gives neither median nor trials" in found.notes
 
 
-def test_a_dearer_first_call_is_earned_back_after_so_many_images() -> None:
+def test_a_slower_first_call_pays_off_after_so_many_images() -> None:
     slow = rounds("a", "eager", 4, 8.0, load_s=3.0, first_call_s=10.0)
     fast = rounds("a", "onnxruntime", 4, 4.0, load_s=13.0, first_call_s=50.5)
     assert cell(compare([*slow, *fast]), "a", "onnxruntime").pays_off_after == 51  # 50.5 s more, 1 s saved an image
 
 
-def test_a_slower_engine_is_never_earned_back() -> None:
+def test_a_slower_engine_never_pays_off() -> None:
     slow = rounds("a", "onnxruntime", 1, 4.0, load_s=13.0, first_call_s=50.0)
     fast = rounds("a", "eager", 1, 2.0, load_s=3.0, first_call_s=10.0)
     assert cell(compare([*slow, *fast]), "a", "onnxruntime").pays_off_after is None

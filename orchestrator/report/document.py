@@ -204,7 +204,7 @@ def _cell_schema() -> dict[str, Any]:
         tied_best=_of("boolean", "the mark **≈ of the table"),
         processes=_of("array", "the value of each process", items={"type": "number"}),
         trials=_of("integer", "timed calls behind the value"),
-        pays_off_after_images=_of(["integer", "null"], "images after which a slower start is earned back"),
+        pays_off_after_images=_of(["integer", "null"], "images after which the slower start pays off"),
         notes=_of("array", "what to know of the value", items={"type": "string"}),
         rows=_of("array", "all rows of this case on this host", items={"$ref": "#/$defs/row"}),
     )

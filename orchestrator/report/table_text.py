@@ -219,7 +219,7 @@ def _is_numeric(lines: Sequence[Line], axis: int) -> bool:
 
 
 def _payoffs(comparison: Comparison, hosts: Mapping[AxisValue, str], lines: Sequence[LineWords]) -> tuple[str, ...]:
-    """Of each line that is faster than the baseline engine, after how many images its dearer start is earned back."""
+    """Of each line that is faster than the baseline engine, after how many images its slower start pays off."""
     texts = []
     for line, words in zip(comparison.lines, lines):
         after = [
@@ -264,26 +264,26 @@ def _legend(comparison: Comparison, hosts: Mapping[AxisValue, str], cells: Seque
     tested = [ratio for ratio in ratios if ratio.p is not None]
     processes = sorted({len(cell.figure.processes) for cell in cells if cell.figure})
     marks = {_mark(cell) for cell in cells}
-    rivals = "the table" if _is_of_one_work(comparison, cells) else "all that did equal work"
+    rivals = "the table" if _is_of_one_work(comparison, cells) else "all rows with equal work"
     seen = {cell.validity for cell in cells if cell.figure and not cell.notes}  # with notes, those say why
     skewed = [is_skewed(c.value, c.interval) for c in cells if c.value is not None and c.interval]
     lines = {
-        f"value of {_span(processes)} processes (rounds), their geometric mean": processes[-1:] > [1],
-        "± half the width of the value's 95% confidence interval, between processes": not all(skewed),
-        "[low–high] the value's 95% confidence interval itself, where it is skewed": any(skewed),
-        "× value over the baseline's": bool(ratios),
-        "× [low–high] the ratio's own 95% interval": bool(tested),
-        f"≈ no difference shown, at 5%{f' for all {len(tested)} ratios together' if tested[1:] else ''}": any(
+        f"value: geometric mean of {_span(processes)} processes (rounds)": processes[-1:] > [1],
+        "±: half the width of the value's 95% confidence interval between processes": not all(skewed),
+        "[low–high]: the value's 95% confidence interval, if it is skewed": any(skewed),
+        "×: the value divided by the baseline's": bool(ratios),
+        "× [low–high]: 95% interval of this ratio alone": bool(tested),
+        f"≈: no difference shown at 5%{f' for all {len(tested)} ratios together' if tested[1:] else ''}": any(
             not ratio.shows_difference for ratio in tested
         ),
-        "(1 round) the difference between processes was not measured: none is claimed": any(
+        "(1 round): a single process on one side, so no difference is claimed": any(
             ratio.p is None and ratio.value for ratio in ratios
         ),
         **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
         **dict.fromkeys(_prices(comparison, hosts), True),
-        f"{BEST_OF_LINE} best of its line": BEST_OF_LINE in marks,
-        f"{TIED_OF_LINE} tied best of its line: its best value, or not shown to differ from it": TIED_OF_LINE in marks,
-        f"{BEST} best of {rivals}": BEST in marks,
-        f"{TIED} tied best of {rivals}: its best value, or not shown to differ from it": TIED in marks,
+        f"{BEST_OF_LINE}: best of its line": BEST_OF_LINE in marks,
+        f"{TIED_OF_LINE}: tied best of its line (the best value, or no shown difference to it)": TIED_OF_LINE in marks,
+        f"{BEST}: best of {rivals}": BEST in marks,
+        f"{TIED}: tied best of {rivals} (the best value, or no shown difference to it)": TIED in marks,
     }
     return [text for text, used in lines.items() if used]

@@ -45,7 +45,7 @@ def terminal(comparison: Comparison, console: Console) -> None:
     for number, text in enumerate(words.footnotes, start=1):
         _print(console, f"[{number}] {text}")
     if words.payoffs:
-        _print(console, "Earned back: the dearer load and first call, against the baseline's", "bold")
+        _print(console, "Break-even: images after which the slower start pays off", "bold")
         for text in words.payoffs:
             _print(console, f"  {text}")
     if words.legend:

@@ -75,7 +75,7 @@ def to_markdown(comparison: Comparison) -> str:
     parts.append(_markdown_table(words) if words.lines else "No rows.")
     parts.append("  \n".join(_markdown(f"[{number}] {text}") for number, text in enumerate(words.footnotes, start=1)))
     if words.payoffs:
-        parts.append("Earned back, the dearer load and first call against the baseline's:")
+        parts.append("Break-even, images after which the slower start pays off:")
         parts.append("\n".join(f"- {_markdown(text)}" for text in words.payoffs))
     parts.append(_markdown(" · ".join(words.legend)))
     return "\n\n".join(part for part in parts if part) + "\n"

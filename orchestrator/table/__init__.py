@@ -26,7 +26,7 @@ __all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line",
 
 UNSTATED_WORK = "the source does not state the work done; ratios within it assume that it was equal"
 NOT_PLANNED = "not in the matrix"
-IMPORTED = "an imported row is never best: it says of itself that it is valid"
+IMPORTED = "an imported row is never best: its validity was not checked"
 _PERCENTAGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
 _WHY_NOT = {
     Status.OOM: OUT_OF_MEMORY,

@@ -39,7 +39,7 @@ class Cell:
     best, tied_best: of all that did equal work; best_of_line, tied_best_of_line: of those on its line. tied: it cannot
         be told apart from the one with the best value.
     samples: images in one call, which differ along a line of `max`.
-    pays_off_after: images after which a load and first call dearer than the baseline's are earned back; None where that
+    pays_off_after: images after which a load and first call slower than the baseline's pay off; None where that
         is not known, or never. startup_s, image_s: what that is computed from.
     sources: all rows of this case on this host. used: those of them that the value comes from.
     """
