@@ -22,10 +22,15 @@ startup = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(startup)
 
 CLIENTS = ("docker", "kubernetes", "boto3", "requests")
-HOSTS = (*CLIENTS, "numpy", "torch", "asyncio", "orchestrator.hosts.fleet", "orchestrator.scheduling.scheduler")
+HOSTS = (*CLIENTS, "numpy", "torch", "asyncio", "orchestrator.hosts.fleet", "orchestrator.scheduling.host_loop")
 CONFIG = (*HOSTS, "pydantic", "yaml", "orchestrator.config")
 LIBRARIES = (*CONFIG, "rich", "sqlite3", "typer", "importlib.metadata")
 OPTION = {**startup.COMPLETE, "COMP_CWORD": "2", "COMP_WORDS": "orchestrator plan --"}
+
+
+def test_each_module_of_ours_that_is_kept_out_exists() -> None:
+    ours = [name for name in LIBRARIES if name.startswith("orchestrator.")]
+    assert [name for name in ours if importlib.util.find_spec(name) is None] == []
 
 
 def imported(words: list[str], environment: dict[str, str]) -> set[str]:
