@@ -24,7 +24,8 @@ spec.loader.exec_module(startup)
 CLIENTS = ("docker", "kubernetes", "boto3", "requests")
 HOSTS = (*CLIENTS, "numpy", "torch", "asyncio", "orchestrator.hosts.fleet", "orchestrator.scheduling.host_loop")
 CONFIG = (*HOSTS, "pydantic", "yaml", "orchestrator.config")
-LIBRARIES = (*CONFIG, "rich", "sqlite3", "typer", "importlib.metadata")
+TABLES = (*CONFIG, "orchestrator.table")
+LIBRARIES = (*TABLES, "rich", "sqlite3", "typer", "importlib.metadata")
 OPTION = {**startup.COMPLETE, "COMP_CWORD": "2", "COMP_WORDS": "orchestrator plan --"}
 
 
@@ -62,11 +63,11 @@ def a_job(run: Run) -> str:
         ("--help", LIBRARIES),
         ("--version", LIBRARIES),
         ("plan --help", (*CONFIG, "rich", "sqlite3")),
-        ("runs", CONFIG),
-        ("status", CONFIG),
-        ("status -o json", (*CONFIG, "rich")),
+        ("runs", TABLES),
+        ("status", TABLES),
+        ("status -o json", (*TABLES, "rich")),
         ("results", CONFIG),
-        ("logs ten JOB", CONFIG),
+        ("logs ten JOB", TABLES),
         ("hosts", HOSTS),
         ("plan matrix.yaml", HOSTS),
         ("init", HOSTS),

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from orchestrator import config
 from orchestrator.commands.driving import drive
-from orchestrator.commands.outcome import Outcome, unfinished
+from orchestrator.commands.hints import unfinished
+from orchestrator.commands.outcome import Outcome
 from orchestrator.commands.request import Request, planned
 from orchestrator.config import Host
 from orchestrator.errors import BadResult, ExitCode, HostUnreachable, InputError

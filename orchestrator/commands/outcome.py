@@ -35,7 +35,8 @@ class Outcome:
 
 def finish(outcome: Outcome, output: Shape = Shape.TABLE) -> None:
     """Prints how a run went, and exits with its exit code."""
-    from orchestrator.commands.results import comparison, hint_lost
+    from orchestrator.commands.hints import hint_lost, unfinished
+    from orchestrator.commands.results import comparison
     from orchestrator.report.formats import Format
     from orchestrator.table.metric import Metric
     from orchestrator.terminal.console import console
@@ -49,12 +50,8 @@ def finish(outcome: Outcome, output: Shape = Shape.TABLE) -> None:
     err.print(f"Run: {outcome.run.path}", soft_wrap=True)
     hint_lost(outcome.run)
     if not outcome.finished:
-        err.print(f"{unfinished(outcome.run)}", style="yellow", soft_wrap=True)
+        err.print(unfinished(outcome.run), style="yellow", soft_wrap=True)
     raise typer.Exit(outcome.exit_code)
-
-
-def unfinished(run: Run) -> str:
-    return f"There is work left; continue with: orchestrator resume {run.name}"
 
 
 def outcome_value(outcome: Outcome) -> dict[str, Any]:

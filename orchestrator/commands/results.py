@@ -47,6 +47,7 @@ def results(
     output: Annotated[Format, typer.Option("-o", help="Output format.")] = Format.TABLE,
 ) -> None:
     """RUN may also be an address, s3://BUCKET/PREFIX/RUN, to read a run from an object store."""
+    from orchestrator.commands.hints import hint_lost
     from orchestrator.runs import folder as runs
     from orchestrator.terminal.console import console
 
@@ -84,18 +85,6 @@ def comparison(
     from orchestrator.planning.prices import of_rows
 
     return table.compare(rows, metric, baseline, of_rows(rows, chosen, inventory, price_file), any_quality)
-
-
-def hint_lost(run: Run) -> None:
-    """Prints how to run lost cases again, for a run that was made here and has some."""
-    from orchestrator.terminal.console import console
-    from runner.schema import Status
-
-    count = sum(row.status is Status.LOST for row in run.all_rows()) if run.journal.exists() else 0
-    if count:
-        cases = "1 case is lost; run it" if count == 1 else f"{count} cases are lost; run them"
-        hint = f"{cases} again with: orchestrator resume {run.name} --retry-lost"
-        console(stderr=True).print(hint, style="yellow", soft_wrap=True)
 
 
 def _stored(address: str) -> Sequence[Row]:

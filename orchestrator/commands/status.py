@@ -32,7 +32,7 @@ PHASES = {
 @command("status", "status", "status quick -o json")
 def status(run: RunName = None, output: Output = Shape.TABLE) -> None:
     """Also lists the attempts at each job, and why an attempt failed."""
-    from orchestrator.commands.results import hint_lost
+    from orchestrator.commands.hints import hint_lost
     from orchestrator.planning import earlier
     from orchestrator.runs import folder as runs
     from orchestrator.runs.journal import Journal
