@@ -11,6 +11,6 @@ def test_a_wall_clock_that_is_set_does_not_move_the_time_of_a_run() -> None:
         assert now() == 1000.0 + monotonic[0] - 5.0
 
 
-def test_after_a_restart_time_goes_on_from_what_is_written_where_the_clock_was_set_back() -> None:
+def test_after_a_restart_time_goes_on_where_the_clock_was_set_back() -> None:
     assert steady(2000.0, wall=lambda: 1000.0, monotonic=lambda: 7.0)() == 2000.0
     assert steady(2000.0, wall=lambda: 3000.0, monotonic=lambda: 7.0)() == 3000.0

@@ -313,7 +313,7 @@ def test_what_is_cancelled_in_the_queue_never_began() -> None:
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.EXITED])
-def test_a_start_by_the_host_itself_in_place_of_the_one_that_was_seen_is_a_fault(state: State) -> None:
+def test_a_start_by_the_host_itself_in_place_of_the_seen_one_is_a_fault(state: State) -> None:
     a = started("a", "1", phase=Phase.RUNNING, instance="pod-1")
     second = {a.key: Observation(state, "1", instance="" if state is State.QUEUED else "pod-2")}
     (action,) = decide_on([a], second, slots=OWN)

@@ -156,7 +156,7 @@ def fake_run(tmp_path: Path) -> Iterator[Any]:
         each.journal.close()
 
 
-def test_every_case_of_every_job_ends_as_one_row_and_nothing_is_left_on_the_host(fake_run: Any) -> None:
+def test_every_case_ends_as_one_row_and_nothing_is_left_on_the_host(fake_run: Any) -> None:
     sd = fake_run("a", "b", "c", cases=2)
     rows = sd.finish()
     assert {case: row.status for case, row in rows.items()} == dict.fromkeys(
@@ -194,7 +194,7 @@ def test_no_container_is_removed_before_its_rows_are_committed(fake_run: Any) ->
     assert "remove" in {call.method for call in sd.host.calls}
 
 
-def test_what_the_infrastructure_took_is_tried_again_and_only_the_cases_without_a_row(fake_run: Any) -> None:
+def test_only_cases_that_the_infrastructure_took_are_tried_again(fake_run: Any) -> None:
     sd = fake_run("a", cases=3)
     sd.host.behave("a", Behaviour(exit_code=255, rows=1), Behaviour())
     staged: list[tuple[str, ...]] = []
@@ -211,7 +211,7 @@ def test_what_the_infrastructure_took_is_tried_again_and_only_the_cases_without_
     assert staged == [("a0", "a1", "a2"), ("a1", "a2")]
 
 
-def test_a_host_goes_on_with_the_rounds_that_are_added_once_its_jobs_are_settled(fake_run: Any) -> None:
+def test_a_host_goes_on_with_rounds_that_are_added_once_it_is_settled(fake_run: Any) -> None:
     sd = fake_run("a", "b")
     rounds = [(replace(make_job(sd.run.name, "c"), round=4),), ()]
 
@@ -306,7 +306,7 @@ def test_the_jobs_of_a_host_that_never_comes_back_are_lost_with_the_reason(fake_
     assert all("did not answer for 900 s" in str(row.error) for row in rows.values())
 
 
-def test_what_ran_on_while_the_orchestrator_was_away_is_collected_and_not_run_again(fake_run: Any) -> None:
+def test_what_ran_on_without_an_orchestrator_is_collected_not_rerun(fake_run: Any) -> None:
     sd = fake_run("a", "b")
     loop = sd.loop()
     for _ in range(3):
@@ -323,9 +323,7 @@ class Died(BaseException):
 
 
 @pytest.mark.parametrize("moment", range(60))
-def test_an_orchestrator_that_dies_at_any_call_leaves_a_run_that_resumes_to_the_same_table(
-    fake_run: Any, moment: int
-) -> None:
+def test_an_orchestrator_that_dies_at_any_call_resumes_to_the_same_table(fake_run: Any, moment: int) -> None:
     sd = fake_run("a", "b", cases=2)
     calls = 0
 
@@ -379,7 +377,7 @@ def test_an_orchestrator_that_dies_at_a_fault_counts_it_once(
     assert sd.host.containers == {}
 
 
-def test_what_was_created_and_not_filled_when_its_orchestrator_died_is_staged_again_before_it_starts(
+def test_what_was_created_and_not_filled_is_staged_again_before_its_start(
     fake_run: Any,
 ) -> None:
     sd = fake_run("a")
@@ -407,7 +405,7 @@ def test_a_token_goes_to_hosts_whose_jobs_download_and_to_no_other(
     assert tokens == {None, given}
 
 
-def test_what_began_and_was_handed_no_token_when_its_orchestrator_died_is_handed_it_by_the_next(fake_run: Any) -> None:
+def test_what_began_without_its_token_is_sent_it_by_the_next_orchestrator(fake_run: Any) -> None:
     sd = fake_run("a", model="owner/gated")
     sd.host.before = lambda call: die() if call.method == "hand over" else None
 
@@ -473,7 +471,7 @@ def test_a_host_without_room_is_waited_for_without_end_and_it_is_said_once(fake_
     ]
 
 
-def test_a_host_that_takes_a_job_and_never_shows_it_is_asked_now_and_then_and_keeps_no_run_from_ending(
+def test_a_host_that_takes_a_job_and_never_shows_it_keeps_no_run_from_ending(
     fake_run: Any,
 ) -> None:
     sd = fake_run("a", "b")

@@ -144,7 +144,7 @@ def test_a_store_that_is_silent_holds_up_nothing_that_never_came_there(fake_run:
     assert one.finish(one.loop(inbox=FakeInbox(fault=HostUnreachable("no store"))))["a0"].latency == 0.5
 
 
-def test_an_object_that_is_not_what_was_delivered_is_a_fault_as_often_as_retries_allow(fake_run: Any) -> None:
+def test_an_object_that_is_not_what_was_delivered_is_a_fault(fake_run: Any) -> None:
     one = fake_run("a")
     row = one.finish(one.loop(inbox=FakeInbox(fault=Incomplete("not what the container delivered"))))["a0"]
     assert faults(one) == ["not what the container delivered"] * 3
