@@ -1,6 +1,6 @@
-"""What a job may name, each declared once: engines, precisions, devices, schedulers, synthetic models. No imports.
+"""Declares what a job may name: engines, precisions, devices, schedulers, attentions, synthetic models.
 
-Orchestrator and runner both read it; docs/extending.md says what else a new entry needs.
+Orchestrator and runner both read it. docs/extending.md says what else a new entry needs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Device(str, Enum):
 
 
 class Precision(str, Enum):
-    """Of weights and activations."""
+    """The precision of weights and activations."""
 
     SINGLE = "single"
     HALF = "half"
@@ -30,16 +30,15 @@ PRECISIONS = tuple(precision.value for precision in Precision)
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What is known of an engine without importing it. Its module is `runner.engines.NAME`.
+    """The facts about an engine that need no import of it. Its module is `runner.engines.NAME`.
 
-    images: the image flavour that carries it, by each device on which it can run; whether it really can there is for
-        the engine itself to say.
-    modules: what it imports beside PyTorch and diffusers, each with the package that installs it. A package that has
-        the module's name may be someone else's: `grpc`, `mii`.
-    extra: of pyproject.toml that installs those packages; empty where its image alone has them.
-    runtime: the Lambda benchmark's word for it.
-    takes_latents: it starts from the noise that it is given, so that its images can be compared with another's.
-    precisions: those that it has kernels for; also a point that needs no host to be told.
+    images: by device, the image flavour that contains it. The engine itself may still refuse a job on that device.
+    modules: what it imports beside PyTorch and diffusers, by module the package that installs it. The package of the
+        same name may be someone else's: `grpc`, `mii`.
+    extra: the extra of pyproject.toml that installs those packages; empty where only its image has them.
+    runtime: the Lambda benchmark's name for it.
+    takes_latents: it starts from the given noise, so that its images can be compared with another engine's.
+    precisions: those that it has kernels for.
     """
 
     summary: str
@@ -90,7 +89,7 @@ ENGINES: Mapping[str, EngineFacts] = {
         precisions=(Precision.HALF,),
     ),
 }
-# The engine that the others are compared with, and the default.
+# The default engine, with which the others are compared.
 BASELINE = "eager"
 # Image flavours, each with a folder `images/FLAVOUR`.
 FLAVOURS = tuple(dict.fromkeys(flavour for engine in ENGINES.values() for flavour in engine.images.values()))
@@ -109,9 +108,9 @@ ATTENTIONS = ("default", "sliced", "math")
 
 @dataclass(frozen=True)
 class Size:
-    """What tells one synthetic model from another.
+    """The parameters of a synthetic model.
 
-    heads: of the UNet, as diffusers' misnamed `attention_head_dim` counts them. is_xl: it has SDXL's parts, with two
+    heads: of the UNet, passed as diffusers' misnamed `attention_head_dim`. is_xl: it has SDXL's components, with two
     text encoders.
     """
 
@@ -127,7 +126,7 @@ class Size:
     is_xl: bool = False
 
 
-# `synthetic:SIZE` is a model of that size with random weights: what comes before the size, and the sizes.
+# `synthetic:SIZE` is a model of that size with random weights.
 SYNTHETIC = "synthetic:"
 SIZES: Mapping[str, Size] = {
     "tiny": Size(128, (32, 64), 4, (16, 16, 32, 32), 32, 2, 4, groups=16, layers=1),
@@ -135,5 +134,5 @@ SIZES: Mapping[str, Size] = {
     "sd-v1-4": Size(512, (320, 640, 1280, 1280), 8, (128, 256, 512, 512), 768, 12, 12),
     "sdxl": Size(1024, (320, 640, 1280), (5, 10, 20), (128, 256, 512, 512), 768, 12, 12, is_xl=True),
 }
-# How a model is given, for help texts.
+# The forms of `model`, for help texts.
 MODEL_FORMS = f"a hub id, a folder, or {SYNTHETIC}{'|'.join(SIZES)}"

@@ -194,12 +194,12 @@ class Form(str, Enum):
     BATCH = "batch"
 
 
-# What a float holds exactly, and more than any of our numbers.
+# The largest integer that a float holds exactly; larger than any of our numbers.
 LARGEST_NUMBER = float(2**53 - 1)
 # A share or an index of similarity that is 1 may have been rounded up.
 ONE = 1 + 1e-3
-# PSNR below which a row says that it draws visibly another image, and is not ranked: where lossy image coding begins to
-# be seen (docs/quality.md).
+# A row with a lower PSNR is marked as visibly another image and not ranked: the level at which lossy image coding
+# becomes visible (docs/quality.md).
 GATE_DB = 30.0
 
 

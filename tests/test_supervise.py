@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import os
 import signal
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 from builders import a_job
 
 from runner.jobs.run import run_job
-from runner.jobs.supervise import ChildExit, Tail, supervise
+from runner.jobs.supervise import ChildExit, Tail, context, supervise
 from runner.jobs.worker import Provenance
 from runner.schema import EventKind, Job, Row, Status, parse_rows
 from runner.telemetry import limits
@@ -143,6 +145,12 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_the_modules_that_the_server_imports_exist() -> None:
+    """It ignores a module that it cannot import."""
+    names = inspect.signature(context).parameters["preload"].default
+    assert [name for name in names if importlib.util.find_spec(name) is None] == []
 
 
 @PROC
