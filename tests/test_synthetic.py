@@ -111,3 +111,9 @@ def test_sdxl_makes_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe.set_progress_bar_config(disable=True)
     image = np.asarray(pipe("a cat", num_inference_steps=1).images[0])
     assert image.std() > 10
+
+
+def test_scripts_can_import_synthetic_from_the_runner() -> None:
+    from runner import synthetic as found
+
+    assert found is synthetic
