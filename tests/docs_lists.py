@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.hosts.kinds import KINDS
 from orchestrator.report.formats import Format
 from orchestrator.scheduling import metrics_file
 from orchestrator.table.metric import Metric
@@ -71,6 +72,10 @@ def engines() -> Iterator[str]:
     yield from table(("engine", "on", "precision", "image", "extra", "what it is"), rows)
 
 
+def host_kinds() -> Iterator[str]:
+    yield from table(("`kind`", "what the host is"), [(f"`{name}`", kind.summary) for name, kind in KINDS.items()])
+
+
 def formats() -> Iterator[str]:
     yield from table(("`-o`", "what it writes"), [(f"`{it.value}`", it.summary) for it in Format])
 
@@ -79,6 +84,7 @@ LISTS: Mapping[str, Callable[[], Iterable[str]]] = {
     "columns": columns,
     "engines": engines,
     "formats": formats,
+    "host kinds": host_kinds,
     "metrics": metrics,
     "prometheus": prometheus,
 }

@@ -15,7 +15,7 @@ from lying_engine import LyingEngine, as_json, ended_container
 from orchestrator.commands.leftovers import Fate, fate
 from orchestrator.errors import ExitCode
 from orchestrator.executors.contract import Attempt, Observation, State
-from orchestrator.hosts.access import processes_folder
+from orchestrator.hosts.process import processes_folder
 from orchestrator.runs.folder import Run
 from orchestrator.runs.job_state import JobState, Phase
 from orchestrator.runs.journal import Journal

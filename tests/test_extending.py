@@ -59,7 +59,7 @@ def run(copy: Path, *words: str) -> str:
 def test_the_page_changes_each_kind_of_thing() -> None:
     sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     shown = [section.splitlines()[0] for section in sections if BLOCK.search(section)]
-    assert shown == ["An engine", "A model", "A column", "A metric", "An output format"]
+    assert shown == ["An engine", "A model", "A host kind", "A column", "A metric", "An output format"]
 
 
 def test_an_engine_is_planned_listed_and_has_its_module(copy: Path) -> None:
@@ -76,6 +76,20 @@ def test_a_model_is_planned_and_offered_for_a_misspelling(copy: Path) -> None:
     assert "1 jobs, 1 cases" in run(copy, "-m", "orchestrator", "plan", "matrix.yaml")
     (copy / "matrix.yaml").write_text("matrix: {model: [synthetic:minni]}\n")
     assert "did you mean 'synthetic:mini'?" in run(copy, "-m", "orchestrator", "plan", "matrix.yaml")
+
+
+def test_a_host_kind_is_listed_checked_and_planned(copy: Path) -> None:
+    hosts = copy / "hosts.yaml"
+    hosts.write_text("hosts:\n  mine: {kind: scratch, folder: /tmp/mine, gpus: none}\n")
+    assert re.search(r"^mine +scratch +/tmp/mine +none", run(copy, "-m", "orchestrator", "hosts"), re.M)
+    assert re.search(r"folder.*/tmp/mine", run(copy, "-m", "orchestrator", "hosts", "--check"))
+    (copy / "matrix.yaml").write_text("matrix: {engine: [eager]}\nrounds: 1\n")
+    assert re.search(r"^mine +1 +\w+ +eager", run(copy, "-m", "orchestrator", "plan", "matrix.yaml"), re.M)
+    hosts.write_text("hosts:\n  mine: {kind: scrach}\n")
+    assert "did you mean 'scratch'?" in run(copy, "-m", "orchestrator", "hosts")
+    hosts.write_text("hosts:\n  mine: {kind: scratch}\n")
+    assert "hosts.yaml:2: folder" in run(copy, "-m", "orchestrator", "hosts")
+    hosts.unlink()
 
 
 def test_a_column_is_imported_and_shown_in_json(copy: Path) -> None:
@@ -112,7 +126,9 @@ def test_each_new_thing_is_in_the_files_that_are_written_from_declarations(copy:
         "docs/engines.md": ["| `sliced` | CPU, GPU |"],
         "docs/columns.md": ["| `fan_rpm` | number | 1/min | runner |"],
         "docs/reading-the-table.md": ["| `power` | mean power in watts |", "| `names` | the names of the hosts"],
-        "orchestrator/data/matrix.schema.json": ['"sliced"', "sdxl"],
+        "docs/hosts.md": ["| `scratch` | this machine, in a folder of its own |"],
+        "orchestrator/data/hosts.schema.json": ['"scratch"', "where its jobs work"],
+        "orchestrator/data/matrix.schema.json": ['"sliced"', "synthetic:mini|tiny|small"],
         "orchestrator/data/results.schema.json": ['"fan_rpm"', '"power"'],
     }
     for file, said in derived.items():

@@ -14,7 +14,7 @@ from commands import orchestrate, write
 from orchestrator.config import DockerHost, ProcessHost
 from orchestrator.executors.docker.check import readable
 from orchestrator.executors.finding import Grade
-from orchestrator.hosts import checkup, links
+from orchestrator.hosts import links, process
 from runner.models import folders
 
 ROOT = Path(__file__).parent.parent
@@ -81,9 +81,7 @@ def test_what_another_user_may_not_read_is_named_with_the_fix(snapshot: Path, tm
 
 
 def test_a_check_of_this_machine_names_weights_that_are_not_there(tmp_path: Path) -> None:
-    found = [
-        it for it in checkup._check_this_machine(ProcessHost(name="here", weights=f"{tmp_path}/none")) if it.remedy
-    ]
+    found = [it for it in process.check(ProcessHost(name="here", weights=f"{tmp_path}/none")) if it.remedy]
     (weights,) = [it for it in found if it.topic == "weights"]
     assert (weights.grade, weights.text) == (Grade.PROBLEM, f"the weights folder {tmp_path}/none is not there")
 
@@ -91,10 +89,10 @@ def test_a_check_of_this_machine_names_weights_that_are_not_there(tmp_path: Path
 @pytest.mark.usefixtures("fake_packages")
 def test_a_check_of_this_machine_names_weights_that_you_cannot_read(snapshot: Path, tmp_path: Path) -> None:
     host = ProcessHost(name="here", weights=str(tmp_path))
-    found = {finding.topic: finding for finding in checkup._check_this_machine(host)}
+    found = {finding.topic: finding for finding in process.check(host)}
     assert found["weights"].text == f"{tmp_path / 'hub'} can be read by you"
     (snapshot.parents[1] / "blobs" / "abc").unlink()
-    found = {finding.topic: finding for finding in checkup._check_this_machine(host)}
+    found = {finding.topic: finding for finding in process.check(host)}
     assert found["weights"].grade is Grade.PROBLEM
     assert "is a link to ../../blobs/abc" in found["weights"].text
     assert "cp -rL" in found["weights"].remedy

@@ -10,7 +10,7 @@ import engines
 import pytest
 from engines import Daemon, DidNotStart, Engine
 
-from orchestrator.hosts.access import processes_folder
+from orchestrator.hosts.process import processes_folder
 from orchestrator.images.record import Record
 
 

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from orchestrator import table
 from orchestrator.commands.outcome import Outcome
-from orchestrator.config import Host, ProcessHost
+from orchestrator.config import Host
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors.contract import Executor, Slot
 from orchestrator.files import write_atomically
 from orchestrator.hosts.fleet import Fleet, Station
+from orchestrator.hosts.kinds import kind_of
 from orchestrator.planning import earlier
 from orchestrator.planning.rounds import next_round
 from orchestrator.report.text import to_markdown
@@ -61,7 +62,7 @@ def drive(
         _equip(journal, station, name, clock)
     jobs = [progress.job for progress in journal.progress()]
     counts = {name: len(station.slots) for name, station in ready.stations.items()}
-    machines = {host.name: "this machine" for host in hosts if isinstance(host, ProcessHost)}
+    machines = {host.name: shared for host in hosts if (shared := kind_of(host).shared)}
     board = Board(jobs, run.all_rows(), history=earlier.history(), slots=counts, pools=machines)
     limits = Limits(retries=journal.options["retries"], lost_after_s=lost_after_s)
     by_name, adding = {host.name: host for host in hosts}, threading.Lock()

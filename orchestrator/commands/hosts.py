@@ -52,25 +52,15 @@ def hosts(
 
 
 def show_hosts(chosen: Sequence[Host], out: Console) -> None:
+    from orchestrator.hosts.kinds import kind_of
     from orchestrator.terminal.output import plain_table
 
     table = plain_table("host", "kind", "where", "gpus", "price/h")
     for host in chosen:
         price = "" if host.price_per_hour is None else f"{host.price_per_hour:g}"
         gpus = host.gpus if isinstance(host.gpus, str) else ", ".join(map(str, host.gpus))
-        table.add_row(host.name, host.kind, _where(host), gpus, price)
+        table.add_row(host.name, host.kind, kind_of(host).where(host), gpus, price)
     out.print(table)
-
-
-def _where(host: Host) -> str:
-    from orchestrator.config import KubernetesHost, ProcessHost
-
-    if isinstance(host, ProcessHost):
-        return "this machine"
-    if isinstance(host, KubernetesHost):
-        where = f"context {host.context}" if host.context else "the current context"
-        return where + (f", namespace {host.namespace}" if host.namespace else "")
-    return host.url or (f"context {host.context}" if host.context else "DOCKER_HOST or the current Docker context")
 
 
 def show_findings(found: Mapping[str, Sequence[Finding]], out: Console) -> None:

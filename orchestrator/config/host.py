@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -21,7 +23,14 @@ WEIGHTS_MEAN = "the host's Hugging Face cache folder, mounted for every job"
 
 
 class BaseHost(Value):
-    """What every host has. name: its key in hosts.yaml, and so no key of its own there."""
+    """What every host has. name: its key in hosts.yaml, and so no key of its own there.
+
+    SPELLINGS: other names of keys, which are read too. DOWNLOADS_BESIDE_WEIGHTS: its jobs may download what the host's
+    weights lack.
+    """
+
+    SPELLINGS: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    DOWNLOADS_BESIDE_WEIGHTS: ClassVar[bool] = False
 
     name: SkipJsonSchema[Name] = "unnamed"
     price_per_hour: float | None = Field(
@@ -62,6 +71,9 @@ class BaseHost(Value):
 
 class ProcessHost(BaseHost):
     """This machine, without containers."""
+
+    DOWNLOADS_BESIDE_WEIGHTS: ClassVar[bool] = True
+    collect: ClassVar[None] = None  # its results are files here
 
     kind: Literal["process"] = "process"
     weights: str | None = Field(default=None, min_length=1, description=WEIGHTS_MEAN)

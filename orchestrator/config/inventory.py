@@ -15,19 +15,19 @@ from orchestrator.config import podtemplate, yamlfile
 from orchestrator.config.docker import DockerHost
 from orchestrator.config.host import ProcessHost
 from orchestrator.config.known import entry_of, is_address, is_open_to_all, lines_for, names_of, without_login
-from orchestrator.config.kubernetes import SPELLINGS, KubernetesHost
+from orchestrator.config.kubernetes import KubernetesHost
 from orchestrator.config.problems import in_order, in_words, keys, nearest, shown
 from orchestrator.config.yamlfile import Document, Position
 from orchestrator.errors import InputError
 
-Host: TypeAlias = Annotated[ProcessHost | DockerHost | KubernetesHost, Field(discriminator="kind")]
+# Every kind of host; `orchestrator.hosts.kinds` has what else is known of each.
+AnyHost: TypeAlias = ProcessHost | DockerHost | KubernetesHost
+Host: TypeAlias = Annotated[AnyHost, Field(discriminator="kind")]
 ContainerHost: TypeAlias = DockerHost | KubernetesHost
 
 TEMPLATE = "pod_template"
 LOCAL = ProcessHost(name="local")
-KINDS: Mapping[str, type[ProcessHost] | type[DockerHost] | type[KubernetesHost]] = {
-    kind.model_fields["kind"].default: kind for kind in typing.get_args(typing.get_args(Host)[0])
-}
+KINDS: Mapping[str, type[AnyHost]] = {kind.model_fields["kind"].default: kind for kind in typing.get_args(AnyHost)}
 
 
 def load_hosts(path: Path | None, names: Sequence[str] = ()) -> dict[str, Host]:
@@ -207,7 +207,8 @@ def template_path(folder: Path, name: str) -> Path:
 
 def _unknown_defaults(document: Document, defaults: Mapping[str, Any]) -> Iterator[str]:
     known = dict.fromkeys(key for kind in KINDS.values() for key in keys(kind))
-    for key in defaults.keys() - known.keys() - SPELLINGS.keys():
+    spelled = {spelling for kind in KINDS.values() for spelling in kind.SPELLINGS}
+    for key in defaults.keys() - known.keys() - spelled:
         yield f"{document.where(('defaults', key))}: unknown key {key!r}{nearest(key, known)}"
 
 
@@ -234,7 +235,7 @@ def _host(document: Document, name: str, own: object, defaults: Mapping[str, Any
         inherited = position and position[0] not in own and position[0] in defaults
         return document.where(("defaults", *position) if inherited else (*at, *position))
 
-    spellings = SPELLINGS if kind is KubernetesHost else {}
+    spellings = kind.SPELLINGS
     # by our name of a key, the one that the file has for it
     written: dict[str | int, str] = {
         spellings[key]: key for fields in (defaults, own) for key in fields if key in spellings
@@ -246,7 +247,7 @@ def _host(document: Document, name: str, own: object, defaults: Mapping[str, Any
     inherited_fields = {spellings.get(key, key): value for key, value in defaults.items()}
     known = {key: value for key, value in inherited_fields.items() if key in keys(kind)}
     fields = {**known, **own_fields}
-    patch = _pod_template(fields, document, where, problems) if kind is KubernetesHost else None
+    patch = _pod_template(fields, document, where, problems) if TEMPLATE in keys(kind) else None
     if "name" in own:
         problems.append(f"{where(('name',))}: unknown key 'name'; a host's name is the key that it stands under")
     try:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.config import KINDS
 from orchestrator.config.inventory import Host
-from orchestrator.config.kubernetes import SPELLINGS, KubernetesHost
+from orchestrator.config.kubernetes import KubernetesHost
 from orchestrator.config.matrixfile import MatrixFile
 from orchestrator.config.pod import Requests
 from orchestrator.config.values import NAME_PATTERN
@@ -29,9 +29,9 @@ def matrix_schema() -> dict[str, Any]:
 def hosts_schema() -> dict[str, Any]:
     host = TypeAdapter(Host).json_schema()
     definitions = host.pop("$defs")
-    of_clusters = definitions[KubernetesHost.__name__]["properties"]
-    for known in (of_clusters, definitions[Requests.__name__]["properties"]):
-        known |= {spelling: known[key] for spelling, key in SPELLINGS.items() if key in known}
+    for model, kind in ((Requests, KubernetesHost), *((kind, kind) for kind in KINDS.values())):
+        known = definitions[model.__name__]["properties"]
+        known |= {spelling: known[key] for spelling, key in kind.SPELLINGS.items() if key in known}
     defaults: dict[str, Any] = {}
     for kind in KINDS.values():
         for key, of_key in definitions[kind.__name__]["properties"].items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
@@ -63,17 +63,6 @@ class Toleration(Value):
     tolerationSeconds: int | None = Field(default=None, ge=0, description="for how long, with NoExecute")
 
 
-# Keys under the name that a pod has for them, which is read too.
-SPELLINGS: Mapping[str, str] = {
-    "ephemeral-storage": "ephemeral_storage",
-    "imagePullPolicy": "image_pull_policy",
-    "nodeSelector": "node_selector",
-    "priorityClassName": "priority_class",
-    "runtimeClassName": "runtime_class",
-    "serviceAccountName": "service_account",
-    "topologySpreadConstraints": "topology_spread",
-    "volumeMounts": "volume_mounts",
-}
 # The three that a job asks for by a key of its own, by their names in Kubernetes.
 ASKED = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeral-storage"}
 
@@ -89,6 +78,18 @@ class KubernetesHost(BaseHost):
 
     parallel: Jobs at once; where each runs is for the cluster's scheduler to say.
     """
+
+    # the names that a pod has for them
+    SPELLINGS: ClassVar[Mapping[str, str]] = {
+        "ephemeral-storage": "ephemeral_storage",
+        "imagePullPolicy": "image_pull_policy",
+        "nodeSelector": "node_selector",
+        "priorityClassName": "priority_class",
+        "runtimeClassName": "runtime_class",
+        "serviceAccountName": "service_account",
+        "topologySpreadConstraints": "topology_spread",
+        "volumeMounts": "volume_mounts",
+    }
 
     kind: Literal["kubernetes"] = "kubernetes"
     context: str | None = Field(default=None, min_length=1, description="of the kubeconfig; default: the current one")

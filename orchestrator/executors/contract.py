@@ -123,9 +123,8 @@ def needs_download(model: str, host: Host) -> bool:
 
     A process may also download what its host's weights lack.
     """
-    from orchestrator.config import ProcessHost  # parsing hosts takes pydantic, which a look at a run does not
 
-    return is_hub_id(model) and (host.weights is None or isinstance(host, ProcessHost))
+    return is_hub_id(model) and (host.weights is None or host.DOWNLOADS_BESIDE_WEIGHTS)
 
 
 def is_hub_id(model: str) -> bool:

@@ -7,28 +7,32 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from orchestrator import images
-from orchestrator.config import S3, DockerHost, Host, KubernetesHost, ProcessHost
+from orchestrator.config import S3, Host
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors.contract import Executor, Slot
-from orchestrator.executors.docker.connection import Connection
 from orchestrator.hosts.access import (
-    AnyConnection,
     connections_to,
     executor_of,
-    flavours,
     must_fit,
     must_have_images,
     reach,
     store_of,
 )
+from orchestrator.hosts.docker import DOCKER
+from orchestrator.hosts.kind import AnyConnection
+from orchestrator.hosts.kinds import kind_of
+from orchestrator.hosts.kubernetes import KUBERNETES
 from orchestrator.hosts.outcomes import ask, ask_patiently, sort_out
 from orchestrator.hosts.pod_images import provide
 from orchestrator.images.image import OnProgress
 from orchestrator.store import Inbox
 from runner.schema import Job
+
+if TYPE_CHECKING:
+    from orchestrator.executors.docker.connection import Connection
 
 Provided: TypeAlias = "images.ImageInfo | str | Exception"
 
@@ -83,7 +87,7 @@ def ready(
     what is asked of it, or an image cannot be had.
     """
     with ExitStack() as open_now:
-        connections = connections_to([host for host in hosts if not isinstance(host, ProcessHost)], open_now)
+        connections = connections_to(hosts, open_now)
         making = _Making(hosts, _images_of(hosts, jobs), connections, open_now, registry, wheels)
         unreachable: dict[str, str] = {}
         stations = making.stations(hosts, unreachable, progress)
@@ -195,14 +199,14 @@ def build(
 
     With a registry also those of clusters: as what a Job names, by digest.
     """
-    docker_hosts = [host for host in hosts if isinstance(host, DockerHost)]
-    pools = [host for host in hosts if isinstance(host, KubernetesHost)]
+    hosts = list(hosts)
+    docker_hosts, pools = DOCKER.of(hosts), KUBERNETES.of(hosts)
     if pools and not docker_hosts and registry is None:
         raise InputError(f"host {pools[0].name}: nothing can be streamed to a cluster's nodes; add --push REGISTRY")
     if not docker_hosts and not pools:
         raise InputError("none of these hosts runs containers; name a Docker host with --hosts")
     made_for: list[Host] = [*docker_hosts, *(pools if registry is not None else ())]
-    needed = {host.name: flavours(host) for host in made_for}
+    needed = {host.name: kind_of(host).flavours(host) for host in made_for}
     with ExitStack() as open_now:
         connections = connections_to(docker_hosts, open_now)
         return _provide(made_for, needed, connections, registry=registry, wheels=wheels, progress=progress)
@@ -232,12 +236,14 @@ def _provide(
 ) -> Mapping[tuple[str, str], Provided]:
     """The images on the engines, and what the Jobs of clusters name; or why not. needed: host → flavours."""
     hosts = list(hosts)
-    engines = {host.name: it for host in hosts if isinstance(it := connections.get(host.name), Connection)}
+    engines = {
+        host.name: cast("Connection", connections[host.name]) for host in DOCKER.of(hosts) if host.name in connections
+    }
     on = {name: needed[name] for name in engines}
     had = images.ensure(engines, on, bases=_bases(hosts), registry=registry, wheels=wheels, progress=progress)
-    of_pods = [(host, needed[host.name]) for host in hosts if isinstance(host, KubernetesHost)]
+    of_pods = [(host, needed[host.name]) for host in KUBERNETES.of(hosts)]
     return {**had, **provide(of_pods, engines, registry=registry, wheels=wheels, progress=progress)}
 
 
 def _bases(hosts: Iterable[Host]) -> dict[str, str]:
-    return {host.name: host.base for host in hosts if isinstance(host, DockerHost) and host.base}
+    return {host.name: host.base for host in DOCKER.of(hosts) if host.base}

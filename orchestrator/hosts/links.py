@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.config import DockerHost, Host
 from orchestrator.executors.container_paths import below, model_mount
 from orchestrator.executors.environment import HUB
+from orchestrator.hosts.docker import DOCKER
 from runner.models.folders import leaving_links
 from runner.schema import Job
 
@@ -17,7 +18,7 @@ FIX = "copy the folder with `cp -rL`, or keep all of it below one mounted folder
 
 def warnings(jobs: Sequence[Job], hosts: Sequence[Host], environ: Mapping[str, str] = os.environ) -> list[str]:
     """One for each folder of this machine of which a container would see less than there is."""
-    local = {host.name: host for host in hosts if isinstance(host, DockerHost) and _is_local(host, environ)}
+    local = {host.name: host for host in DOCKER.of(hosts) if _is_local(host, environ)}
     models = {job.model for job in jobs if job.host in local and job.model.startswith("/")}
     caches = {below(host.weights, HUB) for host in local.values() if host.weights}
     folders = [*((model, model_mount(model)) for model in sorted(models)), *((hub, hub) for hub in sorted(caches))]
