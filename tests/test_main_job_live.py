@@ -48,10 +48,11 @@ def ssh_in_front(docker_host: Engine) -> Iterator[SshEngine]:
 
 
 @pytest.fixture(scope="module")
-def state(docker_host: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def state(docker_host: Engine, second_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one user has built. The image goes, so that this user builds it and may send it on; its layers stay."""
-    with closing(docker_host.client()) as api, contextlib.suppress(ImageNotFound):
-        api.remove_image(images.reference("cpu"), force=True, noprune=True)
+    for engine in (docker_host, second_engine):
+        with closing(engine.client()) as api, contextlib.suppress(ImageNotFound):
+            api.remove_image(images.reference("cpu"), force=True, noprune=True)
     return tmp_path_factory.mktemp("state")
 
 
