@@ -167,7 +167,7 @@ def kubernetes_cluster() -> Iterator[LabCluster]:
 
 @pytest.fixture(scope="session")
 def contract_image(docker_host: Engine) -> str:
-    """The image of the fake runner (tests/fake_runner) on the engine at hand; `engines.contract_image` for another."""
+    """The image of the fake runner on the engine at hand; `engines.contract_image` for another."""
     return engines.contract_image(docker_host)
 
 

@@ -18,7 +18,9 @@ EXAMPLES = re.findall(r"^ +(orchestrator .*)$", "\n".join(HELPS.values()), re.MU
 
 
 def test_the_commands_page_is_what_the_program_says() -> None:
-    assert commands_page.PAGE.read_text(encoding="utf-8") == commands_page.page(), "run: python tests/commands_page.py"
+    assert commands_page.PAGE.read_text(encoding="utf-8") == commands_page.page(), (
+        "run: python tests/support/commands_page.py"
+    )
 
 
 @pytest.mark.parametrize("words", HELPS)

@@ -1,4 +1,4 @@
-"""A local socket that is a command's input and output: tests/test_ssh_ways_live.py has ssh and docker behind it."""
+"""A local socket that is a command's input and output: test_ssh_ways_live has ssh and docker behind it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ MENTIONS = [
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.stem)
 def test_the_lists_of_a_page_are_those_of_the_declarations(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
-    assert docs_lists.page(text) == text, "run: python tests/docs_lists.py"
+    assert docs_lists.page(text) == text, "run: python tests/support/docs_lists.py"
 
 
 def test_each_list_stands_on_one_page_and_names_its_declaration() -> None:

@@ -37,9 +37,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, root / name)
-    (root / "tests").mkdir()
+    (root / "tests/support").mkdir(parents=True)
     for name in HELPERS:
-        shutil.copy(Path(__file__).parent / name, root / "tests" / name)
+        shutil.copy(ROOT / "tests/support" / name, root / "tests/support" / name)
     for kind, path, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         file = root / path
         file.write_text(text if kind == "python" else changed(file.read_text(encoding="utf-8"), text), encoding="utf-8")
@@ -48,7 +48,12 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(copy: Path, *words: str) -> str:
     """What Python prints with the copied sources; both streams."""
-    environ = {**os.environ, "PYTHONPATH": f"{copy}{os.pathsep}{copy / 'tests'}", "COLUMNS": "200", "NO_COLOR": "1"}
+    environ = {
+        **os.environ,
+        "PYTHONPATH": f"{copy}{os.pathsep}{copy / 'tests/support'}",
+        "COLUMNS": "200",
+        "NO_COLOR": "1",
+    }
     ended = subprocess.run(
         [sys.executable, "-P", *words] if sys.version_info >= (3, 11) else [sys.executable, *words],
         cwd=copy, env=environ, capture_output=True, text=True, check=False,
@@ -117,7 +122,7 @@ def test_an_output_format_is_a_choice_and_writes(copy: Path) -> None:
 
 def test_each_new_thing_is_in_the_files_that_are_written_from_declarations(copy: Path) -> None:
     for words in (
-        ("tests/docs_lists.py",),
+        ("tests/support/docs_lists.py",),
         ("-m", "orchestrator.config.jsonschemas"),
         ("-m", "orchestrator.report.document"),
     ):

@@ -1,4 +1,4 @@
-"""The images' names, contexts and ways, against engines in memory; tests/test_images_live.py has the real ones."""
+"""The images' names, contexts and ways, against engines in memory; tests/live/test_images_live.py has the real ones."""
 
 from __future__ import annotations
 

@@ -372,7 +372,7 @@ for model in sys.argv[1:]:
 
 @pytest.mark.live
 def test_a_hubs_refusal_names_the_variable_and_the_licence(tmp_path: Path) -> None:
-    tests = Path(__file__).parent
+    tests = Path(__file__).parent / "support"
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         environ = {

@@ -1,4 +1,4 @@
-"""What pods are made from, with engines in memory; a real registry and pods: tests/test_kubernetes_images_live.py."""
+"""What pods are made from, with engines in memory; a real registry and pods: test_kubernetes_images_live."""
 
 from __future__ import annotations
 

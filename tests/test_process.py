@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from builders import a_job, a_task
+from program import FAKE_RUNNER
 
 from orchestrator import installation
 from orchestrator.config import ProcessHost
@@ -28,7 +29,6 @@ from orchestrator.executors.process.machine import check_paths, find_slots, job_
 from runner.wire.tokens import TOKEN_VARIABLES
 
 pytestmark = pytest.mark.usefixtures("fake_packages")
-FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
 HOST = ProcessHost(name="here")
 FOLDER = Path("/state/attempt")
 ATTEMPT = Attempt("run", "job", 1)

@@ -211,7 +211,7 @@ def runner_process(tmp_path: Path, job: Job, *before: str) -> subprocess.Popen[s
     """A parent of its own, to be limited or killed."""
     (tmp_path / "job.json").write_text(job.to_json())
     (tmp_path / "script.py").write_text(SCRIPT)
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
+    path = os.pathsep.join([str(Path(__file__).parent / "support"), str(Path(__file__).parent.parent)])
     command = [*before, sys.executable, str(tmp_path / "script.py"), str(tmp_path / "job.json"), str(tmp_path / "rows")]
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
 

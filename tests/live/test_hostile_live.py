@@ -24,7 +24,7 @@ from orchestrator.runs.rows import read_rows
 from runner.schema import Row, Status
 
 pytestmark = pytest.mark.live
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # The command takes 60 MB and more for itself; the largest file that it takes is 16 MiB.
 BOUND_MB = 250
 LOG_MB = int(os.environ.get("LOG_MB", "200"))

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="the runner's extra is not installed
 GPUS, WHY_NONE = gpus_or_reason()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason=f"needs an NVIDIA GPU: {WHY_NONE}")]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def rows(tmp_path: Path, **fields: Any) -> list[Row]:

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.group("chaos"),  # on engines of their own
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
-spec = importlib.util.spec_from_file_location("chaos", Path(__file__).parent.parent / "benchmarks" / "chaos.py")
+spec = importlib.util.spec_from_file_location("chaos", Path(__file__).parents[2] / "benchmarks" / "chaos.py")
 assert spec is not None
 assert spec.loader is not None
 chaos = sys.modules["chaos"] = importlib.util.module_from_spec(spec)

@@ -1,14 +1,13 @@
 """What every executor promises (orchestrator/executors), asked of each: in memory, as processes, in containers, in
 a real cluster.
 
-Jobs run the fake runner, whose deeds stand in the prompt (tests/fake_runner).
+Jobs run the fake runner, whose deeds stand in the prompt (tests/support/fake_runner).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import threading
 import time
 import uuid
@@ -22,6 +21,7 @@ from builders import a_job, a_task
 from clusters import LabCluster
 from engines import CONTRACT_IMAGE, Engine, let_go
 from fake_executor import Behaviour, FakeExecutor, FakeHost, sha256
+from program import FAKE_RUNNER
 
 from orchestrator.config import DockerHost, KubernetesHost, ProcessHost
 from orchestrator.errors import BadResult, StartError
@@ -30,7 +30,6 @@ from orchestrator.executors.kubernetes.manifest import STOP_GRACE_S, object_name
 from orchestrator.executors.process.executor import ProcessExecutor
 from runner.schema import parse_rows
 
-FAKE_RUNNER = (sys.executable, str(Path(__file__).parent / "fake_runner" / "__main__.py"))
 PATIENCE_S = 60.0
 SLACK_S = 8.0  # an engine that takes no notice of the grace that it is given takes its own, of 10 s
 

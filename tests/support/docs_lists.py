@@ -1,4 +1,4 @@
-"""The lists in docs/ that are made from declarations: `python tests/docs_lists.py` writes them into their pages.
+"""The lists in docs/ that are made from declarations: `python tests/support/docs_lists.py` writes them.
 
 A page marks a list's place with `<!-- list: NAME, from FILE -->` and `<!-- end -->`; what stands between is replaced.
 """
@@ -17,7 +17,7 @@ from orchestrator.table.metric import Metric
 from runner.catalog import ENGINES, Device
 from runner.schema import COLUMN
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PLACE = re.compile(r"(<!-- list: ([\w ]+), from ([\w/.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

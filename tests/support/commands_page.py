@@ -1,4 +1,4 @@
-"""docs/commands.md, made from the program's own help: `python tests/commands_page.py` writes it."""
+"""docs/commands.md, made from the program's own help: `python tests/support/commands_page.py` writes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.commands import root
 
-PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
+PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 WIDTH = 110
 INTRODUCTION = """# Commands
 
@@ -18,7 +18,7 @@ jobs and hosts. `python -m orchestrator` is the same program.
 
 RUN is a run's name, a unique part of it, or its folder. Where it may be left out, the newest run is meant.
 
-This page is made from the program: `python tests/commands_page.py` writes it.
+This page is made from the program: `python tests/support/commands_page.py` writes it.
 """
 
 

@@ -31,7 +31,7 @@ BASE_IMAGE = "python:3.11-slim-bookworm"
 CONTRACT_IMAGE = "sd-orchestrator-contract:1"
 WIRE = ("__init__", "frames", "result_bundle", "delivery", "tokens")
 REAL_MODULES = ("catalog", "schema", "models/__init__", "models/folders", *(f"wire/{name}" for name in WIRE))
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SSH_CONFIGS: list[Path] = []
 DEAD = (docker.errors.DockerException, requests.RequestException, OSError)  # what an engine that is down may raise
 DOCKERFILE = f"""\
@@ -228,7 +228,7 @@ def contract_files() -> dict[str, bytes]:
     return {
         "Dockerfile": DOCKERFILE.encode(),
         "runner/__init__.py": b"",
-        "runner/__main__.py": (ROOT / "tests/fake_runner/__main__.py").read_bytes(),
+        "runner/__main__.py": (ROOT / "tests/support/fake_runner/__main__.py").read_bytes(),
         **{f"runner/{name}.py": (ROOT / f"runner/{name}.py").read_bytes() for name in REAL_MODULES},
     }
 

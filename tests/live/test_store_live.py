@@ -70,7 +70,7 @@ def bench(
 
 
 def deeds(*prompts: str) -> pytest.MarkDecorator:
-    """What the jobs of the test's bench do (tests/fake_runner)."""
+    """What the jobs of the test's bench do (tests/support/fake_runner)."""
     return pytest.mark.parametrize("bench", [prompts], indirect=True, ids=["bench"])
 
 
