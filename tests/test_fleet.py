@@ -45,7 +45,7 @@ def test_what_is_wrong_with_a_host_that_answers_is_raised(fault: Exception) -> N
 def test_a_silent_store_holds_up_its_own_hosts_alone_and_is_asked_again(
     here: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    from orchestrator.store.inbox import S3Inbox
+    from orchestrator.store.result_store import S3ResultStore
 
     opened: list[S3] = []
     down = [error]
@@ -57,16 +57,16 @@ def test_a_silent_store_holds_up_its_own_hosts_alone_and_is_asked_again(
         return "inbox"
 
     s3 = S3(bucket="runs")
-    monkeypatch.setattr(S3Inbox, "open", open_store)
+    monkeypatch.setattr(S3ResultStore, "open", open_store)
     monkeypatch.setattr(fleet, "store_of", lambda host: None if host is A else s3)
     also = ProcessHost(name="also")
     with fleet.ready([A, B, also], []) as ready:
-        assert list(ready.stations) == ["a"]
+        assert list(ready.ready_hosts) == ["a"]
         assert ready.unreachable == dict.fromkeys(["b", "also"], str(error))
         assert opened == [s3], "one store is asked once, however many hosts it has"
         with pytest.raises(HostUnreachable, match=str(error)):
             ready.late("b")
         down.clear()
-        inboxes: list[object] = [ready.late(name).inbox for name in ("b", "also")]
-        assert inboxes == ["inbox", "inbox"]
+        result_stores: list[object] = [ready.late(name).result_store for name in ("b", "also")]
+        assert result_stores == ["inbox", "inbox"]
         assert len(opened) == 3

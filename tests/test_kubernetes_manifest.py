@@ -162,7 +162,7 @@ def test_the_token_is_in_no_object_but_a_secret_that_the_job_owns() -> None:
     config = staged(task(model="owner/gated"), host())
     job = json.loads(config["data"]["manifest.json"])
     job["metadata"]["uid"] = "u1"
-    secret = secrets(job, "hf_secret", "a ticket")
+    secret = secrets(job, "hf_secret", "a grant")
     assert "hf_secret" not in json.dumps([config, job])
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "u1"
     mounted = next(volume for volume in pod(job)["volumes"] if "secret" in volume)

@@ -61,11 +61,11 @@ def test_a_receipt_is_one_line_and_other_lines_are_none() -> None:
         assert Receipt.from_line(line) is None
 
 
-def delivering(folder: Path, ending: BaseException | None, ticket: str | None = "") -> Receipt | None:
-    """The receipt of a job that ends like this, and whose ticket says this: empty, that there is none to use."""
+def delivering(folder: Path, ending: BaseException | None, upload_grant: str | None = "") -> Receipt | None:
+    """The receipt of a job that ends like this, and whose upload grant says this: empty, that there is none to use."""
     out, environ = io.StringIO(), {}
-    if ticket is not None:
-        (folder / "ticket").write_text(ticket)
+    if upload_grant is not None:
+        (folder / "ticket").write_text(upload_grant)
         environ = {"RUNNER_TICKET_FILE": str(folder / "ticket"), "RUNNER_RECEIPT_FILE": str(folder / "receipt")}
     before = signal.getsignal(signal.SIGTERM)
     with contextlib.suppress(type(ending) if ending else SystemExit), delivered(JOB, folder, out, environ):
@@ -96,7 +96,7 @@ def test_an_unreadable_upload_grant_is_reported_without_its_text(tmp_path: Path)
 
 
 def test_without_an_upload_grant_nothing_is_uploaded_or_printed(tmp_path: Path) -> None:
-    assert delivering(tmp_path, None, ticket=None) is None
+    assert delivering(tmp_path, None, upload_grant=None) is None
 
 
 def test_what_both_sides_import_needs_the_standard_library_alone() -> None:

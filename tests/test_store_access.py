@@ -21,7 +21,7 @@ from orchestrator.results import from_store
 from orchestrator.store import bucket
 from orchestrator.store.bucket import Bucket
 from orchestrator.store.check import check_store
-from orchestrator.store.inbox import S3Inbox
+from orchestrator.store.result_store import S3ResultStore
 from runner.wire.tokens import TOKEN_VARIABLES
 
 KEYS = {"Version": 1, "AccessKeyId": "AKIAGOOD", "SecretAccessKey": "s3cr3t"}
@@ -270,11 +270,11 @@ def test_an_http_store_beyond_this_machine_must_be_allowed(keys: None, monkeypat
         Collect(s3=where(endpoint_url="http://10.0.0.5:9000"))
     assert Collect(s3=where(endpoint_url="http://10.0.0.5:9000", insecure=True)).s3.insecure
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://10.0.0.5:9000")
-    for use in (S3Inbox.open, S3Inbox.known):
+    for use in (S3ResultStore.open, S3ResultStore.known):
         with pytest.raises(InputError, match=r"at http://10.0.0.5:9000: without TLS"):
             use(where())
     assert [finding.grade for finding in check_store(where())] == [Grade.PROBLEM]
-    assert S3Inbox.known(where(insecure=True)).bucket.endpoint == "http://10.0.0.5:9000"
+    assert S3ResultStore.known(where(insecure=True)).bucket.endpoint == "http://10.0.0.5:9000"
 
 
 def test_results_of_an_http_store_beyond_this_machine_are_read_where_that_is_said(

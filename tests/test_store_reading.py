@@ -13,8 +13,8 @@ from builders import a_job, ok_row
 from orchestrator.config import S3
 from orchestrator.errors import InputError
 from orchestrator.results import from_store
-from orchestrator.store import inbox
-from orchestrator.store.inbox import S3Inbox
+from orchestrator.store import result_store as result_store
+from orchestrator.store.result_store import S3ResultStore
 from runner.schema import COLUMN, Case, Job, Row, Status, format_rows
 from runner.wire.result_bundle import ResultBundle
 
@@ -43,9 +43,9 @@ def stored(rows: list[Row] | bytes, *, delivers: tuple[str, ...] = ("c1", "c2"),
     """A run whose attempt delivered 0.5 s, and whose results.csv has these rows."""
     bundle = ResultBundle("r", "j", format_rows([ok_row(JOB, c, 0.5) for c in JOB.cases if c.id in delivers]), "{}", 0)
     made = Objects({"r/j/1/parcel.json": bundle.to_bytes()} if delivers else {})
-    S3Inbox(made).announce("r", jobs)  # type: ignore[arg-type]
+    S3ResultStore(made).announce("r", jobs)  # type: ignore[arg-type]
     made.objects["r/results.csv"] = rows if isinstance(rows, bytes) else format_rows(rows).encode()
-    return from_store._read(S3Inbox(made), "r", made.objects["r/run.json"])  # type: ignore[arg-type]
+    return from_store._read(S3ResultStore(made), "r", made.objects["r/run.json"])  # type: ignore[arg-type]
 
 
 def latencies(found: from_store.Stored) -> dict[str | None, float | None]:
@@ -155,8 +155,8 @@ def test_jobs_that_are_no_orchestrators_are_refused(job: Job, said: str) -> None
 
 
 def test_a_run_of_values_without_end_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox, "MANIFEST_LIMIT_VALUES", 10)
+    monkeypatch.setattr(result_store, "MANIFEST_LIMIT_VALUES", 10)
     bomb = json.dumps({"version": 1, "jobs": [{}] * 100}).encode()
     with pytest.raises(InputError, match="more in it than any run's"):
-        from_store._jobs(S3Inbox(Objects({})), "r", bomb)  # type: ignore[arg-type]
-    assert inbox.MANIFEST_LIMIT_BYTES <= 64 * 2**20
+        from_store._jobs(S3ResultStore(Objects({})), "r", bomb)  # type: ignore[arg-type]
+    assert result_store.MANIFEST_LIMIT_BYTES <= 64 * 2**20

@@ -19,7 +19,7 @@ from orchestrator.config import Host
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors.contract import Executor, Slot
 from orchestrator.files import write_atomically
-from orchestrator.hosts.fleet import Fleet, Station
+from orchestrator.hosts.fleet import Fleet, ReadyHost
 from orchestrator.hosts.kinds import kind_of
 from orchestrator.planning import earlier
 from orchestrator.planning.rounds import next_round
@@ -33,7 +33,7 @@ from orchestrator.scheduling.host_loop import HostLoop
 from orchestrator.scheduling.late_host import Ready
 from orchestrator.scheduling.limits import Limits
 from orchestrator.scheduling.progress import Board
-from orchestrator.store import Inbox
+from orchestrator.store import ResultStore
 from orchestrator.terminal.interrupts import interruptible
 from orchestrator.terminal.live import watched
 from runner.schema import Job
@@ -58,17 +58,17 @@ def drive(
 ) -> Outcome:
     """Drives the hosts that answer, and the others once they answer. If none answers, nothing is driven."""
     lost_after_s = journal.options["lost_after_s"] if lost_after is None else lost_after
-    for name, station in ready.stations.items():
-        _equip(journal, station, name, clock)
+    for name, ready_host in ready.ready_hosts.items():
+        _equip(journal, ready_host, name, clock)
     jobs = [progress.job for progress in journal.progress()]
-    counts = {name: len(station.slots) for name, station in ready.stations.items()}
+    counts = {name: len(ready_host.slots) for name, ready_host in ready.ready_hosts.items()}
     machines = {host.name: shared for host in hosts if (shared := kind_of(host).shared)}
     board = Board(jobs, run.all_rows(), history=earlier.history(), slots=counts, pools=machines)
     limits = Limits(retries=journal.options["retries"], lost_after_s=lost_after_s)
     by_name, adding = {host.name: host for host in hosts}, threading.Lock()
     _announce(run, journal, ready)
-    for inbox in _distinct(ready):
-        console.print(inbox.describe(), style="dim", markup=False, soft_wrap=True)
+    for result_store in _distinct(ready):
+        console.print(result_store.describe(), style="dim", markup=False, soft_wrap=True)
 
     def warn(text: str) -> None:
         console.print(text, style="yellow", markup=False, soft_wrap=True)
@@ -77,7 +77,12 @@ def drive(
     with written, ExitStack() as pools, watched(board, console) as tell, interruptible(console) as stop:
 
         def loop(
-            name: str, executor: Executor, slots: Sequence[Slot], actions: int, inbox: Inbox | None, **late: Any
+            name: str,
+            executor: Executor,
+            slots: Sequence[Slot],
+            actions: int,
+            result_store: ResultStore | None,
+            **late: Any,
         ) -> HostLoop:
             pool = pools.enter_context(ThreadPoolExecutor(min(actions, MOST_ACTIONS), f"{name}-actions"))
             return HostLoop(
@@ -89,34 +94,40 @@ def drive(
                 limits,
                 tell=tell,
                 token=hub_token(os.environ),
-                inbox=inbox,
+                result_store=result_store,
                 clock=clock,
                 add_round=partial(_add_round, run, journal, ready, by_name[name], adding),
                 **late,
             )
 
         def answered(name: str) -> Ready:
-            station = ready.late(name)
-            board.hosts[name].slots = len(station.slots)
-            _equip(journal, station, name, clock)
+            ready_host = ready.late(name)
+            board.hosts[name].slots = len(ready_host.slots)
+            _equip(journal, ready_host, name, clock)
             _announce(run, journal, ready)
-            return Ready(station.executor, station.slots, station.inbox)
+            return Ready(ready_host.executor, ready_host.slots, ready_host.result_store)
 
         loops = [
-            loop(name, station.executor, station.slots, ACTIONS_AT_ONCE * len(station.slots), station.inbox)
-            for name, station in ready.stations.items()
+            loop(
+                name,
+                ready_host.executor,
+                ready_host.slots,
+                ACTIONS_AT_ONCE * len(ready_host.slots),
+                ready_host.result_store,
+            )
+            for name, ready_host in ready.ready_hosts.items()
         ]
         # if no host answers, the user is told at once instead, and the jobs stay open
         for name, reason in ready.unreachable.items() if loops else ():
             if any(not progress.is_settled for progress in journal.progress(name)):
                 late = {"get_ready": partial(answered, name), "silence": reason}
-                loops.append(loop(name, ready.silent[name], (), MOST_ACTIONS, ready.inboxes.get(name), **late))
+                loops.append(loop(name, ready.silent[name], (), MOST_ACTIONS, ready.result_stores.get(name), **late))
         drive_all(loops, stop)
     run.merge()
     rows = run.all_rows()
-    for inbox in _distinct(ready):
+    for result_store in _distinct(ready):
         try:
-            inbox.keep_rows(run.name, rows)
+            result_store.keep_rows(run.name, rows)
         except (HostUnreachable, InputError) as error:  # the rows are here; `results s3://…` reads what was delivered
             warn(f"The merged rows are not in the store: {error}")
     write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
@@ -137,22 +148,22 @@ def _add_round(run: Run, journal: Journal, ready: Fleet, host: Host, one_at_a_ti
     return added
 
 
-def _equip(journal: Journal, station: Station, host: str, clock: Callable[[], float]) -> None:
+def _equip(journal: Journal, ready_host: ReadyHost, host: str, clock: Callable[[], float]) -> None:
     """Records, once, the images that the jobs of a ready host use."""
     for progress in journal.progress(host):
-        image = station.images.get(progress.job.image_flavour)
+        image = ready_host.images.get(progress.job.image_flavour)
         if image and not progress.job.image and not progress.is_settled:
             journal.record(Entry(clock(), Kind.EQUIPPED, progress.job.id, progress.attempt, progress.slot, image))
 
 
 def _announce(run: Run, journal: Journal, ready: Fleet) -> None:
     """Writes all jobs of the run into each store; rows read from the store are checked against them."""
-    for inbox in _distinct(ready):
-        inbox.announce(run.name, [progress.job for progress in journal.progress()])
+    for result_store in _distinct(ready):
+        result_store.announce(run.name, [progress.job for progress in journal.progress()])
 
 
-def _distinct(ready: Fleet) -> list[Inbox]:
-    return list({id(inbox): inbox for inbox in ready.inboxes.values()}.values())
+def _distinct(ready: Fleet) -> list[ResultStore]:
+    return list({id(result_store): result_store for result_store in ready.result_stores.values()}.values())
 
 
 def hub_token(environ: Mapping[str, str]) -> str | None:

@@ -67,7 +67,7 @@ def submit(request: Request, console: Console, detach: Detach | None = None) -> 
         console.print(warning, style="yellow", markup=False, soft_wrap=True)
     leave = Leave(ExitCode.ABORTED, "Nothing ran.")
     with _ready(console, hosts, plan.jobs, request.registry, request.wheels, leave=leave) as ready:
-        if plan.jobs and not any(job.host in ready.stations for job in plan.jobs):
+        if plan.jobs and not any(job.host in ready.ready_hosts for job in plan.jobs):
             nothing = "no host is usable: nothing was started, and no run was made"
             raise InputError([*ready.unreachable.values(), nothing])
         run = runs.create(runs.ROOT, matrix.name, datetime.now(timezone.utc), *_as_written(request))
@@ -75,7 +75,7 @@ def submit(request: Request, console: Console, detach: Detach | None = None) -> 
         options = {"retries": matrix.retries, "lost_after_s": request.lost_after_s}
         if matrix.until:
             options |= {"rel_ci": matrix.until.rel_ci, "most_rounds": matrix.most_rounds}
-        jobs = [ready.equip(job, run.name) for job in plan.jobs]
+        jobs = [ready.with_image(job, run.name) for job in plan.jobs]
         clock = steady()
         with closing(Journal.create(run.journal, run.name, jobs, options)) as journal, run.lock():
             console = detach(run) if detach else console
@@ -102,7 +102,7 @@ def resume(run: Run, console: Console, asked: Resumption | None = None, detach: 
         leave = Leave(ExitCode.INTERRUPTED, unfinished(run))
         with _ready(console, hosts, jobs, asked.registry, asked.wheels, leave=leave) as ready:
             for host, reason in ready.unreachable.items():
-                if not ready.stations:
+                if not ready.ready_hosts:
                     console.print(reason, style="red", markup=False, soft_wrap=True)
                 for progress in journal.progress(host):
                     if progress.is_settled or _has_delivered(run, journal, ready, progress, console):
@@ -117,7 +117,7 @@ def resume(run: Run, console: Console, asked: Resumption | None = None, detach: 
 def _has_delivered(run: Run, journal: Journal, ready: Fleet, progress: JobState, console: Console) -> bool:
     """Whether the rows in its store settle a job whose host does not answer."""
     try:
-        return collect_delivered(run, journal, ready.inboxes.get(progress.job.host), progress, time.time())
+        return collect_delivered(run, journal, ready.result_stores.get(progress.job.host), progress, time.time())
     except (HostUnreachable, BadResult) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return False

@@ -129,7 +129,7 @@ def remove_stored(name: str, run: Run | None, hosts: Sequence[Host]) -> Mapping[
     stores = {s3 for host in hosts if (s3 := access.store_of(host)) is not None}
     if not stores:
         raise InputError(f"run {name}: none of its hosts uses an object store")
-    from orchestrator.store.inbox import S3Inbox  # boto3 is slow to import
+    from orchestrator.store.result_store import S3ResultStore  # boto3 is slow to import
 
     with _journalled(run) as jobs:
         if waiting := [job.job.id for job in jobs.values() if not job.is_settled]:
@@ -137,8 +137,8 @@ def remove_stored(name: str, run: Run | None, hosts: Sequence[Host]) -> Mapping[
                 f"run {name}: {len(waiting)} of its jobs are open, and their rows may be in the store alone; "
                 f"fix: orchestrator resume {name}, or cancel it"
             )
-        inboxes = [S3Inbox.known(s3) for s3 in stores]
-        return {inbox.bucket.name: inbox.remove(name) for inbox in inboxes}
+        result_stores = [S3ResultStore.known(s3) for s3 in stores]
+        return {result_store.bucket.name: result_store.remove(name) for result_store in result_stores}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ CACHE = f"{FOLDER}/huggingface"
 WEIGHTS = "/weights"
 SECRETS = "/run/orchestrator"
 TOKEN_FILE = f"{SECRETS}/token"
-TICKET_FILE = f"{SECRETS}/ticket"
+GRANT_FILE = f"{SECRETS}/ticket"
 
 
 def below(folder: str, name: str) -> str:

@@ -161,14 +161,14 @@ class Executor(Protocol):
         over from a holder that died, or that is not staged any more.
         """
 
-    def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
+    def start(self, attempt: Attempt, token: str | None = None, upload_grant: str | None = None) -> None:
         """Starts what was staged. What runs or has exited is never started again: that is success too.
 
         Call `stage` of this same executor before: an executor may take what a host stores for changed by others.
-        What runs is handed token and ticket again: whoever started it may have died before.
+        What runs is handed token and upload grant again: whoever started it may have died before.
 
-        token: the Hugging Face token. ticket: the right to put the attempt's one object into a store, where the host
-        collects so. Both are handed over so that they appear in no file, argument, label or environment.
+        token: the Hugging Face token. upload_grant: the right to put the attempt's one object into a store, where the
+        host collects so. Both are handed over so that they appear in no file, argument, label or environment.
         Raises StartError; nothing of the attempt is then left running.
         """
 

@@ -28,7 +28,7 @@ from orchestrator.hosts.kubernetes import KUBERNETES
 from orchestrator.hosts.outcomes import ask, ask_patiently, sort_out
 from orchestrator.hosts.pod_images import provide
 from orchestrator.images.image import OnProgress
-from orchestrator.store import Inbox
+from orchestrator.store import ResultStore
 from runner.schema import Job
 
 if TYPE_CHECKING:
@@ -38,37 +38,38 @@ Provided: TypeAlias = "images.ImageInfo | str | Exception"
 
 
 @dataclass(frozen=True)
-class Station:
+class ReadyHost:
     """One host, ready.
 
-    images: what its containers are made from, by flavour, as `reference@id`. inbox: the store that they deliver to.
+    images: what its containers are made from, by flavour, as `reference@id`.
+    result_store: the store that they deliver to.
     """
 
     executor: Executor
     slots: tuple[Slot, ...]
     images: Mapping[str, str] = field(default_factory=dict)
-    inbox: Inbox | None = None
+    result_store: ResultStore | None = None
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """stations: by host. silent: the executors of the others, and unreachable: why they do not answer, by host.
+    """ready_hosts: by name. silent: the executors of the others, and unreachable: why they do not answer, by host.
 
-    inboxes: of all hosts whose store answered. late: makes a silent host ready once it answers; raises HostUnreachable
-    while it does not, and HostUnfit, InputError or ImageError where it cannot be made ready.
+    result_stores: of all hosts whose store answered. late: makes a silent host ready once it answers; raises
+    HostUnreachable while it does not, and HostUnfit, InputError or ImageError where it cannot be made ready.
     """
 
     hosts: Mapping[str, Host]
-    stations: Mapping[str, Station]
+    ready_hosts: Mapping[str, ReadyHost]
     unreachable: Mapping[str, str]
     silent: Mapping[str, Executor]
-    inboxes: Mapping[str, Inbox]
-    late: Callable[[str], Station]
+    result_stores: Mapping[str, ResultStore]
+    late: Callable[[str], ReadyHost]
 
-    def equip(self, job: Job, run: str) -> Job:
+    def with_image(self, job: Job, run: str) -> Job:
         """The job as it will run: with its run's name, and what its container is made from where that is known."""
-        station = self.stations.get(job.host)
-        return replace(job, run=run, image=station.images.get(job.image_flavour, "") if station else "")
+        ready_host = self.ready_hosts.get(job.host)
+        return replace(job, run=run, image=ready_host.images.get(job.image_flavour, "") if ready_host else "")
 
 
 @contextmanager
@@ -90,22 +91,25 @@ def ready(
         connections = connections_to(hosts, open_now)
         making = _Making(hosts, _images_of(hosts, jobs), connections, open_now, registry, wheels)
         unreachable: dict[str, str] = {}
-        stations = making.stations(hosts, unreachable, progress)
+        ready_hosts = making.ready_hosts(hosts, unreachable, progress)
         silent = {host.name: executor_of(host, connections, {}) for host in hosts if host.name in unreachable}
 
-        def late(name: str) -> Station:
+        def late(name: str) -> ReadyHost:
             why: dict[str, str] = {}
-            made = making.stations([host for host in hosts if host.name == name], why, lambda _: None)
+            made = making.ready_hosts([host for host in hosts if host.name == name], why, lambda _: None)
             if name in why:
                 raise HostUnreachable(why[name])
             return made[name]
 
         by_name = {host.name: host for host in hosts}
-        yield Fleet(by_name, stations, unreachable, silent, making.inboxes, late)
+        yield Fleet(by_name, ready_hosts, unreachable, silent, making.result_stores, late)
 
 
 class _Making:
-    """Makes hosts ready, some of them later than others. inboxes: by host, of those whose store answered so far."""
+    """Makes hosts ready, some of them later than others.
+
+    result_stores: by host, of those whose store answered so far.
+    """
 
     def __init__(
         self,
@@ -116,17 +120,17 @@ class _Making:
         registry: str | None,
         wheels: Path | None,
     ) -> None:
-        self.inboxes: dict[str, Inbox] = {}
+        self.result_stores: dict[str, ResultStore] = {}
         self._hosts, self._connections, self._open_now = hosts, connections, open_now
         self._needed, self._pinned = images_of
         self._registry, self._wheels = registry, wheels
         self._ready: set[str] = set()
-        self._opened: dict[S3, Inbox] = {}
+        self._opened: dict[S3, ResultStore] = {}
         self._locks: dict[S3, Lock] = {}
 
-    def stations(
+    def ready_hosts(
         self, asked: Sequence[Host], unreachable: dict[str, str], progress: OnProgress
-    ) -> Mapping[str, Station]:
+    ) -> Mapping[str, ReadyHost]:
         """Of these hosts, by name; why not is noted, or raised as `ready` does."""
 
         def reached() -> list[Host]:
@@ -135,7 +139,7 @@ class _Making:
         tried: dict[S3, Exception] = {}
 
         def answers(host: Host) -> None:
-            self._open_inbox(host, tried)
+            self._open_result_store(host, tried)
             reach(host, self._connections)
 
         ask_patiently(asked, answers, unreachable)
@@ -150,7 +154,8 @@ class _Making:
         slots = ask(reached(), lambda host: executors[host.name].slots(), unreachable)
         self._ready |= slots.keys()
         return {
-            name: Station(executors[name], slots[name], self._pinned[name], self.inboxes.get(name)) for name in slots
+            name: ReadyHost(executors[name], slots[name], self._pinned[name], self.result_stores.get(name))
+            for name in slots
         }
 
     def _brought(self, host: Host) -> set[str]:
@@ -173,23 +178,23 @@ class _Making:
                 its = image.pinned if isinstance(image, images.ImageInfo) else image
                 self._pinned[name] |= dict.fromkeys(carried, its)
 
-    def _open_inbox(self, host: Host, tried: dict[S3, Exception]) -> None:
+    def _open_result_store(self, host: Host, tried: dict[S3, Exception]) -> None:
         """Each store once, however many hosts deliver to it. Raises what its opening raised, also for the next one."""
         s3 = store_of(host)
-        if s3 is None or host.name in self.inboxes:
+        if s3 is None or host.name in self.result_stores:
             return
-        from orchestrator.store.inbox import S3Inbox  # boto3 takes its time, and not everybody needs it
+        from orchestrator.store.result_store import S3ResultStore  # boto3 takes its time, and not everybody needs it
 
         with self._locks.setdefault(s3, Lock()):
             if s3 in tried:
                 raise tried[s3]
             if s3 not in self._opened:
                 try:
-                    self._opened[s3] = S3Inbox.open(s3)
+                    self._opened[s3] = S3ResultStore.open(s3)
                 except (HostUnreachable, InputError) as error:
                     tried[s3] = error
                     raise
-        self.inboxes[host.name] = self._opened[s3]
+        self.result_stores[host.name] = self._opened[s3]
 
 
 def build(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.errors import BadResult, HostUnreachable
 from orchestrator.executors.contract import Attempt, Executor
 from orchestrator.sanitize import printable
-from orchestrator.store import Inbox
+from orchestrator.store import ResultStore
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 
 
@@ -24,15 +24,15 @@ class Files:
     not_delivered: str = ""
 
 
-def bring_home(executor: Executor, inbox: Inbox | None, attempt: Attempt) -> Files:
+def bring_home(executor: Executor, result_store: ResultStore | None, attempt: Attempt) -> Files:
     """The files of an attempt that has exited.
 
     What is in the store goes first, since it stays there. What never came there (the container was killed, the store
-    refused) is still on the host, in the very files that would have been delivered. Raises what `Inbox.take` and
+    refused) is still on the host, in the very files that would have been delivered. Raises what `ResultStore.take` and
     `Executor.fetch` raise.
     """
-    receipt = executor.receipt(attempt) if inbox else None
-    bundle = _delivered(inbox, attempt, receipt) if inbox else None
+    receipt = executor.receipt(attempt) if result_store else None
+    bundle = _delivered(result_store, attempt, receipt) if result_store else None
     if bundle is not None:
         return Files(bundle.results.encode(), bundle.environment.encode())
     environment = None
@@ -42,9 +42,9 @@ def bring_home(executor: Executor, inbox: Inbox | None, attempt: Attempt) -> Fil
     return Files(executor.fetch(attempt, "results.csv"), environment, why)
 
 
-def _delivered(inbox: Inbox, attempt: Attempt, receipt: Receipt | None) -> ResultBundle | None:
+def _delivered(result_store: ResultStore, attempt: Attempt, receipt: Receipt | None) -> ResultBundle | None:
     try:
-        return inbox.take(attempt, receipt)
+        return result_store.take(attempt, receipt)
     except HostUnreachable:
         if receipt is not None and receipt.outcome is not UploadStatus.FAILED:
             raise  # it is there: worth waiting for

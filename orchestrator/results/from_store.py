@@ -21,13 +21,13 @@ from orchestrator.results.judge import Ending, judge
 from orchestrator.results.validate import LONGEST_ERROR, kept_fault, made_harmless, unmeasured_fault
 from orchestrator.sanitize import harmless
 from orchestrator.store.bucket import Bucket
-from orchestrator.store.inbox import (
+from orchestrator.store.result_store import (
     MANIFEST_LIMIT_BYTES,
     MOST_ROWS,
     MOST_TRIALS,
     ROWS_LIMIT_BYTES,
     VERSION,
-    S3Inbox,
+    S3ResultStore,
     manifest_of,
 )
 from runner.schema import ENGINES, Case, Job, Row, Status, parse_rows
@@ -59,11 +59,11 @@ def read(address: str) -> Stored:
     bucket, path = _parts(address)
     above, _, last = path.rpartition("/")
     if last and (manifest := _opened(address, bucket, above).get(f"{last}/run.json", MANIFEST_LIMIT_BYTES)):
-        return _read(S3Inbox(_opened(address, bucket, above)), last, manifest)
+        return _read(S3ResultStore(_opened(address, bucket, above)), last, manifest)
     store = _opened(address, bucket, path)
     for run in sorted(store.folders(), reverse=True):  # a name begins with its time
         if manifest := store.get(f"{run}/run.json", MANIFEST_LIMIT_BYTES):
-            return _read(S3Inbox(store), run, manifest)
+            return _read(S3ResultStore(store), run, manifest)
     raise InputError(f"{address} at {store.endpoint}: there is no run; what is read is PREFIX/RUN/run.json below it")
 
 
@@ -92,24 +92,24 @@ def _where(address: str, bucket: str, prefix: str) -> S3:
         raise InputError(f"{address}: is not s3://BUCKET/PREFIX or s3://BUCKET/PREFIX/RUN; {form}") from error
 
 
-def _read(inbox: S3Inbox, run: str, manifest: bytes) -> Stored:
-    jobs = _jobs(inbox, run, manifest)
-    rows, refused = _committed(inbox, run, jobs)
-    delivered = _attempts(inbox, run)
+def _read(result_store: S3ResultStore, run: str, manifest: bytes) -> Stored:
+    jobs = _jobs(result_store, run, manifest)
+    rows, refused = _committed(result_store, run, jobs)
+    delivered = _attempts(result_store, run)
     missing: list[str] = []
     for job in jobs:
         wanted = {(job.id, case.id) for case in job.cases}
         # that a case is lost says only that nobody knew of a result
         known = {key for key in wanted if key in rows and rows[key].status is not Status.LOST}
         if known != wanted:
-            found = {(row.job, row.case): row for row in _delivered(inbox, job, delivered.get(job.id, []))}
+            found = {(row.job, row.case): row for row in _delivered(result_store, job, delivered.get(job.id, []))}
             rows |= {key: row for key, row in found.items() if key not in known}
         if not wanted <= rows.keys():
             missing.append(job.id)
     return Stored(run, tuple(rows.values()), tuple(missing), tuple(refused))
 
 
-def _jobs(inbox: S3Inbox, run: str, manifest: bytes) -> list[Job]:
+def _jobs(result_store: S3ResultStore, run: str, manifest: bytes) -> list[Job]:
     """Raises InputError where they are not what an orchestrator writes: rows are judged by them."""
     try:
         value = manifest_of(manifest)
@@ -123,7 +123,7 @@ def _jobs(inbox: S3Inbox, run: str, manifest: bytes) -> list[Job]:
         return jobs
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         said = harmless(str(error), LONGEST_ERROR)
-        raise InputError(f"{run}/run.json in {inbox.bucket.name} is not this version's: {said}") from error
+        raise InputError(f"{run}/run.json in {result_store.bucket.name} is not this version's: {said}") from error
 
 
 def _must_be_a_runs(job: Job, run: str) -> None:
@@ -136,12 +136,12 @@ def _must_be_a_runs(job: Job, run: str) -> None:
 
 
 def _committed(
-    inbox: S3Inbox, run: str, jobs: Sequence[Job]
+    result_store: S3ResultStore, run: str, jobs: Sequence[Job]
 ) -> tuple[dict[tuple[str | None, str | None], Row], list[str]]:
     """The rows that the orchestrator had, and what is not believed of them: other people may write there too."""
-    where = f"{run}/results.csv in {inbox.bucket.name}"
+    where = f"{run}/results.csv in {result_store.bucket.name}"
     try:
-        data = inbox.bucket.get(f"{run}/results.csv", ROWS_LIMIT_BYTES)
+        data = result_store.bucket.get(f"{run}/results.csv", ROWS_LIMIT_BYTES)
         claimed = _claimed(data) if data else []
     except (ValueError, BadResult) as error:
         return {}, [f"{where} cannot be read: {harmless(str(error), LONGEST_ERROR)}"]
@@ -173,21 +173,21 @@ def _fault(asked: tuple[Job, Case] | None, row: Row, run: str) -> str | None:
     return kept_fault(*asked, row) if asked else unmeasured_fault(row)
 
 
-def _attempts(inbox: S3Inbox, run: str) -> dict[str, list[int]]:
+def _attempts(result_store: S3ResultStore, run: str) -> dict[str, list[int]]:
     """The numbers of the attempts that delivered, by job, the first one first."""
     found: dict[str, list[int]] = {}
-    for key in inbox.bucket.keys(run):
+    for key in result_store.bucket.keys(run):
         match = re.fullmatch(r"[^/]+/([^/]+)/(\d{1,6})/parcel\.json", key)
         if match:
             found.setdefault(match[1], []).append(int(match[2]))
     return {job: sorted(numbers) for job, numbers in found.items()}
 
 
-def _delivered(inbox: S3Inbox, job: Job, numbers: list[int]) -> Iterator[Row]:
+def _delivered(result_store: S3ResultStore, job: Job, numbers: list[int]) -> Iterator[Row]:
     """A row of each case that some attempt measured: the first attempt's that did."""
     done: set[str | None] = set()
     for number in numbers:
-        bundle = inbox.take(Attempt(job.run, job.id, number)) if len(done) < len(job.cases) else None
+        bundle = result_store.take(Attempt(job.run, job.id, number)) if len(done) < len(job.cases) else None
         if bundle is not None:
             judged = judge(job, bundle.results.encode(), Ending(bundle.exit_code))
             rows = [row for row in judged.rows if row not in judged.missing and row.case not in done]

@@ -30,7 +30,7 @@ from orchestrator.scheduling.policy import is_taken
 from orchestrator.scheduling.recording import Recorder, own_files
 from orchestrator.scheduling.retries import Response
 from orchestrator.scheduling.updates import Update
-from orchestrator.store import Inbox
+from orchestrator.store import ResultStore
 from runner.schema import Status
 
 LONGEST_LOG_LINES = 100_000
@@ -40,13 +40,13 @@ LONGEST_LOG_LINES = 100_000
 class Effects:
     """One host, and what its jobs are given.
 
-    token: the Hugging Face token, given to jobs that download their model alone. inbox: the store that the host's jobs
-    deliver to.
+    token: the Hugging Face token, given to jobs that download their model alone.
+    result_store: the store that the host's jobs deliver to.
     """
 
     executor: Executor
     slots: Sequence[Slot]
-    inbox: Inbox | None
+    result_store: ResultStore | None
     recorder: Recorder
     limits: Limits
     token: str | None
@@ -95,7 +95,7 @@ class Effects:
             case Collect(state, observation):
                 self._collect(state, observation)
             case Fault(state, reason, is_lost):
-                if not self.recorder.delivered(state, self.inbox):
+                if not self.recorder.delivered(state, self.result_store):
                     self.recorder.fault(state, reason, Kind.LOST if is_lost else Kind.FAULT)
             case GiveUp(state, status, reason, is_unseen):
                 if not (is_unseen and self._has_delivered(state)):
@@ -128,7 +128,9 @@ class Effects:
 
     def _upload_grant(self, state: JobState) -> str | None:
         """Made at the start and not when staged: what waited for its slot has its whole time to deliver."""
-        return None if self.inbox is None else self.inbox.ticket(state.key, grant_s(state, self.slots))
+        return (
+            None if self.result_store is None else self.result_store.upload_grant(state.key, grant_s(state, self.slots))
+        )
 
     def _collect(self, state: JobState, observation: Observation) -> None:
         """Fetches what an attempt left, and commits it; only then may the attempt be removed.
@@ -138,7 +140,7 @@ class Effects:
         run, recorder = self.recorder.run, self.recorder
         run.keep_log(state.key, islice(self.executor.log(state.key), LONGEST_LOG_LINES))
         try:
-            files = bring_home(self.executor, self.inbox, state.key)
+            files = bring_home(self.executor, self.result_store, state.key)
         except BadResult as error:
             files, observation = Files(), replace(observation, reason=str(error))
         if files.not_delivered:
@@ -159,7 +161,7 @@ class Effects:
     def _has_delivered(self, state: JobState) -> bool:
         """As `Recorder.delivered`, where a store that does not answer keeps no job from ending."""
         try:
-            return self.recorder.delivered(state, self.inbox)
+            return self.recorder.delivered(state, self.result_store)
         except (HostUnreachable, BadResult) as error:
             self.recorder.tell(Update(self.recorder.host, message=str(error)))
             return False

@@ -29,7 +29,7 @@ from orchestrator.scheduling.recording import Recorder, own_files
 from orchestrator.scheduling.silence import Silence
 from orchestrator.scheduling.updates import Update
 from orchestrator.scheduling.waiting import Wait, news, waits, waits_for_host
-from orchestrator.store import Inbox
+from orchestrator.store import ResultStore
 from runner.schema import Job
 
 # A look at a host costs it one listing; what changes there wakes the loop before that.
@@ -41,7 +41,7 @@ class HostLoop:
     """pool: runs the actions; more than one at once, so that the next job is staged while the last one is collected.
 
     token: the Hugging Face token, given to jobs that download their model alone.
-    inbox: the store that the host's jobs deliver to.
+    result_store: the store that the host's jobs deliver to.
     get_ready: for a host that did not answer yet; raises HostUnreachable while it does not. Until then `executor` is
     asked nothing, and there are no slots. silence: why it does not answer.
     add_round: plans the host's jobs once more where that is asked for, and gives those that it added to the journal.
@@ -56,7 +56,7 @@ class HostLoop:
     limits: Limits = field(default_factory=Limits)
     tell: Callable[[Update], None] = lambda update: None
     token: str | None = None
-    inbox: Inbox | None = None
+    result_store: ResultStore | None = None
     clock: Callable[[], float] = field(default_factory=steady)
     get_ready: Callable[[], Ready] | None = None
     silence: str = ""
@@ -143,7 +143,7 @@ class HostLoop:
         future.add_done_callback(lambda _: self.wake.set())
 
     def _effects(self) -> Effects:
-        return Effects(self.executor, self.slots, self.inbox, self._recorder, self.limits, self.token)
+        return Effects(self.executor, self.slots, self.result_store, self._recorder, self.limits, self.token)
 
     def _fold_results(self) -> None:
         """Remembers what the host has not done; the user is told each reason once."""
@@ -172,7 +172,7 @@ class HostLoop:
             return True
         if ready is None:
             return False
-        self.executor, self.slots, self.inbox, self.late = ready.executor, ready.slots, ready.inbox, None
+        self.executor, self.slots, self.result_store, self.late = ready.executor, ready.slots, ready.result_store, None
         self._silence = self._silence.answered()
         self.tell(Update(self.host, message="answers now"))
         return None

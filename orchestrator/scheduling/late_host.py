@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from orchestrator.executors.contract import Executor, Slot
-from orchestrator.store import Inbox
+from orchestrator.store import ResultStore
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Ready:
 
     executor: Executor
     slots: Sequence[Slot]
-    inbox: Inbox | None = None
+    result_store: ResultStore | None = None
 
 
 class LateHost:

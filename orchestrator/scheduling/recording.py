@@ -15,7 +15,7 @@ from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.actions import Action, Note, Stage, Start, Stop
 from orchestrator.scheduling.updates import Update
 from orchestrator.scheduling.waiting import Wait
-from orchestrator.store import Inbox
+from orchestrator.store import ResultStore
 from runner.schema import Job, Row, Status
 
 
@@ -62,9 +62,9 @@ class Recorder:
         commit(self.run, self.journal, state, rows, self.clock())
         self.tell(Update(self.host, state.job, rows=tuple(self.run.rows(state.job))))
 
-    def delivered(self, state: JobState, inbox: Inbox | None) -> bool:
+    def delivered(self, state: JobState, result_store: ResultStore | None) -> bool:
         """Whether what an attempt delivered to a store settles its job; if so that is committed."""
-        if not collect_delivered(self.run, self.journal, inbox, state, self.clock()):
+        if not collect_delivered(self.run, self.journal, result_store, state, self.clock()):
             return False
         message = f"attempt {state.attempt} of {state.job.id} is not on its host; its rows are those it delivered"
         self.tell(Update(self.host, state.job, rows=tuple(self.run.rows(state.job)), message=message))
@@ -99,14 +99,16 @@ def commit(run: Run, journal: Journal, state: JobState, rows: Sequence[Row], now
     run.merge()
 
 
-def collect_delivered(run: Run, journal: Journal, inbox: Inbox | None, state: JobState, now: float) -> bool:
+def collect_delivered(
+    run: Run, journal: Journal, result_store: ResultStore | None, state: JobState, now: float
+) -> bool:
     """Commits what an attempt has put into a store, wherever it is itself. True when that settles its job.
 
     Where rows of some cases are missing, the others are kept, and the next attempt measures the missing ones.
     """
-    if inbox is None or not state.is_at_work:
+    if result_store is None or not state.is_at_work:
         return False
-    bundle = inbox.take(state.key)
+    bundle = result_store.take(state.key)
     if bundle is None:
         return False
     judged = judge(state.job, bundle.results.encode(), Ending(bundle.exit_code))

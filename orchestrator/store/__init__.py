@@ -1,6 +1,6 @@
-"""An object store as an inbox: each attempt puts one object there, whoever is at home to take it.
+"""An object store for results: each attempt puts one object there, whether or not an orchestrator is running.
 
-`bucket` speaks to the store, and alone knows boto3; `inbox` is what lies where in it, and what it means; `check`
+`bucket` speaks to the store, and alone knows boto3; `result_store` is what lies where in it, and what it means; `check`
 says whether a host's jobs can use it.
 """
 
@@ -14,10 +14,10 @@ from runner.schema import Job, Row
 from runner.wire.result_bundle import Receipt, ResultBundle
 
 
-class Inbox(Protocol):
+class ResultStore(Protocol):
     """What a run needs of a store. Every method may raise HostUnreachable, after which it may be called again."""
 
-    def ticket(self, attempt: Attempt, valid_s: float) -> str:
+    def upload_grant(self, attempt: Attempt, valid_s: float) -> str:
         """What the attempt's container is handed at its start: the right to put its one object. It is a secret."""
 
     def take(self, attempt: Attempt, receipt: Receipt | None = None) -> ResultBundle | None:

@@ -10,7 +10,7 @@ from orchestrator.config import S3
 from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.store.bucket import Bucket, Conditional
-from orchestrator.store.inbox import S3Inbox
+from orchestrator.store.result_store import S3ResultStore
 
 TOPIC = "store"
 # S3 refuses what was signed 15 minutes from its own time; a third of that leaves room.
@@ -21,7 +21,7 @@ CREDENTIALS_WANTED = timedelta(hours=12)
 def check_store(where: S3) -> Iterator[Finding]:
     """Lists, writes, reads and deletes in the very folder. What fails is a finding too; nothing is left there."""
     try:
-        bucket = S3Inbox.known(where).bucket
+        bucket = S3ResultStore.known(where).bucket
         skew_s = bucket.skew_s()
     except (InputError, HostUnreachable) as error:
         yield Finding(TOPIC, Grade.PROBLEM, str(error))

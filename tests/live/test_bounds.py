@@ -46,7 +46,7 @@ from orchestrator.results.judge import MAX_ENVIRONMENT_BYTES, MAX_RESULT_BYTES, 
 from orchestrator.store.bucket import ANSWER_LIMIT_BYTES as STORE_BYTES
 from orchestrator.store.bucket import ANSWER_LIMIT_TAGS as STORE_TAGS
 from orchestrator.store.bucket import Bucket
-from orchestrator.store.inbox import (
+from orchestrator.store.result_store import (
     MANIFEST_LIMIT_BYTES,
     MANIFEST_LIMIT_VALUES,
     MOST_ROWS,

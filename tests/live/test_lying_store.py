@@ -20,7 +20,7 @@ from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.results import from_store
 from orchestrator.store import bucket
 from orchestrator.store.bucket import Bucket
-from orchestrator.store.inbox import S3Inbox
+from orchestrator.store.result_store import S3ResultStore
 
 # live: each lie takes a second; filters: connections that the client keeps for its next call
 pytestmark = [
@@ -141,7 +141,7 @@ def test_removing_a_run_deletes_no_key_of_another_that_is_listed(liar: LyingEngi
     contents = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in keys)
     page = f"<ListBucketResult>{contents}<IsTruncated>false</IsTruncated></ListBucketResult>".encode()
     liar.answers = {r"list-type=2": http(page), "": b"HTTP/1.1 204 No Content\r\n\r\n"}
-    S3Inbox.known(S3(bucket="bench", prefix="sd")).remove("r")
+    S3ResultStore.known(S3(bucket="bench", prefix="sd")).remove("r")
     deleted = [path for path in liar.asked if "list-type" not in path]
     assert all(path.startswith("/bench/sd/r/") for path in deleted), deleted
     assert not [path for path in deleted if "/../" in path], deleted

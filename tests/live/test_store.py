@@ -30,7 +30,7 @@ from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal
 from orchestrator.store.bucket import Bucket, Conditional
 from orchestrator.store.check import check_store
-from orchestrator.store.inbox import S3Inbox
+from orchestrator.store.result_store import S3ResultStore
 from runner.schema import Job, format_rows, parse_rows
 from runner.wire.delivery import UploadGrant, put
 from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus, digest
@@ -51,14 +51,14 @@ def between(store: Store) -> Iterator[Proxy]:
         yield proxy
 
 
-def inbox_of(store: Store, url: str = "") -> S3Inbox:
+def result_store_of(store: Store, url: str = "") -> S3ResultStore:
     """As `open` makes it, but for the loopback address, at which only these tests' containers are."""
     bucket = Bucket(store.s3(url=url))
-    return S3Inbox(bucket, bucket.conditional())
+    return S3ResultStore(bucket, bucket.conditional())
 
 
-def ticket(inbox: S3Inbox, attempt: Attempt, valid_s: float = 60) -> UploadGrant:
-    return UploadGrant.from_json(inbox.ticket(attempt, valid_s))
+def upload_grant(result_store: S3ResultStore, attempt: Attempt, valid_s: float = 60) -> UploadGrant:
+    return UploadGrant.from_json(result_store.upload_grant(attempt, valid_s))
 
 
 def bundle(job: Job, *cases: str, exit_code: int = 0, latency_s: float = 0.5) -> ResultBundle:
@@ -76,12 +76,12 @@ def no_sleep(_: float) -> None: ...
 # --- one object, by one address
 
 
-def test_what_a_ticket_put_is_taken_as_it_was(store: Store, job: Job) -> None:
-    inbox, sent = inbox_of(store), bundle(job, "c1", "c2")
-    receipt = put(ticket(inbox, first(job)), sent.to_bytes())
+def test_what_an_upload_grant_put_is_taken_as_it_was(store: Store, job: Job) -> None:
+    result_store, sent = result_store_of(store), bundle(job, "c1", "c2")
+    receipt = put(upload_grant(result_store, first(job)), sent.to_bytes())
     assert (receipt.outcome, receipt.size, receipt.tries) == (UploadStatus.STORED, len(sent.to_bytes()), 1)
-    assert inbox.take(first(job), receipt) == sent
-    assert inbox.take(Attempt(job.run, job.id, 2)) is None
+    assert result_store.take(first(job), receipt) == sent
+    assert result_store.take(Attempt(job.run, job.id, 2)) is None
     assert f"sd/{job.run}/j/1/parcel.json" in store.objects()
 
 
@@ -90,16 +90,18 @@ def test_a_prefix_of_any_characters_is_the_same_for_who_writes_lists_and_reads(
     store: Store, job: Job, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = Bucket(store.s3(prefix))
-    inbox = S3Inbox(bucket, bucket.conditional())
-    inbox.announce(job.run, [job])
-    assert put(ticket(inbox, first(job)), bundle(job, "c1", "c2").to_bytes()).outcome is UploadStatus.STORED
-    assert inbox.take(first(job)) == bundle(job, "c1", "c2")
+    result_store = S3ResultStore(bucket, bucket.conditional())
+    result_store.announce(job.run, [job])
+    assert (
+        put(upload_grant(result_store, first(job)), bundle(job, "c1", "c2").to_bytes()).outcome is UploadStatus.STORED
+    )
+    assert result_store.take(first(job)) == bundle(job, "c1", "c2")
     assert job.run in bucket.folders()
     assert f"{prefix}/{job.run}/j/1/parcel.json" in store.objects()
     monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert len(from_store.read(f"s3://bench/{prefix}/{job.run}").rows) == 2
-    assert inbox.remove(job.run) == 2
+    assert result_store.remove(job.run) == 2
 
 
 def test_which_stores_have_conditional_writes_is_found_out_and_nothing_of_it_stays(
@@ -123,36 +125,36 @@ def test_what_a_killed_trial_left_is_swept_by_a_later_one_and_what_is_fresh_is_l
 
 
 def test_of_many_that_deliver_one_attempt_at_once_exactly_one_is_first(moto_store: Store, keys: None, job: Job) -> None:
-    inbox = inbox_of(moto_store)
-    one = ticket(inbox, first(job))
+    result_store = result_store_of(moto_store)
+    one = upload_grant(result_store, first(job))
     bundles = [bundle(job, "c1", "c2", latency_s=0.1 * (1 + n)).to_bytes() for n in range(12)]
     with ThreadPoolExecutor(12) as pool:
         receipts = list(pool.map(lambda data: put(one, data), bundles))
     (winner,) = [receipt for receipt in receipts if receipt.outcome is UploadStatus.STORED]
     assert {receipt.outcome for receipt in receipts} == {UploadStatus.STORED, UploadStatus.TAKEN}
-    taken = inbox.take(first(job), winner)
+    taken = result_store.take(first(job), winner)
     assert taken is not None
     assert digest(taken.to_bytes()) == winner.sha256
-    assert all(inbox.take(first(job), receipt) == taken for receipt in receipts)
+    assert all(result_store.take(first(job), receipt) == taken for receipt in receipts)
 
 
 def test_where_a_store_ignores_conditions_a_second_delivery_is_seen_by_the_firsts_receipt(
     rclone_store: Store, keys: None, job: Job
 ) -> None:
-    inbox = inbox_of(rclone_store)
-    one = ticket(inbox, first(job))
+    result_store = result_store_of(rclone_store)
+    one = upload_grant(result_store, first(job))
     before = put(one, bundle(job, "c1", "c2").to_bytes())
     after = put(one, bundle(job, "c1", "c2", latency_s=0.9).to_bytes())
     with pytest.raises(Incomplete, match=f"is not what the container delivered: .* {before.sha256[:12]}; somebody"):
-        inbox.take(first(job), before)
-    assert inbox.take(first(job), after) is not None
+        result_store.take(first(job), before)
+    assert result_store.take(first(job), after) is not None
 
 
 @pytest.mark.parametrize("spoil", ["another key", "another verb", "another type", "without the condition"])
-def test_a_ticket_is_good_for_its_one_object_and_nothing_else(
+def test_an_upload_grant_is_good_for_its_one_object_and_nothing_else(
     rclone_store: Store, keys: None, job: Job, spoil: str
 ) -> None:
-    one = ticket(inbox_of(rclone_store), first(job))
+    one = upload_grant(result_store_of(rclone_store), first(job))
     url, headers, verb = one.url, dict(one.headers), "PUT"
     match spoil:
         case "another key":
@@ -170,10 +172,10 @@ def test_a_ticket_is_good_for_its_one_object_and_nothing_else(
     assert not [key for key in rclone_store.objects() if job.run in key]
 
 
-def test_a_ticket_ends_with_its_time_and_the_receipt_says_so_without_the_address(
+def test_an_upload_grant_ends_with_its_time_and_the_receipt_says_so_without_the_address(
     rclone_store: Store, keys: None, job: Job
 ) -> None:
-    one = ticket(inbox_of(rclone_store), first(job), valid_s=1)
+    one = upload_grant(result_store_of(rclone_store), first(job), valid_s=1)
     time.sleep(2.5)
     receipt = put(one, b"x", sleep=no_sleep)
     assert receipt.outcome is UploadStatus.FAILED
@@ -188,36 +190,36 @@ def test_a_ticket_ends_with_its_time_and_the_receipt_says_so_without_the_address
 
 @pytest.mark.parametrize("word", ["503", "429", "500", "cut", "slow"])
 def test_what_passes_is_tried_again_until_it_is_there_once(between: Proxy, store: Store, job: Job, word: str) -> None:
-    inbox, sent = inbox_of(store, between.url), bundle(job, "c1", "c2")
+    result_store, sent = result_store_of(store, between.url), bundle(job, "c1", "c2")
     between.fault = Spoils("PUT", word, word)
-    receipt = put(ticket(inbox, first(job)), sent.to_bytes(), sleep=no_sleep)
+    receipt = put(upload_grant(result_store, first(job)), sent.to_bytes(), sleep=no_sleep)
     assert (receipt.outcome, receipt.tries) == (UploadStatus.STORED, 1 if word == "slow" else 3)
-    assert inbox.take(first(job), receipt) == sent
+    assert result_store.take(first(job), receipt) == sent
 
 
 def test_an_answer_that_got_lost_leaves_one_object_with_the_hash_of_the_receipt(
     between: Proxy, store: Store, job: Job
 ) -> None:
-    inbox, sent = inbox_of(store, between.url), bundle(job, "c1", "c2")
+    result_store, sent = result_store_of(store, between.url), bundle(job, "c1", "c2")
     between.fault = Spoils("PUT", "lost")
-    receipt = put(ticket(inbox, first(job)), sent.to_bytes(), sleep=no_sleep)
-    honoured = inbox.conditional is Conditional.HONOURED
+    receipt = put(upload_grant(result_store, first(job)), sent.to_bytes(), sleep=no_sleep)
+    honoured = result_store.conditional is Conditional.HONOURED
     assert receipt.outcome is (UploadStatus.TAKEN if honoured else UploadStatus.STORED)
-    assert inbox.take(first(job), receipt) == sent
+    assert result_store.take(first(job), receipt) == sent
     assert digest(sent.to_bytes()) == receipt.sha256
 
 
 def test_patience_ends_and_says_what_the_store_said_last(between: Proxy, store: Store, job: Job) -> None:
-    inbox = inbox_of(store, between.url)
+    result_store = result_store_of(store, between.url)
     between.fault = Spoils("PUT", *["503"] * 100)
-    receipt = put(ticket(inbox, first(job)), b"x", patience_s=2)
+    receipt = put(upload_grant(result_store, first(job)), b"x", patience_s=2)
     assert receipt.outcome is UploadStatus.FAILED
     assert receipt.tries > 1
     assert receipt.error == "503 SlowDown: Reduce your rate"
 
 
 def test_a_server_that_is_not_there_is_told_without_its_address(store: Store, job: Job) -> None:
-    one = ticket(inbox_of(store), first(job))
+    one = upload_grant(result_store_of(store), first(job))
     gone = replace(one, url=one.url.replace(str(store.port), "1"))
     receipt = put(gone, b"x", patience_s=0.5)
     assert (receipt.outcome, receipt.error) == (
@@ -228,20 +230,20 @@ def test_a_server_that_is_not_there_is_told_without_its_address(store: Store, jo
 
 @pytest.mark.parametrize("words", [["503", "429", "500"], ["cut", "lost"], ["half", "half"], ["slow"]])
 def test_what_passes_while_it_is_taken_is_tried_again(between: Proxy, store: Store, job: Job, words: list[str]) -> None:
-    inbox, sent = inbox_of(store, between.url), bundle(job, "c1", "c2")
-    receipt = put(ticket(inbox, first(job)), sent.to_bytes())
+    result_store, sent = result_store_of(store, between.url), bundle(job, "c1", "c2")
+    receipt = put(upload_grant(result_store, first(job)), sent.to_bytes())
     between.fault = Spoils("GET", *words)
-    assert inbox.take(first(job), receipt) == sent
+    assert result_store.take(first(job), receipt) == sent
 
 
 def test_a_store_that_throttles_without_end_is_unreachable_and_no_fault_of_a_job(
     between: Proxy, store: Store, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.store.bucket.MOST_TRIES", 2)
-    inbox = inbox_of(store, between.url)
+    result_store = result_store_of(store, between.url)
     between.fault = Spoils("GET", *["503"] * 1000)
     with pytest.raises(HostUnreachable, match="asks to come back later: SlowDown, Reduce your rate"):
-        inbox.take(first(job))
+        result_store.take(first(job))
 
 
 # --- what is there is not believed
@@ -252,17 +254,17 @@ def test_a_store_that_throttles_without_end_is_unreachable_and_no_fault_of_a_job
     [(b"x" * (16 * 2**20 + 1), "larger than the 16777216 bytes"), (b"{}", "not a result bundle of version 1")],
 )
 def test_what_is_no_bundle_is_refused_with_where_it_lies(store: Store, job: Job, data: bytes, wrong: str) -> None:
-    inbox = inbox_of(store)
-    put(ticket(inbox, first(job)), data)
+    result_store = result_store_of(store)
+    put(upload_grant(result_store, first(job)), data)
     with pytest.raises(BadResult, match=rf"{job.run}/j/1/parcel.json .*{wrong}"):
-        inbox.take(first(job))
+        result_store.take(first(job))
 
 
 def test_a_bundle_of_another_job_is_refused(store: Store, job: Job) -> None:
-    inbox = inbox_of(store)
-    put(ticket(inbox, first(job)), bundle(replace(job, id="other"), "c1").to_bytes())
+    result_store = result_store_of(store)
+    put(upload_grant(result_store, first(job)), bundle(replace(job, id="other"), "c1").to_bytes())
     with pytest.raises(BadResult, match=r"is of job other in run"):
-        inbox.take(first(job))
+        result_store.take(first(job))
 
 
 # --- what a user has to fix is one message
@@ -354,10 +356,10 @@ def test_a_right_that_is_lacking_is_named_as_a_policy_has_it(between: Proxy, met
 # --- a run from the store alone
 
 
-def announced(store: Store, job: Job) -> S3Inbox:
-    inbox = inbox_of(store)
-    inbox.announce(job.run, [job])
-    return inbox
+def announced(store: Store, job: Job) -> S3ResultStore:
+    result_store = result_store_of(store)
+    result_store.announce(job.run, [job])
+    return result_store
 
 
 @pytest.fixture
@@ -367,10 +369,10 @@ def elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_run_is_read_from_what_its_attempts_delivered_and_each_case_counts_once(store: Store, job: Job) -> None:
-    inbox = announced(store, job)
-    put(ticket(inbox, first(job)), bundle(job, "c1", exit_code=143).to_bytes())
+    result_store = announced(store, job)
+    put(upload_grant(result_store, first(job)), bundle(job, "c1", exit_code=143).to_bytes())
     assert from_store.read(f"s3://bench/sd/{job.run}").missing == ("j",)
-    put(ticket(inbox, Attempt(job.run, "j", 2)), bundle(job, "c1", "c2", latency_s=0.9).to_bytes())
+    put(upload_grant(result_store, Attempt(job.run, "j", 2)), bundle(job, "c1", "c2", latency_s=0.9).to_bytes())
     found = from_store.read(f"s3://bench/sd/{job.run}/")
     assert [(row.case, row.latency) for row in found.rows] == [("c1", 0.5), ("c2", 0.9)]
     assert found.missing == ()
@@ -378,9 +380,9 @@ def test_a_run_is_read_from_what_its_attempts_delivered_and_each_case_counts_onc
 
 @pytest.mark.usefixtures("elsewhere")
 def test_rows_that_the_orchestrator_had_go_before_what_lies_in_the_inbox(store: Store, job: Job) -> None:
-    inbox = announced(store, job)
-    put(ticket(inbox, first(job)), bundle(job, "c1", "c2").to_bytes())
-    inbox.keep_rows(job.run, [ok_row(job, job.cases[0], 0.7)])
+    result_store = announced(store, job)
+    put(upload_grant(result_store, first(job)), bundle(job, "c1", "c2").to_bytes())
+    result_store.keep_rows(job.run, [ok_row(job, job.cases[0], 0.7)])
     assert [(row.case, row.latency) for row in from_store.read(f"s3://bench/sd/{job.run}").rows] == [
         ("c1", 0.7),
         ("c2", 0.5),
@@ -391,7 +393,7 @@ def test_rows_that_the_orchestrator_had_go_before_what_lies_in_the_inbox(store: 
 def test_a_folder_of_runs_means_the_newest(store: Store, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = Bucket(store.s3(f"many/{job.run}"))
     for name in ("20260101-a", "20260301-a", "20260201-a"):
-        S3Inbox(bucket).announce(name, [replace(job, run=name)])
+        S3ResultStore(bucket).announce(name, [replace(job, run=name)])
     bucket.put("20260401-not-a-run/x", b"")
     assert from_store.read(f"s3://bench/many/{job.run}").name == "20260301-a"
     with pytest.raises(InputError, match=r"there is no run; what is read is PREFIX/RUN/run\.json below it"):
@@ -401,28 +403,28 @@ def test_a_folder_of_runs_means_the_newest(store: Store, job: Job, monkeypatch: 
 
 
 def test_two_runs_of_one_name_are_told_before_either_spoils_the_other(store: Store, job: Job) -> None:
-    inbox = announced(store, job)
-    inbox.announce(job.run, [job])
+    result_store = announced(store, job)
+    result_store.announce(job.run, [job])
     with pytest.raises(InputError, match=f"another run is called {job.run}; submit again"):
-        inbox.announce(job.run, [replace(job, prompt="another")])
+        result_store.announce(job.run, [replace(job, prompt="another")])
 
 
 def test_a_run_announces_the_jobs_of_a_further_round_beside_the_others(store: Store, job: Job) -> None:
-    inbox = announced(store, job)
+    result_store = announced(store, job)
     later = replace(job, id="later", round=4)
-    inbox.announce(job.run, [job, later])
+    result_store.announce(job.run, [job, later])
     with pytest.raises(InputError, match="another run is called"):
-        inbox.announce(job.run, [later])
+        result_store.announce(job.run, [later])
 
 
 def test_removing_a_run_removes_its_objects_and_no_others(store: Store, job: Job) -> None:
-    inbox = announced(store, job)
-    put(ticket(inbox, first(job)), bundle(job, "c1").to_bytes())
+    result_store = announced(store, job)
+    put(upload_grant(result_store, first(job)), bundle(job, "c1").to_bytes())
     longer = replace(job, run=f"{job.run}-longer")
-    inbox.announce(longer.run, [longer])
-    assert inbox.remove(job.run) == 2
+    result_store.announce(longer.run, [longer])
+    assert result_store.remove(job.run) == 2
     assert [key for key in store.objects() if job.run in key] == [f"sd/{longer.run}/run.json"]
-    assert inbox.remove(job.run) == 0
+    assert result_store.remove(job.run) == 0
 
 
 # --- as a user does it
@@ -432,8 +434,8 @@ def test_removing_a_run_removes_its_objects_and_no_others(store: Store, job: Job
 def test_results_prints_a_stored_run_where_nothing_of_it_is_on_this_machine(
     store: Store, job: Job, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inbox = announced(store, job)
-    put(ticket(inbox, first(job)), bundle(job, "c1").to_bytes())
+    result_store = announced(store, job)
+    put(upload_grant(result_store, first(job)), bundle(job, "c1").to_bytes())
     assert orchestrate("results", f"s3://bench/sd/{job.run}", "-o", "json") == ExitCode.OK
     printed = capsys.readouterr()
     (host,) = json.loads(printed.out)["hosts"]
@@ -474,27 +476,27 @@ def test_hosts_check_tells_of_the_store_beside_a_host_that_does_not_answer(
 def test_cleaning_a_store_leaves_a_run_with_open_jobs_alone(store: Store, job: Job, tmp_path: Path) -> None:
     where = store.s3(url=f"http://{stores.own_address()}:{store.port}")
     host = DockerHost(name="desk", collect=Collect(s3=where))
-    inbox = announced(store, job)
-    put(ticket(inbox, first(job)), bundle(job, "c1").to_bytes())
+    result_store = announced(store, job)
+    put(upload_grant(result_store, first(job)), bundle(job, "c1").to_bytes())
     run = Run(tmp_path / job.run)
     run.path.mkdir()
     Journal.create(run.journal, run.name, [job], {}).close()
     with pytest.raises(InputError, match=rf"1 of its jobs are open, .* orchestrator resume {job.run}"):
         remove_stored(job.run, run, [host])
-    assert remove_stored(job.run, None, [host]) == {inbox_of(store, str(where.endpoint_url)).bucket.name: 2}
+    assert remove_stored(job.run, None, [host]) == {result_store_of(store, str(where.endpoint_url)).bucket.name: 2}
 
 
 def test_the_runner_itself_delivers_what_it_measured_and_when_it_is_ended_what_it_has(
     rclone_store: Store, keys: None, job: Job, tmp_path: Path
 ) -> None:
-    inbox = inbox_of(rclone_store)
+    result_store = result_store_of(rclone_store)
     many = replace(job, steps=1, repeats=1, max_repeats=1, warmup=0)
     endless = replace(many, id="endless", steps=100_000)
     for each in (many, endless):
         folder = tmp_path / each.id
         folder.mkdir()
         (folder / "job.json").write_text(each.to_json())
-        (folder / "ticket").write_text(inbox.ticket(first(each), 600))
+        (folder / "ticket").write_text(result_store.upload_grant(first(each), 600))
         environ = {**os.environ, "RUNNER_TICKET_FILE": str(folder / "ticket"), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "runner", "--job", str(folder / "job.json")]
         with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as it:
@@ -503,7 +505,7 @@ def test_the_runner_itself_delivers_what_it_measured_and_when_it_is_ended_what_i
                 if each is endless and '"case_started"' in line:
                     it.terminate()
         receipt = Receipt.from_line(line)
-        taken = inbox.take(first(each), receipt)
+        taken = result_store.take(first(each), receipt)
         assert taken is not None
         assert receipt is not None
         assert digest(taken.to_bytes()) == receipt.sha256

@@ -17,7 +17,7 @@ from stores import Store
 
 from orchestrator.config import Collect, DockerHost, KubernetesHost
 from orchestrator.hosts import access
-from orchestrator.store.inbox import S3Inbox
+from orchestrator.store.result_store import S3ResultStore
 from runner.wire.result_bundle import UploadStatus
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.s3]
@@ -90,7 +90,7 @@ def test_a_receipt_is_the_termination_message_and_agrees_with_the_object(
         receipt = executor.receipt(bench.attempt())
     assert receipt is not None
     assert receipt.outcome is UploadStatus.STORED
-    assert bench.inbox.take(bench.attempt(), receipt) is not None
+    assert bench.result_store.take(bench.attempt(), receipt) is not None
 
 
 def test_an_address_that_expired_is_told_and_the_rows_come_by_the_log(
@@ -102,8 +102,8 @@ def test_an_address_that_expired_is_told_and_the_rows_come_by_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = bench_of(made, tmp_path, pool(kubernetes_cluster, rclone_store), "rows; sleep 5")
-    ticket = S3Inbox.ticket
-    monkeypatch.setattr(S3Inbox, "ticket", lambda self, attempt, valid_s: ticket(self, attempt, 1))
+    upload_grant = S3ResultStore.upload_grant
+    monkeypatch.setattr(S3ResultStore, "upload_grant", lambda self, attempt, valid_s: upload_grant(self, attempt, 1))
     bench.drive()
     assert bench.is_whole()
     (told,) = [said for said in bench.told if "did not deliver to the store" in said]

@@ -29,7 +29,7 @@ from orchestrator.results import from_store
 from orchestrator.runs import folder as runs
 from orchestrator.runs.job_state import Entry, Kind
 from orchestrator.runs.journal import Journal
-from orchestrator.store.inbox import S3Inbox
+from orchestrator.store.result_store import S3ResultStore
 from runner.schema import Job, Status, format_rows
 from runner.wire.delivery import UploadGrant, put
 from runner.wire.result_bundle import ResultBundle
@@ -96,7 +96,7 @@ def running(api: docker.APIClient, name: str) -> bool:
         return False
 
 
-def has_ticket(api: docker.APIClient, name: str) -> bool:
+def has_upload_grant(api: docker.APIClient, name: str) -> bool:
     command = ["grep", "-c", SECRET_MARK, "/run/orchestrator/ticket"]
     return bool(api.exec_start(api.exec_create(name, command)["Id"]).strip() == b"1")
 
@@ -123,7 +123,7 @@ def test_a_container_that_is_stopped_delivers_its_rows_so_far(bench: Bench, api:
     engines.wait_until(lambda: running(api, name) and b"here" in api.logs(name), 60, "it did not start")
     api.stop(name, timeout=30)
     driving.join()
-    bundle = bench.inbox.take(bench.attempt())
+    bundle = bench.result_store.take(bench.attempt())
     assert bundle is not None
     assert bundle.exit_code == 143
     assert bench.is_whole()
@@ -137,7 +137,7 @@ def test_what_arrived_while_nobody_was_at_home_counts_though_its_container_is_go
     driving = threading.Thread(target=bench.drive, args=(stop,))
     driving.start()
     engines.wait_until(lambda: running(api, bench.attempt().name), 60, "it did not start")
-    engines.wait_until(lambda: has_ticket(api, bench.attempt().name), 60, "no ticket came")
+    engines.wait_until(lambda: has_upload_grant(api, bench.attempt().name), 60, "no upload grant came")
     stop.set()
     driving.join()
     assert not bench.journal.progress()[0].is_settled
@@ -187,7 +187,7 @@ def test_an_object_that_somebody_else_wrote_is_a_fault_with_both_hashes_and_the_
 
         def overwritten(method: str, path: str) -> None:
             if method == "GET" and path.endswith("/1/parcel.json"):
-                bench.inbox.bucket.put(f"{bench.run.name}/here0/1/parcel.json", b"not mine")
+                bench.result_store.bucket.put(f"{bench.run.name}/here0/1/parcel.json", b"not mine")
 
         between.fault = overwritten
         bench.drive()
@@ -209,14 +209,14 @@ def test_resume_collects_what_a_dead_host_had_delivered(
     with closing(Journal.create(run.journal, run.name, [job], {"retries": 2, "lost_after_s": 60})) as journal:
         journal.record(Entry(time.time(), Kind.STAGING, job.id, 1, "cpu"))
         journal.record(Entry(time.time(), Kind.STARTING, job.id, 1, "cpu"))
-    delivered(S3Inbox.open(S3(**store)), job)  # type: ignore[arg-type]
+    delivered(S3ResultStore.open(S3(**store)), job)  # type: ignore[arg-type]
     outcome = execution.resume(run, Console(quiet=True))
     assert outcome.finished
     assert [(row.case, row.status) for row in outcome.rows] == [("here0a", Status.OK), ("here0b", Status.OK)]
 
 
-def delivered(inbox: S3Inbox, job: Job) -> None:
+def delivered(result_store: S3ResultStore, job: Job) -> None:
     """As its container would have done."""
-    ticket = UploadGrant.from_json(inbox.ticket(Attempt(job.run, job.id, 1), 60))
+    upload_grant = UploadGrant.from_json(result_store.upload_grant(Attempt(job.run, job.id, 1), 60))
     rows = format_rows(ok_row(job, case) for case in job.cases)
-    put(ticket, ResultBundle(job.run, job.id, rows).to_bytes())
+    put(upload_grant, ResultBundle(job.run, job.id, rows).to_bytes())

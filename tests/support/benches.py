@@ -24,7 +24,7 @@ from orchestrator.runs.job_state import Kind
 from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.all_hosts import drive_all
 from orchestrator.scheduling.host_loop import HostLoop
-from orchestrator.store.inbox import S3Inbox
+from orchestrator.store.result_store import S3ResultStore
 from runner.schema import Job, Row, Status
 
 
@@ -40,13 +40,13 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.journal = Journal.create(self.run.journal, self.run.name, self.jobs, {"retries": 2, "lost_after_s": 60})
-        self.inboxes = {host.name: S3Inbox.open(s3) for host in self.hosts if (s3 := access.store_of(host))}
-        for inbox in self.inboxes.values():
-            inbox.announce(self.run.name, [job for job in self.jobs if job.host in self.inboxes])
+        self.result_stores = {host.name: S3ResultStore.open(s3) for host in self.hosts if (s3 := access.store_of(host))}
+        for result_store in self.result_stores.values():
+            result_store.announce(self.run.name, [job for job in self.jobs if job.host in self.result_stores])
 
     @property
-    def inbox(self) -> S3Inbox:
-        return next(iter(self.inboxes.values()))
+    def result_store(self) -> S3ResultStore:
+        return next(iter(self.result_stores.values()))
 
     def drive(self, until: threading.Event | None = None) -> list[Row]:
         with ExitStack() as open_now, ThreadPoolExecutor(4 * len(self.hosts)) as pool:
@@ -58,7 +58,7 @@ class Bench:
                     self.journal,
                     self.run,
                     pool,
-                    inbox=self.inboxes.get(each.host.name),
+                    result_store=self.result_stores.get(each.host.name),
                     tell=lambda update: self.told.append(update.message),
                 )
                 for each in executors
@@ -71,7 +71,7 @@ class Bench:
         return Attempt(self.run.name, self.jobs[0].id, number)
 
     def delivered(self) -> bool:
-        return self.inbox.take(self.attempt()) is not None
+        return self.result_store.take(self.attempt()) is not None
 
     def faults(self) -> list[str]:
         return [

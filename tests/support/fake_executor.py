@@ -203,7 +203,7 @@ class FakeExecutor:
         with self.world.answering("hold", attempt):
             yield
 
-    def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
+    def start(self, attempt: Attempt, token: str | None = None, upload_grant: str | None = None) -> None:
         with self.world.answering("start", attempt):
             container = self.world.containers.get(attempt)
             if container is None:

@@ -14,9 +14,9 @@ from orchestrator.errors import TaskUnfit
 from orchestrator.executors.container_paths import (
     CACHE,
     FOLDER,
+    GRANT_FILE,
     RUNNER_UID,
     SECRETS,
-    TICKET_FILE,
     TOKEN_FILE,
     WEIGHTS,
     below,
@@ -152,7 +152,7 @@ def _environment(task: Task, host: DockerHost, online: bool, network: Mapping[st
         "PYTHONSAFEPATH": "1",
         **hub_environment(WEIGHTS if host.weights else CACHE, CACHE, online=online),
         **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {}),
-        **({"RUNNER_TICKET_FILE": TICKET_FILE} if host.collect else {}),
+        **({"RUNNER_TICKET_FILE": GRANT_FILE} if host.collect else {}),
         **(_compiled_environment(task.image) if host.cache else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }

@@ -20,7 +20,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from orchestrator.config import DockerHost
 from orchestrator.errors import BadResult, HostUnfit, StartError, TaskUnfit
 from orchestrator.executors.bounded_http import chunks
-from orchestrator.executors.container_paths import FOLDER, RUNNER_UID, TICKET_FILE, TOKEN_FILE, below
+from orchestrator.executors.container_paths import FOLDER, GRANT_FILE, RUNNER_UID, TOKEN_FILE, below
 from orchestrator.executors.contract import LABEL, Attempt, Observation, Slot, State, Task
 from orchestrator.executors.docker import probe as probing
 from orchestrator.executors.docker.archive import PathStat, check_stat, pack, read_member
@@ -92,7 +92,7 @@ class DockerExecutor:
             with held(api, attempt, slot.devices, probing.EMPTY_IMAGE):
                 yield
 
-    def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
+    def start(self, attempt: Attempt, token: str | None = None, upload_grant: str | None = None) -> None:
         with self.connection.api() as api:
             container = self._inspect(api, attempt)
             if container is None:
@@ -107,7 +107,7 @@ class DockerExecutor:
                     return
                 for variable, secret, file in (
                     ("RUNNER_TOKEN_FILE", token, TOKEN_FILE),
-                    ("RUNNER_TICKET_FILE", ticket, TICKET_FILE),
+                    ("RUNNER_TICKET_FILE", upload_grant, GRANT_FILE),
                 ):
                     if f"{variable}={file}" in container["Config"]["Env"]:
                         hand_over(api, attempt.name, secret or "", file)

@@ -95,7 +95,7 @@ class KubernetesExecutor:
         return nullcontext()
 
     @understood
-    def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
+    def start(self, attempt: Attempt, token: str | None = None, upload_grant: str | None = None) -> None:
         name = object_name(attempt)
         config = self.cluster.get("configmaps", name)
         if config is None or attempt_of(config["metadata"]) != attempt:
@@ -114,7 +114,7 @@ class KubernetesExecutor:
         job = self._create_or_adopt("jobs", wanted)
         wanted["metadata"]["uid"] = job["metadata"]["uid"]
         if needs_secrets(wanted):
-            self._hand_over(wanted, token, ticket)
+            self._hand_over(wanted, token, upload_grant)
         self.cluster.patch("configmaps", name, {"metadata": {"ownerReferences": [owned_by(wanted)]}})
 
     @understood
@@ -238,8 +238,8 @@ class KubernetesExecutor:
                 f"{self.cluster.namespace} get {kind.lower()} {name} -o yaml --show-managed-fields says who"
             )
 
-    def _hand_over(self, job: Mapping[str, Any], token: str | None, ticket: str | None) -> None:
-        secret = secrets(job, token, ticket)
+    def _hand_over(self, job: Mapping[str, Any], token: str | None, upload_grant: str | None) -> None:
+        secret = secrets(job, token, upload_grant)
         for _ in range(3):
             try:
                 self._created("secrets", secret)

@@ -23,9 +23,9 @@ from orchestrator.errors import TaskUnfit
 from orchestrator.executors.container_paths import (
     CACHE,
     FOLDER,
+    GRANT_FILE,
     RUNNER_UID,
     SECRETS,
-    TICKET_FILE,
     TOKEN_FILE,
     WEIGHTS,
     below,
@@ -138,7 +138,7 @@ def job_manifest(task: Task, host: KubernetesHost, network: Mapping[str, str] = 
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
-def secrets(job: Mapping[str, Any], token: str | None, ticket: str | None = None) -> dict[str, Any]:
+def secrets(job: Mapping[str, Any], token: str | None, upload_grant: str | None = None) -> dict[str, Any]:
     """The secrets of a Job that exists: the Hugging Face token, and the address to deliver to. They go with it.
 
     An empty one says that there is none.
@@ -152,7 +152,7 @@ def secrets(job: Mapping[str, Any], token: str | None, ticket: str | None = None
             "labels": {name: value for name, value in job["metadata"]["labels"].items() if name.startswith(LABEL)},
             "ownerReferences": [owned_by(job)],
         },
-        "stringData": {PurePosixPath(TOKEN_FILE).name: token or "", PurePosixPath(TICKET_FILE).name: ticket or ""},
+        "stringData": {PurePosixPath(TOKEN_FILE).name: token or "", PurePosixPath(GRANT_FILE).name: upload_grant or ""},
     }
 
 
@@ -260,7 +260,7 @@ def _environment(task: Task, host: KubernetesHost, online: bool, network: Mappin
         "PYTHONSAFEPATH": "1",
         **hub_environment(WEIGHTS if host.weights else CACHE, CACHE, online=online),
         **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {}),
-        **({"RUNNER_TICKET_FILE": TICKET_FILE, "RUNNER_RECEIPT_FILE": TERMINATION_LOG} if host.collect else {}),
+        **({"RUNNER_TICKET_FILE": GRANT_FILE, "RUNNER_RECEIPT_FILE": TERMINATION_LOG} if host.collect else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }
     uid = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}

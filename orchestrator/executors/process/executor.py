@@ -92,7 +92,7 @@ class ProcessExecutor:
                 locks.enter_context(_locked(self.state_dir / f".slot-{device.replace('/', '-')}", "a+b"))
             yield
 
-    def start(self, attempt: Attempt, token: str | None = None, ticket: str | None = None) -> None:
+    def start(self, attempt: Attempt, token: str | None = None, upload_grant: str | None = None) -> None:
         folder = self._folder(attempt)
         try:
             with _locked(folder / "task.json"), (folder / "lock").open("r+b") as lock:

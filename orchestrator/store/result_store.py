@@ -29,14 +29,14 @@ ROWS_LIMIT_BYTES, MOST_ROWS, MOST_TRIALS = 64 * 2**20, 50_000, 4_000_000
 
 
 @dataclass(frozen=True)
-class S3Inbox:
-    """The `Inbox` of one bucket's folder. conditional: what a write may rely on there."""
+class S3ResultStore:
+    """The `ResultStore` of one bucket's folder. conditional: what a write may rely on there."""
 
     bucket: Bucket
     conditional: Conditional = Conditional.IGNORED
 
     @classmethod
-    def open(cls, where: S3) -> S3Inbox:
+    def open(cls, where: S3) -> S3ResultStore:
         """Reaches the store, and finds out what it can. Raises InputError, HostUnreachable."""
         bucket = cls.known(where).bucket
         if bucket.is_loopback:
@@ -44,14 +44,14 @@ class S3Inbox:
         return cls(bucket, bucket.conditional())
 
     @classmethod
-    def known(cls, where: S3) -> S3Inbox:
+    def known(cls, where: S3) -> S3ResultStore:
         """For who writes nothing into it: nothing is tried. Raises InputError, also where it is not to be used."""
         bucket = Bucket(where)
         if bucket.is_in_the_clear:
             raise InputError(f"{bucket.name}: {IN_THE_CLEAR}")
         return cls(bucket)
 
-    def ticket(self, attempt: Attempt, valid_s: float) -> str:
+    def upload_grant(self, attempt: Attempt, valid_s: float) -> str:
         new = self.conditional is not Conditional.REFUSED
         presigned = self.bucket.presigned_put(_bundle_key(attempt), CONTENT_TYPE, valid_s, new=new)
         return json.dumps(dataclasses.asdict(presigned))
