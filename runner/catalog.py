@@ -58,7 +58,7 @@ _BOTH = {Device.CPU: "cpu", Device.CUDA: "cuda"}
 _ONNX = {"onnx": "onnx", "onnxscript": "onnxscript"}
 
 ENGINES: Mapping[str, EngineFacts] = {
-    "eager": EngineFacts("diffusers as it comes, the baseline", _BOTH, extra="runner"),
+    "eager": EngineFacts("plain diffusers, the baseline", _BOTH, extra="runner"),
     "onnxruntime": EngineFacts(
         "the pipeline's networks exported to ONNX",
         _BOTH,
@@ -67,7 +67,7 @@ ENGINES: Mapping[str, EngineFacts] = {
         runtime="onnx",
     ),
     "openvino": EngineFacts(
-        "the same ONNX files computed by OpenVINO",
+        "the same ONNX files, run by OpenVINO",
         {Device.CPU: "cpu"},
         {**_ONNX, "openvino": "openvino"},
         extra="openvino",
@@ -76,13 +76,13 @@ ENGINES: Mapping[str, EngineFacts] = {
     "compile": EngineFacts("torch.compile of UNet and VAE, CUDA graphs on a GPU", _BOTH, extra="runner"),
     "graph": EngineFacts("the whole call compiled into one CUDA graph", {Device.CUDA: "cuda"}, extra="runner"),
     "deepspeed": EngineFacts(
-        "DeepSpeed inference, kernels injected",
+        "DeepSpeed inference with its kernels injected",
         {Device.CUDA: "deepspeed"},
         {"deepspeed": "deepspeed"},
         precisions=(Precision.HALF,),
     ),
     "mii": EngineFacts(
-        "DeepSpeed-MII's server, asked over gRPC",
+        "DeepSpeed-MII's server, called over gRPC",
         {Device.CUDA: "deepspeed"},
         {"deepspeed": "deepspeed", "grpc": "grpcio", "mii": "deepspeed-mii"},
         takes_latents=False,

@@ -52,6 +52,6 @@ class Format(str, Enum):
         return made
 
     TABLE = "table", "a table as wide as the terminal, with colours", _table
-    CSV = "csv", "a line for each case, for spreadsheets", _csv
-    JSON = "json", "all that is known of each cell, for programs", _json
+    CSV = "csv", "one line per case, for spreadsheets", _csv
+    JSON = "json", "everything about each cell, for programs", _json
     MARKDOWN = "md", "a table for a page or an issue", _markdown

@@ -53,10 +53,10 @@ RUN, HOST = ("run",), ("run", "host")
 DECLARED: Mapping[str, Declared] = {
     "jobs": Declared("gauge", (*HOST, "state"), "Jobs by state."),
     "cases": Declared("gauge", HOST, "Rows that the run will have."),
-    "rows": Declared("gauge", (*HOST, "status"), "Rows that there are, by outcome."),
-    "retries_total": Declared("counter", HOST, "Tries at jobs that ended in a fault."),
+    "rows": Declared("gauge", (*HOST, "status"), "Rows by outcome."),
+    "retries_total": Declared("counter", HOST, "Attempts that ended in a fault."),
     "longest_wait_seconds": Declared(
-        "gauge", HOST, "Seconds that the job of the host that waits longest has waited, for a slot or in the cluster."
+        "gauge", HOST, "Longest time that a job of the host has waited, for a slot or in the cluster."
     ),
     "run_start_timestamp_seconds": Declared("gauge", RUN, "When the run began."),
     "run_updated_timestamp_seconds": Declared("gauge", RUN, "When the file was written."),

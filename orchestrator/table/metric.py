@@ -91,7 +91,7 @@ class Metric(str, Enum):
         "throughput",
         Declaration(
             unit="images/min",
-            value="images a minute",
+            value="images per minute",
             source="`n_samples` and the median latency",
             column="latency",
             less_is_better=False,
@@ -114,9 +114,8 @@ class Metric(str, Enum):
         "cost",
         Declaration(
             unit=f"currency of price_per_hour, for {IMAGES_PRICED} images",
-            value=f"the price of {IMAGES_PRICED} images, in the currency of `price_per_hour`",
-            source="the median latency and the host's [price](#prices); "
-            "time when nothing is computed (load, first call) is not in it",
+            value=f"price of {IMAGES_PRICED} images, in the currency of `price_per_hour`",
+            source="the median latency and the host's [price](#prices), without load and first call",
             column="latency",
             is_timed=True,
             is_per_image=True,
@@ -127,7 +126,7 @@ class Metric(str, Enum):
     ENERGY = (
         "energy",
         Declaration(
-            unit="J per image", value="joules an image", source="`energy_j`", column="energy_j", is_per_image=True
+            unit="J per image", value="joules per image", source="`energy_j`", column="energy_j", is_per_image=True
         ),
     )
 

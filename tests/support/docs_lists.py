@@ -64,7 +64,7 @@ def engines() -> Iterator[str]:
             ", ".join({Device.CPU: "CPU", Device.CUDA: "GPU"}[device] for device in facts.devices),
             " or ".join(precision.value for precision in facts.precisions),
             ", ".join(dict.fromkeys(facts.images.values())),
-            f"`[{facts.extra}]`" if facts.extra else "in its image alone",
+            f"`[{facts.extra}]`" if facts.extra else "only in its image",
             facts.summary,
         )
         for name, facts in ENGINES.items()
