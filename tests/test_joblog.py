@@ -124,7 +124,7 @@ def test_follow_tells_that_nobody_drives_the_run(here: Path, capsys: pytest.Capt
     jobs = json.loads(capsys.readouterr().out)["jobs"]
     (waiting,) = [job["job"] for job in jobs if job["phase"] not in ("running", "starting")]
     assert orchestrate("logs", waiting, "-f") == ExitCode.OK
-    assert "nobody drives its run. fix: orchestrator resume" in capsys.readouterr().err
+    assert "no process drives its run. fix: orchestrator resume" in capsys.readouterr().err
     assert orchestrate("logs", waiting) == ExitCode.BAD_INPUT
     assert "add -f to wait for it" in capsys.readouterr().err
     (here / "go").touch()
@@ -174,7 +174,7 @@ def test_a_follower_goes_on_where_it_was_once_a_silent_host_answers_again(monkey
     lines = joblog.lines(SimpleNamespace(is_driven=True), JOB, follow=True, say=said.append)  # type: ignore[arg-type]
     assert list(lines) == ["first", "last"]
     assert said == [
-        "host lab: its API server did not answer; asking again",
+        "host lab: its API server did not answer; retrying",
         f"host {JOB.host} answers again",
         "it has ended",
     ]

@@ -1,4 +1,4 @@
-"""A job's log, from its host while it runs and from its run's folder afterwards, as a person or a program reads it."""
+"""The log of a job: from its host while it runs, from the run's folder afterwards; as text or as JSON lines."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ LOOK_EVERY_S = 1.0
 
 
 def choose(root: Path, words: Sequence[str]) -> tuple[Run, Job]:
-    """The job that `RUN JOB`, `JOB`, `RUN` or nothing means; without RUN it is the newest run's.
+    """The job that `RUN JOB`, `JOB`, `RUN` or no word names. Without RUN it is a job of the newest run.
 
-    Raises InputError where several jobs fit, with their ids.
+    Raises InputError if several jobs fit, with their ids.
     """
     if len(words) == 2:
         run = runs.find(root, words[0], driven=True)
@@ -49,7 +49,7 @@ def _jobs(run: Run) -> tuple[JobState, ...]:
 
 
 def find_job(jobs: Sequence[JobState], name: str) -> JobState:
-    """The job of that id, or the only one whose id begins so."""
+    """The job with this id, or the only one whose id begins with it."""
     fitting = [progress for progress in jobs if progress.job.id.startswith(name)]
     if len(fitting) == 1:
         return fitting[0]
@@ -62,10 +62,10 @@ def find_job(jobs: Sequence[JobState], name: str) -> JobState:
 def lines(
     run: Run, job: Job, *, follow: bool = False, tail: int | None = None, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[str]:
-    """The lines of a job's log. tail: only the last so many of those that are there.
+    """The lines of a job's log. tail: only this many lines at the end.
 
-    follow: goes on until the job ends, over its attempts, and waits for one that has not started.
-    say: is told what a reader waits for, and how the job ended. Raises InputError where there is no log.
+    follow: waits for the job to start, and continues over its attempts until the job ends.
+    say: called with what the reader waits for, and with how the job ended. Raises InputError if there is no log.
     """
     source = _follow(run, job, tail, say) if follow else _present(run, job)
     return iter(deque(source, maxlen=tail)) if tail is not None and not follow else iter(source)
@@ -83,12 +83,12 @@ def _present(run: Run, job: Job) -> Iterator[str]:
 
 
 def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) -> Iterator[str]:
-    attempt = seen = 0  # lines of this attempt that the reader has had
+    attempt = seen = 0  # lines of this attempt that were yielded
     told = silent = ""
     while True:
         progress = find_job(_jobs(run), job.id)
         if progress.is_settled:
-            if not seen:  # its host may have let go of it between two looks
+            if not seen:  # the job ended between two requests
                 yield from deque(_kept(run, job), maxlen=tail)
             say(_ending(run, job))
             return
@@ -109,12 +109,12 @@ def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) ->
                     raise
                 if not silent:
                     silent = str(error)
-                    say(f"{silent}; asking again")
+                    say(f"{silent}; retrying")
             progress = find_job(_jobs(run), job.id)
         if not progress.is_settled:
             waiting = _waiting(progress)
             if not run.is_driven:
-                say(f"{waiting} and nobody drives its run. fix: orchestrator resume {run.name}")
+                say(f"{waiting} and no process drives its run. fix: orchestrator resume {run.name}")
                 return
             if waiting != told and not progress.is_at_work:
                 say(waiting)
@@ -125,7 +125,7 @@ def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) ->
 def _waiting(progress: JobState) -> str:
     what = f"job {progress.job.id} ({job_label(progress.job)} on {progress.job.host})"
     if progress.is_at_work:
-        return f"{what} has said its last word, but its rows are not collected yet,"
+        return f"{what} has ended, but its rows are not collected yet,"
     if progress.phase is Phase.PENDING and progress.faults:
         return f"{what} waits for its next attempt, after: {progress.reason}"
     return f"{what} waits for a free slot"
@@ -151,7 +151,7 @@ def _kept(run: Run, job: Job) -> list[str]:
 
 
 def in_words(job: Job, line: str, today: datetime | None = None) -> str:
-    """One line of a log as a person reads it: an event in words with its local time, anything else as it is."""
+    """A line of a log as text: an event with its local time, anything else unchanged."""
     event = Event.from_line(line)
     return line if event is None else f"{_at(event.at, today or datetime.now())}  {_event(job, event)}"
 
@@ -185,7 +185,7 @@ def _event(job: Job, event: Event) -> str:
 
 
 def as_json(lines: Iterable[str]) -> Iterator[str]:
-    """Each line as one JSON object: an event as the runner wrote it, any other text as `{"kind": "output", …}`."""
+    """Each line as one JSON object: an event as the runner wrote it, other text as `{"kind": "output", …}`."""
     for line in lines:
         event = Event.from_line(line)
         yield event.to_json() if event else json.dumps({"kind": "output", "text": line})

@@ -136,7 +136,7 @@ def test_a_follower_and_the_run_say_when_the_api_server_is_back(here: Path, kube
     follower = run_in_background("logs", only_run().name, "--follow")
     out = read_until(follower.stdout, "first")
     kubernetes_cluster.stop("apiserver")
-    told = read_until(follower.stderr, "asking again")
+    told = read_until(follower.stderr, "retrying")
     read_until(running.stderr, "does not answer")
     kubernetes_cluster.start("apiserver")
     out += follower.communicate(timeout=PATIENCE_S)[0]
