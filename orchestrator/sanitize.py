@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?|\x9b[0-?]*[ -/]*[@-~]")
+# What a terminal obeys (ECMA-48): control sequences, strings such as a title's up to their end, and shorter ones.
+ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~]|.)?|\x9b[0-?]*[ -/]*[@-~]"
+)
 # Words of printable ASCII with one space between them, none of which begins as a formula does: most texts.
 _PLAIN = re.compile(r"(?!['\"=+\-@])(?:[!-:<-~]+(?: |$))+(?<! )")
 # Where a spreadsheet looks for a formula: at a cell's start, and after a `;`, by which many locales split a line.
@@ -31,6 +34,13 @@ def harmless(text: str | None, longest: int) -> str | None:
     if len(line) > longest:
         line = line[: longest - 1].rstrip() + "…"
     return line or None
+
+
+def clean(text: str, longest: int | None = None) -> str:
+    """One line of printable text: no terminal sequences, no control, bidirectional or other unseen characters."""
+    text = re.sub(r"\s+", " ", ESCAPES.sub("", text))
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn")).strip()
+    return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
 
 
 def printable(line: str) -> str:

@@ -20,10 +20,11 @@ from rich.console import Console
 
 from orchestrator.report import document
 from orchestrator.report.document import to_json
-from orchestrator.report.labels import clean, label, told_apart
+from orchestrator.report.labels import label, told_apart
 from orchestrator.report.numbers import significant, spread
 from orchestrator.report.terminal import terminal
 from orchestrator.report.text import to_csv, to_markdown
+from orchestrator.sanitize import clean
 from orchestrator.table import Comparison, Metric, Price, compare
 from orchestrator.table.statistics import Interval
 from runner.schema import Status, Validity

@@ -19,11 +19,12 @@ from orchestrator.executors.docker.connection import Connection
 from orchestrator.images.image import ImageEvent, ImageInfo, ImageStep, OnProgress, engine_of, events, login_of, patient
 from orchestrator.images.recipe import LOCAL_BASES, context, default_base, digest, filling, reference
 from orchestrator.images.record import Record
+from orchestrator.sanitize import printable
 
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 LAST_LINES = 12
-# Colours and cursor moves of what a build runs (ECMA-48), also where an engine has put `?` for ESC.
-CONTROL = re.compile(r"(?:\x1b|\?(?=\[[0-9;]+m))\[[0-9;?]*[ -/]*[@-~]")
+# Colours of what a build runs, where an engine has put `?` for ESC.
+COLOURS = re.compile(r"\?\[[0-9;]+m")
 NO_SPACE = re.compile(r"no space left on device", re.IGNORECASE)
 NO_INDEX = re.compile(r"NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|SSLError|Read timed out")
 HASHES = re.compile(r"DO NOT MATCH THE HASHES")
@@ -200,13 +201,18 @@ def labels(flavour: str, base: str | None = None, on: str | None = None) -> dict
     }
 
 
+def _lines(said: str) -> list[str]:
+    """What an engine says, line by line, without what a terminal obeys."""
+    return [printable(line) for line in COLOURS.sub("", said).splitlines()]
+
+
 def _follow(stream: Iterable[Any], host: str, name: str, progress: OnProgress) -> None:
     """Reads a build to its end, saying each line, and keeping the last few for the error's message."""
     number = of = None
     instruction, said = "", deque[str](maxlen=LAST_LINES)
     try:
         for event in events(stream, f"{name} did not build on {host}"):
-            for line in CONTROL.sub("", str(event.get("stream") or event.get("status") or "")).splitlines():
+            for line in _lines(str(event.get("stream") or event.get("status") or "")):
                 if match := STEP.match(line):
                     number, of, instruction = int(match[1]), int(match[2]), match[3]
                     said.clear()
@@ -216,5 +222,5 @@ def _follow(stream: Iterable[Any], host: str, name: str, progress: OnProgress) -
     except ImageError as error:
         where = f"step {number}/{of}, {instruction[:100]}" if number else "before its first step"
         # The engine repeats the whole command, often pages of it.
-        what = re.sub(r"The command '.*' returned", "it returned", CONTROL.sub("", str(error)), flags=re.DOTALL)
+        what = re.sub(r"The command '.*' returned", "it returned", "\n".join(_lines(str(error))), flags=re.DOTALL)
         raise ImageError("\n  ".join([f"{what} ({where})", *said])) from error

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
+from orchestrator.sanitize import clean
 from orchestrator.table.cases import AxisValue
 
 LONGEST = 120
-
-_TERMINAL_SEQUENCE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]", re.S
-)
-
-
-def clean(text: str, longest: int | None = None) -> str:
-    """One line of printable text: no terminal sequences, no control, bidirectional or other unseen characters."""
-    text = re.sub(r"\s+", " ", _TERMINAL_SEQUENCE.sub("", text))
-    text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn")).strip()
-    return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
 
 
 def label(value: AxisValue, longest: int | None = LONGEST) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from orchestrator.report.labels import clean, label, told_apart
+from orchestrator.report.labels import label, told_apart
 from orchestrator.report.numbers import Column, is_skewed, significant
+from orchestrator.sanitize import clean
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import OUT_OF_MEMORY, BaselineKind, Cell, Comparison, Line
 from orchestrator.table.statistics import Ratio

@@ -8,9 +8,9 @@ import io
 import re
 from collections.abc import Mapping
 
-from orchestrator.report.labels import clean, told_apart
+from orchestrator.report.labels import told_apart
 from orchestrator.report.table_text import CellText, TableText, shared_words, table_text
-from orchestrator.sanitize import harmless
+from orchestrator.sanitize import clean, harmless
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import Cell, Comparison
 

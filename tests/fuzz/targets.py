@@ -24,10 +24,9 @@ from orchestrator.config.address import engine_url
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import bounded_http, gpus
 from orchestrator.executors.docker import archive, events, logs
-from orchestrator.report.labels import clean
 from orchestrator.results import foreign
 from orchestrator.results.judge import Ending, environment_text, judge
-from orchestrator.sanitize import harmless, printable
+from orchestrator.sanitize import clean, harmless, printable
 from orchestrator.scheduling.progress import Board
 from orchestrator.scheduling.updates import Update
 from runner.schema import Case, Device, Event, Job, Precision, Row, SchemaError, Status, format_rows, parse_rows

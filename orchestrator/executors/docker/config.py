@@ -20,6 +20,7 @@ from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.executors.children import without_tokens
+from orchestrator.sanitize import printable
 
 HUB = "https://index.docker.io/v1/"  # the key that Docker Hub has in config.json, and in an engine's own tables
 HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
@@ -118,7 +119,7 @@ class DockerConfig:
             said = output.decode(errors="replace").strip()
             if NOT_FOUND in said:
                 return None
-            shown = "".join(c if c.isprintable() else " " for c in said[:200]) or "nothing"
+            shown = printable(said[:200]) or "nothing"
             raise InputError(f"{program} gave none for {registry}: exit code {code}, it says: {shown}; fix: {remedy}")
         try:
             answer = json.loads(output)
