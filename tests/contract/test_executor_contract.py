@@ -191,7 +191,7 @@ def test_an_attempt_goes_from_staged_to_running_to_exited_with_its_rows(place: P
 
 @pytest.mark.parametrize("code", [0, 1, 3, 137])
 def test_the_exit_code_is_the_jobs_own_and_its_rows_are_there(place: Place, code: int) -> None:
-    attempt, seen = place.exited(f"exit {code}")
+    attempt, seen = place.exited(f"exit {code}" if code else "rows")  # 0 without the last frame is a log cut short
     assert seen.exit_code == code
     assert place.executor.fetch(attempt, "results.csv")
 

@@ -253,6 +253,7 @@ def test_a_host_that_is_down_at_submit_gets_its_image_and_its_jobs_when_it_is_ba
     with witnessed(list(live_run.engines.values())[:1]) as starts:
         orchestrator = live_run.start("submit", "matrix.yaml")
         live_run.wait_for_event(Kind.STARTING)
+        read_until(orchestrator.stderr, "near: does not answer")
         daemon.start()
         _, said = orchestrator.communicate(timeout=180)
     assert orchestrator.returncode == ExitCode.OK, said

@@ -18,6 +18,7 @@ import pytest
 import stores
 from builders import a_job, ok_row
 from commands import orchestrate, write
+from fake_executor import Clock
 from stores import Proxy, Spoils, Store
 
 from orchestrator.commands.leftovers import remove_stored
@@ -57,7 +58,7 @@ def result_store_of(store: Store, url: str = "") -> S3ResultStore:
     return S3ResultStore(bucket, bucket.conditional())
 
 
-def upload_grant(result_store: S3ResultStore, attempt: Attempt, valid_s: float = 60) -> UploadGrant:
+def upload_grant(result_store: S3ResultStore, attempt: Attempt, valid_s: float = 600) -> UploadGrant:
     return UploadGrant.from_json(result_store.upload_grant(attempt, valid_s))
 
 
@@ -212,7 +213,8 @@ def test_an_answer_that_got_lost_leaves_one_object_with_the_hash_of_the_receipt(
 def test_patience_ends_and_says_what_the_store_said_last(between: Proxy, store: Store, job: Job) -> None:
     result_store = result_store_of(store, between.url)
     between.fault = Spoils("PUT", *["503"] * 100)
-    receipt = put(upload_grant(result_store, first(job)), b"x", patience_s=2)
+    clock = Clock()
+    receipt = put(upload_grant(result_store, first(job)), b"x", patience_s=2, sleep=clock.sleep, clock=clock)
     assert receipt.outcome is UploadStatus.FAILED
     assert receipt.tries > 1
     assert receipt.error == "503 SlowDown: Reduce your rate"
