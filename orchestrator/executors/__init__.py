@@ -1,1 +1,1 @@
-"""Executors, one folder per kind of host behind the contract, and what several kinds share."""
+"""Executors: one folder per kind of host, the contract that they implement, and shared helpers."""

@@ -1,4 +1,4 @@
-"""HTTP responses, bounded in bytes and time: what answers need not be an engine or an API server, or a sane one."""
+"""Reads HTTP responses with a bound on bytes and time: the peer may be no engine or API server, or a broken one."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 import requests
 import urllib3
 
-# A listing has 1 to 3 kB for each container, and a value in some 25 bytes of it. Without the second bound, JSON of so
-# many bytes took fifty times as much memory.
+# A listing has 1 to 3 kB for each container, and one value per 25 bytes or so. Without the second bound, parsing JSON
+# of that size took fifty times as much memory.
 ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES = 8 * 2**20, 2**20
 ANSWER_TIMEOUT_S = 120.0
 LINE_LIMIT_BYTES = 64 * 2**10
 CHUNK_BYTES = 2**18
-# What reading an answer of other types raises, also inside a client.
+# What reading a response with unexpected types raises, also inside a client.
 MALFORMED = (LookupError, TypeError, AttributeError, ValueError, RecursionError, AssertionError, ArithmeticError)
 
 
 class ResponseTooLarge(requests.RequestException):
-    """An answer that is longer, or takes longer, than any of an engine's or a cluster's does."""
+    """A response that is larger or slower than any that an engine or a cluster sends."""
 
 
 def chunks(
     response: urllib3.BaseHTTPResponse, timeout_s: float = math.inf, limit_bytes: float = math.inf
 ) -> Iterator[bytes]:
-    """A streamed body as it comes, at most CHUNK_BYTES at once. Raises ResponseTooLarge after the time or the limit.
+    """Yields a streamed body in chunks of at most CHUNK_BYTES. Raises ResponseTooLarge past the timeout or the limit.
 
-    Not by `iter_content`: that unpacks what claims to be compressed, and reads a chunk's length as a line without end.
+    Does not use `iter_content`: that decompresses the body and reads a chunk's length as a line of unbounded size.
     """
     deadline = time.monotonic() + timeout_s
     while chunk := response.read1(CHUNK_BYTES, decode_content=False):
@@ -42,9 +42,9 @@ def chunks(
 
 
 def lines(response: requests.Response, limit_bytes: int = LINE_LIMIT_BYTES, *, last: bool = False) -> Iterator[bytes]:
-    """The lines of a streamed body, as long as it goes on. Raises ResponseTooLarge where a line does.
+    """Yields the lines of a streamed body until it ends. Raises ResponseTooLarge if a line exceeds the limit.
 
-    last: what stands behind the last line's end is one too.
+    last: also yield the text after the last line feed.
     """
     pending = b""
     while chunk := response.raw.read1(LINE_LIMIT_BYTES, decode_content=False):
@@ -57,7 +57,7 @@ def lines(response: requests.Response, limit_bytes: int = LINE_LIMIT_BYTES, *, l
 
 
 def take_whole(response: requests.Response, *, stream: bool = False, **_: Any) -> None:
-    """A response hook: reads what the client else reads whole, the bodies of calls without a stream and of refusals."""
+    """A response hook: reads, within bounds, each body that the client reads whole (of unstreamed calls and errors)."""
     if stream and response.status_code < 300:
         return
     body = bytearray()
@@ -70,4 +70,4 @@ def take_whole(response: requests.Response, *, stream: bool = False, **_: Any) -
         response.close()
         raise
     response._content, response._content_consumed = bytes(body), True  # type: ignore[attr-defined]
-    response.encoding = "utf-8"  # which is else guessed, for minutes
+    response.encoding = "utf-8"  # otherwise requests guesses it, which can take minutes

@@ -1,4 +1,4 @@
-"""The programs that we start: ssh, credential plugins and helpers, runners. What they get, and what we take of them."""
+"""Child programs (ssh, credential plugins and helpers, runners): their environment, and bounds on their output."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from orchestrator.sanitize import harmless
 from runner.wire.tokens import TOKEN_VARIABLES
 
 SAID_LIMIT_CHARS = 500
-# A program that writes more than this many times what is taken of it is ended.
+# A program that writes more than this many times the accepted size is killed.
 ROOM = 16
 
 
 class ChildFailed(Exception):
-    """A program did not hand out what it was asked for. The message says how it ended, and its own last words."""
+    """A program did not produce its output. The message says how it ended and quotes its last line."""
 
 
 def without_tokens(ours: Mapping[str, str]) -> dict[str, str]:
-    """Our environment for a child process. A program that needs a token is given it another way."""
+    """Returns our environment without tokens, for a child process. A program that needs a token gets it another way."""
     return {name: value for name, value in ours.items() if name not in TOKEN_VARIABLES}
 
 
 def output_of(command: Sequence[str], environment: Mapping[str, str], timeout_s: float, limit_bytes: int) -> bytes:
-    """What a program without a terminal prints, bounded in time and size. Raises ChildFailed, without any of it.
+    """Runs a program without a terminal and returns its output. Raises ChildFailed, which does not quote that output.
 
-    Its outputs go into files: a child of it that keeps them open cannot hold us up.
+    Time and size are bounded. Output goes into files, so that a grandchild that keeps them open cannot block us.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
@@ -57,7 +57,7 @@ def output_of(command: Sequence[str], environment: Mapping[str, str], timeout_s:
 def _exit_code(
     process: subprocess.Popen[bytes], timeout_s: float, outputs: Sequence[int], limit_bytes: int
 ) -> int | None:
-    """None where it had to be killed, for its time or for what it wrote."""
+    """Returns None if the program was killed, for its time or the size of its output."""
     deadline = time.monotonic() + timeout_s
     try:
         while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Where a job's container finds and writes things, and as which user: the same on Docker and on Kubernetes."""
+"""Paths and user of a job's container, the same on Docker and on Kubernetes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def below(folder: str, name: str) -> str:
 
 
 def model_mount(model: str) -> str:
-    """What must be mounted for a model's folder to be whole.
+    """Returns the folder to mount so that a model's folder is complete.
 
-    A snapshot of the hub's cache (`…/models--OWNER--NAME/snapshots/REVISION`) is made of links to `../../blobs`.
+    A snapshot in the hub's cache (`…/models--OWNER--NAME/snapshots/REVISION`) consists of links to `../../blobs`.
     """
     match = re.fullmatch(r"(/.*/models--[^/]+|/models--[^/]+)/snapshots/.+", model)
     return match[1] if match else model

@@ -1,4 +1,4 @@
-"""What a host is, behind one small Protocol. An executor holds no state of jobs: all it knows, it asks the host."""
+"""The Protocol that every kind of host implements. An executor stores no job state: it asks the host each time."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from orchestrator.config import Host
     from runner.wire.result_bundle import Receipt
 
-# Names go into paths and addresses: these cannot leave what they are put into. Our own are shorter.
+# Names become parts of paths and URLs: these characters cannot escape from them. Our own names are shorter.
 RUN_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 JOB_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 NUMBER_PATTERN = re.compile(r"[1-9][0-9]{0,5}")
-# What carries it, and what is named after it, is ours: containers, Jobs, pods.
+# Containers, Jobs and pods with this label, or named after it, are ours.
 LABEL = "sd-orchestrator"
-# The longest file of an attempt that is taken.
+# The largest file of an attempt that is accepted.
 FILE_LIMIT_BYTES = 16 * 2**20
 
 
 class Attempt(NamedTuple):
-    """One try at one job. Its name is that of the container or process folder, and within a run it is unique."""
+    """One try at one job. Its name is unique within a run, and names the container or the process folder."""
 
     run: str
     job: str
@@ -39,7 +39,7 @@ class Attempt(NamedTuple):
 
     @staticmethod
     def named(run: object, job: object, number: object) -> Attempt | None:
-        """The attempt that a host's words name; None where one of them is no name of ours."""
+        """Returns the attempt that a host's labels name; None if one of them is not a valid name."""
         words = ((RUN_PATTERN, run), (JOB_PATTERN, job), (NUMBER_PATTERN, number))
         if not all(isinstance(word, str) and pattern.fullmatch(word) for pattern, word in words):
             return None
@@ -50,11 +50,10 @@ class Attempt(NamedTuple):
 class Slot:
     """What one job occupies on a host.
 
-    gpus: device ids as the engine wants them; empty on the CPU's slot.
-    devices: every name by which what it occupies is known, such as a GPU's index and its UUID. Two slots that have one
-        in common are never in use at once, whatever they are called. Without any: its gpus, or else its name.
-    exclusive_per_run: each run has this slot for itself, for the host's own scheduler keeps jobs apart; the same slot
-        of other runs is another one.
+    gpus: device ids in the engine's form; empty for the CPU slot.
+    devices: all names of the devices that it occupies, such as a GPU's index and its UUID. Two slots that share a
+        device name are never in use at the same time. Default: its gpus, or else its name.
+    exclusive_per_run: each run has its own copy of this slot, because the host's own scheduler keeps jobs apart.
     """
 
     name: str
@@ -77,17 +76,17 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Observation:
-    """What a host says of one attempt.
+    """What a host reports about one attempt.
 
-    QUEUED is started and does not run yet: the host has no room for it, or brings its image.
+    QUEUED means started but not running yet: the host has no room for it, or is pulling its image.
 
-    exit_code: None until it exited, and where a host has forgotten. slot: the slot's name. reason: what the host adds
-        of its own (OOM-killed, a failed start, what it waits for), for a human. devices: the slot's; without any: its
-        name.
-    status: where the host itself has given it up (it can never start; its own deadline came): what that makes of the
+    exit_code: None until it has exited, and if the host no longer knows it. slot: the slot's name. reason: the host's
+        explanation (OOM-killed, a failed start, what it waits for), for people. devices: the slot's devices; default:
+        the slot's name.
+    status: set if the host itself gave up on it (it can never start; the host's deadline passed): the status of the
         cases without a row.
-    instance: which start of the attempt this is, where a host may start one anew by itself. Results are of one alone.
-    for_s: about how long it has been running, where the host tells.
+    instance: identifies the start, on hosts that may restart an attempt by themselves. Results come from one start.
+    for_s: how long it has been running, approximately, if the host tells.
     """
 
     state: State
@@ -107,9 +106,9 @@ class Observation:
 
 @dataclass(frozen=True)
 class Task:
-    """An attempt with all that an executor needs to run it. image: tag or id; empty for a process.
+    """An attempt with everything that an executor needs to run it. image: tag or id; empty for a process.
 
-    job.json in the container is `job.to_json()`; the runner writes its rows to results.csv beside it.
+    job.json in the container is `job.to_json()`; the runner writes its rows to results.csv in the same folder.
     """
 
     attempt: Attempt
@@ -119,83 +118,82 @@ class Task:
 
 
 def needs_download(model: str, host: Host) -> bool:
-    """Whether a job may ask the hub, and so is given the token: its model is a hub id, and not among weights.
+    """Whether a job may download from the hub, and so gets the token.
 
-    A process may also download what its host's weights lack.
+    True if its model is a hub id and the host has no `weights`. A process host may also download what its weights lack.
     """
-
     return is_hub_id(model) and (host.weights is None or host.DOWNLOADS_BESIDE_WEIGHTS)
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether a model is one of the hub, and neither made on the spot nor a folder."""
+    """Whether a model is a hub id: neither synthetic nor a folder."""
     return not model.startswith((SYNTHETIC, "/", ".", "~"))
 
 
 class Executor(Protocol):
-    """Every method may raise HostUnreachable, after which it may be called again: each one is idempotent.
+    """Runs attempts on one host. Every method is idempotent and may raise HostUnreachable; then call it again.
 
-    A method may be called from any thread, and several at once.
+    Methods may be called from any thread, and concurrently.
     """
 
     @property
     def host(self) -> Host:
-        """The entry of the inventory that this is about."""
+        """The host's entry in the inventory."""
 
     def slots(self) -> tuple[Slot, ...]:
-        """Connects, and finds out what jobs can occupy. Raises HostUnfit with what is missing and how to fix it."""
+        """Connects and lists the slots. Raises HostUnfit with what is missing and how to fix it."""
 
     def stage(self, task: Task) -> None:
-        """Does all that can be done before the slot is free. If the attempt exists already, that is success.
+        """Does all work that can precede a free slot. Succeeds if the attempt already exists.
 
-        Raises StartError where this task cannot be created, or the host can tell that it exists with another job;
-        HostUnfit where none could.
+        Raises StartError if this task cannot be created, or if the host can tell that it exists with another job;
+        HostUnfit if no task could be created.
         """
 
     def hold(self, attempt: Attempt, slot: Slot) -> AbstractContextManager[None]:
-        """While it is held, nobody else holds a device of this slot, from wherever. Waits for who does.
+        """Locks the slot's devices against every other process and machine. Waits for the current holder.
 
-        A slot that is each run's own needs no holding.
+        An `exclusive_per_run` slot needs no lock.
 
-        attempt: one that is staged. Who starts it holds its slot and first looks whether that is free. A slot is taken
-        over from a holder that died, or that is not staged any more.
+        attempt: one that is staged. To start it, hold its slot, then check that the slot is free, then call `start`.
+        A lock is taken over if its holder died or is no longer staged.
         """
 
     def start(self, attempt: Attempt, token: str | None = None, upload_grant: str | None = None) -> None:
-        """Starts what was staged. What runs or has exited is never started again: that is success too.
+        """Starts a staged attempt. Succeeds without a second start if it runs or has exited.
 
-        Call `stage` of this same executor before: an executor may take what a host stores for changed by others.
-        What runs is handed token and upload grant again: whoever started it may have died before.
+        Call `stage` on the same executor first: an executor may assume that others changed what the host stores.
+        A running attempt gets token and upload grant again: its orchestrator may have died before it delivered them.
 
-        token: the Hugging Face token. upload_grant: the right to put the attempt's one object into a store, where the
-        host collects so. Both are handed over so that they appear in no file, argument, label or environment.
-        Raises StartError; nothing of the attempt is then left running.
+        token: the Hugging Face token. upload_grant: the right to put the attempt's one object into a store, if the
+        host collects results through one. Neither appears in a file, argument, label or environment.
+        Raises StartError; then nothing of the attempt is left running.
         """
 
     def observe(self) -> Mapping[Attempt, Observation]:
-        """All attempts of any run that are on this host now, by one listing. What is not in it is not there."""
+        """Lists all attempts of all runs on this host, in one request. An attempt that is not listed does not exist."""
 
     def wait(self, timeout_s: float) -> None:
-        """Returns when something may have changed, at the latest after `timeout_s`."""
+        """Returns when something may have changed, after `timeout_s` at the latest."""
 
     def fetch(self, attempt: Attempt, file: str) -> bytes | None:
-        """One file (`results.csv`, `environment.json`) of an attempt that has exited; None where there is no such file.
+        """Returns one file (`results.csv`, `environment.json`) of an attempt that has exited; None if it is missing.
 
-        Raises BadResult where it is not one regular file of bounded size, Incomplete where not all of it arrived. The
-        content is not judged here.
+        Raises BadResult if it is not one regular file of bounded size, Incomplete if part of it did not arrive. Does
+        not check the content.
         """
 
     def receipt(self, attempt: Attempt) -> Receipt | None:
-        """What an attempt that has exited said of its delivery to a store; None where it said nothing."""
+        """Returns the upload receipt of an attempt that has exited; None if it wrote none."""
 
     def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
-        """Lines of standard output and error; with follow, until it exits. No such attempt: no lines."""
+        """Yields lines of standard output and error; with follow, until it exits. An unknown attempt has no lines."""
 
     def stop(self, attempt: Attempt, grace_s: float) -> None:
-        """Asks it to end, and after `grace_s` seconds ends it. What has ended or is not there is success."""
+        """Asks the attempt to end, and kills it after `grace_s` seconds. Succeeds if it has ended or does not exist."""
 
     def remove(self, attempt: Attempt) -> None:
-        """Leaves nothing of the attempt on the host. What is not there is success."""
+        """Deletes everything of the attempt from the host. Succeeds if nothing is there."""
 
     def close(self) -> None:
-        """Lets go of connections; jobs are left as they are."""
+        """Closes connections; jobs keep running."""

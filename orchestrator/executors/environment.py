@@ -1,7 +1,7 @@
-"""The environment of what we start: which variables may not reach it, and which it must have. Declared here once.
+"""Environment variables of the programs that we start: which are removed and which are set. Declared here only.
 
-A job's Python imports from the interpreter's own folders and from the one that holds this program, so that no file of
-the working folder or of an inherited PYTHONPATH runs in place of ours, Python's or PyTorch's.
+A job's Python imports only from the interpreter's own folders and from the one that holds this program. So no file in
+the working folder or on an inherited PYTHONPATH can shadow a module of ours, Python's or PyTorch's.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pathlib import Path, PurePath
 
 import runner
 
-# Of the variables that Python reads: those that change neither what it imports nor how fast it is.
+# Python's own variables that change neither what it imports nor how fast it runs.
 PYTHON_KEPT = frozenset(
     {
         *("PYTHONUTF8", "PYTHONIOENCODING", "PYTHONCOERCECLOCALE", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED"),
-        *("PYTHONUSERBASE", "PYTHONNOUSERSITE"),  # where `pip install --user` put this program
+        *("PYTHONUSERBASE", "PYTHONNOUSERSITE"),  # for a program installed by `pip install --user`
     }
 )
 
-# The folder of the cache below HF_HOME.
+# The cache's folder below HF_HOME.
 HUB = "hub"
-# Each names a folder that goes before the one that follows from HF_HOME; the value is the folder's name there.
+# Each variable overrides a folder that otherwise derives from HF_HOME; the value is that folder's name.
 # Sources: huggingface_hub/constants.py (0.16 to 2.4), transformers/utils/hub.py (4.20 to 5), diffusers/utils (0.15 on).
 HUB_CACHES = {
     "HF_HUB_CACHE": HUB,
@@ -32,7 +32,7 @@ HUB_CACHES = {
     "PYTORCH_PRETRAINED_BERT_CACHE": HUB,
     "DIFFUSERS_CACHE": HUB,
 }
-# Written to by a job, so that in a container they are the job's own.
+# A job writes to these, so in a container they point into the job's own folder.
 WORK_CACHES = {
     "HF_MODULES_CACHE": "modules",
     "HF_XET_CACHE": "xet",
@@ -40,14 +40,14 @@ WORK_CACHES = {
     "HUGGINGFACE_ASSETS_CACHE": "assets",
     "HF_DATASETS_CACHE": "datasets",
 }
-# Whether the hub may be asked: each of them can forbid it.
+# Each of these can turn off access to the hub.
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 def own_python(ours: Mapping[str, str], working: PurePath | None = None) -> dict[str, str]:
-    """The environment in which a Python that we start finds its own modules and ours alone.
+    """Returns an environment in which Python finds only its own modules and ours.
 
-    Python 3.10 knows no PYTHONSAFEPATH: there the process must also work in a folder that holds no modules.
+    Python 3.10 has no PYTHONSAFEPATH: there the process's working folder must also hold no modules.
     working: our own working folder.
     """
     kept = {name: value for name, value in ours.items() if not name.startswith("PYTHON") or name in PYTHON_KEPT}
@@ -56,16 +56,16 @@ def own_python(ours: Mapping[str, str], working: PurePath | None = None) -> dict
 
 
 def _found_by_chance(ours: Mapping[str, str], working: PurePath) -> str | None:
-    """The folder with this program's packages, where it was found by PYTHONPATH or in the working folder alone."""
+    """Returns the folder with this program's packages if only PYTHONPATH or the working folder led to it, else None."""
     home = Path(runner.__path__[0]).resolve().parent
     named = [Path(entry) for entry in ours.get("PYTHONPATH", "").split(os.pathsep) if entry]
     return str(home) if home in {path.resolve() for path in (*named, Path(working))} else None
 
 
 def hub_folders(home: str, work: str) -> dict[str, str]:
-    """Every variable that says where Hugging Face's libraries keep things. home: HF_HOME; work: a folder of the job's.
+    """Returns every variable that sets a folder of Hugging Face's libraries. home: HF_HOME; work: the job's folder.
 
-    The login of the machine's owner (`token` and `stored_tokens` beside it) is looked for in `work`, and not there.
+    The libraries look for a stored login (`token`, `stored_tokens`) in `work`, so they do not find the one in `home`.
     """
     return {
         "HF_HOME": home,
@@ -76,10 +76,10 @@ def hub_folders(home: str, work: str) -> dict[str, str]:
 
 
 def hub_environment(home: str, work: str, *, online: bool) -> dict[str, str]:
-    """All that a container must be told of the hub: what it leaves out, its image's own ENV may say otherwise."""
+    """Returns all of a container's hub variables. Each one is set, because the image's own ENV may set it otherwise."""
     return {**hub_folders(home, work), **dict.fromkeys(OFFLINE, "0" if online else "1")}
 
 
 def no_login(work: str) -> dict[str, str]:
-    """What keeps a stored login of the machine's owner from being looked for: a job has the token it is given."""
+    """Returns variables that hide the stored login of the machine's owner: a job uses only the token it is given."""
     return {"HF_TOKEN_PATH": f"{work}/login/token", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}

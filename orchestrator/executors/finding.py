@@ -1,4 +1,4 @@
-"""What `hosts --check` found, in the same words for every kind of host."""
+"""The findings of `hosts --check`, in one form for every kind of host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Grade(Enum):
-    """WARNING: jobs run, but. PROBLEM: they do not."""
+    """WARNING: jobs run, with a drawback. PROBLEM: jobs do not run."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,7 +16,7 @@ class Grade(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. remedy: what to do about it, where there is something to do."""
+    """The result of one check. remedy: what to do, if anything."""
 
     topic: str
     grade: Grade

@@ -1,4 +1,4 @@
-"""The GPUs that a probe found on a host, and the slots that they make. Pure: what the host says comes in as values."""
+"""Turns the GPUs that a probe found on a host into slots. Pure: the host's answers are arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPU_SLOT = Slot("cpu")
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as a probe container saw it. id: what `Access.render` wants for it."""
+    """A GPU as the probe container saw it. id: the name that `Access.render` takes."""
 
     id: str
     uuid: str = ""
@@ -25,7 +25,7 @@ class Gpu:
 
 
 def parse_probe(output: str) -> tuple[Gpu, ...]:
-    """The GPUs that a runner saw, one at the least: the last line of `python -m runner probe`. Raises ValueError."""
+    """Parses the last line of `python -m runner probe` into at least one GPU. Raises ValueError."""
     said = output.strip().splitlines() or ["{}"]
     try:
         report = json.loads(said[-1])
@@ -38,7 +38,7 @@ def parse_probe(output: str) -> tuple[Gpu, ...]:
 
 
 def _instances(gpu: Mapping[str, Any]) -> tuple[Gpu, ...]:
-    """A GPU, or the MIG instances that it is divided into: then nothing can run on it as a whole."""
+    """Returns the GPU, or its MIG instances: a GPU with MIG on cannot run a job as a whole."""
     parts = tuple(
         Gpu(str(mig["uuid"]), str(mig["uuid"]), str(mig.get("name", "")), mig.get("memory_bytes"))
         for mig in gpu.get("mig", ())
@@ -49,7 +49,7 @@ def _instances(gpu: Mapping[str, Any]) -> tuple[Gpu, ...]:
 
 
 def chosen(host: DockerHost | ProcessHost, found: Sequence[Gpu]) -> tuple[Gpu, ...]:
-    """Those of a host's GPUs that its entry asks for, in its order. Raises HostUnfit naming each that is not there."""
+    """Selects the GPUs that the host's entry names, in that order. Raises HostUnfit naming each missing one."""
     if host.gpus == "all":
         return tuple(found)
     if host.gpus == "none":
@@ -66,7 +66,7 @@ def chosen(host: DockerHost | ProcessHost, found: Sequence[Gpu]) -> tuple[Gpu, .
 
 
 def slots_of(host: DockerHost | ProcessHost, gpus: Sequence[Gpu]) -> tuple[Slot, ...]:
-    """GPUs in groups of `gpus_per_job`. Raises HostUnfit where they make no group; what is left over stays idle."""
+    """Groups GPUs by `gpus_per_job`; the remainder stays idle. Raises HostUnfit if there are too few for one group."""
     size = host.gpus_per_job
     groups = [gpus[at : at + size] for at in range(0, len(gpus) - size + 1, size)]
     if not groups:
@@ -75,11 +75,11 @@ def slots_of(host: DockerHost | ProcessHost, gpus: Sequence[Gpu]) -> tuple[Slot,
 
 
 def _slot(gpus: Sequence[Gpu]) -> Slot:
-    """Known by every name of its GPUs: another run may have been given them by index, or by UUID."""
+    """The slot has all names of its GPUs: another run may address them by index or by UUID."""
     names = frozenset(name for gpu in gpus for name in (gpu.id, gpu.uuid) if name)
     return Slot("gpu" + "+".join(_short(gpu.id) for gpu in gpus), tuple(gpu.id for gpu in gpus), names)
 
 
 def _short(gpu: str) -> str:
-    """A UUID's first part is enough to tell one host's devices apart in a table."""
+    """Returns a UUID's first part, which tells one host's devices apart in a table."""
     return gpu[:12] if gpu.startswith(("GPU-", "MIG-")) else gpu

@@ -1,4 +1,4 @@
-"""What a job that uses the network is told of it: proxies, the hub's address, an authority's certificates."""
+"""Network variables of a job: proxies, the hub's address, CA certificates."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from orchestrator.config.pod import FromObject
 from orchestrator.errors import InputError, StartError
 
 CA_BUNDLE = "/ca-bundle.pem"
-# Which file of authorities OpenSSL (httpx among its users) and requests take, instead of the ones that they bring.
+# The CA file that OpenSSL (and so httpx) and requests use instead of their bundled one.
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _LOGIN = re.compile(r"(://)[^/@\s]*@")
 
 
 def at_start(variables: Callable[[], dict[str, str]]) -> dict[str, str]:
-    """The variables of a job that starts now. Raises StartError: what was there when the run began is gone."""
+    """Reads the variables for a job that starts now. Raises StartError if a source has vanished since the run began."""
     try:
         return variables()
     except InputError as error:
@@ -28,14 +28,14 @@ def at_start(variables: Callable[[], dict[str, str]]) -> dict[str, str]:
 
 
 def variables_of(host: Host, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a host's `env`.
+    """Resolves the variables of a host's `env`.
 
-    Raises InputError where one is to come from our environment, and is not there.
+    Raises InputError if one is taken from our environment and is not set there.
     """
     found: dict[str, str] = {}
     problems: list[str] = []
     for name, given in host.env.items():
-        if isinstance(given, FromObject):  # the cluster has it
+        if isinstance(given, FromObject):  # resolved by the cluster
             continue
         both = (name, name.lower()) if name in PROXY_VARIABLES else (name,)
         value = given if given is not None else next((environ[one] for one in both if one in environ), None)
@@ -56,7 +56,7 @@ def authorities(path: str) -> dict[str, str]:
 
 
 def without_logins(value: Any) -> Any:
-    """The same spec or manifest with every login in an address masked, to be shown."""
+    """Returns the spec or manifest with the login in every URL masked, for display."""
     match value:
         case str():
             return _LOGIN.sub(r"\1***@", value)

@@ -1,4 +1,4 @@
-"""Something may have changed: told by whoever follows a host's stream, heard by whoever waits for a reason to look."""
+"""Wake-ups: the thread that follows a host's event stream wakes the threads that wait for changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class Wakeups:
-    """A wake-up says only that it is worth looking again: one too many does no harm."""
+    """A wake-up means only that a new look is worthwhile; a spurious one is harmless."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -23,7 +23,7 @@ class Wakeups:
         return self._count
 
     def wait(self, timeout_s: float) -> None:
-        """Returns when there was a wake-up since this thread's last wait, at the latest after `timeout_s`."""
+        """Returns on a wake-up since this thread's last wait, after `timeout_s` at the latest."""
         with self._changed:
             last = getattr(self._seen, "count", 0)
             self._changed.wait_for(lambda: self._count != last, timeout_s)

@@ -1,10 +1,10 @@
-"""Jobs as processes of this machine: one folder for each attempt, which holds all that is known of it.
+"""Runs jobs as processes of this machine. Each attempt has one folder, which holds all of its state:
 
-task.json   which attempt on which slot; starters take turns by a lock on it
-job.json    what the runner reads; it writes results.csv and environment.json beside it
-started     it is to be started, once and never again
-lock        held by the process and its attendant while they live; the kernel never forgets to let go
-pid, exit   of the process, by its attendant; log.txt has its standard output and error
+task.json   the attempt and its slot; a lock on this file serializes starts
+job.json    the runner's input; the runner writes results.csv and environment.json in the same folder
+started     marks the attempt as started, so that it never starts twice
+lock        held by the process and its shim while they live; the kernel releases it when they die
+pid, exit   of the process, written by the shim; log.txt has its standard output and error
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ LONGEST_LINE = 64 * 1024
 
 
 class ProcessExecutor:
-    """The executor of this machine. `state_dir` is shared by all runs, whose jobs then see each other's slots.
+    """The executor of this machine. All runs share `state_dir`, so their jobs see each other's slots.
 
-    runner: the command that takes `--job FILE`; None is RUNNER. Each process works in its attempt's folder, because
-    Python imports from the working folder, and the user's may hold files of any name.
+    runner: the command that takes `--job FILE`; None is RUNNER. Each process's working folder is its attempt's folder:
+    Python imports from the working folder, and the user's may hold modules of any name.
     """
 
     def __init__(self, host: ProcessHost, state_dir: Path, runner: Sequence[str] | None = None) -> None:
@@ -61,7 +61,7 @@ class ProcessExecutor:
         return find_slots(self.host, self.runner)
 
     def stage(self, task: Task) -> None:
-        """Fills a folder beside, then renames it: an attempt is there as a whole or not at all."""
+        """Fills a temporary folder, then renames it: an attempt exists completely or not at all."""
         target = self._folder(task.attempt)
         slot = task.slot
         about = {"attempt": task.attempt, "slot": slot.name, "gpus": slot.gpus, "devices": sorted(slot.devices)}
@@ -73,7 +73,7 @@ class ProcessExecutor:
             _write(draft / "job.json", task.job.to_json())
             _write(draft / "task.json", json.dumps(about))
             _write(draft / "lock", "")
-            (draft / "log.txt").touch(0o600)  # whoever follows the job from its first moment finds it
+            (draft / "log.txt").touch(0o600)  # exists from the start, for `log` with follow
             try:
                 draft.rename(target)
             except OSError:
@@ -88,7 +88,7 @@ class ProcessExecutor:
     def hold(self, attempt: Attempt, slot: Slot) -> Iterator[None]:
         self._make_state_dir()
         with contextlib.ExitStack() as locks:
-            for device in sorted(slot.devices):  # all in one order: of two that overlap, none waits for the other
+            for device in sorted(slot.devices):  # a fixed order, so that overlapping slots cannot deadlock
                 locks.enter_context(_locked(self.state_dir / f".slot-{device.replace('/', '-')}", "a+b"))
             yield
 
@@ -98,7 +98,7 @@ class ProcessExecutor:
             with _locked(folder / "task.json"), (folder / "lock").open("r+b") as lock:
                 if (folder / "started").exists():
                     return
-                fcntl.flock(lock, fcntl.LOCK_EX)  # before the mark: whoever sees that one finds the lock held
+                fcntl.flock(lock, fcntl.LOCK_EX)  # before the mark: a reader that sees the mark finds the lock held
                 (folder / "started").touch()
                 sync_folder(folder)
                 try:
@@ -112,7 +112,7 @@ class ProcessExecutor:
             raise StartError(f"{attempt.name} cannot be started: {error}") from error
 
     def _spawn(self, folder: Path, lock: int, token: str | None) -> None:
-        """Returns when the process has begun. The token goes through a pipe that the process alone reads."""
+        """Returns once the process has started. The token goes through a pipe that only the process reads."""
         task, job = _read_json(folder / "task.json"), _read_json(folder / "job.json")
         threads = job["threads"] or self.host.threads
         shim = [sys.executable, "-I", "-S", str(SHIM), str(folder), str(lock)]
@@ -145,7 +145,7 @@ class ProcessExecutor:
         return seen
 
     def wait(self, timeout_s: float) -> None:
-        """Compares with the last listing, but looks only at what can still change."""
+        """Compares with the last listing, and checks only attempts that can still change."""
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_EVERY_S))
@@ -173,7 +173,7 @@ class ProcessExecutor:
         return content
 
     def receipt(self, attempt: Attempt) -> Receipt | None:
-        return None  # what is on this machine already is delivered nowhere
+        return None  # the results are already on this machine, so there is no upload
 
     def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
         folder = self._folder(attempt)
@@ -184,7 +184,7 @@ class ProcessExecutor:
         with source:
             line = b""
             while True:
-                over = not follow or _state(folder) is not State.RUNNING  # asked first: what it wrote last is read too
+                over = not follow or _state(folder) is not State.RUNNING  # checked first, so the last output is read
                 while chunk := source.readline(LONGEST_LINE):
                     line += chunk
                     if chunk.endswith(b"\n") or len(line) >= LONGEST_LINE:
@@ -197,7 +197,7 @@ class ProcessExecutor:
                 yield line.decode(errors="replace")
 
     def stop(self, attempt: Attempt, grace_s: float) -> None:
-        """TERM for the process alone, as `docker stop` does it; then KILL for it and all that descends from it."""
+        """Sends TERM to the process alone, like `docker stop`; then KILL to it and all its descendants."""
         folder = self._folder(attempt)
         process = _process(folder)
         if process is not None:
@@ -217,13 +217,13 @@ class ProcessExecutor:
             shutil.rmtree(draft, ignore_errors=True)
 
     def close(self) -> None:
-        """Nothing is held between calls."""
+        """Does nothing: there is no connection."""
 
     def _make_state_dir(self) -> None:
-        """For its owner alone: another user who could open a lock there could hold it for ever."""
+        """Gives only its owner access: another user who can open a lock there could hold it forever."""
         self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = self.state_dir.stat()
-        if about.st_mode & 0o077 and about.st_uid == os.geteuid():  # an older version's
+        if about.st_mode & 0o077 and about.st_uid == os.geteuid():  # made by an older version
             self.state_dir.chmod(0o700)
 
     def _folder(self, attempt: Attempt) -> Path:
@@ -268,12 +268,12 @@ def _is_held(lock: Path) -> bool:
 
 
 def _process(folder: Path) -> psutil.Process | None:
-    """The attempt's process. Its number may be another's by now: its command line names the attempt's folder."""
+    """Finds the attempt's process. The PID may be reused, so the command line must name the attempt's folder."""
     while _state(folder) is State.RUNNING:
         try:
             process = psutil.Process(int((folder / "pid").read_text()))
             return process if str(folder / "job.json") in process.cmdline() else None
-        except FileNotFoundError:  # it is just being started
+        except FileNotFoundError:  # it is starting
             time.sleep(LOOK_EVERY_S)
         except psutil.Error:
             return None
@@ -281,7 +281,7 @@ def _process(folder: Path) -> psutil.Process | None:
 
 
 def _kill(folder: Path) -> None:
-    """The process is stopped first, so that it starts nothing more while its descendants are listed."""
+    """Stops (SIGSTOP) the process first, so that it starts no more children while its descendants are listed."""
     process = _process(folder)
     if process is None:
         return

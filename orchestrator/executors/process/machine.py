@@ -18,16 +18,16 @@ from orchestrator.executors.environment import HUB, hub_folders, no_login, own_p
 from orchestrator.executors.gpus import CPU_SLOT, Gpu, chosen, parse_probe, slots_of
 from orchestrator.executors.network import authorities, variables_of
 
-# What a runner cannot do without, whatever its engine; found without importing it, which takes seconds.
+# Packages that every runner needs. They are located, not imported: an import takes seconds.
 NEEDED: tuple[str, ...] = ("torch", "diffusers", "transformers")
 
-# A job gets its token on its standard input, which is empty where there is none.
+# A job reads its token from standard input, which is empty if there is no token.
 TOKEN_FILE = "/dev/stdin"  # noqa: S105 - not a token
 PROBE_TIMEOUT_S = 120.0
 
 
 def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
-    """Raises HostUnfit where the runner's packages or the GPUs are not there."""
+    """Lists the slots. Raises HostUnfit if the runner's packages or the GPUs are missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         unused = "; what PYTHONPATH names is not used" if os.environ.get("PYTHONPATH") else ""
@@ -39,7 +39,7 @@ def find_slots(host: ProcessHost, runner: Sequence[str]) -> tuple[Slot, ...]:
 
 
 def absent(host: ProcessHost) -> Iterator[tuple[str, str, str]]:
-    """What the host's entry names and this machine lacks: the key, what is missing, and what to do about it."""
+    """Yields what the host's entry names and this machine lacks: the key, what is missing, the remedy."""
     if host.weights and (why := _not_a(stat.S_ISDIR, "folder", _here(host.weights))):
         yield (
             "weights",
@@ -51,7 +51,7 @@ def absent(host: ProcessHost) -> Iterator[tuple[str, str, str]]:
 
 
 def _not_a(is_kind: Callable[[int], bool], kind: str, path: Path) -> str:
-    """Why a path is of no use as what it is to be; empty where it is of use."""
+    """Returns why a path is not of the expected kind; empty if it is."""
     try:
         return "" if is_kind(path.stat().st_mode) else f"{path} is no {kind}"
     except FileNotFoundError:
@@ -61,19 +61,19 @@ def _not_a(is_kind: Callable[[int], bool], kind: str, path: Path) -> str:
 
 
 def check_paths(host: ProcessHost) -> None:
-    """Raises HostUnfit where what the host's entry names is not there: a job would look for it on the hub in vain."""
+    """Raises HostUnfit if a path of the host's entry is missing: a job would ask the hub for it in vain."""
     faults = [f"{what}; fix: {remedy}" for _, what, remedy in absent(host)]
     if faults:
         raise HostUnfit(f"host {host.name}: {'; '.join(faults)}")
 
 
 def _here(path: str) -> Path:
-    """A path of the inventory, on this machine; absolute."""
+    """Returns an inventory path as an absolute path on this machine."""
     return Path.cwd() / Path(path).expanduser()
 
 
 def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> tuple[Gpu, ...]:
-    """Asks a runner, in a process of its own: only that may load a GPU's libraries."""
+    """Asks a runner in a separate process: only runners may load GPU libraries."""
     try:
         done = subprocess.run(
             [*runner, "probe"],
@@ -95,9 +95,9 @@ def _gpus_found(host: ProcessHost, runner: Sequence[str]) -> tuple[Gpu, ...]:
 def job_environment(
     ours: Mapping[str, str], host: ProcessHost, gpus: Sequence[str], threads: int | None, folder: Path
 ) -> dict[str, str]:
-    """Our environment without tokens and foreign modules, with the slot's GPUs and no others to be seen.
+    """Returns our environment without tokens and foreign modules, with only the slot's GPUs visible.
 
-    folder: the attempt's, in which the process works. Where the host has no weights, the user's own cache is meant.
+    folder: the attempt's folder, where the process runs. A host without weights uses the user's own cache.
     """
     here = Path.cwd()
     weights = str(_here(host.weights)) if host.weights else None
@@ -107,9 +107,9 @@ def job_environment(
         **(authorities(str(_here(host.ca_bundle))) if host.ca_bundle else {}),
         "PYTHONUNBUFFERED": "1",
         "RUNNER_TOKEN_FILE": TOKEN_FILE,
-        "RUNNER_FOLDER": str(here),  # where a model's relative path begins
+        "RUNNER_FOLDER": str(here),  # base of a model's relative path
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the driver's order, in which the probe counted; CUDA's own is by speed
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the driver's order, as in the probe; CUDA's default order is by speed
         "NETRC": os.devnull,  # it may hold a login too
         **(hub_folders(weights, f"{folder}/huggingface") if weights else no_login(f"{folder}/huggingface")),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),

@@ -1,8 +1,9 @@
-"""Attends one process to its end, whoever else dies: holds the attempt's lock, and writes its exit code down.
+"""Supervises one process until it ends, even if the orchestrator dies: holds its lock and records its exit code.
 
-Run by its path, never imported, on the standard library alone: it starts in milliseconds and stays small beside a
-benchmark. It returns to its caller with 1 where the process could not be started, the reason on standard error, with 0
-otherwise, and stays behind in a session of its own. The process inherits standard input, by which its token comes.
+It is run by its path, never imported, and uses only the standard library: it starts in milliseconds and uses little
+memory next to a benchmark. The caller gets exit code 0 once the process runs, or 1 with the reason on standard error
+if it could not start. The shim then stays in a session of its own. The process inherits standard input, which carries
+its token.
 
 usage: shim.py FOLDER LOCK_FD COMMAND...
 """
@@ -43,10 +44,10 @@ def attend(folder: str, lock: int, command: list[str], tell: int) -> int:
 
 
 def exit_code(process: "subprocess.Popen[bytes]") -> int:
-    """As a shell and Docker give it: 128 and the signal's number for a process that a signal ended.
+    """Returns the exit code in the form of a shell and Docker: 128 + N for a process that signal N ended.
 
-    What it leaves in its process group ends with it. Where the system can, that happens before the process is reaped,
-    while its number cannot be another's.
+    Kills the rest of its process group. Where the system allows, this happens before the process is reaped, while its
+    PID cannot be reused.
     """
     if hasattr(os, "waitid"):
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -59,7 +60,7 @@ def exit_code(process: "subprocess.Popen[bytes]") -> int:
 
 
 def end_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS returns EPERM for a group of zombies
         os.killpg(group, signal.SIGKILL)
 
 
