@@ -1,4 +1,4 @@
-"""One host: the way to it, its executor, and what it needs."""
+"""Access to one host: its connection, its executor and its requirements."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def store_of(host: Host) -> S3 | None:
 
 
 def network_of(host: Host, environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The network variables of a host's jobs. Raises InputError where they cannot be had."""
+    """Returns the network variables of a host's jobs. Raises InputError if one is unavailable."""
     return kind_of(host).network(host, environ, home)
 
 
 @contextmanager
 def executor(host: Host) -> Iterator[Executor]:
-    """A host's executor, to look at what is there. Raises InputError (a context or key that is not found)."""
+    """Opens a host's executor to inspect the host. Raises InputError (a context or key is not found)."""
     made = executor_of(host, connections={}, pinned={})
     try:
         yield made
@@ -34,7 +34,7 @@ def executor(host: Host) -> Iterator[Executor]:
 
 
 def connections_to(hosts: Collection[Host], open_now: ExitStack) -> dict[str, AnyConnection]:
-    """Of those hosts whose kind has a connection, by name."""
+    """Opens the connections of all hosts whose kind has one, by name."""
     connections: dict[str, AnyConnection] = {}
     problems: list[str] = []
     for host in hosts:
@@ -51,21 +51,21 @@ def connections_to(hosts: Collection[Host], open_now: ExitStack) -> dict[str, An
 
 
 def executor_of(host: Host, connections: Mapping[str, AnyConnection], pinned: Mapping[str, str]) -> Executor:
-    """With the host's connection where there is one already, and one of its own where not."""
+    """Returns the host's executor. Uses the open connection if there is one, and opens its own otherwise."""
     return kind_of(host).executor(host, connections.get(host.name), pinned)
 
 
 def reach(host: Host, connections: Mapping[str, AnyConnection]) -> None:
-    """Asks a host one short question. Raises HostUnreachable where it does not answer."""
+    """Sends a host one short request. Raises HostUnreachable if it does not answer."""
     kind_of(host).reach(host, connections.get(host.name))
 
 
 def must_have_images(host: Host, connections: Mapping[str, AnyConnection], images: Collection[str]) -> None:
-    """Raises HostUnfit where a cluster's nodes lack what nobody brings to them."""
+    """Raises HostUnfit if a cluster's nodes lack images that the orchestrator cannot bring to them."""
     kind_of(host).must_have_images(host, connections.get(host.name), images)
 
 
 def must_fit(host: Host, connections: Mapping[str, AnyConnection]) -> None:
-    """Raises HostUnfit where a host lacks something that no image can bring, InputError where we lack it here."""
+    """Raises HostUnfit if the host lacks something that no image provides, InputError if this machine lacks it."""
     network_of(host, os.environ, Path.home())
     kind_of(host).must_fit(host, connections.get(host.name))

@@ -1,4 +1,4 @@
-"""What `hosts --check` finds on each host, all asked at once."""
+"""Runs the checks of `hosts --check` on all hosts concurrently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.hosts.kinds import kind_of
 
 
 def check_all(hosts: Sequence[Host]) -> Mapping[str, tuple[Finding, ...]]:
-    """By host, in the order given. What fails is a finding too."""
+    """Returns the findings by host, in the given order. A failed check is a finding too."""
     by_name = {host.name: host for host in hosts}
     found, _ = map_concurrently(by_name, lambda name: _check(by_name[name]))
     return found
@@ -30,6 +30,6 @@ def _check(host: Host) -> tuple[Finding, ...]:
 
 
 def _check_store(s3: S3) -> Iterator[Finding]:
-    from orchestrator.store.check import check_store  # boto3 takes its time, and not everybody needs it
+    from orchestrator.store.check import check_store  # boto3 is slow to import and not always needed
 
     yield from check_store(s3)

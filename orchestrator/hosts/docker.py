@@ -1,4 +1,4 @@
-"""Hosts that are Docker engines. Docker's client is slow to import: only what needs it does."""
+"""Docker hosts. Docker's client is slow to import, so only the functions that need it import it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def reference(flavour: str, host: DockerHost) -> str:
-    """The name of the image that a host runs jobs of a flavour in."""
+    """Returns the name of the image in which a host runs jobs of a flavour."""
     from orchestrator import images
 
     return images.reference(images.CUSTOM_BASE, host.base) if host.base else images.reference(flavour)

@@ -1,4 +1,4 @@
-"""The hosts of a run made ready: reached, their images there, their slots known. Nothing is scheduled before that."""
+"""Prepares the hosts of a run: connects, provides images, finds slots. Nothing is scheduled before that."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ Provided: TypeAlias = "images.ImageInfo | str | Exception"
 
 @dataclass(frozen=True)
 class ReadyHost:
-    """One host, ready.
+    """One host that is ready to run jobs.
 
-    images: what its containers are made from, by flavour, as `reference@id`.
-    result_store: the store that they deliver to.
+    images: the images of its containers, by flavour, as `reference@id`.
+    result_store: the store that its containers upload results to.
     """
 
     executor: Executor
@@ -53,10 +53,10 @@ class ReadyHost:
 
 @dataclass(frozen=True)
 class Fleet:
-    """ready_hosts: by name. silent: the executors of the others, and unreachable: why they do not answer, by host.
+    """ready_hosts: by name. silent: executors of hosts that do not answer. unreachable: the reasons, by host.
 
-    result_stores: of all hosts whose store answered. late: makes a silent host ready once it answers; raises
-    HostUnreachable while it does not, and HostUnfit, InputError or ImageError where it cannot be made ready.
+    result_stores: stores that answered, by host. late: prepares a silent host once it answers; raises HostUnreachable
+    while it does not answer, and HostUnfit, InputError or ImageError if it cannot be prepared.
     """
 
     hosts: Mapping[str, Host]
@@ -67,7 +67,7 @@ class Fleet:
     late: Callable[[str], ReadyHost]
 
     def with_image(self, job: Job, run: str) -> Job:
-        """The job as it will run: with its run's name, and what its container is made from where that is known."""
+        """Returns the job with its run's name and, if known, its container's image."""
         ready_host = self.ready_hosts.get(job.host)
         return replace(job, run=run, image=ready_host.images.get(job.image_flavour, "") if ready_host else "")
 
@@ -81,11 +81,11 @@ def ready(
     wheels: Path | None = None,
     progress: OnProgress = lambda _: None,
 ) -> Iterator[Fleet]:
-    """Reaches the hosts, brings the images of their jobs to them, and finds their slots: all at once.
+    """Connects to all hosts concurrently, provides their jobs' images, and finds their slots.
 
-    jobs: those that have their image already keep it. A host that does not answer is told in the fleet, and holds up
-    the others for `outcomes.PATIENCE_S` at most. Raises InputError, with all problems together, where a host cannot do
-    what is asked of it, or an image cannot be had.
+    jobs: a job that already has an image keeps it. The fleet lists hosts that do not answer; they delay the others for
+    at most `outcomes.PATIENCE_S`. Raises InputError with all problems if a host cannot run its jobs or an image is
+    unavailable.
     """
     with ExitStack() as open_now:
         connections = connections_to(hosts, open_now)
@@ -106,10 +106,7 @@ def ready(
 
 
 class _Making:
-    """Makes hosts ready, some of them later than others.
-
-    result_stores: by host, of those whose store answered so far.
-    """
+    """Prepares hosts, some later than others. result_stores: stores that have answered so far, by host."""
 
     def __init__(
         self,
@@ -131,7 +128,7 @@ class _Making:
     def ready_hosts(
         self, asked: Sequence[Host], unreachable: dict[str, str], progress: OnProgress
     ) -> Mapping[str, ReadyHost]:
-        """Of these hosts, by name; why not is noted, or raised as `ready` does."""
+        """Prepares these hosts; returns them by name. Records or raises failures as `ready` does."""
 
         def reached() -> list[Host]:
             return [host for host in asked if host.name not in unreachable]
@@ -143,7 +140,7 @@ class _Making:
             reach(host, self._connections)
 
         ask_patiently(asked, answers, unreachable)
-        # what needs no image is asked first: nothing is built for a host that then turns out not to fit
+        # run the checks that need no image first, so that no image is built for an unfit host
         ask(reached(), lambda host: must_fit(host, self._connections), unreachable)
         self._bring_images(reached(), unreachable, progress)
         ask(reached(), lambda host: must_have_images(host, self._connections, self._brought(host)), unreachable)
@@ -159,12 +156,12 @@ class _Making:
         }
 
     def _brought(self, host: Host) -> set[str]:
-        """The images of a host's new jobs; what an adopted one has, its nodes had."""
+        """Returns the images of a host's new jobs. The nodes already have the image of an adopted job."""
         pinned = self._pinned[host.name]
         return {pinned[flavour] for flavour in self._needed[host.name] if flavour in pinned}
 
     def _bring_images(self, asked: Sequence[Host], unreachable: dict[str, str], progress: OnProgress) -> None:
-        """Hosts that are ready need none any more: an image that they have is streamed from there."""
+        """Provides the images of hosts that are not ready yet. Ready hosts serve as sources to stream images from."""
         names = {host.name for host in asked}
         hosts = [host for host in self._hosts if host.name in names | self._ready]
         needed = {host.name: self._needed[host.name] if host.name in names else () for host in hosts}
@@ -179,11 +176,11 @@ class _Making:
                 self._pinned[name] |= dict.fromkeys(carried, its)
 
     def _open_result_store(self, host: Host, tried: dict[S3, Exception]) -> None:
-        """Each store once, however many hosts deliver to it. Raises what its opening raised, also for the next one."""
+        """Opens each store once, even if several hosts share it. Raises the same error again for the next host."""
         s3 = store_of(host)
         if s3 is None or host.name in self.result_stores:
             return
-        from orchestrator.store.result_store import S3ResultStore  # boto3 takes its time, and not everybody needs it
+        from orchestrator.store.result_store import S3ResultStore  # boto3 is slow to import and not always needed
 
         with self._locks.setdefault(s3, Lock()):
             if s3 in tried:
@@ -200,9 +197,9 @@ class _Making:
 def build(
     hosts: Iterable[Host], *, registry: str | None = None, wheels: Path | None = None, progress: OnProgress
 ) -> Mapping[tuple[str, str], Provided]:
-    """Brings every image that some engine needs there to each Docker host: built once, and then moved.
+    """Builds each image once and copies it to every Docker host that needs it.
 
-    With a registry also those of clusters: as what a Job names, by digest.
+    With a registry, also provides the images of clusters: as what a Job names, by digest.
     """
     hosts = list(hosts)
     docker_hosts, pools = DOCKER.of(hosts), KUBERNETES.of(hosts)
@@ -218,7 +215,7 @@ def build(
 
 
 def _images_of(hosts: Iterable[Host], jobs: Iterable[Job]) -> tuple[dict[str, set[str]], dict[str, dict[str, str]]]:
-    """By host: the flavours that its jobs still need, and the images by flavour that they have."""
+    """Returns two maps by host: the flavours that its jobs still need, and the images by flavour that they have."""
     bases = _bases(hosts)
     needed: dict[str, set[str]] = {host.name: set() for host in hosts}
     pinned: dict[str, dict[str, str]] = {host.name: {} for host in hosts}
@@ -239,7 +236,7 @@ def _provide(
     wheels: Path | None,
     progress: OnProgress,
 ) -> Mapping[tuple[str, str], Provided]:
-    """The images on the engines, and what the Jobs of clusters name; or why not. needed: host → flavours."""
+    """Provides images on engines and for clusters' Jobs; returns the images, or why not. needed: host → flavours."""
     hosts = list(hosts)
     engines = {
         host.name: cast("Connection", connections[host.name]) for host in DOCKER.of(hosts) if host.name in connections

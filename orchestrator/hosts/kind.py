@@ -1,4 +1,4 @@
-"""What each kind of host declares: how its hosts are reached, checked and prepared, and what a plan shows of them."""
+"""Defines what each host kind declares: how to reach, check and prepare its hosts, and what a plan shows of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Variables: TypeAlias = Mapping[str, str]
 
 
 def engines_images(host: BaseHost) -> list[str]:
-    """The image flavours that some engine needs on a host's device."""
+    """Returns the image flavours that the engines need on a host's device."""
     return sorted({engine.images[host.device] for engine in ENGINES.values() if host.device in engine.images})
 
 
@@ -39,18 +39,18 @@ def environments_variables(host: Host, environ: Variables, home: Path) -> dict[s
 
 @dataclass(frozen=True, kw_only=True)
 class HostKind(Generic[H]):
-    """One entry for each kind in `kinds.KINDS`; a function gets a host of that kind, and its connection if it has one.
+    """One entry of `kinds.KINDS`. Each function takes a host of that kind, and its connection if it has one.
 
     config: the model of its entry in hosts.yaml. summary: for the docs. where: for the list of hosts.
-    executor: with that connection, or one of its own without; the mapping holds the host's images by flavour.
-    check: what `hosts --check` finds. Raises InputError.
-    must_fit: raises HostUnfit where the host lacks something that no image can bring, InputError where we lack it here.
+    executor: uses the given connection, or opens its own; the mapping holds the host's images by flavour.
+    check: the findings of `hosts --check`. Raises InputError.
+    must_fit: raises HostUnfit if the host lacks something that no image provides, InputError if this machine lacks it.
     connect: opens the connection. Raises InputError. None for a kind without one.
-    reach: asks one short question. Raises HostUnreachable where the host does not answer.
-    must_have_images: raises HostUnfit where the host lacks images that nobody brings to it.
-    network: the network variables of its jobs, of our environment and home. Raises InputError.
-    flavours: the images that some engine needs there; empty for a kind without containers.
-    shared: the machine whose CPUs all hosts of this kind share; None where each has its own.
+    reach: sends one short request. Raises HostUnreachable if the host does not answer.
+    must_have_images: raises HostUnfit if the host lacks images that the orchestrator cannot bring to it.
+    network: the network variables of its jobs, from this machine's environment and home. Raises InputError.
+    flavours: the images that the engines need there; empty for a kind without containers.
+    shared: the machine whose CPUs all hosts of this kind share; None if each has its own.
     spec: what `plan --containers` shows of a job, with its network variables. objects: what `plan -o yaml` shows.
     """
 
@@ -74,5 +74,5 @@ class HostKind(Generic[H]):
         return str(self.config.model_fields["kind"].default)
 
     def of(self, hosts: Iterable[Host]) -> list[H]:
-        """Those of the hosts that are of this kind."""
+        """Returns the hosts that are of this kind."""
         return [host for host in hosts if isinstance(host, self.config)]

@@ -1,4 +1,4 @@
-"""The kinds of hosts: the one list of them, by the name that `kind` has in hosts.yaml."""
+"""The list of all host kinds, by their name in hosts.yaml (`kind`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hosts that are pools of a Kubernetes cluster's nodes. The client is slow to import: only what needs it does."""
+"""Kubernetes hosts: pools of a cluster's nodes. Only the functions that need the client import it; it is slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links in folders that containers will mount, as far as this machine can see them: those that leave dangle there."""
+"""Finds symlinks that dangle in containers because they point outside the mounted folder; local folders only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIX = "copy the folder with `cp -rL`, or keep all of it below one mounted folder
 
 
 def warnings(jobs: Sequence[Job], hosts: Sequence[Host], environ: Mapping[str, str] = os.environ) -> list[str]:
-    """One for each folder of this machine of which a container would see less than there is."""
+    """Returns one warning for each local folder of which a container would see only a part."""
     local = {host.name: host for host in DOCKER.of(hosts) if _is_local(host, environ)}
     models = {job.model for job in jobs if job.host in local and job.model.startswith("/")}
     caches = {below(host.weights, HUB) for host in local.values() if host.weights}

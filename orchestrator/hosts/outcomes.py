@@ -1,4 +1,4 @@
-"""What becomes of a question to many hosts: answers, hosts that do not answer, and what is wrong with the others."""
+"""Sends a request to many hosts; separates results, unreachable hosts and errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from orchestrator.config import Host
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
 
 T = TypeVar("T")
-# What ends one host's part, and is told together with what is wrong with the others.
+# Errors that end one host's part; they are reported together with those of the others.
 FAULTS = (HostUnreachable, HostUnfit, InputError)
 # How long hosts that have answered wait for the others. An ssh connection through a jump host takes a few seconds.
 PATIENCE_S = 10.0
 
 
 def ask(hosts: Sequence[Host], question: Callable[[Host], T], unreachable: dict[str, str]) -> dict[str, T]:
-    """The answers of those hosts that answer, all asked at once. Raises InputError where some cannot do it."""
+    """Asks all hosts concurrently; returns the results of those that answer. Raises InputError if some cannot do it."""
     by_name = {host.name: host for host in hosts}
     answers, failed = map_concurrently(by_name, lambda name: question(by_name[name]), FAULTS)
     sort_out(failed.items(), unreachable)
@@ -30,9 +30,9 @@ def ask(hosts: Sequence[Host], question: Callable[[Host], T], unreachable: dict[
 def ask_patiently(
     hosts: Sequence[Host], question: Callable[[Host], T], unreachable: dict[str, str], patience_s: float = PATIENCE_S
 ) -> dict[str, T]:
-    """As `ask`, but once some host has answered, the others have `patience_s` seconds in all.
+    """Like `ask`, but once one host has answered, the others have `patience_s` seconds in total.
 
-    The threads are daemons: one that waits for a silent host holds up neither Ctrl-C nor the end of the program.
+    The threads are daemons: a thread that waits for a silent host delays neither Ctrl-C nor the program's exit.
     """
     answers: dict[str, Future[T | Exception]] = {host.name: Future() for host in hosts}
 
@@ -65,7 +65,7 @@ def ask_patiently(
 
 
 def sort_out(outcomes: Iterable[tuple[str, object]], unreachable: dict[str, str]) -> None:
-    """Notes which hosts do not answer. Raises InputError, all together, for what is wrong with the others."""
+    """Records which hosts do not answer. Raises one InputError with all problems of the others."""
     problems: list[str] = []
     for name, outcome in outcomes:
         if isinstance(outcome, HostUnreachable):

@@ -1,4 +1,4 @@
-"""What the pods of clusters are made from: their nodes pull for themselves, and nothing can be streamed to them."""
+"""Provides the images of pods. Cluster nodes pull images themselves; images cannot be streamed to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HERE = DockerHost(name="here")
 
 
 def image_of_nodes(host: KubernetesHost, flavour: str) -> str:
-    """What its entry says, or our own image by the hash of what is in it, which has to be on the nodes already."""
+    """Returns the image of the host's entry, or our own image by content hash, which the nodes must already have."""
     return host.images.get(flavour) or images.reference(flavour)
 
 
@@ -29,10 +29,10 @@ def provide(
     wheels: Path | None = None,
     progress: OnProgress = lambda _: None,
 ) -> Mapping[tuple[str, str], str | Exception]:
-    """By host and flavour, the image that its Jobs name; or why there is none.
+    """Returns, by host and flavour, the image that its Jobs name, or why there is none.
 
-    registry: what an entry says no image for is pushed there by one of the engines, or else by the one here, and named
-    by its digest.
+    registry: an image that no entry names is pushed there, by one of the engines or else by the local one, and named by
+    its digest.
     """
     outcomes: dict[tuple[str, str], str | Exception] = {}
     to_publish: dict[str | None, dict[str, list[str]]] = {}
@@ -54,7 +54,7 @@ def provide(
 
 @contextmanager
 def _and_the_one_here(engines: Mapping[str, Connection]) -> Iterator[Mapping[str, Connection]]:
-    """The engines, and after them DOCKER_HOST's or the current context's, where that can be told."""
+    """Yields the engines, then the engine of DOCKER_HOST or the current context, if it can be determined."""
     try:
         here = connect(HERE)
     except InputError:

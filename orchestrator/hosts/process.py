@@ -1,4 +1,4 @@
-"""Hosts that are this machine's processes."""
+"""Process hosts: jobs run as processes of this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.hosts.kind import AnyConnection, HostKind
 
 
 def processes_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where this machine's process hosts keep their jobs: one place for all runs, so that they see one another's."""
+    """Returns the folder of all process hosts' jobs. All runs share it, so that each sees the others' jobs."""
     state = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(state) / "orchestrator" / "processes"
 

@@ -1,1 +1,1 @@
-"""From foreign bytes to rows: fetching, judging and validating results, and importers of other tools' files."""
+"""Turns untrusted bytes into rows: fetches and validates results, and imports other tools' files."""

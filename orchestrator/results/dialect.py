@@ -1,4 +1,4 @@
-"""Cells as other programs write them: pandas, polars, Excel, LibreOffice. What is ambiguous is refused with words."""
+"""Parses cells as pandas, polars, Excel and LibreOffice write them. Rejects ambiguous values with a message."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 
 from runner.schema import LARGEST_NUMBER, MAX, Column, Form
 
-OUT_OF_MEMORY = -1.0  # the Lambda benchmark's; `OOM` is read as it
-SENTINELS = ("latency", "latency_median", "memory")  # where that may stand
+OUT_OF_MEMORY = -1.0  # the Lambda benchmark's value for out of memory; `OOM` is parsed as this value
+SENTINELS = ("latency", "latency_median", "memory")  # the columns that may hold that value
 _OOM_WORDS = frozenset(
     {"oom", "cuda oom", "out of memory", "out-of-memory", "out_of_memory", "cuda out of memory", "outofmemoryerror"}
 )
 _MISSING = frozenset({"nan", "null", "none", "<na>", "na", "n/a", "#n/a", "#nv", "nat", "-"})
-# Of a text only what pandas itself writes for nothing: "NA" or "-" may be what it says.
+# In text columns, only what pandas writes for a missing value: "NA" or "-" may be real text.
 MISSING_TEXT = frozenset({"nan", "NaN", "NULL", "null", "None", "<NA>", "NaT", "#N/A"})
-# Excel and LibreOffice write truths in the language of the desktop.
+# Excel and LibreOffice write booleans in the language of the desktop.
 _TRUE = re.compile(
     "true|yes|t|y|1|1[.,]0|wahr|vrai|verdadeiro|verdadero|vero|waar|prawda|pravda|sant|sann|sand|tosi|igaz|doğru|истина|істина"
 )
@@ -40,18 +40,18 @@ _ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(\.\d{1,9})?(?: ?(
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file writes its cells. decimal: its decimal sign; None where no cell tells."""
+    """How a file writes its cells. decimal: its decimal sign; None if no cell shows which it is."""
 
     delimiter: str
     decimal: str | None = "."
 
     @classmethod
     def seen(cls, delimiter: str, numbers: Iterable[str]) -> Dialect:
-        """What the cells of the number columns tell: the first with an unmistakable sign, or all of them together."""
+        """Detects the dialect from the number columns: from the first unambiguous cell, or from all cells together."""
         found: set[str] = set()
         for text in numbers:
             if "," in text or "." in text:
-                with suppress(ValueError):  # it is reported where it is read
+                with suppress(ValueError):  # reported when the cell is parsed
                     found |= _evidence(_plain(text))
                 if any(sign.startswith("decimal") for sign in found):
                     break
@@ -62,7 +62,7 @@ class Dialect:
         return cls(delimiter, "," if delimiter == ";" and "group ." not in found else None)
 
     def value(self, column: Column, text: str) -> Any:
-        """A cell's value; None where it is missing. Raises ValueError where it is not of the column's type."""
+        """Returns a cell's value; None if it is missing. Raises ValueError if it is not of the column's type."""
         text = text.strip()
         if not text:
             return None
@@ -84,7 +84,7 @@ class Dialect:
         return _member(column.kind, word)
 
     def literal(self, text: str) -> str:
-        """A number as Python writes it. Raises ValueError where it may mean two numbers, or none."""
+        """Rewrites a number in Python's syntax. Raises ValueError if it is ambiguous or not a number."""
         shown, plain = text[:40], _plain(text)
         match = _NUMBER.fullmatch(plain)
         if not match:
@@ -113,7 +113,7 @@ class Dialect:
         return f"{sign}{digits or 0}.{fraction or 0}{exponent}" if decimal else f"{sign}{digits}{exponent}"
 
     def literals(self, text: str) -> list[str]:
-        """The numbers of a list in one cell, which other programs keep as the text that it was."""
+        """Returns the numbers of a list in one cell. Other programs keep such a cell as unchanged text."""
         inner = _NUMPY.sub(r"\1", text[1:-1]) if _LIST.fullmatch(text) else text
         if _PLAIN_LIST.fullmatch(inner):  # 200 000 trials in half a second
             return [part.strip() for part in inner.split(";")]
@@ -123,7 +123,7 @@ class Dialect:
             return [own.literal(part.strip()) for part in parts]
         if inner != text or re.search(r"\d[,\s]\s+\d|\d\s+\d", inner):
             return [Dialect(",").literal(part) for part in re.split(r"[,\s]+", inner.strip())]
-        # one trial: the whole cell was a number to the program, or it stayed the text that it was
+        # one trial: the program read the whole cell as a number, or kept it as text
         by_sign = {f"decimal {sign}": Dialect(self.delimiter, sign) for sign in ",."}
         return [next((by_sign[sign] for sign in _evidence(_plain(text)) if sign in by_sign), self).literal(text)]
 
@@ -152,7 +152,7 @@ class Dialect:
 
 
 def unit(literal: str) -> float:
-    """What the last digit of a number stands for: 0.01 of `2.53`."""
+    """Returns the place value of a number's last digit: 0.01 for `2.53`."""
     mantissa, _, exponent = literal.lower().partition("e")
     return math.pow(10, min(300, int(exponent or 0)) - len(mantissa.partition(".")[2]))
 
@@ -162,7 +162,7 @@ def _plain(text: str) -> str:
 
 
 def _evidence(body: str) -> set[str]:
-    """What a number tells of its file: a decimal sign, groups of three digits, or one group, which may be either."""
+    """Returns what a number shows about its file: a decimal sign, digit groups, or one group, which may be either."""
     body = body.lower().partition("e")[0].lstrip("+-")
     points, commas = body.count("."), body.count(",")
     if points and commas:
@@ -196,7 +196,7 @@ def _finite(literal: str) -> float:
 
 
 def _whole(literal: str) -> int:
-    """1 of `1`, `1.0` and `1E+00`; a number that was rounded to be shown is refused."""
+    """Parses `1`, `1.0` and `1E+00` as 1. Rejects a number that was rounded for display."""
     if len(literal) > 40:
         raise ValueError(f"a number of {len(literal)} characters is too long")
     if re.fullmatch(r"[+-]?\d+", literal):
@@ -218,7 +218,7 @@ def _member(kind: type[Enum], word: str) -> Enum:
 
 
 def _hash(text: str) -> str:
-    """Twelve hexadecimal digits, which another program may take for a number."""
+    """Parses a hash of twelve hexadecimal digits, which another program may have read as a number."""
     if re.fullmatch(r"\d{1,11}|\d{1,12}\.0", text):  # it lost its leading zeros
         return text.removesuffix(".0").zfill(12)
     if re.fullmatch(r"[+-]?\d+([.,]\d+)?E\+?\d+|\d+[.,]\d+(e\+?\d+)?|\d+e\+\d+|-?inf", text):
@@ -227,7 +227,7 @@ def _hash(text: str) -> str:
 
 
 def _moment(text: str) -> str:
-    """A time as ISO 8601 in UTC; other forms do not say which number is the month."""
+    """Parses an ISO 8601 time into UTC. Other formats do not show which number is the month."""
     match = _ISO.fullmatch(text)
     if not match:
         raise ValueError(f"{text[:40]!r} is no ISO 8601 time; write it like 2026-11-28T13:49:12+00:00")

@@ -1,4 +1,4 @@
-"""Where an attempt's files come from: the store that it delivered to, or else its host. One of them, whole."""
+"""Fetches an attempt's files from one source: the object store that it uploaded to, or else its host."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from runner.wire.result_bundle import Receipt, ResultBundle, UploadStatus
 
 @dataclass(frozen=True)
 class Files:
-    """results.csv and environment.json, None where there is no such file.
+    """results.csv and environment.json; None if the file does not exist.
 
-    not_delivered: why they are not from the store, where the attempt was to deliver there and says why it did not.
+    not_delivered: the attempt's reason for not uploading to the store, if it was supposed to and gave one.
     """
 
     results: bytes | None = None
@@ -25,18 +25,17 @@ class Files:
 
 
 def bring_home(executor: Executor, result_store: ResultStore | None, attempt: Attempt) -> Files:
-    """The files of an attempt that has exited.
+    """Fetches the files of an attempt that has exited.
 
-    What is in the store goes first, since it stays there. What never came there (the container was killed, the store
-    refused) is still on the host, in the very files that would have been delivered. Raises what `ResultStore.take` and
-    `Executor.fetch` raise.
+    Tries the store first, because its files persist. If the upload never happened (the container was killed, the store
+    refused it), the same files are still on the host. Raises what `ResultStore.take` and `Executor.fetch` raise.
     """
     receipt = executor.receipt(attempt) if result_store else None
     bundle = _delivered(result_store, attempt, receipt) if result_store else None
     if bundle is not None:
         return Files(bundle.results.encode(), bundle.environment.encode())
     environment = None
-    with suppress(BadResult):  # it is no part of the rows, and costs none
+    with suppress(BadResult):  # the environment is not part of the rows; a bad one must not lose them
         environment = executor.fetch(attempt, "environment.json")
     why = printable(receipt.error) if receipt is not None and receipt.outcome is UploadStatus.FAILED else ""
     return Files(executor.fetch(attempt, "results.csv"), environment, why)
@@ -47,5 +46,5 @@ def _delivered(result_store: ResultStore, attempt: Attempt, receipt: Receipt | N
         return result_store.take(attempt, receipt)
     except HostUnreachable:
         if receipt is not None and receipt.outcome is not UploadStatus.FAILED:
-            raise  # it is there: worth waiting for
+            raise  # the result is in the store: retry instead of falling back to the host
         return None

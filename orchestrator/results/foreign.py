@@ -1,4 +1,4 @@
-"""Rows from a CSV: the Lambda benchmark's, anybody's with some of the columns, or ours as another program saved it."""
+"""Imports rows from a CSV: the Lambda benchmark's, any CSV with some of our columns, or our own after a re-save."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENGINES_BY_RUNTIME = {facts.runtime: name for name, facts in reversed(list(ENGIN
 PRECISION_WORDS = {"fp32": "single", "float32": "single", "fp16": "half", "float16": "half"}
 NUMBERS = frozenset(column.name for column in COLUMN.values() if column.kind in (int, float))
 LATENCIES = ("latency", "latency_median")
-# What no text file begins with: what it is, and what to do.
+# Leading bytes of files that are not CSV: what the file is, and the fix.
 NO_TEXT = {
     b"PK\x03\x04": "is an Excel or OpenDocument workbook, or a ZIP file; fix: save the sheet as 'CSV UTF-8'",
     b"\xd0\xcf\x11\xe0": "is an old Excel workbook; fix: save the sheet as 'CSV UTF-8'",
@@ -53,7 +53,7 @@ GZIP = b"\x1f\x8b"
 
 
 def read_file(path: Path, ignored: Sequence[str] = ()) -> list[Row]:
-    """As `read_rows`, of a file that may be UTF-16 or compressed by gzip. Raises InputError."""
+    """Like `read_rows`, for a file that may be UTF-16 or gzip-compressed. Raises InputError."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not a regular file")
     try:
@@ -79,7 +79,7 @@ def read_file(path: Path, ignored: Sequence[str] = ()) -> list[Row]:
 
 
 def _decompressed(content: bytes, name: str) -> bytes:
-    """Of gzip, no more than is taken."""
+    """Decompresses gzip content, up to the size limit."""
     unzip = zlib.decompressobj(wbits=31)
     try:
         data = unzip.decompress(content, LARGEST_BYTES + 1)
@@ -93,13 +93,13 @@ def _decompressed(content: bytes, name: str) -> bytes:
 
 
 def _undecodable(content: bytes) -> int:
-    """The first line that is not UTF-8."""
+    """Returns the number of the first line that is not UTF-8."""
     lines = enumerate(io.BytesIO(content), start=1)
     return next(number for number, line in lines if line.decode(errors="replace") != line.decode(errors="ignore"))
 
 
 def _encoding(content: bytes) -> str:
-    """By its mark, or by the zeros of a UTF-16 file without one."""
+    """Detects the encoding by the byte order mark, or by the zero bytes of UTF-16 without one."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     if content[1:2] == b"\0" or content[:1] == b"\0":
@@ -108,21 +108,21 @@ def _encoding(content: bytes) -> str:
 
 
 def read_rows(text: str, name: str, ignored: Sequence[str] = ()) -> list[Row]:
-    """The rows of a CSV, as what they mean. Raises InputError with every problem of the file, each at its line.
+    """Parses the rows of a CSV. Raises InputError with every problem of the file, each with its line.
 
-    name: the file's, for the messages; without its extension it is the run of rows that name none.
-    A column that is missing is empty, but: the device is the host; runtime pytorch is the engine eager, onnx is
-    onnxruntime; a latency of -1 or `OOM` is out of memory, and a memory of 0 (what the Lambda benchmark writes where
-    there is no GPU) is not measured.
-    Columns of other names are the row's `settings`, as `Settings` says; one that looks misspelt is a problem.
-    ignored: patterns of such columns, to be passed over.
-    Nothing is made up: a file that gives mean latencies has neither medians nor trials.
+    name: the file's name, for messages. Without its extension it is the run of rows that name no run.
+    A missing column is empty, with these exceptions: the device becomes the host; runtime pytorch becomes the engine
+    eager, onnx becomes onnxruntime; a latency of -1 or `OOM` means out of memory; a memory of 0 (what the Lambda
+    benchmark writes without a GPU) means not measured.
+    Columns with other names become the row's `settings`, see `Settings`; a name that looks misspelt is a problem.
+    ignored: patterns of such columns to skip.
+    Nothing is invented: a file with mean latencies gives neither medians nor trials.
     """
     return _read(lambda: io.StringIO(text.removeprefix("\ufeff"), newline=""), name, ignored)
 
 
 def _read(opened: Callable[[], TextIO], name: str, ignored: Sequence[str]) -> list[Row]:
-    """Some times over the file, a record at a time: for how it writes numbers, for its settings, for its rows."""
+    """Reads the file in several passes, one record at a time: for its number format, its settings and its rows."""
     delimiter, skipped = _delimiter(opened, name)
 
     def records() -> Iterator[tuple[int, list[str]]]:
@@ -173,7 +173,7 @@ def _rows(
 
 
 class _Lines:
-    """A file's lines, no more at once than a record may have."""
+    """Yields a file's lines, and limits how much one record may hold."""
 
     def __init__(self, file: TextIO, name: str) -> None:
         self._file, self._name, self._held, self._line = file, name, 0, 0
@@ -196,7 +196,7 @@ class _Lines:
 
 
 def _delimiter(opened: Callable[[], TextIO], name: str) -> tuple[str, int]:
-    """The one that finds most known columns in the header, and the number of lines before that (Excel's `sep=;`)."""
+    """Returns the delimiter that finds most known columns in the header, and the lines before it (Excel's `sep=;`)."""
     with opened() as file:
         for skipped, line in enumerate(_Lines(file, name)):
             if not line.strip():
@@ -213,7 +213,7 @@ def _column(cell: str) -> str:
 
 
 def _records(opened: Callable[[], TextIO], name: str, delimiter: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
-    """The records, the header first, each with its line. Those without a filled cell are passed over."""
+    """Yields the records with their line numbers, the header first. Skips records without a filled cell."""
     with opened() as file:
         lines = _Lines(file, name)
         for _ in range(skipped):
@@ -246,7 +246,7 @@ def _header_problems(header: Sequence[str], ignored: Sequence[str]) -> Iterator[
 
 
 def _near(name: str) -> str | None:
-    """A column that a name is a misspelling of, or a form of in some unit."""
+    """Returns the column that a name misspells, or that it names with a unit."""
     in_a_unit = re.fullmatch(r"(\w+?)[ _]?[(\[]?(?:s|sec|seconds|ms|us|min|gb|gib|mb|mib|px|j|w|mhz)[)\]]?", name)
     if in_a_unit and in_a_unit[1] in COLUMN and (meant := COLUMN[in_a_unit[1]]).unit:
         return f"{meant.name!r}, in {meant.unit}"
@@ -255,7 +255,7 @@ def _near(name: str) -> str | None:
 
 
 def _numbers(records: Iterator[tuple[int, list[str]]], header: Sequence[str]) -> Iterator[str]:
-    """The cells of all columns of numbers."""
+    """Yields the cells of all number columns."""
     next(records)
     places = [place for place, column in enumerate(header) if column in NUMBERS]
     for _, cells in itertools.islice(records, MOST_ROWS):
@@ -263,8 +263,8 @@ def _numbers(records: Iterator[tuple[int, list[str]]], header: Sequence[str]) ->
 
 
 def _values(header: Sequence[str], cells: Sequence[str], dialect: Dialect) -> tuple[dict[str, Any], list[str]]:
-    """A record's cells by column, as the schema's types, and what is wrong with them."""
-    missing = header[len(cells) :]  # Excel leaves out what is empty at a line's end
+    """Returns a record's cells by column, converted to the schema's types, and their faults."""
+    missing = header[len(cells) :]  # Excel omits empty cells at the end of a line
     if any(cell.strip() for cell in cells[len(header) :]) or not all(_may_be_left_out(column) for column in missing):
         return {}, [f"{len(cells)} cells instead of {len(header)}"]
     values: dict[str, Any] = dict.fromkeys(column for column in missing if column in COLUMN)
@@ -287,14 +287,14 @@ def _values(header: Sequence[str], cells: Sequence[str], dialect: Dialect) -> tu
 
 
 def _may_be_left_out(name: str) -> bool:
-    """Whether a record may end before this column: a column that older files lack, or a text."""
+    """Whether a record may end before this column: a column that older files lack, or a text column."""
     if name not in COLUMN or COLUMN[name].later:
         return True
     return COLUMN[name].is_text and name not in ("device", "host")
 
 
 def _impossible(column: Column, value: Any) -> Iterator[str]:
-    """Numbers outside their column's bounds. A whole number may be above the most that we ask for ourselves."""
+    """Reports numbers outside their column's bounds. A whole number may exceed the maximum that a matrix allows."""
     for number in value if isinstance(value, tuple) else (value,):
         if not isinstance(number, (int, float)) or isinstance(number, bool):
             continue
@@ -306,8 +306,8 @@ def _impossible(column: Column, value: Any) -> Iterator[str]:
 
 
 def _meant(values: dict[str, Any], header: Sequence[str], name: str) -> Row:
-    """The row with what its missing columns follow from; a column that is there stands as it is."""
-    for column in ("precision", "runtime", "engine"):  # words of ours, in any case
+    """Builds the row and derives missing columns. A column that the file has is kept unchanged."""
+    for column in ("precision", "runtime", "engine"):  # our own words, in upper or lower case
         if text := values.get(column):
             known = {
                 **{name: name for name in (*ENGINES, *PRECISIONS, *ENGINES_BY_RUNTIME)},
@@ -326,7 +326,7 @@ def _meant(values: dict[str, Any], header: Sequence[str], name: str) -> Row:
 
 
 def _outcome(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a file without statuses. A row with a latency ran, whatever stands for its memory."""
+    """Derives the status in a file that has none. A row with a latency ran, whatever its memory cell says."""
     found = {name: None if values.get(name) == OUT_OF_MEMORY else values.get(name) for name in LATENCIES}
     memory = values.get("memory")
     found["memory"] = None if memory == OUT_OF_MEMORY else memory or None
@@ -338,7 +338,7 @@ def _outcome(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _doubtful(row: Row, header: Sequence[str], cells: Sequence[str], dialect: Dialect) -> Iterator[str]:
-    """Statistics that do not follow from the trials that stand beside them, but for how they were rounded."""
+    """Reports statistics that do not match the row's trials, within their rounding."""
     if not row.trials:
         return
     if min(row.trials) <= 0:

@@ -1,4 +1,4 @@
-"""A run's rows from its store alone, on a machine that has nothing of the run."""
+"""Reads a run's rows from its object store alone, on a machine without the run's folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from orchestrator.store.result_store import (
 from runner.schema import ENGINES, Case, Job, Row, Status, parse_rows
 
 SCHEME = "s3://"
-# No inventory stands beside an address, so that its `insecure: true` is said here.
+# An address comes without an inventory; this variable replaces the inventory's `insecure: true`.
 INSECURE = "ORCHESTRATOR_INSECURE_STORE"
 
 
@@ -41,7 +41,7 @@ INSECURE = "ORCHESTRATOR_INSECURE_STORE"
 class Stored:
     """A run as its store holds it.
 
-    missing: jobs without a row for each of their cases, by id. refused: what is not believed of its results.csv.
+    missing: ids of jobs that lack a row for some case. refused: rows of its results.csv that failed validation.
     """
 
     name: str
@@ -51,10 +51,10 @@ class Stored:
 
 
 def read(address: str) -> Stored:
-    """The run at `s3://BUCKET/PREFIX/RUN`, or the newest of those at `s3://BUCKET/PREFIX`.
+    """Reads the run at `s3://BUCKET/PREFIX/RUN`, or the newest one at `s3://BUCKET/PREFIX`.
 
-    Endpoint, region and credentials are boto3's own matter (AWS_ENDPOINT_URL, AWS_PROFILE). Raises InputError, also
-    where the endpoint is `http://` to another machine and INSECURE is not set.
+    boto3 resolves endpoint, region and credentials (AWS_ENDPOINT_URL, AWS_PROFILE). Raises InputError, also if the
+    endpoint is `http://` to another machine and INSECURE is not set.
     """
     bucket, path = _parts(address)
     above, _, last = path.rpartition("/")
@@ -68,7 +68,7 @@ def read(address: str) -> Stored:
 
 
 def _parts(address: str) -> tuple[str, str]:
-    """A key's text is taken as it is, as `aws s3` takes it: `%20`, `?` and `#` are a part of it."""
+    """Splits an address into bucket and key. The key is literal, as in `aws s3`: `%20`, `?` and `#` are part of it."""
     bucket, _, path = address.removeprefix(SCHEME).partition("/")
     return bucket, re.sub(r"//+", "/", path).strip("/")
 
@@ -99,7 +99,7 @@ def _read(result_store: S3ResultStore, run: str, manifest: bytes) -> Stored:
     missing: list[str] = []
     for job in jobs:
         wanted = {(job.id, case.id) for case in job.cases}
-        # that a case is lost says only that nobody knew of a result
+        # a lost row only says that no result was known when it was written
         known = {key for key in wanted if key in rows and rows[key].status is not Status.LOST}
         if known != wanted:
             found = {(row.job, row.case): row for row in _delivered(result_store, job, delivered.get(job.id, []))}
@@ -110,7 +110,7 @@ def _read(result_store: S3ResultStore, run: str, manifest: bytes) -> Stored:
 
 
 def _jobs(result_store: S3ResultStore, run: str, manifest: bytes) -> list[Job]:
-    """Raises InputError where they are not what an orchestrator writes: rows are judged by them."""
+    """Parses the run's jobs; rows are validated against them. Raises InputError if no orchestrator writes such jobs."""
     try:
         value = manifest_of(manifest)
         if value["version"] != VERSION:
@@ -138,7 +138,7 @@ def _must_be_a_runs(job: Job, run: str) -> None:
 def _committed(
     result_store: S3ResultStore, run: str, jobs: Sequence[Job]
 ) -> tuple[dict[tuple[str | None, str | None], Row], list[str]]:
-    """The rows that the orchestrator had, and what is not believed of them: other people may write there too."""
+    """Returns the orchestrator's rows that pass validation, and other rows' faults. Other users may write there too."""
     where = f"{run}/results.csv in {result_store.bucket.name}"
     try:
         data = result_store.bucket.get(f"{run}/results.csv", ROWS_LIMIT_BYTES)
@@ -160,21 +160,21 @@ def _committed(
 
 
 def _claimed(data: bytes) -> list[Row]:
-    """Raises ValueError, before it reads them, where there are more rows or trials than a run has."""
+    """Parses the rows. Raises ValueError before parsing if there are more rows or trials than a run can have."""
     if data.count(b"\n") + data.count(b"\r") > MOST_ROWS or data.count(b";") > MOST_TRIALS:
         raise ValueError(f"it has more than {MOST_ROWS} rows, or {MOST_TRIALS} trials")
     return parse_rows(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""))
 
 
 def _fault(asked: tuple[Job, Case] | None, row: Row, run: str) -> str | None:
-    """asked: None is a case that never ran, such as one whose engine cannot do what is asked."""
+    """Validates one row. asked: None is a case that never ran, such as one that its engine does not support."""
     if row.run != run:
         return f"it is of run {row.run!s:.80}"
     return kept_fault(*asked, row) if asked else unmeasured_fault(row)
 
 
 def _attempts(result_store: S3ResultStore, run: str) -> dict[str, list[int]]:
-    """The numbers of the attempts that delivered, by job, the first one first."""
+    """Returns the numbers of the attempts that uploaded results, by job, in ascending order."""
     found: dict[str, list[int]] = {}
     for key in result_store.bucket.keys(run):
         match = re.fullmatch(r"[^/]+/([^/]+)/(\d{1,6})/parcel\.json", key)
@@ -184,7 +184,7 @@ def _attempts(result_store: S3ResultStore, run: str) -> dict[str, list[int]]:
 
 
 def _delivered(result_store: S3ResultStore, job: Job, numbers: list[int]) -> Iterator[Row]:
-    """A row of each case that some attempt measured: the first attempt's that did."""
+    """Yields one row for each case that an attempt measured, from the first attempt that measured it."""
     done: set[str | None] = set()
     for number in numbers:
         bundle = result_store.take(Attempt(job.run, job.id, number)) if len(done) < len(job.cases) else None

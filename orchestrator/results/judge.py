@@ -1,6 +1,6 @@
-"""What a job handed back, judged: hostile bytes in, exactly one row for each of the job's cases out.
+"""Validates what a job returned: takes untrusted bytes, returns exactly one row per case.
 
-Identity (what was asked for) is ours and never the container's.
+The identity of a row (what was requested) comes from the orchestrator, never from the container.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from runner.schema import (
     parse_row,
 )
 
-MAX_ENVIRONMENT_BYTES = 1 << 20  # a real one has some 6 kB
-MAX_ENVIRONMENT_VALUES, MAX_ENVIRONMENT_DEPTH = 20_000, 16  # and some 300, 4 deep
+MAX_ENVIRONMENT_BYTES = 1 << 20  # a real one has about 6 kB
+MAX_ENVIRONMENT_VALUES, MAX_ENVIRONMENT_DEPTH = 20_000, 16  # a real one has about 300 values, 4 levels deep
 MAX_RESULT_BYTES = 4 << 20  # a row is 0.5 to 2 kB, and 10 000 trials are 200 kB
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended: the host's word on it, and what the orchestrator itself decided.
+    """How an attempt ended: what the host reports, and what the orchestrator decided.
 
-    status, reason: for cases without a row, where the orchestrator ended the attempt or gave up on it (timeout,
-    cancelled, lost). Without a status it follows from the rest; `reason` is then the host's own remark.
+    status, reason: for cases without a row, if the orchestrator ended the attempt or gave up on it (timeout, cancelled,
+    lost). Without a status, the status is derived from the other fields, and `reason` is the host's remark.
     """
 
     exit_code: int | None = None
@@ -47,7 +47,7 @@ class Ending:
 
 @dataclass
 class _Claims:
-    """What a file claims: rows by case id, and what is wrong with the file, which explains rows that are missing."""
+    """What a file claims: rows by case id, and the faults of the file, which explain missing rows."""
 
     rows: dict[str, list[Row]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -55,19 +55,19 @@ class _Claims:
 
 @dataclass(frozen=True)
 class Judged:
-    """One row for each case, in the job's order. missing: those of them for which the file had none."""
+    """One row for each case, in the job's order. missing: the rows of cases that the file did not contain."""
 
     rows: tuple[Row, ...]
     missing: tuple[Row, ...] = ()
 
 
 def judge(job: Job, data: bytes | None, ended: Ending, cases: Sequence[Case] | None = None) -> Judged:
-    """What the bytes of a job's results.csv (None: there is no such file) say about its cases. Never raises.
+    """Returns one row per case from the bytes of a job's results.csv (None: no such file). Never raises.
 
-    cases: those of the job that are asked about, where the file may hold others that are known already.
+    cases: the subset of the job's cases to return; the file may hold others whose rows are already known.
 
-    Complete rows count whatever the exit code was; a torn last line (no newline at its end) does not. A row that cannot
-    be believed becomes `failed` with the reason. Where the file is broken as a whole, all its cases are missing.
+    Complete rows count regardless of the exit code; a truncated last line (no newline at its end) does not. An
+    implausible row becomes `failed` with the reason. If the whole file is malformed, all its cases are missing.
     """
     claims = _read(job, data)
     rows: list[Row] = []
@@ -85,9 +85,9 @@ def judge(job: Job, data: bytes | None, ended: Ending, cases: Sequence[Case] | N
 
 
 def with_trials(job: Job, rows: Iterable[Row], log: Iterable[str]) -> list[Row]:
-    """The rows of cancelled cases, with the trials that the log tells of: what was measured, and is no measurement.
+    """Adds the trials found in the log to the rows of cancelled cases. They are too few to count as a measurement.
 
-    `trials` and `error` alone hold them, and the status stays `cancelled`: such a row never ranks.
+    Sets only `trials` and `error`; the status stays `cancelled`, so such a row never ranks.
     """
     asked = max(job.repeats, job.max_repeats)
     said: dict[str, list[float]] = {}
@@ -96,7 +96,7 @@ def with_trials(job: Job, rows: Iterable[Row], log: Iterable[str]) -> list[Row]:
             said[event.case] = []
         elif event.kind is EventKind.TRIAL and event.case in said and event.latency_s is not None:
             trials = said[event.case]
-            # a container's word: what no runner says is left out
+            # the log is untrusted: skip events that no runner writes
             if event.trial == len(trials) + 1 <= asked and 0 < event.latency_s < math.inf:
                 trials.append(event.latency_s)
     return [
@@ -143,7 +143,7 @@ def _read(job: Job, data: bytes | None) -> _Claims:
 
 
 def _records(text: str, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """The records before the first one that is no CSV, each with the line on which it ends."""
+    """Yields the records before the first malformed one, each with the line on which it ends."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in reader:
@@ -153,7 +153,7 @@ def _records(text: str, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _believed(job: Job, case: Case, claimed: Sequence[Row]) -> Row:
-    """The one row that the file has for this case, or the reason why it is not believed."""
+    """Returns the file's row for this case, or a failed row with the reason why it was rejected."""
     row = claimed[0]
     fault = row_fault(job, case, row)
     if len(claimed) > 1:
@@ -167,7 +167,7 @@ def _believed(job: Job, case: Case, claimed: Sequence[Row]) -> Row:
 
 
 def _missing(job: Job, case: Case, ended: Ending, faults: Sequence[str], dead: Case | None) -> Row:
-    """The row of a case without one. dead: the first such case, the one that was in work when the attempt ended."""
+    """Builds the row of a case that has none. dead: the first such case, which was running when the attempt ended."""
     status, reason = _why(ended)
     if faults:
         status = Status.FAILED if ended.status is None else status
@@ -180,7 +180,7 @@ def _missing(job: Job, case: Case, ended: Ending, faults: Sequence[str], dead: C
 
 
 def _why(ended: Ending) -> tuple[Status, str]:
-    """Status and reason of a case for which there is no row, from how the attempt ended."""
+    """Derives status and reason of a case without a row from how the attempt ended."""
     remark = f" ({ended.reason})" if ended.reason else ""
     if ended.status is not None:
         return ended.status, ended.reason or ended.status.value
@@ -200,7 +200,7 @@ def _why(ended: Ending) -> tuple[Status, str]:
 
 
 def environment_text(data: bytes | None) -> str | None:
-    """environment.json, written anew so that it is data and no more; None where it is no JSON of a sane size."""
+    """Re-serializes environment.json so that it is plain data; None if it is not JSON within the size limits."""
     if data is None or len(data) > MAX_ENVIRONMENT_BYTES:
         return None
     if sum(map(data.count, (b",", b"[", b"{"))) > MAX_ENVIRONMENT_VALUES:
@@ -213,7 +213,7 @@ def environment_text(data: bytes | None) -> str | None:
 
 
 def _is_shallow(value: object, depth: int = MAX_ENVIRONMENT_DEPTH) -> bool:
-    """Each line is indented by its depth: without a bound, 1 MiB became 473 MB."""
+    """Checks the nesting depth. Each line is indented by its depth: without a limit, 1 MiB grew to 473 MB."""
     if not isinstance(value, (dict, list)):
         return True
     inner = value.values() if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Columns of a foreign file that no column of ours holds: what they say is a setting, by which rows are unlike."""
+"""Imports the unknown columns of a foreign file as settings, which distinguish its rows."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _WHOLE = re.compile(r"[+-]?\d+\.0")
 
 @dataclass(frozen=True)
 class Settings:
-    """names: of the columns that count, by place. whole: those whose every number ends in `.0`, which is cut off.
+    """names: the setting columns' names by position. whole: columns whose numbers all end in `.0`, which is removed.
 
-    An index, which numbers the rows from 0 or 1, is no setting; nor is a column without a name, or of empty cells.
+    An index column (rows numbered from 0 or 1), a column without a name and an empty column are not settings.
     """
 
     names: tuple[tuple[int, str], ...]
@@ -33,7 +33,7 @@ class Settings:
 
     @classmethod
     def seen(cls, header: Sequence[str], ignored: Sequence[str], records: Iterable[Sequence[str]]) -> Settings:
-        """ignored: patterns of names to pass over, such as `gpu_*`."""
+        """Detects the setting columns. ignored: patterns of names to skip, such as `gpu_*`."""
         counting = (place for place, name in enumerate(header) if name and name not in COLUMN)
         columns = {place: _Column() for place in counting if not is_ignored(header[place], ignored)}
         unsure = columns
@@ -48,9 +48,9 @@ class Settings:
         return cls(names, frozenset(place for place in kept if columns[place].is_whole))
 
     def of(self, cells: Sequence[str], stated: Row) -> str | None:
-        """A record's settings as JSON, beside those that its own column of that name states; None where it has none.
+        """Returns a record's settings as JSON, merged with its own `settings` column; None if it has none.
 
-        Raises ValueError where they are too many, or what is stated is no object of texts.
+        Raises ValueError if they are too long, or if the `settings` column is not a JSON object of strings.
         """
         if stated.settings and not stated.other_settings:
             raise ValueError(f"column settings: {stated.settings[:40]!r} is no JSON object of texts")
@@ -77,7 +77,7 @@ class Settings:
 
 
 class _Column:
-    """What is seen of one column, from the first record on."""
+    """Collects what the records show about one column."""
 
     def __init__(self) -> None:
         self.is_filled, self.is_whole, self.is_index = False, True, True
@@ -85,11 +85,11 @@ class _Column:
 
     @property
     def is_told(self) -> bool:
-        """It is no index, and not of whole numbers: nothing that follows can change that."""
+        """Whether the column is decided: neither an index nor whole numbers. Later records cannot change that."""
         return not (self.is_index or self.is_whole)
 
     def add(self, number: int, text: str) -> bool:
-        """The text of record `number`, counted from 0. Returns whether the column is told now."""
+        """Adds the text of record `number`, counted from 0. Returns whether the column is decided."""
         if self.is_index:
             if self._seen == 0:
                 self._first = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}.get(text, -1)
@@ -116,7 +116,7 @@ def _short(text: str, longest: int) -> str:
 
 
 def _made_short(text: str, longest: int) -> str:
-    """Harmless text of so many characters; where more are cut, with a hash of all, so that no two become one."""
+    """Returns sanitised text of limited length. Truncated text ends in a hash of the whole, so it stays unique."""
     shown = harmless(text, len(text) * 2 + 1) or ""
     if len(shown) <= longest:
         return shown

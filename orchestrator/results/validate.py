@@ -1,4 +1,4 @@
-"""Whether one row that a job handed back can be believed."""
+"""Checks whether a row returned by a job is plausible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.sanitize import harmless
 from runner.schema import COLUMN, MAX, Case, Column, Job, Row, SetBy, Status, format_cell
 
-# A runner that rounds to four significant digits is believed; one that invents a mean is not.
+# Accepts a runner that rounds to four significant digits; rejects one that invents a mean.
 TOLERANCE = 1e-3
 
 CLAIMABLE = (Status.OK, Status.OOM, Status.UNSUPPORTED, Status.FAILED, Status.TIMEOUT)
@@ -23,7 +23,7 @@ TEXTS = tuple(column for column in COLUMN.values() if column.is_text)
 LONGEST_ERROR = COLUMN["error"].longest
 
 
-# The columns that follow from a row's trials and their median, and how.
+# The columns derived from a row's trials and their median, and how.
 STATISTICS: Mapping[str, Callable[[Row, Sequence[float], float], float | None]] = {
     "latency": lambda row, trials, middle: statistics.fmean(trials),
     "latency_median": lambda row, trials, middle: middle,
@@ -33,23 +33,23 @@ STATISTICS: Mapping[str, Callable[[Row, Sequence[float], float], float | None]] 
 
 
 def row_fault(job: Job, case: Case, row: Row) -> str | None:
-    """Why the row cannot be what this case of the job measured; None where it can.
+    """Returns why the row cannot be a result of this case; None if it can.
 
-    What we know ourselves must be as we asked; numbers must be possible, and agree with the trials they come from; a
-    status must be one that a runner can know.
+    The identity columns must be as requested. Numbers must be possible and agree with their trials. The status must be
+    one that a runner can know.
     """
     return _identity_fault(job, case, row) or _number_fault(row) or _outcome_fault(job, row)
 
 
 def kept_fault(job: Job, case: Case, row: Row) -> str | None:
-    """As row_fault, for a row that an orchestrator kept: it may have ended the case by a status of its own."""
+    """Like row_fault, for a row that an orchestrator stored; it may have set a status of its own."""
     if row.status in CLAIMABLE or row.status is None:
         return row_fault(job, case, row)
     return _identity_fault(job, case, row) or _number_fault(row)
 
 
 def unmeasured_fault(row: Row) -> str | None:
-    """Why a row of no job that is known cannot be one for a case that never ran: such a row measures nothing."""
+    """Returns why a row of an unknown job cannot belong to a case that never ran. Such a row has no measurements."""
     if row.status in (None, Status.OK):
         return f"status {format_cell(row.status) or 'empty'} for a job that the run has not"
     impossible = (column.name for column in COLUMN.values() if not within(column, getattr(row, column.name)))
@@ -61,7 +61,7 @@ def unmeasured_fault(row: Row) -> str | None:
 
 
 def made_harmless(row: Row) -> Row:
-    """The row with every text neutralised, whoever chose it: the one place through which rows reach a file."""
+    """Sanitises every text of the row, whatever its source. Every row that is written to a file passes through here."""
     changed: dict[str, Any] = {}
     for column in TEXTS:
         text = getattr(row, column.name)
@@ -72,13 +72,13 @@ def made_harmless(row: Row) -> Row:
 
 
 def completed(job: Job, case: Case, row: Row) -> Row:
-    """The row with what an older runner does not know: its work by what it found, and the job's columns of later."""
+    """Adds what an older runner does not report: `work` from the size it found, and the job's newer columns."""
     ours = _ours(job, case, row)
     return replace(row, work=ours.work, **{name: getattr(ours, name) for name in LATER})
 
 
 def _ours(job: Job, case: Case, row: Row) -> Row:
-    """What the identity of a row must be, where it found a batch or size that the job left open."""
+    """Returns the expected identity of a row that found a batch or size that the job left open."""
     open_ = {"n_samples"} if case.samples == MAX else set()
     open_ |= {name for name in ("height", "width") if getattr(job, name) is None}
     found = {name: getattr(row, name) for name in open_ if within(COLUMN[name], getattr(row, name))}
@@ -92,7 +92,7 @@ def _identity_fault(job: Job, case: Case, row: Row) -> str | None:
         if column.set_by is SetBy.JOB_OR_RUNNER and not within(column, claimed):
             return f"{column.name} is impossible"
         if column.name == "work" and ours.n_samples and claimed == job.work(ours.n_samples):
-            continue  # older runners hashed the size as it was asked for, which may be left open
+            continue  # older runners hashed the requested size, which may be left open
         if column.name in LATER and claimed is None:
             continue
         if asked != claimed and not (asked is None and column.set_by is SetBy.JOB_OR_RUNNER):
@@ -101,18 +101,18 @@ def _identity_fault(job: Job, case: Case, row: Row) -> str | None:
 
 
 def within(column: Column, value: object) -> bool:
-    """Whether the numbers of a cell are inside its column's bounds; a cell without a number is."""
+    """Whether the numbers of a cell are within its column's bounds; true for a cell without a number."""
     numbers = value if isinstance(value, tuple) else (value,)
     return all(column.least <= number <= column.most for number in numbers if isinstance(number, (int, float)))
 
 
 def _shown(value: object) -> str:
-    """A cell, short: an int may be too long even to print (sys.set_int_max_str_digits)."""
+    """Formats a cell briefly. An int may be too long to print (sys.set_int_max_str_digits)."""
     return "a long number" if isinstance(value, int) and abs(value) >= 2**63 else format_cell(value)[:60] or "empty"
 
 
 def _number_fault(row: Row) -> str | None:
-    """The first number outside its column's bounds."""
+    """Returns the fault of the first number outside its column's bounds."""
     faults = (column.name for column in CLAIMS if not within(column, getattr(row, column.name)))
     return next((f"{name} is impossible" for name in faults), None)
 
@@ -139,9 +139,9 @@ def _outcome_fault(job: Job, row: Row) -> str | None:
 
 
 def statistics_fault(row: Row, trials: Sequence[float], rounding: Mapping[str, float] | None = None) -> str | None:
-    """The first statistic that does not follow from the trials.
+    """Returns the fault of the first statistic that does not match the trials.
 
-    rounding: by column, how far a value may be off since it, or the trials, were rounded to be shown.
+    rounding: the allowed deviation per column, where the value or the trials were rounded for display.
     """
     middle = statistics.median(trials)
     for name, computed in STATISTICS.items():
