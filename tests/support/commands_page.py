@@ -12,13 +12,19 @@ PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 WIDTH = 110
 INTRODUCTION = """# Commands
 
-Every command prints this help with `-h`. Data goes to standard output, everything else to standard error; `-o json`
-and `--json` are for programs. `orchestrator --install-completion` makes the shell complete commands, options, runs,
-jobs and hosts. `python -m orchestrator` is the same program.
+Look up a command with its options and examples. Each prints the same text with `-h`:
 
-RUN is a run's name, a unique part of it, or its folder. Where it may be left out, the newest run is meant.
+```
+orchestrator submit -h
+```
 
-This page is made from the program: `python tests/support/commands_page.py` writes it.
+Data goes to standard output, everything else to standard error. `-o json` and `--json` are for programs.
+`orchestrator --install-completion` makes the shell complete commands, options, runs, jobs and hosts.
+`python -m orchestrator` is the same program.
+
+RUN is a run's name, a unique part of it, or its folder. If you leave it out, commands use the newest run.
+
+This page is generated: `python tests/support/commands_page.py` writes it.
 """
 
 
