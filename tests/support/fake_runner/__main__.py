@@ -95,6 +95,8 @@ def misbehave(job: Job, folder: Path) -> int:
                 time.sleep(3600)
             case "python":
                 exec(base64.b64decode(argument), {"job": job, "folder": folder, "results": results, "rows": rows})
+            case "exit" if int(argument) == 0:
+                break
             case "exit":
                 return int(argument)
             case "unfinished":
