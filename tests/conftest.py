@@ -20,6 +20,7 @@ import pytest
 import stores
 from clusters import LabCluster
 from engines import Engine, SshEngine, TlsEngine
+from hypothesis import HealthCheck, settings
 from program import FAKE_RUNNER
 from stores import Store
 
@@ -29,6 +30,10 @@ from orchestrator.executors.docker.connection import Connection, connect
 from orchestrator.executors.process import executor as process
 from orchestrator.executors.process import machine
 from orchestrator.images import recipe
+
+# As in Hypothesis' own profile for CI, which it takes up by itself there: how long an example takes is no fault of it.
+settings.register_profile("tests", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -371,7 +371,7 @@ def test_the_docs_tell_of_every_key(name: str) -> None:
 
 # --- only InputError ever comes out
 
-SMALL = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SMALL = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 KEYS = sorted({*MatrixFile.model_fields, *DockerHost.model_fields, "hosts", "defaults", "engine", "a", "<<"})
 WORDS = st.sampled_from(["eager", "half", "all", "docker", "process", "1h", "ssh://a", "tcp://b:1", "synthetic:x", ""])
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), WORDS, st.dates())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from builders import a_row, around
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from memory import grows_by_less_than
 
@@ -320,7 +320,6 @@ tables = st.tuples(
 ).map(lambda table: "\n".join(",".join(line) for line in (table[0], *table[1])))
 
 
-@settings(deadline=None)  # the first example imports numpy
 @given(st.text() | tables | st.text().map(lambda text: f"{HEADER}\n{text}"))
 def test_any_text_is_rows_or_an_input_error(text: str) -> None:
     with contextlib.suppress(InputError):

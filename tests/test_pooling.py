@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from builders import a_job, a_row, around, rounds
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.results import foreign
@@ -410,7 +410,6 @@ some_rounds = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(some_rounds, st.sampled_from([Metric.LATENCY, Metric.THROUGHPUT]))
 def test_of_equal_work_one_is_best_or_the_leader_is_tied(groups: list[list[Row]], metric: Metric) -> None:
     comparison = compare([each for group in groups for each in group], metric)

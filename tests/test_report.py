@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from builders import a_row, around, rounds
 from engines import missing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
@@ -357,13 +357,11 @@ def test_a_spreadsheet_runs_nothing_of_the_csv(formula: str) -> None:
         assert not [cell for cell in line if cell.startswith(("=", "+", "-", "@", "\t", "＝"))]
 
 
-@settings(deadline=None)  # the first example imports numpy
 @given(st.text())
 def test_cleaned_text_is_one_printable_line(text: str) -> None:
     assert clean(text).isprintable() or clean(text) == ""
 
 
-@settings(deadline=None)  # the first example imports numpy
 @given(st.text(), st.text())
 def test_any_text_in_a_row_can_be_shown(host: str, error: str) -> None:
     comparison = compare([a_row(host, error=error, model=host), a_row("b", trials=around(1))])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from builders import a_row, around, rounds
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
@@ -294,7 +294,6 @@ any_rows = st.lists(
 )
 
 
-@settings(deadline=None)  # the first example imports numpy
 @given(any_rows, st.sampled_from(Metric))
 def test_every_cell_has_a_value_or_a_reason(rows: Sequence[Row], metric: Metric) -> None:
     comparison = compare(rows, metric, prices=priced(a=1.5, b=0.0))
@@ -305,7 +304,6 @@ def test_every_cell_has_a_value_or_a_reason(rows: Sequence[Row], metric: Metric)
             assert found.value is None or (found.ratio is None) == bool(found.no_ratio)
 
 
-@settings(deadline=None)  # the first example imports numpy
 @given(any_rows, st.sampled_from(Metric))
 def test_a_ratio_times_its_baseline_is_the_value(rows: Sequence[Row], metric: Metric) -> None:
     comparison = compare(rows, metric, baseline=None if not rows else compare(rows).hosts[0], prices=priced(a=1.5, b=1))
@@ -318,7 +316,6 @@ def test_a_ratio_times_its_baseline_is_the_value(rows: Sequence[Row], metric: Me
                 assert found.ratio.interval is None or isinstance(found.ratio.interval, Interval)
 
 
-@settings(deadline=None)  # the first example imports numpy
 @given(any_rows.flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))))
 def test_the_order_of_the_rows_changes_nothing(orders: tuple[list[Row], list[Row]]) -> None:
     assert compare(orders[0]) == compare(orders[1])
