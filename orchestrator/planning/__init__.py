@@ -1,1 +1,1 @@
-"""From a matrix and hosts to jobs: cases, job sizes, estimates, prices and measuring rounds."""
+"""Plans jobs from a matrix and hosts: cases, job sizes, time estimates, prices and measuring rounds."""

@@ -1,4 +1,4 @@
-"""What earlier runs tell of how long jobs take."""
+"""Reads job durations from earlier runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.schema import Row
 
 
 def rows(root: Path = runs.ROOT, most: int = 20) -> list[Row]:
-    """Rows of the last runs, for estimates: a damaged run is not worth an error here."""
+    """Returns the rows of the last runs, for estimates. Skips damaged runs without an error."""
     found: list[Row] = []
     for run in runs.all_runs(root)[-most:]:
         with suppress(InputError):
@@ -24,12 +24,12 @@ def rows(root: Path = runs.ROOT, most: int = 20) -> list[Row]:
 
 
 def history() -> History:
-    """What earlier runs tell of how long jobs take."""
+    """Returns the durations of earlier runs."""
     return History(rows(), startups())
 
 
 def startups(root: Path = runs.ROOT, most: int = 20) -> Iterator[tuple[str, float]]:
-    """What the jobs of the last runs took beside model load and cases, by host: for estimates, as `rows`."""
+    """Yields (host, seconds) of the last runs' jobs without model load and cases. Skips damaged runs, like `rows`."""
     for run in runs.all_runs(root)[-most:]:
         with suppress(InputError), closing(Journal.open(run.journal)) as journal:
             for progress in journal.progress():
@@ -39,7 +39,7 @@ def startups(root: Path = runs.ROOT, most: int = 20) -> Iterator[tuple[str, floa
 
 
 def _took_s(entries: Sequence[Entry]) -> float | None:
-    """From a job's last start to its end; None where it was never started, or its end was not seen as it came."""
+    """Returns the time from a job's last start to its end; None if it never started or has no recorded end since."""
     started = next((entry for entry in reversed(entries) if entry.kind is Kind.STARTING), None)
     settled = next((entry for entry in reversed(entries) if entry.kind is Kind.SETTLED), None)
     return settled.at - started.at if started and settled and settled.at >= started.at else None

@@ -1,4 +1,4 @@
-"""How long jobs may take, from rows of earlier runs. Rough: what no row tells of stays unknown, never guessed."""
+"""Estimates job durations from rows of earlier runs. Rough; without a matching row a duration stays unknown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobTime:
-    """What is known of one job. known_s: seconds of its slot for the `known_cases`; None where none is known."""
+    """The known time of one job. known_s: seconds of its slot for the `known_cases`; None if no case is known."""
 
     known_cases: int
     known_s: float | None
@@ -25,9 +25,9 @@ class JobTime:
 class HostEstimate:
     """A host's share of a plan.
 
-    rounds: in which each case is measured once; most_rounds: with those that `until` may add.
-    slot_s: seconds of one slot for the `known_cases`, one after the other; None where none is known.
-    slots: how many jobs run there at once; None until the host is asked (`gpus: all`).
+    rounds: rounds that measure each case once; most_rounds: includes those that `until` may add.
+    slot_s: seconds of one slot for the `known_cases`, run in sequence; None if no case is known.
+    slots: the number of concurrent jobs; None until the host is asked (`gpus: all`).
     wall_s: slot_s divided over the slots. price: of slot_s, in the currency of price_per_hour.
     """
 
@@ -45,7 +45,7 @@ class HostEstimate:
 
 @dataclass(frozen=True)
 class Span:
-    """How many seconds something takes: at least `low`, at most `high`; where `high` is None nobody knows."""
+    """A duration in seconds: at least `low`, at most `high`. high: None is unknown."""
 
     low: float = 0.0
     high: float | None = 0.0
@@ -58,7 +58,7 @@ class Span:
         return Span(self.low * low, None if self.high is None else self.high * high)
 
     def minus(self, elapsed: float) -> Span:
-        """What is left of it. What takes far longer than was expected ends nobody knows when."""
+        """Returns the remaining time. It is unknown if far more time has passed than expected."""
         if self.high is not None and elapsed > 2 * self.high + OVERDUE_S:
             return UNKNOWN
         return Span(max(0.0, self.low - elapsed), None if self.high is None else max(0.0, self.high - elapsed))
@@ -66,17 +66,17 @@ class Span:
 
 UNKNOWN = Span(0.0, None)
 OVERDUE_S = 10.0
-LATEST = 5  # of a host's startups: it may be busier now than it was in earlier runs
-# How far the time of one case may be from that of another, by what they share. Guesses, on the wide side: they show
-# a range in place of a number, until the case itself has run.
+LATEST = 5  # the startups of a host that count: it may be busier now than in earlier runs
+# How far the times of two cases may differ, by what the cases share. Guesses, deliberately wide: they give a range
+# instead of a number until the case itself has run.
 SAME, OTHER_JOB, OTHER_SAMPLES = (1.0, 1.0), (0.8, 1.2), (0.6, 1.5)
 OTHER_ENGINE, OTHER_HOST = (0.3, 3.0), (0.2, 5.0)
 
 
 class History:
-    """What earlier cases took, found by how near they are: the same, equal work, that elsewhere, similar work.
+    """Durations of earlier cases, looked up by similarity: same case, equal work, equal work elsewhere, similar work.
 
-    Successful rows tell how long a case takes; an `unsupported` one takes no time beside its job's start.
+    Successful rows give a case's duration; an `unsupported` case takes no time beyond its job's start.
     """
 
     def __init__(self, rows: Iterable[Row] = (), startups: Iterable[tuple[str, float]] = ()) -> None:
@@ -101,7 +101,7 @@ class History:
                     self._similar.setdefault(key, []).append(row)
 
     def add_startup(self, host: str, seconds: float) -> None:
-        """seconds: of a job beside its model load and its cases: a container's start, imports, collecting."""
+        """seconds: a job's time without model load and cases: container start, imports, collecting results."""
         self._startups.setdefault(host, []).append(seconds)
 
     def startup(self, host: str) -> Span:
@@ -111,7 +111,7 @@ class History:
         return _exactly(statistics.median((there or elsewhere)[-LATEST:])).times(*(OTHER_JOB if there else OTHER_HOST))
 
     def load(self, job: Job) -> Span:
-        """The model load of a job, by the nearest case that tells it."""
+        """Estimates the model load of a job from the most similar case that has one."""
         if self._is_unsupported(job):
             return Span()
         found = [near for case in job.cases if (near := self._nearest(job, case)) is not None]
@@ -121,7 +121,7 @@ class History:
         return _exactly(statistics.median(row.load_s or 0.0 for row in rows)).times(*around)
 
     def case(self, job: Job, case: Case) -> Span:
-        """One case: its first call, warm-up and repeats."""
+        """Estimates one case: its first call, warm-up and repeats."""
         if case.id in self._unsupported:
             return Span()
         found = self._nearest(job, case)
@@ -133,7 +133,7 @@ class History:
             theirs = statistics.median((row.n_samples or 1) * (row.steps or 1) for row in rows)
             scale = case.samples * job.steps / theirs
         least, most = (_case_s(job, rows, repeats) * scale for repeats in (job.repeats, job.max_repeats))
-        found_in_search = case.samples == MAX and around != SAME  # how long the search takes no row tells
+        found_in_search = case.samples == MAX and around != SAME  # no row shows how long the search takes
         span = _exactly(least).times(*around)
         high = None if found_in_search else _exactly(most).times(*around).high
         return Span(span.low, high)
@@ -142,7 +142,7 @@ class History:
         return all(case.id in self._unsupported for case in job.cases)
 
     def _nearest(self, job: Job, case: Case) -> tuple[list[Row], tuple[float, float]] | None:
-        """The rows that tell most of a case, and how far off they may be, as factors."""
+        """Returns the rows most similar to a case, and the factors by which their times may differ."""
         work = (self._work(job, case), job.engine, job.precision.value)
         *near, elsewhere = [self._rows.get(key) for key in _all_keys(case.id, job.host, work)]
         other_samples, other_engine = (
@@ -157,16 +157,16 @@ class History:
         return next(((rows, around) for rows, around in candidates if rows), None)
 
     def _work(self, job: Job, case: Case) -> str | None:
-        """None for the largest batch that fits: nobody knows it before.
+        """Returns the hash of the work. None for `samples: max`: that batch size is not known in advance.
 
-        Where the job leaves the size open, earlier rows of its model tell it if they all have the same.
+        If the job leaves the image size open, uses the size of its model's earlier rows, if they all have the same.
         """
         sizes = self._sizes.get(job.model, set())
         size = next(iter(sizes)) if len(sizes) == 1 else (None, None)
         return None if case.samples == MAX else job.work(case.samples, *size)
 
     def time(self, job: Job) -> JobTime:
-        """A model load, and for each case its first call, warm-up and fewest repeats."""
+        """Estimates a job: model load, and for each case its first call, warm-up and minimum repeats."""
         found = [rows for case in job.cases if (rows := self._of(job, case))]
         if not found:
             return JobTime(0, None)
@@ -179,7 +179,7 @@ class History:
 
 
 def measured_s(job: Job, rows: Sequence[Row]) -> float | None:
-    """The part of a job's time that its rows tell of; None where a case ended otherwise than `ok` or `unsupported`."""
+    """Returns the part of a job's time that its rows show; None if any case is neither `ok` nor `unsupported`."""
     if len(rows) != len(job.cases) or any(row.status not in (Status.OK, Status.UNSUPPORTED) for row in rows):
         return None
     ok = [row for row in rows if row.status is Status.OK]
@@ -189,7 +189,7 @@ def measured_s(job: Job, rows: Sequence[Row]) -> float | None:
 
 
 def over_slots(running: Iterable[Span], waiting: Iterable[Span], slots: int) -> Span:
-    """How long a host takes: each waiting job, in order, goes where a slot is free first."""
+    """Estimates how long a host takes: each waiting job, in order, takes the first free slot."""
     free = list(running)
     free += [Span()] * (slots - len(free))
     for job in waiting:
@@ -199,7 +199,7 @@ def over_slots(running: Iterable[Span], waiting: Iterable[Span], slots: int) -> 
 
 
 def longest(spans: Iterable[Span]) -> Span:
-    """How long things take that go on at once."""
+    """Returns the duration of concurrent spans."""
     lows, highs = zip(*((span.low, span.high) for span in (Span(), *spans)))
     return Span(max(lows), None if None in highs else max(highs))
 
@@ -224,7 +224,7 @@ def host_estimate(host: Host, jobs: Sequence[Job], times: Sequence[JobTime], mos
 
 
 def _keys(case: str | None, host: str | None, work: tuple[str | None, ...]) -> Iterator[Hashable]:
-    """From the nearest to the farthest."""
+    """Yields lookup keys from the most to the least similar."""
     if case is not None:
         yield ("case", case)
     if None not in work:

@@ -1,7 +1,7 @@
-"""Turns a matrix and hosts into jobs with stable ids. Pure: no clock, and no host is asked.
+"""Turns a matrix and hosts into jobs with stable ids. Pure: uses no clock and contacts no host.
 
-An id is a hash of all that affects the result, the host's name included, and of nothing else: neither the run, nor the
-image, nor how a host is reached, nor how long a case may take.
+An id is a hash of everything that affects the result, including the host's name, and of nothing else: not the run, the
+image, the host's address or the time limit of a case.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from orchestrator.planning.estimate import History, HostEstimate, JobTime, host_
 from runner.catalog import BASELINE
 from runner.schema import ENGINES, MAX, SCHEMA_VERSION, Case, Job, Precision, Row, Samples, Status, stable_hash
 
-# What of a host, besides its name, changes what a job finds there.
+# The fields of a host, besides its name, that change the environment of a job.
 _LIMITS = {"threads", "gpus_per_job", "cpu", "memory", "shm"}
 
 
 @dataclass(frozen=True)
 class Excluded:
-    """A point that exclude took away. host: where; None is everywhere."""
+    """A point removed by an exclude. host: the host it is removed on; None is every host."""
 
     host: str | None
     point: Point
@@ -32,11 +32,11 @@ class Excluded:
 
 @dataclass(frozen=True)
 class Plan:
-    """jobs: host by host, in the order in which they should run there; `run` and `image` are still empty.
+    """jobs: by host, in the order in which they should run there; `run` and `image` are still empty.
 
-    unsupported: a row for each case that cannot run, as far as that is known without asking anybody.
-    times: what earlier runs tell of each job, in the order of `jobs`.
-    most_rounds: with those that `until` may add, which are no jobs yet.
+    unsupported: a row for each case that cannot run, as far as that is known without contacting a host.
+    times: each job's times from earlier runs, in the order of `jobs`.
+    most_rounds: includes rounds that `until` may add, which have no jobs yet.
     """
 
     jobs: tuple[Job, ...]
@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of what `plan` shows: a job, or a point that will not run and why.
+    """One line of the `plan` output: a job, or a point that does not run and the reason.
 
     host: None is every host. samples: the batch sizes. expected_s: of the job; None is unknown. round: of the job.
     """
@@ -76,9 +76,9 @@ class Description:
 
 
 def make_plan(matrix: Matrix, hosts: Sequence[Host], history: Sequence[Row] = ()) -> Plan:
-    """history: rows of earlier runs, which tell how long jobs may take.
+    """Plans a matrix on hosts. history: rows of earlier runs, for time estimates.
 
-    Raises InputError where there is nothing left to do, or too much.
+    Raises InputError if no case is left, or if there are too many.
     """
     count = len(matrix.points) * len(hosts) * matrix.rounds
     if count > MAX_CASES:
@@ -98,7 +98,7 @@ def make_plan(matrix: Matrix, hosts: Sequence[Host], history: Sequence[Row] = ()
 
 
 def describe(plan: Plan, hosts: Sequence[Host]) -> Description:
-    """What would run where, what would not and why, how long it takes and what it costs."""
+    """Describes what runs where, what does not run and why, and the expected time and cost."""
     estimates = []
     for host in hosts:
         mine = [i for i, job in enumerate(plan.jobs) if job.host == host.name]
@@ -109,7 +109,7 @@ def describe(plan: Plan, hosts: Sequence[Host]) -> Description:
 
 
 def _share(matrix: Matrix, host: Host) -> Plan:
-    """One host's part of the plan, without times. A later round starts one job further on."""
+    """Plans one host's part, without times. Each round starts one job later in the order than the previous one."""
     points: list[Point] = []
     excluded: list[Excluded] = []
     for point in matrix.points:
@@ -133,9 +133,9 @@ def _share(matrix: Matrix, host: Host) -> Plan:
 
 
 def _groups(points: Sequence[Point]) -> list[tuple[Point, ...]]:
-    """Points that share all but samples, smallest batch first: the one that runs out of memory comes last.
+    """Groups points that differ only in samples, smallest batch first, so that one that runs out of memory comes last.
 
-    Single-precision eager, the baseline of every comparison, comes before the rest, which keep their order.
+    Single-precision eager, the baseline of every comparison, comes first; the others keep their order.
     """
     groups: dict[Point, list[Point]] = {}
     for point in points:
@@ -172,7 +172,7 @@ def _job(matrix: Matrix, host: Host, group: Sequence[Point], round_: int) -> Job
 
 
 def identified(job: Job, host: Host, samples: Sequence[Samples], round_: int) -> Job:
-    """The job with the ids, its own and its cases', that it has in a round. round_: from 0."""
+    """Returns the job with its own and its cases' ids for a round. round_: from 0."""
     job = dataclasses.replace(job, round=round_ + 1)
     asked = dataclasses.asdict(job)
     for of_no_effect in ("run", "id", "cases", "timeout_s", "image"):
@@ -183,7 +183,7 @@ def identified(job: Job, host: Host, samples: Sequence[Samples], round_: int) ->
 
 
 def _why_not(job: Job) -> str | None:
-    """Why a job cannot run, as far as its engine's facts tell."""
+    """Returns why a job cannot run, according to its engine's facts."""
     facts = ENGINES[job.engine]
     if job.device not in facts.devices:
         able = " or ".join(device.value for device in facts.devices)

@@ -1,4 +1,4 @@
-"""What an hour of a host costs. A price is no measurement: today's goes before that of when the run was submitted."""
+"""Reads hosts' prices per hour. A price is not a measurement: today's price takes precedence over the submitted one."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ HEADERS = frozenset({"price", "price_per_hour"})
 def of_rows(
     rows: Iterable[Row], runs: Sequence[Run], inventory: Path | None, file: Path | None
 ) -> dict[tuple[str | None, str | None], Price]:
-    """The price of each (run, host) that has one: of the file, else of the inventory, else of the run's own hosts.yaml.
+    """Returns the price of each (run, host) that has one: from the file, the inventory, or the run's own hosts.yaml.
 
-    inventory: hosts.yaml as it is today, by whose names imported rows have prices too. Raises InputError.
+    inventory: today's hosts.yaml; imported rows get prices by its host names too. Raises InputError.
     """
     given = read(file) if file else {}
     today = _of_inventory(inventory) if inventory else {}
@@ -46,7 +46,7 @@ def of_rows(
 
 
 def _names(run: Run) -> set[str]:
-    """Those that its rows have: a folder may have been renamed, or copied from elsewhere."""
+    """Returns the run names in its rows: the folder may have been renamed or copied."""
     return {row.run for row in run.all_rows() if row.run}
 
 
@@ -56,7 +56,7 @@ def _of_inventory(path: Path) -> dict[str, float]:
 
 
 def read(path: Path) -> dict[str, float]:
-    """Prices by host, or host@run, of a YAML file (`HOST: PRICE`) or a CSV (host, price). Raises InputError."""
+    """Reads prices by host, or host@run, from YAML (`HOST: PRICE`) or CSV (host, price). Raises InputError."""
     pairs = _of_csv(path) if path.suffix.lower() == ".csv" else _of_yaml(path)
     prices: dict[str, float] = {}
     problems = []

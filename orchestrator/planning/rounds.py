@@ -1,4 +1,4 @@
-"""Adds rounds to a host's jobs while `until` asks for them: until every value is known precisely enough."""
+"""Adds rounds to a host's jobs until every value is as precise as `until` requires."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from runner.schema import Job, Row, Samples, Status, Validity
 
 
 def next_round(jobs: Sequence[Job], rows: Sequence[Row], host: Host, rel_ci: float, most: int) -> tuple[Job, ...]:
-    """A host's jobs once more, in rotated order. Empty if all values are known to `rel_ci`, or `most` rounds ran.
+    """Repeats a host's jobs in rotated order. Empty if all values reach `rel_ci`, or `most` rounds ran.
 
-    jobs: those of the run on this host, in the order of the plan. Always a whole round: cells then have the same rounds
-    and can be compared round by round. Leaves out a job for which nothing was measured.
+    jobs: the run's jobs on this host, in the order of the plan. Adds whole rounds only, so that all cells have the same
+    rounds and compare round by round. Omits a job for which nothing was measured.
     """
     last = max((job.round or most for job in jobs), default=most)
     if last >= most or all(_is_narrow(its, rel_ci) for its in _measured(jobs, rows)):
@@ -34,12 +34,12 @@ def next_round(jobs: Sequence[Job], rows: Sequence[Row], host: Host, rel_ci: flo
 
 
 def _asked(job: Job) -> Job:
-    """The job without what differs between rounds."""
+    """Returns the job without the fields that differ between rounds."""
     return dataclasses.replace(job, id="", cases=(), round=None, image="")
 
 
 def _measured(jobs: Sequence[Job], rows: Sequence[Row]) -> list[list[Row]]:
-    """The valid rows of each case, from all rounds."""
+    """Returns the valid rows of each case from all rounds."""
     cases: dict[str, tuple[Job, Samples]] = {case.id: (_asked(job), case.samples) for job in jobs for case in job.cases}
     found: dict[tuple[Job, Samples], list[Row]] = defaultdict(list)
     for row in rows:
@@ -49,7 +49,7 @@ def _measured(jobs: Sequence[Job], rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _is_narrow(rows: Sequence[Row], rel_ci: float) -> bool:
-    """Whether the interval is narrow enough; the rows of one process never are."""
+    """Whether the interval is narrow enough; never true for rows of a single process."""
     try:
         shown = settled({0: figure(Metric.THROUGHPUT, rows, None)})[0]
     except NoFigureError:

@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its journal, the states of its jobs, and their logs."""
+"""Stores a run on disk: its folder, its journal, its jobs' states and their logs."""

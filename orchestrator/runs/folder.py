@@ -1,4 +1,4 @@
-"""A run on disk: one folder that holds all there is to know about it."""
+"""The folder of a run, which holds everything known about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orchestrator.sanitize import printable
 from runner.schema import Case, Job, Row, Status
 
 ROOT = Path("runs")
-# What an engine keeps of a container's output; only a process's log can be longer.
+# The most that an engine keeps of a container's output; only a process's log can be longer.
 LONGEST_LOG_CHARACTERS = 32 << 20
 
 
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def driver_log(self) -> Path:
-        """What the background process of a detached run prints."""
+        """The output of a detached run's background process."""
         return self.path / "driver.log"
 
     def job(self, job: str) -> Path:
@@ -65,21 +65,21 @@ class Run:
 
     @property
     def processes(self) -> Path:
-        """Where process hosts keep what they run for this run."""
+        """The folder where process hosts keep this run's jobs."""
         return self.path / "processes"
 
     def rows(self, job: Job) -> list[Row]:
-        """What is committed of a job, in the order of its cases."""
+        """Returns a job's committed rows, in the order of its cases."""
         path = self.job(job.id) / "results.csv"
         return read_rows(path) if path.exists() else []
 
     def open_cases(self, job: Job) -> tuple[Case, ...]:
-        """The job's cases that have no committed row yet, or one that says no more than that they are lost."""
+        """Returns the job's cases that have no committed row yet, or only a `lost` one."""
         done = {row.case for row in self.rows(job) if row.status is not Status.LOST}
         return tuple(case for case in job.cases if case.id not in done)
 
     def add_rows(self, job: Job, rows: Iterable[Row]) -> None:
-        """Commits rows of a job's open cases beside those that are there; only a lost case's row is replaced."""
+        """Commits rows of a job's open cases and keeps the existing rows; replaces only the row of a lost case."""
         there = self.rows(job)
         lost = [row for row in there if row.status is Status.LOST]
         kept = [row for row in there if row.status is not Status.LOST]
@@ -89,7 +89,7 @@ class Run:
         write_rows(self.job(job.id) / "results.csv", ordered)
 
     def add_planned(self, rows: Iterable[Row]) -> None:
-        """Commits rows that were known before anything ran, each in its job's folder."""
+        """Commits rows that are known before anything runs, each in its job's folder."""
         of_job: dict[str, list[Row]] = {}
         for row in rows:
             of_job.setdefault(row.job or "", []).append(replace(row, run=self.name))
@@ -98,14 +98,14 @@ class Run:
             write_rows(self.job(job) / "results.csv", its_rows)
 
     def all_rows(self) -> list[Row]:
-        """The merged rows of all jobs."""
+        """Returns the merged rows of all jobs."""
         return read_rows(self.results) if self.results.exists() else []
 
     def merge(self) -> None:
         merge_results(self.path)
 
     def keep_log(self, attempt: Attempt, lines: Iterable[str]) -> None:
-        """`log.txt` is the last attempt's; those of earlier ones are kept beside it."""
+        """Stores an attempt's log. `log.txt` points to the last attempt's; `attempts/` keeps the earlier ones."""
         folder = self.job(attempt.job) / "attempts"
         folder.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{line}\n" for line in _bounded(lines))
@@ -116,12 +116,12 @@ class Run:
         draft.replace(folder.parent / "log.txt")
 
     def log(self, job: Job) -> Iterator[str]:
-        """The lines of the last attempt's log, as they were kept."""
+        """Yields the stored lines of the last attempt's log."""
         with (self.job(job.id) / "log.txt").open(encoding="utf-8") as file:
             yield from (line.rstrip("\n") for line in file)
 
     def keep_environment(self, job: Job, data: bytes | None) -> None:
-        """`environment.json`, where there is one; an earlier one stays else."""
+        """Stores `environment.json`. Without data, keeps the earlier file."""
         text = environment_text(data)
         if text is None:
             return
@@ -131,12 +131,12 @@ class Run:
 
     @property
     def is_driven(self) -> bool:
-        """Whether an orchestrator drives this run right now."""
+        """Whether an orchestrator currently drives this run."""
         return self.driver is not None
 
     @property
     def driver(self) -> str | None:
-        """The process that drives this run right now, `?` where it has not said which; None where there is none."""
+        """Returns the id of the process that currently drives this run; `?` if it is unknown, None if there is none."""
         path = self.path / "lock"
         if not path.exists():
             return None
@@ -151,9 +151,9 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Only one orchestrator drives a run. Raises InputError that says which process does already.
+        """Locks the run for one orchestrator. Raises InputError with the process that already drives it.
 
-        The lock is the kernel's: it is gone with its process, however that ended.
+        The kernel holds the lock and releases it when the process ends, for any reason.
         """
         path = self.path / "lock"
         try:
@@ -175,7 +175,7 @@ class Run:
 
 
 def _bounded(lines: Iterable[str]) -> Iterator[str]:
-    """The lines as a terminal may show them, as far as they are kept."""
+    """Yields the lines, safe for a terminal, up to the size limit."""
     left = LONGEST_LOG_CHARACTERS
     for line in lines:
         left -= len(line) + 1
@@ -186,10 +186,10 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
 
 
 def create(root: Path, name: str, now: datetime, matrix: str | None = None, hosts: str | None = None) -> Run:
-    """A new run's folder, `<time>-<name>`, with the two files as they were. Raises InputError where that fails.
+    """Creates a run's folder, `<time>-<random>-<name>`, with copies of the two files. Raises InputError if that fails.
 
-    The time ends in a few random digits: by its run's name a container is known, and another machine may begin a run
-    of that name on the same host within the same second.
+    The random digits keep the name unique: containers are identified by their run's name, and another machine may start
+    a run of the same name on the same host within the same second.
     """
     for _ in range(100):
         run = Run(root / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}-{name}")
@@ -208,9 +208,9 @@ def create(root: Path, name: str, now: datetime, matrix: str | None = None, host
 
 
 def find(root: Path, name: str | None = None, *, driven: bool = False) -> Run:
-    """The run of that name, path, or unique part of a name; without a name the newest one.
+    """Finds the run by name, path or unique part of its name; without a name, the newest run.
 
-    driven: only a run of our own will do; imported rows have no jobs. Raises InputError with the runs that there are.
+    driven: accepts only a run with jobs, not imported rows. Raises InputError that lists the existing runs.
     """
     if name and (Path(name) / "results.csv").exists() | (Path(name) / "journal.db").exists():
         return _checked(Run(Path(name).resolve()), driven)
@@ -240,7 +240,7 @@ def _checked(run: Run, driven: bool) -> Run:
 
 
 def all_runs(root: Path) -> list[Run]:
-    """Oldest first: a name begins with its time; within one second, by when its folder was filled."""
+    """Returns all runs, oldest first, by the time in their names; within one second, by their folders' times."""
     began: dict[Path, int] = {}
     for path in root.glob("*"):
         for first in (path / "matrix.yaml", path / "results.csv"):

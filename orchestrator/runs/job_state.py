@@ -1,4 +1,4 @@
-"""The state of a job: its events, folded. Values and pure functions; `journal` keeps the events."""
+"""Derives a job's state from its events. Pure functions and values; `journal` stores the events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from runner.schema import Job
 
 
 class Kind(str, Enum):
-    """What can happen to a job. An intent is recorded before its effect, an outcome after it.
+    """The kinds of job events. An intent is recorded before its effect, an outcome after it.
 
-    QUEUED, RUNNING: as seen on a host that queues what was started; the reason of RUNNING is the instance.
+    QUEUED, RUNNING: as observed on a host that queues started jobs; the reason of RUNNING is the instance.
     LOST: a fault after which the attempt's state is unknown.
-    REFUSED: a fault where the host says why it did not create or start the attempt.
-    EQUIPPED: the job's host did not answer when the run began, and now has its image, which is the reason.
+    REFUSED: a fault where the host reports why it did not create or start the attempt.
+    EQUIPPED: the job's host did not answer when the run began and now has the image, which is the reason.
     """
 
     STAGING = "staging"
@@ -35,7 +35,7 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One event. at: seconds since the epoch, by this machine's clock. reason: is shortened."""
+    """One event. at: seconds since the epoch, by this machine's clock. reason: truncated to a maximum length."""
 
     at: float
     kind: Kind
@@ -77,13 +77,13 @@ FAULTS = (Kind.FAULT, Kind.LOST, Kind.REFUSED)
 
 @dataclass(frozen=True)
 class JobState:
-    """The state of a job: all its events, folded.
+    """The state of a job, folded from all its events.
 
     attempt: the number of the current attempt, or of the last one while pending; 0 before the first.
     since: when the phase began. faults: attempts that ended in a fault. reason: of the last fault or stop.
-    is_lost: whether the last attempt's fate is unknown.
-    refusals: how many of the last faults were refusals in the same words.
-    instance: which start of the attempt was seen running, on hosts that may start one again; only its results count.
+    is_lost: whether the outcome of the last attempt is unknown.
+    refusals: the number of trailing faults that were refusals with the same message.
+    instance: the start that was observed running, on hosts that may restart an attempt; only its results count.
     """
 
     job: Job
@@ -108,7 +108,7 @@ class JobState:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether it was told to start and is not known to have ended: it holds its slot."""
+        """Whether a start was requested and no end is known. Such a job holds its slot."""
         return self.phase in (Phase.STARTING, Phase.QUEUED, Phase.RUNNING, Phase.STOPPING)
 
     def after(self, entry: Entry) -> JobState:

@@ -138,7 +138,7 @@ def _ending(run: Run, job: Job) -> str:
 
 def _on_host(run: Run, progress: JobState, *, follow: bool = False) -> Iterator[str]:
     from orchestrator import config
-    from orchestrator.hosts import access  # its clients are slow to import, and a finished job's log needs none
+    from orchestrator.hosts import access  # its clients are slow to import; a finished job's log needs none
 
     hosts = config.load_hosts(run.hosts)
     with access.executor(hosts[progress.job.host]) as executor:

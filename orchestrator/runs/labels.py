@@ -1,4 +1,4 @@
-"""Jobs and cases as they are named to a person, and how one ended."""
+"""Display names of jobs and cases, and their outcomes in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def case_label(job: Job, case: Case) -> str:
 
 
 def outcome(row: Row) -> str:
-    """One line that says how a case ended."""
+    """Returns one line that says how a case ended."""
     status = row.status.value if row.status else "?"
     what = f"{row.engine} {row.precision} samples {row.batch}: {status}"
     return what + (f": {row.error}" if row.error and row.error != status else "")

@@ -1,4 +1,4 @@
-"""A run's rows on disk: each file is replaced as a whole, and `results.csv` equals what the job folders hold."""
+"""Stores a run's rows on disk. Files are replaced atomically; `results.csv` is merged from the job folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.schema import Row, format_rows, parse_rows
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file that `write_rows` wrote. Raises InputError that names the file where it is none."""
+    """Reads a file that `write_rows` wrote. Raises InputError that names any other file."""
     try:
         return parse_rows(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -24,17 +24,17 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Replaces the file as a whole and durably: a reader, or a crash, sees the old one or the new one.
+    """Replaces the file atomically and durably: after a crash, and for readers, it is the old file or the new one.
 
-    Every row passes through `made_harmless`: a host's words reach rows that no job handed back, too.
+    Every row passes through `made_harmless`: text from a host also reaches rows that no job returned.
     """
     write_atomically(path, format_rows(map(made_harmless, rows)).encode())
 
 
 def merge_results(run_dir: Path) -> None:
-    """Makes `results.csv` equal what the job folders hold, in an order that depends on the rows alone.
+    """Merges the rows of all job folders into `results.csv`, in an order that depends only on the rows.
 
-    Several threads and processes may do it at once. Raises InputError where a job's own file is not this schema's.
+    Safe for concurrent threads and processes. Raises InputError if a job's file does not have this schema.
     """
     with _alone(run_dir):
         rows: list[Row] = []
@@ -52,10 +52,10 @@ def _order(row: Row) -> tuple[tuple[bool, object], ...]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One merge at a time: the last writer must not be one that read before another's job was there.
+    """Allows one merge at a time: a merge that read older rows must not overwrite a newer one.
 
-    The lock is a file that its owner alone can open: in a folder of an older run, whose mode lets others in, anybody
-    could lock the folder itself for ever.
+    The lock is a file that only its owner can open. The folder itself would not do: older runs' folders are open to
+    other users, and any of them could lock such a folder forever.
     """
     handle = private(folder / ".merging", os.O_RDWR | os.O_CREAT)
     try:

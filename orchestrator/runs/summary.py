@@ -1,4 +1,4 @@
-"""The runs on this disk, each in a summary."""
+"""Summarises the runs on this disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPEN = "open"
 
 
 class RunState(str, Enum):
-    """RUNNING: a process drives it. INTERRUPTED: jobs are open and no process drives it; `resume` continues it."""
+    """RUNNING: a process drives the run. INTERRUPTED: jobs are open and no process drives it; `resume` continues it."""
 
     RUNNING = "running"
     INTERRUPTED = "interrupted"
@@ -31,9 +31,9 @@ class RunState(str, Enum):
 
 @dataclass(frozen=True)
 class Summary:
-    """One run. began: None if its name has no time. cases: their number by status; `open` has no row yet.
+    """One run. began: None if its name has no time. cases: the number by status; `open` cases have no row yet.
 
-    problem: why it cannot be read; empty unless DAMAGED.
+    problem: why the run cannot be read; empty unless DAMAGED.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Summary:
 
 
 def summaries(root: Path) -> Iterator[Summary]:
-    """Every run under a folder, newest first."""
+    """Yields the summary of every run under a folder, newest first."""
     for run in reversed(runs.all_runs(root)):
         yield summary(run)
 
@@ -82,7 +82,7 @@ def _order(status: str) -> tuple[bool, bool, str]:
 
 
 def _began(run: Run) -> datetime | None:
-    """A run's name begins with its time, in UTC."""
+    """Parses the start time, in UTC, from the run's name."""
     try:
         return datetime.strptime(run.name[:15], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc)
     except ValueError:
