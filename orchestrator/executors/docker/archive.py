@@ -1,4 +1,4 @@
-"""Files into a container and out of it, as the engine's tar streams. What comes out is hostile until checked."""
+"""Copies files into and out of containers as the engine's tar streams. Output is untrusted until it is checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.errors import BadResult
 from orchestrator.executors.container_paths import RUNNER_UID
 from orchestrator.executors.contract import FILE_LIMIT_BYTES
 
-# One member's headers, padding and the two end blocks: tar needs 2 KiB, Go's extended headers some more.
+# One member's headers, its padding and the two end blocks: tar needs 2 KiB, Go's extended headers somewhat more.
 OVERHEAD_BYTES = 64 * 2**10
 # Go's fs.FileMode: directory, link, device, pipe, socket, character device, irregular. https://pkg.go.dev/io/fs#FileMode
 NOT_REGULAR = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19
@@ -22,7 +22,7 @@ LONGEST_NAME = 255
 
 @dataclass(frozen=True)
 class PathStat:
-    """What the engine says of a path in a container before it sends it. mode: Go's bits, not POSIX's."""
+    """The engine's stat of a path in a container, sent before the content. mode: Go's bits, not POSIX's."""
 
     name: str
     size: int
@@ -30,7 +30,7 @@ class PathStat:
 
     @classmethod
     def from_header(cls, header: str) -> PathStat:
-        """Reads `X-Docker-Container-Path-Stat`. Raises BadResult."""
+        """Parses `X-Docker-Container-Path-Stat`. Raises BadResult."""
         try:
             fields = json.loads(base64.b64decode(header))
             stat = cls(str(fields["name"])[:LONGEST_NAME], int(fields["size"]), int(fields["mode"]))
@@ -46,7 +46,7 @@ class PathStat:
 
 
 def check_stat(stat: PathStat, limit: int = FILE_LIMIT_BYTES) -> None:
-    """Raises BadResult where a path is not a regular file of bounded size."""
+    """Raises BadResult if the path is not a regular file of bounded size."""
     if not stat.is_regular:
         raise BadResult(f"{stat.name} is not a regular file (mode {stat.mode:o})")
     if stat.size > limit:
@@ -54,9 +54,9 @@ def check_stat(stat: PathStat, limit: int = FILE_LIMIT_BYTES) -> None:
 
 
 def read_member(chunks: Iterable[bytes], stat: PathStat, limit: int = FILE_LIMIT_BYTES) -> bytes:
-    """The bytes of the one regular file in a tar stream, whatever its name; never more than `limit` are held.
+    """Returns the bytes of the one regular file in a tar stream, whatever its name. Holds at most `limit` bytes.
 
-    Raises BadResult where the stream holds anything else, more, or less.
+    Raises BadResult if the stream holds anything else, more, or less.
     """
     check_stat(stat, limit)
     stream = _Capped(chunks, limit + OVERHEAD_BYTES)
@@ -79,7 +79,7 @@ def read_member(chunks: Iterable[bytes], stat: PathStat, limit: int = FILE_LIMIT
 
 
 def pack(files: Mapping[str, bytes], folders: Iterable[str] = ()) -> bytes:
-    """A tar of files and empty folders that belong to the runner's user."""
+    """Builds a tar of files and empty folders that the runner's user owns."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name in folders:
@@ -98,7 +98,7 @@ def _owned(entry: tarfile.TarInfo, mode: int, kind: bytes) -> tarfile.TarInfo:
 
 
 class _Capped(io.RawIOBase):
-    """Chunks as a file that refuses to be longer than it should."""
+    """A file object over chunks that raises BadResult past a size limit."""
 
     def __init__(self, chunks: Iterable[bytes], limit: int) -> None:
         self._chunks: Iterator[bytes] = iter(chunks)

@@ -1,4 +1,4 @@
-"""What is well and what is not on a Docker host, and how to fix it: for `hosts --check`."""
+"""Checks a Docker host for `hosts --check`: each finding with its fix."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from orchestrator.executors.finding import Finding, Grade
 from orchestrator.sanitize import printable
 from runner.models.folders import READABLE
 
-# A CUDA image unpacked takes about 10 GB, and its shipment as much again for a while.
+# An unpacked CUDA image takes about 10 GB; its transfer takes as much again for a while.
 DISK_WANTED_BYTES = 20 * 10**9
-# Rows are put in order by `started`; a call over a slow link makes no more of a difference than this.
+# Rows are sorted by `started`; a call over a slow link adds at most this much to the measured difference.
 SKEW_ALLOWED_S = 2.0
 FREE_BYTES = ("python", "-c", "import os; s = os.statvfs('/'); print(s.f_bavail * s.f_frsize)")
 
@@ -35,9 +35,9 @@ def check(
     images: Sequence[str] = (),
     clock: Callable[[], float] = time.time,
 ) -> tuple[Finding, ...]:
-    """Looks at an engine and its machine. images: those that its jobs need, by tag. What fails is a finding too.
+    """Checks an engine and its machine; a failed check is a finding too. images: the tags that its jobs need.
 
-    The connection stays open. Beside what it looks at, the engine keeps an empty image of 0 bytes.
+    The connection stays open. The check leaves an empty image of 0 bytes on the engine.
     """
     executor = DockerExecutor(host, connection=connection)
     found: list[Finding] = []
@@ -50,7 +50,7 @@ def check(
 
 
 def _findings(executor: DockerExecutor, images: Sequence[str], clock: Callable[[], float]) -> Iterator[Finding]:
-    executor.info()  # the first call also connects; the clocks are compared by a call that does not
+    executor.info()  # the first call also connects; the clock comparison needs one that does not
     with executor.connection.api() as api:
         asked = clock()
         info: dict[str, Any] = api.info()
@@ -98,12 +98,12 @@ def _clock(info: dict[str, Any], asked: float, answered: float) -> Finding:
 
 
 def seconds_of(stamp: str) -> float:
-    """Seconds since the epoch of Go's RFC 3339 with up to nine decimals, in any zone."""
+    """Converts Go's RFC 3339 (up to nine decimals, any zone) to seconds since the epoch."""
     match = re.fullmatch(r"(.{19})(\.\d+)?(Z|[+-]\d\d:\d\d)", stamp)
     if match is None:
         raise ValueError(f"{stamp!r} is not a time")
     whole, fraction, zone = match.groups()
-    # before Python 3.11 fromisoformat knows neither Z nor nine decimals
+    # before Python 3.11 fromisoformat accepts neither Z nor nine decimals
     at = datetime.fromisoformat(whole + zone.replace("Z", "+00:00"))
     return at.timestamp() + float(fraction or 0)
 
@@ -145,7 +145,7 @@ def _disk(executor: DockerExecutor) -> Finding:
 
 
 def _weights(executor: DockerExecutor) -> Finding:
-    """Looks as a job would: as its user, through its mount."""
+    """Checks the weights as a job sees them: as the job's user, through its mount."""
     folder, hub = str(executor.host.weights), below(str(executor.host.weights), HUB)
     seen_as = below(WEIGHTS, HUB)
     with executor.connection.api() as api:
@@ -168,7 +168,7 @@ def _weights(executor: DockerExecutor) -> Finding:
 
 
 def readable(said: str, hub: str, by: str, seen_as: str = "") -> Finding:
-    """The finding from what `runner.models.folders` prints about a cache. seen_as: the cache's path where it ran."""
+    """Makes a finding from the output of `runner.models.folders`. seen_as: the cache's path where that ran."""
     if said == READABLE:
         return Finding("weights", Grade.OK, f"{hub} can be read {by}")
     what, _, remedy = printable(said.replace(seen_as, hub) if seen_as else said).partition("; fix")

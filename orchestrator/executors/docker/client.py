@@ -1,6 +1,6 @@
-"""docker-py's client without what it does by itself with Docker's config.json.
+"""docker-py's client without its own handling of Docker's config.json.
 
-It would read the file for each client, end with a traceback where a credential helper is missing, and hand every
+docker-py reads that file for each client, ends with a traceback if a credential helper is missing, and sends every
 password in it to the engine that builds (`X-Registry-Config`).
 """
 
@@ -21,16 +21,16 @@ from docker.utils.proxy import ProxyConfig
 
 from orchestrator.executors.bounded_http import lines
 
-# A line of a build, a pull or a push has up to some kB: an error repeats the whole command.
+# A line of a build, a pull or a push can have several kB: an error repeats the whole command.
 MESSAGE_LIMIT_BYTES = 2**20
 
 
 class Client(docker.APIClient):
-    """An engine's client that knows the login of no registry but those in `logins`, for builds: key → login."""
+    """An engine's client that has only the registry logins in `logins` (key → login), for builds."""
 
     def __init__(self, url: str, version: str, timeout_s: int, tls: TLSConfig | None = None) -> None:
         requests.Session.__init__(self)
-        # as APIClient.__init__ does it, with nothing from config.json; tests compare the two
+        # like APIClient.__init__, without config.json; tests compare the two
         self.logins: Mapping[str, Mapping[str, str]] = {}
         self._streams: ExitStack | None = None
         self.timeout = timeout_s
@@ -41,7 +41,7 @@ class Client(docker.APIClient):
         self._auth_configs = AuthConfig({})
         self._version = version
         if url.startswith("unix://"):
-            socket = url.removeprefix("unix://")  # as it is: a path may hold what an address may not
+            socket = url.removeprefix("unix://")  # unparsed: a path may hold characters that a URL may not
             self._custom_adapter = UnixHTTPAdapter(socket, timeout_s, pool_connections=DEFAULT_NUM_POOLS)
             self.mount("http+docker://", self._custom_adapter)
             del self.adapters["http://"], self.adapters["https://"]
@@ -53,7 +53,7 @@ class Client(docker.APIClient):
 
     @contextmanager
     def streams_closed(self) -> Iterator[None]:
-        """Closes each stream that was begun inside; docker-py leaves one open that is not read to its end."""
+        """Closes each stream opened inside; docker-py leaves a stream open that is not read to its end."""
         with ExitStack() as begun:
             outer, self._streams = self._streams, begun
             try:
@@ -72,7 +72,7 @@ class Client(docker.APIClient):
             headers["X-Registry-Config"] = encode_header({key: dict(login) for key, login in self.logins.items()})
 
     def _stream_helper(self, response: requests.Response, decode: bool = False) -> Iterator[Any]:
-        """What an engine says while it builds, pulls, pushes or loads: docker-py keeps a message of any length."""
+        """Yields the messages of a build, pull, push or load, bounded in size; docker-py accepts any length."""
         self._raise_for_status(response)  # type: ignore[attr-defined]  # the stubs lack it
         for line in lines(response, MESSAGE_LIMIT_BYTES, last=True):
             if line.strip():

@@ -1,6 +1,6 @@
-"""Docker's own config.json: logins of registries, proxies of containers, the current context.
+"""Reads Docker's own config.json: registry logins, container proxies, the current context.
 
-Read when it is needed and no earlier, so that a fault in it stops only what depends on it. Format:
+The file is read only when it is needed, so that an error in it stops only what depends on it. Format:
 https://docs.docker.com/reference/cli/docker/#configuration-files and https://github.com/docker/docker-credential-helpers
 """
 
@@ -22,33 +22,33 @@ from orchestrator.errors import InputError
 from orchestrator.executors.children import without_tokens
 from orchestrator.sanitize import printable
 
-HUB = "https://index.docker.io/v1/"  # the key that Docker Hub has in config.json, and in an engine's own tables
+HUB = "https://index.docker.io/v1/"  # Docker Hub's key in config.json and in the engine's own tables
 HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
 HELPER_TIMEOUT_S = 30.0
 HELPER_LIMIT_BYTES = 1 << 20
 FILE_LIMIT_BYTES = 4 << 20
-NOT_FOUND = "credentials not found"  # what a helper says of a registry that nobody has logged in to
-TOKEN_USER = "<token>"  # noqa: S105 - the name by which a helper says that its secret is an identity token
+NOT_FOUND = "credentials not found"  # a helper's answer for a registry without a login
+TOKEN_USER = "<token>"  # noqa: S105 - the user name that marks a helper's secret as an identity token
 PROXIES = {"httpProxy": "http_proxy", "httpsProxy": "https_proxy", "noProxy": "no_proxy", "ftpProxy": "ftp_proxy",
            "allProxy": "all_proxy"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Login:
-    """What a registry is shown. problem: why a login that config.json names cannot be had; then `auth` is empty."""
+    """The login sent to a registry. problem: why config.json's login is not available; then `auth` is empty."""
 
     registry: str
     auth: Mapping[str, str] = field(default_factory=dict, repr=False)
     problem: str = ""
 
     def explained(self, message: str) -> str:
-        """A registry's refusal, with the reason why no password was shown, where there is one."""
+        """Appends the reason why no password was sent, if any, to a registry's refusal."""
         return f"{message}\n  no password was sent to {self.registry}: {self.problem}" if self.problem else message
 
 
 @dataclass(frozen=True)
 class DockerConfig:
-    """The config.json in a folder; the folder need not be there."""
+    """The config.json in a folder; the folder may be missing."""
 
     folder: Path
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
@@ -62,7 +62,7 @@ class DockerConfig:
         return self.folder / "config.json"
 
     def read(self) -> Mapping[str, Any]:
-        """Raises InputError where the file is there and is no JSON object."""
+        """Reads the file; empty if it is missing. Raises InputError if it is not a JSON object."""
         return read_json(self.path)
 
     def current_context(self) -> str:
@@ -72,9 +72,9 @@ class DockerConfig:
         return name
 
     def proxies(self, url: str) -> dict[str, str]:
-        """The variables that `docker run` gives to each container of the engine at `url`, in both cases.
+        """Returns the proxy variables that `docker run` sets for the engine at `url`, in upper and lower case.
 
-        Raises InputError where the file cannot be read or its `proxies` have another form.
+        Raises InputError if the file cannot be read or its `proxies` are malformed.
         """
         everywhere = self.read().get("proxies") or {}
         given = everywhere.get(url, everywhere.get("default", {})) if isinstance(everywhere, dict) else everywhere
@@ -87,9 +87,9 @@ class DockerConfig:
         return {name: value for lower, value in named.items() for name in (lower.upper(), lower)}
 
     def login(self, registry: str) -> Login:
-        """The login for a registry (`docker.io`, `ghcr.io`, `localhost:5000`) as docker itself would look it up.
+        """Looks up the login for a registry (`docker.io`, `ghcr.io`, `localhost:5000`) as docker itself does.
 
-        Raises nothing: a login that cannot be had is a problem only where the registry asks for one.
+        Raises nothing: a missing login is a problem only if the registry asks for one.
         """
         try:
             return Login(registry, self._found(registry))
@@ -109,7 +109,7 @@ class DockerConfig:
         return {}
 
     def _asked(self, helper: object, key: str, registry: str) -> Mapping[str, str] | None:
-        """What a credential helper says; None where it has no login for the registry."""
+        """Asks a credential helper; None if it has no login for the registry."""
         if not isinstance(helper, str) or not re.fullmatch(r"[\w.-]+", helper, re.ASCII):
             raise InputError(f"{self.path}: the credential helper for {registry} must be a name such as `pass`")
         program = f"docker-credential-{helper}"
@@ -125,7 +125,7 @@ class DockerConfig:
             answer = json.loads(output)
             user, secret = answer["Username"], answer["Secret"]
         except (ValueError, LookupError, TypeError, RecursionError):
-            # what it said is not repeated: it may hold the password
+            # do not quote the output: it may hold the password
             raise InputError(f"{program} answered for {registry} what is no login; fix: {remedy}") from None
         if not isinstance(user, str) or not isinstance(secret, str):
             raise InputError(f"{program} answered for {registry} what is no login; fix: {remedy}")
@@ -141,10 +141,10 @@ class DockerConfig:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=without_tokens(self.environ),
-                start_new_session=True,  # what it starts ends with it, and its question is not put to our terminal
+                start_new_session=True,  # its children end with it, and it cannot prompt on our terminal
             )
         except OSError as error:
-            if shutil.which(program) is None:  # also where a folder of PATH may not be read, which is another errno
+            if shutil.which(program) is None:  # also if a folder on PATH is not readable, which has another errno
                 raise InputError(
                     f"{program}, which {self.path} names for {registry}, is not on PATH; "
                     f"fix: install it, or take it out of {self.path} and run: docker login {registry}"
@@ -190,13 +190,13 @@ class DockerConfig:
 
 
 def registry_of(image: str) -> str:
-    """The registry that an image's name means: `docker.io` where it names none."""
+    """Returns the registry of an image name: `docker.io` if it names none."""
     first, slash, _ = image.partition("/")
     return first if slash and (first == "localhost" or "." in first or ":" in first) else "docker.io"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no file. Raises InputError where the file is anything else."""
+    """Reads a JSON object; empty if there is no file. Raises InputError if the file is anything else."""
     try:
         with path.open("rb") as file:
             data = file.read(FILE_LIMIT_BYTES + 1)
@@ -224,6 +224,6 @@ def _table(content: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any
 
 
 def _machine(registry: str) -> str:
-    """A key of config.json without scheme and path, as old versions of Docker wrote it with both."""
+    """Strips scheme and path from a key of config.json; old versions of Docker wrote both."""
     machine = re.sub(r"^https?://", "", registry).partition("/")[0]
     return "docker.io" if machine in HUB_NAMES else machine

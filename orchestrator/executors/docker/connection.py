@@ -1,4 +1,4 @@
-"""From a host entry to its engine's client, over a socket, TLS or SSH; the client's errors become ours here alone."""
+"""Connects to a host entry's engine over a socket, TLS or SSH. Only this module translates the client's errors."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from orchestrator.executors.docker.client import Client
 from orchestrator.executors.docker.endpoint import Endpoint, resolve
 from orchestrator.executors.docker.ssh import Forward
 
-# Long enough for a create on a busy disk; a call that takes longer says so with a timeout of its own.
+# Long enough for a create on a busy disk; slower calls pass a timeout of their own.
 CALL_TIMEOUT_S = 60
-# any will do for the one call that asks which the engine speaks
+# any version works for the one call that asks for the engine's version
 FIRST_VERSION = "1.41"
-# What OpenSSL says, and what to do about it.
+# OpenSSL's words → the remedy.
 TLS_REMEDIES = {
     "expired": "renew it, or set this machine's clock right",
     "not yet valid": "set the clocks right",
@@ -44,12 +44,12 @@ FAULTS = (requests.RequestException, urllib3.exceptions.HTTPError, DockerExcepti
 
 
 def connect(host: DockerHost) -> Connection:
-    """A connection to a host's engine; the engine itself is first spoken to in the first call. Raises InputError."""
+    """Prepares a connection to a host's engine; the first call opens it. Raises InputError."""
     return Connection(host.name, resolve(host, os.environ, Path.home()))
 
 
 class Connection:
-    """Clients of one engine, one for each thread: a shared one fails under load («Pool is closed», 200 threads)."""
+    """Clients of one engine, one per thread: a shared one fails under load («Pool is closed», 200 threads)."""
 
     def __init__(self, host_name: str, endpoint: Endpoint) -> None:
         self.host_name, self.endpoint = host_name, endpoint
@@ -61,9 +61,9 @@ class Connection:
 
     @contextmanager
     def api(self) -> Iterator[Client]:
-        """This thread's client; whatever it raises inside is translated.
+        """Yields this thread's client, and translates every error raised inside.
 
-        404 and the like that mean something to the caller are for the caller to catch inside.
+        A caller that handles 404 or similar codes itself catches them inside.
         """
         try:
             if self._forward:
@@ -76,7 +76,7 @@ class Connection:
             raise HostUnreachable(f"host {self.host_name}: {said}") from error
 
     def translated(self, error: Exception) -> InputError | HostUnfit | HostUnreachable:
-        """An error of the client as one of ours, named for the response that it calls for."""
+        """Translates a client's error into one of ours, named for the response that it calls for."""
         where = f"host {self.host_name}"
         chain = list(_causes(error))
         refusal = next((e for e in chain if isinstance(e, APIError)), None)
@@ -98,7 +98,7 @@ class Connection:
 
     @property
     def way(self) -> str:
-        """How it is reached, where that is not the usual way and matters to who looks for what is slow."""
+        """How the engine is reached, if not the usual way: it explains slowness."""
         return "by docker system dial-stdio over ssh" if self._forward and self._forward.dials else ""
 
     def close(self) -> None:
@@ -140,15 +140,15 @@ class Connection:
             CALL_TIMEOUT_S,
             TLSConfig(client_cert=(tls.cert, tls.key), ca_cert=tls.ca, verify=True) if tls else None,
         )
-        # else REQUESTS_CA_BUNDLE would take the place of this engine's CA, and a proxy stand between
+        # otherwise REQUESTS_CA_BUNDLE would replace this engine's CA, and a proxy could intervene
         client.trust_env = False
-        client.max_redirects = 0  # no engine sends its caller, and what that hands over, elsewhere
+        client.max_redirects = 0  # no engine redirects; following one would send our data elsewhere
         client.headers["Accept-Encoding"] = "identity"
         client.hooks["response"].append(take_whole)
         return client
 
     def _reach_socket(self) -> None:
-        """Raises the OSError of a local socket that nobody answers; the client would too, and leak its end."""
+        """Raises the OSError of a local socket without a listener; the client would too, but leak its socket."""
         if self.endpoint.parts.scheme == "unix":
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(CALL_TIMEOUT_S)
@@ -166,7 +166,7 @@ class Connection:
 
 
 def checked(response: requests.Response) -> requests.Response:
-    """A raw call's response; raises the client's own APIError, as its named calls do, where it is not a success."""
+    """Returns a raw call's response. Raises the client's APIError if it failed, like the client's named calls."""
     try:
         response.raise_for_status()
     except requests.HTTPError as error:
@@ -175,7 +175,7 @@ def checked(response: requests.Response) -> requests.Response:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that it was made of: by cause and context, and as requests and urllib3 do, by argument."""
+    """Yields an error and all its causes: `__cause__`, `__context__` and, for requests and urllib3, arguments."""
     pending, seen = [error], set()
     while pending:
         one = pending.pop(0)
@@ -189,10 +189,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _diagnosis(chain: list[BaseException]) -> tuple[str, str]:
-    """What went wrong and what to do, by the system's error number."""
+    """Returns what went wrong and the remedy, by the system's errno."""
     if any(isinstance(error, socket.gaierror) for error in chain):
         return "its name is not known", "fix: correct the name, or the network"
-    # an SSLError's number is OpenSSL's, not the system's
+    # an SSLError's number is OpenSSL's, not an errno
     system = (e.errno for e in chain if isinstance(e, OSError) and not isinstance(e, ssl.SSLError) and e.errno)
     match next(system, None):
         case errno.ENOENT:

@@ -1,4 +1,4 @@
-"""A task as the engine's create call wants it, and the engine's words as ours. Pure: `plan` shows what would be sent.
+"""Renders a task as a create call, and maps the engine's states to ours. Pure: `plan` shows what would be sent.
 
 API: https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerCreate
 """
@@ -30,8 +30,8 @@ from orchestrator.executors.network import CA_BUNDLE, NOTHING, authorities
 SCRATCH = f"{FOLDER}/scratch"
 COMPILED = "/compiled"
 
-# What the engine calls a container's state → what it is to us. What is not here is lost:
-# a `dead` container is one that the engine failed to remove, and `removing` has no files any more.
+# The engine's container state → ours. Any other state is LOST: the engine failed to remove a `dead` container, and a
+# `removing` one has no files any more.
 STATES = {
     "created": State.STAGED,
     "running": State.RUNNING,
@@ -49,15 +49,15 @@ def container_spec(
     init: bool = True,
     network: Mapping[str, str] = NOTHING,
 ) -> dict[str, Any]:
-    """The body of the create call. Raises TaskUnfit where the model is a folder that the host cannot know.
+    """Renders the body of the create call. Raises TaskUnfit if the model is a relative folder, unknown to the host.
 
-    init: the engine has a docker-init, which hands signals on and reaps what the runner leaves.
-    network: variables for a container that uses the network; no other gets them.
+    init: the engine has a docker-init, which forwards signals and reaps the runner's orphans.
+    network: variables that only a container with network access gets.
     """
     online = needs_download(task.job.model, host)
     gpu = access.render(task.slot.gpus)
     return {
-        # by id, where it is known: a tag may have moved on since
+        # by id, if known: a tag may have moved since
         "Image": task.image.rpartition("@")[2],
         "User": f"{RUNNER_UID}:{RUNNER_UID}",
         "Entrypoint": ["python", "-m", "runner"],
@@ -77,23 +77,23 @@ def container_spec(
             "NetworkMode": "bridge" if online or host.collect else "none",
             "PidsLimit": 4096,
             "ShmSize": size_bytes(host.shm),
-            # no swap beside the memory: a benchmark that swaps measures the disk
+            # no swap on top of memory: a benchmark that swaps measures the disk
             **({"Memory": (limit := size_bytes(host.memory)), "MemorySwap": limit} if host.memory else {}),
             "Tmpfs": {
-                "/tmp": "exec,nosuid,nodev,size=1g",  # noqa: S108  # where it is mounted, not what is in it
+                "/tmp": "exec,nosuid,nodev,size=1g",  # noqa: S108  # a mount point, not a file
                 SECRETS: f"noexec,nosuid,nodev,size=64k,mode=0700,uid={RUNNER_UID},gid={RUNNER_UID}",
             },
             "Mounts": [*_mounts(task, host), *gpu.mounts],
             "DeviceRequests": list(gpu.requests),
             "Devices": list(gpu.devices),
-            # a container that talks without end must not fill the host's disk
+            # endless output must not fill the host's disk
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "2"}},
         },
     }
 
 
 def labels(task: Task, host: DockerHost) -> dict[str, str]:
-    """By these an attempt is known again, also by an orchestrator that has lost all memory."""
+    """Returns the labels that identify an attempt, even to an orchestrator without any saved state."""
     run, job, number = task.attempt
     named = {"run": run, "job": job, "attempt": str(number), "slot": task.slot.name, "host": host.name}
     named["devices"] = ",".join(sorted(task.slot.devices))
@@ -101,7 +101,7 @@ def labels(task: Task, host: DockerHost) -> dict[str, str]:
 
 
 def attempt_of(found: Mapping[str, str]) -> Attempt | None:
-    """The attempt that a container's labels name; None where they do not."""
+    """Returns the attempt that a container's labels name; None if they name none."""
     return Attempt.named(*(found.get(f"{LABEL}.{name}") for name in ("run", "job", "attempt")))
 
 
@@ -109,7 +109,7 @@ UNITS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800
 
 
 def up_s(status: object) -> float | None:
-    """About how long a container has been up, by what the engine's list says: `Up About an hour`, `Up 3 minutes`."""
+    """Returns a container's approximate uptime from the listing's status: `Up About an hour`, `Up 3 minutes`."""
     # https://github.com/docker/go-units/blob/v0.5.0/duration.go
     units = "|".join(UNITS_S)
     found = re.match(rf"Up (?:About )?(Less than a|an?|[0-9]{{1,6}}) ({units})s?\b", str(status))
@@ -119,7 +119,7 @@ def up_s(status: object) -> float | None:
 
 
 def observation(state: str, labelled: Mapping[str, str], ended: Mapping[str, Any] | None = None) -> Observation:
-    """What the engine says, in our words. ended: `State` of an inspected container, for one that has exited."""
+    """Maps the engine's state to an Observation. ended: `State` from an inspect, for a container that has exited."""
     seen = STATES.get(state, State.LOST)
     slot = labelled.get(f"{LABEL}.slot", "")
     devices = frozenset(filter(None, labelled.get(f"{LABEL}.devices", "").split(",")))
@@ -133,7 +133,7 @@ def observation(state: str, labelled: Mapping[str, str], ended: Mapping[str, Any
 
 
 def size_bytes(text: str) -> int:
-    """Bytes of `512m`, `1.5g`, `16gib`; the engine's units are powers of 1024."""
+    """Converts `512m`, `1.5g`, `16gib` to bytes; the engine's units are powers of 1024."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg])i?b?", text)
     if match is None:
         raise ValueError(f"{text!r} is not a size such as 16g")
@@ -159,7 +159,7 @@ def _environment(task: Task, host: DockerHost, online: bool, network: Mapping[st
 
 
 def _compiled_environment(image: str) -> dict[str, str]:
-    """Where the compilers of an image keep their work: apart from any other image's, whose versions may differ."""
+    """Sets the compilers' cache folders, separate for each image: compiler versions may differ between images."""
     folder = f"{COMPILED}/{image.partition('@')[0].rpartition(':')[2]}"
     return {
         "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
@@ -174,11 +174,11 @@ def _mounts(task: Task, host: DockerHost) -> list[dict[str, Any]]:
         raise TaskUnfit(
             f"model {model!r}: on the Docker host {host.name} a folder must be an absolute path of that host"
         )
-    # the cache alone: beside it stands the login of the machine's owner
+    # only the cache: the folder above it holds the login of the machine's owner
     folders = [(below(host.weights, HUB), f"{WEIGHTS}/{HUB}")] if host.weights else []
     if host.ca_bundle and (needs_download(model, host) or host.collect):
         folders.append((host.ca_bundle, CA_BUNDLE))
     folders += [(mounted := model_mount(model), mounted)] if model.startswith("/") else []
-    # a mount and not a `-v` bind: that one makes a missing folder, empty and owned by root
+    # a mount, not a `-v` bind, which creates a missing folder, empty and owned by root
     read = [{"Type": "bind", "Source": here, "Target": there, "ReadOnly": True} for here, there in folders]
     return read + ([{"Type": "bind", "Source": host.cache, "Target": COMPILED}] if host.cache else [])

@@ -1,4 +1,4 @@
-"""A local socket whose every connection is a command's standard input and output: `docker system dial-stdio` by ssh."""
+"""A local socket that bridges each connection to a command's stdin and stdout: `docker system dial-stdio` over ssh."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from orchestrator.executors.children import without_tokens
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"
 PING_TIMEOUT_S = 20
-# The first word of any engine's answer. What comes before it is what a shell's start-up files print over there.
+# The first word of an engine's response. Anything before it is output of the remote shell's start-up files.
 ANSWER = b"HTTP/1."
 NOISE_LIMIT_BYTES = 64 * 2**10
 CHUNK_BYTES = 2**16
 SAID_LIMIT_BYTES = 2**16
 WAIT_MS = 50
-REFUSED = 255  # ssh's own exit code: the command over there did not run
+REFUSED = 255  # ssh's own exit code: the remote command did not run
 
 
 def answers(path: Path) -> bool:
-    """Whether an engine is behind a local socket. One that takes the call and says nothing in time is there too."""
+    """Whether an engine listens on a local socket. One that accepts the call but does not answer in time counts too."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(PING_TIMEOUT_S)
         probe.connect(str(path))
@@ -38,9 +38,9 @@ def answers(path: Path) -> bool:
 
 
 class Dial:
-    """Listens at `path`. sessions: command lines for one connection, tried in turn while ssh itself refuses them.
+    """Listens at `path`. sessions: yields the command lines for one connection, tried in turn while ssh refuses them.
 
-    said: the last words of a connection that no engine answered.
+    said: the last error output of a connection that no engine answered.
     """
 
     def __init__(self, path: Path, sessions: Callable[[], Generator[list[str], None, None]]) -> None:
@@ -59,7 +59,7 @@ class Dial:
             self._closed = True
             sessions = list(self._open)
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
         self._listener.close()
         for session in sessions:
             session.kill()
@@ -79,7 +79,7 @@ class Dial:
                     return
 
     def _was_refused(self, words: list[str], connection: socket.socket) -> bool:
-        """Whether ssh refused to run it, having read nothing of the connection: then it may be tried elsewhere."""
+        """Whether ssh refused the command before it read from the connection: then another link may be tried."""
         with self._lock:
             if self._closed:
                 return False
@@ -108,7 +108,7 @@ class Dial:
 
 
 def _copied(session: subprocess.Popen[bytes], connection: socket.socket, said: bytearray) -> bool:
-    """Whether an engine answered; returns when either side is gone. said: gets the end of its standard error."""
+    """Copies until either side closes; returns whether an engine answered. said: receives the end of its stderr."""
     if session.stdout is None or session.stderr is None:
         return False
     source, errors = session.stdout.fileno(), session.stderr.fileno()
@@ -117,7 +117,7 @@ def _copied(session: subprocess.Popen[bytes], connection: socket.socket, said: b
     poll = select.poll()
     poll.register(source, select.POLLIN)
     poll.register(errors, select.POLLIN)
-    poll.register(connection, 0)  # only that it was closed altogether, which a stream without an end would not notice
+    poll.register(connection, 0)  # only for a full close, which an endless stream would not notice
     with session.stdout, session.stderr:
         while True:
             ready = {fd for fd, _ in poll.poll(None if source in is_open else WAIT_MS)}
@@ -144,7 +144,7 @@ def _copied(session: subprocess.Popen[bytes], connection: socket.socket, said: b
                         connection.sendall(chunk)
                     except OSError:
                         return True
-            # whatever it has started may keep its standard error open
+            # a child of it may keep its standard error open
             if not is_open or (source not in is_open and errors not in ready and session.poll() is not None):
                 session.wait()
                 return answered

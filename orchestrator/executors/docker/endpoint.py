@@ -1,6 +1,6 @@
-"""Which Docker engine a host entry means: address and TLS files, by the entry, the environment, Docker's contexts.
+"""Resolves a host entry to a Docker engine: address and TLS files, from the entry, the environment or a context.
 
-What is named and not found is an error, never the local engine.
+A named engine that is not found is an error; the local engine never takes its place.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ENCRYPTED = (
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an engine listens. origin: what named it, for messages."""
+    """Where an engine listens. origin: the setting that named it, for messages."""
 
     url: str
     tls: Tls | None = None
@@ -37,10 +37,10 @@ class Endpoint:
 
 
 def resolve(host: DockerHost, environ: Mapping[str, str], home: Path) -> Endpoint:
-    """The engine that a host entry means. Reads files, connects to nothing.
+    """Returns the engine that a host entry names. Reads files, does not connect.
 
-    Without `url` and `context` it is what the docker command itself would take: DOCKER_HOST, DOCKER_CONTEXT, the
-    current context. Raises InputError with every problem found.
+    Without `url` and `context` it is the docker command's own choice: DOCKER_HOST, DOCKER_CONTEXT, the current
+    context. Raises InputError with every problem found.
     """
     config = DockerConfig.of(environ, home)
     folder = config.folder
@@ -76,13 +76,13 @@ def _from_environment(environ: Mapping[str, str], folder: Path) -> Endpoint:
     if not url:
         return Endpoint(LOCAL_SOCKET, origin="the default socket")
     material = Path(environ.get("DOCKER_CERT_PATH") or folder)
-    # DOCKER_TLS alone asks for TLS without a look at the engine's certificate; here it is always looked at
+    # DOCKER_TLS alone asks for TLS without verification; here the engine's certificate is always verified
     verified = environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_TLS")
     return Endpoint(url, _tls_in(material) if verified else None, origin="DOCKER_HOST")
 
 
 def _from_context(host: DockerHost, name: str, folder: Path) -> Endpoint:
-    # the folder's name is the hash of the context's: https://github.com/docker/cli/blob/master/cli/context/store
+    # the folder is named by the hash of the context's name: https://github.com/docker/cli/blob/master/cli/context/store
     digest = hashlib.sha256(name.encode()).hexdigest()
     meta = read_json(folder / "contexts" / "meta" / digest / "meta.json")
     url: Any = meta
@@ -98,12 +98,12 @@ def _from_context(host: DockerHost, name: str, folder: Path) -> Endpoint:
 
 
 def _tls_in(folder: Path) -> Tls:
-    """Docker's own names for the files."""
+    """Returns the TLS files under Docker's own file names."""
     return Tls(ca=str(folder / "ca.pem"), cert=str(folder / "cert.pem"), key=str(folder / "key.pem"))
 
 
 def _plain(endpoint: Endpoint, host: DockerHost) -> list[str]:
-    """Why an address without TLS is not used, whatever named it."""
+    """Returns why an address without TLS is refused, whichever setting named it."""
     if not endpoint.url.startswith("tcp://") or endpoint.tls or host.insecure or is_loopback(endpoint.url):
         return []
     return [
@@ -114,7 +114,7 @@ def _plain(endpoint: Endpoint, host: DockerHost) -> list[str]:
 
 
 def _tls_problems(endpoint: Endpoint) -> list[str]:
-    """The files of it that cannot be used. That `url: tcp://…` has tls at all, the inventory has seen to."""
+    """Lists unusable TLS files. The inventory has checked already that `url: tcp://…` has tls."""
     if endpoint.tls is None:
         return []
     problems = [f"tls {name}: there is no file {path}" for name, path in endpoint.tls if not Path(path).is_file()]
@@ -122,9 +122,9 @@ def _tls_problems(endpoint: Endpoint) -> list[str]:
 
 
 def _is_encrypted(key: Path) -> bool:
-    """OpenSSL would ask for its passphrase on the terminal, and there may be nobody to answer."""
+    """Whether a key has a passphrase: OpenSSL would prompt for it on the terminal, where nobody may be."""
     try:
         with key.open("rb") as file:
             return b"ENCRYPTED" in file.read(4096)
-    except OSError:  # the client says so
+    except OSError:  # the client reports it
         return False

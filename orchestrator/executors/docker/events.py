@@ -1,4 +1,4 @@
-"""Something may have changed on an engine: its own event stream, followed in the background."""
+"""Follows an engine's event stream in the background and wakes waiting threads."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from orchestrator.executors.contract import LABEL
 from orchestrator.executors.docker.connection import Connection, checked
 from orchestrator.executors.wakeups import Wakeups
 
-# A silent stream is opened anew after this long: a link that is cut gives no error by itself.
+# A silent stream is reopened after this long: a cut link raises no error.
 SILENCE_S = 30
 RECONNECT_S = 1.0
 FILTERS = json.dumps({"label": [LABEL], "type": ["container"], "event": ["die", "oom", "destroy"]})
 
 
 class Changes:
-    """Wakes who waits when a container of ours ends or vanishes, and once at each new beginning of the stream.
+    """Wakes waiting threads when a container of ours ends or vanishes, and whenever the stream is opened.
 
-    A wake-up says only that it is worth looking again: one too many does no harm, and what happened while the stream
-    was down is seen by the look that follows its return.
+    A wake-up means only that a new listing is worthwhile; a spurious one is harmless. The listing after a reopened
+    stream shows what happened while the stream was down.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -42,7 +42,7 @@ class Changes:
         self._thread: threading.Thread | None = None
 
     def wait(self, timeout_s: float) -> None:
-        """Returns when something may have changed since this thread's last wait, at the latest after `timeout_s`."""
+        """Returns when something may have changed since this thread's last wait, after `timeout_s` at the latest."""
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._follow, name="docker-events", daemon=True)
@@ -52,7 +52,7 @@ class Changes:
     def close(self) -> None:
         self._closed.set()
         if self._stream is not None:
-            with contextlib.suppress(Exception):  # it may be closing by itself just now
+            with contextlib.suppress(Exception):  # it may be closing already
                 self._stream.close()
         if self._thread is not None:
             self._thread.join(2)
@@ -63,11 +63,11 @@ class Changes:
                 with self._connection.api() as api:
                     self._read(api)
             except (HostUnreachable, HostUnfit, InputError):
-                # who looks next is told by its own call
+                # the next caller sees the error in its own call
                 self._closed.wait(RECONNECT_S)
 
     def _read(self, api: docker.APIClient) -> None:
-        # the engine's clock, not ours: events since then are sent again, so that none falls between look and stream
+        # the engine's clock, not ours: events since then are sent again, so none is lost between listing and stream
         since = _engine_time(api.get(f"{api.base_url}/_ping", timeout=10))
         url = f"{api.base_url}/v{api.api_version}/events"
         parameters = {"filters": FILTERS, "since": str(since)}
@@ -84,7 +84,7 @@ class Changes:
 
 
 def _settle(api: docker.APIClient, event: bytes) -> None:
-    """Returns when a listing shows what the event tells.
+    """Waits until a listing shows the event's change.
 
     `die` is sent 20-80 ms before the listing changes, under a lock that an inspect waits for:
     https://github.com/moby/moby/blob/v20.10.24/daemon/monitor.go

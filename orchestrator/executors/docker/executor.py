@@ -1,4 +1,4 @@
-"""Jobs as containers of one Docker engine. It remembers nothing of jobs: labels on the containers say all."""
+"""Runs jobs as containers of one Docker engine. It stores no job state: the containers' labels hold it."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ from orchestrator.executors.gpus import CPU_SLOT
 from orchestrator.executors.network import at_start
 from runner.wire.result_bundle import Receipt
 
-# What the engine, asked for a link that a container made, says as if it were its own failure (500): it would stay so.
+# The engine answers 500 with these words for a link that a container made; a retry would give the same answer.
 LINK_FAULTS = ("evalSymlinksInScope", "too many l", "not a directory", "file name too long")
 FETCH_TIMEOUT_S = 300.0  # 16 MiB over a slow link
-# It is the last word of a runner; what dies after it may say a word more.
+# The runner's receipt is its last line; a process that dies later may still print one more.
 RECEIPT_WITHIN_LINES = 20
 
 
 class _BeingMade(StartError):
-    """The name is taken, and its container is not there yet."""
+    """The name is taken, but its container does not exist yet."""
 
 
 class DockerExecutor:
     """The Executor of a `docker` host.
 
-    probe_image: an image of ours on that host, to count its GPUs with; without one only CDI and device nodes tell.
-    connection: one to share; closed by `close` all the same.
+    probe_image: an image of ours on that host, which counts its GPUs; without it only CDI and device nodes do.
+    connection: a shared one; `close` closes it too.
     """
 
     def __init__(self, host: DockerHost, *, probe_image: str = "", connection: Connection | None = None) -> None:
@@ -63,7 +63,7 @@ class DockerExecutor:
         self._asking = threading.Lock()
         self._info: Mapping[str, Any] | None = None
         self._gpus: tuple[Access, tuple[Slot, ...]] | None = None
-        # what became of containers that have exited: by the engine's id, each is asked for once
+        # results of containers that have exited, by the engine's id: each is inspected once
         self._ended: dict[str, Observation] = {}
 
     def slots(self) -> tuple[Slot, ...]:
@@ -100,7 +100,7 @@ class DockerExecutor:
                     f"host {self.host.name}: there is no container {attempt.name} to start; stage it again"
                 )
             try:
-                # `start` would run an exited container a second time
+                # `start` would run an exited container again
                 if container["State"]["Status"] == "created":
                     api.start(attempt.name)
                 elif container["State"]["Status"] != "running":
@@ -112,7 +112,7 @@ class DockerExecutor:
                     if f"{variable}={file}" in container["Config"]["Env"]:
                         hand_over(api, attempt.name, secret or "", file)
             except (APIError, StartError) as error:
-                # it stays behind as `created` with exit code 128, and would be taken for staged
+                # it would stay as `created` with exit code 128 and look staged
                 self._remove(api, attempt)
                 raise StartError(f"host {self.host.name}: {attempt.name} did not start: {_said(error)}") from error
 
@@ -125,7 +125,7 @@ class DockerExecutor:
                 if attempt is None:
                     continue
                 if listed["Labels"][LABEL] == "slot":
-                    # a lock that a dead orchestrator held, where nothing else tells of its attempt any more
+                    # a dead orchestrator's lock, the only trace of its attempt
                     seen.setdefault(attempt, Observation(State.LOST, "", reason="only its slot's lock is left of it"))
                     continue
                 found = observation(listed["State"], listed["Labels"])
@@ -165,7 +165,7 @@ class DockerExecutor:
     def stop(self, attempt: Attempt, grace_s: float) -> None:
         with self.connection.api() as api:
             try:
-                # the engine answers when the container has ended, so the call may last as long as the grace
+                # the engine answers once the container has ended, so the call may last as long as the grace
                 api.stop(attempt.name, timeout=math.ceil(grace_s))
             except NotFound:
                 return
@@ -180,8 +180,8 @@ class DockerExecutor:
         self.connection.close()
 
     def info(self) -> Mapping[str, Any]:
-        """What the engine says of itself, asked for once."""
-        # a lock of this executor's own: `cached_property` shares one between all hosts before Python 3.12
+        """Returns the engine's info, fetched once."""
+        # a lock per executor: before Python 3.12 `cached_property` shares one between all hosts
         with self._asking:
             if self._info is None:
                 with self.connection.api() as api:
@@ -189,12 +189,12 @@ class DockerExecutor:
             return self._info
 
     def has_init(self) -> bool:
-        """Whether the engine has a docker-init. A container that asks for it where there is none does not start."""
-        # https://github.com/moby/moby/blob/v20.10.24/daemon/info_unix.go: «N/A» where it does not run
+        """Whether the engine has a docker-init. Without it, a container that asks for it does not start."""
+        # https://github.com/moby/moby/blob/v20.10.24/daemon/info_unix.go: «N/A» if it does not run
         return bool((self.info().get("InitCommit") or {}).get("ID", "N/A") != "N/A")
 
     def gpus(self) -> tuple[Access, tuple[Slot, ...]]:
-        """The way to this host's GPUs, and the slots they make. Raises HostUnfit with what is missing."""
+        """Returns how containers access this host's GPUs, and its slots. Raises HostUnfit with what is missing."""
         info = self.info()
         with self._asking:
             if self._gpus is None:
@@ -203,7 +203,7 @@ class DockerExecutor:
             return self._gpus
 
     def _inspect(self, api: docker.APIClient, attempt: Attempt) -> dict[str, Any] | None:
-        """The container of an attempt; None where there is none. Raises StartError where its name is another's."""
+        """Inspects an attempt's container; None if there is none. Raises StartError if a foreign one has its name."""
         try:
             container = dict(api.inspect_container(attempt.name))
         except NotFound:
@@ -212,10 +212,10 @@ class DockerExecutor:
             raise StartError(f"host {self.host.name}: a container {attempt.name} is there that is not ours; remove it")
         return container
 
-    # of several creates at once one wins; the others get 409 up to 50 ms before its container can be inspected
+    # of concurrent creates one wins; the others get 409 up to 50 ms before its container can be inspected
     @retry(retry=retry_if_exception_type(_BeingMade), stop=stop_after_delay(30), wait=wait_fixed(0.05), reraise=True)
     def _create(self, api: docker.APIClient, task: Task, spec: dict[str, Any]) -> bool:
-        """Whether the container, made now or before, still needs its files: a crash may have left it without."""
+        """Creates the container or finds it; returns whether it still needs its files, as after a crash."""
         try:
             api.create_container_from_config(spec, task.attempt.name)  # type: ignore[no-untyped-call]
         except APIError as error:
@@ -230,7 +230,7 @@ class DockerExecutor:
     def _how_it_ended(self, api: docker.APIClient, container: str, labelled: Mapping[str, str]) -> Observation | None:
         try:
             state = api.inspect_container(container)["State"]
-        except NotFound:  # removed since it was listed
+        except NotFound:  # removed since the listing
             return None
         return observation(state["Status"], labelled, state)
 
@@ -238,7 +238,7 @@ class DockerExecutor:
         try:
             api.remove_container(attempt.name, v=True, force=True)
         except APIError as error:
-            # 409: another call is removing it just now
+            # 409: another call is removing it
             if error.status_code not in (404, 409):
                 raise
 
@@ -249,13 +249,13 @@ class DockerExecutor:
             return TaskUnfit(f"{where}: has no image {task.image}; orchestrator build --hosts {self.host.name}")
         if missing := re.search(r"bind source path does not exist: (\S.*)", said):
             return HostUnfit(f"{where}: {_not_there(missing[1].strip(), self.host, task.job.model)}")
-        # 4xx: of what was asked for, not of how the engine is now
+        # 4xx: a fault of the request, not of the engine's current state
         kind = TaskUnfit if error.is_client_error() and error.status_code != 409 else StartError
         return kind(f"{where}: {task.attempt.name} was not created: {said}")
 
 
 def _not_there(folder: str, host: DockerHost, model: str) -> str:
-    """What to do where a folder that a job mounts is not on its host."""
+    """Returns the remedy for a folder that a job mounts and its host lacks."""
     if host.weights and folder == below(host.weights, HUB):
         return (
             f"the weights folder {host.weights} is not there, or has no folder {HUB} in it; "
@@ -267,7 +267,7 @@ def _not_there(folder: str, host: DockerHost, model: str) -> str:
 
 
 def _content(response: requests.Response) -> bytes:
-    """The one file of an archive that the engine sends. Raises BadResult."""
+    """Returns the one file of an archive that the engine sends. Raises BadResult."""
     try:
         header = checked(response).headers.get("X-Docker-Container-Path-Stat", "")
     except APIError as error:

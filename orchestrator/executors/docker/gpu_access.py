@@ -1,4 +1,4 @@
-"""How a container gets a Docker host's GPUs. Pure: what the host says comes in as values."""
+"""How a container gets a Docker host's GPUs. Pure: the host's answers are arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.executors.gpus import Gpu
 
 CDI_KIND = "nvidia.com/gpu"
 DRIVER_FOLDER = "/usr/local/nvidia"
-# without the unified memory nodes CUDA does not initialise; without the tools node profilers fail
+# CUDA does not initialise without the unified memory nodes; profilers fail without the tools node
 SHARED_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 MAX_NODES = 16
 
@@ -26,7 +26,7 @@ RUN_ON_CPU = "or give the host `gpus: none` to run on its CPU"
 
 @dataclass(frozen=True)
 class GpuParts:
-    """What a create call needs for some GPUs."""
+    """The parts of a create call that give a container its GPUs."""
 
     requests: tuple[dict[str, Any], ...] = ()
     devices: tuple[dict[str, str], ...] = ()
@@ -36,10 +36,10 @@ class GpuParts:
 
 @dataclass(frozen=True)
 class Access:
-    """One way to the GPUs of an engine.
+    """One method of giving containers an engine's GPUs.
 
-    nodes: device nodes that every container needs beside the GPU's own. driver: the host's folder of driver libraries,
-    where they are not in the image. Both for `devices` alone.
+    nodes: device nodes that every container needs besides the GPU's own. driver: the host's folder of driver
+    libraries, if the image has none. Both apply to `devices` only.
     """
 
     kind: Literal["none", "toolkit", "cdi", "devices"]
@@ -47,7 +47,7 @@ class Access:
     driver: str | None = None
 
     def render(self, gpus: Sequence[str]) -> GpuParts:
-        """gpus: indices or UUIDs for the toolkit, names of the CDI kind, minor numbers of device nodes."""
+        """Renders the GPUs. gpus: indices or UUIDs (toolkit), CDI device names, or minor numbers of device nodes."""
         if not gpus or self.kind == "none":
             return GpuParts()
         if self.kind == "toolkit":
@@ -69,10 +69,10 @@ NO_GPU = Access("none")
 
 @dataclass(frozen=True)
 class GpuEvidence:
-    """What a host shows of its GPUs before any container runs.
+    """What is known of a host's GPUs before any container runs.
 
-    nodes: numbers n of its /dev/nvidia<n>. shared: those of SHARED_NODES that are there. driver: DRIVER_FOLDER is.
-    cdi: names of its CDI devices of NVIDIA's kind, without the kind.
+    nodes: numbers n of its /dev/nvidia<n>. shared: those of SHARED_NODES that exist. driver: whether DRIVER_FOLDER
+    exists. cdi: names of its CDI devices of NVIDIA's kind, without the kind.
     """
 
     runtime: bool = False
@@ -83,9 +83,9 @@ class GpuEvidence:
 
 
 def candidates(host: DockerHost, seen: GpuEvidence) -> tuple[Access, ...]:
-    """The ways to try, best first. Raises HostUnfit where what is asked for cannot be, or nothing can.
+    """Returns the methods to try, best first. Raises HostUnfit if the requested method, or every one, is impossible.
 
-    `auto` tries the toolkit wherever there is a GPU: its hook works without being a registered runtime.
+    `auto` tries the toolkit on every host with a GPU: its hook works even if no runtime is registered.
     """
     devices = Access("devices", seen.shared, DRIVER_FOLDER if seen.driver else None)
     possible = {
@@ -93,7 +93,7 @@ def candidates(host: DockerHost, seen: GpuEvidence) -> tuple[Access, ...]:
         "cdi": Access("cdi") if seen.cdi else None,
         "devices": devices if seen.nodes else None,
     }
-    # bare device nodes are of use only with the driver's libraries beside them, or where the user says so
+    # bare device nodes help only with the driver's libraries, or if the user asks for them
     by_itself = [kind for kind in possible if kind != "devices" or seen.driver]
     wanted = by_itself if host.gpu_access == "auto" else [host.gpu_access]
     found = tuple(access for kind in wanted if (access := possible[kind]))
@@ -103,7 +103,7 @@ def candidates(host: DockerHost, seen: GpuEvidence) -> tuple[Access, ...]:
 
 
 def no_access(host: DockerHost, seen: GpuEvidence) -> str:
-    """Why jobs get no GPU there, and how they would."""
+    """Explains why jobs get no GPU on this host, with the remedy."""
     if host.gpu_access == "cdi":
         return (
             f"host {host.name}: its engine knows no CDI device {CDI_KIND}=…; there: sudo nvidia-ctk cdi generate "
@@ -120,16 +120,16 @@ def no_access(host: DockerHost, seen: GpuEvidence) -> str:
 
 
 def everything(access: Access, seen: GpuEvidence) -> tuple[str, ...]:
-    """What to render for a container that is to see every GPU."""
+    """Returns the ids to render for a container that sees every GPU."""
     return tuple(map(str, seen.nodes)) if access.kind == "devices" else ("all",)
 
 
 def as_named(access: Access, seen: GpuEvidence, found: Sequence[Gpu]) -> tuple[Gpu, ...]:
-    """GPUs that a probe saw, with the ids by which this way hands them out. Raises ValueError where it cannot."""
+    """Gives the probed GPUs the ids that this access method uses. Raises ValueError if it cannot address one."""
     if access.kind == "devices":
         if any(gpu.id.startswith("MIG-") for gpu in found):
             raise ValueError("MIG instances are not handed out as device nodes; use the toolkit")
-        # the driver counts GPUs in the order of their nodes, also where a number is missing
+        # the driver counts GPUs in the order of their nodes, even if a number is missing
         return tuple(replace(gpu, id=str(node)) for gpu, node in zip(found, seen.nodes))
     if access.kind == "cdi":
         names = {gpu: next((name for name in (gpu.id, gpu.uuid) if name in seen.cdi), None) for gpu in found}
@@ -141,7 +141,7 @@ def as_named(access: Access, seen: GpuEvidence, found: Sequence[Gpu]) -> tuple[G
 
 
 def trusted(host: DockerHost, seen: GpuEvidence, access: Access) -> tuple[Gpu, ...] | None:
-    """The GPUs as far as they are known without a probe; None where only a probe can tell."""
+    """Returns the GPUs if they are known without a probe, else None."""
     if access.kind == "devices":
         return tuple(Gpu(str(number)) for number in seen.nodes)
     if access.kind == "cdi":
@@ -150,6 +150,6 @@ def trusted(host: DockerHost, seen: GpuEvidence, access: Access) -> tuple[Gpu, .
 
 
 def plain_cdi(names: Collection[str]) -> tuple[str, ...]:
-    """One name for each GPU: nvidia-ctk may list each by index, by UUID, and all together as `all`."""
+    """Returns one name per GPU: nvidia-ctk may list each by index and by UUID, and all together as `all`."""
     indices = [name for name in names if name.isdigit()]
     return tuple(sorted(indices, key=int)) or tuple(sorted(name for name in names if name != "all"))

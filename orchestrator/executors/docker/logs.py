@@ -1,4 +1,4 @@
-"""A container's output as lines, also over links that drop."""
+"""Reads a container's output as lines, and resumes after a dropped link."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from orchestrator.executors.docker.connection import Connection, checked
 
 # https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach, "Stream format"
 FRAME = struct.Struct(">BxxxL")
-# The engine cuts messages at 16 KiB; whatever sends more is no engine, and a line without end must not fill the memory.
+# The engine cuts messages at 16 KiB; a longer one is not an engine's, and an endless line must not fill the memory.
 MESSAGE_LIMIT_BYTES = 2**20
 LINE_LIMIT_BYTES = 64 * 2**10
-# A quiet stream is opened anew after this long, from where it was: a cut link gives no error by itself.
+# A quiet stream is reopened after this long, at its last position: a cut link raises no error.
 SILENCE_S = 30
-# A whole log that the engine keeps has 32 MB of text, and up to as much again of stamps.
+# The engine keeps at most 32 MB of log text, plus up to as much again of time stamps.
 WHOLE_LOG_TIMEOUT_S, WHOLE_LOG_LIMIT_BYTES = 300.0, 96e6
 REOPEN_AFTER_S = 0.3  # by then it is known whether ssh has died
 LINK_FAULTS = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError)
 
 
 def lines(connection: Connection, container: str, *, follow: bool) -> Iterator[str]:
-    """Lines of standard output and error, each once; none where there is no such container. Raises HostUnreachable."""
+    """Yields lines of stdout and stderr, each once; none if there is no such container. Raises HostUnreachable."""
     seen, ended, again = "", False, False
     while not ended:
         with connection.api() as api:
             if again:
-                api.ping()  # quiet is well, gone is not
+                api.ping()  # a quiet engine is fine, a lost one is not
             try:
                 for stamp, text in _stamped(api, container, follow, seen):
                     seen = stamp
@@ -47,7 +47,7 @@ def lines(connection: Connection, container: str, *, follow: bool) -> Iterator[s
 
 
 def last_lines(connection: Connection, container: str, count: int) -> list[str]:
-    """The last lines of standard output and error; none where there is no such container. Raises HostUnreachable."""
+    """Returns the last lines of stdout and stderr; none if there is no such container. Raises HostUnreachable."""
     with connection.api() as api:
         return [text for _, text in _stamped(api, container, False, "", str(count))]
 
@@ -55,7 +55,7 @@ def last_lines(connection: Connection, container: str, count: int) -> list[str]:
 def _stamped(
     api: docker.APIClient, container: str, follow: bool, after: str, tail: str = "all"
 ) -> Iterator[tuple[str, str]]:
-    """Lines with the engine's time stamps, which have a fixed width, those later than `after`."""
+    """Yields the lines later than `after` with the engine's time stamps, which have a fixed width."""
     url = f"{api.base_url}/v{api.api_version}/containers/{container}/logs"
     parameters = {"stdout": "1", "stderr": "1", "timestamps": "1", "follow": str(int(follow)), "since": _seconds(after)}
     parameters["tail"] = tail
@@ -66,7 +66,7 @@ def _stamped(
         bounds = () if follow else (WHOLE_LOG_TIMEOUT_S, WHOLE_LOG_LIMIT_BYTES)
         for stream, message in _messages(chunks(checked(response).raw, *bounds)):
             stamp, _, text = message.partition(b" ")
-            # a line longer than a message comes in several, and only the last ends with a line feed
+            # a line longer than a message comes as several messages; only the last ends with a line feed
             line = partial.pop(stream, b"") + text
             if not line.endswith(b"\n") and len(line) < LINE_LIMIT_BYTES:
                 partial[stream] = line
@@ -77,7 +77,7 @@ def _stamped(
 
 
 def _messages(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The messages of both streams, in order; one that is cut off is none. Raises ProtocolError for a giant one."""
+    """Yields the messages of both streams in order; drops a truncated one. Raises ProtocolError for a giant one."""
     received = bytearray()
     for part in parts:
         received += part

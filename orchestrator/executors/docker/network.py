@@ -1,4 +1,4 @@
-"""The network variables of a container: a host's own, over those that `docker run` would add for its engine."""
+"""Network variables of a container: the host's own override those that `docker run` adds for its engine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from orchestrator.executors.network import variables_of
 
 
 def network_of(host: DockerHost, environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Raises InputError as `variables_of`, and where Docker's config.json is broken."""
+    """Raises InputError like `variables_of`, and if Docker's config.json is broken."""
     proxies = DockerConfig.of(environ, home).proxies(resolve(host, environ, home).url)
     return {**proxies, **variables_of(host, environ)}

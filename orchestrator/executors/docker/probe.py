@@ -1,4 +1,4 @@
-"""What a Docker host has that its engine does not say: looked up through containers, most of them never started."""
+"""Finds out through containers what the engine does not report; most of the containers are never started."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from orchestrator.executors.docker.gpu_access import (
 )
 from orchestrator.executors.gpus import chosen, parse_probe, slots_of
 
-# made on the spot out of nothing, so that a host can be looked at before it has any image
+# built empty on the host, so that a host can be probed before it has any image
 EMPTY_IMAGE = "sd-orchestrator-empty:1"
 PROBE_COMMAND = ("python", "-m", "runner", "probe")
 PROBE_TIMEOUT_S = 60
@@ -39,16 +39,16 @@ LABELS = {LABEL: "probe"}
 
 
 def require_gpus(api: docker.APIClient, host: DockerHost) -> None:
-    """Raises HostUnfit where the host's GPUs can be handed to no container: told before an image is built for them."""
+    """Raises HostUnfit if no container can get the host's GPUs. Called before an image is built for them."""
     candidates(host, evidence(api, api.info()))
 
 
 def find_gpus(
     api: docker.APIClient, host: DockerHost, info: Mapping[str, Any], image: str
 ) -> tuple[Access, tuple[Slot, ...]]:
-    """The way to a host's GPUs, and the slots they make. Raises HostUnfit with what is missing and how to fix it.
+    """Returns how containers access a host's GPUs, and its slots. Raises HostUnfit with what is missing and its fix.
 
-    image: ours, to count the GPUs with; where it is not there, only CDI and device nodes tell.
+    image: ours, which counts the GPUs; if the host lacks it, only CDI and device nodes do.
     """
     seen = evidence(api, info)
     ways = candidates(host, seen)
@@ -74,7 +74,7 @@ def find_gpus(
 
 
 def evidence(api: docker.APIClient, info: Mapping[str, Any]) -> GpuEvidence:
-    """What the engine's info and the host's files tell of GPUs."""
+    """Collects what the engine's info and the host's files show of GPUs."""
     devices = (str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ())
     nodes = [f"/dev/nvidia{number}" for number in range(MAX_NODES)]
     there = existing(api, [*nodes, *SHARED_NODES, f"{DRIVER_FOLDER}/lib64"])
@@ -88,9 +88,9 @@ def evidence(api: docker.APIClient, info: Mapping[str, Any]) -> GpuEvidence:
 
 
 def existing(api: docker.APIClient, paths: Sequence[str]) -> frozenset[str]:
-    """Those of some absolute paths that exist on the engine's host.
+    """Returns the paths that exist on the engine's host. paths: absolute ones.
 
-    By a container that has the host's root mounted read-only and is never started: the engine tells what is in it.
+    Uses a container that mounts the host's root read-only and is never started: the engine stats the paths in it.
     """
     make_empty_image(api)
     root = {"Type": "bind", "Source": "/", "Target": "/host", "ReadOnly": True}
@@ -108,7 +108,7 @@ def run(
     gpus: Sequence[str],
     mounts: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The standard output of a short command in a container of our image. Raises APIError where it does not start."""
+    """Runs a short command in a container of our image and returns its stdout. Raises APIError if it does not start."""
     parts = access.render(gpus)
     spec = {
         "Image": image,
@@ -152,17 +152,17 @@ def _container(api: docker.APIClient, spec: dict[str, Any]) -> Iterator[str]:
 
 
 def _remove_abandoned(api: docker.APIClient, ours: str) -> None:
-    """Removes the probes of orchestrators that died over them: much older than ours, by the engine's own clock."""
+    """Removes probes that dead orchestrators left: those much older than ours, by the engine's own clock."""
     probes = api.containers(all=True, filters={"label": [f"{name}={value}" for name, value in LABELS.items()]})
     created = {probe["Id"]: probe["Created"] for probe in probes}
     for probe, at in created.items():
         if at < created.get(ours, at) - 2 * PROBE_TIMEOUT_S:
-            with suppress(APIError):  # another removes it just now
+            with suppress(APIError):  # another orchestrator is removing it
                 api.remove_container(probe, v=True, force=True)
 
 
 def make_empty_image(api: docker.APIClient) -> None:
-    """Sees to it that EMPTY_IMAGE is on the engine."""
+    """Creates EMPTY_IMAGE on the engine if it is missing."""
     if has_image(api, EMPTY_IMAGE):
         return
     nothing = io.BytesIO()
@@ -178,6 +178,6 @@ def make_empty_image(api: docker.APIClient) -> None:
             timeout=60,
         )
     )
-    for line in answer.text.splitlines():  # errors come inside a 200
+    for line in answer.text.splitlines():  # errors arrive in a 200 response
         if line.strip() and "error" in (said := json.loads(line)):
             raise docker.errors.DockerException(str(said["error"]))

@@ -1,6 +1,6 @@
-"""A secret (a token, an address to deliver to) into a running container, so that no inspect and no argument shows it.
+"""Delivers a secret (a token, an upload URL) into a running container; no inspect and no argument shows it.
 
-It goes by an exec's standard input into a tmpfs file.
+The secret goes through an exec's standard input into a file on a tmpfs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ HAND_OVER_TIMEOUT_S = 20
 
 
 def hand_over(api: docker.APIClient, container: str, secret: str, path: str) -> None:
-    """Puts a secret into a file of a running container; an empty one means that there is none to wait for.
+    """Writes a secret into a file of a running container; an empty file tells the runner not to wait for one.
 
-    A container that has ended meanwhile is no error. The script takes as many bytes as were sent and not all up to the
-    end of input, because a TLS connection cannot be closed in one direction only.
+    A container that has ended is no error. The script reads exactly the number of bytes sent, not up to the end of
+    input, because a TLS connection cannot be closed in one direction only.
     """
     content, file = secret.encode(), PurePosixPath(path)
     script = f"umask 077; cd {file.parent} && head -c {len(content)} > .part && mv .part {file.name}"
@@ -31,7 +31,7 @@ def hand_over(api: docker.APIClient, container: str, secret: str, path: str) -> 
         _send(api, made["Id"], content)
         code = api.exec_inspect(made["Id"])["ExitCode"]
     except docker.errors.APIError as error:
-        if error.status_code in (404, 409):  # it has ended
+        if error.status_code in (404, 409):  # the container has ended
             return
         raise
     if code:
@@ -43,7 +43,7 @@ def _send(api: docker.APIClient, exec_id: str, content: bytes) -> None:
     headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
     body = {"Tty": False, "Detach": False}
     with api.post(url, json=body, headers=headers, stream=True, timeout=HAND_OVER_TIMEOUT_S) as response:
-        # after the upgrade the connection is no longer HTTP; nobody offers it but by this way
+        # after the upgrade the connection is no longer HTTP; there is no public access to it
         connection: Any = checked(response).raw._fp.fp.raw._sock  # type: ignore[union-attr]
         connection.settimeout(HAND_OVER_TIMEOUT_S)
         connection.sendall(content)

@@ -1,4 +1,4 @@
-"""One start at a time on a slot of an engine, whoever asks and from wherever: an engine gives a name only once."""
+"""Locks a slot of an engine across all machines: an engine gives a container name only once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from orchestrator.executors.contract import LABEL, Attempt
 from orchestrator.executors.docker.container import attempt_of
 
 LOOK_EVERY_S = 0.02
-# Longer than any start: a holder that is silent this long has died before its container began.
+# Longer than any start: a holder that has not started its container after this long is dead.
 STALE_S = 120.0
 
 
 @contextmanager
 def held(api: docker.APIClient, attempt: Attempt, devices: Iterable[str], image: str) -> Iterator[None]:
-    """Holds a slot by containers that are never started, and whose names are its devices'. image: any that is there.
+    """Locks a slot with containers that are never started, named after its devices. image: any that the engine has.
 
-    All take them in one order, so that of two whose slots overlap none waits for the other while that one waits for it.
-    What is removed is removed by the engine's id: of two that find a dead holder, neither can remove the other.
+    Everyone takes the devices in the same order, so that overlapping slots cannot deadlock. Containers are removed by
+    the engine's id, so of two that find a dead holder, neither can remove the other's lock.
     """
     with ExitStack() as locks:
         for device in sorted(devices):
@@ -33,13 +33,13 @@ def held(api: docker.APIClient, attempt: Attempt, devices: Iterable[str], image:
 
 
 def let_go(api: docker.APIClient, attempt: Attempt) -> None:
-    """Removes what an orchestrator left that died while it started this attempt."""
+    """Removes the locks of an orchestrator that died while it started this attempt."""
     for lock in api.containers(all=True, filters={"label": [f"{name}={value}" for name, value in _labels(attempt)]}):
         _remove(api, lock["Id"])
 
 
 def take(api: docker.APIClient, attempt: Attempt, device: str, image: str) -> str:
-    """The id of the container that holds the device, once it is ours."""
+    """Waits for the device's lock, and returns the id of our container that holds it."""
     name = "orchestrator-slot-" + re.sub(r"[^A-Za-z0-9_.-]", "-", device)
     spec = {"Image": image, "Cmd": ["none"], "Labels": dict(_labels(attempt)), "HostConfig": {"NetworkMode": "none"}}
     began = time.monotonic()
@@ -50,7 +50,7 @@ def take(api: docker.APIClient, attempt: Attempt, device: str, image: str) -> st
         except APIError as error:
             if error.status_code != 409:
                 raise
-        with suppress(NotFound):  # let go meanwhile, or only just being made
+        with suppress(NotFound):  # released meanwhile, or still being created
             holder = api.inspect_container(name)
             waited_s = time.monotonic() - since.setdefault(holder["Id"], time.monotonic())
             if waited_s > STALE_S or _is_over(api, attempt, attempt_of(holder["Config"]["Labels"])):
@@ -61,8 +61,8 @@ def take(api: docker.APIClient, attempt: Attempt, device: str, image: str) -> st
 
 
 def _is_over(api: docker.APIClient, ours: Attempt, holder: Attempt | None) -> bool:
-    """Whether a holder needs the slot's name no more: its container began, so that who looks now sees it there."""
-    if holder in (None, ours):  # nobody else starts our own attempt: it was us, before a crash
+    """Whether a holder no longer needs its lock: its container has started, so a listing shows it on the slot."""
+    if holder in (None, ours):  # only we start our own attempt: it was us, before a crash
         return True
     try:
         return bool(api.inspect_container(holder.name)["State"]["Status"] != "created")
@@ -79,6 +79,6 @@ def _remove(api: docker.APIClient, container: str) -> None:
     try:
         api.remove_container(container, force=True)
     except APIError as error:
-        # 409: another is removing it just now
+        # 409: another call is removing it
         if error.status_code not in (404, 409):
             raise

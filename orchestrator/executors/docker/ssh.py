@@ -1,8 +1,8 @@
-"""The engine of an SSH host as a private socket here: forwarded, or else bridged to `docker system dial-stdio`.
+"""Makes an SSH host's engine a private local socket: forwarded, or else bridged to `docker system dial-stdio`.
 
-Measured on loopback, a call takes 1 ms through a forwarded socket; 460 ms with an `ssh` for each call, where timeouts
-are ignored; and 220 ms through paramiko, where half of 20 calls at once fail by MaxSessions, and none works again after
-a drop. A server that forwards no sockets still runs commands: that is what `docker -H ssh://` itself does.
+Measured on loopback, a call takes 1 ms through a forwarded socket. It takes 460 ms with one `ssh` per call, which
+ignores timeouts. It takes 220 ms through paramiko, where half of 20 concurrent calls fail by MaxSessions and none works
+after a drop. A server that forwards no sockets still runs commands, as `docker -H ssh://` itself does.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ REMOTE_SOCKET = "/var/run/docker.sock"
 CONNECT_TIMEOUT_S = 15
 ASK_TIMEOUT_S = 15
 SAID_LIMIT_BYTES = 2**16
-MOST_LOGINS = 3  # for one connection
+MOST_LOGINS = 3  # per connection
 OPTIONS = {
-    "BatchMode": "yes",  # never asks: there may be nobody to answer
-    "ClearAllForwardings": "yes",  # those of the user's configuration; ours is asked for once the link is up
+    "BatchMode": "yes",  # never prompts: nobody may be there to answer
+    "ClearAllForwardings": "yes",  # drops those of the user's configuration; ours is requested once the link is up
     "ConnectTimeout": "10",
-    "ControlMaster": "yes",  # of our own: whatever else goes over the link needs no second login
+    "ControlMaster": "yes",  # our own: later commands reuse the link without a second login
     "ControlPersist": "no",
     "ExitOnForwardFailure": "no",
     "ForwardAgent": "no",
     "ForwardX11": "no",
-    "LogLevel": "INFO",  # what it says becomes a message
+    "LogLevel": "INFO",  # its output becomes our message
     "RemoteCommand": "none",
     "ServerAliveCountMax": "3",
-    "ServerAliveInterval": "5",  # a silent link is given up after 15 s
+    "ServerAliveInterval": "5",  # a silent link is dropped after 15 s
     "StreamLocalBindMask": "0177",
     "StreamLocalBindUnlink": "yes",
     "Tunnel": "no",
 }
-# What ssh says where trying again will not help, and what will.
+# ssh's words for errors that a retry does not fix → the remedy.
 REFUSALS = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": "if it is the same machine nevertheless, ssh-keygen -R its name",
     "Host key verification failed": "connect once by hand with ssh, and check its key",
@@ -56,26 +56,26 @@ REFUSALS = {
     "Bad owner or permissions": "chmod 600 it",
     "Too many authentication failures": "name the right key with IdentityFile and IdentitiesOnly in ~/.ssh/config",
 }
-# What it says where the same may work later, and what to do if it does not.
+# ssh's words for errors that a retry may fix → the remedy if it does not.
 HINTS = {
     "Could not resolve hostname": "fix: correct the name in `url`, or give it an address: a Host of that name with its "
     "HostName in ~/.ssh/config",
     "Connection refused": "fix: start its sshd, or name its port: ssh://user@host:port",
     "Connection timed out": "fix: see that it is up, and that no firewall is between",
 }
-# ssh as a child that ends with us, however we end: its standard input's other end is ours alone. Where we are gone,
-# which is when its parent is another's, it takes the socket's folder with it.
+# Runs ssh as a child that ends with us, however we end: only we hold the other end of its standard input. If we are
+# gone (the script has a new parent), it also removes the socket's folder.
 WATCHDOG = (
     'exec 3<&0; "$@" </dev/null 3<&- & s=$!; { cat <&3 >&2; kill $s; } 2>/dev/null & wait $s; r=$?; kill $!; '
     'p=$(ps -o ppid= -p $$ 2>/dev/null) && [ "$p" -ne "$PPID" ] && rm -rf "$0"; exit $r'
 )
-# Where an engine without root listens; the words are read by any shell of that machine, and its answer is a stranger's.
+# Asks for a rootless engine's socket. Any shell must be able to run it, and its output is untrusted.
 ROOTLESS = "sh -c 'echo \"socket=${DOCKER_HOST:-unix://${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock}\"'"
 ROOTLESS_SOCKET = re.compile(r"socket=unix://(/[\w./@+-]{1,200})\s*$", re.ASCII | re.MULTILINE)
 
 
 def command(url: SplitResult, control: Path) -> list[str]:
-    """The ssh command line that logs in and stays, for `through` to use. User and port only as in `url`."""
+    """Returns the ssh command line that logs in and stays, for `through` to use. User and port come from `url` only."""
     options = [word for name, value in OPTIONS.items() for word in ("-o", f"{name}={value}")]
     port = ["-p", str(url.port)] if url.port else []
     user = ["-l", unquote(url.username)] if url.username else []
@@ -83,8 +83,8 @@ def command(url: SplitResult, control: Path) -> list[str]:
 
 
 def through(control: Path, *words: str) -> list[str]:
-    """An ssh command line that goes over the link at `control`, and never makes one of its own."""
-    # a link that is full or gone must not become a login to a machine that is called `over`
+    """Returns an ssh command line that uses the link at `control` and never opens one of its own."""
+    # a full or lost link must not become a login to a machine named `over`
     options = ["-o", f"ControlPath={control}", "-o", "ProxyCommand=exit 1", "-o", "BatchMode=yes"]
     return ["ssh", "-F", "none", "-T", *options, *words[:-1], "--", "over", *words[-1:]]
 
@@ -94,23 +94,23 @@ def forwarding(control: Path, local: Path, remote: str) -> list[str]:
 
 
 def dialling(url: SplitResult) -> str:
-    """What is run over there to reach its engine: for the socket that `url` names, or else docker's own choice."""
+    """Returns the remote command that reaches the engine: at the socket in `url`, or else docker's own choice."""
     socket_there = f"-H {shlex.quote('unix://' + unquote(url.path))} " if url.path not in ("", "/") else ""
     return f"exec docker {socket_there}system dial-stdio"
 
 
 def _machine(url: SplitResult) -> str:
-    """The name as it was written: `hostname` is in lower case, and a Host line of ssh_config may not be."""
+    """Returns the host name as written: `hostname` is in lower case, and a Host line of ssh_config may not be."""
     name = url.netloc.rpartition("@")[2]
     return name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
 
 
 class Link:
-    """One login: an ssh that stays, over which sockets are forwarded and commands run."""
+    """One login: an ssh that stays, forwards sockets and runs commands."""
 
     def __init__(self, host_name: str, url: SplitResult, folder: Path) -> None:
         self.host_name, self.url, self._folder = host_name, url, folder
-        self.sessions, self.room = 0, math.inf  # of dial-stdio: open now, and how many the server allows
+        self.sessions, self.room = 0, math.inf  # of dial-stdio: open now, and the server's limit
         own = Path(tempfile.mkdtemp(dir=folder))
         self.control, self._stderr = own / "c", own / "stderr"
         with self._stderr.open("wb") as stderr:
@@ -120,7 +120,7 @@ class Link:
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 env=without_tokens(os.environ),
-                start_new_session=True,  # Ctrl-C is for us: the containers' last states are still to be asked for
+                start_new_session=True,  # Ctrl-C must not end it: we still query the containers' last states
             )
 
     @property
@@ -129,19 +129,19 @@ class Link:
 
     @property
     def text(self) -> str:
-        """What ssh has said last: a server may have it show banners without end."""
+        """Returns the end of ssh's output, bounded: a server may send endless banners."""
         with contextlib.suppress(OSError), self._stderr.open("rb") as said:
             said.seek(max(0, said.seek(0, os.SEEK_END) - SAID_LIMIT_BYTES))
             return said.read(SAID_LIMIT_BYTES).decode(errors="replace")
         return ""
 
     def said(self) -> str:
-        """ssh's last line, for a message."""
+        """Returns ssh's last line, for a message."""
         lines = self.text.strip().splitlines()
         return lines[-1][:300] if lines else ""
 
     def wait(self) -> None:
-        """Returns once it is logged in. Raises HostUnreachable, or InputError where ssh refuses for good."""
+        """Returns once it is logged in. Raises HostUnreachable, or InputError if a retry cannot help."""
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
         while not self.control.exists():
             if not self.is_up:
@@ -162,17 +162,17 @@ class Link:
             self._process.wait()
 
     def forward(self, local: Path, remote: str) -> bool:
-        """Whether the socket over there answers by `local` from now on."""
+        """Forwards the remote socket to `local`; returns whether it answers."""
         local.unlink(missing_ok=True)
         return self._done(forwarding(self.control, local, remote)) is not None and answers(local)
 
     def rootless_socket(self) -> str | None:
-        """The socket of the engine that its user runs there without root, if that is where such engines have it."""
+        """Returns the remote user's rootless engine socket, if it is at the usual place."""
         found = ROOTLESS_SOCKET.search(self._done(through(self.control, ROOTLESS)) or "")
         return found[1] if found else None
 
     def _done(self, words: list[str]) -> str | None:
-        """The output of a command; None where it failed."""
+        """Returns a command's output; None if it failed."""
         with contextlib.suppress(ChildFailed):
             said = output_of(words, without_tokens(os.environ), ASK_TIMEOUT_S, SAID_LIMIT_BYTES)
             return said[-4096:].decode(errors="replace")
@@ -189,14 +189,14 @@ class Link:
 
 
 class Forward:
-    """An engine's socket here that is there when it is first needed, and again after the link dropped."""
+    """A local socket to a remote engine, opened on first use and again after the link drops."""
 
     def __init__(self, host_name: str, url: str) -> None:
         self.host_name, self.url = host_name, urlsplit(url)
-        # under /tmp and not TMPDIR: a socket's path holds 108 bytes, on macOS 104
+        # under /tmp, not TMPDIR: a socket's path has at most 108 bytes, 104 on macOS
         self._folder = Path(tempfile.mkdtemp(prefix="orc-", dir="/tmp"))
         self.socket = self._folder / "d.sock"
-        self._links: list[Link] = []  # the first has the forward; others are for more sessions than one may have
+        self._links: list[Link] = []  # the first has the forward; others add sessions past one link's limit
         self._dial: Dial | None = None
         self._open = self._connected_once = False
         self._lock, self._linking = threading.Lock(), threading.Lock()
@@ -204,16 +204,16 @@ class Forward:
 
     @property
     def dials(self) -> bool:
-        """Whether each connection is a `docker system dial-stdio` over there."""
+        """Whether each connection is a remote `docker system dial-stdio`."""
         return self._dial is not None
 
     def ensure(self) -> None:
-        """Returns with the engine's socket here. Raises InputError where ssh refuses for good, and HostUnreachable."""
+        """Returns once the local socket is ready. Raises HostUnreachable, and InputError if a retry cannot help."""
         asked = time.monotonic()
         with self._lock:
             if self._open and self._links and self._links[0].is_up:
                 return
-            # who waited while another tried in vain has tried too: many threads do not queue up for a dead host
+            # a thread that waited shares another's failed try: threads do not queue up for a dead host
             if self._failure and self._failure[0] > asked:
                 raise self._failure[1]
             try:
@@ -223,7 +223,7 @@ class Forward:
                 raise
 
     def said(self) -> str:
-        """The last line of ssh, or of what it ran, for a message."""
+        """Returns the last line of ssh or of its remote command, for a message."""
         dial, links = self._dial, self._links[:1]
         return (dial.said if dial else "") or (links[0].said() if links else "")
 
@@ -250,12 +250,12 @@ class Forward:
             link.wait()
         except (InputError, HostUnreachable) as error:
             link.end()
-            # mid-run there is no input to correct any more, and others' jobs go on
+            # mid-run this is no input error any more, and other hosts' jobs go on
             raise HostUnreachable(str(error)) if self._connected_once else error from None
         return link
 
     def _reach_engine(self, link: Link) -> None:
-        """The fast way, else the one that docker itself takes. Raises HostUnreachable."""
+        """Tries the forward, then docker's own dial-stdio. Raises HostUnreachable."""
         named = self.url.path not in ("", "/")
         if link.forward(self.socket, unquote(self.url.path) if named else REMOTE_SOCKET):
             return
@@ -285,10 +285,10 @@ class Forward:
         return f"{tried}; is Docker running there, and may this user use its socket (usermod -aG docker USER)?"
 
     def _sessions(self) -> Generator[list[str], None, None]:
-        """Command lines of one more dial-stdio: each over another link, while those before it had no room for it."""
+        """Yields command lines for one more dial-stdio, each over another link, until a link has room for it."""
         tried: list[Link] = []
         made = 0
-        while made < MOST_LOGINS:  # a server may allow no sessions at all
+        while made < MOST_LOGINS:  # a server may allow no session at all
             known = self._links[:]
             link = self._with_room(tried)
             if link is None:
@@ -298,14 +298,14 @@ class Forward:
             yield from self._session(link)
 
     def _with_room(self, tried: Sequence[Link]) -> Link | None:
-        """A link that may take one more session, which is counted; None where none can be had."""
+        """Returns a link with room for one more session, and counts it; None if there is none."""
         with self._linking:
             if not (self._links and self._links[0].is_up):
                 return None
             for link in [link for link in self._links if not link.is_up]:
                 self._links.remove(link)
                 link.end()
-            room = min(link.room for link in self._links)  # it is one server's
+            room = min(link.room for link in self._links)  # all links share one server's limit
             for link in self._links:
                 if link not in tried and link.sessions < room:
                     link.sessions += 1
@@ -319,7 +319,7 @@ class Forward:
             return link
 
     def _session(self, link: Link) -> Generator[list[str], None, None]:
-        """Asks for another one only after the server refused this one, by MaxSessions: then the link is full."""
+        """Yields the session. A further request means that the server refused it by MaxSessions: the link is full."""
         try:
             yield through(link.control, dialling(self.url))
             with self._linking:
