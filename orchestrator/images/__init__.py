@@ -1,4 +1,4 @@
-"""The runner's images: what is in them, how they are built, and how each host comes by the ones it needs."""
+"""The runner's images: their content, their build, and how each host gets the ones it needs."""
 
 from orchestrator.images.build import build, find
 from orchestrator.images.ensure import ensure

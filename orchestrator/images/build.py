@@ -1,4 +1,4 @@
-"""Building an image where an engine has none of that name."""
+"""Builds an image on an engine that does not have it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_INDEX = re.compile(r"NewConnectionError|NameResolutionError|ConnectTimeout|Pr
 HASHES = re.compile(r"DO NOT MATCH THE HASHES")
 NOT_FOUND = re.compile(r"(?:No matching distribution found for|satisfies the requirement) ([\w.\[\],!<>=~+-]+)")
 
-# What Docker 20.10 to 28 say of a base that they cannot pull, and what to do about it. The first that fits counts.
+# Words of Docker 20.10 to 28 for a base that they cannot pull → the remedy. The first match counts.
 BASE_FAULTS = (
     (r"invalid reference format", "{base!r} is not the name of an image: correct `base` in hosts.yaml"),
     (r"toomanyrequests|rate limit", "{registry} limits the pulls of {host}: docker login {registry} here, or {copy}"),
@@ -49,7 +49,7 @@ BASE_FAULTS = (
 
 
 def find(connection: Connection, name: str) -> ImageInfo | None:
-    """The image of that name on an engine, if it is there."""
+    """Returns the image of that name on an engine, or None."""
     with connection.api() as api:
         try:
             return ImageInfo.of(name, api.inspect_image(name))  # type: ignore[no-untyped-call]
@@ -68,11 +68,11 @@ def build(
     anew: bool = False,
     record: Record | None = None,
 ) -> ImageInfo:
-    """Builds an image unless the engine has it. Raises ImageError with the failing step and what it said last.
+    """Builds an image unless the engine has it. Raises ImageError with the failing step and its last output.
 
-    wheels: a folder that holds every package, so that no index is asked. offline: its containers get no network.
-    anew: an image of that name that this user has not built on this engine does not count.
-    record: takes down what is built.
+    wheels: a folder with every package; the build then uses no index. offline: the build's containers get no network.
+    anew: ignore an image of that name that this user has not built on this engine.
+    record: receives the image that is built.
     """
     record = record or Record.of_user()
     name = reference(flavour, base)
@@ -108,7 +108,7 @@ def build(
 
 
 def _remedy(said: str, host: str, flavour: str, base: str, wheels: Path | None) -> str:
-    """What to do about the usual faults, by what the engine or pip said; nothing where that is not known."""
+    """Returns the remedy for common errors, by the engine's or pip's words; empty if they are unknown."""
     if NO_SPACE.search(said):
         return (
             f"fix: the disk of {host}'s engine is full: free some space there (docker system df, docker system prune)"
@@ -129,7 +129,7 @@ def _remedy(said: str, host: str, flavour: str, base: str, wheels: Path | None) 
 
 
 def _about_base(said: str, host: str, base: str) -> str:
-    """Says what to do where a base cannot be had, by its cause; nothing where that is not known."""
+    """Returns the remedy for a base that cannot be pulled, by its cause; empty if that is unknown."""
     tag, _, pinned = base.partition("@")
     copy = (
         f"copy it there from a machine that has it (docker save {tag} | docker -H ADDRESS load)"
@@ -143,9 +143,9 @@ def _about_base(said: str, host: str, base: str) -> str:
 
 
 def _default_base_on(connection: Connection, flavour: str, progress: OnProgress) -> str:
-    """The Dockerfile's base by its digest; where LOCAL_BASES is set, the image that the engine has under its tag.
+    """Returns the Dockerfile's base by digest; if LOCAL_BASES is set, the image that the engine has under its tag.
 
-    Raises ImageError where that is to be taken and is not there: a tag is never pulled.
+    Raises ImageError if LOCAL_BASES is set and the engine lacks the image: a tag is never pulled.
     """
     pinned = default_base(flavour)
     tag, _, digest = pinned.partition("@")
@@ -163,13 +163,13 @@ def _default_base_on(connection: Connection, flavour: str, progress: OnProgress)
 
 
 def _login_for(connection: Connection, base: str) -> Login:
-    """The login of the base's registry, and of no other; none where the engine has the base already."""
+    """Returns the login of the base's registry only; none if the engine has the base already."""
     registry = registry_of(base)
     return Login(registry) if find(connection, base) is not None else login_of(registry)
 
 
 def _proxies(connection: Connection) -> tuple[dict[str, str], str]:
-    """Docker's proxies for that engine, as build arguments, which no layer and no history keeps; or why not."""
+    """Returns Docker's proxies for that engine as build arguments (not kept in layers or history), or why not."""
     try:
         return DockerConfig.of(os.environ, Path.home()).proxies(connection.endpoint.url), ""
     except InputError as error:
@@ -178,7 +178,7 @@ def _proxies(connection: Connection) -> tuple[dict[str, str], str]:
 
 @contextmanager
 def _shown(api: Client, login: Login) -> Iterator[None]:
-    """Builds by this client show the engine this login."""
+    """Inside, builds by this client send this login to the engine."""
     api.logins = {login.auth["serveraddress"]: login.auth} if login.auth else {}
     try:
         yield
@@ -187,9 +187,9 @@ def _shown(api: Client, login: Login) -> Iterator[None]:
 
 
 def labels(flavour: str, base: str | None = None, on: str | None = None) -> dict[str, str]:
-    """What an image says of itself beside its Dockerfile's labels; its revision is the hash of all that went in.
+    """Returns the labels added to the Dockerfile's own; `revision` is the hash of all inputs.
 
-    on: the base that it is built on; its digest is said where it is known.
+    on: the base that it is built on; its digest is included if known.
     """
     name, _, base_digest = (on or base or default_base(flavour)).partition("@")
     opencontainers = "org.opencontainers.image"
@@ -207,7 +207,7 @@ def _lines(said: str) -> list[str]:
 
 
 def _follow(stream: Iterable[Any], host: str, name: str, progress: OnProgress) -> None:
-    """Reads a build to its end, saying each line, and keeping the last few for the error's message."""
+    """Reads a build's output to its end, reports each line, and keeps the last few for an error message."""
     number = of = None
     instruction, said = "", deque[str](maxlen=LAST_LINES)
     try:
@@ -221,6 +221,6 @@ def _follow(stream: Iterable[Any], host: str, name: str, progress: OnProgress) -
                     progress(ImageEvent(ImageStep.BUILDING, host, name, line.strip(), number, of))
     except ImageError as error:
         where = f"step {number}/{of}, {instruction[:100]}" if number else "before its first step"
-        # The engine repeats the whole command, often pages of it.
+        # The engine repeats the whole command, which can be pages long.
         what = re.sub(r"The command '.*' returned", "it returned", "\n".join(_lines(str(error))), flags=re.DOTALL)
         raise ImageError("\n  ".join([f"{what} ({where})", *said])) from error

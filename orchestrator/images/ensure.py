@@ -1,4 +1,4 @@
-"""Every host gets the images that its jobs need, built once for each architecture and nowhere twice."""
+"""Provides every host with the images that its jobs need; each image is built once per architecture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.images.recipe import reference
 from orchestrator.images.record import Record
 from orchestrator.images.transfer import architecture, pull, push, ship
 
-# What ends one host's part and leaves the others to go on.
+# Errors that end one host's part while the others go on.
 FAULTS = (ImageError, HostUnreachable, HostUnfit, InputError)
 ImageOrError: TypeAlias = ImageInfo | Exception
 
@@ -30,13 +30,13 @@ def ensure(
     wheels: Path | None = None,
     progress: OnProgress = lambda _: None,
 ) -> Mapping[tuple[str, str], ImageOrError]:
-    """The image of each (host, flavour), or why it is not there: one host's fault holds up no other.
+    """Returns the image of each (host, flavour), or why it is missing: an error on one host does not stop the others.
 
-    needed: host → flavours. A host that needs none may still have what another one lacks: it is streamed from there if
-    this user built it. What else a host has under the name serves its own jobs alone. Where nobody has an image it is
-    built on the first host that answers, and streamed on.
+    needed: host → flavours. A host that needs none can still be a source: its image is streamed to other hosts if this
+    user built it. An image that this user did not build serves its own host's jobs only. If no host has an image, it
+    is built on the first host that answers and streamed from there.
     bases: host → the image that its own are built on, instead of the default one.
-    registry: the image is pushed to it, and pulled from it instead. wheels: where a build finds its packages.
+    registry: the image is pushed there and pulled from there instead. wheels: the folder with a build's packages.
     """
     on, record = bases or {}, Record.of_user()
     asked_for: dict[str | None, set[str]] = {}
@@ -76,7 +76,7 @@ def _look(connection: Connection, flavours: Iterable[str], base: str | None) -> 
 
 @dataclass(frozen=True)
 class _Provision:
-    """One flavour on one base for the hosts of one architecture."""
+    """Provides one flavour on one base to the hosts of one architecture."""
 
     connections: Mapping[str, Connection]
     flavour: str
@@ -108,7 +108,7 @@ class _Provision:
         return {**have, **brought, **failed}
 
     def _may_give(self, host: str, image: ImageOrError) -> bool:
-        """Whether other hosts may get it from there. What is streamed is checked here; what is pushed is not."""
+        """Whether other hosts may get the image from this one. We check a stream here, but cannot check a push."""
         if not isinstance(image, ImageInfo):
             return False
         if self.registry is None:
@@ -116,7 +116,7 @@ class _Provision:
         return self.record.was_built_on(image, engine_of(self.connections[host]))
 
     def _make(self, hosts: Iterable[str]) -> dict[str, ImageOrError]:
-        """Has the first host that answers pull or build it. An image that does not build is every host's fault."""
+        """Pulls or builds on the first host that answers. An image that does not build fails for every host."""
         tried: dict[str, ImageOrError] = {}
         for host in hosts:
             try:
@@ -161,7 +161,7 @@ class _Provision:
 
 
 def _explained(made: Mapping[str, ImageOrError], not_ours: Sequence[str]) -> Mapping[str, ImageOrError]:
-    """Failed builds, with the hosts that have an image of the name which this user has not built."""
+    """Adds to failed builds which hosts have an image of that name that this user has not built."""
     if not not_ours:
         return made
     why = (

@@ -1,4 +1,4 @@
-"""An image on an engine, and what is said while one is made or moved."""
+"""An image on an engine, and the events while one is built or transferred."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from orchestrator.executors.docker.client import Client
 from orchestrator.executors.docker.config import DockerConfig, Login
 from orchestrator.executors.docker.connection import Connection
 
-# Silence that is no fault: unpacking CUDA's wheels, or an engine that packs ten gigabytes before it sends a byte.
+# Silence that is normal: unpacking CUDA's wheels, or an engine that packs ten gigabytes before it sends a byte.
 QUIET_TIMEOUT_S = 1800
 
 
 class ImageStep(Enum):
-    """What is being done for an image."""
+    """The current step for an image."""
 
     BUILDING = "building"
     SHIPPING = "shipping"
@@ -30,7 +30,7 @@ class ImageStep(Enum):
 
 @dataclass(frozen=True)
 class ImageEvent:
-    """One sign of life. number, of: steps of the Dockerfile. done_bytes: of what a shipment has sent so far."""
+    """One progress event. number, of: steps of the Dockerfile. done_bytes: sent so far by a transfer."""
 
     step: ImageStep
     host: str
@@ -47,9 +47,9 @@ OnProgress: TypeAlias = Callable[[ImageEvent], None]
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image that an engine has. digest: as a registry names it (`repository@sha256:…`); None until pushed or pulled.
+    """An image on an engine. digest: the registry's (`repository@sha256:…`); None until it is pushed or pulled.
 
-    layers: the hashes of what is in it; unlike `id` they do not depend on how an engine stores images.
+    layers: the hashes of its content; unlike `id` they do not depend on how an engine stores images.
     """
 
     reference: str
@@ -60,7 +60,7 @@ class ImageInfo:
 
     @property
     def pinned(self) -> str:
-        """What a row says of its image: tag and id."""
+        """The image in a row: tag and id."""
         return f"{self.reference}@{self.id}"
 
     @classmethod
@@ -71,15 +71,15 @@ class ImageInfo:
 
 
 def engine_of(connection: Connection) -> str:
-    """An engine as records name it: by its host's name and its address."""
+    """Returns an engine's name in records: host name and address."""
     return f"{connection.host_name} at {connection.endpoint.url}"
 
 
 @contextmanager
 def patient(connection: Connection) -> Iterator[Client]:
-    """This thread's client, with time for calls that stay silent long; otherwise as `Connection.api`.
+    """Yields this thread's client with a long timeout, for calls that stay silent; otherwise like `Connection.api`.
 
-    What streams is closed at the end, read or not: `events` stops at an error in the middle.
+    Closes streams at the end, read or not: `events` stops at an error in the middle.
     """
     with connection.api() as api, api.streams_closed():
         usual, api.timeout = api.timeout, QUIET_TIMEOUT_S
@@ -90,12 +90,12 @@ def patient(connection: Connection) -> Iterator[Client]:
 
 
 def login_of(registry: str) -> Login:
-    """The user's login for a registry, looked up only where an engine is about to speak to that registry."""
+    """Looks up the user's login for a registry. Call it only when an engine is about to use that registry."""
     return DockerConfig.of(os.environ, Path.home()).login(registry)
 
 
 def events(stream: Iterable[Any], doing: str) -> Iterator[Mapping[str, Any]]:
-    """An engine's JSON lines. Raises ImageError for the error that may stand in a stream that began with 200."""
+    """Yields an engine's JSON lines. Raises ImageError for an error inside a stream that began with 200."""
     for event in stream:
         if "error" in event:
             raise ImageError(f"{doing}: {str(event['error']).strip()}")

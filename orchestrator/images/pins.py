@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The pins of one level: what pip installs there, each package with its version and its hashes.
+"""Selects the pins of one level: the packages that pip installs, each with its version and hashes.
 
 `python -m orchestrator.images.pins cpu` prints them as a requirements file. In a checkout, `python
-orchestrator/images/pins.py` does so before anything is installed: this module needs the standard library alone.
+orchestrator/images/pins.py` does so before anything is installed: this module needs only the standard library.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import sys
 from pathlib import Path
 
 FILE = "pins.txt"
-LEVELS = "# for:"  # then names of levels; the pins below it, up to the next such line, belong to them
+LEVELS = "# for:"  # then level names; the pins below it, up to the next such line, belong to them
 
 
 def file() -> Path:
-    """Where the pins lie: in a checkout at its top, in an installed orchestrator among its data."""
+    """Returns the path of the pins: the top of a checkout, or an installed orchestrator's data."""
     package = Path(__file__).parent.parent
     installed = package / "data" / FILE
     return installed if installed.is_file() else package.parent / FILE
 
 
 def select(pins: str, level: str) -> str:
-    """The pins of a level, as pip reads them. Raises LookupError where there are none."""
+    """Returns the pins of a level in pip's format. Raises LookupError if there are none."""
     chosen, wanted = [], False
     for line in pins.splitlines(keepends=True):
         if line.startswith(LEVELS):

@@ -1,4 +1,4 @@
-"""Images for hosts that pull for themselves: in a registry, and known by their digest."""
+"""Pushes images to a registry, by digest, for hosts that pull for themselves."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def publish(
     wheels: Path | None = None,
     progress: OnProgress = lambda _: None,
 ) -> Mapping[str, str | Exception]:
-    """By flavour, what a pod's image is to be: `registry/repository@sha256:…`; or why there is none.
+    """Returns the image for pods by flavour (`registry/repository@sha256:…`), or why there is none.
 
-    What this user pushed there already is built nowhere: what else stands under the tag is not believed.
-    engines: what may build, by name, in this order: the next one where
-    one does not answer. arch: what it has to be for (`amd64`); None takes the first engine's.
+    An image that this user has already pushed is not built again. Anything else under the tag is not trusted.
+    engines: engines that may build, by name, tried in this order until one answers. arch: the target architecture
+    (`amd64`); None takes the first engine's.
     """
     return {flavour: _published(engines, flavour, registry, arch, wheels, progress) for flavour in flavours}
 

@@ -1,4 +1,4 @@
-"""What goes into an image, as values: its files, its tag, its build context. Needs no engine."""
+"""The inputs of an image as values: its files, its tag, its build context. Needs no engine."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from runner.catalog import FLAVOURS as FLAVOURS
 from runner.schema import stable_hash
 
 REPOSITORY = "sd-orchestrator"
-# What a host with a base of its own gets for every engine: that image, with the runner added.
+# The flavour for every engine on a host with its own base: that base, with the runner added.
 CUSTOM_BASE = "given"
-# What each installs, by its level in pins.txt.
+# The levels of pins.txt that each flavour installs.
 PINS = {
     "cpu": ("torch-cpu", "cpu"),
     "cuda": ("torch", "torch-cpu", "cuda"),
@@ -33,16 +33,16 @@ PINS = {
     CUSTOM_BASE: (),
 }
 SHARED = ("strip.sh",)
-# Set to 1: an engine's own image of a base's tag counts, whatever its digest. `docker load` brings no digest with it.
+# Set to 1 to accept an engine's own image of a base's tag with any digest: `docker load` does not restore digests.
 LOCAL_BASES = "ORCHESTRATOR_LOCAL_BASES"
 WHEELS = (".whl", ".tar.gz")
 
 
 @cache
 def recipe(flavour: str) -> Mapping[str, bytes]:
-    """Everything that an image is made of, less its base and packages: context path → content, in a fixed order.
+    """Returns an image's inputs without its base and packages: context path → content, in a fixed order.
 
-    Raises InputError where there is no such flavour.
+    Raises InputError if there is no such flavour.
     """
     if flavour not in (*FLAVOURS, CUSTOM_BASE):
         raise InputError(f"there is no image {flavour!r}; there are {', '.join(FLAVOURS)}")
@@ -62,18 +62,18 @@ def _pins() -> str:
 
 
 def digest(flavour: str, base: str | None = None) -> str:
-    """The SHA-256 of what an image is made of. Packages enter by their pins, wherever they are fetched from."""
+    """Returns the SHA-256 of an image's inputs. Packages enter by their pins, wherever they are fetched from."""
     files = {path: hashlib.sha256(content).hexdigest() for path, content in recipe(flavour).items()}
     return stable_hash([files, base or default_base(flavour)], length=64)
 
 
 def reference(flavour: str, base: str | None = None) -> str:
-    """`sd-orchestrator/cpu:0123456789ab`: the same name wherever the same things go in, for any folder of wheels."""
+    """Returns `sd-orchestrator/cpu:0123456789ab`: the same name for the same inputs, with any folder of wheels."""
     return f"{REPOSITORY}/{flavour}:{digest(flavour, base)[:12]}"
 
 
 def default_base(flavour: str) -> str:
-    """What the Dockerfile builds on where the build does not say: `image:tag@sha256:…`."""
+    """Returns the Dockerfile's default base: `image:tag@sha256:…`."""
     match = re.search(rb"^ARG BASE=(\S+)", recipe(flavour)["Dockerfile"], re.MULTILINE)
     if match is None:
         raise InputError(f"images/{flavour}/Dockerfile has no line `ARG BASE=image:tag@digest`")
@@ -82,7 +82,7 @@ def default_base(flavour: str) -> str:
 
 @contextmanager
 def context(flavour: str, wheels: Path | None = None) -> Iterator[IO[bytes]]:
-    """The build context as an open tar file, byte for byte the same each time; on disk, for wheels may be gigabytes."""
+    """Yields the build context as an open, reproducible tar file; on disk, because wheels may be gigabytes."""
     packages = list(_packages(flavour, wheels)) if wheels else []
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -90,7 +90,7 @@ def context(flavour: str, wheels: Path | None = None) -> Iterator[IO[bytes]]:
                 with tempfile.SpooledTemporaryFile(max_size=2**20) as spooled:
                     spooled.write(content)
                     _add(tar, path, len(content), spooled)
-            # There without packages too: a classic COPY has no "if it exists".
+            # Exists without packages too: a classic COPY has no "if it exists".
             tar.addfile(_entry("wheels", tarfile.DIRTYPE, 0o755))
             for package in packages:
                 with package.open("rb") as opened:
@@ -107,26 +107,26 @@ def _add(tar: tarfile.TarFile, path: str, size: int, content: IO[bytes]) -> None
 
 
 def _entry(path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
-    """An entry without this machine's clock, user or umask in it."""
+    """Makes an entry that does not depend on this machine's clock, user or umask."""
     entry = tarfile.TarInfo(path)
     entry.type, entry.mode = kind, mode
     return entry
 
 
 def filling(flavour: str, folder: Path) -> str:
-    """The command that fills a folder with every package of an image."""
+    """Returns the command that downloads every package of an image into a folder."""
     there, listed = shlex.quote(str(folder)), shlex.quote(f"{folder}.txt")
     levels = [level for level in PINS[flavour] if flavour == "cpu" or level != "torch-cpu"]
     chosen = f"{shlex.quote(sys.executable)} -m orchestrator.images.pins {' '.join(levels)} > {listed}"
     options = f"--no-deps --require-hashes -r {listed}"
-    if "deepspeed-sources" in levels:  # they have no wheel at an index
+    if "deepspeed-sources" in levels:  # no index has wheels of them
         return f"{chosen} && DS_BUILD_OPS=0 pip wheel {options} -w {there}"
     index = f" --extra-index-url {CPU_INDEX}" if flavour == "cpu" else ""
     return f"{chosen} && pip download {options} -d {there}{index}"
 
 
 def _packages(flavour: str, folder: Path) -> Iterable[Path]:
-    """The wheels in a folder. Raises InputError where there are none, lest a package index be asked after all."""
+    """Lists the wheels in a folder. Raises InputError if there are none, because pip would then ask an index."""
     found = sorted(f for f in folder.iterdir() if f.name.endswith(WHEELS)) if folder.is_dir() else []
     if not found:
         raise InputError(f"{folder}: no wheels there; with the base's Python, run: {filling(flavour, folder)}")
@@ -134,7 +134,7 @@ def _packages(flavour: str, folder: Path) -> Iterable[Path]:
 
 
 def _sources(package: Path) -> Iterator[tuple[str, bytes]]:
-    """The runner's files from wherever it is installed, without what Python leaves beside them."""
+    """Yields the installed runner's files, without Python's caches."""
     for file in package.rglob("*"):
         if file.is_file() and file.suffix != ".pyc" and not file.name.startswith("."):
             yield file.relative_to(package).as_posix(), file.read_bytes()

@@ -1,4 +1,4 @@
-"""Which images this user has built: the ids that may go from one host to another, whatever a host claims to have."""
+"""Records which images this user has built: only their ids may go from one host to another."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from orchestrator.files import private, write_atomically
 from orchestrator.images.image import ImageInfo
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-MOST_LAYERS = 127  # as Docker allows
+MOST_LAYERS = 127  # Docker's limit
 
 
 @dataclass
 class Record:
-    """Ids by image name, and digests by name in a registry, as builds and pushes of this user ended.
+    """Ids by image name, and digests by name in a registry, from this user's builds and pushes.
 
-    file: shared by all commands of the user. Where it cannot be written, what this command built is still known to it.
+    file: shared by all commands of the user. If it cannot be written, this command still knows its own builds.
     """
 
     file: Path
@@ -39,23 +39,23 @@ class Record:
         return image.id in self._all().get(image.reference, {})
 
     def was_built_on(self, image: ImageInfo, engine: str) -> bool:
-        """Whether this engine built it: what another one only claims to have is not pushed from there."""
+        """Whether this engine built the image: an engine that did not build it is not trusted to push it."""
         return engine in self._all().get(image.reference, {}).get(image.id, {}).get("engines", ())
 
     def size_bytes(self, name: str, image_id: str) -> int:
-        """What an image had when it was built."""
+        """Returns an image's size when it was built."""
         return int(self._all()[name][image_id]["size_bytes"])
 
     def digest(self, remote: str) -> str | None:
-        """`sha256:…` of what was last pushed as `registry/repository:tag`; None where nothing was from here."""
+        """Returns the `sha256:…` last pushed as `registry/repository:tag`; None if nothing was pushed from here."""
         return next(reversed(self._all().get(remote, {})), None)
 
     def layers(self, remote: str, digest: str) -> tuple[str, ...]:
-        """The layers of what was pushed."""
+        """Returns the layers of a pushed image."""
         return tuple(self._all()[remote][digest]["layers"])
 
     def built(self, image: ImageInfo, engine: str) -> None:
-        """Raises ImageError where what the engine says of the image is no id, or no size."""
+        """Records a build. Raises ImageError if the engine reports an invalid id or size."""
         if not is_digest(image.id) or type(image.size_bytes) is not int or image.size_bytes < 0:
             said = f"{image.id!r:.100} of {image.size_bytes!r:.100} bytes"
             raise ImageError(f"{image.reference} on {engine}: its engine says that it is {said}; expected sha256:…")
@@ -63,7 +63,7 @@ class Record:
         self._add(image.reference, image.id, {"size_bytes": image.size_bytes, "engines": [*{*known, engine}]})
 
     def pushed(self, remote: str, digest: str, image: ImageInfo) -> None:
-        """Raises ImageError where what its engine says of its layers is no list of digests."""
+        """Records a push. Raises ImageError if the engine's layers are not a list of digests."""
         if len(image.layers) > MOST_LAYERS or not all(map(is_digest, image.layers)):
             raise ImageError(f"{remote}: what its engine says of its layers is no list of digests")
         self._add(remote, digest, {"layers": list(image.layers)})
@@ -79,7 +79,7 @@ class Record:
                 write_atomically(self.file, json.dumps(self._all()).encode(), mode=0o600)
 
     def _all(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """The file's, and this command's after them; a file that cannot be read vouches for nothing."""
+        """Returns the file's entries, then this command's; an unreadable file counts as empty."""
         kept: Any = {}
         with suppress(OSError, ValueError, RecursionError):
             kept = json.loads(self.file.read_text(encoding="utf-8"))
@@ -97,7 +97,7 @@ def is_digest(said: object) -> bool:
 
 
 def _is_entry(value: object) -> bool:
-    """Whether it says what a build or a push writes down."""
+    """Whether the value has the form of a build's or a push's entry."""
     if not isinstance(value, dict) or not isinstance(value.get("engines", []), list):
         return False
     return type(value.get("size_bytes")) is int or isinstance(value.get("layers"), list)

@@ -1,4 +1,4 @@
-"""An image from one engine to another: streamed through here, or by way of a registry."""
+"""Transfers an image from one engine to another: streamed through this machine, or through a registry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.images.vouched import Vouched
 
 
 def architecture(connection: Connection) -> str:
-    """`amd64`, `arm64`: what an engine runs and builds."""
+    """Returns the architecture that an engine runs and builds: `amd64`, `arm64`."""
     with connection.api() as api:
         return str(api.version()["Arch"])
 
@@ -31,10 +31,10 @@ def ship(
     *,
     record: Record | None = None,
 ) -> ImageInfo:
-    """Streams an image that this user built from one engine into another, never more than a few MB of it in memory.
+    """Streams an image that this user built from one engine into another, with at most a few MB of it in memory.
 
-    Raises ImageError where the source lacks it or has another, the architectures differ, or what it sends has not the
-    hashes of what was built. The target then has nothing of it.
+    Raises ImageError if the source lacks it or has another image, the architectures differ, or the hashes of the sent
+    data are not those of the build. The target then has nothing of it.
     """
     record = record or Record.of_user()
     image = find(source, name)
@@ -64,7 +64,7 @@ def ship(
 
 
 def _is(target: Connection, arrived: ImageInfo, vouched: Vouched) -> bool:
-    """Whether the id is that of what was sent; a containerd store makes a manifest, and an id, of its own."""
+    """Whether the id is that of the sent image; a containerd store makes its own manifest, and so its own id."""
     if arrived.id in (vouched.config_digest, vouched.image_id):
         return True
     with target.api() as api:
@@ -80,7 +80,7 @@ def _untag(connection: Connection, name: str) -> None:
 def _saved(
     source: Connection, target: str, image: ImageInfo, vouched: Vouched, progress: OnProgress
 ) -> Generator[bytes, None, None]:
-    """The image as a tar stream of ours; what goes wrong at the source is said of the source, not of who reads."""
+    """Yields the image as our own tar stream. Errors at the source name the source, not the reader."""
     sent = 0
 
     def counted(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -109,10 +109,10 @@ def push(
     *,
     record: Record | None = None,
 ) -> str:
-    """Pushes an image that this user built and returns its digest, `repository@sha256:…`, as the engine computed it.
+    """Pushes an image that this user built; returns its digest, `repository@sha256:…`, as computed by the engine.
 
-    Docker's own credential store is asked (`docker login REGISTRY`). Raises ImageError, also where the registry then
-    has something else under the tag.
+    The login comes from Docker's own credential store (`docker login REGISTRY`). Raises ImageError, also if the
+    registry then has something else under the tag.
     """
     record = record or Record.of_user()
     image = find(connection, name)
@@ -150,14 +150,14 @@ def push(
 
 
 def in_registry(connection: Connection, name: str, registry: str) -> str | None:
-    """What the registry has under the name, by digest, without pulling it. An engine asks, with our credentials."""
+    """Returns the digest of the name in the registry without a pull. The engine asks, with our credentials."""
     repository, tag = remote(name, registry, architecture(connection))
     login = login_of(registry_of(repository))
     with patient(connection) as api:
         try:
             found = api.inspect_distribution(f"{repository}:{tag}", dict(login.auth))  # type: ignore[no-untyped-call]
         except APIError as error:
-            # of what is not there a registry may say that we may not see it: the push tells which
+            # a registry may answer "denied" for a missing image: the push shows which it is
             if error.status_code in (401, 403, 404):
                 return None
             said = f"{registry}, asked by {connection.host_name}: {error.explanation}"
@@ -175,9 +175,9 @@ def pull(
     *,
     record: Record | None = None,
 ) -> ImageInfo | None:
-    """Gets what this user pushed to a registry, by its digest, and gives it its own name.
+    """Pulls an image that this user pushed to a registry, by digest, and tags it with its own name.
 
-    None where nothing was pushed, or the registry has it no more: what else may be there under the tag is not taken.
+    Returns None if nothing was pushed, or the registry no longer has it: nothing else under the tag is accepted.
     """
     record = record or Record.of_user()
     repository, tag = remote(name, registry, architecture(connection))
@@ -209,7 +209,7 @@ def pull(
 
 
 def remote(name: str, registry: str, arch: str) -> tuple[str, str]:
-    """Repository and tag in a registry; with the architecture, since one tag there is one image."""
+    """Returns repository and tag in a registry. The tag contains the architecture: one tag there is one image."""
     repository, tag = name.split(":")
     return f"{registry.rstrip('/')}/{repository}", f"{tag}-{arch}"
 

@@ -1,7 +1,7 @@
-"""An image's tar stream made anew while it passes: one image, by its hashes, under one name, whatever the source sends.
+"""Rebuilds an image's tar stream in transit: one image, verified by its hashes, under one name.
 
-No name, link or tag of the source's archive goes on. Its files are known by their SHA-256 alone: the image's id is that
-of its configuration (or, in a containerd store, of a manifest that names it), which holds the hashes of its layers.
+No name, link or tag of the source's archive is passed on. Files are identified by SHA-256 only: the image's id is the
+hash of its configuration (in a containerd store, of a manifest that names it), which holds its layers' hashes.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 
 from orchestrator.errors import ImageError
 
-# A configuration or manifest has some KB; the small files of all layers together, some more.
+# A configuration or manifest has a few KB; the small files of all layers together somewhat more.
 DOCUMENT_LIMIT_BYTES = 2**20
 DOCUMENTS_LIMIT_BYTES = 16 * 2**20
-# A configuration has some 20 values for each of 127 layers.
+# A configuration has about 20 values for each of 127 layers.
 VALUES_LIMIT = 50_000
 # An image has 127 layers at most, and an older engine's archive three files for each.
 MEMBERS_LIMIT = 2000
-# Headers and padding of an image's files, beside their bytes.
+# Headers and padding of an image's files, on top of their content.
 OVERHEAD = 4
 OVERHEAD_BYTES = 64 * 2**20
-# Whoever built it says how large it is, so that is no bound by itself. The largest of ours has some 10 GB.
+# The engine that built an image reports its size, so that size alone is no safe bound. Our largest has about 10 GB.
 IMAGE_LIMIT_BYTES = 64 * 2**30
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -36,7 +36,7 @@ BLOCK = tarfile.BLOCKSIZE
 
 @dataclass
 class Vouched:
-    """config_digest, layers: of the image that passed, once all of it has."""
+    """Filters one image's stream. config_digest, layers: set once the whole image has passed."""
 
     name: str
     image_id: str
@@ -49,7 +49,7 @@ class Vouched:
     _document_bytes: int = 0
 
     def passed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The archive to load. Raises ImageError before its end, and so before an engine takes any of it."""
+        """Yields the archive to load. Raises ImageError before its end, so that the engine loads nothing of it."""
         source = _Reader(chunks, min(OVERHEAD * self.size_bytes + OVERHEAD_BYTES, IMAGE_LIMIT_BYTES))
         extended: int | None = None
         while (header := source.header()) is not None:
@@ -88,7 +88,7 @@ class Vouched:
             self._documents[digest] = bytes(document)
 
     def _manifest(self) -> Iterator[bytes]:
-        """The archive's end: ours, once all that it names has been seen."""
+        """Yields our own end of the archive, once everything that it names has been seen."""
         config, manifest = self._configuration(self.image_id)
         self.config_digest = config
         try:
@@ -105,7 +105,7 @@ class Vouched:
         yield _header("manifest.json", len(text)) + text + bytes(-len(text) % BLOCK) + bytes(2 * BLOCK)
 
     def _configuration(self, digest: str, depth: int = 0) -> tuple[str, dict[str, Any] | None]:
-        """The digest of the configuration that an id stands for, and the manifest that names it, if there is one."""
+        """Returns the digest of an id's configuration, and the manifest that names it, if any."""
         document = self._read(digest) if depth < 3 else {}
         if "rootfs" in document:
             return digest, None
@@ -120,7 +120,7 @@ class Vouched:
         raise ImageError(f"nothing in its archive has the id {self.image_id}")
 
     def _read(self, digest: str) -> dict[str, Any]:
-        """A file that is named, as JSON; empty where it is none. No other is read: values cost far more than bytes."""
+        """Parses a named file as JSON; empty if it is not JSON. Only named files: values cost far more than bytes."""
         data = self._documents.get(digest, b"")
         if sum(map(data.count, (b",", b"{", b"["))) > VALUES_LIMIT:
             raise ImageError(f"its archive's {digest} holds more values than any image's configuration does")
@@ -132,13 +132,13 @@ class Vouched:
 
 
 class _Reader:
-    """A tar stream by its headers, as they are needed; never more than a chunk of the source's in memory."""
+    """Reads a tar stream header by header, with at most one of the source's chunks in memory."""
 
     def __init__(self, chunks: Iterable[bytes], limit_bytes: int) -> None:
         self._chunks, self._left, self._limit = iter(chunks), b"", limit_bytes
 
     def header(self) -> tarfile.TarInfo | None:
-        """The next entry's; None at the archive's end."""
+        """Returns the next entry's header; None at the archive's end."""
         block = b"".join(self._bytes(BLOCK))
         if block == bytes(BLOCK):
             for _ in self._chunks:  # the source's stream is read to its end
@@ -153,7 +153,7 @@ class _Reader:
         return found
 
     def content(self, size: int) -> Iterator[bytes]:
-        """An entry's bytes, its padding left out."""
+        """Yields an entry's bytes without its padding."""
         yield from self._bytes(size)
         for _ in self._bytes(-size % BLOCK):
             pass
@@ -184,7 +184,7 @@ def _header(name: str, size: int) -> bytes:
 
 
 def _size(records: bytes) -> int | None:
-    """What an extended header says of the next entry's size: `LENGTH size=NUMBER`."""
+    """Parses the next entry's size from an extended header: `LENGTH size=NUMBER`."""
     position, size = 0, None
     while position < len(records):
         length, _, _ = records[position : position + 20].partition(b" ")

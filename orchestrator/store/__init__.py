@@ -1,7 +1,7 @@
-"""An object store for results: each attempt puts one object there, whether or not an orchestrator is running.
+"""Collects results through an object store: each attempt uploads one object, even while no orchestrator runs.
 
-`bucket` speaks to the store, and alone knows boto3; `result_store` is what lies where in it, and what it means; `check`
-says whether a host's jobs can use it.
+`bucket` talks to the store and is the only user of boto3. `result_store` defines the objects and their meaning. `check`
+tells whether a host's jobs can use the store.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from runner.wire.result_bundle import Receipt, ResultBundle
 
 
 class ResultStore(Protocol):
-    """What a run needs of a store. Every method may raise HostUnreachable, after which it may be called again."""
+    """The store's operations for a run. Every method may raise HostUnreachable; then call it again."""
 
     def upload_grant(self, attempt: Attempt, valid_s: float) -> str:
-        """What the attempt's container is handed at its start: the right to put its one object. It is a secret."""
+        """Returns the right to upload the attempt's one object; its container gets it at the start. It is a secret."""
 
     def take(self, attempt: Attempt, receipt: Receipt | None = None) -> ResultBundle | None:
-        """What an attempt has delivered; None where that is nothing (yet).
+        """Returns what an attempt has uploaded; None if there is nothing (yet).
 
-        receipt: what its container said of it. Raises Incomplete where the object is not what the container delivered,
-        BadResult where it is no result bundle of this attempt.
+        receipt: the container's own record of the upload. Raises Incomplete if the object is not the one that the
+        container uploaded, BadResult if it is no result bundle of this attempt.
         """
 
     def announce(self, run: str, jobs: Sequence[Job]) -> None:
-        """Writes down what the run's objects are to be judged by. Raises InputError where the name is another run's."""
+        """Stores the jobs that the run's objects are checked against. Raises InputError if another run has the name."""
 
     def keep_rows(self, run: str, rows: Iterable[Row]) -> None:
-        """Writes down the run's rows, in place of those it had."""
+        """Stores the run's rows, in place of the earlier ones."""
 
     def remove(self, run: str) -> int:
-        """Deletes all objects of a run; how many there were."""
+        """Deletes all objects of a run and returns their number."""
 
     def describe(self) -> str:
-        """Where it is, and what a write may rely on there, for a human."""
+        """Returns, for people, where the store is and which write guarantees it gives."""

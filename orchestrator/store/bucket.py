@@ -1,6 +1,6 @@
-"""One folder of an S3 bucket: the calls that are used, and every refusal as an error of ours. Knows boto3, alone.
+"""One folder of an S3 bucket: the calls that we use, with every refusal as one of our errors. Only user of boto3.
 
-Credentials are boto3's own matter: its chain, or the profile that the inventory names.
+boto3 finds the credentials: by its default chain, or by the profile that the inventory names.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from orchestrator.sanitize import harmless
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 MOST_TRIES = 5
-# What SigV4 allows. https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
+# SigV4's limit. https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
 LONGEST_VALID_S = 7 * 86400
 PROBE = ".probe-"
-# An orchestrator that was killed while it tried a store left an object there. Nobody's trial lasts this long.
+# An orchestrator that is killed during its trial write leaves an object behind. No trial lasts this long.
 FORGOTTEN_S = 3600.0
-# What is done here, and asked of no store.
+# Steps that happen locally, without a request to the store.
 OPEN, SIGN = "open it", "sign an address"
 LIST = "list it (s3:ListBucket)"
-# A page of a listing has 1000 keys of 1024 bytes at most, each in some ten elements.
+# A page of a listing has at most 1000 keys of 1024 bytes, each in about ten elements.
 ANSWER_LIMIT_BYTES, ANSWER_LIMIT_TAGS, ANSWER_TIMEOUT_S = 8 * 2**20, 50_000, 120.0
 OBJECT_TIMEOUT_S = 300.0
 LISTING_LIMIT_NAMES, LISTING_LIMIT_CHARS, LISTING_TIMEOUT_S = 500_000, 64 * 2**20, 300.0
-# What an answer that is none of a store's raises where it is read.
+# Exceptions from parsing a response that is not a store's.
 STRANGE = (
     ResponseParserError,
     exceptions.PaginationError,
@@ -64,7 +64,7 @@ STRANGE = (
 )
 PROCESS_TIMEOUT_S, PROCESS_LIMIT_BYTES = 60.0, 2**20
 LONGEST_WORDS = 600
-# What botocore goes on to where a profile says nothing: a role of the machine that we run on.
+# botocore's fallback for a profile without credentials: a role of this machine.
 MACHINES_OWN = frozenset({"iam-role", "container-role", "boto-config"})
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 CREDENTIALS_REFUSED = (
@@ -77,7 +77,7 @@ CREDENTIALS_REFUSED = (
     exceptions.MetadataRetrievalError,
     exceptions.RefreshWithMFAUnsupportedError,
 )
-# All that a provider of credentials was seen to raise: ClientError is STS's or SSO's refusal, OSError a missing file.
+# Exceptions seen from credential providers: ClientError is STS's or SSO's refusal, OSError a missing file.
 CREDENTIAL_FAULTS = (
     exceptions.BotoCoreError,
     exceptions.ClientError,
@@ -87,18 +87,18 @@ CREDENTIAL_FAULTS = (
     TypeError,
     AttributeError,
 )
-# What OpenSSL says of an answer in plain text.
+# OpenSSL's words for a response in plain text.
 NO_TLS = re.compile(r"wrong.version.number|record.layer.failure|unknown.protocol|http.request|packet.length", re.I)
 UNKNOWN_CONDITION = frozenset({"NotImplemented", "InvalidArgument", "501"})
 PASSING = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "TooManyRequests", "429"})
 
 
-# At debug level it tells each signature, which is all that is secret in an address.
+# Its debug level logs each signature, which is the secret part of a presigned URL.
 logging.getLogger("botocore.auth").setLevel(logging.INFO)
 
 
 class Conditional(Enum):
-    """What a store does with `If-None-Match: *` on a write."""
+    """How a store handles `If-None-Match: *` on a write."""
 
     HONOURED = "honoured"
     IGNORED = "ignored"
@@ -111,17 +111,17 @@ class _Cut(HostUnreachable):
 
 @dataclass(frozen=True)
 class Presigned:
-    """An address that stands for one PUT, and the headers that have to come with it. The address is a secret."""
+    """A presigned URL for one PUT, and the headers that the request must send. The URL is a secret."""
 
     url: str
     headers: Mapping[str, str]
 
 
 class Bucket:
-    """Keys are below `where.prefix`, which no caller sees. Safe to use from several threads.
+    """A folder of a bucket. Keys are relative to `where.prefix`. Safe to use from several threads.
 
-    Every call may raise HostUnreachable (the store does not answer, or asks to slow down) and InputError (credentials,
-    bucket, rights, clock: what a user has to fix).
+    Every call may raise HostUnreachable (the store does not answer, or asks to slow down) and InputError (the user has
+    to fix credentials, bucket, permissions or clock).
     """
 
     def __init__(self, where: S3) -> None:
@@ -144,15 +144,15 @@ class Bucket:
 
     @property
     def is_in_the_clear(self) -> bool:
-        """Whether its address, which the environment or a profile may give, is one that the inventory must allow."""
+        """Whether the endpoint, which environment or profile may set, has no TLS and the inventory forbids that."""
         return is_in_the_clear(self.endpoint) and not self.where.insecure
 
     def credentials_end(self) -> datetime | None:
-        """When the credentials in use expire, and with them all that was signed by them; None where they do not."""
+        """When the credentials expire, and with them every URL signed by them; None if they do not expire."""
         return getattr(self._known and self._known.credentials, "_expiry_time", None)
 
     def skew_s(self) -> float | None:
-        """How far the store's clock is ahead of ours, to a second; None where it does not say."""
+        """How far the store's clock is ahead of ours, to a second; None if the store does not tell its time."""
         asked = time.time()
         with self._translated(LIST):
             answer = self._ready().list_objects_v2(Bucket=self.where.bucket, Prefix=self._root, MaxKeys=1)
@@ -160,19 +160,19 @@ class Bucket:
             return parsedate_to_datetime(date).timestamp() - (asked + time.time()) / 2 if date else None
 
     def keys(self, folder: str) -> list[str]:
-        """All keys of a folder, however deep. Not those that name another one to who reads `..` as a path does."""
+        """Lists all keys below a folder, at any depth. Skips keys with a `.` or `..` part: such a path is ambiguous."""
         prefix = f"{self._root}{folder}/"
         found = self._listed(self._pages(prefix), "Contents", "Key")
         own = (key.removeprefix(self._root) for key in found if key.startswith(prefix))
         return [key for key in own if not {".", ".."} & {*key.split("/")}]
 
     def folders(self) -> list[str]:
-        """The names of the folders at the top."""
+        """Lists the names of the top-level folders."""
         pages = self._pages(self._root, Delimiter="/")
         return [name.removeprefix(self._root).strip("/") for name in self._listed(pages, "CommonPrefixes", "Prefix")]
 
     def _listed(self, pages: Iterator[dict[str, Any]], kind: str, name: str) -> list[str]:
-        """The names of a whole listing, bounded in number, length and time."""
+        """Reads a whole listing, bounded in number, length and time, and returns its names."""
         found: list[str] = []
         room, deadline = LISTING_LIMIT_CHARS, time.monotonic() + LISTING_TIMEOUT_S
         for page in pages:
@@ -184,7 +184,7 @@ class Bucket:
                 raise HostUnreachable(f"{self.name}: the store lists more, or for longer, than is read of one")
         return found
 
-    # the client tries again what fails before the body, and leaves to its caller what is cut within it
+    # the client retries errors before the body; a cut within the body is left to the caller
     @retry(
         retry=retry_if_exception_type(_Cut),
         stop=stop_after_attempt(MOST_TRIES),
@@ -192,7 +192,7 @@ class Bucket:
         reraise=True,
     )
     def get(self, key: str, limit: int) -> bytes | None:
-        """None where there is no such object. Raises BadResult where it is larger than `limit`."""
+        """Returns an object; None if there is none. Raises BadResult if it is larger than `limit`."""
         with self._translated("read from it (s3:GetObject)"):
             try:
                 answer = self._ready().get_object(Bucket=self.where.bucket, Key=self._root + key)
@@ -222,7 +222,7 @@ class Bucket:
             self._ready().put_object(Bucket=self.where.bucket, Key=self._root + key, Body=content)
 
     def put_new(self, key: str, content: bytes) -> bool:
-        """Whether it was written. False: one is there already, which not every store tells (see `conditional`)."""
+        """Writes an object. Returns False if it exists already, which not every store tells (see `conditional`)."""
         with self._translated("write into it (s3:PutObject)"):
             try:
                 self._ready().put_object(Bucket=self.where.bucket, Key=self._root + key, Body=content, IfNoneMatch="*")
@@ -233,24 +233,24 @@ class Bucket:
         return True
 
     def delete(self, *keys: str) -> None:
-        """What is not there is success. One call for each: not every store that speaks S3 deletes several at once."""
+        """Deletes keys; a missing one is success. One call per key: not every S3 store supports bulk deletes."""
         with self._translated("delete in it (s3:DeleteObject)"):
             for key in keys:
                 self._ready().delete_object(Bucket=self.where.bucket, Key=self._root + key)
 
     def conditional(self) -> Conditional:
-        """Tries it: two writes of one key, which is deleted again where that is allowed, with what others left so."""
+        """Tries two writes of one key. Deletes it again, and old trial objects of others, if that is allowed."""
         key = f"{PROBE}{uuid.uuid4().hex}"
         try:
             first = self._probe(key)
             return first if first is Conditional.REFUSED else self._probe(key)
         finally:
-            with suppress(InputError, HostUnreachable):  # `check` says what it means
+            with suppress(InputError, HostUnreachable):  # `check` reports it
                 self.delete(key)
                 self.delete(*self._forgotten())
 
     def _forgotten(self) -> list[str]:
-        """Of the first page: what is left is for the next trial."""
+        """Lists old trial objects on the first page only; the next trial finds the rest."""
         now, prefix = time.time(), self._root + PROBE
         found = next(self._pages(prefix), {}).get("Contents") or ()
         with self._translated(LIST):
@@ -271,7 +271,7 @@ class Bucket:
             raise
 
     def presigned_put(self, key: str, content_type: str, valid_s: float, *, new: bool) -> Presigned:
-        """An address for a PUT of this key and no other call. new: the store is to refuse it where one is there."""
+        """Signs a URL for a PUT of this key only. new: the store must refuse the PUT if the key exists."""
         headers = {"Content-Type": content_type, **({"If-None-Match": "*"} if new else {})}
         parameters = {"Bucket": self.where.bucket, "Key": self._root + key, "ContentType": content_type}
         if new:
@@ -292,9 +292,9 @@ class Bucket:
             yield from pages
 
     def _ready(self) -> Any:
-        """A client whose credentials are there now: no call is made without them. Raises InputError.
+        """Returns a client with valid credentials; no call is made without them. Raises InputError.
 
-        Where they have served before, it raises HostUnreachable instead: the next call loads them again.
+        If they worked before, it raises HostUnreachable instead: the next call loads them again.
         """
         with self._lock:
             known, self._known = self._known, None
@@ -327,13 +327,13 @@ class Bucket:
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
-        """what: that is asked of the store, with its name in a policy, for who lacks the right."""
+        """Translates errors inside. what: the action and its name in a policy, for a caller without the permission."""
         try:
             yield
             self._has_answered |= what not in (OPEN, SIGN)
         except exceptions.ClientError as error:
             raise self._refused(error, what) from error
-        except CREDENTIALS_REFUSED as error:  # renewed while the call was signed
+        except CREDENTIALS_REFUSED as error:  # from a renewal while the call was signed
             raise self._without_credentials(error) from error
         except ResponseTooLarge as error:
             raise HostUnreachable(f"{self.name}: the store gives {error}") from error
@@ -370,7 +370,7 @@ class Bucket:
                 return "the credentials have expired; fix: log in again, as with: aws sso login"
             case "RequestTimeTooSkewed":
                 return f"this machine's clock is wrong ({said}); fix: sudo timedatectl set-ntp true"
-            case "AccessDenied" if "request time" in said:  # as rclone says it
+            case "AccessDenied" if "request time" in said:  # rclone's words
                 return f"this machine's clock is wrong ({said}); fix: sudo timedatectl set-ntp true"
             case "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "301":
                 return f"the bucket is in another region ({said}); fix: correct `region`"
@@ -403,12 +403,12 @@ class _Known:
 
 
 def _session(where: S3) -> Any:
-    region = where.region or os.environ.get("AWS_REGION") or None  # which boto3 alone does not know
+    region = where.region or os.environ.get("AWS_REGION") or None  # boto3 does not read AWS_REGION
     return boto3.session.Session(profile_name=where.profile, region_name=region)
 
 
 def _must_be_usable(credentials: Any, profile: str | None) -> None:
-    """Renews them where they are about to expire. Raises one of CREDENTIAL_FAULTS where there are none."""
+    """Renews credentials that are about to expire. Raises one of CREDENTIAL_FAULTS if there are none."""
     if credentials is None:
         raise exceptions.NoCredentialsError
     method = str(credentials.method)
@@ -420,7 +420,7 @@ def _must_be_usable(credentials: Any, profile: str | None) -> None:
 
 
 def _client_of(session: Any, where: S3) -> Any:
-    """The bucket stands in the path except at AWS, where neither the inventory nor the profile says otherwise."""
+    """Makes a client. The bucket goes into the path, except at AWS; the inventory or the profile may override this."""
     own = (session._session.get_scoped_config().get("s3") or {}).get("addressing_style")
     addressing = own if where.addressing == "auto" else where.addressing
     client = _client(session, where, addressing)
@@ -428,7 +428,7 @@ def _client_of(session: Any, where: S3) -> Any:
 
 
 def _client(session: Any, where: S3, addressing: str | None) -> Any:
-    """Checksums beyond MD5 are asked of no store that does not ask for them: not all that speak S3 know them."""
+    """Makes a client that sends checksums beyond MD5 only if required: not all S3 stores support them."""
     config = Config(
         signature_version="s3v4",
         request_checksum_calculation="when_required",
@@ -445,7 +445,7 @@ def _client(session: Any, where: S3, addressing: str | None) -> Any:
 
 
 class _Printed:
-    """What botocore wants of a `credential_process`: run by us, with a bound and without our tokens."""
+    """Stands in for botocore's Popen of a `credential_process`: bounded, and without our tokens."""
 
     returncode = 0
 
@@ -462,12 +462,12 @@ class _Printed:
                 return printed, b""
         except (ValueError, RecursionError):
             pass
-        # not shown: a key may stand in it
+        # do not quote the output: it may hold a key
         raise _failed(self._command, "printed nothing" if not printed.strip() else "printed no JSON object")
 
 
 def _failed(command: Sequence[str], said: str) -> exceptions.CredentialRetrievalError:
-    # its arguments may hold a secret
+    # do not quote the arguments: they may hold a secret
     return exceptions.CredentialRetrievalError(provider="credential_process", error_msg=f"{command[0]} {said}")
 
 
@@ -476,7 +476,7 @@ class _Process(botocore.credentials.ProcessProvider):  # type: ignore[misc]
         super().__init__(profile_name, load_config, popen=_Printed)
 
 
-# botocore offers no setting for it, and makes these providers by this name, for a profile's source profile too.
+# botocore has no setting for it. It creates these providers by this name, also for a profile's source profile.
 botocore.credentials.ProcessProvider = _Process
 
 
@@ -493,7 +493,7 @@ def _status(error: exceptions.ClientError) -> int:
 
 
 def _at_most(limit: int, raw: Any) -> bytes:
-    """One byte more than the limit, where there is more. Raises ResponseTooLarge where it takes too long."""
+    """Reads up to one byte more than the limit. Raises ResponseTooLarge on a timeout."""
     content = bytearray()
     for chunk in chunks(raw, OBJECT_TIMEOUT_S):
         content += chunk
@@ -503,13 +503,13 @@ def _at_most(limit: int, raw: Any) -> bytes:
 
 
 class _BoundedSession:
-    """botocore's HTTP session, which by itself reads an answer whole, whatever it holds and however long it takes."""
+    """botocore's HTTP session with a bound on each response; botocore itself reads any size for any time."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
 
     def send(self, request: Any) -> Any:
-        is_object, request.stream_output = request.stream_output, True  # else it is read in there
+        is_object, request.stream_output = request.stream_output, True  # otherwise the session reads the body
         response = self._session.send(request)
         if not is_object or response.status_code >= 300:
             try:
@@ -518,7 +518,7 @@ class _BoundedSession:
                 response.raw.close()
                 raise
             except (urllib3.exceptions.HTTPError, TimeoutError, ConnectionError) as error:
-                raise exceptions.HTTPClientError(error=error) from error  # which is tried again
+                raise exceptions.HTTPClientError(error=error) from error  # botocore retries this
             if content.count(b"<") > ANSWER_LIMIT_TAGS:
                 raise ResponseTooLarge("an answer that has more in it than it should")
             response._content = content

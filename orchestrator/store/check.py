@@ -1,4 +1,4 @@
-"""Whether a host's jobs can use their store, and how to fix what they cannot: for `hosts --check`."""
+"""Checks for `hosts --check` that a host's jobs can use their store: each finding with its fix."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from orchestrator.store.bucket import Bucket, Conditional
 from orchestrator.store.result_store import S3ResultStore
 
 TOPIC = "store"
-# S3 refuses what was signed 15 minutes from its own time; a third of that leaves room.
+# S3 refuses signatures more than 15 minutes off its own time; a third of that leaves a margin.
 SKEW_ALLOWED_S = 300.0
 CREDENTIALS_WANTED = timedelta(hours=12)
 
 
 def check_store(where: S3) -> Iterator[Finding]:
-    """Lists, writes, reads and deletes in the very folder. What fails is a finding too; nothing is left there."""
+    """Lists, writes, reads and deletes in the store's folder. A failure is a finding too; nothing is left behind."""
     try:
         bucket = S3ResultStore.known(where).bucket
         skew_s = bucket.skew_s()
@@ -59,7 +59,7 @@ def _rights(bucket: Bucket) -> Iterator[Finding]:
 
 
 def _tried(call: Callable[[], object]) -> str:
-    """What went wrong; empty where nothing did."""
+    """Calls, and returns the error's message; empty on success."""
     try:
         call()
     except (InputError, HostUnreachable, BadResult) as error:

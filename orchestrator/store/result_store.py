@@ -1,8 +1,8 @@
-"""What lies where in a store, and what it means. Nothing is deleted here but by `remove`: it is the archive too.
+"""The objects of a run in a store, and their meaning. Only `remove` deletes: the store is also the archive.
 
-<prefix>/<run>/run.json                        the jobs, as they were submitted
-<prefix>/<run>/results.csv                     the run's rows, as the orchestrator had them when it last stopped
-<prefix>/<run>/<job>/<attempt>/parcel.json     what an attempt delivered: the container's one object
+<prefix>/<run>/run.json                        the jobs as submitted
+<prefix>/<run>/results.csv                     the run's rows when the orchestrator last stopped
+<prefix>/<run>/<job>/<attempt>/parcel.json     the one object that an attempt's container uploads
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from runner.schema import Job, Row, format_rows
 from runner.wire.result_bundle import CONTENT_TYPE, LIMIT_BYTES, Receipt, ResultBundle, UploadStatus, digest
 
 VERSION = 1
-# A job has 1 to 2 kB and some 40 values, and 25,000 jobs are no run of anybody's. Values are what costs memory.
+# A job has 1 to 2 kB and about 40 values, and no real run has 25,000 jobs. The values are what costs memory.
 MANIFEST_LIMIT_BYTES, MANIFEST_LIMIT_VALUES = 64 * 2**20, 2 * 2**20
-# A row has 0.5 to 2 kB, and in memory some 2 kB however short it is; a trial has some 18 bytes, and 40 in memory.
+# A row has 0.5 to 2 kB, but about 2 kB in memory even if it is short; a trial has about 18 bytes, 40 in memory.
 ROWS_LIMIT_BYTES, MOST_ROWS, MOST_TRIALS = 64 * 2**20, 50_000, 4_000_000
 
 
 @dataclass(frozen=True)
 class S3ResultStore:
-    """The `ResultStore` of one bucket's folder. conditional: what a write may rely on there."""
+    """The `ResultStore` of one bucket's folder. conditional: how the store handles conditional writes."""
 
     bucket: Bucket
     conditional: Conditional = Conditional.IGNORED
 
     @classmethod
     def open(cls, where: S3) -> S3ResultStore:
-        """Reaches the store, and finds out what it can. Raises InputError, HostUnreachable."""
+        """Connects to the store and probes its features. Raises InputError, HostUnreachable."""
         bucket = cls.known(where).bucket
         if bucket.is_loopback:
             raise InputError(f"{bucket.name} is each container's own self; give an address that containers reach too")
@@ -45,7 +45,7 @@ class S3ResultStore:
 
     @classmethod
     def known(cls, where: S3) -> S3ResultStore:
-        """For who writes nothing into it: nothing is tried. Raises InputError, also where it is not to be used."""
+        """Opens the store for reading, without a trial write. Raises InputError, also if it may not be used."""
         bucket = Bucket(where)
         if bucket.is_in_the_clear:
             raise InputError(f"{bucket.name}: {IN_THE_CLEAR}")
@@ -61,7 +61,7 @@ class S3ResultStore:
         if data is None:
             return None
         where = f"{_bundle_key(attempt)} in {self.bucket.name}"
-        # where it said that another was first, that other start of the attempt is the one that counts
+        # if the receipt says that another start of the attempt uploaded first, that one counts
         if receipt is not None and receipt.outcome is UploadStatus.STORED:
             _must_match(data, receipt, where)
         try:
@@ -88,7 +88,7 @@ class S3ResultStore:
 
     def remove(self, run: str) -> int:
         keys = self.bucket.keys(run)
-        # the jobs' own first: what is cut off in the middle can still be told to be this run's
+        # the jobs' objects first, run.json last: an interrupted removal can still be recognized as this run's
         self.bucket.delete(*sorted(keys, key=lambda key: key == f"{run}/run.json"))
         return len(keys)
 
@@ -116,14 +116,14 @@ def _must_match(data: bytes, receipt: Receipt, where: str) -> None:
 
 
 def manifest_of(data: bytes) -> Any:
-    """A run.json as JSON. Raises ValueError, and RecursionError, for what is none."""
+    """Parses a run.json. Raises ValueError or RecursionError if it is invalid."""
     if sum(map(data.count, (b",", b"{", b"["))) > MANIFEST_LIMIT_VALUES:
         raise ValueError("it has more in it than any run's")
     return json.loads(data)
 
 
 def _is_same_run(there: bytes, jobs: Sequence[Job]) -> bool:
-    """Whether these jobs, or the first of them, were announced before, when the images of some were not known."""
+    """Whether these jobs, or the first of them, were announced before, when some images were not yet known."""
     try:
         known = [Job.from_json(json.dumps(job)) for job in manifest_of(there)["jobs"]]
     except (ValueError, TypeError, KeyError, RecursionError):
