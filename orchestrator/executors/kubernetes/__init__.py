@@ -1,1 +1,1 @@
-"""Jobs of a Kubernetes cluster. The modules that need its client are imported by whoever needs them: it is slow."""
+"""Runs jobs on a Kubernetes cluster. Modules that need its client are imported on use: that import is slow."""

@@ -1,4 +1,4 @@
-"""Which nodes a host's jobs could run on, and how many GPUs are free there. Pure: of what the API server lists."""
+"""Which nodes a host's jobs can run on, and how many GPUs are free there. Pure: takes the API server's lists."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Pool:
-    """GPUs of one product, on the nodes that a host's jobs may run on.
+    """The GPUs of one product on the nodes where a host's jobs may run.
 
-    shared: how one GPU is made out to be several (`time-slicing`, `mps`); empty where it is not.
+    shared: how one GPU is advertised as several (`time-slicing`, `mps`); empty if it is not shared.
     """
 
     product: str
@@ -36,14 +36,14 @@ class Pool:
 
 
 def selected(nodes: Iterable[Object], host: KubernetesHost) -> list[Object]:
-    """The nodes that its node_selector and its required nodeAffinity pick."""
+    """Returns the nodes that match the host's node_selector and required nodeAffinity."""
     affinity = host.affinity.model_dump(exclude_none=True, mode="json") if host.affinity else None
     wanted = host.node_selector.items()
     return [node for node in nodes if wanted <= labels(node).items() and is_required(node, affinity)]
 
 
 def taints(node: Object, tolerations: Sequence[Toleration]) -> list[str]:
-    """The taints of a node that keep a pod with these tolerations out, as `key=value:effect`."""
+    """Returns a node's taints that these tolerations do not cover, as `key=value:effect`."""
     puts_up_with = [toleration.model_dump(exclude_none=True) for toleration in tolerations]
     return [
         f"{taint['key']}{'=' * bool(taint.get('value'))}{taint.get('value') or ''}:{taint['effect']}"
@@ -53,7 +53,7 @@ def taints(node: Object, tolerations: Sequence[Toleration]) -> list[str]:
 
 
 def pools(nodes: Iterable[Object], pods: Iterable[Object], resource: str) -> tuple[Pool, ...]:
-    """The GPUs of the nodes that have some, by product. pods: of all namespaces, or those that may be seen."""
+    """Groups the nodes' GPUs by product. pods: of all namespaces, or those that we may list."""
     used: dict[str, Decimal] = {}
     for pod in pods:
         if (node_name := pod["spec"].get("nodeName")) and pod.get("status", {}).get("phase") not in ENDED:
@@ -79,17 +79,17 @@ def _shared(node: Object) -> str:
 
 
 def fits(node: Object, host: KubernetesHost) -> bool:
-    """Whether the node has what a job of the host asks for, were it empty."""
+    """Whether a job of the host would fit on the node if the node were empty."""
     return short_of(node, wants(host)) is None
 
 
 def wants(host: KubernetesHost) -> dict[str, Decimal]:
-    """What each job of a host asks for, kept for it by the scheduler; what it leaves open is not in it."""
+    """Returns the resource requests of one job of the host; resources without a request are left out."""
     return _asked(host, requested=True)
 
 
 def limits(host: KubernetesHost) -> dict[str, Decimal]:
-    """What each job of a host may use at most."""
+    """Returns the resource limits of one job of the host."""
     return _asked(host, requested=False)
 
 

@@ -1,4 +1,4 @@
-"""What is well and what is not on a cluster, for one host's jobs, and how to fix it: for `hosts --check`."""
+"""Checks a cluster for one host's jobs, for `hosts --check`: each finding with its fix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orchestrator.executors.kubernetes.projection import ACCOUNT
 ENFORCE = "pod-security.kubernetes.io/enforce"
 MOST_NAMED = 4
 DOCKER_CONFIG = "kubernetes.io/dockerconfigjson"
-# What is only looked at where the host's entry has the key.
+# Checked only if the host's entry has the key.
 FOR_KEYS = {
     "localqueues": "queue",
     "runtimeclasses": "runtime_class",
@@ -32,9 +32,9 @@ FOR_KEYS = {
 
 
 def check(host: KubernetesHost, cluster: Cluster, images: Sequence[str] = ()) -> tuple[Finding, ...]:
-    """Looks at a cluster as a host's jobs will find it, and changes nothing. What fails is a finding too.
+    """Checks a cluster as a host's jobs will find it, and changes nothing. A failed check is a finding too.
 
-    images: those that its pods are made from.
+    images: the images of its pods.
     """
     try:
         with cluster.understood():
@@ -51,9 +51,9 @@ def _checked(host: KubernetesHost, cluster: Cluster, images: Sequence[str]) -> t
 
 
 def findings(host: KubernetesHost, namespace: str, facts: Facts, images: Sequence[str] = ()) -> Iterator[Finding]:
-    """The judgement of a cluster's answers; a pure function."""
+    """Turns a cluster's answers into findings; a pure function."""
     yield _namespace(host, namespace, facts)
-    if facts.namespace is Unavailable.MISSING or _is_closed(facts):  # of what is in it there is nothing to say
+    if facts.namespace is Unavailable.MISSING or _is_closed(facts):  # there is nothing to say about its content
         yield from of_nodes(host, facts)
         return
     yield from _others(host, namespace, facts)
@@ -93,13 +93,13 @@ def _namespace(host: KubernetesHost, namespace: str, facts: Facts) -> Finding:
 
 
 def _is_closed(facts: Facts) -> bool:
-    """Whether we may change nothing there, as in a namespace that there is not; some may read everywhere."""
+    """Whether we may change nothing there, as in a missing namespace; some accounts may read everywhere."""
     changes = [it for it in permissions.permissions() if it.is_needed and it.verb not in ("get", "list", "watch")]
     return facts.namespace is Unavailable.FORBIDDEN and {*changes} <= {*facts.refused}
 
 
 def _others(host: KubernetesHost, namespace: str, facts: Facts) -> Iterator[Finding]:
-    """What in the namespace is not of our runs: whoever may create Jobs there can mount its Secrets."""
+    """Reports objects of others in the namespace: whoever may create Jobs there can mount its Secrets."""
     # before 1.24 each account has a Secret with its token
     expected = {"default", "bench-job", "orchestrator", host.service_account} - {None}
     for kind, listing in (("Secrets", facts.others_secrets), ("pods", facts.others_pods)):
@@ -166,7 +166,7 @@ def _queue(queue: str, namespace: str, facts: Facts) -> Finding:
 
 
 def _named(topic: str, name: str, fact: Fact, known: str) -> Finding:
-    """A thing that has to be there by its name; where it may not be looked at, that is no problem yet."""
+    """Reports whether a named object exists; one that we may not read is no problem yet."""
     if fact is Unavailable.MISSING:
         return Finding(topic, Grade.PROBLEM, f"there is no {topic} {name}", f"those that are there: {known}")
     if fact is Unavailable.FORBIDDEN:
@@ -187,7 +187,7 @@ def _claim(claim: str, namespace: str, fact: Fact) -> Finding:
 
 
 def _pull_secret(name: str, namespace: str, fact: Fact) -> Finding:
-    if fact is Unavailable.FORBIDDEN:  # as it should be: our role reads no secrets
+    if fact is Unavailable.FORBIDDEN:  # expected: our role reads no secrets
         return Finding(
             "pull secret", Grade.OK, f"{name} may not be looked at: kubectl -n {namespace} get secret {name}"
         )

@@ -1,4 +1,4 @@
-"""Nodes, GPUs and images, as one host's jobs will find them."""
+"""Checks nodes, GPUs and images for one host's jobs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from orchestrator.executors.kubernetes.facts import Facts, Object, Unavailable
 from orchestrator.executors.kubernetes.fit import allocatable
 from orchestrator.executors.kubernetes.manifest import is_unpushed
 
-# Of images a node reports its largest, 50 where its admin says nothing else (the kubelet's nodeStatusMaxImages).
+# A node reports its largest images, 50 by default (the kubelet's nodeStatusMaxImages).
 MOST_REPORTED = 50
 
 
 def of_nodes(host: KubernetesHost, facts: Facts) -> Iterator[Finding]:
-    """Whether some node can take its jobs, and which GPUs there are."""
+    """Reports whether a node can take the host's jobs, and which GPUs exist."""
     if isinstance(facts.nodes, Unavailable):
         yield Finding(
             "nodes", Grade.OK, "not seen: whether one could ever fit a job, and which GPUs are free, is not known"
@@ -122,7 +122,7 @@ def _gpus(host: KubernetesHost, nodes: Sequence[Object], facts: Facts) -> Iterat
 
 
 def of_images(host: KubernetesHost, images: Sequence[str], facts: Facts) -> Iterator[Finding]:
-    """Whether its pods will come by their images."""
+    """Reports whether the host's pods can get their images."""
     for image in images:
         if not is_unpushed(image, host):
             yield Finding("image", Grade.OK, f"{image}, pulled by the nodes")
@@ -139,7 +139,7 @@ def of_images(host: KubernetesHost, images: Sequence[str], facts: Facts) -> Iter
 
 
 def must_have_images(host: KubernetesHost, images: Sequence[str], cluster: Cluster) -> None:
-    """Raises HostUnfit where no node of the pool has an image that no registry hands out, as far as nodes are seen."""
+    """Raises HostUnfit if no visible node of the pool has an image that is in no registry."""
     unpushed = [image for image in images if is_unpushed(image, host)]
     try:
         nodes = cluster.list("nodes", keep=partial(projection.of_node, images=unpushed)) if unpushed else []
@@ -147,7 +147,7 @@ def must_have_images(host: KubernetesHost, images: Sequence[str], cluster: Clust
         return
     chosen = capacity.selected(nodes, host)
     if not chosen or not all(0 < node["status"]["imagesReported"] < MOST_REPORTED for node in chosen):
-        return  # an autoscaler's nodes are to come; and what a node does not report it may have
+        return  # an autoscaler may add nodes, and a node may have images that it does not report
     for image in unpushed:
         if not any(_has_image(node, image) for node in chosen):
             raise HostUnfit(f"host {host.name}: image {_not_on_all(image, [], chosen)}; fix: {_push_or_load()}")
@@ -164,6 +164,6 @@ def _push_or_load() -> str:
 
 
 def _has_image(node: Object, image: str) -> bool:
-    """A node reports its 50 largest images, as a rule; Docker Hub's name may stand before ours."""
+    """Whether a node reports the image: usually its 50 largest only; Docker Hub's name may precede ours."""
     names = [name for it in node["status"].get("images") or () for name in it.get("names") or ()]
     return any(name == image or name.endswith(f"/{image}") for name in names)

@@ -1,4 +1,4 @@
-"""A namespace's quotas, as one host's jobs will find them."""
+"""Checks a namespace's quotas for one host's jobs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from orchestrator.executors.kubernetes import capacity
 from orchestrator.executors.kubernetes.facts import Facts, Object, Unavailable
 from orchestrator.executors.kubernetes.fit import amount
 
-# A quota on one of these refuses every pod that says nothing of it.
+# A quota on one of these refuses every pod that does not set it.
 MUST_BE_SAID = ("requests.cpu", "requests.memory", "limits.cpu", "limits.memory", "cpu", "memory")
 
 
 def of_quotas(host: KubernetesHost, facts: Facts) -> Iterator[Finding]:
-    """Whether a job fits at all, and fits now."""
+    """Reports whether a job fits the quotas at all, and whether it fits now."""
     if isinstance(facts.quotas, Unavailable):
         return
     defaults = _default_requests(facts)
@@ -50,7 +50,7 @@ def _quota(host: KubernetesHost, quota: Object, defaults: frozenset[str]) -> Ite
 
 
 def _counted(host: KubernetesHost) -> dict[str, Decimal]:
-    """What one job counts for in a quota, by the quota's keys."""
+    """Returns what one job uses of a quota, by the quota's keys."""
     counted = {"count/jobs.batch": Decimal(1), "pods": Decimal(1), "count/pods": Decimal(1)}
     for resource, wanted in capacity.wants(host).items():
         counted[f"requests.{resource}"] = counted[resource] = wanted
@@ -61,10 +61,10 @@ def _counted(host: KubernetesHost) -> dict[str, Decimal]:
 
 
 def _default_requests(facts: Facts) -> frozenset[str]:
-    """The quota keys that a LimitRange answers for pods that say nothing."""
+    """Returns the quota keys for which a LimitRange sets defaults."""
     ranges = [] if isinstance(facts.defaults, Unavailable) else facts.defaults
     items = [item for it in ranges for item in it["spec"]["limits"] if item["type"] == "Container"]
-    # a default limit without a default request is the request too
+    # a default limit without a default request also sets the request
     requests = {key for item in items for key in {**item.get("default", {}), **item.get("defaultRequest", {})}}
     limits = {key for item in items for key in item.get("default", {})}
     return frozenset({*requests, *(f"requests.{key}" for key in requests), *(f"limits.{key}" for key in limits)})

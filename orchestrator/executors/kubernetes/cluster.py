@@ -1,6 +1,6 @@
-"""Calls of a cluster's API: bodies and answers as they are on the wire; refusals become our errors here alone.
+"""Calls a cluster's API with raw bodies and responses. Only this module translates refusals into our errors.
 
-`context` brings credentials and TLS.
+`context` provides credentials and TLS.
 API: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
@@ -27,10 +27,10 @@ from orchestrator.executors.kubernetes.kubeconfig import Unusable
 
 CONNECT_TIMEOUT_S = 10
 CALL_TIMEOUT_S = 60
-# Of a page, which is one answer; a pod has 6 to 10 kB.
+# Of one page, which is one response; a pod has 6 to 10 kB.
 PAGE_OBJECTS = 1000
-# Values are what costs memory, up to 120 bytes each once they are objects here, and an honest answer has one in 18
-# bytes. A list has no more than one answer may have: what is kept of its objects is.
+# Values cost the memory: up to 120 bytes each as Python objects, and a normal response has one value per 18 bytes. The
+# kept part of a whole list has the same bound as one response.
 ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES = 64 * 2**20, 4 * 2**20
 ANSWER_TIMEOUT_S = 120.0
 REFUSAL_LIMIT_BYTES, LONGEST_MESSAGE = 2**20, 2000
@@ -40,14 +40,14 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 Keep: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
-# Whom an API server takes a caller for whose credentials it ignored.
+# The user that an API server assumes when it ignores a caller's credentials.
 ANONYMOUS = '"system:anonymous"'
 EVERYONES = ("nodes", "namespaces")
-GROUPS = {"jobs": "/apis/batch/v1"}  # all else that we use is of the core
+GROUPS = {"jobs": "/apis/batch/v1"}  # all other resources that we use are in the core group
 
 
 class Refused(HostUnfit):
-    """The API server says no. code: HTTP's. reason: one of Kubernetes' words, such as AlreadyExists."""
+    """The API server refused a call. code: HTTP's. reason: Kubernetes' word, such as AlreadyExists."""
 
     def __init__(self, message: str, code: int, reason: str) -> None:
         super().__init__(message)
@@ -57,8 +57,8 @@ class Refused(HostUnfit):
 class Cluster:
     """One namespace of a cluster, as one user. Safe to use from several threads.
 
-    skew_s: how far the cluster's clock was ahead of ours when it answered last; its stamps are in whole seconds.
-    writes: how many calls that may have changed something have ended, well or not.
+    skew_s: how far the cluster's clock was ahead of ours at its last response; its stamps are in whole seconds.
+    writes: number of finished calls, successful or not, that may have changed something.
     """
 
     def __init__(self, host: KubernetesHost) -> None:
@@ -75,11 +75,11 @@ class Cluster:
 
     @property
     def contexts_own(self) -> str:
-        """The namespace that jobs would be in, did the host name none."""
+        """The namespace of jobs if the host names none."""
         return resolve(self._host.model_copy(update={"namespace": None})).namespace
 
     def path(self, resource: str, name: str = "", sub: str = "") -> str:
-        """Of objects in the namespace; nodes and namespaces have none."""
+        """Returns the URL path of a resource: within the namespace, except for nodes and namespaces."""
         if name and not NAME.fullmatch(name):
             raise self.misread(ValueError(f"no object has the name {name!r}"))
         folder = GROUPS.get(resource, "/api/v1")
@@ -87,7 +87,7 @@ class Cluster:
         return "/".join(part for part in (f"{folder}{where}/{resource}", name, sub) if part)
 
     def get(self, resource: str, name: str) -> dict[str, Any] | None:
-        """None where there is no such object."""
+        """Returns an object; None if there is none."""
         try:
             return self.call("GET", self.path(resource, name))
         except Refused as refusal:
@@ -98,10 +98,10 @@ class Cluster:
     def items(
         self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON, keep: Keep | None = None
     ) -> list[dict[str, Any]]:
-        """All objects of a list, as they were when its first page was read.
+        """Returns all objects of a list, as of the time when its first page was read.
 
-        accept: METADATA_ONLY leaves the rest of each object where it is. keep: gives what is kept of each, without
-        which a large cluster's pods or nodes are too many.
+        accept: METADATA_ONLY fetches only each object's metadata. keep: returns the part of an object to keep; without
+        it a large cluster's pods or nodes need too much memory.
         Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
         """
         found: list[dict[str, Any]] = []
@@ -133,14 +133,14 @@ class Cluster:
         return self.call("PATCH", self.path(resource, name), body=body, content=MERGE_PATCH)
 
     def delete(self, resource: str, name: str, uid: str | None = None) -> None:
-        """What is not there, or by that name is another one, is success. What it owns goes after it."""
+        """Deletes an object and what it owns. Succeeds if it does not exist or has another uid."""
         body: dict[str, Any] = {"propagationPolicy": "Background"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         try:
             self.call("DELETE", self.path(resource, name), body=body)
         except Refused as refusal:
-            # a precondition that does not hold answers 409 too
+            # a failed precondition also answers 409
             if refusal.code != 404 and not (refusal.code == 409 and refusal.reason == "Conflict"):
                 raise
 
@@ -154,7 +154,7 @@ class Cluster:
         accept: str = JSON,
         content: str = JSON,
     ) -> dict[str, Any]:
-        """One call and its answer. Raises Refused, HostUnreachable, and InputError for what our credentials lack."""
+        """Makes one call and returns its response. Raises Refused, HostUnreachable, and InputError for credentials."""
         try:
             with self.stream(method, path, query, body, accept=accept, content=content) as response:
                 return _object(_read(response), _Room())
@@ -175,7 +175,7 @@ class Cluster:
         content: str = JSON,
         silence_s: float = CALL_TIMEOUT_S,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """An answer that is still open, for a watch or a log. silence_s: after so long without a byte it is broken."""
+        """Opens a response for a watch or a log. silence_s: after so long without a byte it counts as broken."""
         try:
             response = self._sent(method, path, query, body, accept, content, silence_s)
             try:
@@ -190,7 +190,7 @@ class Cluster:
 
     @contextmanager
     def understood(self) -> Iterator[None]:
-        """Inside, answers are read: one of another shape than an API server's is a host that does not answer."""
+        """Wraps the parsing of responses: a malformed one becomes HostUnreachable."""
         try:
             yield
         except MALFORMED as error:
@@ -224,20 +224,20 @@ class Cluster:
                 headers=headers,
                 timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=silence_s),
                 retries=False,
-                redirect=False,  # no API server sends its caller, and the token, elsewhere
+                redirect=False,  # no API server redirects; following one would send the token elsewhere
                 preload_content=False,
                 decode_content=False,
             )
             if response.status != 401 or last:
                 break
             response.close()
-            self._forget(access)  # its token has expired: the file, or the plugin, has another by now
+            self._forget(access)  # its token has expired: the file or the plugin has a new one by now
         return response
 
     def _reached(self) -> Access:
-        """As whom calls are made now. No call is made without the credentials that the kubeconfig names.
+        """Returns the current access. No call is made without the credentials that the kubeconfig names.
 
-        Raises InputError, and HostUnreachable where they have served before: the next call loads them again.
+        Raises InputError, or HostUnreachable if they worked before: the next call loads them again.
         """
         asked = time.monotonic()
         with self._lock:
@@ -245,7 +245,7 @@ class Cluster:
             if before is not None and not before.is_stale():
                 return before
             try:
-                if self._refused and self._refused[0] >= asked:  # while we waited for another thread's load
+                if self._refused and self._refused[0] >= asked:  # another thread's load failed while we waited
                     raise self._refused[1]
                 self._access = self.context.access(before)
             except Unusable as error:
@@ -262,7 +262,7 @@ class Cluster:
                 self._access = None
 
     def _judge(self, response: urllib3.BaseHTTPResponse, path: str) -> None:
-        """Raises what an answer that is no success calls for."""
+        """Raises the error that an unsuccessful response calls for."""
         if date := response.headers.get("Date"):
             self.skew_s = parsedate_to_datetime(date).timestamp() - time.time()
         if 200 <= response.status < 300:
@@ -274,11 +274,11 @@ class Cluster:
             remedy = f"kubectl --context {self.context.name} get pods tells more"
             kind = HostUnreachable if self._has_answered else InputError
             raise kind(f"{where}: the cluster does not accept your credentials ({message}); {remedy}")
-        if response.status in (410, 429) or response.status >= 500:  # 410: a list's next page is forgotten
+        if response.status in (410, 429) or response.status >= 500:  # 410: a list's continuation has expired
             raise HostUnreachable(f"{where}: its API server says: {message} ({response.status})")
         if response.status == 403 and reason == "Forbidden" and "cannot" in message:
             message += "; ask the cluster's admin for that right"
-            if f"/namespaces/{self.namespace}/" in path:  # whoever may do nothing there is not told whether it exists
+            if f"/namespaces/{self.namespace}/" in path:  # a 403 does not tell whether it exists
                 message += f", or correct `namespace`, where {self.namespace} is not meant"
         raise Refused(f"{where}: {message}", response.status, reason)
 
@@ -294,7 +294,7 @@ class Cluster:
         return HostUnreachable(f"{where}: its API server did not answer: {self._censored(str(error))}")
 
     def _censored(self, said: str) -> str:
-        """Some proxies repeat what they were sent."""
+        """Masks our secrets in a text: some proxies echo what they received."""
         for secret in self._secrets:
             said = said.replace(secret, "[token]")
         return said
@@ -307,13 +307,13 @@ class Cluster:
 
 
 class _Room:
-    """What answers may still have: of one, or of all pages of a list."""
+    """The remaining budget of bytes and values, for one response or all pages of a list."""
 
     def __init__(self) -> None:
         self.bytes, self.values = ANSWER_LIMIT_BYTES, ANSWER_LIMIT_VALUES
 
     def take(self, body: bytes) -> None:
-        """Raises ResponseTooLarge where there is too little."""
+        """Takes a response's share. Raises ResponseTooLarge if the budget is too small."""
         self.bytes -= len(body)
         self.values -= sum(body.count(mark) for mark in (b",", b"{", b"["))
         if self.bytes < 0 or self.values < 0:
@@ -325,7 +325,7 @@ def _read(response: urllib3.BaseHTTPResponse, limit_bytes: int = ANSWER_LIMIT_BY
 
 
 def _said(response: urllib3.BaseHTTPResponse) -> tuple[str, str]:
-    """Message and reason of a refusal: a Status object, or whatever stands between us and the API server says."""
+    """Returns message and reason of a refusal: from a Status object, or from the text of a proxy in between."""
     said = _read(response, REFUSAL_LIMIT_BYTES)
     try:
         status = _object(said, _Room())
@@ -335,7 +335,7 @@ def _said(response: urllib3.BaseHTTPResponse) -> tuple[str, str]:
 
 
 def _object(body: bytes, room: _Room) -> dict[str, Any]:
-    """Raises one of MALFORMED where it is no JSON object, and ResponseTooLarge where there is no room for it."""
+    """Parses a JSON object. Raises one of MALFORMED if it is none, ResponseTooLarge if it exceeds the budget."""
     room.take(body)
     found = json.loads(body)
     if not isinstance(found, dict):

@@ -1,8 +1,8 @@
-"""One look at a host's attempts: three lists by label, and what else is needed to say why some do not run.
+"""Observes a host's attempts: three lists by label, and further queries to explain why some do not run.
 
-What it saw stands until something may have changed, which a watch of the pods and our own writes tell; of what neither
-tells (a Job's own end, an event, a ConfigMap that somebody deleted) the first look after REFRESH_S says it. Of many
-jobs some pod changes at any moment, and each look lists them all: looking takes at most REFRESH_SHARE of the time.
+A snapshot stays valid until a watch of the pods or our own writes signal a change. Neither signals a Job's own end, an
+event or a ConfigMap that somebody deleted: the first refresh after REFRESH_S finds those. With many jobs, some pod
+changes at any moment and each refresh lists them all, so refreshes take at most REFRESH_SHARE of the time.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from orchestrator.executors.kubernetes.pods import own_container, own_state
 from orchestrator.executors.kubernetes.pulling import PULL_FAILED, is_final, reason_in
 from orchestrator.executors.kubernetes.waiting import IMAGE_TROUBLE, WaitingEvidence, seconds_of, why_waiting
 
-# While a watch is open and tells of nothing, the lists are made this often all the same.
+# With an open watch that reports nothing, the lists are still made this often.
 REFRESH_S = 15.0
 REFRESH_SHARE = 0.1
-# Nodes come and go slowly, and of a large cluster they are megabytes.
+# Nodes change slowly, and the list of a large cluster is megabytes.
 NODES_KEPT_S = 30.0
-# A kubelet tries a mount, or a sandbox, again within two minutes: a failure that was not repeated since is over.
+# A kubelet retries a mount or a sandbox within two minutes: a failure without a repetition since then is over.
 REPEATED_S = 180.0
-# Who ends pods, by the reasons of their events: the scheduler, the taint manager, the node; of a Job, Kueue.
+# Event reasons of components that end pods: the scheduler, the taint manager, the node; for a Job, Kueue.
 ENDS = ("Preempted", "TaintManagerEviction", "Evicted", "NodeShutdown", "Preempting", "NodeNotReady", "Stopped")
-MOST_ENDED = 20  # in one look; of more, what they have in common is known by then
+MOST_ENDED = 20  # per refresh; with more, their common cause is known by then
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What one look saw. at: when it began. told, writes: how many changes we knew of by then, others' and our own."""
+    """The result of one refresh. at: its start. told, writes: the number of changes known by then, others' and ours."""
 
     at: float = 0.0
     took_s: float = 0.0
@@ -50,18 +50,18 @@ class Snapshot:
 
 
 class ClusterView:
-    """Looks at one host. What it keeps is REFRESH_S old at most: no state of jobs depends on it."""
+    """Observes one host. Its cache is at most REFRESH_S old, and no job state depends on it."""
 
     def __init__(self, cluster: Cluster, host: KubernetesHost) -> None:
         self._cluster, self._host = cluster, host
         self._nodes: tuple[float, Sequence[Mapping[str, Any]]] = (-NODES_KEPT_S, ())
         self._last = Snapshot()
-        # why images did not come, by a pod's uid: between its tries a kubelet says no more than that it waits
+        # why image pulls failed, by the pod's uid: between its tries a kubelet reports only that it waits
         self._pulls: Mapping[str, str] = {}
         self._ended_by: Mapping[str, str] = {}
 
     def all(self, told: int | None) -> dict[Attempt, Observation]:
-        """told: how many changes a watch has told of; None where none is open."""
+        """Returns all attempts. told: number of changes that a watch has reported; None if none is open."""
         if self._is_stale(told):
             self._last = self._seen(told)
         sight = self._last
@@ -71,7 +71,7 @@ class ClusterView:
 
     @property
     def pause_s(self) -> float:
-        """How long what others change stays unseen after a look began."""
+        """How long after the start of a refresh others' changes stay unseen."""
         return self._last.took_s / REFRESH_SHARE
 
     def _is_stale(self, told: int | None) -> bool:
@@ -88,7 +88,7 @@ class ClusterView:
         return Snapshot(at, time.monotonic() - at, told, writes, shown, evidence)
 
     def _shown(self) -> dict[Attempt, AttemptObjects]:
-        """In this order, so that no attempt falls between two lists: each exists before what comes after it."""
+        """Lists in creation order (ConfigMap, Job, pod), so that no attempt is missed between two lists."""
         query = {"labelSelector": selector(self._host)}
         configs = _by_attempt(self._cluster.list("configmaps", query, accept=METADATA_ONLY))
         jobs = _by_attempt(self._cluster.list("jobs", query))
@@ -135,7 +135,7 @@ class ClusterView:
         return WaitingEvidence(told, misfits, self._pulls, no_events=no_events, no_nodes=no_nodes)
 
     def _why_no_image(self, pod: Mapping[str, Any], events: Sequence[str]) -> str:
-        """The first reason, until one decides otherwise: the same words at every look. events: oldest first."""
+        """Returns the first reason until a decisive one comes, so that the text stays stable. events: oldest first."""
         reason, message = why_waiting(own_state(pod))
         if reason not in IMAGE_TROUBLE:
             return ""
@@ -146,7 +146,7 @@ class ClusterView:
         return before if before and is_final(before, image) == is_final(found, image) else found or before
 
     def _ends(self, shown: Iterable[AttemptObjects]) -> Mapping[str, str]:
-        """What ends pods that are told to end, by uid. Asked once for each."""
+        """Returns by uid what ends the terminating pods. Queried once for each."""
         about = {pod["metadata"]["uid"]: each for each in shown if (pod := each.pod)}
         uids = [uid for uid, each in about.items() if each.pod and "deletionTimestamp" in each.pod["metadata"]]
         known = {uid: self._ended_by[uid] for uid in uids if uid in self._ended_by}
@@ -158,7 +158,7 @@ class ClusterView:
         return known
 
     def _why_ended(self, shown: AttemptObjects) -> str:
-        """What events of a pod, those of its Job where that was suspended again, and its node say."""
+        """Returns the reason in the events of a pod, those of its Job (if it was suspended again), and its node."""
         pod, job = shown.pod or {}, shown.job or {}
         ours = [pod, job] if job.get("spec", {}).get("suspend") else [pod]
         queries = [{"fieldSelector": f"involvedObject.uid={each['metadata']['uid']}"} for each in ours]
@@ -169,7 +169,7 @@ class ClusterView:
 
     def _why_node_leaves(self, pod: Mapping[str, Any]) -> str:
         name = pod["spec"].get("nodeName")
-        try:  # as it is now: a drain cordons a node moments before
+        try:  # its current state: a drain cordons a node moments before
             query = {"fieldSelector": f"metadata.name={name}"}
             nodes = self._cluster.list("nodes", query, keep=projection.of_node) if name else []
         except Refused:
@@ -191,7 +191,7 @@ def _by_attempt(objects: Sequence[Mapping[str, Any]]) -> dict[Attempt, Mapping[s
 
 
 def _by_owner(pods: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """By the uid of the Job that made them."""
+    """Groups pods by the uid of the Job that made them."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for pod in pods:
         for owner in pod["metadata"].get("ownerReferences") or ():

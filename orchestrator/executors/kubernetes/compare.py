@@ -1,4 +1,4 @@
-"""How an object in the namespace differs from what this program renders. Pure; what is compared is never used."""
+"""Compares objects in the namespace with what this program renders. Pure; the stored objects are never used."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from orchestrator.executors.kubernetes.fit import amount
 
-# Fields that a server or Kueue adds to the pod of a Job, wherever they stand: none gives it a right. Any other is a
-# difference. The last two lines are added to what a `pod_template` brings: containers, their ports and probes. https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
+# Fields that a server or Kueue adds anywhere in a Job's pod: none grants a permission. Any other field is a
+# difference. The last two lines are defaults for a `pod_template`'s containers, their ports and probes. https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 ADDED = frozenset(
     {
         "apiVersion", "defaultMode", "dnsPolicy", "priorityClassName", "schedulerName", "schedulingGates",
@@ -19,14 +19,14 @@ ADDED = frozenset(
         "timeoutSeconds", "volumeMode", "divisor",
     }
 )  # fmt: skip
-PLACING = ("nodeSelector", "tolerations")  # Kueue adds those of its flavor to what is asked for
-EMPTY: tuple[object, ...] = (None, "", {}, [])  # a server leaves these out
+PLACING = ("nodeSelector", "tolerations")  # Kueue adds its flavor's entries to the requested ones
+EMPTY: tuple[object, ...] = (None, "", {}, [])  # a server omits these
 # A server writes 1000000000 as 1G, and 1024Mi as 1Gi: all that is in the first two, and the others wherever they are.
 QUANTITIES, QUANTITY = ("requests", "limits"), ("sizeLimit", "divisor")
 
 
 def of_config(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which parts of a staged ConfigMap's data are not those that were rendered: `manifest.json: spec.template…`."""
+    """Returns the parts of a staged ConfigMap that differ from the rendered ones: `manifest.json: spec.template…`."""
     has = {**(there.get("data") or {}), **(there.get("binaryData") or {})}
     found: list[str] = []
     for key in sorted({*has, *wanted["data"]}):
@@ -37,7 +37,7 @@ def of_config(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str,
 
 
 def of_job(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where a Job's pod is not the one that was rendered, leaving out what a server adds to every Job."""
+    """Returns where a Job's pod differs from the rendered one, without a server's usual additions."""
     has, asked = (job["spec"]["template"]["spec"] for job in (there, wanted))
     has = {key: value for key, value in has.items() if key != "serviceAccount"}  # the old name of serviceAccountName
     return tuple(_differences(has, asked, "spec.template.spec", added=ADDED))

@@ -1,6 +1,6 @@
-"""Which cluster a host entry means: the kubeconfig's contexts, or the pod that we run in. Never a silent default.
+"""Resolves a host entry to a cluster: a kubeconfig context, or the pod that we run in. Never a silent default.
 
-Every field of a kubeconfig is used as kubectl uses it, or refused with words.
+Every field of a kubeconfig is used as kubectl uses it, or refused with a message.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 @dataclass(frozen=True)
 class Access:
-    """An API server's address without a slash at its end, the connections to it, and as whom calls are made."""
+    """An API server's address (without a trailing slash), the connections to it, and the caller's identity."""
 
     server: str
     pool: urllib3.PoolManager
@@ -45,10 +45,10 @@ class Access:
 
 @dataclass(frozen=True)
 class Context:
-    """Where the API is, and as whom.
+    """The API's address and how to log in.
 
-    access: reads the credentials anew, for a token may have been renewed since; connections of an earlier access are
-    used again where they stay the same. Raises Unusable.
+    access: reads the credentials again, because a token may have been renewed; reuses the connections of an earlier
+    access if they are the same. Raises Unusable.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Context:
 
 
 def resolve(host: KubernetesHost, environ: Mapping[str, str] = os.environ) -> Context:
-    """Raises InputError where the context is not there, with the names that are."""
+    """Finds the host's context. Raises InputError with the known names if it does not exist."""
     paths = kubeconfig.files(environ)
     if not paths and host.context is None and "KUBERNETES_SERVICE_HOST" in environ:
         return _in_cluster(host, environ)
@@ -95,7 +95,7 @@ def _of_kubeconfig(
     _proxy(cluster, environ)
 
     def access(before: Access | None = None) -> Access:
-        """The user is read again: who renews a credential may write it into the file."""
+        """Reads the user again: a renewed credential may be written into the file."""
         user = _entry(context, "user", kubeconfig.read(paths).users)
         return _access(cluster, login.load(user, cluster, datetime.now(timezone.utc)), environ, before)
 
@@ -132,12 +132,12 @@ def _access(cluster: Named, as_whom: Login, environ: Mapping[str, str], before: 
 
 
 def _server(cluster: Named) -> SplitResult:
-    """Raises Unusable where it is no API server's address, or one to which a token would go in the clear."""
+    """Parses the server's address. Raises Unusable if it is invalid, or would get a token without TLS."""
     url = cluster.text("server")
     what = f"{cluster.what}: server"
     if not url:
         raise Unusable(f"{what} is not set; write https://host:port")
-    if "://" not in url:  # kubectl takes TLS where the entry speaks of it
+    if "://" not in url:  # kubectl uses TLS if the entry has TLS settings
         about_tls = ("certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify")
         url = f"{'https' if any(cluster.fields.get(key) for key in about_tls) else 'http'}://{url}"
     try:
@@ -166,14 +166,14 @@ def _proxy(cluster: Named, environ: Mapping[str, str]) -> proxies.Proxy | None:
 
 
 def _tls(cluster: Named, as_whom: Login) -> ssl.SSLContext:
-    """Trusts the entry's authority alone, or where it names none, this machine's."""
+    """Trusts only the entry's CA, or this machine's CAs if the entry names none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority = cluster.material("certificate-authority")
     if cluster.flag("insecure-skip-tls-verify"):
         if authority is not None:
             raise Unusable(f"{cluster.what}: certificate-authority and insecure-skip-tls-verify cannot stand together")
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user's own words
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user asked for it
     elif authority is None:
         context.load_default_certs()
     else:
@@ -187,7 +187,7 @@ def _tls(cluster: Named, as_whom: Login) -> ssl.SSLContext:
 
 
 def _present(context: ssl.SSLContext, certificate: bytes, key: bytes, cluster: Named) -> None:
-    """The ssl module takes a client certificate from a file only: one of ours alone, for as long as it takes."""
+    """Loads a client certificate. The ssl module reads files only, so it uses a private temporary one."""
 
     def no_passphrase() -> str:
         raise Unusable("the client's key is protected by a passphrase; write one without: openssl rsa -in KEY -out NEW")

@@ -1,4 +1,4 @@
-"""Why the cluster ended a pod of ours that was at work: preempted, drained, its node taken away. Pure.
+"""Why the cluster ended a running pod of ours: preempted, drained, its node removed. Pure.
 
 Conditions (Kubernetes 1.26 on): https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
 """
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 PREEMPTED = "preempted"
-# How a pod that its node ended, and nobody deleted, shows a shutdown of that node; `Evicted` has other causes.
+# Reasons that show a node's shutdown in a pod that its node ended and nobody deleted; `Evicted` has other causes.
 SHUTDOWNS = ("Terminated", "NodeShutdown", "Shutdown", "Preempting")
-# Taints of a node that is about to go, by how they begin: those of Kubernetes, autoscalers and spot capacity.
+# Prefixes of the taints of a node that is about to go: from Kubernetes, autoscalers and spot capacity.
 LEAVING: Mapping[str, str] = {
     "node.kubernetes.io/unschedulable": "is cordoned, as a drain does",
     "node.kubernetes.io/out-of-service": "is out of service",
@@ -28,7 +28,7 @@ LEAVING: Mapping[str, str] = {
 
 
 def why_node_leaves(node: Mapping[str, Any]) -> str:
-    """What a node's taints say of why pods leave it; empty where they say nothing."""
+    """Returns why pods leave a node, from its taints; empty if they give no reason."""
     taints = [str(taint["key"]) for taint in (node.get("spec") or {}).get("taints") or ()]
     found = (words for key in taints for begin, words in LEAVING.items() if key.startswith(begin))
     said = "; ".join(dict.fromkeys(found))
@@ -36,9 +36,9 @@ def why_node_leaves(node: Mapping[str, Any]) -> str:
 
 
 def why_ended(pod: Mapping[str, Any], ended_by: str) -> str:
-    """That a pod was ended by others, and by whom where the cluster tells.
+    """Returns that others ended a pod, and who, if the cluster tells.
 
-    ended_by: what events and its node say.
+    ended_by: the reason from events and its node.
     """
     status = pod["status"]
     conditions = status.get("conditions") or ()

@@ -1,10 +1,10 @@
-"""Jobs on a Kubernetes cluster. It remembers nothing of them: labels and annotations on its objects say all.
+"""Runs jobs on a Kubernetes cluster. It stores no job state: labels and annotations on its objects hold it.
 
-A staged attempt is a ConfigMap with the job's file and the Job to be made, so that it occupies no node. Its start makes
-the Job, then its Secret, and then makes the ConfigMap the Job's: of what a crash leaves between, another start makes
-the rest. From there on the cluster's scheduler places, and no slot needs holding.
+A staged attempt is a ConfigMap with the job's file and the rendered Job, so that it occupies no node. A start creates
+the Job, then its Secret, and then makes the Job the ConfigMap's owner; after a crash in between, another start does the
+rest. From then on the cluster's scheduler places the pod, and no slot needs a lock.
 
-Others may write in the namespace. A start renders the Job again; what is stored is compared with it, and never used.
+Others may write in the namespace. A start renders the Job again and compares the stored one with it, but never uses it.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from orchestrator.executors.kubernetes.watch import SETTLE_S, PodWatch
 from orchestrator.executors.network import at_start, variables_of
 from runner.wire.result_bundle import Receipt
 
-MOST_NAMED = 4  # of the differences between what is stored and what was rendered
-# Of how many ended pods the files are kept, from one fetch to the next: a log is read once for all of its files, and
-# again where they are larger than any honest runner's.
+MOST_NAMED = 4  # of the differences between the stored and the rendered object
+# Number of ended pods whose files are cached between fetches: a log is read once for all of its files, and again if
+# they are larger than a real runner's.
 FILES_KEPT, KEPT_CHARACTERS = 16, 2**20
 Told = ParamSpec("Told")
 Answer = TypeVar("Answer")
@@ -54,7 +54,7 @@ Answer = TypeVar("Answer")
 def understood(
     method: Callable[Concatenate[KubernetesExecutor, Told], Answer],
 ) -> Callable[Concatenate[KubernetesExecutor, Told], Answer]:
-    """An answer of another shape than an API server's is a host that does not answer, wherever that is noticed."""
+    """Turns a malformed response into HostUnreachable, wherever it is noticed."""
 
     @wraps(method)
     def careful(self: KubernetesExecutor, /, *args: Told.args, **kwargs: Told.kwargs) -> Answer:
@@ -65,16 +65,16 @@ def understood(
 
 
 class KubernetesExecutor:
-    """The Executor of a `kubernetes` host. cluster: one to share; closed by `close` all the same."""
+    """The Executor of a `kubernetes` host. cluster: a shared one; `close` closes it too."""
 
     def __init__(self, host: KubernetesHost, cluster: Cluster | None = None) -> None:
         self.host = host
         self.cluster = cluster or Cluster(host)
         self._watch = PodWatch(self.cluster, selector(host))
         self._view = ClusterView(self.cluster, host)
-        # what this process staged: the only source of what a start makes
+        # what this process staged: the only source of a start's Job
         self._tasks: dict[Attempt, Task] = {}
-        # by a pod's uid, of pods that have ended: their logs do not change any more
+        # by pod uid, for ended pods: their logs no longer change
         self._files: dict[str, Mapping[str, str]] = {}
 
     @understood
@@ -122,7 +122,7 @@ class KubernetesExecutor:
         return self._view.all(self._watch.told)
 
     def wait(self, timeout_s: float) -> None:
-        # a look begins a little after the wake-up that it follows
+        # a refresh begins a little after its wake-up
         self._watch.wait(timeout_s, max(SETTLE_S, 2 * self._view.pause_s))
 
     @understood
@@ -138,7 +138,7 @@ class KubernetesExecutor:
         else:
             found = self._files[uid]
         text = found.get(file)
-        return None if text is None else text.encode(errors="replace")  # half a surrogate is no character
+        return None if text is None else text.encode(errors="replace")  # a lone surrogate cannot be encoded
 
     @understood
     def receipt(self, attempt: Attempt) -> Receipt | None:
@@ -151,10 +151,10 @@ class KubernetesExecutor:
 
     @understood
     def stop(self, attempt: Attempt, grace_s: float) -> None:
-        """A deadline of now ends its container and leaves the pod, with its log, where it is.
+        """Sets a deadline of now, which ends the container but keeps the pod and its log.
 
-        The grace is the pod's own, which cannot be changed any more. What does not run yet is left to `remove`. A
-        deadline can only be made shorter: a pod that was told before, and is still there, was told enough.
+        The grace is the pod's own, which cannot change after creation. A pod that does not run yet is left to `remove`.
+        A deadline can only be shortened: a pod that was told before and still exists needs no second call.
         """
         pod = self._pod(attempt)
         if pod is not None and has_begun(pod) and not has_ended(pod):
@@ -185,7 +185,7 @@ class KubernetesExecutor:
         self.cluster.close()
 
     def _create_or_adopt(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The object, made now or before. Raises StartError where one of that name is another's, or asks for more."""
+        """Creates or finds the object. Raises StartError if one of that name is foreign or has another spec."""
         name = body["metadata"]["name"]
         for _ in range(3):
             try:
@@ -198,13 +198,13 @@ class KubernetesExecutor:
             there = self.cluster.get(resource, name)
             if there is not None:
                 self._must_be_the_same(there, body)
-                if resource == "jobs":  # one that we make now may be changed by the cluster's own admission
+                if resource == "jobs":  # the cluster's own admission may change one that we create now
                     self._must_not_differ(name, "Job", compare.of_job(there, body))
                 return there
         raise HostUnreachable(f"host {self.host.name}: {resource} {name} comes and goes")
 
     def _created(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises NoRoom where a quota has none, or no numbers, for now, and Refused where it never will have any."""
+        """Creates an object. Raises NoRoom if a quota is full or uncounted for now, Refused if it can never fit."""
         try:
             return self.cluster.create(resource, body)
         except Refused as refusal:
@@ -247,12 +247,12 @@ class KubernetesExecutor:
             except Refused as refusal:
                 if refusal.reason != "AlreadyExists":
                     raise
-            # of this Job before a crash, or of one by its name that was removed and whose Secret goes after it
+            # from before a crash, or of a removed Job of the same name, whose Secret is deleted after it
             self.cluster.delete("secrets", secret["metadata"]["name"])
         raise HostUnreachable(f"host {self.host.name}: Secret {secret['metadata']['name']} comes and goes")
 
     def _pod(self, attempt: Attempt) -> Mapping[str, Any] | None:
-        """The attempt's pod, of a Job that is still there."""
+        """Returns the attempt's pod if its Job still exists."""
         pods = self.cluster.list("pods", {"labelSelector": selector(self.host, attempt)})
         pod = chosen([pod for pod in pods if attempt_of(pod["metadata"]) == attempt])
         if pod is None or self.cluster.get("jobs", object_name(attempt)) is None:
@@ -260,7 +260,7 @@ class KubernetesExecutor:
         return pod
 
     def _pod_to_come(self, attempt: Attempt, follow: bool) -> Mapping[str, Any] | None:
-        """The attempt's pod; with follow, waits for it as long as the attempt is there."""
+        """Returns the attempt's pod; with follow, waits for it as long as the attempt exists."""
         while (pod := self._pod(attempt)) is None:
             if not follow or attempt not in self.observe():
                 return None

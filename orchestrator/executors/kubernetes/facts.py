@@ -1,4 +1,4 @@
-"""What a cluster says of all that a host's jobs need there, as one value: `check` judges it."""
+"""Collects a cluster's answers on everything that a host's jobs need, as one value for `check`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Object: TypeAlias = Mapping[str, Any]
 
 
 class Unavailable(Enum):
-    """Why there is no answer."""
+    """Why an object could not be read."""
 
     MISSING = "there is none"
     FORBIDDEN = "may not be looked at"
@@ -37,10 +37,10 @@ Listing: TypeAlias = Sequence[Object] | Unavailable
 
 @dataclass(frozen=True)
 class Facts:
-    """pods: of all namespaces, or else own_pods are those of ours. refused: what we may not do.
+    """A cluster's answers. pods: of all namespaces; otherwise own_pods: of our namespace. refused: missing permissions.
 
-    others_pods, others_secrets: in our namespace, and of no run; no more than their metadata.
-    namespaces: the names of those that there are, where ours is not.
+    others_pods, others_secrets: metadata of objects in our namespace that belong to no run.
+    namespaces: the existing names, if ours does not exist.
     """
 
     version: str
@@ -66,9 +66,9 @@ class Facts:
 def read_facts(
     host: KubernetesHost, cluster: Cluster, images: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
 ) -> Facts:
-    """Asks for what the host names, and changes nothing. Raises HostUnreachable, and InputError for our credentials.
+    """Queries what the host names, and changes nothing. Raises HostUnreachable, and InputError for our credentials.
 
-    images: which of a node's images are asked for.
+    images: the images to look for on nodes.
     """
 
     def get(path: str, wanted: object = True) -> Fact:
@@ -86,7 +86,7 @@ def read_facts(
             return _unavailable(refusal)
 
     def not_ours(resource: str) -> Listing:
-        """Of Secrets no content is asked for, and nothing of an account that may not list them, as ours may not."""
+        """Lists foreign objects. Never requests a Secret's content, nor lists them without the permission, as usual."""
         if not _allowed(cluster, {"verb": "list", "resource": resource, "namespace": cluster.namespace}):
             return Unavailable.FORBIDDEN
         query = {"labelSelector": f"!{LABEL}"}
@@ -127,7 +127,7 @@ def read_facts(
 
 
 def _unavailable(refusal: Refused) -> Unavailable:
-    """Raises the refusal again where it is neither of the two that say something."""
+    """Maps a refusal to Unavailable. Raises it again if it is neither of the two."""
     if refusal.code == 404:
         return Unavailable.MISSING
     if refusal.code == 403:

@@ -1,4 +1,4 @@
-"""Whether any node there is could ever take a pod, were it empty: the scheduler says only why none does now."""
+"""Whether any existing node could take a pod if it were empty: the scheduler tells only why none takes it now."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kubernetes.utils.quantity import parse_quantity
 
 MOST_NAMED = 4
 NONE = Decimal(0)
-# Of a quota that was just made or changed, and of one under which many objects are made at once.
+# Errors of a quota that was just created or changed, and of one under which many objects are created at once.
 UNCOUNTED = re.compile(r'status unknown for quota: ([^\s,]+)|on resourcequotas "([^"]+)": the object has been modified')
-# Taints that come and go with a node's health say nothing of what it could take.
+# Taints that come and go with a node's health do not show what it could take.
 PASSING_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 
 
 def why_none_fits(pod: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> str:
-    """What each node lacks; empty where one has all. Other pods' use of it is not counted."""
+    """Returns what each node lacks; empty if one lacks nothing. Ignores other pods' usage."""
     lacking = {str(node["metadata"]["name"]): lacks(pod["spec"], node) for node in nodes}
     if not all(lacking.values()):
         return ""
@@ -30,7 +30,7 @@ def why_none_fits(pod: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) ->
 
 
 def lacks(spec: Mapping[str, Any], node: Mapping[str, Any]) -> str:
-    """What a pod needs and a node has not, first of all its labels; empty where there is nothing."""
+    """Returns what a pod needs and a node lacks, labels first; empty if nothing."""
     labels = node["metadata"].get("labels") or {}
     for key, value in (spec.get("nodeSelector") or {}).items():
         if labels.get(key) != value:
@@ -47,17 +47,17 @@ def lacks(spec: Mapping[str, Any], node: Mapping[str, Any]) -> str:
 
 
 def short_of(node: Mapping[str, Any], asked: Mapping[str, Decimal]) -> str | None:
-    """The first resource of which a node has less than is asked for, were it empty; None where it has enough."""
+    """Returns the first resource of which an empty node has less than requested; None if it has enough."""
     return next((name for name, wanted in asked.items() if allocatable(node, name) < wanted), None)
 
 
 def allocatable(node: Mapping[str, Any], resource: str) -> Decimal:
-    """What a node's pods may ask for together, in the resource's unit (CPUs, bytes, GPUs)."""
+    """Returns a node's allocatable amount in the resource's unit (CPUs, bytes, GPUs)."""
     return amount((node.get("status", {}).get("allocatable") or {}).get(resource, "0"))
 
 
 def requested(spec: Mapping[str, Any], resource: str) -> Decimal:
-    """What the scheduler keeps for a pod: its containers' sum, or an init container's if that is more."""
+    """Returns a pod's effective request: the sum of its containers, or an init container's if that is more."""
     together = sum((_asks(container, resource) for container in spec["containers"]), NONE)
     first = max((_asks(container, resource) for container in spec.get("initContainers") or ()), default=NONE)
     return max(together, first) + amount((spec.get("overhead") or {}).get(resource, "0"))
@@ -70,7 +70,7 @@ def _asks(container: Mapping[str, Any], resource: str) -> Decimal:
 
 
 def _resources(spec: Mapping[str, Any]) -> list[str]:
-    """Their names, of all containers, in the order in which they are asked for."""
+    """Returns the resource names that all containers request, in order."""
     asked = [
         (container.get("resources") or {}).get(kind) or {}
         for container in (*spec["containers"], *(spec.get("initContainers") or ()))
@@ -80,7 +80,7 @@ def _resources(spec: Mapping[str, Any]) -> list[str]:
 
 
 def is_required(node: Mapping[str, Any], affinity: Mapping[str, Any] | None) -> bool:
-    """Whether a pod's required nodeAffinity, if it has any, lets it run there.
+    """Whether a pod's required nodeAffinity, if any, allows the node.
 
     Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#operators
     """
@@ -94,7 +94,7 @@ def _fulfils(node: Mapping[str, Any], term: Mapping[str, Any]) -> bool:
     labels, fields = metadata.get("labels") or {}, {"metadata.name": metadata["name"]}
     wanted = [(labels, each) for each in term.get("matchExpressions") or ()]
     wanted += [(fields, each) for each in term.get("matchFields") or ()]
-    # a term without anything in it picks no node
+    # an empty term matches no node
     return bool(wanted) and all(
         _holds(has.get(each["key"]), each["operator"], each.get("values") or ()) for has, each in wanted
     )
@@ -117,7 +117,7 @@ def _holds(value: str | None, operator: str, values: Sequence[str]) -> bool:
 
 
 def exceeds_alone(message: str) -> bool:
-    """Whether one pod asks for more than a quota has in all: no waiting will help it.
+    """Whether one pod requests more than the whole quota, so that waiting cannot help.
 
     «exceeded quota: gpus, requested: requests.nvidia.com/gpu=2, used: requests.nvidia.com/gpu=0, limited:
     requests.nvidia.com/gpu=1»
@@ -130,7 +130,7 @@ def exceeds_alone(message: str) -> bool:
 
 
 class Exceeded(NamedTuple):
-    """A quota that was exceeded. asked: by one object. has: in all, of what is short."""
+    """An exceeded quota. asked: by one object. has: the quota's totals of the exceeded resources."""
 
     name: str
     asked: Mapping[str, str]
@@ -150,13 +150,13 @@ def exceeded(message: str) -> Exceeded | None:
 
 
 def uncounted(message: str) -> str:
-    """The quota that cannot be judged by just now, whether or not there is room; empty where there is none."""
+    """Returns the quota whose usage is not counted yet, whether or not it has room; empty if there is none."""
     found = UNCOUNTED.search(message)
     return next(filter(None, found.groups()), "") if found else ""
 
 
 def amount(quantity: str) -> Decimal:
-    """What Kubernetes writes as `250m` or `1Gi`, exactly."""
+    """Converts a Kubernetes quantity such as `250m` or `1Gi`, exactly."""
     return Decimal(parse_quantity(quantity))
 
 

@@ -1,4 +1,4 @@
-"""A kubeconfig's files as kubectl reads them: merged, checked, with each path relative to its own file.
+"""Reads kubeconfig files like kubectl: merged, checked, with each path relative to its own file.
 
 Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ and
 https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/
@@ -20,19 +20,19 @@ Object = dict[str, Any]
 
 
 class Unusable(Exception):
-    """A kubeconfig, or a credential that it names, cannot be used. The message says where and why, and no secret."""
+    """A kubeconfig, or a credential that it names, cannot be used. The message says where and why, without secrets."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """An entry of `clusters`, `users` or `contexts`. folder: of its file, where its relative paths begin."""
+    """An entry of `clusters`, `users` or `contexts`. folder: of its file, the base of its relative paths."""
 
     what: str
     fields: Mapping[str, Any]
     folder: Path
 
     def text(self, key: str) -> str:
-        """A text field; empty where it is not set. Raises Unusable where it is of another type."""
+        """Returns a text field; empty if it is not set. Raises Unusable if it has another type."""
         value = self.fields.get(key)
         if value is None:
             return ""
@@ -57,7 +57,7 @@ class Named:
         return self.folder / value if value else None
 
     def material(self, key: str) -> bytes | None:
-        """The content of `key-data`, or else of the file that `key` names, as kubectl prefers them."""
+        """Returns the content of `key-data`, or else of the file that `key` names, in kubectl's order."""
         if encoded := self.text(f"{key}-data"):
             try:
                 return base64.b64decode("".join(encoded.split()), validate=True)
@@ -69,7 +69,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Kubeconfig:
-    """What the files say together: of two entries with one name, the first file's counts."""
+    """The merged files: of two entries with one name, the first file's wins."""
 
     current: str
     clusters: Mapping[str, Named]
@@ -78,7 +78,7 @@ class Kubeconfig:
 
 
 def files(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Those that KUBECONFIG names, or else the one in the user's home; empty parts and missing files are skipped."""
+    """Returns the files in KUBECONFIG, or else the one in the user's home; skips empty parts and missing files."""
     named = environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     paths = [Path(part).expanduser() for part in named.split(os.pathsep) if part]
     return tuple(dict.fromkeys(path for path in paths if path.exists()))
@@ -100,7 +100,7 @@ def read(paths: Sequence[Path]) -> Kubeconfig:
 
 
 def read_file(path: Path, what: str) -> bytes:
-    """what: that names the file, for messages."""
+    """Reads a file. what: the setting that names it, for messages."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -111,13 +111,13 @@ def read_file(path: Path, what: str) -> bytes:
 
 
 def _object(path: Path) -> Object:
-    """A file's content; empty where everything in it is commented out."""
+    """Parses a file; empty if everything in it is commented out."""
     try:
         whole = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
     except OSError as error:
         raise Unusable(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # the error's own text quotes the line, in which a token may stand
+        # the error's own text quotes the line, which may hold a token
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise Unusable(f"{path}{line}: {getattr(error, 'problem', None) or 'not YAML'}") from None

@@ -1,4 +1,4 @@
-"""Who we are to a cluster, by a kubeconfig's user. What is named and cannot be used is an error, never left out.
+"""Loads the credentials of a kubeconfig's user. An unusable credential is an error; it is never skipped.
 
 Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/#AuthInfo
 """
@@ -16,16 +16,16 @@ from urllib.parse import quote
 from orchestrator.executors.kubernetes import plugin
 from orchestrator.executors.kubernetes.kubeconfig import Named, Unusable, read_file
 
-# How long a token's file is not read again; kubectl's own.
+# How long a token file is cached; kubectl's value.
 TOKEN_FILE_PERIOD = timedelta(minutes=1)
 Header = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Login:
-    """headers: of each call; a name may stand more than once. until: when to load it anew; None is when it is refused.
+    """headers: of each call; a name may repeat. until: when to load the login again; None: once it is refused.
 
-    secrets: what no message may repeat.
+    secrets: values that no message may contain.
     """
 
     headers: Sequence[Header] = field(default=(), repr=False)
@@ -39,7 +39,7 @@ class Login:
 
 
 def load(user: Named, cluster: Named, now: datetime) -> Login:
-    """Reads files and runs the user's plugin. Raises Unusable; a login without any credential is one."""
+    """Reads files and runs the user's plugin. Raises Unusable, also for a login without any credential."""
     _must_be_one(user)
     certificate, key = user.material("client-certificate"), user.material("client-key")
     if (certificate is None) != (key is None):
@@ -60,7 +60,7 @@ def load(user: Named, cluster: Named, now: datetime) -> Login:
 
 
 def from_service_account(folder: Path, now: datetime) -> Login:
-    """A pod's own."""
+    """Loads a pod's own login."""
     content = read_file(folder / "token", "this pod's service account")
     token = _checked(content.decode(errors="replace"), "this pod's service account")
     return Login((("Authorization", f"Bearer {token}"),), until=now + TOKEN_FILE_PERIOD, secrets=(token,))
@@ -86,7 +86,7 @@ def impersonation(user: Named) -> list[Header]:
 
 
 def _must_be_one(user: Named) -> None:
-    """Raises Unusable where kubectl would not know which credential is meant."""
+    """Raises Unusable if the choice of credential is ambiguous for kubectl."""
     provider = user.fields.get("auth-provider")
     if provider is not None and user.fields.get("exec") is not None:
         raise Unusable(f"{user.what}: auth-provider and exec cannot stand together")
@@ -102,7 +102,7 @@ def _must_be_one(user: Named) -> None:
 
 
 def _token(user: Named, now: datetime) -> tuple[str, datetime | None]:
-    """tokenFile goes before token, as for kubectl; a file that cannot be read is an error all the same."""
+    """Returns the token. tokenFile takes precedence, as in kubectl; an unreadable file is still an error."""
     if path := user.path("tokenFile"):
         content = read_file(path, f"{user.what}: tokenFile").decode(errors="replace")
         return _checked(content, f"{user.what}: tokenFile"), now + TOKEN_FILE_PERIOD
@@ -114,7 +114,7 @@ def _token(user: Named, now: datetime) -> tuple[str, datetime | None]:
 
 
 def _oidc(user: Named, now: datetime) -> tuple[str, datetime | None]:
-    """The id-token that kubectl left there, while it lasts; renewing it, which kubectl writes back, is kubectl's."""
+    """Returns the id-token that kubectl stored, until it expires. Only kubectl renews it, and writes it back."""
     renew = "run any kubectl command with this context, which renews it"
     settings = (user.fields.get("auth-provider") or {}).get("config") or {}
     token = _checked(str(settings.get("id-token") or ""), f"{user.what}: auth-provider oidc: id-token", renew)
@@ -137,7 +137,7 @@ def _basic(user: Named) -> str:
 
 
 def _checked(token: str, what: str, fix: str = "") -> str:
-    """Without the line end that an editor leaves. Raises Unusable where it is none that a header takes."""
+    """Strips an editor's trailing line end. Raises Unusable if a header cannot carry the token."""
     token = token.strip()
     if not token and fix:
         raise Unusable(f"{what} is empty; {fix}")

@@ -1,4 +1,4 @@
-"""A pod's log: as lines for a human, without the frames that carry files; and as those files."""
+"""Reads a pod's log: as lines for people, without the frames that carry files, or as those files."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from orchestrator.executors.kubernetes.pods import ended_well, has_begun, has_en
 from orchestrator.executors.kubernetes.watch import whole_lines
 from runner.wire import frames
 
-# A quiet job is well, and a connection that is cut gives no error by itself: a followed log is opened anew.
+# A quiet job is normal, and a cut connection raises no error: a followed log is reopened after this long.
 SILENCE_S = 30.0
 LOOK_EVERY_S = 0.5
 LIMIT_BYTES = 64 * 2**20
-# A stream may end early and cleanly, when a kubelet or an API server goes: what is there is asked for again.
+# A stream may end early without an error, when a kubelet or an API server stops: it is then requested again.
 READS = 3
-# A node's stamp before each line, of a fixed width up to its fraction: 2026-11-24T15:04:05.123456789Z
+# The node's time stamp before each line, of fixed width up to its fraction: 2026-11-24T15:04:05.123456789Z
 STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]{0,10}(?:Z|[+-]\d\d:\d\d)) ")
 
 
 def files(cluster: Cluster, pod: Mapping[str, Any]) -> Mapping[str, str]:
-    """What the frames of a pod that has ended hold.
+    """Returns the files in the frames of an ended pod's log.
 
-    Raises Incomplete where a frame is missing, or the runner ended well and the last one is not there.
+    Raises Incomplete if a frame is missing, or if the runner succeeded and the last frame is missing.
     """
     uid, is_well = pod["metadata"]["uid"], ended_well(pod)
     for last in (*(False,) * (READS - 1), True):
@@ -58,7 +58,7 @@ def _whole(cluster: Cluster, pod: str) -> Iterator[str]:
 
 
 def lines(cluster: Cluster, pod: Callable[[], Mapping[str, Any] | None], *, follow: bool) -> Iterator[str]:
-    """What a pod says, each line once; none where there is no pod. pod: as it is now; None once there will be none."""
+    """Yields a pod's log lines, each once; none if there is no pod. pod: its current state; None once it is gone."""
     seen = ""
     while (found := pod()) is not None:
         if has_begun(found):
@@ -72,7 +72,7 @@ def lines(cluster: Cluster, pod: Callable[[], Mapping[str, Any] | None], *, foll
 
 
 def _stamped(cluster: Cluster, pod: str, follow: bool, after: str) -> Iterator[tuple[str, str]]:
-    """Lines later than `after`, with the node's time stamps, which have a fixed width."""
+    """Yields the lines later than `after` with the node's time stamps, which have a fixed width."""
     query = {"container": CONTAINER, "timestamps": "true", "follow": str(follow).lower()}
     if after:
         query["sinceTime"] = f"{after[:19]}Z"
@@ -82,7 +82,7 @@ def _stamped(cluster: Cluster, pod: str, follow: bool, after: str) -> Iterator[t
             for line in whole_lines(response, math.inf if follow else ANSWER_TIMEOUT_S):
                 if not follow and (size := size + len(line)) > LIMIT_BYTES:
                     return
-                if found := STAMP.match(line):  # and none before the later pieces of what is longer than a line
+                if found := STAMP.match(line):  # the later pieces of an overlong line have no stamp
                     stamp = found[1].decode()
                 if stamp > after:
                     yield stamp, line[found.end() if found else 0 :].decode(errors="replace").rstrip("\r")

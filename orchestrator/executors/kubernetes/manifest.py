@@ -1,4 +1,4 @@
-"""A task as Kubernetes objects. Pure: `plan --containers` shows the Job that would be created.
+"""Renders a task as Kubernetes objects. Pure: `plan --containers` shows the Job that would be created.
 
 The pod passes the Pod Security Standard "restricted", except where a folder of the nodes (`weights: /path`, a model's
 folder) is mounted. API: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/
@@ -43,26 +43,26 @@ MANIFEST = "manifest.json"
 SPEC = f"{LABEL}.spec"
 RUN = f"{LABEL}.run"
 SECRETS_VOLUME = "secrets"
-# A container's last word, of 4096 bytes at most, which the API shows with its exit code.
+# A container's termination message, at most 4096 bytes, which the API shows with its exit code.
 TERMINATION_LOG = "/dev/termination-log"
 
-# Between asking a container to end and ending it: a pod's is fixed when it is made.
+# Grace between asking a container to end and killing it; fixed when the pod is created.
 STOP_GRACE_S = 10
-# A pod's deadline counts from when its node took it, so its image is brought within it. The orchestrator's own deadline
-# comes first, where one is there: this is for those that nobody looks after any more.
+# A pod's deadline counts from when its node accepted it, so it includes the image pull. A running orchestrator's own
+# deadline comes first: this one is for pods whose orchestrator is gone.
 IMAGE_TIME_S = 1800
-# A Job's deadline counts the queue too, and takes the pod and its log along.
+# A Job's deadline includes the queue, and deletes the pod and its log.
 QUEUE_TIME_S = 7 * 86400
-# Finished Jobs that nobody collects go away by themselves, where the server is not too old for it (1.23).
+# Finished Jobs that nobody collects are deleted automatically (servers from 1.23 on).
 KEPT_S = 3 * 86400
-# What moves pods about to save nodes is to let a measurement be.
+# Tells autoscalers that move pods to save nodes to leave a measurement alone.
 STAY = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
 
 def object_name(attempt: Attempt) -> str:
-    """The same for the Job and all that belongs to it: readable, a DNS label with its pod's suffix, and one attempt's.
+    """Returns the name of the Job and all its objects: readable, a DNS label with its pod's suffix, unique per attempt.
 
-    A run's name may be longer, or have capitals, so a hash of the attempt is what tells two apart.
+    A run's name may be longer or have capitals, so a hash of the attempt makes the name unique.
     """
     readable = re.sub(r"[^a-z0-9]+", "-", f"{attempt.run}-{attempt.job}-{attempt.number}".lower())
     return f"sd-{readable[-44:].strip('-')}-{stable_hash(list(attempt), 8)}"
@@ -75,12 +75,12 @@ def labels(task: Task, host: KubernetesHost) -> dict[str, str]:
 
 
 def label_value(text: str) -> str:
-    """At most 63 characters, as a label's value may have; a run's whole name stands in an annotation."""
+    """Shortens a text to a label value's 63 characters; an annotation has a run's full name."""
     return text if len(text) <= 63 else f"{text[:50]}-{stable_hash(text)}"
 
 
 def selector(host: KubernetesHost, attempt: Attempt | None = None) -> str:
-    """Picks the objects of a host, or of one attempt on it."""
+    """Returns the label selector for the objects of a host, or of one attempt on it."""
     wanted = {LABEL: "job", f"{LABEL}.host": host.name}
     if attempt is not None:
         wanted |= {
@@ -92,7 +92,7 @@ def selector(host: KubernetesHost, attempt: Attempt | None = None) -> str:
 
 
 def attempt_of(metadata: Mapping[str, Any]) -> Attempt | None:
-    """The attempt that an object belongs to; None where it names none."""
+    """Returns the attempt that an object belongs to; None if it names none."""
     try:
         found = metadata["labels"]
         return Attempt.named(metadata["annotations"][RUN], found[f"{LABEL}.job"], found[f"{LABEL}.attempt"])
@@ -101,21 +101,21 @@ def attempt_of(metadata: Mapping[str, Any]) -> Attempt | None:
 
 
 def staged(task: Task, host: KubernetesHost, network: Mapping[str, str] = NOTHING) -> dict[str, Any]:
-    """The ConfigMap that an attempt is until it starts: the job's file, and the Job to be made."""
+    """Renders a staged attempt's ConfigMap: the job's file and the Job to create."""
     job = job_manifest(task, host, network)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": job["metadata"],
-        "immutable": True,  # a pod mounts the job's file long after it was compared
+        "immutable": True,  # a pod mounts the job's file long after its comparison
         "data": {JOB_FILE: task.job.to_json(), MANIFEST: json.dumps(job)},
     }
 
 
 def job_manifest(task: Task, host: KubernetesHost, network: Mapping[str, str] = NOTHING) -> dict[str, Any]:
-    """The body of the create call. Raises TaskUnfit where the model is a folder that no node can know.
+    """Renders the body of the create call. Raises TaskUnfit if the model is a relative folder, unknown to any node.
 
-    network: variables for a pod that downloads or delivers; no other gets them.
+    network: variables that only a pod that downloads or uploads gets.
     """
     name, marks = object_name(task.attempt), labels(task, host)
     annotations = {**host.annotations, RUN: task.attempt.run}
@@ -126,7 +126,7 @@ def job_manifest(task: Task, host: KubernetesHost, network: Mapping[str, str] = 
     )
     for each in template["spec"]["containers"]:
         if each.get("image") == task.image and is_unpushed(task.image, host):
-            each["imagePullPolicy"] = "Never"  # the patch may say otherwise
+            each["imagePullPolicy"] = "Never"  # the patch may set another
     spec = {
         "backoffLimit": 0,
         "activeDeadlineSeconds": pod["activeDeadlineSeconds"] + QUEUE_TIME_S,
@@ -141,7 +141,7 @@ def job_manifest(task: Task, host: KubernetesHost, network: Mapping[str, str] = 
 def secrets(job: Mapping[str, Any], token: str | None, upload_grant: str | None = None) -> dict[str, Any]:
     """The secrets of a Job that exists: the Hugging Face token, and the address to deliver to. They go with it.
 
-    An empty one says that there is none.
+    An empty value means that there is none.
     """
     return {
         "apiVersion": "v1",
@@ -157,7 +157,7 @@ def secrets(job: Mapping[str, Any], token: str | None, upload_grant: str | None 
 
 
 def objects(task: Task, host: KubernetesHost, network: Mapping[str, str] = NOTHING) -> tuple[dict[str, Any], ...]:
-    """All that a run would create for an attempt, to be shown or applied by hand; the Secret holds no values."""
+    """Renders all objects of an attempt, to show them or apply them by hand; the Secret has no values."""
     job = job_manifest(task, host, network)
     created = [staged(task, host, network), job]
     if needs_secrets(job):
@@ -200,7 +200,7 @@ def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]
         "terminationGracePeriodSeconds": STOP_GRACE_S,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        # the runner is then not process 1: a signal ends it as it would anywhere, and its orphans are reaped
+        # the runner is then not process 1: signals end it as usual, and its orphans are reaped
         "shareProcessNamespace": True,
         "securityContext": {
             "runAsNonRoot": True,
@@ -231,29 +231,29 @@ def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]
 
 
 def pull_policy(image: str, host: KubernetesHost) -> str:
-    """Never, of an image that was not pushed, whatever the entry says: anyone may register its name at a registry.
+    """Returns Never for an unpushed image, whatever the entry says: anyone may register its name at a registry.
 
-    What an entry names or a registry got from us has a digest, or a tag that means one image: what a node has need not
-    be asked for again, unless the entry says so.
+    An image that the entry names or that we pushed has a digest, or a tag that means one image. A node that has it
+    need not pull it again, unless the entry says so.
     """
     return "Never" if is_unpushed(image, host) else host.image_pull_policy or "IfNotPresent"
 
 
 def is_unpushed(image: str, host: KubernetesHost) -> bool:
-    """Whether no registry hands it out: neither the host's entry names it, nor did we push it."""
+    """Whether the image is in no registry: neither does the host's entry name it, nor did we push it."""
     return "@" not in image and image not in host.images.values()
 
 
 def _environment(task: Task, host: KubernetesHost, online: bool, network: Mapping[str, str]) -> list[dict[str, Any]]:
-    # without a word of the user's: as many threads as CPUs were asked for, not as many as the node has
+    # default: as many threads as requested CPUs, not as the node has
     cpus = host.cpu or host.requests.cpu
     threads = task.job.threads or host.threads or (max(1, int(cpus)) if cpus else None)
     plain = {
         **(network if online or host.collect else {}),
         **(authorities(CA_BUNDLE) if host.ca_bundle and (online or host.collect) else {}),
         "HOME": FOLDER,
-        "TMPDIR": "/tmp",  # noqa: S108  # a volume of the pod's own
-        # in the Job, which nobody can change: its ConfigMap may be deleted and made anew while the pod waits
+        "TMPDIR": "/tmp",  # noqa: S108  # the pod's own volume
+        # in the Job, which is immutable: its ConfigMap may be deleted and created again while the pod waits
         "RUNNER_JOB_SHA256": hashlib.sha256(task.job.to_json().encode()).hexdigest(),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -272,7 +272,7 @@ def _environment(task: Task, host: KubernetesHost, online: bool, network: Mappin
 
 
 def _from_objects(host: KubernetesHost) -> Iterator[dict[str, Any]]:
-    """The variables whose values the cluster has."""
+    """Yields the variables whose values the cluster holds."""
     for name, given in host.env.items():
         if isinstance(given, config_pod.FromObject):
             source = given.valueFrom.model_dump(exclude_none=True)
@@ -285,7 +285,7 @@ def _spread(constraint: dict[str, Any], host: KubernetesHost) -> dict[str, Any]:
 
 
 def _resources(task: Task, host: KubernetesHost) -> dict[str, Any]:
-    """Requests equal limits unless the host says otherwise: what is measured then does not depend on the neighbours."""
+    """Requests equal limits unless the host sets them apart: then neighbours do not affect the measurement."""
     gpu = {host.gpu_resource: str(host.gpus_per_job)} if task.job.device is Device.CUDA else {}
     limits = {**_quantities(host), **gpu}
     requests = {**limits, **_quantities(host.requests)}
@@ -327,7 +327,7 @@ def _volumes(
     if model.startswith(("./", "../", "~")):
         raise TaskUnfit(f"model {model!r}: on the cluster {host.name} a folder must be an absolute path of its nodes")
     if host.weights:
-        # of the weights, what the job reads and no more: beside the cache stands the login of whoever filled it
+        # only the part of the weights that the job reads: the cache's parent folder holds its owner's login
         inside = model.startswith(f"{WEIGHTS}/")
         part = model_mount(model).removeprefix(f"{WEIGHTS}/") if inside else HUB
         read = {"name": "weights", "mountPath": f"{WEIGHTS}/{part}", "readOnly": True}
@@ -347,5 +347,5 @@ def _volumes(
 
 
 def _folder(name: str, path: str) -> dict[str, Any]:
-    # a Directory that is not there is an error; without a type it would be made, empty and owned by root
+    # a missing Directory is an error; without a type it would be created, empty and owned by root
     return {"name": name, "hostPath": {"path": path, "type": "Directory"}}

@@ -1,4 +1,4 @@
-"""A namespace that is not there: the same words before a run and in `hosts --check`, and a remedy for that very one."""
+"""Messages for a missing namespace, the same before a run and in `hosts --check`, with a remedy for that namespace."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from orchestrator.errors import HostUnfit
 from orchestrator.executors.kubernetes import permissions
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 
-OWN = "bench"  # which the manifests make
+OWN = "bench"  # created by the manifests
 
 
 def must_be_there(host: KubernetesHost, cluster: Cluster) -> None:
-    """Raises HostUnfit where it is known that there is no such namespace; not everybody may look."""
+    """Raises HostUnfit if the namespace is known to be missing; not every account may look."""
     try:
         if cluster.get("namespaces", cluster.namespace) is not None:
             return
@@ -26,7 +26,7 @@ def must_be_there(host: KubernetesHost, cluster: Cluster) -> None:
 
 
 def others(cluster: Cluster) -> Sequence[str]:
-    """The names of those that there are; where they may not be listed, that of the context alone."""
+    """Returns the existing names; only the context's namespace if listing them is not allowed."""
     try:
         return [str(it["metadata"]["name"]) for it in cluster.list("namespaces")]
     except Refused:
@@ -34,7 +34,7 @@ def others(cluster: Cluster) -> Sequence[str]:
 
 
 def missing(host: KubernetesHost, namespace: str, there: Sequence[str], *, seen: bool = True) -> tuple[str, str]:
-    """What is wrong, and what to do. seen: whether it is known that it is not there, and not that no right is."""
+    """Returns the fault and its remedy. seen: it is known to be missing, and not merely closed to our account."""
     said = "hosts.yaml" if host.namespace else "the kubeconfig's context"
     near = difflib.get_close_matches(namespace, there, 1)
     meant = f"; did you mean {near[0]!r}?" if near else ""
@@ -47,7 +47,7 @@ def missing(host: KubernetesHost, namespace: str, there: Sequence[str], *, seen:
 
 
 def how_to_make(host: KubernetesHost, namespace: str) -> str:
-    """How a cluster admin makes this namespace, with all that runs need in it."""
+    """Returns how a cluster admin creates this namespace with everything that runs need."""
     overlay = "cpu" if host.gpus == "none" else "gpu"
     folder = f"{permissions.folder()}/overlays/{overlay}"
     if namespace == OWN:

@@ -1,7 +1,7 @@
-"""What the cluster shows of an attempt, in our words. Pure: objects as the API gives them, and the cluster's time.
+"""Maps an attempt's objects in the cluster to an Observation. Pure: takes API objects and the cluster's time.
 
-An attempt is a ConfigMap until it starts; then a Job; then the Job's pod. Its pod is the oldest that the Job has: what
-Kubernetes puts in the place of a pod that was deleted is another instance, which `policy` does not take for this one.
+An attempt is a ConfigMap until it starts, then a Job, then the Job's pod. Its pod is the Job's oldest one. A pod that
+Kubernetes creates in place of a deleted one is another instance, which `policy` does not accept for this one.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from orchestrator.executors.kubernetes.pods import ENDED, has_begun, own_state, 
 from orchestrator.executors.kubernetes.waiting import WaitingEvidence, seconds_of, why_no_pod, why_pending
 from runner.schema import Status
 
-# A pod that was told to end, and has not this long after its grace: its node does not hear.
+# A pod that has not ended this long after its grace: its node does not respond.
 DEAF_AFTER_S = 30.0
-# A kubelet looks for deadlines every second or so, and stamps are in whole seconds.
+# A kubelet checks deadlines about once a second, and stamps are in whole seconds.
 DEADLINE_SLACK_S = 3
 
 
 @dataclass(frozen=True)
 class AttemptObjects:
-    """All that one look shows of an attempt. config: the ConfigMap's metadata. pods: those of the Job."""
+    """An attempt's objects in one snapshot. config: the ConfigMap's metadata. pods: those of the Job."""
 
     config: Mapping[str, Any] | None = None
     job: Mapping[str, Any] | None = None
@@ -33,7 +33,7 @@ class AttemptObjects:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a start went through to its end: its last deed makes the ConfigMap the Job's."""
+        """Whether a start completed: its last step makes the Job the ConfigMap's owner."""
         return self.config is None or bool(self.config.get("ownerReferences"))
 
     @property
@@ -47,28 +47,28 @@ class AttemptObjects:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether more than these objects is needed to say why it does not run: events, nodes."""
+        """Whether events and nodes are needed too, to explain why it does not run."""
         if self.job is None or (self.pod is None and finished(self.job)):
             return False
         return self.pod is None or not has_begun(self.pod)
 
 
 def chosen(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The attempt's pod: the first that its Job made of those that are there."""
+    """Returns the attempt's pod: the oldest existing one of its Job."""
     return min(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["uid"]), default=None)
 
 
 def finished(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The condition by which a Job has ended; None where it has not."""
+    """Returns the condition that ended a Job; None if it has not ended."""
     conditions = job.get("status", {}).get("conditions") or ()
     return next((c for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
 
 
 def observation(shown: AttemptObjects, now: float, patience_s: float, evidence: WaitingEvidence) -> Observation | None:
-    """None where the attempt is not there any more. now: the cluster's time."""
+    """Returns the attempt's observation; None if it no longer exists. now: the cluster's time."""
     slot, pod = shown.slot, shown.pod
     if shown.job is None:
-        # a ConfigMap whose Job is gone goes after it
+        # a ConfigMap is deleted after its Job
         return None if shown.config is None or shown.has_begun else Observation(State.STAGED, slot)
     if pod is None:
         return _without_pod(shown, now, patience_s, evidence)
@@ -82,7 +82,7 @@ def observation(shown: AttemptObjects, now: float, patience_s: float, evidence: 
 
 
 def of_pod(pod: Mapping[str, Any], slot: str, now: float, ended_by: str = "") -> Observation:
-    """A pod that a node has taken. ended_by: what events and its node say of who ends it, where it is told to end."""
+    """Observes a pod that a node has accepted. ended_by: who ends a terminating pod, from events and its node."""
     status, uid = pod["status"], str(pod["metadata"]["uid"])
     state = own_state(pod)
     ended, said = state.get("terminated"), _said(status)
@@ -110,7 +110,7 @@ def of_pod(pod: Mapping[str, Any], slot: str, now: float, ended_by: str = "") ->
 
 
 def last_word(pod: Mapping[str, Any]) -> str:
-    """What a container that has ended left as its termination message; empty where it left none."""
+    """Returns an ended container's termination message; empty if it left none."""
     return str(own_state(pod).get("terminated", {}).get("message") or "")
 
 
@@ -131,7 +131,7 @@ def _without_pod(shown: AttemptObjects, now: float, patience_s: float, evidence:
 
 
 def _failed_before(pod: Mapping[str, Any]) -> str:
-    """Which container that has to end well before ours did not; empty where all did, or there is none."""
+    """Returns which init container failed; empty if none did."""
     for each in statuses(pod, "initContainerStatuses"):
         ended = (each.get("state") or {}).get("terminated")
         if ended and ended.get("exitCode") and "terminated" not in own_state(pod):
@@ -140,7 +140,7 @@ def _failed_before(pod: Mapping[str, Any]) -> str:
 
 
 def _should_have_ended(pod: Mapping[str, Any]) -> float:
-    """When a node that hears has ended the pod: it was deleted, or its deadline came. Both leave it its grace."""
+    """Returns when a responsive node has ended the pod, after its deletion or its deadline. Both allow its grace."""
     told, status, spec = pod["metadata"].get("deletionTimestamp"), pod["status"], pod["spec"]
     ends = [seconds_of(told)] if told else []
     if "startTime" in status and spec.get("activeDeadlineSeconds"):
@@ -150,15 +150,15 @@ def _should_have_ended(pod: Mapping[str, Any]) -> float:
 
 
 def _said(of: Mapping[str, Any]) -> str:
-    """Reason and message of a status or condition, as one phrase."""
+    """Joins reason and message of a status or condition into one phrase."""
     return ": ".join(str(of[key]).strip() for key in ("reason", "message") if of.get(key))
 
 
 def _may_still_end(pod: Mapping[str, Any], state: Mapping[str, Any], now: float) -> bool:
-    """Whether its container may be writing its last lines, after the pod's deadline: within its grace.
+    """Whether its container may still write its last lines: within the grace after the pod's deadline.
 
-    Old kubelets (seen with 1.20) call such a pod failed before they end its container, which their status goes
-    on to show as running.
+    Old kubelets (seen with 1.20) mark such a pod as failed before they end its container, which their status still
+    shows as running.
     """
     status, spec = pod["status"], pod["spec"]
     if "running" not in state or status.get("reason") != "DeadlineExceeded" or "startTime" not in status:
@@ -172,6 +172,6 @@ def _node(pod: Mapping[str, Any]) -> str:
 
 
 def _is_cut_off(status: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-    """Our containers have no readiness probe: one that runs and is not ready is on a node that is given up."""
+    """Whether the node is lost: our containers have no readiness probe, so only that makes a running one not ready."""
     ready = [c for c in status.get("conditions") or () if c["type"] == "Ready" and c["status"] == "False"]
     return "running" in state and any(not c.get("reason") for c in ready)

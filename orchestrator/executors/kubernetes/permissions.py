@@ -1,4 +1,4 @@
-"""What `manifests/` grants: the one list of what the orchestrator may do on a cluster, each verb with its line."""
+"""The permissions that `manifests/` grants: the one list of what the orchestrator may do, each verb with its line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.config import yamlfile
 
 
 class Role(Enum):
-    """A role of the manifests, by its file. RUN is what runs use; without the others a check says less."""
+    """A role of the manifests, by its file. Runs use RUN; without the others a check reports less."""
 
     RUN = "base/role.yaml"
     CHECK = "base/check-role.yaml"
@@ -31,7 +31,7 @@ class Permission:
 
     @property
     def is_needed(self) -> bool:
-        """Whether no job runs without it. Without events jobs run, and less is said of one that does not start."""
+        """Whether jobs need it to run. Without events jobs run, but a job that does not start is explained less."""
         return self.role is Role.RUN and self.resource != "events"
 
     @property
@@ -48,7 +48,7 @@ def folder() -> Path:
 
 @cache
 def permissions() -> tuple[Permission, ...]:
-    """All that the roles grant, in the files' order."""
+    """Returns all permissions of the roles, in the files' order."""
     return tuple(permission for role in Role for permission in _granted_by(role))
 
 

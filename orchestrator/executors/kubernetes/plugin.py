@@ -1,4 +1,4 @@
-"""A kubeconfig's `exec` plugin: run as kubectl runs it, bounded, and its answer checked.
+"""Runs a kubeconfig's `exec` plugin like kubectl, with bounds, and checks its output.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
 """
@@ -27,7 +27,7 @@ EXTENSION = "client.authentication.k8s.io/exec"
 
 @dataclass(frozen=True)
 class Issued:
-    """What a plugin hands out: a token, a client certificate with its key, or both. expires: None is never."""
+    """A plugin's credentials: a token, a client certificate with its key, or both. expires: None is never."""
 
     token: str
     certificate: bytes | None
@@ -36,7 +36,7 @@ class Issued:
 
 
 def run(user: Named, cluster: Named, environ: Mapping[str, str] = os.environ) -> Issued:
-    """Raises Unusable, with the plugin's own words, where it hands out nothing that can be used."""
+    """Runs the plugin. Raises Unusable, with the plugin's own words, if it gives no usable credential."""
     exec_ = user.fields["exec"]
     if not isinstance(exec_, dict):
         raise Unusable(f"{user.what}: exec: expected command, args, env and apiVersion")
@@ -59,7 +59,7 @@ def run(user: Named, cluster: Named, environ: Mapping[str, str] = os.environ) ->
 
 
 def _program(plugin: Named, command: str, environ: Mapping[str, str]) -> str:
-    """Its absolute path: a command with a slash is relative to the kubeconfig, another is found on PATH."""
+    """Returns the command's absolute path: relative to the kubeconfig if it has a slash, else found on PATH."""
     if not command:
         raise Unusable(f"{plugin.what}: there is no command")
     found = str(plugin.folder / command) if "/" in command else shutil.which(command, path=environ.get("PATH"))
@@ -92,7 +92,7 @@ def _info(plugin: Named, cluster: Named, version: str) -> str:
 
 
 def _issued(answer: bytes, version: str, what: str, name: str) -> Issued:
-    # the answer holds the credential: no message repeats any of it
+    # the output holds the credential: no message quotes it
     try:
         whole = json.loads(answer)
         kind, answered, status = whole["kind"], whole["apiVersion"], whole["status"]

@@ -1,7 +1,7 @@
-"""The state of our container in a pod, which decides. Others may be beside it: a service mesh's, a log shipper's.
+"""The state of our own container in a pod, which is the one that counts. A service mesh or log shipper may add others.
 
-A pod's phase is of all its containers: a sidecar that runs on keeps a pod Running whose job has ended, and one whose
-image does not come keeps a pod Pending whose job runs.
+A pod's phase covers all its containers: a sidecar that keeps running keeps the pod Running after our job ends, and one
+whose image cannot be pulled keeps the pod Pending while our job runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ENDED = ("Succeeded", "Failed")
 
 
 def own_state(pod: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`waiting`, `running` or `terminated`, with what its node says of it; empty before the node says anything."""
+    """Returns `waiting`, `running` or `terminated` with the node's details; empty before the node reports any."""
     states = [each.get("state") or {} for each in statuses(pod) if each["name"] == CONTAINER]
     return dict(states[0]) if states else {}
 
@@ -26,7 +26,7 @@ def own_container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def statuses(pod: Mapping[str, Any], kind: str = "containerStatuses") -> Sequence[Mapping[str, Any]]:
-    """kind: `initContainerStatuses` are those of containers that run before ours."""
+    """Returns container statuses. kind: `initContainerStatuses` for the containers that run before ours."""
     return pod["status"].get(kind) or ()
 
 
@@ -37,7 +37,7 @@ def has_begun(pod: Mapping[str, Any]) -> bool:
 
 
 def has_ended(pod: Mapping[str, Any]) -> bool:
-    """Whether our container has ended, and its log and last word are complete."""
+    """Whether our container has ended, so that its log and termination message are complete."""
     return "terminated" in own_state(pod) or pod["status"].get("phase") in ENDED
 
 

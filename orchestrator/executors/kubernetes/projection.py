@@ -1,4 +1,4 @@
-"""What is kept of objects that are not ours: of a large cluster's nodes and pods, 5,000 and 150,000, all is too much.
+"""Keeps only the needed part of foreign objects: a large cluster has 5,000 nodes and 150,000 pods, too much to hold.
 
 Source: https://kubernetes.io/docs/setup/best-practices/cluster-large/
 """
@@ -14,7 +14,7 @@ CONTAINERS = ("containers", "initContainers")
 
 
 def of_pod(pod: Object) -> dict[str, Any]:
-    """Where it runs, and what the scheduler keeps there for it."""
+    """Keeps a pod's node and its resource requests."""
     spec = pod["spec"]
     asked = {kind: [{"resources": each.get("resources")} for each in spec.get(kind) or ()] for kind in CONTAINERS}
     return {
@@ -24,7 +24,7 @@ def of_pod(pod: Object) -> dict[str, Any]:
 
 
 def of_node(node: Object, images: Sequence[str] = ()) -> dict[str, Any]:
-    """What it offers, whom it keeps out, and which of the images it reports."""
+    """Keeps a node's resources, its taints and labels, and which of the images it reports."""
     status = node.get("status") or {}
     reported = [name for it in status.get("images") or () for name in it.get("names") or ()]
     return {
@@ -39,7 +39,7 @@ def of_node(node: Object, images: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def of_any(thing: Object) -> dict[str, Any]:
-    """Its name, and of the tokens that old servers make for each service account, whose they are."""
+    """Keeps an object's name and, for the token Secrets that old servers create, their service account."""
     metadata = thing["metadata"]
     account = (metadata.get("annotations") or {}).get(ACCOUNT)
     return {"metadata": {"name": metadata["name"], "annotations": {ACCOUNT: account} if account else {}}}

@@ -1,4 +1,4 @@
-"""Which proxy a call goes through, as kubectl decides it (Go's golang.org/x/net/http/httpproxy).
+"""Chooses the proxy of a call like kubectl (Go's golang.org/x/net/http/httpproxy).
 
 Source: https://pkg.go.dev/golang.org/x/net/http/httpproxy
 """
@@ -15,16 +15,16 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Proxy:
-    """url: without its login, so that it can be shown. login: `user:password`, or empty."""
+    """A proxy. url: without its login, safe to show. login: `user:password`, or empty."""
 
     url: str
     login: str = field(default="", repr=False)
 
 
 def from_environment(server: SplitResult, environ: Mapping[str, str]) -> Proxy | None:
-    """HTTPS_PROXY for an https server, HTTP_PROXY for an http one, or none where NO_PROXY names the server.
+    """Returns HTTPS_PROXY for an https server, HTTP_PROXY for an http one, None if NO_PROXY names the server.
 
-    A server on this machine is never asked through a proxy. Raises ValueError with what to write instead.
+    A server on this machine never uses a proxy. Raises ValueError with what to write instead.
     """
     variable = f"{server.scheme.upper()}_PROXY"
     value = environ.get(variable) or environ.get(variable.lower()) or ""
@@ -36,7 +36,7 @@ def from_environment(server: SplitResult, environ: Mapping[str, str]) -> Proxy |
 
 
 def parse(value: str, source: str) -> Proxy:
-    """source: what named the proxy, for messages. Raises ValueError with what to write instead."""
+    """Parses a proxy. source: the setting that named it, for messages. Raises ValueError with what to write instead."""
     text = value.strip()
     if "://" not in text:
         text = f"http://{text}"
@@ -63,7 +63,7 @@ def _is_proxied(host: str, port: int, no_proxy: str) -> bool:
 
 
 def _matches(entry: str, host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, port: int) -> bool:
-    """One entry of NO_PROXY: `*`, an address, a network (CIDR), a domain; an address or domain may have a port."""
+    """Matches a NO_PROXY entry: `*`, an address, a network (CIDR), a domain; address and domain may have a port."""
     if entry in ("", "*"):
         return entry == "*"
     if "/" in entry:
@@ -77,7 +77,7 @@ def _matches(entry: str, host: str, address: ipaddress.IPv4Address | ipaddress.I
         return False
     if (wanted := _address(name)) is not None:
         return address == wanted
-    name = name.removeprefix("*")  # `*.example.com` is `.example.com`: the domains below it alone
+    name = name.removeprefix("*")  # `*.example.com` is `.example.com`: only the domains below it
     return host.endswith(name) if name.startswith(".") else host == name or host.endswith(f".{name}")
 
 

@@ -1,6 +1,6 @@
-"""Why a Job does not run yet, and whether it ever will: what Kubernetes itself goes on trying without end.
+"""Why a Job does not run yet, and whether it ever will: Kubernetes itself retries forever.
 
-Each answer is a message and, where waiting is of no use, the status of the cases that it takes along.
+Each answer is a message and, if waiting cannot help, the status of the affected cases.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from runner.schema import Status
 
 Why: TypeAlias = tuple[str, "Status | None"]
 
-# https://github.com/kubernetes/kubernetes/blob/v1.33.0/pkg/kubelet/images/types.go and kuberuntime: what a kubelet says
-# of a container that it does not start. The first cannot end by themselves, but for NOT_READ_YET.
+# https://github.com/kubernetes/kubernetes/blob/v1.33.0/pkg/kubelet/images/types.go and kuberuntime: a kubelet's reasons
+# for a container that it does not start. The first cannot resolve by themselves, except NOT_READ_YET.
 HOPELESS = ("InvalidImageName", "CreateContainerConfigError", "SignatureValidationFailed")
-# Of a kubelet that has just begun, as on a node that an autoscaler brought, or that is not answered in time.
+# From a kubelet that has just started, as on an autoscaler's new node, or that got no response in time.
 NOT_READ_YET = re.compile(r"not yet been read|failed to sync \w+ cache|timed out waiting for the condition")
 NOT_ON_NODE = "ErrImageNeverPull"
 IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable")
 IN_THE_MAKING = ("ContainerCreating", "PodInitializing")
 PUSH_OR_LOAD = "fix: submit --push REGISTRY, or load it into each node"
-# A Job's next try at a pod has another name, and is the same news.
+# A Job's next try at a pod has another name, but the message is otherwise the same.
 POD_NAME = re.compile(r'(?:Error creating: )?pods "[^"]*" is')
 NO_FOLDER = "hostPath type check failed"
 LOOKED_FOR_AFTER_S = 5.0
@@ -36,11 +36,11 @@ SLOW_AFTER_S = 30.0
 
 @dataclass(frozen=True)
 class WaitingEvidence:
-    """What was asked beside the objects themselves.
+    """The query results besides the objects themselves.
 
-    warnings: messages of warning events by the uid of what they are about, oldest first. misfits: by pod's uid, why no
-    node there is could ever take it. pulls: by pod's uid, why its image did not come. ends: by pod's uid, by
-    whom it is ended. no_events, no_nodes: what is not known, where the account may not list them.
+    warnings: messages of warning events by the uid of their object, oldest first. misfits: by pod uid, why no existing
+    node could ever take it. pulls: by pod uid, why its image pull failed. ends: by pod uid, who ends it.
+    no_events, no_nodes: what is unknown because the account may not list them.
     """
 
     warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class WaitingEvidence:
 
 
 def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence: WaitingEvidence) -> Why:
-    """Of a pod that no container of has run."""
+    """Explains a pod in which no container has run."""
     status, uid = pod["status"], pod["metadata"]["uid"]
     scheduled: Mapping[str, Any] = next(
         (c for c in status.get("conditions") or () if c["type"] == "PodScheduled"), {"status": "Unknown"}
@@ -86,13 +86,13 @@ def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence:
 
 
 def why_waiting(state: Mapping[str, Any]) -> tuple[str, str]:
-    """Reason and message of a container that waits; empty where it does not."""
+    """Returns reason and message of a waiting container; empty if it does not wait."""
     waiting = state.get("waiting") or {}
     return str(waiting.get("reason") or ""), str(waiting.get("message") or "")
 
 
 def _held_up_by(pod: Mapping[str, Any]) -> str:
-    """Which container that has to run before ours does not; empty where there is none."""
+    """Returns which init container delays ours; empty if none does."""
     for each in statuses(pod, "initContainerStatuses"):
         reason, message = why_waiting(each.get("state") or {})
         if reason and reason not in IN_THE_MAKING:
@@ -118,14 +118,14 @@ def _unscheduled(
 
 
 def why_no_pod(job: Mapping[str, Any], now: float, patience_s: float, evidence: WaitingEvidence) -> Why:
-    """Of a Job of which the cluster has made no pod."""
+    """Explains a Job without a pod."""
     if job["spec"].get("suspend"):
         queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
         return f"it waits in the queue {queue}" if queue else "the Job is suspended", None
     waited_s = now - seconds_of(job["metadata"]["creationTimestamp"])
     warnings = evidence.warnings.get(job["metadata"]["uid"]) or ()
     if not warnings:
-        # the same words at every look: a message that changes is told again
+        # the same words at every refresh: a changed message is reported again
         said = f"the cluster has made no pod of it for over {SLOW_AFTER_S:.0f} s"
         return ("; ".join(filter(None, (said, evidence.no_events))) if waited_s > SLOW_AFTER_S else ""), None
     last = POD_NAME.sub("its pod is", warnings[-1])
@@ -134,12 +134,12 @@ def why_no_pod(job: Mapping[str, Any], now: float, patience_s: float, evidence: 
         return said, Status.FAILED if exceeds_alone(last) else None
     if uncounted(last):
         return said, None
-    if "error looking up service account" in last:  # in a new namespace its account comes a moment later
+    if "error looking up service account" in last:  # a new namespace gets its account a moment later
         return said, Status.FAILED if waited_s > patience_s else None
     is_refused = "is forbidden" in last or "is invalid" in last or "denied the request" in last
     return said, Status.FAILED if is_refused else None
 
 
 def seconds_of(stamp: str) -> float:
-    """Of RFC 3339 as Kubernetes writes it, in UTC."""
+    """Converts Kubernetes' RFC 3339 in UTC to seconds since the epoch."""
     return datetime.fromisoformat(f"{stamp[:19]}+00:00").timestamp()

@@ -1,8 +1,8 @@
-"""Something may have changed on a cluster: one watch of a host's pods, however many they are.
+"""Watches all pods of a host with one stream, and wakes waiting threads when something may have changed.
 
-A watch ends for many reasons and tells of few of them: by its own timeout, when the server restarts, when what it is to
-go on from is forgotten (410), or not at all when a connection is cut. Each new one is a wake-up: the look that follows
-sees what happened meanwhile.
+A watch ends for many reasons and reports few of them: its own timeout, a server restart, an expired version (410); a
+cut connection may not end it at all. Each new watch is a wake-up: the refresh that follows shows what happened
+meanwhile.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from orchestrator.executors.bounded_http import chunks
 from orchestrator.executors.kubernetes.cluster import METADATA_ONLY, Cluster
 from orchestrator.executors.wakeups import Wakeups
 
-# The server ends a watch after this long, and a connection that is silent longer is cut.
+# The server ends a watch after this long; a connection that is silent longer is dropped.
 WATCH_S = 50
 SILENCE_S = 65
 RECONNECT_S = 1.0
-# Changes come in bursts, a pod's start alone in four: one look for all that come within this time of the last one.
+# Changes come in bursts (a pod's start has four): changes within this time of the last one share one refresh.
 SETTLE_S = 0.1
 # An object has 1.5 MiB at most, which is etcd's own bound; a frame has 16 KiB (runner/wire/frames.py).
 LINE_LIMIT_BYTES, FRAME_BYTES = 2 * 2**20, 16 * 2**10
 
 
 class PodWatch:
-    """Wakes who waits when a pod changes. It begins with the first wait."""
+    """Wakes waiting threads when a pod changes. It starts with the first wait."""
 
     def __init__(self, cluster: Cluster, selector: str) -> None:
         self._cluster, self._selector = cluster, selector
@@ -46,11 +46,11 @@ class PodWatch:
 
     @property
     def told(self) -> int | None:
-        """How many wake-ups there were; None while nothing is watched."""
+        """The number of wake-ups; None while no watch is open."""
         return self._wakeups.count if self._is_open else None
 
     def wait(self, timeout_s: float, settle_s: float = SETTLE_S) -> None:
-        """settle_s: for how long after a wake-up there is no other but by the time."""
+        """Waits for a change. settle_s: after a wake-up, changes within this time cause no other."""
         with self._starting:
             if self._thread is None and not self._closed.is_set():
                 self._thread = threading.Thread(target=self._follow, name="pods-watch", daemon=True)
@@ -66,7 +66,7 @@ class PodWatch:
     def close(self) -> None:
         self._closed.set()
         if (response := self._response) is not None:
-            with contextlib.suppress(Exception):  # it may be closing by itself just now
+            with contextlib.suppress(Exception):  # it may be closing already
                 response.shutdown()
         if self._thread is not None:
             self._thread.join(5)
@@ -78,18 +78,18 @@ class PodWatch:
                 with self._cluster.understood():
                     version = self._watch(version or self._present())
             except (HostUnreachable, HostUnfit, InputError):
-                # who looks next is told by its own call; 410 as an answer comes here too
+                # the next caller sees the error in its own call; a 410 response comes here too
                 version = ""
                 self._closed.wait(RECONNECT_S)
 
     def _present(self) -> str:
-        """The version from which to watch: all before it is seen by the look that this wakes."""
+        """Returns the version to watch from, and wakes a refresh, which sees everything before it."""
         query = {"labelSelector": self._selector, "limit": "1"}
         listed = self._cluster.call("GET", self._cluster.path("pods"), query, accept=METADATA_ONLY)
         return str(listed["metadata"]["resourceVersion"])
 
     def _watch(self, version: str) -> str:
-        """Follows until the stream ends, and returns the version from which to go on; empty: a new list is needed."""
+        """Follows the stream to its end, and returns the version to continue from; empty: a new list is needed."""
         query = {
             "watch": "1",
             "labelSelector": self._selector,
@@ -120,9 +120,9 @@ class PodWatch:
 
 
 def whole_lines(response: urllib3.BaseHTTPResponse, timeout_s: float = math.inf) -> Iterator[bytes]:
-    """Lines as they arrive; a last one without its end is not one. Raises ResponseTooLarge after the time.
+    """Yields lines as they arrive, without an unterminated last one. Raises ResponseTooLarge on a timeout.
 
-    What is longer than any line comes in pieces; a frame at its end is in one of them.
+    An overlong line comes in pieces; a frame at its end is within one of them.
     """
     rest = b""
     for chunk in chunks(response, timeout_s):
