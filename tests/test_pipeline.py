@@ -389,7 +389,7 @@ def test_a_hubs_refusal_names_the_variable_and_the_licence(tmp_path: Path) -> No
         hub.shutdown()
     page = "https://huggingface.co"
     assert done.stdout.splitlines() == [
-        f"gated/m is gated: set HF_TOKEN to a token of an account that has accepted the licence at {page}/gated/m",
+        f"gated/m is gated: set HF_TOKEN to the token of an account that has accepted the licence at {page}/gated/m",
         f"gated/token is gated: the token's account has not accepted the licence at {page}/gated/token",
         f"there is no readable model none/m at {page}/none/m; if it is private or gated, set HF_TOKEN",
         f"there is no readable model none/token at {page}/none/token; the token gives no access to it",

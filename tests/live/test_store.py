@@ -443,7 +443,7 @@ def test_results_prints_a_stored_run_where_nothing_of_it_is_on_this_machine(
     (host,) = json.loads(printed.out)["hosts"]
     assert host["name"] == "h"
     assert "1 rows" in printed.err
-    assert "Not all of it has come yet: j" in printed.err
+    assert "Not complete yet; missing: j" in printed.err
     assert not (here / "runs").exists()
 
 
