@@ -1,1 +1,1 @@
-"""A comparison as text: on a terminal, as CSV, JSON, Markdown. What rows say is untrusted, and is cleaned here once."""
+"""Renders a comparison as terminal text, CSV, JSON or Markdown. Sanitises the rows' untrusted text, once, here."""

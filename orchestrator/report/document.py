@@ -1,4 +1,4 @@
-"""A comparison as JSON for programs: all that is known of it, whole. `schema()` says what each name means.
+"""Writes a comparison as complete JSON for programs. `schema()` defines each name.
 
 `python -m orchestrator.report.document` writes the copy of the schema that ships.
 """
@@ -25,7 +25,7 @@ ABSENT = "absent"
 
 
 def to_json(comparison: Comparison) -> str:
-    """The whole comparison with its rows, under a version that changes when a name's meaning does."""
+    """Returns the whole comparison with its rows. Its version changes when a name's meaning changes."""
     base, metric, words = comparison.baseline, comparison.metric, table_text(comparison)
     document = {
         "version": VERSION,
@@ -46,7 +46,7 @@ def to_json(comparison: Comparison) -> str:
         ],
     }
     text = json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False)
-    return text.replace("\x7f", "\\u007f") + "\n"  # the one control character that ASCII leaves
+    return text.replace("\x7f", "\\u007f") + "\n"  # the only control character that ensure_ascii does not escape
 
 
 def _host(comparison: Comparison, host: str) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _ends(interval: Interval | None) -> list[float] | None:
 
 
 def _columns(row: Row) -> dict[str, Any]:
-    """A row's columns with their own types; what is empty is left out, and settings are an object."""
+    """Returns a row's columns with their own types. Omits empty columns; settings are an object."""
     values = {name: value for name in COLUMNS if (value := getattr(row, name)) is not None}
     if settings := row.other_settings:
         values["settings"] = dict(settings)
@@ -97,7 +97,7 @@ def _columns(row: Row) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of `results -o json`."""
+    """Returns the JSON Schema of `results -o json`."""
     texts, text = {"type": "array", "items": {"type": "string"}}, {"type": "string"}
     axis_value = {"type": ["string", "number", "boolean", "null"]}
     return {

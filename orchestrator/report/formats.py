@@ -1,4 +1,4 @@
-"""The output formats of a comparison: each is declared once, with what writes it."""
+"""Declares the output formats of a comparison, each with its writer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from orchestrator.table.comparison import Comparison
 
-# Writes a comparison to standard output. The console, which takes its time to import, is for what a terminal draws.
+# Writes a comparison to standard output. The console is slow to import; only terminal output needs it.
 Write: TypeAlias = "Callable[[Comparison, Callable[[], Console]], None]"
 
 
@@ -40,7 +40,7 @@ def _markdown(comparison: Comparison, out: Callable[[], Console]) -> None:
 
 
 class Format(str, Enum):
-    """A choice of `results -o`."""
+    """A value of `results -o`."""
 
     _value_: str
     summary: str

@@ -1,4 +1,4 @@
-"""What names a line or a column, as text: cleaned, cut where it is long, and never like another's."""
+"""Labels of lines and columns as text: sanitised, truncated, and unique."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST = 120
 
 
 def label(value: AxisValue, longest: int | None = LONGEST) -> str:
-    """A value in words. What is too long is cut in its middle: paths and names differ at their ends."""
+    """Formats a value. Truncates long text in the middle, because paths and names differ at their ends."""
     match value:
         case None:
             return "not stated"
@@ -26,13 +26,13 @@ def label(value: AxisValue, longest: int | None = LONGEST) -> str:
 
 
 def told_apart(values: Iterable[AxisValue], longest: int | None = LONGEST) -> dict[AxisValue, str]:
-    """The label of each; those that cleaning and cutting made alike get a hash of what they were."""
+    """Returns each value's label. Labels that become equal by sanitising and truncating get a hash of the value."""
     labels = {value: label(value, longest) for value in values}
     alike = {text for text, times in Counter(labels.values()).items() if times > 1}
     apart = {value: _hashed(value, text, longest) if text in alike else text for value, text in labels.items()}
     if len(set(apart.values())) == len(apart):
         return apart
-    # one looks like another with its hash
+    # a label may equal another one with its hash
     return {value: _hashed(value, text, longest) for value, text in labels.items()}
 
 

@@ -1,4 +1,4 @@
-"""Figures as a reader wants them: three or four significant digits, decimal points under each other."""
+"""Formats numbers with three or four significant digits and aligned decimal points."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from orchestrator.table.comparison import Cell
 from orchestrator.table.statistics import Interval
 
-SKEWED = 0.1  # by how much, of the larger, the two halves of an interval differ before both ends are printed
-MOST_DIGITS = 700  # of the largest float, to the decimals of the smallest
+SKEWED = 0.1  # both ends are printed if an interval's halves differ by more than this fraction of the larger
+MOST_DIGITS = 700  # enough for the largest float with the decimals of the smallest
 
 
 def significant(value: float) -> tuple[str, int]:
-    """The number and its decimals: three significant digits, four where the first is a 1, so that 1% is always seen."""
+    """Returns the number and its decimals: three significant digits, four if the first is a 1, so that 1% shows."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}", 0
     first, exponent = f"{abs(value):.3e}".split("e")
@@ -24,13 +24,13 @@ def significant(value: float) -> tuple[str, int]:
 
 
 def is_skewed(value: float, interval: Interval) -> bool:
-    """Whether half of the interval's width would say too much of one side and too little of the other."""
+    """Whether the interval is too asymmetric to be shown as ± half its width."""
     below, above = value - interval.low, interval.high - value
     return abs(above - below) > SKEWED * max(above, below)
 
 
 def spread(value: float, interval: Interval, decimals: int) -> str:
-    """Half the interval's width, or both of its ends where it is skewed; never rounded to nothing."""
+    """Formats half the interval's width, or both ends if it is skewed. Never rounds to zero."""
     if is_skewed(value, interval):
         return f"[{_rounded(interval.low, decimals, ROUND_FLOOR)}–{_rounded(interval.high, decimals, ROUND_CEILING)}]"
     half = (interval.high - interval.low) / 2
@@ -39,14 +39,14 @@ def spread(value: float, interval: Interval, decimals: int) -> str:
 
 
 def _rounded(value: float, decimals: int, to: str) -> str:
-    """Twelve digits first, which takes away what binary fractions add: 2.01 is 2.01."""
+    """Rounds to twelve digits first, which removes binary representation errors: 2.01 stays 2.01."""
     exact = Decimal(f"{value:.12g}")
     return f"{exact.quantize(Decimal(1).scaleb(-decimals), to, Context(prec=MOST_DIGITS)):f}"
 
 
 @dataclass(frozen=True)
 class Column:
-    """The widest number's parts in a host's column: digits before the point, with and after it, and the spread."""
+    """Widths in a host's column: the digits before the point, the point with the fraction, and the spread."""
 
     whole: int = 0
     fraction: int = 0

@@ -1,4 +1,4 @@
-"""A comparison in words: every string that a reader sees, before any format's own syntax. Pure and deterministic."""
+"""Builds every string of a comparison that a reader sees, before format-specific syntax. Pure and deterministic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEST, TIED, BEST_OF_LINE, TIED_OF_LINE = "**", "**≈", "*", "*≈"
 
 
 class Tone(Enum):
-    """What a cell says to the eye."""
+    """The visual style of a cell."""
 
     PLAIN = "plain"
     BETTER = "better"
@@ -33,7 +33,7 @@ class Tone(Enum):
 
 @dataclass(frozen=True)
 class CellText:
-    """value: the figure with its spread, or the status. ratio: to the baseline, or in a word why there is none."""
+    """value: the figure with its spread, or the status. ratio: to the baseline, or briefly why there is none."""
 
     value: str
     ratio: str
@@ -97,7 +97,7 @@ def table_text(comparison: Comparison) -> TableText:
 
 
 class _Footnotes:
-    """Numbers reasons in the order of reading, one number for one text."""
+    """Numbers reasons in reading order; equal texts share a number."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -111,7 +111,7 @@ class _Footnotes:
 
 
 def _shared_notes(comparison: Comparison) -> dict[str, tuple[int, ...]]:
-    """The notes that all values share, or all of a host, where there are several; by note the places of the hosts."""
+    """Finds notes shared by all values, or by all values of a host with several; maps each to the hosts' positions."""
     by_host = [
         [line.cells[i].notes for line in comparison.lines if line.cells[i].figure] for i in range(len(comparison.hosts))
     ]
@@ -127,7 +127,7 @@ def _common(notes: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _without(cell: Cell, shared: Mapping[str, tuple[int, ...]], place: int) -> Cell:
-    """The cell without the notes that stand above the table."""
+    """Returns the cell without the notes that are shown above the table."""
     if cell.figure is None:
         return cell
     return replace(cell, notes=tuple(note for note in cell.notes if place not in shared.get(note, ())))
@@ -194,7 +194,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def shared_words(comparison: Comparison) -> str:
-    """What all rows share, such as `model synthetic:tiny, steps 50`."""
+    """Describes what all rows share, such as `model synthetic:tiny, steps 50`."""
     shared = ", ".join(f"{label(name)} {label(value)}" for name, value in comparison.caption.items())
     return f"where the source states it: {shared}" if shared and _some_state_no_work(comparison) else shared
 
@@ -209,7 +209,7 @@ def _caption(comparison: Comparison, hosts: Mapping[AxisValue, str]) -> list[str
 
 
 def _some_state_no_work(comparison: Comparison) -> bool:
-    """Published rows beside one's own: they did not run one's own model because a caption names it."""
+    """Whether some rows do not state their work, such as published rows: the caption may not hold for them."""
     works = [cell.work for line in comparison.lines for cell in line.cells if cell.figure and cell.work]
     states = {work.prompt is not None for work in works}
     return len(states) > 1
@@ -220,7 +220,7 @@ def _is_numeric(lines: Sequence[Line], axis: int) -> bool:
 
 
 def _payoffs(comparison: Comparison, hosts: Mapping[AxisValue, str], lines: Sequence[LineWords]) -> tuple[str, ...]:
-    """Of each line that is faster than the baseline engine, after how many images its slower start pays off."""
+    """Returns, for each line faster than the baseline engine, after how many images its slower start pays off."""
     texts = []
     for line, words in zip(comparison.lines, lines):
         after = [
@@ -247,7 +247,7 @@ def _is_of_one_work(comparison: Comparison, cells: Sequence[Cell]) -> bool:
 
 
 def _prices(comparison: Comparison, hosts: Mapping[AxisValue, str]) -> list[str]:
-    """What an hour costs, by the file that says so."""
+    """Returns the prices per hour, grouped by the file that sets them."""
     by_source: dict[str, list[str]] = {}
     for host, price in comparison.prices.items():
         by_source.setdefault(price.source, []).append(f"{hosts[host]} {price.per_hour:g}")
@@ -255,12 +255,12 @@ def _prices(comparison: Comparison, hosts: Mapping[AxisValue, str]) -> list[str]
 
 
 def _span(numbers: Sequence[int]) -> str:
-    """The least and the most of sorted numbers."""
+    """Formats the range of sorted numbers."""
     return f"{numbers[0]} to {numbers[-1]}" if numbers[1:] else "".join(map(str, numbers))
 
 
 def _legend(comparison: Comparison, hosts: Mapping[AxisValue, str], cells: Sequence[Cell]) -> list[str]:
-    """What the marks mean, of those alone that are used."""
+    """Explains the marks that the table uses."""
     ratios = [cell.ratio for cell in cells if cell.ratio]
     tested = [ratio for ratio in ratios if ratio.p is not None]
     processes = sorted({len(cell.figure.processes) for cell in cells if cell.figure})

@@ -1,4 +1,4 @@
-"""A comparison on a terminal, or plain where piped: as wide as the console, hosts in several blocks if need be."""
+"""Prints a comparison on a terminal, or plain if piped. Splits hosts into blocks that fit the console's width."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _print(console: Console, text: str, style: str = "") -> None:
 
 
 def _text(console: Console, text: str, style: str = "") -> Text:
-    """Never markup: brackets in it are brackets."""
+    """Returns literal text: brackets are not markup."""
     return Text(text.translate(ASCII) if console.options.ascii_only else text, style=style)
 
 
@@ -66,14 +66,14 @@ def _value_width(words: TableText, host: int) -> int:
 
 
 def _cell_lines(cell: CellText, value_width: int, stacked: bool) -> list[str]:
-    """The value with its ratio below it, or beside it where there is room."""
+    """Returns the value with its ratio beside it, or below it if stacked."""
     if stacked or not cell.ratio:
         return [part for part in (cell.value, cell.ratio) if part]
     return [cell.value + " " * (value_width - cell_len(cell.value) + PADDING) + cell.ratio]
 
 
 def _heading(host: str, stacked: bool) -> str:
-    """A host's name; where room is short, its run on a line of its own."""
+    """Returns a host's name; if stacked, with its run on a second line."""
     return host.replace("@", "\n@", 1) if stacked else host
 
 
@@ -93,7 +93,7 @@ def _table_width(words: TableText, hosts: Sequence[int], stacked: bool) -> int:
 
 
 def _blocks(words: TableText, width: int, stacked: bool) -> list[list[int]]:
-    """As many hosts side by side as there is room for, one at the least."""
+    """Splits hosts into blocks that fit the width, with at least one host each."""
     blocks: list[list[int]] = []
     for host in range(len(words.hosts)):
         if blocks and _table_width(words, [*blocks[-1], host], stacked) <= width:

@@ -1,4 +1,4 @@
-"""A comparison as CSV for spreadsheets and as Markdown for people's pages."""
+"""Writes a comparison as CSV for spreadsheets and as Markdown for web pages."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from orchestrator.table.comparison import Cell, Comparison
 
 PER_HOST = ("ci_low", "ci_high", "ratio", "ratio_ci_low", "ratio_ci_high", "status", "validity", "reason")
 FOR_ALL = ("caption", "runs", "baseline")
-# Words that GitHub and other renderers turn into links without any markup: addresses, mentions, issue numbers, commits.
-# To them a letter beyond ASCII is none of a word: they link what follows it.
+# Words that GitHub and other renderers link without markup: addresses, mentions, issue numbers, commits. Renderers do
+# not count a non-ASCII letter as part of a word: they link what follows it.
 _LINKED = re.compile(
     r"://|www\.|\b(?:mailto|xmpp):|(?<![A-Za-z0-9_])(?:@\w|GH-\d|[0-9a-f]{40}(?![A-Za-z0-9_]))|\w@[\w-]+\.|#\d",
     re.IGNORECASE,
@@ -25,9 +25,9 @@ _LINKED = re.compile(
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Cases down; for each host its value with the metric's unit in the header, interval, ratio, status and reason.
+    """One line per case; columns per host: value (the header names its unit), interval, ratio, status and reason.
 
-    What holds for the whole table stands on each line, so that every line is a record like the others.
+    Repeats what holds for the whole table on each line, so that every line is a complete record.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -63,13 +63,13 @@ def _csv_cell(cell: Cell) -> list[str | float | None]:
 
 
 def _inert(text: str) -> str:
-    """Text that a spreadsheet shows and does not run, whole."""
+    """Returns the whole text so that a spreadsheet shows it and does not run it as a formula."""
     text = clean(text)
     return harmless(text, len(text) * 2 + 1) or ""
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """A GitHub-flavoured table with its caption, footnotes and legend; what rows say cannot become markup."""
+    """Returns a GitHub-flavoured table with caption, footnotes and legend. Text from rows cannot become markup."""
     words = table_text(comparison)
     parts = [f"**{_markdown(words.title)}**", "  \n".join(_markdown(text) for text in words.caption)]
     parts.append(_markdown_table(words) if words.lines else "No rows.")
@@ -93,8 +93,8 @@ def _markdown_cell(cell: CellText) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Text that stays text: its markup is escaped, and a word that would become a link is shown as code."""
-    words = re.split(r"([\s|`]+)", text)  # a code span holds neither of the last two
+    """Escapes markup, and formats a word that would become a link as code."""
+    words = re.split(r"([\s|`]+)", text)  # a code span cannot contain `|` or a backtick
     return "".join(f"`{word}`" if _LINKED.search(word) else _escaped(word) for word in words)
 
 

@@ -1,6 +1,6 @@
-"""The rows of one or more runs side by side: cases down, hosts across, each cell with its ratio to a baseline.
+"""Compares the rows of one or more runs: a line per case, a column per host, and each cell's ratio to a baseline.
 
-Knows rows alone. Values stay numbers here; `report` makes text of them.
+Uses only rows. Values stay numbers here; `report` formats them.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def compare(
     prices: Mapping[tuple[str | None, str | None], Price] | None = None,
     any_quality: bool = False,
 ) -> Comparison:
-    """Rows of one or more runs as one table. The order of the rows does not matter.
+    """Compares the rows of one or more runs in one table. The order of the rows does not matter.
 
-    baseline: a host (or its column, host@run), or an engine; by default the engine eager where there are
-        others, else the first host.
+    baseline: a host (or its column, host@run), or an engine; by default the engine eager if there are other
+        engines, else the first host.
     prices: by run and host; the cost metric needs them.
-    any_quality: rows that draw visibly another image may be best, too.
-    Raises InputError where the baseline is neither a host nor an engine of these rows.
+    any_quality: also ranks rows whose image is visibly different.
+    Raises InputError if the baseline is neither a host nor an engine of these rows.
     """
     rows = canonical(rows)
     their_works = works_of(rows)
@@ -61,7 +61,7 @@ def compare(
     work_of: dict[tuple[Key, str], dict[int | None, Work]] = defaultdict(dict)
     for row, case, column, work in zip(rows, placed.keys, row_columns, their_works):
         groups[case, column].append(row)
-        if row.status is Status.OK:  # a lost one does not know the model's own size
+        if row.status is Status.OK:  # a lost row does not state the model's own size
             work_of[case, column][row.n_samples] = work
     keys = sorted({case for case, _ in groups}, key=key_order(axes))
     cells = {
@@ -88,7 +88,7 @@ def compare(
 
 
 def _with_found(axes: Sequence[str], lines: Sequence[Line]) -> tuple[Line, ...]:
-    """What `max` came to: in the line's label, and where that differs from host to host, in each cell's notes."""
+    """Adds the batch size found for `max` to the line's label and, if it differs between hosts, to the cells' notes."""
     place, done = axes.index(SAMPLES), []
     for line in lines:
         found = sorted({cell.samples for cell in line.cells if cell.samples is not None})
@@ -127,9 +127,9 @@ def _cell(
     prices: Mapping[tuple[str | None, str | None], Price],
     any_quality: bool,
 ) -> Cell:
-    """Rows of one case on one host: the valid ones pooled, else those of one other validity, or why none.
+    """Builds a cell from the rows of one case on one host: pools the valid rows, else rows of one other validity.
 
-    works: by batch size, in which rounds of `max` may differ.
+    Without such rows, the cell holds the reason. works: by batch size; rounds of `max` may differ in it.
     """
     measured = [row for row in rows if row.status is Status.OK]
     if not measured:
@@ -174,7 +174,7 @@ def _cell(
 
 
 def _unranked(rows: Sequence[Row], any_quality: bool) -> str | None:
-    """Why valid rows are never best."""
+    """Returns why valid rows are not ranked."""
     if any(row.is_imported for row in rows):
         return IMPORTED
     worst = min((row.psnr for row in rows if row.psnr is not None), default=None)
@@ -197,7 +197,7 @@ def _without_value(rows: Sequence[Row]) -> Cell:
 
 
 def _left_out(rows: Sequence[Row], kept: Sequence[Row]) -> tuple[str, ...]:
-    of_kept = set(map(id, kept))  # rows are equal by sixty columns, and a file may have thousands of one case
+    of_kept = set(map(id, kept))  # comparing rows compares sixty columns; a file may have thousands of one case
     others: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         if id(row) not in of_kept:
@@ -217,7 +217,7 @@ def _outcome(row: Row) -> str:
 
 
 def _remarks(rows: Sequence[Row]) -> tuple[str, ...]:
-    """What rows say of themselves; of rounds that say the same but for percentages, once, with their range."""
+    """Returns the rows' remarks. Merges remarks that differ only in percentages into one, with their range."""
     alike: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.error:
@@ -226,7 +226,7 @@ def _remarks(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _as_one(texts: Sequence[str]) -> str:
-    """Texts that differ in percentages alone as one text: `62–82%`."""
+    """Merges texts that differ only in percentages: `62–82%`."""
     places = iter(zip(*(_PERCENTAGE.findall(text) for text in texts)))
 
     def span(_: re.Match[str]) -> str:

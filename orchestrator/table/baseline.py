@@ -1,4 +1,4 @@
-"""What cells are compared to: the baseline found by its name, and each cell's ratio to it or the reason for none."""
+"""Finds the baseline by name, and gives each cell its ratio to the baseline or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.table.work import is_on_cpu
 from runner.catalog import BASELINE
 from runner.schema import Row, Status, Validity
 
-# What forbids no ratio and is named beside it. Hosts have their own devices and images: those say nothing more.
+# Differences that do not prevent a ratio; they are named beside it. Between hosts, devices and images always differ.
 NAMED_CONDITIONS: Mapping[str, Callable[[Row], AxisValue]] = {
     **{
         name: of
@@ -34,9 +34,9 @@ TWO_MEMORIES = (
 def find_baseline(
     name: str | None, rows: Sequence[Row], row_columns: Sequence[str], hosts: Sequence[str]
 ) -> Baseline | None:
-    """The host or engine of that name; by default the engine eager where there are others, else the first host.
+    """Finds the host or engine by name; by default the engine eager if there are other engines, else the first host.
 
-    Raises InputError where the rows have no such host or engine.
+    Raises InputError if the rows have no such host or engine.
     """
     engines = {row.engine for row in rows if row.engine}
     if name is None:
@@ -59,7 +59,7 @@ def find_baseline(
 def with_ratios(
     metric: Metric, base: Baseline, axes: Sequence[str], hosts: Sequence[str], lines: Sequence[Line]
 ) -> list[Line]:
-    """Every cell with a value gets a ratio to its baseline's cell, or says why it has none."""
+    """Gives every cell with a value its ratio to the baseline's cell, or the reason why it has none."""
     by_family: dict[Key, list[Line]] = defaultdict(list)
     for line in lines:
         by_family[_family(axes, line.labels)].append(line)
@@ -79,12 +79,12 @@ def with_ratios(
 
 
 def _family(axes: Sequence[str], labels: Key) -> Key:
-    """What an engine and its baseline have in common: every axis but the engine, and no outcome or hash."""
+    """Returns what an engine and its baseline share: every axis except the engine, outcomes and hashes."""
     return tuple(v for name, v in zip(axes, labels) if name not in (ENGINE, PROMPT, *TIE_BREAKERS))
 
 
 def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Baseline) -> tuple[Cell, Cell | None]:
-    """The cell with its ratio or the reason for none, and the cell that it was compared to."""
+    """Returns the cell with its ratio or the reason for none, and the cell that it was compared to."""
     if cell.figure is None:
         return cell, None
     if any(cell is candidate for candidate in candidates):
@@ -101,7 +101,7 @@ def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Base
 
 
 def _likest(metric: Metric, cell: Cell, candidates: Sequence[Cell]) -> Sequence[Cell]:
-    """Of several the one that did equal work, if it is one: prompts and weights are lines, and no part of a family."""
+    """Narrows several candidates to the one with equal work, if exactly one: a family ignores prompts and weights."""
     if len(candidates) < 2:
         return candidates
     equal = [c for c in candidates if c.work and cell.work and not cell.work.why_unequal(c.work, metric)]
@@ -109,7 +109,7 @@ def _likest(metric: Metric, cell: Cell, candidates: Sequence[Cell]) -> Sequence[
 
 
 def _named(base: Baseline, cell: Cell, against: Cell) -> tuple[str, ...]:
-    """In what else the two differ, in one sentence."""
+    """Returns in what else the two differ, in one sentence."""
     named = NAMED_CONDITIONS
     if base.kind is BaselineKind.ENGINE:  # a cluster's pool may have nodes of several kinds
         named = {"cpu": CONDITIONS["cpu"], **named}
@@ -127,7 +127,7 @@ def _word(value: AxisValue) -> str:
 
 
 def _judged(metric: Metric, base: Baseline, cell: Cell, against: Cell | None, ratios: Iterator[Ratio]) -> Cell:
-    """With the ratio as the whole table's correction leaves it, and what follows from that."""
+    """Returns the cell with its ratio after the correction for the whole table, and the values derived from it."""
     if against is None:
         return cell
     found = next(ratios)
@@ -155,7 +155,7 @@ def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[C
 
 
 def _pays_off_after(metric: Metric, base: Baseline, cell: Cell, against: Cell, found: Ratio) -> int | None:
-    """Images until the extra seconds of load and first call are saved again; 0 where the start is no dearer."""
+    """Returns the break-even: images until the extra load and first call are saved; 0 if the start is not slower."""
     if base.kind is not BaselineKind.ENGINE or not metric.declared.is_timed or not found.shows_difference:
         return None
     if None in (cell.startup_s, against.startup_s, cell.image_s, against.image_s):

@@ -1,4 +1,4 @@
-"""Which cells are called best: those of equal work whose lead over all others is shown, else all that are tied."""
+"""Marks the best cells among equal work: the one with a shown lead over all others, else all that are tied."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def with_best(metric: Metric, lines: Sequence[Line]) -> tuple[Line, ...]:
 
 
 def _work(metric: Metric, cell: Cell) -> Hashable:
-    """What cells that may rank together share; memory of a CPU and of a GPU are not the same quantity."""
+    """Returns a key that cells ranked together share. Memory of a CPU and of a GPU are different quantities."""
     assert cell.work is not None  # noqa: S101  # a cell with a figure has it
     return (cell.work.key(metric), is_on_cpu(cell.used[0]) if metric.declared.splits_devices else None)
 
@@ -58,9 +58,9 @@ def _work(metric: Metric, cell: Cell) -> Hashable:
 def _leaders(
     metric: Metric, ranked: Mapping[Place, Cell], groups: Iterable[Sequence[Place]]
 ) -> tuple[set[Place], set[Place]]:
-    """The best of each group of two or more, and of groups without one all that are tied.
+    """Returns the best of each group of two or more; for groups without one, all tied cells.
 
-    A group of which no two cells can be tested has neither. All groups' tests are one family.
+    A group in which no two cells can be tested has neither. The tests of all groups are one family.
     """
     tests = []
     for places in groups:

@@ -1,4 +1,4 @@
-"""Rows put in their place: which case (a line) and which host (a column) each belongs to, and so what is pooled."""
+"""Assigns each row to a case (line) and a host (column). Rows of the same line and column are pooled."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AXES: Mapping[str, Callable[[Row], AxisValue]] = {
     "attention": lambda row: row.attention,
 }
 
-# Outcomes and hashes: an axis only where rows of one column would be pooled that differ there.
+# Outcomes and hashes become an axis only if rows that differ in them would otherwise be pooled in one column.
 TIE_BREAKERS: Mapping[str, Callable[[Row], AxisValue]] = {
     "xformers": lambda row: row.xformers,
     "runtime": lambda row: row.runtime,
@@ -61,9 +61,9 @@ _ORDER: Mapping[str, Sequence[str]] = {ENGINE: tuple(ENGINES), PRECISION: PRECIS
 
 @dataclass(frozen=True)
 class Placement:
-    """Where each row stands, in the order of the rows: rows of one key and one column are pooled.
+    """The key and column of each row, in the order of the rows. Rows with the same key and column are pooled.
 
-    caption: the axes of which all rows state one value.
+    caption: the axes on which all rows state the same value.
     """
 
     axes: tuple[str, ...]
@@ -73,12 +73,12 @@ class Placement:
 
 
 def canonical(rows: Iterable[Row]) -> list[Row]:
-    """Without exact repetitions (a run named twice), in an order that does not depend on the order given."""
+    """Removes exact duplicates (a run named twice), and sorts independently of the given order."""
     return sorted(set(rows), key=lambda row: str(_all_columns(row)))
 
 
 def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
-    """A sort key that puts host2 before host10."""
+    """Returns a sort key that puts host2 before host10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return tuple(
         (part.isascii() and part.isdigit(), int(part[:18]) if part[0] in "0123456789" else 0, part) for part in parts
@@ -86,7 +86,7 @@ def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
 
 
 def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
-    """Each row's line and column. prompts: of each row, the same for rows of one prompt."""
+    """Places each row in a line and a column. prompts: one number per row, equal for rows of the same prompt."""
     facts = _facts(rows)
     stated = {name: {value for value in values if value is not None} for name, values in facts.items()}
     axes = [name for name in facts if name in ALWAYS_SHOWN or len(stated[name]) > 1]
@@ -121,7 +121,7 @@ def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, list[AxisValue]]:
-    """Of each axis what each row states, with the settings of imported files by their own names."""
+    """Returns what each row states for each axis; settings of imported files keep their own names."""
     facts = {name: [of(row) for row in rows] for name, of in AXES.items()}
     facts[MODEL] = _model_names(rows)
     settings = [row.other_settings for row in rows]
@@ -132,7 +132,7 @@ def _facts(rows: Sequence[Row]) -> dict[str, list[AxisValue]]:
 
 
 def _model_names(rows: Sequence[Row]) -> list[AxisValue]:
-    """Each row's model, with all the names that its weights have: a folder may be another's copy."""
+    """Returns each row's model, with all names of its weights: one folder may be a copy of another."""
     names: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.weights is not None and row.model is not None:
@@ -152,10 +152,10 @@ def _model_names(rows: Sequence[Row]) -> list[AxisValue]:
 
 
 def _joined(rows: Sequence[Row], columns: Sequence[str], keys: Sequence[Key]) -> list[Key]:
-    """Each row's line. A row of a job that measured nothing does not state what only a measurement tells, such as the
-    model's own size: it joins the one line that it may belong to, of its column, else of its run.
+    """Returns each row's line. A row without a measurement does not state what only a measurement shows, such as the
+    model's own size. It joins the only line that it can belong to, in its column or else in its run.
 
-    A line that has a row of its column and round already is not that line.
+    It cannot join a line that already has a row of its column and round.
     """
     in_column: dict[Hashable, dict[Key, set[int | None]]] = defaultdict(lambda: defaultdict(set))
     in_run: dict[Hashable, dict[Key, set[int | None]]] = defaultdict(dict)
@@ -173,7 +173,7 @@ def _joined(rows: Sequence[Row], columns: Sequence[str], keys: Sequence[Key]) ->
 
 
 def _lines_of(key: Key, round_: int | None, lines: Mapping[Key, set[int | None]]) -> set[Key]:
-    """Those that agree with all that a key states, and lack its round."""
+    """Returns the lines that agree with everything a key states, and have no row of its round."""
     return {
         line
         for line, rounds in lines.items()
@@ -182,7 +182,7 @@ def _lines_of(key: Key, round_: int | None, lines: Mapping[Key, set[int | None]]
 
 
 def _prompt_labels(rows: Sequence[Row], prompts: Sequence[int | None]) -> list[AxisValue]:
-    """For each prompt the first that one of its rows has: the column, or its hash with all else."""
+    """Returns a label for each prompt: the first `prompt` or, without one, `work` hash among its rows."""
     first: dict[int, str] = {}
     for row, prompt in zip(rows, prompts):
         if prompt is not None:
@@ -191,7 +191,7 @@ def _prompt_labels(rows: Sequence[Row], prompts: Sequence[int | None]) -> list[A
 
 
 class _Pools:
-    """Measured rows that would be pooled, by number; those that are alone are of no interest."""
+    """Measured rows, by number, that would be pooled. Ignores rows that stand alone."""
 
     def __init__(self, places: Iterable[Hashable], measured: Sequence[bool]) -> None:
         pools: dict[Hashable, list[int]] = defaultdict(list)
@@ -201,7 +201,7 @@ class _Pools:
         self._pools = [pool for pool in pools.values() if len(pool) > 1]
 
     def differing(self, values: Sequence[AxisValue]) -> list[list[int]]:
-        """Those whose rows differ in a value; unstated is another than any."""
+        """Returns the pools whose rows differ in a value. An unstated value differs from every other."""
         return [pool for pool in self._pools if len({values[i] for i in pool}) > 1]
 
     def divide(self, values: Sequence[AxisValue]) -> None:
@@ -219,9 +219,9 @@ def _host(row: Row) -> str:
 
 
 def _host_columns(rows: Sequence[Row]) -> list[str]:
-    """Each row's host, and where any host stands in several runs, host@run."""
+    """Returns each row's host; host@run if any host appears in several runs."""
     hosts = {_host(row) for row in rows}
-    # an imported host may be named as a column of another would be, `desk@first` or `desk (threads 2)`
+    # an imported host's name may equal another host's column, `desk@first` or `desk (threads 2)`
     names = {
         host: f"{host} (host)" if any(host.startswith((f"{other}@", f"{other} (")) for other in hosts) else host
         for host in hosts
@@ -234,7 +234,7 @@ def _host_columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _with_several(columns: Sequence[str], values: Sequence[AxisValue]) -> set[str]:
-    """The columns whose rows state more than one value."""
+    """Returns the columns whose rows state more than one value."""
     seen: dict[str, set[AxisValue]] = defaultdict(set)
     for column, value in zip(columns, values):
         if value is not None:
@@ -248,10 +248,10 @@ def _with_conditions(
     conditions: Mapping[str, tuple[set[str], list[AxisValue]]],
     measured: Sequence[bool],
 ) -> tuple[str, ...]:
-    """Each row's column, with the conditions that divide it: `desk (threads 2)`.
+    """Returns each row's column, with the conditions that divide it: `desk (threads 2)`.
 
-    conditions: the columns that each divides, and each row's value. A row without a measurement may not state it: it
-    joins the one column that has its case, if there is one.
+    conditions: the columns that each one divides, and each row's value. A row without a measurement may not state the
+    value: it joins the only column that has its case, if there is one.
     """
     if not conditions:
         return tuple(columns)
@@ -282,7 +282,7 @@ def key_order(axes: Sequence[str]) -> Callable[[Key], tuple[object, ...]]:
 
 
 def rank(axis: str, value: AxisValue) -> tuple[object, ...]:
-    """Known engines and precisions in their own order, then others by name, numbers by size, the unsaid last."""
+    """Sorts known engines and precisions in their declared order, others by name, numbers by size, unstated last."""
     known = _ORDER.get(axis, ())
     if value is None:
         return (3,)

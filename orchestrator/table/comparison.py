@@ -1,4 +1,4 @@
-"""A comparison as a value: cases down, hosts across, and in each cell a number or the reason why there is none."""
+"""The values of a comparison: a line per case, a column per host, and in each cell a number or why there is none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.table.statistics import Figure, Interval, Ratio
 from orchestrator.table.work import Work
 from runner.schema import Row, Status, Validity
 
-OUT_OF_MEMORY = "out of memory"  # the reason where the row gives none; a report need not repeat it
+OUT_OF_MEMORY = "out of memory"  # the reason if the row gives none; a report need not repeat it
 
 
 class BaselineKind(str, Enum):
@@ -22,7 +22,7 @@ class BaselineKind(str, Enum):
 
 @dataclass(frozen=True)
 class Baseline:
-    """host: ratios along a line, to that column. engine: ratios down a column, to that engine with all else equal."""
+    """host: ratios along a line, to that column. engine: ratios within a column, to that engine with all else equal."""
 
     kind: BaselineKind
     name: str
@@ -32,16 +32,16 @@ class Baseline:
 class Cell:
     """One case on one host: a value, or the reason why there is none.
 
-    status: None where the case was not planned for this host.
-    ratio: to the baseline; None has its reason in no_ratio. ratio_notes: what differs between the two beside the time.
-    rows: how many were pooled. notes: what the value rests on.
-    unranked: why a valid value is never best; None where it may be.
-    best, tied_best: of all that did equal work; best_of_line, tied_best_of_line: of those on its line. tied: it cannot
-        be told apart from the one with the best value.
-    samples: images in one call, which differ along a line of `max`.
-    pays_off_after: images after which a load and first call slower than the baseline's pay off; None where that
-        is not known, or never. startup_s, image_s: what that is computed from.
-    sources: all rows of this case on this host. used: those of them that the value comes from.
+    status: None if the case was not planned for this host.
+    ratio: to the baseline; if None, no_ratio holds the reason. ratio_notes: other differences between the two.
+    rows: the number of pooled rows. notes: what the value is based on.
+    unranked: why a valid value is never best; None if it may be.
+    best, tied_best: among all cells of equal work; best_of_line, tied_best_of_line: among those on its line. tied: no
+        difference from the best value is shown.
+    samples: images in one call; they differ along a line of `max`.
+    pays_off_after: images after which a load and first call slower than the baseline's pay off; None if that is
+        unknown, or never happens. startup_s, image_s: its inputs.
+    sources: all rows of this case on this host. used: the rows that the value comes from.
     """
 
     status: Status | None = None
@@ -82,7 +82,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One case; labels in the order of the comparison's axes, cells in that of its hosts."""
+    """One case. labels: in the order of the comparison's axes. cells: in the order of its hosts."""
 
     labels: tuple[AxisValue, ...]
     cells: tuple[Cell, ...]
@@ -90,7 +90,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """caption: what all rows share, by axis. devices: what each host's rows say they ran on. runs: those compared.
+    """caption: what all rows share, by axis. devices: the devices that each host's rows state. runs: the compared runs.
 
     prices: what each host's cost was computed with.
     """

@@ -1,4 +1,4 @@
-"""The metrics that a table can show: each is declared once, and is computed here from a row's columns."""
+"""Declares the metrics that a table can show, and computes them from a row's columns."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ IMAGES_PRICED = 1000
 
 @dataclass(frozen=True)
 class Price:
-    """Of one slot of a host for an hour. source: the file that says so."""
+    """The price of one slot of a host for an hour. source: the file that sets it."""
 
     per_hour: float
     source: str
 
 
 class NoFigureError(Exception):
-    """Rows that ended well and still do not carry this metric; the message is the cell's reason."""
+    """Raised for successful rows that lack this metric; the message is the cell's reason."""
 
 
 def _throughput(latency: float, row: Row, price_per_hour: float | None) -> float:
@@ -45,13 +45,13 @@ def _samples(row: Row) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """All that is known of a metric; the choices of `--metric`, the table, the JSON and the docs derive from it.
+    """The declaration of a metric. The choices of `--metric`, the table, the JSON and the docs derive from it.
 
     unit: in the table's title. value, source: what it is and what it is computed from, for the docs.
-    column: of the row. A timed metric reads `latency`: the median of the trials where there is one.
-    compute: the value from the column's, the row and the host's price; None takes the column's value as it is.
-    is_timed: it follows from trials. is_per_image: it means the same at any batch size.
-    needs_price: of the host. splits_devices: on a CPU and on a GPU it is not the same quantity.
+    column: the row's column. A timed metric reads `latency`: the median of the trials if there is one.
+    compute: takes the column's value, the row and the host's price; None uses the column's value unchanged.
+    is_timed: it is derived from trials. is_per_image: it means the same at any batch size.
+    needs_price: it needs the host's price. splits_devices: it is a different quantity on a CPU and on a GPU.
     """
 
     unit: str
@@ -140,7 +140,7 @@ class Metric(str, Enum):
 
 
 def figure(metric: Metric, rows: Sequence[Row], price_per_hour: float | None) -> Figure:
-    """The metric of one case, a value for each row: a row is a process. Raises NoFigureError where the rows lack it."""
+    """Computes the metric of one case, one value per row: a row is a process. Raises NoFigureError if rows lack it."""
     declared = metric.declared
     values = list(_values(declared, rows, price_per_hour))
     if not values:

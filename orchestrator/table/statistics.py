@@ -1,8 +1,8 @@
-"""How sure a table's numbers are: intervals, ratios and their tests, from the variation between processes.
+"""Computes a table's confidence intervals, ratios and tests from the variation between processes.
 
-The process is the unit of replication: what the calls of one process scatter says nothing of what another process of
-the same case would give. A value is the geometric mean of its processes' medians, and everything is computed on the
-log scale, where a ratio is a difference. docs/method.md, "How sure a number is", says why, with the simulations.
+The process is the unit of replication: the variation between the calls of one process does not predict what another
+process of the same case would give. A value is the geometric mean of its processes' medians. Everything is computed on
+the log scale, where a ratio is a difference. docs/method.md, "How sure a number is", explains it, with simulations.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, variance
 from typing import NamedTuple, TypeVar
 
-LEVEL = 0.05  # of every interval, and of a whole family of tests
-# Values that agree to the last digit were rounded: no process is known better than to a hundredth of a percent.
+LEVEL = 0.05  # the level of every interval, and of a whole family of tests
+# Values that are equal to the last digit were rounded: no process is known to better than a hundredth of a percent.
 LEAST_DEVIATION = 1e-4
 # What the other cells of a run and host say of a ratio's scatter counts as so many degrees of freedom, and as no more
 # than a quarter of those they have. With more, a cell that scatters five times as much as the others is called
@@ -38,9 +38,9 @@ class Interval(NamedTuple):
 
 
 class Process(NamedTuple):
-    """One process's value of a metric. block: the run and host that it was measured in. round: None is unknown.
+    """One process's value of a metric. block: the run and host where it was measured. round: None is unknown.
 
-    job: cells of one job share its process; None where that is unknown.
+    job: cells of one job share its process; None if unknown.
     """
 
     value: float
@@ -56,7 +56,7 @@ class Spread(NamedTuple):
     df: float
 
     def plus(self, other: Spread) -> Spread:
-        """Of the difference of two independent estimates, by Welch and Satterthwaite."""
+        """Returns the spread of the difference of two independent estimates (Welch–Satterthwaite)."""
         both = self.variance + other.variance
         parts = self.variance**2 / self.df + other.variance**2 / other.df
         return Spread(both, both**2 / parts if parts else self.df + other.df)
@@ -65,12 +65,12 @@ class Spread(NamedTuple):
         return t_quantile(self.df) * math.sqrt(self.variance)
 
     def p(self, difference: float) -> float:
-        """Two-sided, that the true difference is 0."""
+        """Returns the two-sided p-value that the true difference is 0."""
         return t_p(difference / math.sqrt(self.variance), self.df)
 
 
 class Common(NamedTuple):
-    """How the jobs of one run and host that have the same rounds scatter, less what a round has in common.
+    """The scatter of one run and host's jobs with the same rounds, without the part that a round has in common.
 
     variance: of one process on the log scale. others_df: its degrees of freedom, less one job's.
     """
@@ -83,9 +83,9 @@ class Common(NamedTuple):
 class Figure:
     """A case's metric, one value for each process that measured it.
 
-    spread: of the log of the value, between processes; `settled` sets it, None where it cannot be known. common: with
-    the other cells of its run and host; `settled` sets it too.
-    trials: timed calls behind it. notes: what a reader must know of how the value came about.
+    spread: of the log of the value, between processes; set by `settled`; None if unknown. common: the scatter shared
+    with the other cells of its run and host; also set by `settled`.
+    trials: the number of timed calls behind it. notes: what a reader must know about how the value was obtained.
     """
 
     processes: tuple[Process, ...]
@@ -103,7 +103,7 @@ class Figure:
 
     @property
     def interval(self) -> Interval | None:
-        """Of the value, between processes; None with one process."""
+        """Returns the interval of the value, between processes; None with one process."""
         if self.spread is None:
             return None
         factor = math.exp(min(self.spread.margin(), 700.0))
@@ -114,8 +114,8 @@ class Figure:
 class Ratio:
     """A value over its baseline's.
 
-    interval, p: of this ratio alone; None where the difference between processes was not measured (one round).
-    adjusted_p: of the family of ratios that it stands in, once `corrected` saw all of them.
+    interval, p: for this ratio alone; None if the difference between processes was not measured (one round).
+    adjusted_p: for its family of ratios; set by `corrected`.
     """
 
     value: float
@@ -125,16 +125,16 @@ class Ratio:
 
     @property
     def shows_difference(self) -> bool | None:
-        """None where nothing can be said, since the difference between processes was not measured."""
+        """Whether the ratio shows a difference; None if the difference between processes was not measured."""
         if self.p is None:
             return None
         return (self.p if self.adjusted_p is None else self.adjusted_p) <= LEVEL
 
 
 def settled(figures: Mapping[Place, Figure], disturbed: Container[Place] = ()) -> dict[Place, Figure]:
-    """All figures of one table, each with its spread. To be called before anything asks for an interval or a ratio.
+    """Sets the spread of all figures of one table. Call it before asking for an interval or a ratio.
 
-    disturbed: those whose scatter says nothing of the others', such as throttled ones.
+    disturbed: figures whose scatter does not represent the others', such as throttled ones.
     """
     together: dict[Hashable, list[Place]] = defaultdict(list)
     for place, figure in figures.items():
@@ -157,7 +157,7 @@ def settled(figures: Mapping[Place, Figure], disturbed: Container[Place] = ()) -
 
 
 def _rounds(figure: Figure) -> Hashable:
-    """The run, host and rounds by which its processes pair with another figure's; None where they pair with none."""
+    """Returns the run, host and rounds by which its processes pair with another figure's; None if they do not pair."""
     blocks = {process.block for process in figure.processes}
     rounds = [process.round for process in figure.processes]
     if len(blocks) > 1 or None in rounds or len(set(rounds)) < len(rounds) or not _logs(figure):
@@ -166,29 +166,29 @@ def _rounds(figure: Figure) -> Hashable:
 
 
 def _logs(figure: Figure) -> list[float]:
-    """Of the processes' values, in the order of their rounds."""
+    """Returns the logs of the processes' values, in the order of their rounds."""
     values = [process.value for process in sorted(figure.processes, key=lambda process: process.round or 0)]
     return [math.log(value) for value in values] if min(values) > 0 else []
 
 
 def _job(figure: Figure, place: Place) -> Hashable:
-    """The same for cells that share their processes; a cell of which that is unknown shares with none."""
+    """Returns a key that cells sharing their processes have in common; an unknown one is unique to its cell."""
     jobs = tuple(process.job for process in sorted(figure.processes, key=lambda process: process.round or 0))
     return place if None in jobs else jobs
 
 
 def _own(logs: Sequence[float]) -> Spread | None:
-    """Of the mean of logs, by Student."""
+    """Returns the spread of the mean of logs (Student)."""
     if len(logs) < 2:
         return None
     return Spread(max(variance(logs), LEAST_DEVIATION**2) / len(logs), len(logs) - 1)
 
 
 def _common(cells: Sequence[Sequence[float]], jobs: Sequence[Hashable]) -> Common | None:
-    """Half the mean variance of the differences between cells of two jobs; None under three jobs, where the ratio
-    itself says as much.
+    """Returns half the mean variance of the differences between cells of two jobs. None with fewer than three jobs,
+    where the ratio itself contains the same information.
 
-    Cells of one job say nothing of it, since their process is the same. With a cell a job it is the residual mean
+    Cells of one job do not contribute, because they share a process. With one cell per job, this is the residual mean
     square of cells and rounds.
     """
     of_job: dict[Hashable, list[Sequence[float]]] = defaultdict(list)
@@ -204,7 +204,7 @@ def _common(cells: Sequence[Sequence[float]], jobs: Sequence[Hashable]) -> Commo
 
 
 def _squares_of_pairs(cells: Sequence[Sequence[float]]) -> float:
-    """The sum of squares of the difference of each two cells around its mean: the residuals', times the cells."""
+    """Sums the squares of each cell pair's difference around its mean: the residuals' squares times the cells."""
     rounds = range(len(cells[0]))
     means = [fmean(logs) for logs in cells]
     shifts = [fmean(logs[i] - mean for logs, mean in zip(cells, means)) for i in rounds]
@@ -212,9 +212,9 @@ def _squares_of_pairs(cells: Sequence[Sequence[float]]) -> float:
 
 
 def ratio(ours: Figure, base: Figure) -> Ratio | None:
-    """Ours over the base's, with its interval and its p-value; None where the base is 0.
+    """Returns our value over the base's, with interval and p-value; None if the base is 0.
 
-    Two cells of one run and host are compared round by round where both have the same rounds, others by Welch's test.
+    Compares two cells of one run and host round by round if both have the same rounds; others by Welch's test.
     """
     if base.value <= 0 or not math.isfinite(value := ours.value / base.value):
         return None
@@ -239,13 +239,13 @@ def _of_difference(ours: Figure, base: Figure) -> Spread | None:
 
 
 def corrected(ratios: Sequence[Ratio]) -> list[Ratio]:
-    """A family of ratios, in their order, with `adjusted_p` by Holm: any false difference has a chance of LEVEL."""
+    """Sets `adjusted_p` of a family of ratios, in order, by Holm: the chance of any false difference is LEVEL."""
     found = iter(holm([each.p for each in ratios if each.p is not None]))
     return [each if each.p is None else replace(each, adjusted_p=next(found)) for each in ratios]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values, in their order: at most LEVEL where the family's step-down test rejects (Holm, 1979)."""
+    """Returns adjusted p-values, in order: at most LEVEL where the family's step-down test rejects (Holm, 1979)."""
     adjusted, worst = [1.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[place]))
@@ -254,7 +254,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def t_p(t: float, df: float) -> float:
-    """P(|T| >= |t|) of Student's t."""
+    """Returns P(|T| >= |t|) of Student's t."""
     if math.isinf(t):
         return 0.0
     return _incomplete_beta(df / 2, 0.5, df / (df + t * t))
@@ -262,9 +262,9 @@ def t_p(t: float, df: float) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def t_quantile(df: float, level: float = LEVEL) -> float:
-    """The t that |T| exceeds with probability `level`.
+    """Returns the t that |T| exceeds with probability `level`.
 
-    By Newton, from the normal's: t_p is convex and falls, so that no step goes past the root.
+    Uses Newton's method from the normal quantile: t_p is convex and decreasing, so no step overshoots the root.
     """
     t = NormalDist().inv_cdf(1 - level / 2)
     scale = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
@@ -277,7 +277,7 @@ def t_quantile(df: float, level: float = LEVEL) -> float:
 
 
 def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularized incomplete beta function, by Lentz's continued fraction (Numerical Recipes, 6.4)."""
+    """Returns the regularized incomplete beta function, by Lentz's continued fraction (Numerical Recipes, 6.4)."""
     if x <= 0 or x >= 1:
         return 0.0 if x <= 0 else 1.0
     front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))

@@ -1,4 +1,4 @@
-"""What a row computed, from what it states: rows compare, and one is called best, among equal work alone."""
+"""Derives what a row computed from what it states. Only rows of equal work are compared and ranked."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ UNKNOWN = "equal work is not known: a source does not state it"
 
 @dataclass(frozen=True)
 class Work:
-    """One row's work. None is what it does not state.
+    """One row's work. Fields that the row does not state are None.
 
-    prompt: the same for rows of the same prompt, whatever it is; None where a source states neither prompt nor `work`.
-    run: of such a source, within which equal work is assumed.
-    weights: identity of the model's weights. Where the row does not state it, the name of a synthetic model, and else
-        the name with the run and the host: the same name elsewhere may hold others.
+    prompt: a number that rows of the same prompt share; None if a source states neither prompt nor `work`.
+    run: the run of such a source; equal work is assumed within it.
+    weights: identity of the model's weights. If the row does not state it: the name of a synthetic model, or else the
+        name with the run and the host, because the same name elsewhere may hold other weights.
     """
 
     prompt: int | None
@@ -39,13 +39,13 @@ class Work:
     samples: int | None
 
     def key(self, metric: Metric) -> Hashable:
-        """The same for all rows of equal work. A metric of one image has the same meaning at any batch size."""
+        """Returns a key that all rows of equal work share. A per-image metric means the same at any batch size."""
         source = self.run if self.prompt is None else None
         asked = (self.steps, self.size, self.guidance, self.scheduler, self.seed)
         return (self.prompt, source, self.weights, *asked, None if metric.declared.is_per_image else self.samples)
 
     def why_unequal(self, other: Work, metric: Metric) -> str | None:
-        """None where both did equal work, else what differs, or what is not known."""
+        """Returns what differs or is unknown; None if both did equal work."""
         if self.key(metric) == other.key(metric):
             return None
         if (self.prompt is None) != (other.prompt is None):
@@ -81,7 +81,7 @@ def _size(size: tuple[int | None, int | None]) -> str | None:
 
 
 def works(rows: Sequence[Row]) -> list[Work]:
-    """What each row computed."""
+    """Returns each row's work."""
     return [
         Work(
             prompt=prompt,
@@ -110,10 +110,10 @@ def _weights(row: Row, *, states_work: bool) -> Hashable:
 
 
 def prompts(rows: Sequence[Row]) -> list[int | None]:
-    """Of each row a number that rows of the same prompt share; None where a row states neither prompt nor `work`.
+    """Returns for each row a number that rows of the same prompt share; None if a row has neither prompt nor `work`.
 
-    Rows of before the column `prompt` have it in their `work` alone, a hash with all else that was asked for: equal
-    hashes mean equal prompts, and so does one run, unless two of its rows differ in nothing else.
+    Rows older than the column `prompt` have the prompt only in `work`, a hash of everything requested. Equal hashes
+    mean equal prompts. So does the same run, unless two of its rows differ in nothing else.
     """
     several = _runs_of_several(rows)
     sets = _Sets()
@@ -130,7 +130,7 @@ def prompts(rows: Sequence[Row]) -> list[int | None]:
 
 
 def _runs_of_several(rows: Sequence[Row]) -> set[str | None]:
-    """Runs of which rows that state no prompt and are alike in all else that `work` is made of differ in `work`."""
+    """Returns runs of several prompts: rows without `prompt` that differ in `work` but in none of its other inputs."""
     seen: dict[Hashable, set[str]] = defaultdict(set)
     for row in rows:
         if row.prompt is None and row.work is not None:
@@ -141,7 +141,7 @@ def _runs_of_several(rows: Sequence[Row]) -> set[str | None]:
 
 
 class _Sets:
-    """Disjoint sets of nodes that are joined two by two."""
+    """Disjoint sets of nodes (union-find)."""
 
     def __init__(self) -> None:
         self._parents: dict[Hashable, Hashable] = {}
@@ -157,7 +157,7 @@ class _Sets:
 
 
 def is_on_cpu(row: Row) -> bool:
-    """Whether its memory is a resident set; an imported row may tell by its device's name alone."""
+    """Whether its memory is a resident set. An imported row may show it only by its device's name."""
     if row.cuda is not None or row.driver is not None or row.sm_clock_mhz is not None:
         return row.device is not None and row.device == row.cpu
     return row.device is not None and (row.device == row.cpu or bool(_CPU_NAME.search(row.device)))
