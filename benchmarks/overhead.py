@@ -28,6 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 import engines
+from builders import a_job
 from engines import Engine
 
 from orchestrator.commands.driving import ACTIONS_AT_ONCE
@@ -37,7 +38,7 @@ from orchestrator.runs import folder as runs
 from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.all_hosts import drive_all
 from orchestrator.scheduling.host_loop import HostLoop
-from runner.schema import Case, Device, Job, Precision
+from runner.schema import Job
 
 LOOP = """
 for i in $(seq {count}); do
@@ -49,18 +50,7 @@ done
 
 
 def job(run: str, number: int) -> Job:
-    return Job(
-        run=run,
-        id=f"job{number}",
-        host="bench",
-        device=Device.CPU,
-        engine="eager",
-        precision=Precision.SINGLE,
-        model="synthetic:tiny",
-        cases=(Case(f"case{number}", 1),),
-        prompt="rows",
-        steps=1,
-    )
+    return a_job("rows", (1,), run=run, id=f"job{number}", host="bench", case=f"case{number}-")
 
 
 def through_the_orchestrator(engine: Engine, image: str, count: int) -> None:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from builders import a_job
 from commands import end_running_job, orchestrate, run_in_background, wait_for, write
 from lying_engine import LyingEngine, as_json, ended_container
 
@@ -19,14 +20,12 @@ from orchestrator.hosts.process import processes_folder
 from orchestrator.runs.folder import Run
 from orchestrator.runs.job_state import JobState, Phase
 from orchestrator.runs.journal import Journal
-from runner.schema import Case, Device, Job, Precision
 
 ATTEMPT = Attempt("r", "a", 2)
 
 
 def progress(phase: Phase, attempt: int = 2) -> JobState:
-    job = Job(run="r", id="a", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-              model="synthetic:tiny", cases=(Case("a1", 1),), prompt="", steps=1)  # fmt: skip
+    job = a_job(samples=(1,), id="a")
     return JobState(job, phase, attempt)
 
 

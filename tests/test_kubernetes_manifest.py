@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import a_job
+from builders import a_job, a_task
 
 from orchestrator.config import S3, Collect, KubernetesHost
 from orchestrator.config.kubernetes import Claim, Toleration
@@ -41,12 +41,7 @@ JOB = a_job(
 
 def task(**fields: Any) -> Task:
     job = replace(JOB, **fields)
-    return Task(
-        Attempt("20261124-150000-sd14", job.id, 1),
-        job,
-        Slot("2", exclusive_per_run=True),
-        "registry.example/sd@sha256:0",
-    )
+    return a_task(job, slot=Slot("2", exclusive_per_run=True), image="registry.example/sd@sha256:0")
 
 
 def host(**fields: Any) -> KubernetesHost:

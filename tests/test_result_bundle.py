@@ -13,14 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import a_job
 
-from runner.schema import Case, Device, Job, Precision
 from runner.wire.delivery import delivered
 from runner.wire.result_bundle import LIMIT_BYTES, Receipt, ResultBundle, UploadStatus, digest
 
 BUNDLE = ResultBundle("r", "j", "device\n", "{}", 143)
-JOB = Job(run="r", id="j", host="h", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
-          model="synthetic:tiny", cases=(Case("c1", 1),), prompt="p", steps=1)  # fmt: skip
+JOB = a_job(samples=(1,))
 
 
 def with_members(**members: object) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import a_task
 from clusters import LabCluster
 from commands import orchestrate, run_in_background, write
 from engines import CONTRACT_IMAGE
@@ -25,7 +26,7 @@ from test_kubernetes_live import (
 )
 
 from orchestrator.config import KubernetesHost, load_hosts
-from orchestrator.executors.contract import Attempt, Slot, Task
+from orchestrator.executors.contract import Slot
 from orchestrator.executors.kubernetes import compare
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import job_manifest
@@ -182,9 +183,7 @@ def test_a_job_of_every_key_that_a_killed_start_left_is_adopted(here: Path, kube
     inventory(lab=KEYS)
     host = load_hosts(Path("hosts.yaml"))["lab"]
     assert isinstance(host, KubernetesHost)
-    task = Task(
-        Attempt(JOB.run, JOB.id, 1), replace(JOB, model="owner/name"), Slot("1", exclusive_per_run=True), CONTRACT_IMAGE
-    )
+    task = a_task(replace(JOB, model="owner/name"), slot=Slot("1", exclusive_per_run=True), image=CONTRACT_IMAGE)
     with contextlib.closing(KubernetesExecutor(host)) as executor:
         executor.stage(task)
         wanted = job_manifest(task, host)

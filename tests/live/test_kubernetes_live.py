@@ -14,7 +14,7 @@ from typing import Any
 
 import docker
 import pytest
-from builders import a_job
+from builders import a_job, a_task
 from clusters import LabCluster
 from commands import orchestrate, run_in_background, write
 from engines import CONTRACT_IMAGE, Engine, wait_until
@@ -269,7 +269,7 @@ def make(request: pytest.FixtureRequest, kubernetes_cluster: LabCluster) -> Iter
 def task(prompt: str = "rows", number: int = 1, image: str = CONTRACT_IMAGE, **changes: Any) -> Task:
     job = replace(JOB, id="one", prompt=prompt, **changes)
     run = f"live-{time.monotonic_ns()}"
-    return Task(Attempt(run, job.id, number), replace(job, run=run), Slot("1", exclusive_per_run=True), image)
+    return a_task(replace(job, run=run), number=number, slot=Slot("1", exclusive_per_run=True), image=image)
 
 
 def begun(executor: KubernetesExecutor, what: Task) -> Attempt:
