@@ -1,4 +1,4 @@
-"""hosts.yaml and matrix.yaml, parsed once into frozen values; all of a file's problems come in one InputError."""
+"""Parses hosts.yaml and matrix.yaml once into frozen values. One InputError reports all problems of a file."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ FILES = ("hosts.yaml", "matrix.yaml")
 
 
 def load_matrix(path: Path | None, overrides: Sequence[str] = ()) -> Matrix:
-    """The matrix with its points. path: None is the embedded default.
+    """Loads the matrix with its points. path: None is the embedded default.
 
-    overrides: `KEY=VALUE[,VALUE…]`, as `--set` has it: each replaces an axis, or a value at the top of the file.
+    overrides: `KEY=VALUE[,VALUE…]`, the syntax of `--set`. Each replaces an axis, or a value at the top of the file.
     """
     if path is None:
         document = yamlfile.parse(template("matrix.yaml").encode(), "the default matrix.yaml")
@@ -57,12 +57,12 @@ def load_matrix(path: Path | None, overrides: Sequence[str] = ()) -> Matrix:
 
 
 def template(name: str) -> str:
-    """The commented file of that name that `init` writes; matrix.yaml's is the embedded default too."""
+    """Returns the commented file that `init` writes. For matrix.yaml it is also the embedded default."""
     return (importlib.resources.files("orchestrator") / "data" / name).read_text(encoding="utf-8")
 
 
 def init(folder: Path) -> list[Path]:
-    """Writes a commented hosts.yaml and matrix.yaml, or what is missing of them. Raises InputError where nothing is."""
+    """Writes a commented hosts.yaml and matrix.yaml, if missing. Raises InputError if both exist."""
     paths = [path for name in FILES if not (path := folder / name).exists()]
     if not paths:
         raise InputError(f"{folder.resolve()}: {' and '.join(FILES)} are there already, and are left as they are")
@@ -77,5 +77,5 @@ def init(folder: Path) -> list[Path]:
 
 
 def _with_docs(text: str, folder: Path) -> str:
-    """A template whose `docs/…` are files that are there: beside it in a checkout, else those that ship with us."""
+    """Points a template's `docs/…` to existing files: beside it in a checkout, else the installed docs."""
     return text if (folder / "docs").is_dir() else text.replace(" docs/", f" {installation.folder('docs')}/")

@@ -1,4 +1,4 @@
-"""Addresses of engines (`ssh://`, `unix://`, `tcp://`) and of object stores, checked before anything connects."""
+"""Validates addresses of engines (`ssh://`, `unix://`, `tcp://`) and object stores before anything connects."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# What the user's ssh configuration would hand to a shell (`ProxyCommand`, `Match exec`), as `%h` or `%r`.
+# The parts that the user's ssh configuration may pass to a shell (`ProxyCommand`, `Match exec`), as `%h` or `%r`.
 NOT_FOR_SSH = re.compile(r"[^\w.:@~+\[\]-]", re.ASCII)
-# A socket's path may hold a space too, as %20, and nothing that ssh or the shell over there would read otherwise.
+# A socket's path may also hold a space, as %20, but nothing that ssh or the remote shell would interpret.
 NOT_IN_PATH = re.compile(r"[^\w./@%~+ -]", re.ASCII)
 LOCAL_SOCKET = "unix:///var/run/docker.sock"
 PLAIN_PORT, TLS_PORT = 2375, 2376
@@ -17,12 +17,12 @@ FORMS = "write ssh://user@host, unix:///path/docker.sock or tcp://host:port"
 
 
 def engine_url(text: str, *, tls: bool = False) -> str:
-    """An engine's address as docker's command line reads it, with the parts that it leaves out: socket, machine, port.
+    """Parses an engine's address like docker's command line, and fills in omitted parts: socket, machine, port.
 
-    Raises ValueError with what to write instead. https://github.com/docker/cli/blob/master/opts/hosts.go
+    Raises ValueError that says what to write instead. https://github.com/docker/cli/blob/master/opts/hosts.go
     """
     url = text.strip()
-    # first of all, for every other message repeats the address
+    # check this first, because every other message repeats the address
     if re.search(r"//[^/@]*:[^/]*@", url):
         raise ValueError("must hold no password; use a key, by the ssh agent or ~/.ssh/config")
     if not url.isprintable():
@@ -54,7 +54,7 @@ def _unix(path: str) -> str:
     if not path.startswith("/") or not path.strip("/"):
         url = f"unix://{path}"
         raise ValueError(f"{url!r} names no absolute path; write unix:///path/docker.sock, with three slashes")
-    return f"unix://{path}"  # as it stands: docker decodes no %20 in it, and a path may hold a space
+    return f"unix://{path}"  # unchanged: docker does not decode %20 here, and a path may hold a space
 
 
 def _ssh(url: str) -> str:
@@ -91,7 +91,7 @@ def _split(url: str) -> SplitResult:
 
 
 def endpoint(url: str) -> str:
-    """Of an object store, without a last slash and a default port. Raises ValueError with what to write instead."""
+    """Normalises an object store's address: no trailing slash, no default port. Raises ValueError with the fix."""
     form = "write https://host[:port][/path]"
     try:
         parts = urlsplit(url)
@@ -109,12 +109,12 @@ def endpoint(url: str) -> str:
 
 
 def is_in_the_clear(url: str) -> bool:
-    """Whether others than this machine's users could read what is sent there."""
+    """Whether traffic to the address is unencrypted and leaves this machine."""
     return urlsplit(url).scheme == "http" and not is_loopback(url)
 
 
 def is_loopback(url: str) -> bool:
-    """Whether nobody outside this machine can reach it."""
+    """Whether only this machine can reach the address."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""The words of a Docker host."""
+"""The configuration of a Docker host."""
 
 from __future__ import annotations
 

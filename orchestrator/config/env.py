@@ -1,4 +1,4 @@
-"""The variables that a host's entry may set for its jobs: those for the network, none that changes a measurement."""
+"""The variables that a host's entry may set for its jobs: network variables, none that changes a measurement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-# Read in both cases by some program or other, so a job gets them in both.
+# Programs differ in whether they read the upper-case or the lower-case name, so a job gets both.
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 HUB_VARIABLES = (
     "HF_ENDPOINT",
@@ -36,11 +36,11 @@ def known(given: object) -> object:
 
 
 def without_login(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Refuses a password. A value may also be where the cluster takes it from: that is no text."""
+    """Rejects a password. A value that is not text names where the cluster takes it from."""
     for name, value in given.items():
         if not isinstance(value, str):
             continue
-        if LOGIN.search(value):  # the value is not repeated
+        if LOGIN.search(value):  # the message must not repeat the value
             raise ValueError(
                 f"must hold no password ({name}): leave the value empty (`{name}:`), and it is taken from the "
                 "environment of the command"

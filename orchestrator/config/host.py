@@ -1,4 +1,4 @@
-"""What every host has, and a host that is this machine."""
+"""The configuration shared by all hosts, and that of a process host (this machine)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ProcessHost(BaseHost):
     """This machine, without containers."""
 
     DOWNLOADS_BESIDE_WEIGHTS: ClassVar[bool] = True
-    collect: ClassVar[None] = None  # its results are files here
+    collect: ClassVar[None] = None  # its results are local files
 
     kind: Literal["process"] = "process"
     weights: str | None = Field(default=None, min_length=1, description=WEIGHTS_MEAN)

@@ -1,4 +1,4 @@
-"""hosts.yaml: the kinds of hosts, and the inventory as it is read."""
+"""Reads hosts.yaml: the host kinds and the inventory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orchestrator.config.problems import in_order, in_words, keys, nearest, show
 from orchestrator.config.yamlfile import Document, Position
 from orchestrator.errors import InputError
 
-# Every kind of host; `orchestrator.hosts.kinds` has what else is known of each.
+# Every host kind; `orchestrator.hosts.kinds` declares the rest about each.
 AnyHost: TypeAlias = ProcessHost | DockerHost | KubernetesHost
 Host: TypeAlias = Annotated[AnyHost, Field(discriminator="kind")]
 ContainerHost: TypeAlias = DockerHost | KubernetesHost
@@ -31,9 +31,9 @@ KINDS: Mapping[str, type[AnyHost]] = {kind.model_fields["kind"].default: kind fo
 
 
 def load_hosts(path: Path | None, names: Sequence[str] = ()) -> dict[str, Host]:
-    """The inventory by name, in the file's order; `local`, this machine, is in it unless the file defines it.
+    """Loads the inventory by name, in the file's order. Adds `local`, this machine, unless the file defines it.
 
-    path: None is the embedded default, `local` alone. names: those that are addresses (`ssh://user@host`,
+    path: None is the embedded default, only `local`. names: addresses among them (`ssh://user@host`,
     `docker://CONTEXT`, …) become hosts too, with the file's defaults.
     """
     addresses = [name for name in dict.fromkeys(names) if is_address(name)]
@@ -42,7 +42,7 @@ def load_hosts(path: Path | None, names: Sequence[str] = ()) -> dict[str, Host]:
     document = yamlfile.read(path) if path else yamlfile.Document({"hosts": {}}, {(): "--hosts"})
     problems: list[str] = []
     document = _with_addresses(document, addresses, problems)
-    if problems and not document.value["hosts"]:  # what was given by address alone is refused
+    if problems and not document.value["hosts"]:  # the only hosts were given by address, and were rejected
         raise InputError(problems)
     hosts = {host.name: host for host in _hosts(document, problems)}
     if problems:
@@ -51,9 +51,9 @@ def load_hosts(path: Path | None, names: Sequence[str] = ()) -> dict[str, Host]:
 
 
 def by_itself(text: str, names: Sequence[str], folder: Path) -> str:
-    """The text of an inventory with all in it that it takes from elsewhere: as it is where that is nothing.
+    """Returns the inventory's text with everything it refers to embedded; unchanged if it refers to nothing.
 
-    names: of the command line; those that are addresses become hosts. folder: where the inventory lies, and beside it
+    names: from the command line; addresses among them become hosts. folder: the inventory's folder, which also holds
     the files that it names as `pod_template`.
     """
     addresses = [name for name in names if is_address(name)]
@@ -119,7 +119,7 @@ def _two_of_one_name(name: str, one: str, other: str) -> str:
 
 
 def select(hosts: Mapping[str, Host], names: Sequence[str] | None) -> tuple[Host, ...]:
-    """The named hosts, in that order; without names, all that the file defines, or else the built-in `local`."""
+    """Returns the named hosts, in that order. Without names: all hosts of the file, or else the built-in `local`."""
     if not names:
         return tuple(host for host in hosts.values() if host is not LOCAL) or tuple(hosts.values())
     addresses = names_of(name for name in dict.fromkeys(names) if is_address(name))
@@ -132,7 +132,7 @@ def select(hosts: Mapping[str, Host], names: Sequence[str] | None) -> tuple[Host
 
 
 def _of_address(address: str, name: str, hosts: Mapping[str, Host]) -> str:
-    """The host that an address means: the one of that name, or another with the same address; never another machine."""
+    """Finds the host for an address: by name, or by the same address; never a different machine."""
     entry = entry_of(address)
     same = [it.name for it in hosts.values() if all(getattr(it, key, None) == value for key, value in entry.items())]
     return name if name in same else next(iter(same), without_login(address))
@@ -174,7 +174,7 @@ def _hosts(document: Document, problems: list[str]) -> Iterator[Host]:
 def _pod_template(
     fields: Mapping[str, Any], document: Document, where: Callable[[Position], str], problems: list[str]
 ) -> dict[str, Any] | None:
-    """The patch over a host's pods: from the file that it names, beside the inventory, or from the entry itself."""
+    """Returns the patch for a host's pods: from the file that it names, beside the inventory, or from the entry."""
     given = fields.get(TEMPLATE)
     if given is None:
         return None
@@ -229,14 +229,14 @@ def _host(document: Document, name: str, own: object, defaults: Mapping[str, Any
         return None
 
     def where(position: Position) -> str:
-        """Of a field's position: in the host, or else in the defaults, or else the host's own line."""
+        """Returns `file:line` of a field: in the host, else in the defaults, else the host's own line."""
         if position and position[0] not in own and (spelling := written.get(position[0])):
             position = (spelling, *position[1:])
         inherited = position and position[0] not in own and position[0] in defaults
         return document.where(("defaults", *position) if inherited else (*at, *position))
 
     spellings = kind.SPELLINGS
-    # by our name of a key, the one that the file has for it
+    # maps each key to the spelling that the file uses
     written: dict[str | int, str] = {
         spellings[key]: key for fields in (defaults, own) for key in fields if key in spellings
     }

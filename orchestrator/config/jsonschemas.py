@@ -1,4 +1,4 @@
-"""JSON Schemas of both files, for editors. `python -m orchestrator.config.jsonschemas` writes the copies that ship."""
+"""JSON Schemas of both files, for editors. `python -m orchestrator.config.jsonschemas` writes the shipped copies."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def hosts_schema() -> dict[str, Any]:
 
 
 def _readable(schema: Any) -> Any:
-    """Without pydantic's titles of fields and its defaults of None, which say nothing to a reader."""
+    """Removes pydantic's field titles and None defaults, which tell a reader nothing."""
     if isinstance(schema, list):
         return [_readable(item) for item in schema]
     if not isinstance(schema, dict):

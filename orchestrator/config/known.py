@@ -1,4 +1,4 @@
-"""Machines that are known outside hosts.yaml: by address, in ~/.ssh/config, as a Docker context."""
+"""Finds machines that are not in hosts.yaml: by address, in ~/.ssh/config, as a Docker context."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def is_address(name: str) -> bool:
 
 
 def name_of(address: str) -> str:
-    """The name of a host that is given by its address: the machine with its port, the context, or the socket's path."""
+    """Returns the name of a host given by address: the machine with its port, the context, or the socket's path."""
     scheme, _, rest = address.partition("://")
     machine = rest.partition("/")[0].rpartition("@")[2] if scheme in ("ssh", "tcp") else unquote(rest)
     return _as_name(machine) or _as_name(_whole(address)) or scheme
 
 
 def names_of(addresses: Iterable[str]) -> dict[str, str]:
-    """A name for each address: where two mean one machine, the later one's has its user and its socket too."""
+    """Returns a name for each address. If two mean one machine, the later name also contains its user and socket."""
     found: dict[str, str] = {}
     for address in addresses:
         name = name_of(address)
@@ -39,7 +39,7 @@ def _as_name(text: str) -> str:
 
 
 def _whole(address: str) -> str:
-    """What an address means, without its scheme: `unix://` is the usual socket. Empty where it means nothing."""
+    """Returns an address without its scheme; `unix://` is the default socket. Empty if the address is invalid."""
     try:
         return engine_url(address).partition("://")[2]
     except ValueError:
@@ -47,12 +47,12 @@ def _whole(address: str) -> str:
 
 
 def without_login(address: str) -> str:
-    """An address as a message may show it: a password that stands in it is left out."""
+    """Returns an address without its password, for messages."""
     return re.sub(r"://[^/@]*:[^/]*@", "://…@", address)
 
 
 def is_open_to_all(address: str) -> bool:
-    """Whether an address alone is not enough: tcp:// to another machine needs TLS, or a word that it goes without."""
+    """Whether an address alone is not enough: tcp:// to another machine needs `tls`, or `insecure: true`."""
     try:
         url = engine_url(address)
     except ValueError:
@@ -61,14 +61,14 @@ def is_open_to_all(address: str) -> bool:
 
 
 def entry_of(address: str) -> dict[str, str]:
-    """What hosts.yaml would say of it."""
+    """Returns the entry that hosts.yaml would have for the address."""
     if address.startswith(CONTEXT):
         return {"kind": "docker", "context": address.removeprefix(CONTEXT)}
     return {"kind": "docker", "url": address}
 
 
 def lines_for(name: str, home: Path, environ: Mapping[str, str]) -> str:
-    """The two lines of hosts.yaml for a name that ssh or docker knows; empty where neither does."""
+    """Returns the two lines of hosts.yaml for a name that ssh or docker knows; empty if neither knows it."""
     if name in ssh_hosts(home / ".ssh" / "config"):
         where, address = "~/.ssh/config has it", f"ssh://{name}"
     elif name in docker_contexts(Path(environ.get("DOCKER_CONFIG") or home / ".docker")):
@@ -80,7 +80,7 @@ def lines_for(name: str, home: Path, environ: Mapping[str, str]) -> str:
 
 
 def ssh_hosts(config: Path) -> set[str]:
-    """The names on the Host lines of an ssh_config and of what it includes, without patterns."""
+    """Returns the names on the Host lines of an ssh_config and its included files, without patterns."""
     return {name for name in _ssh_words(config, config.parent, set()) if not re.search(r"[*?!]", name)}
 
 
@@ -106,7 +106,7 @@ def _ssh_words(config: Path, folder: Path, read: set[Path]) -> Iterator[str]:
 
 
 def docker_contexts(folder: Path) -> tuple[str, ...]:
-    """The Docker contexts there are, `default` first. folder: Docker's configuration folder."""
+    """Returns the existing Docker contexts, `default` first. folder: Docker's configuration folder."""
     return ("default", *sorted(filter(None, map(_context_name, folder.glob("contexts/meta/*/meta.json")))))
 
 

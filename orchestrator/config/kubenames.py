@@ -1,4 +1,4 @@
-"""Names and quantities as Kubernetes has them.
+"""Names and quantities in Kubernetes' syntax.
 
 https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
@@ -11,7 +11,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-# Each part of a name by itself: a label's key, and a resource's, may have a domain.
+# The parts of a name: the key of a label or a resource may have a domain.
 _DNS_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _DOMAIN = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
 _QUALIFIED = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
@@ -26,7 +26,7 @@ ObjectName: TypeAlias = Annotated[str, StringConstraints(pattern=OBJECT_PATTERN,
 LabelKey: TypeAlias = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN, max_length=317)]
 LabelValue: TypeAlias = Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN)]
 
-# Lower-case letters are the sizes of the other kinds of hosts, powers of 1024; the others are Kubernetes' own.
+# Lower-case suffixes are those of the other host kinds, powers of 1024; the others are Kubernetes' own.
 _UNITS = {
     **{letter: 1024 ** (power + 1) for power, letter in enumerate("kmg")},
     **{f"{letter}{end}": 1024 ** (power + 1) for power, letter in enumerate("kmg") for end in ("b", "i", "ib")},
@@ -39,7 +39,7 @@ LEAST_BYTES = 1 << 20
 
 
 def bytes_of(text: str) -> int:
-    """Bytes of `16g`, `16Gi`, `16G`, `17179869184`. Raises ValueError."""
+    """Parses `16g`, `16Gi`, `16G` or `17179869184` into bytes. Raises ValueError."""
     found = _BYTES.fullmatch(text)
     if found is None or found[2] not in _UNITS:
         raise ValueError(f"{text!r} is not a size such as 16Gi")
@@ -59,7 +59,7 @@ def _size(given: object) -> object:
 
 
 def _cpus(given: object) -> object:
-    """CPUs of `500m`, `"4"`, 0.5; anything else passes through, for the validator to name."""
+    """Parses `500m`, `"4"` or 0.5 into CPUs. Passes any other value on to the validator, which reports it."""
     if isinstance(given, str) and (found := re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(m?)", given, re.ASCII)):
         return float(found[1]) / (1000 if found[2] else 1)
     return given

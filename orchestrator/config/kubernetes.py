@@ -1,4 +1,4 @@
-"""The words of a Kubernetes host. Names are what Kubernetes takes as such."""
+"""The configuration of a Kubernetes host. Names follow Kubernetes' rules."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from runner.catalog import FLAVOURS
 
 
 def _pinned_image(image: str) -> str:
-    """An image that means the same tomorrow: by digest, or by a tag that is not `latest`."""
+    """Accepts only a pinned image: by digest, or by a tag other than `latest`."""
     if not re.fullmatch(r"[a-z0-9][a-zA-Z0-9._:/-]{0,400}(@sha256:[0-9a-f]{64})?", image):
         raise ValueError(f"{image!r} is not an image, such as registry.example/sd/cuda@sha256:…")
     _, tagged, tag = image.rpartition("/")[2].partition(":")
@@ -63,7 +63,7 @@ class Toleration(Value):
     tolerationSeconds: int | None = Field(default=None, ge=0, description="for how long, with NoExecute")
 
 
-# The three that a job asks for by a key of its own, by their names in Kubernetes.
+# The three resources for which a job has its own key, by their names in Kubernetes.
 ASKED = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeral-storage"}
 
 

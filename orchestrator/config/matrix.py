@@ -1,4 +1,4 @@
-"""A matrix, parsed: the points, and how they are measured."""
+"""A parsed matrix: its points, and how they are measured."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PrecisionWord: TypeAlias = Annotated[Precision, Field(strict=False)]
 DeviceWord: TypeAlias = Annotated[Device, Field(strict=False)]
 
 
-# A union that says of a wrong number what is wrong with the number.
+# A union whose errors for a wrong number describe the number.
 SamplesWord: TypeAlias = Annotated[
     Annotated[int, Field(ge=1, le=MOST_SAMPLES), Tag("number")] | Annotated[Literal["max"], Tag("max")],
     Discriminator(lambda value: "max" if value == MAX else "number"),
@@ -125,7 +125,7 @@ class Settings(Value):
 
     @property
     def most_rounds(self) -> int:
-        """With those that `until` may add."""
+        """Returns the maximum number of rounds, including those that `until` may add."""
         return self.rounds if self.until is None else max(self.rounds, self.until.max_rounds)
 
 

@@ -1,8 +1,8 @@
-"""matrix.yaml as it is written: its model, and how axes, exclude and include become points.
+"""The model of matrix.yaml, and how axes, exclude and include become points.
 
-The rules are those of GitHub Actions (docs.github.com, "Running variations of jobs in a workflow"): exclude comes
-first, and an entry that matches in part excludes; then each include adds its keys to every combination whose original
-axis values it would not change, or else becomes a combination of its own.
+The rules are those of GitHub Actions (docs.github.com, "Running variations of jobs in a workflow"). Excludes apply
+first, and an entry that matches partially excludes. Then each include adds its keys to every combination whose original
+axis values it would not change, or else becomes a new combination.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DESCRIPTIONS = {name: info.description for name, info in Point.model_fields.ite
 
 
 def _partial(name: str, doc: str, types: Mapping[str, Any], **more: Any) -> Any:
-    """A model of which every key may be left out; `model_fields_set` says which were given."""
+    """Creates a model whose keys are all optional; `model_fields_set` holds the given ones."""
     fields: dict[str, Any] = {
         key: (kind, Field(default=None, description=_DESCRIPTIONS.get(key))) for key, kind in types.items()
     }
@@ -72,7 +72,7 @@ class MatrixFile(Settings, Point):
 
 @dataclass
 class _Combination:
-    """original: axis values, never overwritten; added: what includes gave it, the last one wins."""
+    """original: axis values, never overwritten. added: values from includes; the last one wins."""
 
     original: Mapping[str, Any]
     added: dict[str, Any] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class _Combination:
 
 
 def expand(file: MatrixFile, where: Callable[[Position], str]) -> Matrix:
-    """Raises InputError with every problem that the values have together. where: `file:line` of a position."""
+    """Expands the file. Raises InputError with all problems of the combined values. where: returns `file:line`."""
     axes = {key: tuple(dict.fromkeys(values)) for key, values in _given(file.matrix).items()}
     count = math.prod(map(len, axes.values()))
     if not axes and not file.include:
@@ -129,13 +129,13 @@ def expand(file: MatrixFile, where: Callable[[Position], str]) -> Matrix:
 
 
 def _without(points: Iterable[Point], excluded: Iterable[Point]) -> tuple[Point, ...]:
-    """What stays excluded: an include may have brought a point back."""
+    """Returns the points that stay excluded: an include may have added a point back."""
     back = set(points)
     return tuple(point for point in dict.fromkeys(excluded) if point not in back)
 
 
 def _given(entry: Value) -> dict[str, Any]:
-    """Only the keys that the file has, in the order of the fields."""
+    """Returns only the keys that the file sets, in the order of the fields."""
     return {key: getattr(entry, key) for key in type(entry).model_fields if key in entry.model_fields_set}
 
 
@@ -149,9 +149,9 @@ def _empty_entries(file: MatrixFile, where: Callable[[Position], str]) -> Iterat
 def _completed(
     entry: Mapping[str, Any], axes: Mapping[str, tuple[Any, ...]], file: MatrixFile
 ) -> tuple[dict[str, Any], list[str]]:
-    """The entry with what it leaves open taken from an axis of one value; and the axes that leave it open.
+    """Completes an entry from axes with one value; also returns the axes that leave it incomplete.
 
-    What the top of the file says needs no taking: it is every point's default.
+    Values at the top of the file are not copied: they are every point's defaults.
     """
     open_axes = [key for key in axes if key not in entry and key not in file.model_fields_set]
     single = {key: axes[key][0] for key in open_axes if len(axes[key]) == 1}

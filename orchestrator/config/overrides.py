@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE[,VALUE…]` over a matrix.yaml, before it is validated: it is judged by the same rules as the file."""
+"""Applies `--set KEY=VALUE[,VALUE…]` to a matrix.yaml before validation, so that the same rules check both."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from orchestrator.config.yamlfile import Document, Position
 from orchestrator.errors import InputError
 
 SETTABLE = tuple(key for key in MatrixFile.model_fields if key not in ("matrix", "include", "exclude"))
-WITH_COMMAS = ("prompt", "name")  # in which a comma separates nothing
-AS_WRITTEN = ("model",)  # text even where YAML would read a number
+WITH_COMMAS = ("prompt", "name")  # keys in whose values a comma is not a separator
+AS_WRITTEN = ("model",)  # keys whose values are text even if YAML would parse a number
 
 
 def with_overrides(document: Document, overrides: Sequence[str]) -> tuple[Document, list[str]]:
-    """The document with each override in place of an axis or of a value at the top; and what is wrong with them.
+    """Replaces an axis or a top-level value by each override; also returns the problems of the overrides.
 
-    Several values make an axis of what was none.
+    Several values turn a top-level value into an axis.
     """
     top, marks, problems = dict(document.value), dict(document.marks), list[str]()
     axes = dict(top["matrix"]) if isinstance(top.get("matrix"), dict) else {}
@@ -50,7 +50,7 @@ def _unknown(key: str) -> str:
 
 
 def _values(key: str, text: str, where: str) -> list[Any]:
-    """`[…]` and `{…}` as in the file, `a,b` as a list of unquoted values. Raises InputError."""
+    """Parses `[…]` and `{…}` as in the file, `a,b` as a list of unquoted values. Raises InputError."""
     if text.lstrip()[:1] in ("[", "{"):
         value = yamlfile.parse(text.encode(errors="replace"), where).value
         return value if isinstance(value, list) else [value]

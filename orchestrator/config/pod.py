@@ -1,4 +1,4 @@
-"""What a Kubernetes host's entry may say of its pods in Kubernetes' own words: placing, volumes, variables.
+"""The pod fields of a Kubernetes host's entry, named as in Kubernetes: placement, volumes, variables.
 
 https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 """
@@ -34,11 +34,11 @@ from orchestrator.config.values import Value
 Item = TypeVar("Item")
 Many: TypeAlias = Annotated[tuple[Item, ...], Field(strict=False)]
 CONTAINER = "runner"  # the name of a pod's own container
-MARK = "sd-orchestrator"  # what labels and annotations of runs begin with
-# What the cluster's own controllers and the orchestrator write, and select by.
+MARK = "sd-orchestrator"  # prefix of the labels and annotations of runs
+# Keys that the cluster's controllers and the orchestrator write and select by.
 TAKEN_PREFIXES = (MARK, "batch.kubernetes.io/", "kueue.x-k8s.io/queue-name")
 TAKEN = ("controller-uid", "job-name")
-# What our own volumes are called, and where they, the program and its libraries lie in the container.
+# The names of our own volumes, and the folders of these volumes, the program and its libraries in the container.
 OUR_VOLUMES = frozenset({"job", "tmp", "shm", "config", "secrets", "ca-bundle", "weights", "model"})
 OUR_FOLDERS = (
     "/job", "/weights", "/run", "/dev", "/proc", "/sys", "/tmp", "/ca-bundle.pem",  # noqa: S108
@@ -217,7 +217,7 @@ class Mount(Value):
 
 
 def hides(path: str) -> str:
-    """The folder of ours that a mount at `path` would hide, or lie in; empty where it does neither."""
+    """Returns our folder that a mount at `path` would hide or be inside of; empty if neither."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or not parts:
         return "/"
@@ -252,7 +252,7 @@ class FromObject(Value):
 
 
 def _texts(given: object) -> object:
-    """Each value as what it is, so that a fault is told once, and not for each branch of a union."""
+    """Validates each value by its own type, so that a fault is reported once and not per branch of a union."""
     if not isinstance(given, dict):
         return given
     read: dict[object, object] = {}
@@ -303,7 +303,7 @@ UNSAFE = "may weaken the pod's confinement; fix: remove it, or set allow_unsafe:
 
 
 def unsafe_source(volume: Mapping[str, Any]) -> str:
-    """The source of a volume that reaches the node, or a service account's token; empty where there is none."""
+    """Returns the volume's source that exposes the node or a service account's token; empty if there is none."""
     if "hostPath" in volume:
         return "hostPath"
     projected = volume.get("projected")

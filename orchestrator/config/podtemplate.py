@@ -1,7 +1,7 @@
-"""`pod_template`: a patch over each pod of a host, for what its entry has no key for.
+"""Validates `pod_template`: a patch for each pod of a host, for fields without a key in its entry.
 
-What confines a pod, and what a run knows it by, is not in it: which fields a patch may hold is listed here, and
-`allow_unsafe: true` lifts the list. Labels of runs, our container's name and its restart policy stay in any case.
+A patch cannot change a pod's confinement or its identity: this module lists the fields that a patch may contain.
+`allow_unsafe: true` disables the list, but labels of runs, our container's name and its restart policy stay fixed.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ BESIDE = OURS | {
     "securityContext", "startupProbe", "stdin", "terminationMessagePath", "terminationMessagePolicy", "tty",
     "workingDir",
 }  # fmt: skip
-# By which Python, the loader and the hub's library find code, files and tokens.
+# Variables by which Python, the dynamic loader and the hub's library find code, files and tokens.
 OUR_VARIABLES = ("PYTHON", "LD_", "RUNNER_", "HF_", "HUGGING", "TRANSFORMERS_", "DIFFUSERS_", "SSL_CERT", "REQUESTS_CA")
 OUR_VARIABLE_NAMES = ("PATH", "HOME", "TMPDIR", *TOKEN_VARIABLES)
-# What a container beside ours has to say, so that the pod stays within the standard "restricted".
+# The settings that a sidecar container must have, so that the pod meets the Pod Security Standard "restricted".
 CONFINED: Mapping[str, Callable[[Any], bool]] = {
     "allowPrivilegeEscalation": lambda value: value is False,
     "capabilities": lambda value: isinstance(value, dict) and value == {"drop": ["ALL"]},
@@ -69,7 +69,7 @@ MUST_BE_CONFINED = ("allowPrivilegeEscalation", "capabilities")
 
 
 def problems(patch: object, *, allow_unsafe: bool) -> Iterator[Problem]:
-    """What is wrong with a patch: where in it, and the words, which begin with its path."""
+    """Yields the problems of a patch: the position, and a message that begins with its path."""
     if not isinstance(patch, dict):
         yield (), "pod_template must be keys and values: metadata and spec of a pod, or the name of a file with them"
         return
@@ -85,7 +85,7 @@ def problems(patch: object, *, allow_unsafe: bool) -> Iterator[Problem]:
 
 
 def _malformed(value: Any, at: tuple[str | int, ...], path: str) -> Iterator[Problem]:
-    """What no merge could be made of."""
+    """Yields the parts of a patch that cannot be merged."""
     if isinstance(value, dict) and path not in MERGE_KEYS:
         for key, inner in value.items():
             if key == PATCH and inner not in ("merge", "replace", "delete"):
@@ -112,7 +112,7 @@ def _malformed(value: Any, at: tuple[str | int, ...], path: str) -> Iterator[Pro
 
 
 def _never(patch: Mapping[str, Any]) -> Iterator[Problem]:
-    """What no pod of a run can be without."""
+    """Yields changes that no patch may make, because every pod of a run needs these fields."""
     for kind in sorted(METADATA):
         for key, value in ((patch.get("metadata") or {}).get(kind) or {}).items():
             at = ("metadata", kind, key)
@@ -228,7 +228,7 @@ def _refused(at: tuple[str | int, ...], path: str) -> Problem:
 
 
 def _shown(at: tuple[str | int, ...], item: Mapping[str, Any] | None = None) -> str:
-    """`spec.containers[name=runner].command`; item: what the last key stands in."""
+    """Formats a position: `spec.containers[name=runner].command`. item: the mapping that contains the last key."""
     text = ""
     for number, part in enumerate(at):
         named = f"name={item['name']}" if item and "name" in item and number == len(at) - 2 else str(part)

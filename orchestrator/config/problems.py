@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in the words of the files: `file:line: samples must be at least 1, not 0`."""
+"""Translates pydantic's errors into the terms of the files: `file:line: samples must be at least 1, not 0`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from orchestrator.config.yamlfile import Position
 
 MAX_SHOWN = 100
 
-# Fields whose values have a form of their own, whatever pydantic says of them.
+# Fields with their own value format; these messages replace pydantic's.
 FORMS: Mapping[str, str] = {
     "timeout": "a time such as 90s, 30m or 1h30m, of 7 days at most",
     "patience": "a time such as 90s, 30m or 1h30m, of 7 days at most",
@@ -49,15 +49,15 @@ PATTERNS: Mapping[str, str] = {
 }
 
 
-SYNONYMS = {"gpu": "cuda", "nvidia": "cuda"}  # unlike in letters
+SYNONYMS = {"gpu": "cuda", "nvidia": "cuda"}  # too different in spelling for the similarity search
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or the list of what is known where nothing is near."""
+    """Returns `; did you mean 'x'?`, or the list of known words if none is similar."""
     known = list(known)
     if (meant := SYNONYMS.get(word.lower())) in known:
         return f"; did you mean {meant!r}?"
-    # of two that are as like, the shorter: `gpu` is nearer to `gpus` than to `gpus_per_job`
+    # of two equally similar words, prefer the shorter: `gpu` means `gpus` rather than `gpus_per_job`
     likeness, _, name = max(
         ((_likeness(word.lower(), name.lower()), -len(name), name) for name in known), default=(0.0, 0, "")
     )
@@ -68,19 +68,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _likeness(word: str, name: str) -> float:
-    """From 0 to 1; the beginning of a long name counts too, so that 'onxx' is like 'onnxruntime'."""
+    """Returns the similarity from 0 to 1. Also compares the start of a long name: 'onxx' matches 'onnxruntime'."""
     whole, beginning = (difflib.SequenceMatcher(None, word, other).ratio() for other in (name, name[: len(word)]))
     return max(whole, 0.9 * beginning)
 
 
 def keys(model: type[BaseModel]) -> list[str]:
-    """Those that may stand in a file; a host's name is a field too, but not one of its keys."""
+    """Returns the keys that a file may contain. A host's name is a field, but not one of its keys."""
     hidden: type = SkipJsonSchema
     return [key for key, info in model.model_fields.items() if not any(isinstance(m, hidden) for m in info.metadata)]
 
 
 def in_order(problems: Iterable[str]) -> list[str]:
-    """By line, each once, and not more than a reader will read; what has no line stays in front."""
+    """Sorts problems by line, without duplicates, up to a maximum. Problems without a line come first."""
 
     def line(problem: str) -> int:
         found = re.match(r".*?:(\d+): ", problem)
@@ -92,7 +92,7 @@ def in_order(problems: Iterable[str]) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """A value as it would stand in the file, shortened."""
+    """Formats a value as in the file, shortened."""
     match value:
         case None:
             return "nothing"
@@ -111,18 +111,18 @@ def shown(value: object) -> str:
 def in_words(
     error: ValidationError, model: type[BaseModel], value: object, where: Callable[[Position], str]
 ) -> Iterator[str]:
-    """One message for each field at fault. value: what was validated; where: `file:line` of a position in it."""
+    """Yields one message per invalid field. value: the validated value. where: `file:line` of a position in it."""
     said: set[Position] = set()
     for detail in error.errors(include_url=False)[: 10 * MAX_SHOWN]:
         owner, field = _owner(model, detail["loc"])
         if field in said and _leaf(field) in FORMS:
-            continue  # each branch of a union has its say; one form says it all
+            continue  # every branch of a union reports an error; one message covers them all
         said.add(field)
         yield f"{where(detail['loc'])}: {_message(detail, owner, field, value)}"
 
 
 def of_option(error: BaseException | None) -> str:
-    """What is wrong with the value of an option of the command line; empty where it was not pydantic that found it."""
+    """Describes the fault in a command-line option's value; empty if the error is not pydantic's."""
     if not isinstance(error, ValidationError):
         return ""
     detail = error.errors(include_url=False)[0]
@@ -137,7 +137,7 @@ def _leaf(field: Position) -> str:
 
 
 def _owner(model: type[BaseModel], loc: Position) -> tuple[type[BaseModel], Position]:
-    """The model that the error's last key belongs to, and the position without the names of a union's branches."""
+    """Returns the model of the error's last key, and the position without the names of union branches."""
     field: list[str | int] = []
     inner: type[BaseModel] | None = model
     for part in loc:

@@ -1,4 +1,4 @@
-"""The words of `collect`: results by an object store, where not by the host itself."""
+"""The configuration of `collect`: results through an object store instead of from the host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.config.address import endpoint, is_in_the_clear, is_loopback
 from orchestrator.config.values import Value
 
 BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
-# A key has 1024 bytes at most, and what a run puts below its prefix up to 300.
+# A key has at most 1024 bytes; a run uses up to 300 of them below its prefix.
 LONGEST_PREFIX_BYTES = 700
 IN_THE_CLEAR = (
     "without TLS, whoever is on the way can read and write results; write https://, or insecure: true beside the bucket"
@@ -18,7 +18,7 @@ IN_THE_CLEAR = (
 
 
 def _folder(prefix: str) -> str:
-    """A key's text as it is: S3 decodes nothing in it, so `%20`, `+` and a space are three things."""
+    """Keeps a key's text unchanged: S3 decodes nothing in it, so `%20`, `+` and a space are different."""
     prefix = prefix.rstrip("/")
     parts = prefix.split("/") if prefix else []
     if any(part in ("", ".", "..") for part in parts) or not prefix.isprintable():

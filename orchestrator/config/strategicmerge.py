@@ -1,7 +1,7 @@
-"""Kubernetes' strategic merge patch, over a pod's template.
+"""Applies Kubernetes' strategic merge patch to a pod's template.
 
 https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-machinery/strategic-merge-patch.md
-Items that a patch adds come after those that are there.
+Items that a patch adds come after the existing ones.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _OF_CONTAINER = {"env": "name", "ports": "containerPort", "volumeDevices": "devicePath", "volumeMounts": "mountPath"}
-# The lists whose items are merged, and by which of their fields: any other list is replaced. A test compares it with
-# the schemas of all versions.
+# The lists whose items are merged, and the field that identifies an item; any other list is replaced. A test compares
+# this with the schemas of all versions.
 MERGE_KEYS: Mapping[str, str] = {
     "spec.evictionResponders": "name",
     "spec.hostAliases": "ip",
@@ -30,7 +30,7 @@ PATCH, RETAIN = "$patch", "$retainKeys"
 
 
 def merged(there: Any, patch: Any, path: str = "") -> Any:
-    """A new value; what is there is left as it is. path: of both, from the template's root, with `[]` for an item."""
+    """Returns a new value; does not modify `there`. path: of both, from the template's root, with `[]` for an item."""
     if not isinstance(patch, dict):
         return _merged_list(there, patch, path) if isinstance(patch, list) and path in MERGE_KEYS else patch
     how = patch.get(PATCH, "merge")

@@ -1,7 +1,7 @@
-"""What the words of both files are made of: names, sizes, durations. Frozen, and strict.
+"""The base types of both files: names, sizes, durations. Frozen and strict.
 
-Strict: `samples: true` and `samples: "1"` are mistakes, not numbers. Field descriptions are what a user reads in the
-JSON Schemas and in the docs.
+Strict: `samples: true` and `samples: "1"` are errors, not numbers. Users read the field descriptions in the JSON
+Schemas and in the docs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
-# What becomes part of a folder's, a container's and a label's name, so that no name can leave where it belongs.
+# Such a name becomes part of folder, container and label names; the pattern prevents it from escaping its folder.
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Size: TypeAlias = Annotated[str, StringConstraints(pattern=SIZE_PATTERN)]
 
 
 def duration_s(value: object) -> object:
-    """Seconds of `90`, `30s`, `30m`, `1h30m`; anything else passes through, for the validator to name."""
+    """Parses `90`, `30s`, `30m` or `1h30m` into seconds. Passes any other value on; the validator reports it."""
     if isinstance(value, str):
         match = re.fullmatch(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", value.strip(), re.ASCII)
         if match and any(match.groups()):

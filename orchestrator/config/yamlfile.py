@@ -1,7 +1,7 @@
-"""YAML as plain values that remember where they stood. Every fault of the text is an InputError with file and line.
+"""Parses YAML into plain values with their positions. Every error in the text is an InputError with file and line.
 
-A document is bounded in bytes, depth and expanded size before anything else looks at it, so that no file hangs or
-overflows its reader. Scalars are null, bool, int, float and text; what YAML would make a date stays the text it was.
+A document's bytes, depth and expanded size are limited before anything else reads it, so that no file hangs or
+overflows its reader. Scalars are null, bool, int, float and text; a YAML date stays text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestrator.errors import InputError
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
 MAX_VALUES = 20_000
-MAX_NUMBER_DIGITS = 64  # longer ones cost quadratic time to read, and no field holds them
+MAX_NUMBER_DIGITS = 64  # longer numbers take quadratic time to parse, and no field holds them
 
 Position: TypeAlias = tuple[str | int, ...]
 
@@ -38,7 +38,7 @@ _TAG = "tag:yaml.org,2002:"
 class Document:
     """A file's content. marks: `file:line` of each key and list item, by its position from the root.
 
-    folder: the one that the file lies in.
+    folder: the folder that contains the file.
     """
 
     value: Any
@@ -46,14 +46,14 @@ class Document:
     folder: Path = Path()
 
     def where(self, position: Position) -> str:
-        """`file:line` of the position, or of the nearest thing around it that has one."""
+        """Returns `file:line` of the position, or of its nearest parent that has one."""
         while position and position not in self.marks:
             position = position[:-1]
         return self.marks[position]
 
 
 def read(path: Path) -> Document:
-    """Raises InputError where the path is not a readable YAML file of modest size."""
+    """Reads a YAML file. Raises InputError if the path is not a readable YAML file within the size limit."""
     return replace(parse(_bytes(path), str(path)), folder=path.parent)
 
 
@@ -74,7 +74,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def parse(content: bytes, name: str) -> Document:
-    """The one YAML document in `content`; `name` stands for the file in messages."""
+    """Parses the single YAML document in `content`. name: names the file in messages."""
     if len(content) > MAX_BYTES:
         raise InputError(f"{name}: is larger than {MAX_BYTES >> 20} MiB, which no such file needs")
     text = _decoded(content, name)
@@ -100,7 +100,7 @@ def parse(content: bytes, name: str) -> Document:
 
 
 def plain(text: str) -> Any:
-    """The value of an unquoted scalar, as if it stood in a file. Raises ValueError."""
+    """Parses an unquoted scalar as in a file. Raises ValueError."""
     return _scalar(ScalarNode(_RESOLVER.resolve(ScalarNode, text, (True, False)), text))
 
 
@@ -117,7 +117,7 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 def _check_size(text: str, name: str) -> None:
-    """Before composing, which recurses in C and would overflow the stack, and takes seconds for a full mebibyte."""
+    """Checks the size before composing, which recurses in C, can overflow the stack, and takes seconds for 1 MiB."""
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=_LOADER)):
         if count > 2 * MAX_VALUES:
@@ -131,12 +131,12 @@ def _check_size(text: str, name: str) -> None:
 
 
 def _line(parsed: Any) -> int:
-    """Of a node or an event."""
+    """Returns the line of a node or an event."""
     return int(parsed.start_mark.line) + 1
 
 
 def _scalar(node: ScalarNode) -> Any:
-    """Raises ValueError where the text is not of its tag."""
+    """Parses a scalar. Raises ValueError if its text does not match its tag."""
     text, tag = node.value, node.tag.removeprefix(_TAG)
     if _NOT_TEXT.search(text):
         raise ValueError("holds a control character")
@@ -171,7 +171,7 @@ class _Reading:
         self.count = 0
 
     def value(self, node: Node, at: Position, above: tuple[Node, ...]) -> Any:
-        """above: the nodes that enclose this one; meeting one of them again is a cycle."""
+        """Converts a node. above: the nodes that enclose this one; meeting one of them again is a cycle."""
         self.count += 1
         if self.count > MAX_VALUES:
             raise InputError(f"{self.name}: holds more than {MAX_VALUES} values, aliases expanded")
