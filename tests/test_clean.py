@@ -170,4 +170,4 @@ def test_a_host_that_does_not_answer_is_told_and_is_not_called_clean(
     write("hosts: {dead: {kind: docker, url: 'unix:///nowhere/docker.sock', gpus: none}}\n", "hosts.yaml")
     for words in (("clean",), ("clean", "20260101-000000-sd")):
         assert orchestrate(*words) == ExitCode.SOME_FAILED
-        assert "no engine's socket" in capsys.readouterr().err
+        assert "engine's socket does not exist" in capsys.readouterr().err

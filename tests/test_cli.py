@@ -295,7 +295,7 @@ def test_cancel_ends_the_jobs_of_a_host_that_does_not_answer(here: Path) -> None
     assert orchestrate("resume") == ExitCode.INTERRUPTED
     assert orchestrate("cancel", name) == ExitCode.SOME_FAILED
     (row,) = run.all_rows()
-    assert (row.status, "no engine's socket" in str(row.error)) == (Status.CANCELLED, True)
+    assert (row.status, "engine's socket does not exist" in str(row.error)) == (Status.CANCELLED, True)
 
 
 DEAD = "dead: {kind: docker, url: 'unix:///nowhere/docker.sock', gpus: none}"
@@ -307,7 +307,7 @@ def test_where_no_host_is_usable_nothing_starts_and_no_run_is_made(
     write(f"hosts:\n  {DEAD}\n", "hosts.yaml")
     assert orchestrate("submit", write("matrix: {engine: [eager]}\n")) == ExitCode.BAD_INPUT
     said = capsys.readouterr().err
-    assert "host dead: there is no engine's socket" in said
+    assert "host dead: the engine's socket does not exist" in said
     assert "start Docker" in said
     assert "no run was made" in said
     assert not list(here.glob("runs/*"))

@@ -81,7 +81,7 @@ def test_a_host_without_any_gpu_is_unfit_with_the_remedy(access: str) -> None:
 
 def test_a_gpu_that_the_engine_cannot_hand_out_is_told_from_none() -> None:
     assert "it has a GPU" in no_access(host(), GpuEvidence(nodes=(0,)))
-    assert "no NVIDIA GPU is to be seen" in no_access(host(), GpuEvidence())
+    assert "no NVIDIA GPU is visible" in no_access(host(), GpuEvidence())
 
 
 def test_a_probes_report_is_read_from_its_last_line() -> None:

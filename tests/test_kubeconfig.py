@@ -564,11 +564,11 @@ def test_a_client_certificate_is_shown_to_the_server_that_the_authority_signed(
 
     assert asked() == []
     assert secure[0].paths[-1].startswith("/k8s/c%2F1/api/v1/namespaces/default/pods")
-    with pytest.raises(InputError, match=r"its certificate is not to be trusted: .* mismatch"):
+    with pytest.raises(InputError, match=r"its certificate is not trusted: .* mismatch"):
         asked(**{"tls-server-name": ""})
-    with pytest.raises(InputError, match="its certificate is not to be trusted"):
+    with pytest.raises(InputError, match="its certificate is not trusted"):
         asked(**{"certificate-authority": str(certificates / "other-ca.pem")})
-    with pytest.raises(InputError, match="cannot stand together"):
+    with pytest.raises(InputError, match="cannot be combined"):
         asked(**{"insecure-skip-tls-verify": True})
     assert asked(**{"certificate-authority": "", "insecure-skip-tls-verify": True}) == []
     assert len(secure[0].paths) == 2

@@ -151,12 +151,12 @@ def test_the_first_reason_why_an_image_does_not_come_stands_until_one_decides() 
         (seen,) = view.all(None).values()
         return seen.reason, seen.status
 
-    first = ("image reg.example/sd:1 does not come: read udp 10.0.0.1:4242: i/o timeout", None)
+    first = ("image reg.example/sd:1 cannot be pulled: read udp 10.0.0.1:4242: i/o timeout", None)
     assert said("ErrImagePull", "read udp 10.0.0.1:4242: i/o timeout") == first
     assert said("ImagePullBackOff", 'Back-off pulling image "reg.example/sd:1"') == first
     assert said("ErrImagePull", "read udp 10.0.0.1:5353: i/o timeout") == first
     assert said("ErrImagePull", "manifest unknown") == (
-        "image reg.example/sd:1 does not come: manifest unknown",
+        "image reg.example/sd:1 cannot be pulled: manifest unknown",
         Status.FAILED,
     )
 
@@ -176,4 +176,4 @@ def test_why_an_image_does_not_come_is_in_its_events_after_a_restart() -> None:
         for said in words
     ]
     (seen,) = ClusterView(cluster, KubernetesHost(name="lab")).all(None).values()  # type: ignore[arg-type]
-    assert seen.reason == "image reg.example/sd:1 does not come: no such host"
+    assert seen.reason == "image reg.example/sd:1 cannot be pulled: no such host"

@@ -227,7 +227,7 @@ def test_a_start_that_was_interrupted_before_the_process_is_not_tried_again(
     executor.stage(task(""))
     (folder / "started").touch()
     assert seen(executor) == Observation(
-        State.EXITED, "cpu", reason="it vanished: killed with its attendant, or the machine went down"
+        State.EXITED, "cpu", reason="it vanished: killed together with its shim, or the machine went down"
     )
 
 

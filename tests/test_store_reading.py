@@ -157,6 +157,6 @@ def test_jobs_that_are_no_orchestrators_are_refused(job: Job, said: str) -> None
 def test_a_run_of_values_without_end_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result_store, "MANIFEST_LIMIT_VALUES", 10)
     bomb = json.dumps({"version": 1, "jobs": [{}] * 100}).encode()
-    with pytest.raises(InputError, match="more in it than any run's"):
+    with pytest.raises(InputError, match="more values than any run's"):
         from_store._jobs(S3ResultStore(Objects({})), "r", bomb)  # type: ignore[arg-type]
     assert result_store.MANIFEST_LIMIT_BYTES <= 64 * 2**20

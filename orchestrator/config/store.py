@@ -71,7 +71,7 @@ class Collect(Value):
     def _can_be_reached(cls, s3: S3) -> S3:
         if s3.endpoint_url is not None and is_loopback(s3.endpoint_url):
             raise ValueError(
-                f"endpoint_url {s3.endpoint_url} is each container's own self; give an address of this machine that "
+                f"endpoint_url {s3.endpoint_url} is the container's loopback; give an address of this machine that "
                 "its containers reach too"
             )
         if s3.endpoint_url is not None and is_in_the_clear(s3.endpoint_url) and not s3.insecure:

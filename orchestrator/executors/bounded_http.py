@@ -65,7 +65,7 @@ def take_whole(response: requests.Response, *, stream: bool = False, **_: Any) -
         for chunk in chunks(response.raw, ANSWER_TIMEOUT_S, ANSWER_LIMIT_BYTES):
             body += chunk
         if sum(body.count(mark) for mark in (b",", b"{", b"[")) > ANSWER_LIMIT_VALUES:
-            raise ResponseTooLarge("an answer that has more in it than it should")
+            raise ResponseTooLarge("an answer that has too many values")
     except BaseException:
         response.close()
         raise

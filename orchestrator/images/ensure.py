@@ -145,7 +145,7 @@ class _Provision:
         name, connection = reference(self.flavour, self.base), self.connections[host]
         try:
             push(connection, name, registry, self.progress, record=self.record)
-            return find(connection, name) or ImageError(f"{name} went away from {host} while it was pushed")
+            return find(connection, name) or ImageError(f"{name} vanished from {host} while it was pushed")
         except FAULTS as error:
             return error
 

@@ -322,7 +322,7 @@ class Bucket:
                 )
             case _:
                 said = harmless(str(error), LONGEST_WORDS) or type(error).__name__
-                message = f"{where}: no credentials could be had: {said}"
+                message = f"{where}: no credentials could be loaded: {said}"
         return (HostUnreachable if self._has_answered else InputError)(message)
 
     @contextmanager
@@ -341,7 +341,7 @@ class Bucket:
             if what in (OPEN, SIGN):
                 raise self._not_spoken_to(error) from error
             said = harmless(f"{type(error).__name__}: {error}", LONGEST_WORDS)
-            raise HostUnreachable(f"{self.name}: the store answers what none does ({said})") from error
+            raise HostUnreachable(f"{self.name}: the store sent a malformed response ({said})") from error
         except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError) as error:
             raise self._not_spoken_to(error) from error
 
@@ -349,7 +349,7 @@ class Bucket:
         code, status = harmless(_code(error), LONGEST_WORDS) or "", _status(error)
         said = harmless(str(error.response.get("Error", {}).get("Message") or code), LONGEST_WORDS) or code
         if (status >= 500 and code not in UNKNOWN_CONDITION) or status == 429 or code in PASSING:
-            return HostUnreachable(f"{self.name}: the store asks to come back later: {code}, {said}")
+            return HostUnreachable(f"{self.name}: the store asks to retry later: {code}, {said}")
         if code in EXPIRED:
             with self._lock:
                 self._known = None  # the next call loads them again
@@ -387,7 +387,7 @@ class Bucket:
                 remedy = "fix: `endpoint_url: http://…` with `insecure: true`, or TLS at the store"
                 return InputError(f"{self.name}: what answers there speaks no TLS, and the address is https; {remedy}")
             case exceptions.SSLError():
-                return InputError(f"{self.name}: its certificate is not to be trusted: {error}; set AWS_CA_BUNDLE")
+                return InputError(f"{self.name}: its certificate is not trusted: {error}; set AWS_CA_BUNDLE")
             case exceptions.ConnectionError() | exceptions.HTTPClientError() | urllib3.exceptions.HTTPError():
                 return HostUnreachable(f"{self.name}: the store does not answer: {error}")
             case _:
@@ -520,7 +520,7 @@ class _BoundedSession:
             except (urllib3.exceptions.HTTPError, TimeoutError, ConnectionError) as error:
                 raise exceptions.HTTPClientError(error=error) from error  # botocore retries this
             if content.count(b"<") > ANSWER_LIMIT_TAGS:
-                raise ResponseTooLarge("an answer that has more in it than it should")
+                raise ResponseTooLarge("an answer that has too many values")
             response._content = content
         return response
 

@@ -29,7 +29,7 @@ def check_store(where: S3) -> Iterator[Finding]:
     yield Finding(TOPIC, Grade.OK, f"{bucket.name} answers, and may be listed")
     if bucket.is_loopback:
         remedy = "give `endpoint_url` an address that containers reach too"
-        yield Finding(TOPIC, Grade.PROBLEM, f"{bucket.endpoint} is each container's own self", remedy)
+        yield Finding(TOPIC, Grade.PROBLEM, f"{bucket.endpoint} is the container's loopback", remedy)
     yield _clock(skew_s)
     yield from _rights(bucket)
     yield from _credentials(bucket)

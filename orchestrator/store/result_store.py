@@ -40,7 +40,7 @@ class S3ResultStore:
         """Connects to the store and probes its features. Raises InputError, HostUnreachable."""
         bucket = cls.known(where).bucket
         if bucket.is_loopback:
-            raise InputError(f"{bucket.name} is each container's own self; give an address that containers reach too")
+            raise InputError(f"{bucket.name} is the container's loopback; give an address that containers reach too")
         return cls(bucket, bucket.conditional())
 
     @classmethod
@@ -118,7 +118,7 @@ def _must_match(data: bytes, receipt: Receipt, where: str) -> None:
 def manifest_of(data: bytes) -> Any:
     """Parses a run.json. Raises ValueError or RecursionError if it is invalid."""
     if sum(map(data.count, (b",", b"{", b"["))) > MANIFEST_LIMIT_VALUES:
-        raise ValueError("it has more in it than any run's")
+        raise ValueError("it has more values than any run's")
     return json.loads(data)
 
 

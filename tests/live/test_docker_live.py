@@ -608,7 +608,7 @@ def test_a_job_runs_over_tls(tls_engine: TlsEngine, far_image: str, task: Callab
 def test_an_engine_whose_certificate_another_ca_signed_is_refused(tls_engine: TlsEngine) -> None:
     with (
         connect(tls_host(tls_engine, ca="other-ca.pem")) as connection,
-        pytest.raises(InputError, match="not to be trusted"),
+        pytest.raises(InputError, match="certificate is not trusted"),
         connection.api(),
     ):
         pass

@@ -297,7 +297,7 @@ def ended(executor: KubernetesExecutor, attempt: Attempt) -> Observation:
     [
         ({}, "Sd/UPPER:1", "InvalidImageName"),
         ({"images": {"cpu": "registry.invalid/sd:1"}}, "registry.invalid/sd:1",
-         "image registry.invalid/sd:1 does not come.*no such host"),
+         "image registry.invalid/sd:1 cannot be pulled.*no such host"),
         ({}, "sd-orchestrator/cpu:1", "image sd-orchestrator/cpu:1 is not on node node-[ab]; fix: submit --push"),
         ({"runtime_class": "nope"}, CONTRACT_IMAGE, 'RuntimeClass "nope" not found'),
         ({"node_selector": {"pool": "moon"}}, CONTRACT_IMAGE, r"0/2 nodes .*no node could ever take it: node-a has no"),

@@ -213,7 +213,7 @@ def test_a_registry_that_cannot_be_reached_is_waited_for_and_named(here: Path, k
     assert time.monotonic() - began > 45
     assert statuses() == {Status.FAILED}
     assert "no such host" in errors()
-    assert sum(": job " in line and "does not come" in line for line in err.splitlines()) == 1, err
+    assert sum(": job " in line and "cannot be pulled" in line for line in err.splitlines()) == 1, err
 
 
 @pytest.mark.parametrize(

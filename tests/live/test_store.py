@@ -244,7 +244,7 @@ def test_a_store_that_throttles_without_end_is_unreachable_and_no_fault_of_a_job
     monkeypatch.setattr("orchestrator.store.bucket.MOST_TRIES", 2)
     result_store = result_store_of(store, between.url)
     between.fault = Spoils("GET", *["503"] * 1000)
-    with pytest.raises(HostUnreachable, match="asks to come back later: SlowDown, Reduce your rate"):
+    with pytest.raises(HostUnreachable, match="asks to retry later: SlowDown, Reduce your rate"):
         result_store.take(first(job))
 
 
@@ -342,7 +342,7 @@ def test_a_store_that_is_well_is_told_with_what_it_can(store: Store) -> None:
     assert any("may be written, read and deleted in" in text for text in texts)
     assert any("conditional writes" in text for text in texts)
     (problem,) = [finding for finding in found if finding.grade is Grade.PROBLEM]
-    assert "each container's own self" in problem.text
+    assert "the container's loopback" in problem.text
     assert not [key for key in store.objects() if key.startswith("checked")]
 
 

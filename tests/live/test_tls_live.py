@@ -101,7 +101,7 @@ def test_an_engine_with_the_right_certificate_is_spoken_to(
         ("server-", {"key": "other-key.pem"}, "do not belong together"),
         ("server-", {"key": "csr"}, "must be PEM files"),
         ("server-", {"ca": "csr"}, "must be a PEM file with a certificate"),
-        (None, {}, "no TLS is spoken at that port"),
+        (None, {}, "that port does not speak TLS"),
     ],
 )
 def test_who_cannot_be_trusted_is_told_nothing_and_the_user_what_to_do(

@@ -120,15 +120,15 @@ class DockerConfig:
             if NOT_FOUND in said:
                 return None
             shown = printable(said[:200]) or "nothing"
-            raise InputError(f"{program} gave none for {registry}: exit code {code}, it says: {shown}; fix: {remedy}")
+            raise InputError(f"{program} gave no login for {registry}: exit code {code}, says: {shown}; fix: {remedy}")
         try:
             answer = json.loads(output)
             user, secret = answer["Username"], answer["Secret"]
         except (ValueError, LookupError, TypeError, RecursionError):
             # do not quote the output: it may hold the password
-            raise InputError(f"{program} answered for {registry} what is no login; fix: {remedy}") from None
+            raise InputError(f"{program} gave no valid login for {registry}; fix: {remedy}") from None
         if not isinstance(user, str) or not isinstance(secret, str):
-            raise InputError(f"{program} answered for {registry} what is no login; fix: {remedy}")
+            raise InputError(f"{program} gave no valid login for {registry}; fix: {remedy}")
         if user == TOKEN_USER:
             return {"identitytoken": secret, "serveraddress": key}
         return {"username": user, "password": secret, "serveraddress": key}
@@ -170,7 +170,7 @@ class DockerConfig:
 
     def _stored(self, name: str, entry: object, key: str) -> Mapping[str, str]:
         fault = InputError(
-            f"{self.path}: the entry {name!r} of auths is no login (`auth` is base64 of USER:PASSWORD); "
+            f"{self.path}: the entry {name!r} of auths is not a login (`auth` is base64 of USER:PASSWORD); "
             f"fix: docker logout {_machine(name)}; docker login {_machine(name)}"
         )
         fields = ("auth", "username", "password", "identitytoken", "registrytoken")

@@ -34,7 +34,7 @@ TLS_REMEDIES = {
     "expired": "renew it, or set this machine's clock right",
     "not yet valid": "set the clocks right",
     "mismatch": "write the url with a name or address that the certificate is for, or renew it with this one",
-    "WRONG_VERSION_NUMBER": "no TLS is spoken at that port; an engine's port for it is usually 2376",
+    "WRONG_VERSION_NUMBER": "that port does not speak TLS; an engine's port for it is usually 2376",
     "PROTOCOL": "it speaks only TLS older than 1.2, which is not secure; bring Docker on it up to date",
     "KEY_VALUES_MISMATCH": "tls cert and tls key do not belong together",
     "PEM": "tls ca, cert and key must be PEM files",
@@ -72,7 +72,7 @@ class Connection:
         except FAULTS as error:
             raise self.translated(error) from error
         except MALFORMED as error:
-            said = f"its engine answers what no Docker engine does ({type(error).__name__}: {str(error)[:200]})"
+            said = f"its engine sent a malformed response ({type(error).__name__}: {str(error)[:200]})"
             raise HostUnreachable(f"host {self.host_name}: {said}") from error
 
     def translated(self, error: Exception) -> InputError | HostUnfit | HostUnreachable:
@@ -157,7 +157,7 @@ class Connection:
     def _tls_refused(self, error: ssl.SSLError) -> InputError:
         if isinstance(error, ssl.SSLCertVerificationError):
             said, usual = error.verify_message, "tls ca must be the CA that signed it"
-            what = f"its certificate is not to be trusted ({said})"
+            what = f"its certificate is not trusted ({said})"
         else:
             said, usual = error.reason or str(error), "tls cert and key must be of the engine's CA"
             what = f"the TLS handshake failed ({said})"
@@ -197,7 +197,7 @@ def _diagnosis(chain: list[BaseException]) -> tuple[str, str]:
     match next(system, None):
         case errno.ENOENT:
             return (
-                "there is no engine's socket",
+                "the engine's socket does not exist",
                 "start Docker, or name its socket (url, DOCKER_HOST, a context)",
             )
         case errno.EACCES | errno.EPERM:

@@ -111,7 +111,7 @@ def no_access(host: DockerHost, seen: GpuEvidence) -> str:
         )
     if not seen.nodes and not seen.runtime:
         return (
-            f"host {host.name}: no NVIDIA GPU is to be seen (no /dev/nvidia0, no nvidia runtime, no CDI device); if it "
+            f"host {host.name}: no NVIDIA GPU is visible (no /dev/nvidia0, no nvidia runtime, no CDI device); if it "
             f"has one, install its driver, and then {INSTALL_TOOLKIT}; {RUN_ON_CPU}"
         )
     return (

@@ -57,7 +57,7 @@ def take(api: docker.APIClient, attempt: Attempt, device: str, image: str) -> st
                 _remove(api, holder["Id"])
                 continue
         time.sleep(LOOK_EVERY_S)
-    raise HostUnreachable(f"container {name} is held by others without end; if none of them lives, remove it")
+    raise HostUnreachable(f"container {name} stays held by others; if none of them runs, remove it")
 
 
 def _is_over(api: docker.APIClient, ours: Attempt, holder: Attempt | None) -> bool:

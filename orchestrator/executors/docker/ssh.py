@@ -185,7 +185,7 @@ class Link:
             if sign in text:
                 return InputError(f"{where}: {self.said()}; {remedy}")
         hint = next((f"; {hint}" for sign, hint in HINTS.items() if sign in text), "")
-        return HostUnreachable(f"{where}: {self.said() or 'ended without a word'}{hint}")
+        return HostUnreachable(f"{where}: {self.said() or 'ended without output'}{hint}")
 
 
 class Forward:

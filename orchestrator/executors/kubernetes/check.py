@@ -179,7 +179,7 @@ def _claim(claim: str, namespace: str, fact: Fact) -> Finding:
         return _named("weights", claim, fact, f"kubectl -n {namespace} get persistentvolumeclaims")
     phase, modes = fact["status"].get("phase"), ", ".join(fact["spec"]["accessModes"])
     if phase == "Lost":
-        return Finding("weights", Grade.PROBLEM, f"claim {claim} has lost its volume", "make it anew")
+        return Finding("weights", Grade.PROBLEM, f"claim {claim} has lost its volume", "create it again")
     if phase != "Bound":
         remedy = f"some are bound when the first pod uses them: kubectl -n {namespace} describe pvc {claim}"
         return Finding("weights", Grade.WARNING, f"claim {claim} is not bound yet ({phase})", remedy)

@@ -199,7 +199,7 @@ class Cluster:
     def misread(self, error: Exception) -> HostUnreachable:
         where = f"host {self.host_name}, context {self.context.name}"
         said = f"{type(error).__name__}: {self._censored(str(error))[:200]}"
-        return HostUnreachable(f"{where}: its API server answers what none does ({said})")
+        return HostUnreachable(f"{where}: its API server sent a malformed response ({said})")
 
     def _sent(
         self,
@@ -287,7 +287,7 @@ class Cluster:
         chain = [error, error.__cause__, error.__context__, *error.args]
         tls = next((e for e in chain if isinstance(e, ssl.SSLCertVerificationError)), None)
         if tls is not None and not self._has_answered:
-            return InputError(f"{where}: its certificate is not to be trusted: {tls.verify_message}")
+            return InputError(f"{where}: its certificate is not trusted: {tls.verify_message}")
         endless = next((e for e in chain if isinstance(e, ResponseTooLarge)), None)
         if endless is not None:
             return HostUnreachable(f"{where}: its API server gives {endless}")
@@ -317,7 +317,7 @@ class _Room:
         self.bytes -= len(body)
         self.values -= sum(body.count(mark) for mark in (b",", b"{", b"["))
         if self.bytes < 0 or self.values < 0:
-            raise ResponseTooLarge("an answer that has more in it than it should")
+            raise ResponseTooLarge("an answer that has too many values")
 
 
 def _read(response: urllib3.BaseHTTPResponse, limit_bytes: int = ANSWER_LIMIT_BYTES) -> bytes:

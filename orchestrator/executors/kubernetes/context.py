@@ -171,7 +171,7 @@ def _tls(cluster: Named, as_whom: Login) -> ssl.SSLContext:
     authority = cluster.material("certificate-authority")
     if cluster.flag("insecure-skip-tls-verify"):
         if authority is not None:
-            raise Unusable(f"{cluster.what}: certificate-authority and insecure-skip-tls-verify cannot stand together")
+            raise Unusable(f"{cluster.what}: certificate-authority and insecure-skip-tls-verify cannot be combined")
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user asked for it
     elif authority is None:

@@ -201,7 +201,7 @@ class KubernetesExecutor:
                 if resource == "jobs":  # the cluster's own admission may change one that we create now
                     self._must_not_differ(name, "Job", compare.of_job(there, body))
                 return there
-        raise HostUnreachable(f"host {self.host.name}: {resource} {name} comes and goes")
+        raise HostUnreachable(f"host {self.host.name}: {resource} {name} keeps coming and going")
 
     def _created(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Creates an object. Raises NoRoom if a quota is full or uncounted for now, Refused if it can never fit."""
@@ -249,7 +249,7 @@ class KubernetesExecutor:
                     raise
             # from before a crash, or of a removed Job of the same name, whose Secret is deleted after it
             self.cluster.delete("secrets", secret["metadata"]["name"])
-        raise HostUnreachable(f"host {self.host.name}: Secret {secret['metadata']['name']} comes and goes")
+        raise HostUnreachable(f"host {self.host.name}: Secret {secret['metadata']['name']} keeps coming and going")
 
     def _pod(self, attempt: Attempt) -> Mapping[str, Any] | None:
         """Returns the attempt's pod if its Job still exists."""

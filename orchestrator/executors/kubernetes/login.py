@@ -89,12 +89,12 @@ def _must_be_one(user: Named) -> None:
     """Raises Unusable if the choice of credential is ambiguous for kubectl."""
     provider = user.fields.get("auth-provider")
     if provider is not None and user.fields.get("exec") is not None:
-        raise Unusable(f"{user.what}: auth-provider and exec cannot stand together")
+        raise Unusable(f"{user.what}: auth-provider and exec cannot be combined")
     if provider is not None:
         name = provider.get("name") if isinstance(provider, dict) else None
         if name != "oidc":
             raise Unusable(
-                f"{user.what}: the auth-provider {name!r} was removed from Kubernetes; write this entry anew with an "
+                f"{user.what}: the auth-provider {name!r} was removed from Kubernetes; write this entry again with an "
                 "exec plugin (gcloud container clusters get-credentials, kubelogin convert-kubeconfig, …)"
             )
     if (user.text("token") or user.text("tokenFile")) and (user.text("username") or user.text("password")):

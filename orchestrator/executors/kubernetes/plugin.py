@@ -45,7 +45,7 @@ def run(user: Named, cluster: Named, environ: Mapping[str, str] = os.environ) ->
     if version not in VERSIONS:
         raise Unusable(
             f"{plugin.what}: apiVersion {version!r} is not {' or '.join(VERSIONS)}; update the plugin and write this "
-            "entry anew (aws eks update-kubeconfig, gcloud container clusters get-credentials, …)"
+            "entry again (aws eks update-kubeconfig, gcloud container clusters get-credentials, …)"
         )
     if plugin.text("interactiveMode") == "Always":
         raise Unusable(f"{plugin.what}: interactiveMode Always needs a terminal, which no run has; use IfAvailable")

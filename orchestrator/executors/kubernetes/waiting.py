@@ -70,7 +70,7 @@ def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence:
     if reason in IMAGE_TROUBLE:
         why = evidence.pulls.get(uid) or reason_in(message)
         is_over = waited_s > patience_s or is_final(why, image)
-        return f"image {image} does not come: {why or said}", Status.FAILED if is_over else None
+        return f"image {image} cannot be pulled: {why or said}", Status.FAILED if is_over else None
     if before := _held_up_by(pod):
         return before, Status.FAILED if waited_s > patience_s else None
     warnings = evidence.warnings.get(uid) or ("",)

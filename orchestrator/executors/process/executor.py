@@ -244,7 +244,7 @@ def _observation(folder: Path, slot: str, devices: frozenset[str]) -> Observatio
     try:
         return Observation(state, slot, exit_code=int((folder / "exit").read_text()), devices=devices)
     except FileNotFoundError:
-        reason = "it vanished: killed with its attendant, or the machine went down"
+        reason = "it vanished: killed together with its shim, or the machine went down"
         return Observation(state, slot, reason=reason, devices=devices)
 
 
