@@ -103,7 +103,7 @@ host: {}
     found = problems_of(config.load_hosts, write(text.replace("  k: {kind: docker}\n", "")))
     assert found == [
         "m.yaml:2: kind 'dcker' is unknown; did you mean 'docker'?",
-        "m.yaml:3: host 'b' says no kind; it is one of process, docker, kubernetes",
+        "m.yaml:3: host 'b' has no kind; it is one of process, docker, kubernetes",
         "m.yaml:4: tls is missing: without it tcp://desk:2376 makes whoever reaches that port root on that machine; "
         "fix: add tls: {ca: ca.pem, cert: cert.pem, key: key.pem}, use ssh://, or say insecure: true",
         "m.yaml:4: memory must be a size such as 16g, not 16",
@@ -122,7 +122,7 @@ host: {}
         "m.yaml:12: price_per_hour must be at least 0, not -1",
         "m.yaml:13: unknown key 'host'; did you mean 'hosts'?",
     ]
-    assert problems_of(config.load_hosts, write(text)) == ["m.yaml:12: 'k' stands twice; it is first in line 11"]
+    assert problems_of(config.load_hosts, write(text)) == ["m.yaml:12: 'k' appears twice; it is first in line 11"]
 
 
 def test_all_problems_of_a_matrix_come_at_once_in_its_order(write: Write) -> None:
@@ -194,7 +194,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: b: c", "m.yaml:1: is not YAML: mapping values are not allowed"),
         ("a: *nowhere", "m.yaml:1: is not YAML: found undefined alias"),
         ("a: 1\n---\nb: 2", "m.yaml:2: is not YAML: expected a single document"),
-        ("a: 1\na: 2", "m.yaml:2: 'a' stands twice; it is first in line 1"),
+        ("a: 1\na: 2", "m.yaml:2: 'a' appears twice; it is first in line 1"),
         ("\n1: 2", "m.yaml:2: a key must be text, and '1' is read as 1: put it in quotes"),
         ("on: 2", "m.yaml:1: a key must be text, and 'on' is read as True: put it in quotes"),
         ("[a]: 2", "m.yaml:1: a key must be text, not a list"),

@@ -141,7 +141,7 @@ def test_no_formula_of_a_foreign_file_is_imported(name: str) -> None:
     text = f"python,n_samples,latency,{name}{',host' if name not in ('host', 'device') else ''}\n"
     text += line.replace("\n", ",h\n") if name not in ("host", "device") else line
     if name == "started":
-        with pytest.raises(InputError, match="is no ISO 8601 time"):
+        with pytest.raises(InputError, match="is not an ISO 8601 time"):
             read_rows(text, "x.csv")
         return
     assert getattr(read_rows(text, "x.csv")[0], name) == "'=cmd|calc!A1"
@@ -214,8 +214,8 @@ def test_every_problem_is_reported_at_its_line() -> None:
         ),
         ("device,n_samples,latency_ms\n", r"'latency_ms' is unknown; did you mean 'latency', in s\?"),
         ("device,n_samples,latency,memory (GiB)\n", r"'memory \(gib\)' is unknown; .* --ignore 'memory \(gib\)'"),
-        ("device,n_samples,latency,latency\n", r"x\.csv:1: column 'latency' stands there 2 times"),
-        ("hello\nworld\n", r"x\.csv:1: no column device or host in the header, the first line: a row must say it"),
+        ("device,n_samples,latency,latency\n", r"x\.csv:1: column 'latency' appears 2 times"),
+        ("hello\nworld\n", r"x\.csv:1: no column device or host in the header, the first line; every row needs it"),
         (f"{HEADER}\n", r"x\.csv: a header and no rows"),
         (f'{HEADER}\n"A10', r"x\.csv:2: unexpected end of data"),
         (",".join(COLUMNS) + "\nA10\n", rf"x\.csv:2: 1 cells instead of {len(COLUMNS)}"),
@@ -310,7 +310,7 @@ def test_too_many_settings_are_refused_with_the_option_that_helps() -> None:
 def test_settings_that_were_imported_once_are_imported_again() -> None:
     (found,) = read_rows("device,n_samples,latency,size\nA,1,2,512\n", "x.csv")
     assert read_rows(format_rows([found]), "x.csv") == [found]
-    with pytest.raises(InputError, match="column settings: '512' is no JSON object of texts"):
+    with pytest.raises(InputError, match="column settings: '512' is not a JSON object of strings"):
         read_rows("device,n_samples,latency,settings\nA,1,2,512\n", "x.csv")
 
 

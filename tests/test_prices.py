@@ -107,7 +107,7 @@ def test_the_table_says_which_price_of_which_file_it_used(tmp_path: Path) -> Non
         ("a: true\n", "p.yaml", "expected a number of at least 0"),
         ("- a\n", "p.yaml", "expected HOST: PRICE"),
         ("hosts: {a: {kind: process}}\n", "p.yaml", "is an inventory; give it as --inventory"),
-        ("a,1\na,2\n", "p.csv", r"p\.csv:2: host 'a' stands there twice"),
+        ("a,1\na,2\n", "p.csv", r"p\.csv:2: host 'a' is listed twice"),
         ("a,1,2\n", "p.csv", r"p\.csv:1: 3 cells; expected a host and its price"),
         ("host,price\n", "p.csv", "no prices"),
     ],

@@ -126,7 +126,7 @@ def test_times_that_polars_understood_come_back(ours: Path, tmp_path: Path) -> N
     frame.with_columns(python=polars.lit("3.11.7")).write_csv(tmp_path / "results.csv")
     assert [row.started for row in read_file(tmp_path / "results.csv")] == [row.started for row in ROWS]
     frame.write_csv(tmp_path / "results.csv")  # Python 3.11.7 is now the third of November in the year 7
-    with pytest.raises(InputError, match=r"'0007-11-03' is no version; a spreadsheet made a date of it"):
+    with pytest.raises(InputError, match=r"'0007-11-03' is not a version; a spreadsheet turned it into a date"):
         read_file(tmp_path / "results.csv")
 
 
@@ -189,16 +189,16 @@ def test_our_rows_come_back_from_a_spreadsheet(text: str, encoding: str, tmp_pat
     [
         ({"case": "1.23457E+16"}, "is a number and was a hash"),
         ({"work": "inf"}, "is a number and was a hash"),
-        ({"started": "11/28/2026 13:49"}, "is no ISO 8601 time"),
-        ({"started": "28.11.2026 13:49"}, "is no ISO 8601 time"),
+        ({"started": "11/28/2026 13:49"}, "is not an ISO 8601 time"),
+        ({"started": "28.11.2026 13:49"}, "is not an ISO 8601 time"),
         ({"started": "0001-01-01T00:00:00+14:00"}, "is out of the calendar's range"),
         ({"started": "2026-13-28T13:49:12+00:00"}, "month must be in 1..12"),
         ({"latency": "0e" + "0" * 5000}, "is not a number"),
-        ({"cuda": "12. Aug"}, "a spreadsheet made a date of it"),
+        ({"cuda": "12. Aug"}, "a spreadsheet turned it into a date"),
         ({"steps": "1.5"}, "is not a whole number"),
         ({"seed": "1.23E+05"}, "may have been rounded"),
         ({"repeats": "2"}, "2 repeats and 3 trials"),
-        ({"latency_median": "0.25"}, "by its trials 0.531456"),
+        ({"latency_median": "0.25"}, "its trials give 0.531456"),
         ({"trials": "0.5;-0.5;0.6"}, "-0.5 is negative"),
         ({"memory": "inf"}, "is not a finite number"),
         ({"memory": "-1"}, "-1 is negative"),
@@ -241,7 +241,7 @@ def test_a_list_in_a_cell_is_read_however_it_is_written(trials: str, tmp_path: P
         (b"\xd0\xcf\x11\xe0rest", "old Excel workbook"),
         (b"PAR1rest", "Parquet"),
         (gzip.compress(b"x" * 1000)[:-10], "cut off"),
-        (b"\x1f\x8b\x00 not gzip", "no whole gzip file"),
+        (b"\x1f\x8b\x00 not gzip", "not a complete gzip file"),
         (gzip.compress(b"x" * (33 << 20)), "larger than 32 MiB"),
         ("device,n_samples,latency\nüber,1,2\n".encode("cp1252"), "is not UTF-8 text; fix: save it as 'CSV UTF-8'"),
     ],

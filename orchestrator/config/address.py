@@ -73,7 +73,7 @@ def _ssh(url: str) -> str:
 def _tcp(url: str, port: int) -> str:
     parts = _split(url)
     if parts.username is not None:
-        raise ValueError("must name no user: a tcp:// engine knows its users by tls")
+        raise ValueError("must name no user: a tcp:// engine identifies its users by tls")
     if " " in url or parts.query or parts.fragment:
         raise ValueError(f"{url!r} is not tcp://host:port; the port of an engine with TLS is usually 2376")
     host = parts.hostname or "127.0.0.1"

@@ -220,7 +220,7 @@ def _host(document: Document, name: str, own: object, defaults: Mapping[str, Any
         return None
     word = own.get("kind", defaults.get("kind"))
     if word is None:
-        problems.append(f"{here}: host {name!r} says no kind; it is one of {', '.join(KINDS)}")
+        problems.append(f"{here}: host {name!r} has no kind; it is one of {', '.join(KINDS)}")
         return None
     kind = KINDS.get(word) if isinstance(word, str) else None
     if kind is None:

@@ -220,7 +220,7 @@ def _wanted(kind: str, context: Mapping[str, Any]) -> str:
         case "literal_error" | "enum":
             return str(context["expected"])
         case _:
-            return f"otherwise ({kind.replace('_', ' ')})"
+            return f"a valid value ({kind.replace('_', ' ')})"
 
 
 def _advice(kind: str, given: object) -> str:

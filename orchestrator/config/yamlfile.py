@@ -76,7 +76,7 @@ def _bytes(path: Path) -> bytes:
 def parse(content: bytes, name: str) -> Document:
     """Parses the single YAML document in `content`. name: names the file in messages."""
     if len(content) > MAX_BYTES:
-        raise InputError(f"{name}: is larger than {MAX_BYTES >> 20} MiB, which no such file needs")
+        raise InputError(f"{name}: is larger than {MAX_BYTES >> 20} MiB; no such file needs that")
     text = _decoded(content, name)
     try:
         _check_size(text, name)
@@ -205,7 +205,7 @@ class _Reading:
             if key is None:
                 continue
             if key in own:
-                self._problem(key_node, f"{key!r} stands twice; it is first in line {self._line_of((*at, key))}")
+                self._problem(key_node, f"{key!r} appears twice; it is first in line {self._line_of((*at, key))}")
             inner = (*at, key)
             self.marks[inner] = self._where(key_node)
             own[key] = self.value(value_node, inner, above)

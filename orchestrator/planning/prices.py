@@ -63,7 +63,7 @@ def read(path: Path) -> dict[str, float]:
     for where, host, value in pairs:
         price = _number(value)
         if host in prices:
-            problems.append(f"{where}: host {host!r} stands there twice")
+            problems.append(f"{where}: host {host!r} is listed twice")
         elif price is None:
             problems.append(f"{where}: the price of {host!r} is {value!r}; expected a number of at least 0")
         else:
@@ -102,7 +102,7 @@ def _of_csv(path: Path) -> list[tuple[str, str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'is not UTF-8'}") from error
     if len(data) > LARGEST_BYTES:
-        raise InputError(f"{path}: is larger than {LARGEST_BYTES >> 20} MiB, which no list of prices is")
+        raise InputError(f"{path}: is larger than {LARGEST_BYTES >> 20} MiB; no list of prices is that large")
     delimiter = ";" if ";" in text.partition("\n")[0] else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:

@@ -142,7 +142,7 @@ class Dialect:
     def _version(self, name: str, text: str) -> str:
         if re.match(r"\d{1,4}[. /-]+[^\W\d]{3,}\.?($|[ \d])|\d{1,2}/\d{1,2}/|\d{4}-\d\d-\d\d", text):
             raise ValueError(
-                f"{text[:40]!r} is no version; a spreadsheet made a date of it: import that column as text"
+                f"{text[:40]!r} is not a version; a spreadsheet turned it into a date: import that column as text"
             )
         if self.decimal == "," and re.fullmatch(r"\d+,\d+", text):
             text = text.replace(",", ".")
@@ -230,7 +230,7 @@ def _moment(text: str) -> str:
     """Parses an ISO 8601 time into UTC. Other formats do not show which number is the month."""
     match = _ISO.fullmatch(text)
     if not match:
-        raise ValueError(f"{text[:40]!r} is no ISO 8601 time; write it like 2026-11-28T13:49:12+00:00")
+        raise ValueError(f"{text[:40]!r} is not an ISO 8601 time; write it like 2026-11-28T13:49:12+00:00")
     day, time, fraction, zone = match.groups()
     fraction = (fraction or "")[:7]
     zone = "+00:00" if zone in (None, "Z", "UTC") else zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"

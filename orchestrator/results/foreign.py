@@ -65,7 +65,7 @@ def read_file(path: Path, ignored: Sequence[str] = ()) -> list[Row]:
     if content.startswith(GZIP):
         content, name = _decompressed(content, name), name.removesuffix(".gz")
     if len(content) > LARGEST_BYTES:
-        raise InputError(f"{path}: is larger than {LARGEST_BYTES >> 20} MiB, which no table of benchmarks is")
+        raise InputError(f"{path}: is larger than {LARGEST_BYTES >> 20} MiB; no table of benchmarks is that large")
     for start, what in NO_TEXT.items():
         if content.startswith(start):
             raise InputError(f"{path}: {what}")
@@ -84,7 +84,7 @@ def _decompressed(content: bytes, name: str) -> bytes:
     try:
         data = unzip.decompress(content, LARGEST_BYTES + 1)
     except zlib.error as error:
-        raise InputError(f"{name}: is no whole gzip file: {error}") from error
+        raise InputError(f"{name}: is not a complete gzip file: {error}") from error
     if len(data) <= LARGEST_BYTES and not unzip.eof:
         raise InputError(f"{name}: is a gzip file that was cut off")
     if unzip.unused_data.startswith(GZIP):
@@ -234,7 +234,7 @@ def _header_problems(header: Sequence[str], ignored: Sequence[str]) -> Iterator[
         return
     for column, times in Counter(header).items():
         if times > 1 and column:
-            yield f"column {column[:40]!r} stands there {times} times"
+            yield f"column {column[:40]!r} appears {times} times"
         if column not in COLUMN and not is_ignored(column, ignored) and (near := _near(column)):
             yield (
                 f"column {column[:40]!r} is unknown; did you mean {near}? "
@@ -242,7 +242,7 @@ def _header_problems(header: Sequence[str], ignored: Sequence[str]) -> Iterator[
             )
     for needed in (("device", "host"), ("n_samples",), ("latency", "latency_median", "trials", "status")):
         if header and not set(needed) & set(header):
-            yield f"no column {' or '.join(needed)} in the header, the first line: a row must say it"
+            yield f"no column {' or '.join(needed)} in the header, the first line; every row needs it"
 
 
 def _near(name: str) -> str | None:

@@ -155,7 +155,7 @@ def _committed(
         if fault is None:
             believed[key] = made_harmless(row)
         else:
-            refused.append(f"{where}: a row of job {row.job!s:.40}, case {row.case!s:.40} is not believed: {fault}")
+            refused.append(f"{where}: a row of job {row.job!s:.40}, case {row.case!s:.40} is rejected: {fault}")
     return believed, [str(harmless(each, LONGEST_ERROR)) for each in refused]
 
 

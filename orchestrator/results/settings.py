@@ -53,7 +53,7 @@ class Settings:
         Raises ValueError if they are too long, or if the `settings` column is not a JSON object of strings.
         """
         if stated.settings and not stated.other_settings:
-            raise ValueError(f"column settings: {stated.settings[:40]!r} is no JSON object of texts")
+            raise ValueError(f"column settings: {stated.settings[:40]!r} is not a JSON object of strings")
         values, length = dict(stated.other_settings), 0
         for place, name in self.names:
             if text := _text(cells, place):
@@ -72,7 +72,7 @@ class Settings:
     def _too_long(self) -> ValueError:
         return ValueError(
             f"{len(self.names)} columns of unknown names, more than {LONGEST} characters in a row; "
-            "fix: --ignore COLUMN (or --ignore '*') for those that are no settings"
+            "fix: --ignore COLUMN (or --ignore '*') for those that are not settings"
         )
 
 

@@ -51,13 +51,13 @@ def kept_fault(job: Job, case: Case, row: Row) -> str | None:
 def unmeasured_fault(row: Row) -> str | None:
     """Returns why a row of an unknown job cannot belong to a case that never ran. Such a row has no measurements."""
     if row.status in (None, Status.OK):
-        return f"status {format_cell(row.status) or 'empty'} for a job that the run has not"
+        return f"status {format_cell(row.status) or 'empty'} for a job that the run does not have"
     impossible = (column.name for column in COLUMN.values() if not within(column, getattr(row, column.name)))
     if (name := next(impossible, None)) is not None:
         return f"{name} is impossible"
     values = {column.name: getattr(row, column.name) for column in CLAIMS}
     measured = (name for name, value in values.items() if value and isinstance(value, (float, tuple)))
-    return next((f"{name} for a job that the run has not" for name in measured), None)
+    return next((f"{name} for a job that the run does not have" for name in measured), None)
 
 
 def made_harmless(row: Row) -> Row:
@@ -119,7 +119,7 @@ def _number_fault(row: Row) -> str | None:
 
 def _outcome_fault(job: Job, row: Row) -> str | None:
     if row.status not in CLAIMABLE:
-        return f"status {format_cell(row.status) or 'empty'} is not for a runner to claim"
+        return f"status {format_cell(row.status) or 'empty'} is not one that a runner may report"
     if row.status is not Status.OK:
         return None
     if row.n_samples is None:
@@ -150,7 +150,7 @@ def statistics_fault(row: Row, trials: Sequence[float], rounding: Mapping[str, f
         if None in (claimed, expected):
             continue
         if not math.isclose(claimed, expected, rel_tol=TOLERANCE, abs_tol=off):  # type: ignore[arg-type]
-            return f"{name} is {claimed}, and by its trials {expected:.6g}"
+            return f"{name} is {claimed}, but its trials give {expected:.6g}"
     low, high = row.latency_ci_low, row.latency_ci_high
     if (low is not None and low > middle * (1 + TOLERANCE)) or (high is not None and high < middle * (1 - TOLERANCE)):
         return "the median lies outside its own confidence interval"

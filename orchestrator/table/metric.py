@@ -159,9 +159,9 @@ def _values(declared: Declaration, rows: Sequence[Row], price_per_hour: float | 
         if value is None:
             continue
         if declared.is_timed and not 1e-9 < value < 1e9:
-            raise NoFigureError(f"a latency of {value:g} s is no measurement")
+            raise NoFigureError(f"a latency of {value:g} s is not a valid measurement")
         if value < 0:
-            raise NoFigureError(f"{declared.column} of {value:g} is no measurement")
+            raise NoFigureError(f"{declared.column} of {value:g} is not a valid measurement")
         yield row, value if declared.compute is None else declared.compute(value, row, price_per_hour)
 
 

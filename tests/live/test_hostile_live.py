@@ -66,7 +66,7 @@ DEEDS: dict[str, tuple[str, str]] = {
     "mixed line ends": (f"results.write_bytes(({HEAD} + '\\r\\n\\n\\r' + {LINE} + '\\n').encode())", "more rows|cells"),
     "its header twice": (f"results.write_text({HEAD} + ',' + rows)", "header"),
     "other text than UTF-8": ("results.write_text(rows, encoding='utf-16')", "not UTF-8"),
-    "a status that is not its own": ("results.write_text(rows.replace(',ok,', ',lost,'))", "not for a runner to claim"),
+    "a status that is not its own": ("results.write_text(rows.replace(',ok,', ',lost,'))", "that a runner may report"),
     "an environment that is a link": ("os.symlink('/etc/passwd', folder / 'environment.json'); GOOD()", OK),
     "a deep environment": ("(folder / 'environment.json').write_text('[' * 10**6); GOOD()", OK),
     "an environment of 1 GB": ("os.truncate(os.open(folder / 'environment.json', 65), 2**30); GOOD()", OK),
