@@ -325,12 +325,12 @@ def test_a_registry_that_the_helper_does_not_know_has_the_login_of_the_file(conf
     [
         ("echo User interaction is not allowed.; exit 1", "User interaction is not allowed"),
         ("exit 3", "exit code 3"),
-        (f"echo {SECRET}", "no login"),
-        (f"""echo '{{"Secret": "{SECRET}"}}'""", "no login"),
-        ("""echo '{"Username": 1, "Secret": []}'""", "no login"),
-        ("echo '[]'", "no login"),
+        (f"echo {SECRET}", "gave no valid login"),
+        (f"""echo '{{"Secret": "{SECRET}"}}'""", "gave no valid login"),
+        ("""echo '{"Username": 1, "Secret": []}'""", "gave no valid login"),
+        ("echo '[]'", "gave no valid login"),
         ("sleep 600 & sleep 600", "no answer for r.example in 0 s"),
-        ("head -c 3000000 /dev/zero", "no login"),
+        ("head -c 3000000 /dev/zero", "gave no valid login"),
     ],
 )
 def test_a_helper_that_fails_is_named_with_its_registry_and_never_its_secret(
