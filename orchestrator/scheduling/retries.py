@@ -1,6 +1,6 @@
 """Which failure is tried again, how often, after how long, and with which reason a job is given up.
 
-docs/retries.md states the same rules for users; tests/test_retries.py compares both.
+docs/retries.md states the same rules for users; tests/unit/scheduling/test_retries.py compares both.
 """
 
 from __future__ import annotations

@@ -322,7 +322,7 @@ def test_files_and_lines_of_what_is_not_there_are_none(place: Place) -> None:
 @pytest.mark.parametrize("deed", ["link", "fifo", "folder", "big"])
 def test_what_is_not_one_regular_file_of_bounded_size_is_refused(place: Place, deed: str) -> None:
     if place.slot.exclusive_per_run:
-        pytest.skip("its files come as text in the log: there is nothing else in it (tests/test_frames.py)")
+        pytest.skip("its files come as text in the log: there is nothing else in it (test_frames.py)")
     attempt, _ = place.exited(deed)
     with pytest.raises(BadResult, match=r"results\.csv.*(not a regular file|bytes)"):
         place.executor.fetch(attempt, "results.csv")

@@ -17,8 +17,8 @@ import pytest
 import requests
 import urllib3
 from builders import a_job
+from fake_images import digest_of, packed
 from memory import grows_by_less_than
-from test_images import digest_of, packed
 
 from orchestrator.config.store import S3
 from orchestrator.errors import HostUnreachable, ImageError, InputError

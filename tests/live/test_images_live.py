@@ -22,7 +22,7 @@ import pytest
 from docker.errors import ImageNotFound
 from engines import Engine
 from lying_engine import LyingEngine, as_json, http
-from test_packaging import versions
+from pinned import versions
 
 from orchestrator import images
 from orchestrator.config import DockerHost
