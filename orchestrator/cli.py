@@ -25,7 +25,10 @@ def main(words: Sequence[str] | None = None) -> None:
     except (HostUnreachable, HostUnfit, ImageError, BadResult) as error:
         _complain(str(error))
     except OSError as error:  # a full disk behind `>`, a folder that was removed
-        _complain(f"{error.filename or 'standard output'}: {error.strerror}")
+        if isinstance(error, BrokenPipeError) and error.filename is None:
+            code = ExitCode.SOME_FAILED  # the reader has gone, as `| head` does: silent, as click is about it
+        else:
+            _complain(f"{error.filename or 'standard output'}: {error.strerror}")
         stdout = sys.__stdout__
         if error.filename is None and stdout is not None and stdout is sys.stdout:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # else the interpreter's end tries once more
@@ -50,7 +53,7 @@ def _run(words: list[str]) -> None:
         sys.exit(ExitCode.BAD_INPUT)
     from orchestrator.commands.root import program
 
-    program()(words, obj=words)
+    program()(words, obj=words, prog_name="orchestrator")
 
 
 def _complain(problem: str) -> None:

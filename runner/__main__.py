@@ -42,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run_file(flags.job) if flags.job else _run_flags(by_hand.jobs(flags), flags.output_file)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (SchemaError, LoadError, OSError) as error:
+    except OSError as error:
+        print(f"runner: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        return 2
+    except (SchemaError, LoadError) as error:
         print(f"runner: {error}", file=sys.stderr)
         return 2
 

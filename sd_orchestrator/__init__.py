@@ -16,6 +16,9 @@ def clear_path(path: list[str], pythonpath: str, working: str) -> list[str]:
 
 def main() -> None:
     sys.path[:] = clear_path(sys.path, os.environ.get("PYTHONPATH", ""), os.getcwd())
-    from orchestrator.cli import main as command_line
+    try:
+        from orchestrator.cli import main as command_line
 
-    command_line()
+        command_line()
+    except KeyboardInterrupt:  # while the command is still being imported: nothing has begun
+        sys.exit(130)

@@ -65,7 +65,7 @@ def plan(
 
 def show_plan(description: Description, out: Console) -> None:
     from orchestrator.scheduling.progress import in_words
-    from orchestrator.terminal.output import plain_table
+    from orchestrator.terminal.output import counted, plain_table
 
     table = plain_table("host", "round", "job", "engine", "precision", "steps", "samples", "about", "")
     for line in description.lines:
@@ -84,7 +84,8 @@ def show_plan(description: Description, out: Console) -> None:
         if seconds is not None:
             duration = f"about {in_words(seconds)}{known}"
         price = "" if host.price is None else f", at {host.price:.2f}{known}"
-        out.print(f"{host.host}: {host.jobs} jobs, {host.cases} cases, {duration}{price}")
+        work = f"{counted(host.jobs, 'job')}, {counted(host.cases, 'case')}"
+        out.print(f"{host.host}: {work}, {duration}{price}")
         if text := _rounds(host, seconds):
             out.print(f"{host.host}: {text}")
 

@@ -26,7 +26,10 @@ def _unfit_is_wrong_input() -> Iterator[None]:
 
 @_unfit_is_wrong_input()
 def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
-    """The spec of each job's container on its host's first slot, by job id. Jobs of process hosts have none."""
+    """The spec of each job's container on its host's first slot, by job id. Jobs of process hosts have none.
+
+    Raises InputError if no job runs in a container.
+    """
     specs: dict[str, Any] = {}
     by_name = {host.name: host for host in hosts}
     for job in plan.jobs:
@@ -34,6 +37,9 @@ def containers(plan: Plan, hosts: Sequence[Host]) -> dict[str, Any]:
         network = access.network_of(host, os.environ, Path.home())
         if (spec := kind_of(host).spec) is not None:
             specs[job.id] = spec(job, host, network)
+    if not specs:
+        names = ", ".join(host.name for host in hosts)
+        raise InputError(f"--containers shows the specs of containers, and no job runs in one; hosts: {names}")
     return dict(without_logins(specs))
 
 

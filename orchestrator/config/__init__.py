@@ -37,7 +37,7 @@ def load_matrix(path: Path | None, overrides: Sequence[str] = ()) -> Matrix:
     if path is None:
         document = yamlfile.parse(template("matrix.yaml").encode(), "the default matrix.yaml")
     else:
-        document = yamlfile.read(path)
+        document = yamlfile.read(path, yamlfile.REMEDY)
     if not isinstance(document.value, dict):
         raise InputError(f"{document.where(())}: must hold keys and values at the top, not {shown(document.value)}")
     if "hosts" in document.value and "matrix" not in document.value:

@@ -39,7 +39,7 @@ def load_hosts(path: Path | None, names: Sequence[str] = ()) -> dict[str, Host]:
     addresses = [name for name in dict.fromkeys(names) if is_address(name)]
     if path is None and not addresses:
         return {LOCAL.name: LOCAL}
-    document = yamlfile.read(path) if path else yamlfile.Document({"hosts": {}}, {(): "--hosts"})
+    document = yamlfile.read(path, yamlfile.REMEDY) if path else yamlfile.Document({"hosts": {}}, {(): "--hosts"})
     problems: list[str] = []
     document = _with_addresses(document, addresses, problems)
     if problems and not document.value["hosts"]:  # the only hosts were given by address, and were rejected

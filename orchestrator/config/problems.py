@@ -184,7 +184,10 @@ def _message(detail: ErrorDetails, owner: type[BaseModel], field: Position, valu
             return f"{name} {shown(given)} is unknown{nearest(given, known)}"
     if name in FORMS:
         return f"{name} must be {FORMS[name]}, not {shown(_at(value, field))}"
-    return f"{name or 'the file'} must be {_wanted(kind, context)}, not {shown(given)}{_advice(kind, given)}"
+    advice = _advice(kind, given)
+    if isinstance(given, list) and "matrix" in owner.model_fields and len(field) == 1:
+        advice = "; fix: put lists of values under matrix:"
+    return f"{name or 'the file'} must be {_wanted(kind, context)}, not {shown(given)}{advice}"
 
 
 def _wanted(kind: str, context: Mapping[str, Any]) -> str:

@@ -52,12 +52,15 @@ class Document:
         return self.marks[position]
 
 
-def read(path: Path) -> Document:
-    """Reads a YAML file. Raises InputError if the path is not a readable YAML file within the size limit."""
-    return replace(parse(_bytes(path), str(path)), folder=path.parent)
+def read(path: Path, remedy: str = "") -> Document:
+    """Reads a YAML file. Raises InputError if the path is not a readable YAML file within the size limit.
+
+    remedy: what to do if the file is missing or empty.
+    """
+    return replace(parse(_bytes(path, remedy), str(path), remedy), folder=path.parent)
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, remedy: str) -> bytes:
     try:
         if path.is_dir():
             raise InputError(f"{path}: is a folder; give the file in it")
@@ -66,15 +69,15 @@ def _bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file; {REMEDY}") from error
+        raise InputError(f"{path}: there is no such file{remedy and f'; {remedy}'}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{str(path)!r}: cannot be read: {reason}") from error
     return content
 
 
-def parse(content: bytes, name: str) -> Document:
-    """Parses the single YAML document in `content`. name: names the file in messages."""
+def parse(content: bytes, name: str, remedy: str = "") -> Document:
+    """Parses the single YAML document in `content`. name: the file, in messages. remedy: what to do if it is empty."""
     if len(content) > MAX_BYTES:
         raise InputError(f"{name}: is larger than {MAX_BYTES >> 20} MiB; no such file needs that")
     text = _decoded(content, name)
@@ -86,12 +89,12 @@ def parse(content: bytes, name: str) -> Document:
         line = mark.line if mark else 0
         has_tab = "\t" in "".join(text.splitlines()[line : line + 1])
         said = ", ".join(part for part in (error.context, error.problem) if part)
-        remedy = "; there is a tab: indent with spaces" if has_tab else ""
-        raise InputError(f"{name}:{line + 1}: is not YAML: {said}{remedy}") from error
+        advice = "; there is a tab: indent with spaces" if has_tab else ""
+        raise InputError(f"{name}:{line + 1}: is not YAML: {said}{advice}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{name}: is not YAML: {str(error).splitlines()[0]}") from error
     if root is None:
-        raise InputError(f"{name}: is empty; without it, {REMEDY}")
+        raise InputError(f"{name}: is empty{remedy and f'; {remedy}'}")
     reading = _Reading(name)
     value = reading.value(root, (), ())
     if reading.problems:

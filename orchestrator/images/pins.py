@@ -35,6 +35,9 @@ def select(pins: str, level: str) -> str:
 
 
 def main(levels: list[str]) -> int:
+    if not levels:
+        print("usage: pins.py LEVEL...", file=sys.stderr)
+        return 2
     pins = file().read_text(encoding="utf-8")
     try:
         print(*(select(pins, level) for level in levels), sep="", end="")

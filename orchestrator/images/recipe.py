@@ -17,7 +17,6 @@ from typing import IO
 import runner
 from orchestrator import installation
 from orchestrator.errors import InputError
-from orchestrator.images import pins
 from orchestrator.installation import CPU_INDEX
 from runner.catalog import FLAVOURS as FLAVOURS
 from runner.schema import stable_hash
@@ -46,6 +45,8 @@ def recipe(flavour: str) -> Mapping[str, bytes]:
     """
     if flavour not in (*FLAVOURS, CUSTOM_BASE):
         raise InputError(f"there is no image {flavour!r}; there are {', '.join(FLAVOURS)}")
+    from orchestrator.images import pins  # here, else `python -m orchestrator.images.pins` would run it twice
+
     folder = installation.folder("images")
     files = {
         "Dockerfile": (folder / flavour / "Dockerfile").read_bytes(),
@@ -58,6 +59,8 @@ def recipe(flavour: str) -> Mapping[str, bytes]:
 
 @cache
 def _pins() -> str:
+    from orchestrator.images import pins
+
     return pins.file().read_text(encoding="utf-8")
 
 

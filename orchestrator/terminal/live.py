@@ -21,6 +21,7 @@ from orchestrator.sanitize import printable
 from orchestrator.scheduling.progress import Board, HostBoard, clock_time, remaining_in_words
 from orchestrator.scheduling.updates import Update
 from orchestrator.table import compare
+from orchestrator.terminal.output import counted
 from runner.schema import Row
 
 if TYPE_CHECKING:  # Docker's SDK is slow to import
@@ -55,13 +56,9 @@ def progress_lines(board: Board, height: int) -> list[Line]:
     hidden = lines[kept:]
     hosts = [line for line in hidden if line[0]]
     jobs = len(hidden) - len(hosts)
-    what = [_count(len(hosts), "host"), _count(jobs, "running job")]
-    more = f"… and {' and '.join(each for each in what if each)} more"
+    what = [counted(number, noun) for number, noun in ((len(hosts), "host"), (jobs, "running job")) if number]
+    more = f"… and {' and '.join(what)} more"
     return [*lines[:kept], ("", "", Text(more, style="dim"), "")]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number > 1 else ''}" if number else ""
 
 
 def _rank(host: HostBoard) -> int:

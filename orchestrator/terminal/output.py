@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def print_json(value: object) -> None:
     print(json.dumps(value, indent=1, default=str))
 

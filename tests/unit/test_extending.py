@@ -78,7 +78,7 @@ def test_an_engine_is_planned_listed_and_has_its_module(copy: Path) -> None:
 
 def test_a_model_is_planned_and_offered_for_a_misspelling(copy: Path) -> None:
     (copy / "matrix.yaml").write_text("matrix: {model: [synthetic:mini]}\nrounds: 1\n")
-    assert "1 jobs, 1 cases" in run(copy, "-m", "orchestrator", "plan", "matrix.yaml")
+    assert "1 job, 1 case," in run(copy, "-m", "orchestrator", "plan", "matrix.yaml")
     (copy / "matrix.yaml").write_text("matrix: {model: [synthetic:minni]}\n")
     assert "did you mean 'synthetic:mini'?" in run(copy, "-m", "orchestrator", "plan", "matrix.yaml")
 

@@ -26,6 +26,13 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 INSTALLED = ("bench", "test", "check", "tools", "cpu", "cuda", "deepspeed", "audit", "pins")
 
 
+def test_the_command_that_prints_pins_says_nothing_else() -> None:
+    command = [sys.executable, "-m", "orchestrator.images.pins"]
+    printed = subprocess.run([*command, "torch-cpu"], capture_output=True, text=True, check=True)
+    assert (printed.stdout, printed.stderr) == (select(file().read_text(), "torch-cpu"), "")
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2
+
+
 def closure(*names: str) -> Iterator[str]:
     """Everything that packages need here, by what is installed."""
     pending, seen = list(names), set()

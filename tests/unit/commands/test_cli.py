@@ -16,6 +16,7 @@ from builders import a_job
 from commands import PROGRAM, end_running_job, orchestrate, run_in_background, until, wait_for, write
 from paths import DATA
 
+import sd_orchestrator
 from orchestrator.commands import root
 from orchestrator.errors import ExitCode
 from orchestrator.runs.folder import Run
@@ -486,6 +487,31 @@ def test_a_full_disk_behind_the_table_is_one_message(here: Path, shape: str, mon
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == ExitCode.BAD_INPUT
     assert ended.stderr == "error: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["hosts", "-o", "json"]])
+def test_a_reader_that_has_gone_is_no_error_message(here: Path, words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([sys.executable, PROGRAM, *words], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (ExitCode.SOME_FAILED, "")
+
+
+def test_ctrl_c_while_a_command_is_imported_prints_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.cli.main", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        sd_orchestrator.main()
+    assert ended.value.code == ExitCode.ABORTED
+
+
+def test_plan_prints_no_specs_where_no_job_runs_in_a_container(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write("matrix: {engine: [eager]}\n")
+    assert orchestrate("plan", file, "--containers") == ExitCode.BAD_INPUT
+    assert "no job runs in one; hosts: local" in capsys.readouterr().err
 
 
 COMPLETION = {"_ORCHESTRATOR_COMPLETE": "complete_bash", "COMP_WORDS": "orchestrator su", "COMP_CWORD": "1"}

@@ -168,7 +168,7 @@ seed:
         "m.yaml:13: timeout must be a time such as 90s, 30m or 1h30m, of 7 days at most, not 'soon'",
         "m.yaml:14: name must be text, not 1.0: put it in quotes",
         "m.yaml:15: autocast must be true or false, not 'maybe'",
-        "m.yaml:16: samples must be a whole number, not [1]",
+        "m.yaml:16: samples must be a whole number, not [1]; fix: put lists of values under matrix:",
         "m.yaml:17: precision 'full' is unknown; it is one of single, half",
         "m.yaml:18: model 'synthetic:tinny' is unknown; did you mean 'synthetic:tiny'?",
         "m.yaml:19: prompt must be text, not true (YAML reads yes, no, on and off so): put it in quotes",
@@ -225,13 +225,19 @@ def test_what_is_no_such_file_is_one_clear_message(
     assert message in found[0]
 
 
+def test_a_list_at_the_top_of_a_matrix_is_told_to_go_under_matrix(write: Write) -> None:
+    found = problems_of(config.load_matrix, write("engine: [eager]\nsamples: [1]\n"))
+    assert len(found) == 2
+    assert all(problem.endswith("; fix: put lists of values under matrix:") for problem in found)
+
+
 @pytest.mark.parametrize("load", [config.load_hosts, config.load_matrix])
 def test_a_path_that_cannot_be_read_is_one_clear_message(tmp_path: Path, load: Callable[..., Any]) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
     for name, message in {
         ".": "is a folder",
-        "none.yaml": "there is no such file",
+        "none.yaml": "there is no such file; `orchestrator init` writes",
         "fifo": "is not a regular file",
         "loop": "symbolic links",
         "x" * 300: "too long",

@@ -117,6 +117,12 @@ def test_a_file_that_holds_no_prices_is_refused(text: str, name: str, message: s
         prices.read(written(tmp_path, text, name))
 
 
+def test_a_missing_file_of_prices_is_told_without_a_word_on_init(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        prices.read(tmp_path / "none.yaml")
+    assert caught.value.problems == (f"{tmp_path / 'none.yaml'}: there is no such file",)
+
+
 def test_a_file_of_prices_for_another_metric_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="fix: add --metric cost"):
         comparison([], Metric.LATENCY, None, price_file=written(tmp_path, "a: 1\n"))

@@ -21,7 +21,7 @@ __all__ = ["fake_run"]
 
 
 @dataclass
-class FakeInbox:
+class FakeStore:
     """A store in memory. fault: what every look at it raises. upload_grants: for which attempts, and for how long."""
 
     bundles: dict[Attempt, ResultBundle] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def stored(outcome: UploadStatus) -> Behaviour:
 
 
 def test_what_is_in_the_store_goes_before_what_is_on_the_host(fake_run: Any) -> None:
-    one, result_store = fake_run("a"), FakeInbox()
+    one, result_store = fake_run("a"), FakeStore()
     result_store.deliver(job_of(one), 1, 0)
     rows = one.finish(one.loop(result_store=result_store))
     assert rows["a0"].latency == 0.25
@@ -72,18 +72,18 @@ def test_what_is_in_the_store_goes_before_what_is_on_the_host(fake_run: Any) -> 
 
 def test_what_is_not_in_the_store_is_still_on_the_host(fake_run: Any) -> None:
     one = fake_run("a")
-    assert one.finish(one.loop(result_store=FakeInbox()))["a0"].latency == 0.5
+    assert one.finish(one.loop(result_store=FakeStore()))["a0"].latency == 0.5
 
 
 def test_an_address_is_made_at_the_start_for_longer_than_the_job_may_take(fake_run: Any) -> None:
-    one, result_store = fake_run("a"), FakeInbox()
+    one, result_store = fake_run("a"), FakeStore()
     one.finish(one.loop(result_store=result_store))
     assert list(result_store.upload_grants) == [Attempt(one.run.name, "a", 1)]
     assert result_store.upload_grants[Attempt(one.run.name, "a", 1)] > 2 * job_of(one).timeout_s
 
 
 def test_what_vanished_after_it_delivered_is_done_and_not_tried_again(fake_run: Any) -> None:
-    one, result_store = fake_run("a", cases=2), FakeInbox()
+    one, result_store = fake_run("a", cases=2), FakeStore()
     one.host.behave("a", VANISHES)
     result_store.deliver(job_of(one), 1, 0, 1)
     rows = one.finish(one.loop(result_store=result_store))
@@ -93,7 +93,7 @@ def test_what_vanished_after_it_delivered_is_done_and_not_tried_again(fake_run: 
 
 
 def test_what_vanished_after_it_delivered_a_part_runs_again_for_the_rest(fake_run: Any) -> None:
-    one, result_store = fake_run("a", cases=2), FakeInbox()
+    one, result_store = fake_run("a", cases=2), FakeStore()
     one.host.behave("a", VANISHES, WORKS)
     result_store.deliver(job_of(one), 1, 0, exit_code=143)
     rows = one.finish(one.loop(result_store=result_store))
@@ -102,7 +102,7 @@ def test_what_vanished_after_it_delivered_a_part_runs_again_for_the_rest(fake_ru
 
 
 def test_a_host_that_stays_silent_loses_no_job_that_has_delivered(fake_run: Any) -> None:
-    one, result_store = fake_run("a", "b"), FakeInbox()
+    one, result_store = fake_run("a", "b"), FakeStore()
     one.host.behave("a", NEVER_ENDS)
     loop = one.loop(result_store=result_store)
     for _ in range(3):
@@ -115,7 +115,7 @@ def test_a_host_that_stays_silent_loses_no_job_that_has_delivered(fake_run: Any)
 
 @pytest.mark.parametrize("fault", [HostUnreachable("no store"), BadResult("no bundle")])
 def test_a_host_and_a_store_that_are_both_silent_lose_the_job(fake_run: Any, fault: Exception) -> None:
-    one, result_store = fake_run("a"), FakeInbox(fault=fault)
+    one, result_store = fake_run("a"), FakeStore(fault=fault)
     one.host.behave("a", NEVER_ENDS)
     loop = one.loop(result_store=result_store)
     for _ in range(3):
@@ -125,7 +125,7 @@ def test_a_host_and_a_store_that_are_both_silent_lose_the_job(fake_run: Any, fau
 
 
 def test_a_store_that_is_silent_is_waited_for_where_it_has_the_rows(fake_run: Any) -> None:
-    one, result_store = fake_run("a"), FakeInbox(fault=HostUnreachable("no store"))
+    one, result_store = fake_run("a"), FakeStore(fault=HostUnreachable("no store"))
     one.host.behave("a", stored(UploadStatus.STORED))
     result_store.deliver(job_of(one), 1, 0)
     loop = one.loop(result_store=result_store)
@@ -141,12 +141,12 @@ def test_a_store_that_is_silent_is_waited_for_where_it_has_the_rows(fake_run: An
 def test_a_store_that_is_silent_holds_up_nothing_that_never_came_there(fake_run: Any, behaviour: Behaviour) -> None:
     one = fake_run("a")
     one.host.behave("a", behaviour)
-    assert one.finish(one.loop(result_store=FakeInbox(fault=HostUnreachable("no store"))))["a0"].latency == 0.5
+    assert one.finish(one.loop(result_store=FakeStore(fault=HostUnreachable("no store"))))["a0"].latency == 0.5
 
 
 def test_an_object_that_is_not_what_was_delivered_is_a_fault(fake_run: Any) -> None:
     one = fake_run("a")
-    row = one.finish(one.loop(result_store=FakeInbox(fault=Incomplete("not what the container delivered"))))["a0"]
+    row = one.finish(one.loop(result_store=FakeStore(fault=Incomplete("not what the container delivered"))))["a0"]
     assert faults(one) == ["not what the container delivered"] * 3
     assert row.status is Status.FAILED
     assert row.error == "gave up after 3 attempts: not what the container delivered"
@@ -154,7 +154,7 @@ def test_an_object_that_is_not_what_was_delivered_is_a_fault(fake_run: Any) -> N
 
 def test_what_is_no_bundle_is_judged_as_no_rows(fake_run: Any) -> None:
     one = fake_run("a")
-    row = one.finish(one.loop(result_store=FakeInbox(fault=BadResult("it is not a result bundle"))))["a0"]
+    row = one.finish(one.loop(result_store=FakeStore(fault=BadResult("it is not a result bundle"))))["a0"]
     assert row.status is Status.FAILED
     assert "it is not a result bundle" in str(row.error)
 
@@ -162,13 +162,13 @@ def test_what_is_no_bundle_is_judged_as_no_rows(fake_run: Any) -> None:
 def test_a_run_that_crashed_without_delivering_is_as_it_was_without_a_store(fake_run: Any) -> None:
     one = fake_run("a")
     one.host.behave("a", CRASHES)
-    assert one.finish(one.loop(result_store=FakeInbox()))["a0"].error == "exited with 1 without a row for this case"
+    assert one.finish(one.loop(result_store=FakeStore()))["a0"].error == "exited with 1 without a row for this case"
 
 
 def test_a_delivery_that_failed_is_told_with_the_stores_reason(fake_run: Any) -> None:
     one = fake_run("a")
     said = "403 AccessDenied: Request has expired"
     one.host.behave("a", Behaviour(receipt=Receipt(UploadStatus.FAILED, "", 0, error=said)))
-    assert one.finish(one.loop(result_store=FakeInbox()))["a0"].latency == 0.5
+    assert one.finish(one.loop(result_store=FakeStore()))["a0"].latency == 0.5
     told = [update.message for update in one.updates if "did not deliver" in update.message]
     assert told == [f"attempt 1 of a did not deliver to the store ({said}); its results are read from its host"]

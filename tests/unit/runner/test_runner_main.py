@@ -89,6 +89,12 @@ def test_a_job_that_is_not_there_is_one_line_and_exit_code_2(tmp_path: Path) -> 
     assert done.stderr.count("\n") == 1
 
 
+def test_a_job_file_that_is_not_there_is_one_message(tmp_path: Path) -> None:
+    done = runner("--job", str(tmp_path / "none.json"))
+    assert done.returncode == 2
+    assert done.stderr == f"runner: {tmp_path / 'none.json'}: No such file or directory\n"
+
+
 def test_a_model_that_is_nowhere_is_a_row_for_every_case(tmp_path: Path) -> None:
     done = runner("--job", job_file(tmp_path, model="/no/such/folder"))
     assert done.returncode == 0
