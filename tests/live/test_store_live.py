@@ -212,7 +212,7 @@ def test_resume_collects_what_a_dead_host_had_delivered(
     delivered(S3ResultStore.open(S3(**store)), job)  # type: ignore[arg-type]
     outcome = execution.resume(run, Console(quiet=True))
     assert outcome.finished
-    assert [(row.case, row.status) for row in outcome.rows] == [("here0a", Status.OK), ("here0b", Status.OK)]
+    assert [(row.case, row.status) for row in outcome.rows] == [("here0-1", Status.OK), ("here0-2", Status.OK)]
 
 
 def delivered(result_store: S3ResultStore, job: Job) -> None:

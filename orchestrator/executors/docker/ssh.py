@@ -63,11 +63,12 @@ HINTS = {
     "Connection refused": "fix: start its sshd, or name its port: ssh://user@host:port",
     "Connection timed out": "fix: see that it is up, and that no firewall is between",
 }
-# Runs ssh as a child that ends with us, however we end: only we hold the other end of its standard input. If we are
-# gone (the script has a new parent), it also removes the socket's folder.
+# Runs ssh as a child that ends with us, however we end: only we hold the other end of its standard input. A line there
+# ends ssh. If the input ends without one, we are gone: it removes the socket's folder as well. (Whether its parent is
+# gone does not tell that for sure: a killed process closes its files before its children get a new parent.)
 WATCHDOG = (
-    'exec 3<&0; "$@" </dev/null 3<&- & s=$!; { cat <&3 >&2; kill $s; } 2>/dev/null & wait $s; r=$?; kill $!; '
-    'p=$(ps -o ppid= -p $$ 2>/dev/null) && [ "$p" -ne "$PPID" ] && rm -rf "$0"; exit $r'
+    'exec 3<&0; "$@" </dev/null 3<&- & s=$!; { read -r word <&3 || rm -rf "$0"; kill $s; } 2>/dev/null & '
+    "wait $s; r=$?; kill $! 2>/dev/null; exit $r"
 )
 # Asks for a rootless engine's socket. Any shell must be able to run it, and its output is untrusted.
 ROOTLESS = "sh -c 'echo \"socket=${DOCKER_HOST:-unix://${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock}\"'"
@@ -154,7 +155,10 @@ class Link:
 
     def end(self) -> None:
         if self._process.stdin:
-            self._process.stdin.close()  # the watchdog ends ssh
+            with contextlib.suppress(OSError):  # it has ended
+                self._process.stdin.write(b"end\n")  # the watchdog ends ssh
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:

@@ -359,10 +359,8 @@ class Hub(BaseHTTPRequestHandler):
 
 ASK = """
 import sys, torch
-from fake_engine import job_of
-from runner.models import pipeline
 from builders import a_job
-from runner import pipeline
+from runner.models import pipeline
 for model in sys.argv[1:]:
     try:
         pipeline.load(a_job(model=model), torch.float32, "hf_x" if "token" in model else None)
