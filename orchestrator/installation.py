@@ -35,10 +35,11 @@ def command(
     It names the packages themselves: the project's name is on no index, where anyone could take it.
     prefix, has_pip: of this Python, unless told. cpu: PyTorch's build for a CPU; unless told, where no GPU is seen.
     """
-    import importlib.util
+    import importlib.metadata
 
     prefix = Path(sys.prefix) if prefix is None else prefix
-    has_pip = importlib.util.find_spec("pip") is not None if has_pip is None else has_pip
+    if has_pip is None:  # find_spec("pip") turns off setuptools' distutils, which torch.compile needs, in this process
+        has_pip = any(importlib.metadata.distributions(name="pip"))
     cpu = sys.platform == "linux" and shutil.which("nvidia-smi") is None if cpu is None else cpu
     wanted = lacking(_requirements(), extra) or sorted(needed)
     torch = [one for one in wanted if cpu and one == "torch"]
