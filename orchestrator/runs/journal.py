@@ -169,7 +169,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _close_to_others(path: Path) -> None:
-    """Makes SQLite's files private: whoever can read them can lock them. `-wal` and `-shm` get the file's own mode.
+    """Makes SQLite's files private: a user who can read them can lock them. `-wal` and `-shm` get the file's own mode.
 
     Works by path: closing a handle of the file would release SQLite's own locks.
     """

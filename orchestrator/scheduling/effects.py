@@ -112,7 +112,7 @@ class Effects:
         slot = next((slot for slot in self.slots if slot.name == state.slot), None)
         if slot is None:
             raise StartError(f"slot {state.slot} is no longer there")
-        if not staged_here:  # whoever began to stage it may have died before its files were there
+        if not staged_here:  # the orchestrator that began to stage it may have died before its files were there
             self._stage(state, slot)
         with self.executor.hold(state.key, slot):
             # by another run, or another name of this machine, since the look

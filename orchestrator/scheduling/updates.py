@@ -1,4 +1,4 @@
-"""What the scheduler tells whoever watches a run."""
+"""The updates that the scheduler sends while it drives a run."""
 
 from __future__ import annotations
 

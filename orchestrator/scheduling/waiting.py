@@ -16,7 +16,7 @@ from orchestrator.scheduling.silence import Silence
 
 @dataclass(frozen=True)
 class Wait:
-    """Why a job does not run. since: when whoever holds its slot began, where that is known."""
+    """Why a job does not run. since: when the job that holds its slot began, where that is known."""
 
     reason: str
     since: float | None = None

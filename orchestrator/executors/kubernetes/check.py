@@ -99,7 +99,7 @@ def _is_closed(facts: Facts) -> bool:
 
 
 def _others(host: KubernetesHost, namespace: str, facts: Facts) -> Iterator[Finding]:
-    """Reports objects of others in the namespace: whoever may create Jobs there can mount its Secrets."""
+    """Reports objects of others in the namespace: anyone who may create Jobs there can mount its Secrets."""
     # before 1.24 each account has a Secret with its token
     expected = {"default", "bench-job", "orchestrator", host.service_account} - {None}
     for kind, listing in (("Secrets", facts.others_secrets), ("pods", facts.others_pods)):
