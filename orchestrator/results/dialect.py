@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -19,6 +20,10 @@ SENTINELS = ("latency", "latency_median", "memory")  # the columns that may hold
 _OOM_WORDS = frozenset(
     {"oom", "cuda oom", "out of memory", "out-of-memory", "out_of_memory", "cuda out of memory", "outofmemoryerror"}
 )
+FAILED_WORDS = frozenset({"error", "err", "failed", "fail", "failure", "exception"})
+# The decimal exponent of the units that a cell may state, by the column's unit: `12.50 s`, `4671.51285 ms`, `7.69G`.
+_UNITS = {"s": {"s": 0, "sec": 0, "ms": -3, "us": -6, "µs": -6}, "GB": {"g": 0, "gb": 0, "mb": -3}}
+_IN_A_UNIT = re.compile(r"(.*\d)\s*([^\W\d_]{1,3})", re.DOTALL)
 _MISSING = frozenset({"nan", "null", "none", "<na>", "na", "n/a", "#n/a", "#nv", "nat", "-"})
 # In text columns, only what pandas writes for a missing value: "NA" or "-" may be real text.
 MISSING_TEXT = frozenset({"nan", "NaN", "NULL", "null", "None", "<NA>", "NaT", "#N/A"})
@@ -78,7 +83,7 @@ class Dialect:
         if column.kind is int:
             return _whole(self.literal(text))
         if column.kind is float:
-            return _finite(self.literal(text))
+            return _finite(self.number(column, text))
         if typing.get_origin(column.kind) is tuple:
             return tuple(_finite(part) for part in self.literals(text))
         return _member(column.kind, word)
@@ -111,6 +116,14 @@ class Dialect:
         whole, _, fraction = body.rpartition(decimal) if decimal else (body, "", "")
         digits = re.sub(r"[.,]", "", whole)
         return f"{sign}{digits or 0}.{fraction or 0}{exponent}" if decimal else f"{sign}{digits}{exponent}"
+
+    def number(self, column: Column, text: str) -> str:
+        """Rewrites a number that may state its unit in Python's syntax, in the column's unit. Raises ValueError."""
+        bare = without_unit(column, text)
+        if bare == text:
+            return self.literal(text)
+        exponent = _UNITS[column.unit][text[len(bare) :].strip().lower()]
+        return str(Decimal(self.literal(bare)).scaleb(exponent)) if exponent else self.literal(bare)
 
     def literals(self, text: str) -> list[str]:
         """Returns the numbers of a list in one cell. Other programs keep such a cell as unchanged text."""
@@ -155,6 +168,12 @@ def unit(literal: str) -> float:
     """Returns the place value of a number's last digit: 0.01 for `2.53`."""
     mantissa, _, exponent = literal.lower().partition("e")
     return math.pow(10, min(300, int(exponent or 0)) - len(mantissa.partition(".")[2]))
+
+
+def without_unit(column: Column, text: str) -> str:
+    """Returns the number of a cell that states a known unit; any other cell unchanged."""
+    match = _IN_A_UNIT.fullmatch(text.strip()) if column.unit in _UNITS else None
+    return match[1] if match and match[2].lower() in _UNITS[column.unit] else text
 
 
 def _plain(text: str) -> str:

@@ -16,11 +16,12 @@ from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 from orchestrator.errors import InputError
-from orchestrator.results.dialect import OUT_OF_MEMORY, SENTINELS, Dialect, unit
+from orchestrator.results.dialect import FAILED_WORDS, OUT_OF_MEMORY, SENTINELS, Dialect, unit, without_unit
+from orchestrator.results.lambda_script import PRECISION_WORDS, ScriptFile, is_record
 from orchestrator.results.settings import Settings, is_ignored
 from orchestrator.results.validate import STATISTICS, made_harmless, statistics_fault
 from runner.catalog import PRECISIONS
-from runner.schema import COLUMN, COLUMNS, ENGINES, LARGEST_NUMBER, Column, Row, Status
+from runner.schema import COLUMN, COLUMNS, ENGINES, LAMBDA_COLUMNS, LARGEST_NUMBER, Column, Row, Status
 
 DELIMITERS = (",", ";", "\t", "|")
 PROBLEMS_SHOWN = 20
@@ -29,9 +30,9 @@ LONGEST_RECORD = 1 << 20  # 10 000 trials are 200 kB
 MOST_COLUMNS = 1000
 MOST_ROWS = 50_000  # 2 to 3 kB of memory each
 ENGINES_BY_RUNTIME = {facts.runtime: name for name, facts in reversed(list(ENGINES.items()))}  # the first of each
-PRECISION_WORDS = {"fp32": "single", "float32": "single", "fp16": "half", "float16": "half"}
 NUMBERS = frozenset(column.name for column in COLUMN.values() if column.kind in (int, float))
 LATENCIES = ("latency", "latency_median")
+OTHER_NAMES = {"memory_usage": "memory", "batch_size": "n_samples", "batch": "n_samples", "gpu": "device"}
 # Leading bytes of files that are not CSV: what the file is, and the fix.
 NO_TEXT = {
     b"PK\x03\x04": "is an Excel or OpenDocument workbook, or a ZIP file; fix: save the sheet as 'CSV UTF-8'",
@@ -125,14 +126,29 @@ def _read(opened: Callable[[], TextIO], name: str, ignored: Sequence[str]) -> li
     """Reads the file in several passes, one record at a time: for its number format, its settings and its rows."""
     delimiter, skipped = _delimiter(opened, name)
 
-    def records() -> Iterator[tuple[int, list[str]]]:
+    def raw() -> Iterator[tuple[int, list[str]]]:
         return _records(opened, name, delimiter, skipped)
 
-    first = next(records(), None)
+    def records() -> Iterator[tuple[int, list[str]]]:
+        found = raw()
+        if script is None:
+            yield from found
+            return
+        if script.has_header:
+            next(found)
+        yield 1, header
+        yield from ((line, script.cells(cells)) for line, cells in found)
+
+    first = next(raw(), None)
     if first is None:
         raise InputError(f"{name}:1: the file is empty")
     line, cells = first
     header = [_column(cell) for cell in cells]
+    script = ScriptFile.seen(header)
+    if script is not None and script.is_misfit(cells for _, cells in itertools.islice(raw(), MOST_ROWS + 1)):
+        header = list(LAMBDA_COLUMNS)
+    else:
+        script = None
     while header and not header[-1]:  # a trailing comma
         header.pop()
     if problems := [f"{name}:{line}: {problem}" for problem in _header_problems(header, ignored)]:
@@ -204,8 +220,13 @@ def _delimiter(opened: Callable[[], TextIO], name: str) -> tuple[str, int]:
             stated = re.fullmatch(r'"?sep=(.)"?[,;\t|]*', line.rstrip("\r\n"), re.IGNORECASE)
             if stated and stated[1] in DELIMITERS:
                 return stated[1], skipped + 1
-            return max(DELIMITERS, key=lambda d: sum(_column(cell) in COLUMN for cell in line.split(d))), skipped
+            return max(DELIMITERS, key=lambda d: _known(line.rstrip("\r\n").split(d))), skipped
     return ",", 0
+
+
+def _known(cells: Sequence[str]) -> tuple[int, bool]:
+    """Returns how well a first line's cells are understood: its known columns, or else values of the Lambda script."""
+    return sum(_column(cell) in COLUMN for cell in cells), is_record(cells)
 
 
 def _column(cell: str) -> str:
@@ -235,21 +256,24 @@ def _header_problems(header: Sequence[str], ignored: Sequence[str]) -> Iterator[
     for column, times in Counter(header).items():
         if times > 1 and column:
             yield f"column {column[:40]!r} appears {times} times"
-        if column not in COLUMN and not is_ignored(column, ignored) and (near := _near(column)):
+        if column not in COLUMN and not is_ignored(column, ignored) and (near := _near(column, header)):
             yield (
                 f"column {column[:40]!r} is unknown; did you mean {near}? "
                 f"fix: rename it, or leave it out by --ignore {shlex.quote(column[:40])}"
             )
     for needed in (("device", "host"), ("n_samples",), ("latency", "latency_median", "trials", "status")):
         if header and not set(needed) & set(header):
-            yield f"no column {' or '.join(needed)} in the header, the first line; every row needs it"
+            fix = "; fix: add it, with the images of one call" if needed == ("n_samples",) else ""
+            yield f"no column {' or '.join(needed)} in the header, the first line; every row needs it{fix}"
 
 
-def _near(name: str) -> str | None:
-    """Returns the column that a name misspells, or that it names with a unit."""
+def _near(name: str, header: Sequence[str]) -> str | None:
+    """Returns the column that a name misspells, that it names with a unit, or that other tools call so."""
+    if (meant := OTHER_NAMES.get(name)) and meant not in header:
+        return ", in ".join([repr(meant), *filter(None, [COLUMN[meant].unit])])
     in_a_unit = re.fullmatch(r"(\w+?)[ _]?[(\[]?(?:s|sec|seconds|ms|us|min|gb|gib|mb|mib|px|j|w|mhz)[)\]]?", name)
-    if in_a_unit and in_a_unit[1] in COLUMN and (meant := COLUMN[in_a_unit[1]]).unit:
-        return f"{meant.name!r}, in {meant.unit}"
+    if in_a_unit and in_a_unit[1] in COLUMN and (column := COLUMN[in_a_unit[1]]).unit:
+        return f"{column.name!r}, in {column.unit}"
     near = difflib.get_close_matches(name[: max(map(len, COLUMNS)) + 3], COLUMNS, n=1, cutoff=0.8)
     return repr(near[0]) if near else None
 
@@ -259,7 +283,7 @@ def _numbers(records: Iterator[tuple[int, list[str]]], header: Sequence[str]) ->
     next(records)
     places = [place for place, column in enumerate(header) if column in NUMBERS]
     for _, cells in itertools.islice(records, MOST_ROWS):
-        yield from (cells[place] for place in places if place < len(cells))
+        yield from (without_unit(COLUMN[header[place]], cells[place]) for place in places if place < len(cells))
 
 
 def _values(header: Sequence[str], cells: Sequence[str], dialect: Dialect) -> tuple[dict[str, Any], list[str]]:
@@ -271,6 +295,9 @@ def _values(header: Sequence[str], cells: Sequence[str], dialect: Dialect) -> tu
     faults = []
     for name, cell in zip(header, cells):
         if name not in COLUMN:
+            continue
+        if name in SENTINELS and "status" not in header and cell.strip().casefold() in FAILED_WORDS:
+            values |= {name: None, "status": Status.FAILED, "error": f"the file says {cell.strip()!r}"}
             continue
         try:
             value = dialect.value(COLUMN[name], cell)
@@ -332,6 +359,8 @@ def _outcome(values: Mapping[str, Any]) -> dict[str, Any]:
     found["memory"] = None if memory == OUT_OF_MEMORY else memory or None
     if any(found[name] is not None for name in LATENCIES) or values.get("trials"):
         return {"status": Status.OK, **found}
+    if values.get("status") is Status.FAILED:
+        return found
     if OUT_OF_MEMORY in (values.get("latency"), values.get("latency_median"), memory):
         return {"status": Status.OOM, **found}
     return {"status": Status.SKIPPED, "error": "the file gives no latency", **found}
@@ -350,7 +379,7 @@ def _doubtful(row: Row, header: Sequence[str], cells: Sequence[str], dialect: Di
     for name in STATISTICS:
         if (value := getattr(row, name)) is not None:
             relative = last / min(row.trials) * value if name == "throughput" else last
-            rounding[name] = (unit(dialect.literal(texts[name].strip())) + relative) / 2
+            rounding[name] = (unit(dialect.number(COLUMN[name], texts[name].strip())) + relative) / 2
     if fault := statistics_fault(row, row.trials, rounding):
         yield f"column {fault}"
     if row.repeats is not None and row.repeats != len(row.trials):

@@ -118,7 +118,10 @@ def test_our_own_words_are_read_in_any_case(words: str) -> None:
         ("A;1;1.23456E+03;2.5", None),
         ("A;1;1,234;2.5", "column latency: '1,234' may be 1234 or 1.234"),
         ("A;1;1,23,4;2.5", "column latency: '1,23,4' is not a number"),
-        ("A;1;2 s;2.5", "column latency: '2 s' is not a number"),
+        ("A;1;2 kg;2.5", "column latency: '2 kg' is not a number"),
+        ("A;1;1234.56 s;2.5G", None),
+        ("A;1;1234560 ms;2500 MB", None),
+        ("A;1;1.234,56 s;2,5 GB", None),
     ],
 )
 def test_a_number_is_read_by_its_files_decimal_sign_or_refused(line: str, message: str | None) -> None:
