@@ -1,3 +1,27 @@
-"""Runs a matrix of Stable Diffusion benchmarks on many hosts, and merges the results into one table."""
+"""Runs a matrix of Stable Diffusion benchmarks on many hosts, and merges the results into one table.
+
+As a library: `load` reads rows into a data frame (docs/library.md).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.library import InputError as InputError
+    from orchestrator.library import LoadWarning as LoadWarning
+    from orchestrator.library import load as load
 
 __version__ = "0.1.0"
+_PUBLIC = ("InputError", "LoadWarning", "load")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the library when one of its names is first used."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from orchestrator import library
+
+    return getattr(library, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
