@@ -16,6 +16,7 @@ LONGEST = 200
 MOST_PACKAGES = 60
 MOST_VALUES = 6  # of one fact on one host
 GIB = 1 << 30
+CLOCK = "SM clock"
 
 _OF_ROWS: Mapping[str, Callable[[Row], object]] = {
     "device": lambda row: row.device,
@@ -53,8 +54,10 @@ def environment(hosts: Mapping[str, tuple[Sequence[Row], Sequence[Document]]]) -
 
 
 def _fact(name: str, values: Sequence[str | None]) -> Fact:
-    """A fact that a host does not state is no difference: its job may have ended before it could be known."""
-    return Fact(name, tuple(values), differs=len({value for value in values if value is not None}) > 1)
+    """A fact that a host does not state is no difference: its job may have ended before it could be known. A clock is
+    measured, and differs between any two jobs."""
+    stated = {value for value in values if value is not None}
+    return Fact(name, tuple(values), differs=len(stated) > 1 and name != CLOCK)
 
 
 def _facts(rows: Sequence[Row], documents: Sequence[Document]) -> dict[str, str]:
@@ -63,7 +66,7 @@ def _facts(rows: Sequence[Row], documents: Sequence[Document]) -> dict[str, str]
     facts |= {name: _joined(_at(document, path) for document in documents) for name, path in _OF_DOCUMENT.items()}
     for name, key in _MEMORY.items():
         facts[name] = _joined(_gib(_at(document, ("machine", key))) for document in documents)
-    facts["SM clock"] = _clock(rows)
+    facts[CLOCK] = _clock(rows)
     for package in _packages(documents):
         facts[package] = _joined(_at(document, ("packages", package)) for document in documents)
     return {clean(name, LONGEST): text for name, text in facts.items() if text}
