@@ -115,7 +115,7 @@ def _comparisons(
     metrics = sorted(Metric, key=lambda metric: metric is not asked.metric)
     first = table.compare(rows, asked.metric, asked.baseline, their_prices, asked.any_quality)
     names: list[str | None] = [asked.baseline]
-    others = [*dict.fromkeys(row.engine for row in rows if row.engine), *first.hosts]
+    others = [*dict.fromkeys(row.engine for row in rows if row.engine), *(column.name for column in first.columns)]
     fit = max(1, MOST_COMPARED // (len(metrics) * max(1, len(rows))))
     seen = {values.baseline_name(first)}
     notes = []

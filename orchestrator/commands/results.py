@@ -11,7 +11,9 @@ import typer
 from orchestrator.commands import completion
 from orchestrator.commands.options import Inventory, command, inventory_file
 from orchestrator.report.formats import Format
+from orchestrator.table.cases import HOST
 from orchestrator.table.metric import Metric
+from orchestrator.table.view import View
 
 if TYPE_CHECKING:
     from orchestrator.runs.folder import Run
@@ -30,7 +32,14 @@ def results(
     metric: Annotated[Metric, typer.Option("--metric", help="The quantity to compare.")] = Metric.LATENCY,
     baseline: Annotated[
         str | None,
-        typer.Option("--baseline", metavar="HOST|ENGINE", help="What ratios compare with. Default: eager."),
+        typer.Option("--baseline", metavar="HOST|ENGINE|AXIS=VALUE", help="What ratios compare with. Default: eager."),
+    ] = None,
+    rows: Annotated[
+        str | None, typer.Option("--rows", metavar="AXIS[,AXIS]", help="The axes down, first of all that differ.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", metavar="AXIS[,AXIS]", help="The axes across. Default: host."),
     ] = None,
     prices: Annotated[
         Path | None,
@@ -54,10 +63,22 @@ def results(
     names: Sequence[str | None] = run or [None]
     stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
     chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
-    found = comparison(chosen, metric, baseline, stored, inventory_file(inventory), prices, any_quality)
+    view = view_of(rows, columns)
+    found = comparison(chosen, metric, baseline, stored, inventory_file(inventory), prices, any_quality, view)
     output.write(found, console)
     for each in chosen:
         hint_lost(each)
+
+
+def view_of(rows: str | None = None, columns: str | None = None) -> View:
+    """Returns the view that options ask for. Hosts lie across unless they are asked for down."""
+    down = _names(rows)
+    across = _names(columns) if columns is not None else tuple({HOST} - {*down})
+    return View(down, across)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def comparison(
@@ -68,11 +89,12 @@ def comparison(
     inventory: Path | None = None,
     price_file: Path | None = None,
     any_quality: bool = False,
+    view: View = View(),  # noqa: B008  # frozen
 ) -> Comparison:
     """The rows of one or more runs side by side.
 
     stored: rows of runs that are not on this machine. inventory, price_file: where prices for the cost come from.
-    any_quality: as in `compare`.
+    any_quality, view: as in `compare`.
     """
     from orchestrator import table
     from orchestrator.errors import InputError
@@ -81,10 +103,10 @@ def comparison(
     if not metric.declared.needs_price:
         if price_file:
             raise InputError(f"--prices {price_file} is for the cost; fix: add --metric cost")
-        return table.compare(rows, metric, baseline, any_quality=any_quality)
+        return table.compare(rows, metric, baseline, any_quality=any_quality, view=view)
     from orchestrator.planning.prices import of_rows
 
-    return table.compare(rows, metric, baseline, of_rows(rows, chosen, inventory, price_file), any_quality)
+    return table.compare(rows, metric, baseline, of_rows(rows, chosen, inventory, price_file), any_quality, view)
 
 
 def _stored(address: str) -> Sequence[Row]:

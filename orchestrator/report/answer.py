@@ -164,11 +164,11 @@ def _are_of_one_round(cells: Iterable[Keyed]) -> bool:
 
 
 def _is_best(group: _Group, cell: Cell) -> bool:
-    return cell.best or (cell.best_of_line and _is_one_line(group))
+    return cell.best or (cell.best_of_case and _is_one_line(group))
 
 
 def _is_tied(group: _Group, cell: Cell) -> bool:
-    return cell.tied_best or (cell.tied_best_of_line and _is_one_line(group))
+    return cell.tied_best or (cell.tied_best_of_case and _is_one_line(group))
 
 
 def _is_one_line(group: _Group) -> bool:

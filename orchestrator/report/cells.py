@@ -26,8 +26,8 @@ class Keyed:
 
 def keyed(comparison: Comparison) -> Iterator[Keyed]:
     for line in comparison.lines:
-        for host, cell in zip(comparison.hosts, line.cells):
-            yield Keyed({**dict(zip(comparison.axes, line.labels)), HOST: host}, cell)
+        for column, cell in zip(comparison.columns, line.cells):
+            yield Keyed({**dict(zip(comparison.axes, line.labels)), **column.labels}, cell)
 
 
 def differing(cells: Iterable[Keyed]) -> frozenset[str]:

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.report.table_text import table_text
-from orchestrator.table.comparison import BaselineKind, Cell, Comparison
+from orchestrator.table.cases import HOST, natural
+from orchestrator.table.comparison import Cell, Comparison
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import Interval
 from runner.schema import COLUMN, COLUMNS, Column, Row, Status, Validity
 
-VERSION = 2
+VERSION = 3
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FILE = Path(__file__).parent.parent / "data" / "results.schema.json"
 ABSENT = "absent"
+_AXIS_VALUE = {"type": ["string", "number", "boolean", "null"]}
+_AXES = {"type": "object", "additionalProperties": _AXIS_VALUE}
 
 
 def to_json(comparison: Comparison) -> str:
@@ -30,23 +33,29 @@ def to_json(comparison: Comparison) -> str:
     document = {
         "version": VERSION,
         "metric": {"name": metric.value, "unit": metric.unit, "less_is_better": metric.less_is_better},
-        "baseline": {"kind": base.kind.value, "name": base.name} if base else None,
+        "baseline": {"axis": base.axis, "value": base.value} if base else None,
         "runs": list(comparison.runs),
         "same_for_all": dict(comparison.caption),
         "caption": list(words.caption),
         "legend": list(words.legend),
         "axes": list(comparison.axes),
-        "hosts": [_host(comparison, host) for host in comparison.hosts],
+        "across": list(comparison.across),
+        "columns": [{"name": column.name, "axes": dict(column.labels)} for column in comparison.columns],
+        "hosts": [_host(comparison, host) for host in _hosts(comparison)],
         "cases": [
             {
                 "axes": dict(zip(comparison.axes, line.labels)),
-                "cells": {host: _cell(cell) for host, cell in zip(comparison.hosts, line.cells)},
+                "cells": {column.name: _cell(cell) for column, cell in zip(comparison.columns, line.cells)},
             }
             for line in comparison.lines
         ],
     }
     text = json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False)
     return text.replace("\x7f", "\\u007f") + "\n"  # the only control character that ensure_ascii does not escape
+
+
+def _hosts(comparison: Comparison) -> list[str]:
+    return sorted({str(cell.key[HOST]) for cell in comparison.cells()}, key=natural)
 
 
 def _host(comparison: Comparison, host: str) -> dict[str, Any]:
@@ -59,6 +68,7 @@ def _host(comparison: Comparison, host: str) -> dict[str, Any]:
 def _cell(cell: Cell) -> dict[str, Any]:
     used = {id(row) for row in cell.used}
     return {
+        "key": dict(cell.key),
         "status": cell.status.value if cell.status else ABSENT,
         "reason": cell.reason,
         "value": cell.value,
@@ -72,9 +82,9 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "no_ratio": cell.no_ratio,
         "differs_from_baseline": list(cell.ratio_notes),
         "is_baseline": cell.is_baseline,
-        "best_of_line": cell.best_of_line,
+        "best_of_case": cell.best_of_case,
         "best": cell.best,
-        "tied_best_of_line": cell.tied_best_of_line,
+        "tied_best_of_case": cell.tied_best_of_case,
         "tied_best": cell.tied_best,
         "processes": [process.value for process in cell.figure.processes] if cell.figure else [],
         "trials": cell.figure.trials if cell.figure else 0,
@@ -99,12 +109,11 @@ def _columns(row: Row) -> dict[str, Any]:
 def schema() -> dict[str, Any]:
     """Returns the JSON Schema of `results -o json`."""
     texts, text = {"type": "array", "items": {"type": "string"}}, {"type": "string"}
-    axis_value = {"type": ["string", "number", "boolean", "null"]}
     return {
         "$schema": DIALECT,
         "title": "orchestrator results -o json",
         **_object(
-            "A comparison: cases down, hosts across.",
+            "A comparison: lines of cells, under columns.",
             version={"const": VERSION, "description": "changes when a name's meaning does; new names may come without"},
             metric=_object(
                 "The quantity that is compared.",
@@ -115,9 +124,9 @@ def schema() -> dict[str, Any]:
             baseline={
                 "anyOf": [
                     _object(
-                        "What ratios compare with: a host on the same line, or an engine in the same column.",
-                        kind={"enum": [kind.value for kind in BaselineKind]},
-                        name=text,
+                        "What ratios compare with: the cell of the same key, except for this axis and value.",
+                        axis=text,
+                        value=_AXIS_VALUE,
                     ),
                     {"type": "null"},
                 ]
@@ -126,20 +135,26 @@ def schema() -> dict[str, Any]:
             same_for_all={
                 "type": "object",
                 "description": "what all rows share, by axis; rows of imported files that state nothing are not meant",
-                "additionalProperties": axis_value,
+                "additionalProperties": _AXIS_VALUE,
             },
             caption={**texts, "description": "the lines above the table"},
             legend={**texts, "description": "what the marks of the table mean"},
-            axes={**texts, "description": "what names a case, in the order of the table's columns"},
-            hosts={"type": "array", "items": _HOST, "description": "in the order of the table's columns"},
+            axes={**texts, "description": "the axes that name a line, in order"},
+            across={**texts, "description": "the axes that name a column, in order"},
+            columns={
+                "type": "array",
+                "description": "in the order of the table",
+                "items": _object("A column of the table.", name=text, axes=_AXES),
+            },
+            hosts={"type": "array", "items": _HOST, "description": "the hosts of all cells"},
             cases={
                 "type": "array",
                 "items": _object(
                     "A line of the table.",
-                    axes={"type": "object", "additionalProperties": axis_value},
+                    axes=_AXES,
                     cells={
                         "type": "object",
-                        "description": "by the name of each host",
+                        "description": "by the name of each column",
                         "additionalProperties": {"$ref": "#/$defs/cell"},
                     },
                 ),
@@ -160,7 +175,7 @@ def _object(description: str, optional: Mapping[str, Any] | None = None, **requi
 
 
 _HOST = _object(
-    "A column of the table.",
+    "A host, as cells name it.",
     name={"type": "string", "description": "a host, or host@run where a host stands in several runs"},
     devices={"type": "array", "items": {"type": "string"}, "description": "what its rows say they ran on"},
     optional={
@@ -185,6 +200,7 @@ def _cell_schema() -> dict[str, Any]:
     statuses = [*(status.value for status in Status), ABSENT]
     return _object(
         "One case on one host: a value, or the reason why there is none.",
+        key={**_AXES, "description": "the value of every axis on which the rows differ"},
         status={"enum": statuses, "description": f"{ABSENT}: the case was not planned for this host"},
         reason=_of(["string", "null"], "why there is no value, whole"),
         value=_of(["number", "null"], "of the metric, in its unit"),
@@ -198,9 +214,9 @@ def _cell_schema() -> dict[str, Any]:
         no_ratio=_of(["string", "null"], "why there is no ratio"),
         differs_from_baseline=_of("array", "in software and threads, in words", items={"type": "string"}),
         is_baseline=_of("boolean", "whether others are compared with it"),
-        best_of_line=_of("boolean", "the mark * of the table"),
-        best=_of("boolean", "the mark ** of the table"),
-        tied_best_of_line=_of("boolean", "the mark *≈ of the table"),
+        best_of_case=_of("boolean", "the mark * of the table: among the hosts of its case"),
+        best=_of("boolean", "the mark ** of the table: among all cells of equal work"),
+        tied_best_of_case=_of("boolean", "the mark *≈ of the table"),
         tied_best=_of("boolean", "the mark **≈ of the table"),
         processes=_of("array", "the value of each process", items={"type": "number"}),
         trials=_of("integer", "timed calls behind the value"),

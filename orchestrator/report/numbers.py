@@ -45,15 +45,15 @@ def _rounded(value: float, decimals: int, to: str) -> str:
 
 
 @dataclass(frozen=True)
-class Column:
-    """Widths in a host's column: the digits before the point, the point with the fraction, and the spread."""
+class Widths:
+    """Widths in a column: the digits before the point, the point with the fraction, and the spread."""
 
     whole: int = 0
     fraction: int = 0
     spread: int = 0
 
     @classmethod
-    def of(cls, cells: Iterable[Cell]) -> Column:
+    def of(cls, cells: Iterable[Cell]) -> Widths:
         parts = [_parts(cell) for cell in cells if cell.figure]
         return cls(*(max(map(len, part)) for part in zip(*parts))) if parts else cls()
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from orchestrator.report.labels import label, told_apart
-from orchestrator.report.numbers import Column, is_skewed, significant
+from orchestrator.report.numbers import Widths, is_skewed, significant
 from orchestrator.sanitize import clean
-from orchestrator.table.cases import AxisValue
-from orchestrator.table.comparison import OUT_OF_MEMORY, BaselineKind, Cell, Comparison, Line
+from orchestrator.table.cases import HOST
+from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, Cell, Comparison, Line
 from orchestrator.table.statistics import Ratio
 from runner.schema import Status, Validity
 
 LONGEST_REASON = 300
-BEST, TIED, BEST_OF_LINE, TIED_OF_LINE = "**", "**≈", "*", "*≈"
+BEST, TIED, BEST_OF_CASE, TIED_OF_CASE = "**", "**≈", "*", "*≈"
 
 
 class Tone(Enum):
@@ -55,7 +55,7 @@ class TableText:
     caption: tuple[str, ...]
     axes: tuple[str, ...]
     numeric: tuple[bool, ...]
-    hosts: tuple[str, ...]
+    columns: tuple[str, ...]
     lines: tuple[LineWords, ...]
     footnotes: tuple[str, ...]
     payoffs: tuple[str, ...]
@@ -67,12 +67,12 @@ def _reason(text: str) -> str:
 
 
 def table_text(comparison: Comparison) -> TableText:
-    cells = [cell for line in comparison.lines for cell in line.cells]
+    cells = list(comparison.cells())
     shared = _shared_notes(comparison)
     notes = _Footnotes()
-    hosts = told_apart(comparison.hosts)
-    labels = [told_apart(column) for column in zip(*(line.labels for line in comparison.lines))]
-    widths = [Column.of(line.cells[i] for line in comparison.lines) for i in range(len(comparison.hosts))]
+    columns = tuple(told_apart(column.name for column in comparison.columns).values())
+    labels = [told_apart(values) for values in zip(*(line.labels for line in comparison.lines))]
+    widths = [Widths.of(line.cells[i] for line in comparison.lines) for i in range(len(columns))]
     lines = tuple(
         LineWords(
             tuple(texts[value] for texts, value in zip(labels, line.labels)),
@@ -85,14 +85,14 @@ def table_text(comparison: Comparison) -> TableText:
     )
     return TableText(
         title=_title(comparison),
-        caption=(*_caption(comparison, hosts), *_shared_words(shared, tuple(hosts.values()))),
+        caption=(*_caption(comparison), *_shared_words(shared, columns)),
         axes=tuple(told_apart(comparison.axes).values()),
         numeric=tuple(_is_numeric(comparison.lines, i) for i in range(len(comparison.axes))),
-        hosts=tuple(hosts.values()),
+        columns=columns,
         lines=lines,
         footnotes=notes.texts,
-        payoffs=_payoffs(comparison, hosts, lines),
-        legend=tuple(_legend(comparison, hosts, cells)),
+        payoffs=_payoffs(comparison, columns, lines),
+        legend=tuple(_legend(comparison, cells)),
     )
 
 
@@ -111,12 +111,11 @@ class _Footnotes:
 
 
 def _shared_notes(comparison: Comparison) -> dict[str, tuple[int, ...]]:
-    """Finds notes shared by all values, or by all values of a host with several; maps each to the hosts' positions."""
-    by_host = [
-        [line.cells[i].notes for line in comparison.lines if line.cells[i].figure] for i in range(len(comparison.hosts))
-    ]
-    found = dict.fromkeys(_common([notes for host in by_host for notes in host]), tuple(range(len(by_host))))
-    for place, notes in enumerate(by_host):
+    """Finds notes shared by all values, or by all of a column with several; maps each to the columns' positions."""
+    places = range(len(comparison.columns))
+    by_column = [[line.cells[i].notes for line in comparison.lines if line.cells[i].figure] for i in places]
+    found = dict.fromkeys(_common([notes for column in by_column for notes in column]), tuple(places))
+    for place, notes in enumerate(by_column):
         for note in _common(notes):
             found[note] = (*found.get(note, ()), place) if place not in found.get(note, ()) else found[note]
     return found
@@ -133,20 +132,20 @@ def _without(cell: Cell, shared: Mapping[str, tuple[int, ...]], place: int) -> C
     return replace(cell, notes=tuple(note for note in cell.notes if place not in shared.get(note, ())))
 
 
-def _shared_words(shared: Mapping[str, tuple[int, ...]], hosts: Sequence[str]) -> list[str]:
+def _shared_words(shared: Mapping[str, tuple[int, ...]], columns: Sequence[str]) -> list[str]:
     return [
-        f"{'All values' if len(places) == len(hosts) else ', '.join(hosts[i] for i in places)}: {_reason(note)}."
+        f"{'All values' if len(places) == len(columns) else ', '.join(columns[i] for i in places)}: {_reason(note)}."
         for note, places in shared.items()
     ]
 
 
-def _words(comparison: Comparison, cell: Cell, column: Column, notes: _Footnotes) -> CellText:
+def _words(comparison: Comparison, cell: Cell, widths: Widths, notes: _Footnotes) -> CellText:
     if cell.status is None:
         return CellText(cell.reason or "", "", Tone.ABSENT)
     if cell.figure is None:
         return _without_value(cell, notes)
     best = _mark(cell)
-    value = f"{column.figure(cell)} {best}".rstrip() + notes.marks(*cell.notes)
+    value = f"{widths.figure(cell)} {best}".rstrip() + notes.marks(*cell.notes)
     if cell.ratio:
         ratio = ratio_words(cell.ratio) + notes.marks(*cell.ratio_notes)
         return CellText(value, ratio, _tone(comparison, cell.ratio), bool(best))
@@ -158,8 +157,8 @@ def _words(comparison: Comparison, cell: Cell, column: Column, notes: _Footnotes
 
 
 def _mark(cell: Cell) -> str:
-    marks = {BEST: cell.best, TIED: cell.tied_best, BEST_OF_LINE: cell.best_of_line}
-    return next((mark for mark, is_so in marks.items() if is_so), TIED_OF_LINE if cell.tied_best_of_line else "")
+    marks = {BEST: cell.best, TIED: cell.tied_best, BEST_OF_CASE: cell.best_of_case}
+    return next((mark for mark, is_so in marks.items() if is_so), TIED_OF_CASE if cell.tied_best_of_case else "")
 
 
 def _without_value(cell: Cell, notes: _Footnotes) -> CellText:
@@ -199,13 +198,27 @@ def shared_words(comparison: Comparison) -> str:
     return f"where the source states it: {shared}" if shared and _some_state_no_work(comparison) else shared
 
 
-def _caption(comparison: Comparison, hosts: Mapping[AxisValue, str]) -> list[str]:
+def _caption(comparison: Comparison) -> list[str]:
     runs = ", ".join(told_apart(comparison.runs).values())
     words = [shared_words(comparison), f"run{'s' if len(comparison.runs) > 1 else ''} {runs}" if runs else ""]
     if base := comparison.baseline:
-        where = "in the same column, all else equal" if base.kind is BaselineKind.ENGINE else "on the same line"
-        words.append(f"ratio to {base.kind.value} {hosts.get(base.name) or label(base.name)}, {where}")
+        words.append(f"ratio to {label(base.axis)} {_baseline_name(comparison, base)}, {_where(comparison, base)}")
     return [line for line in words if line]
+
+
+def _baseline_name(comparison: Comparison, base: Baseline) -> str:
+    """Returns the baseline's value as labels show it; a long host's name may have a hash."""
+    known = told_apart(dict.fromkeys(cell.key[base.axis] for cell in comparison.cells()))
+    return known.get(base.value) or label(base.value)
+
+
+def _where(comparison: Comparison, base: Baseline) -> str:
+    """Says where the reader finds a cell's baseline."""
+    if comparison.across == (base.axis,):
+        return "on the same line"
+    if base.axis in comparison.across:
+        return "on the same line, all else equal"
+    return "in the same column, all else equal"
 
 
 def _some_state_no_work(comparison: Comparison) -> bool:
@@ -219,13 +232,13 @@ def _is_numeric(lines: Sequence[Line], axis: int) -> bool:
     return all(isinstance(line.labels[axis], (int, float)) for line in lines)
 
 
-def _payoffs(comparison: Comparison, hosts: Mapping[AxisValue, str], lines: Sequence[LineWords]) -> tuple[str, ...]:
+def _payoffs(comparison: Comparison, columns: Sequence[str], lines: Sequence[LineWords]) -> tuple[str, ...]:
     """Returns, for each line faster than the baseline engine, after how many images its slower start pays off."""
     texts = []
     for line, words in zip(comparison.lines, lines):
         after = [
-            f"{hosts[host]} after {cell.pays_off_after} images"
-            for host, cell in zip(comparison.hosts, line.cells)
+            f"{column} after {cell.pays_off_after} images"
+            for column, cell in zip(columns, line.cells)
             if cell.pays_off_after
         ]
         if after:
@@ -246,8 +259,9 @@ def _is_of_one_work(comparison: Comparison, cells: Sequence[Cell]) -> bool:
     return len({cell.work.key(comparison.metric) for cell in cells if cell.figure and cell.work}) == 1
 
 
-def _prices(comparison: Comparison, hosts: Mapping[AxisValue, str]) -> list[str]:
+def _prices(comparison: Comparison) -> list[str]:
     """Returns the prices per hour, grouped by the file that sets them."""
+    hosts = told_apart(dict.fromkeys(cell.key[HOST] for cell in comparison.cells()))
     by_source: dict[str, list[str]] = {}
     for host, price in comparison.prices.items():
         by_source.setdefault(price.source, []).append(f"{hosts[host]} {price.per_hour:g}")
@@ -259,12 +273,13 @@ def _span(numbers: Sequence[int]) -> str:
     return f"{numbers[0]} to {numbers[-1]}" if numbers[1:] else "".join(map(str, numbers))
 
 
-def _legend(comparison: Comparison, hosts: Mapping[AxisValue, str], cells: Sequence[Cell]) -> list[str]:
+def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
     """Explains the marks that the table uses."""
     ratios = [cell.ratio for cell in cells if cell.ratio]
     tested = [ratio for ratio in ratios if ratio.p is not None]
     processes = sorted({len(cell.figure.processes) for cell in cells if cell.figure})
     marks = {_mark(cell) for cell in cells}
+    case = "its line" if comparison.across == (HOST,) else "its case on all hosts"
     rivals = "the table" if _is_of_one_work(comparison, cells) else "all rows with equal work"
     seen = {cell.validity for cell in cells if cell.figure and not cell.notes}  # with notes, those say why
     skewed = [is_skewed(c.value, c.interval) for c in cells if c.value is not None and c.interval]
@@ -281,9 +296,9 @@ def _legend(comparison: Comparison, hosts: Mapping[AxisValue, str], cells: Seque
             ratio.p is None and ratio.value for ratio in ratios
         ),
         **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
-        **dict.fromkeys(_prices(comparison, hosts), True),
-        f"{BEST_OF_LINE}: best of its line": BEST_OF_LINE in marks,
-        f"{TIED_OF_LINE}: tied best of its line (the best value, or no shown difference to it)": TIED_OF_LINE in marks,
+        **dict.fromkeys(_prices(comparison), True),
+        f"{BEST_OF_CASE}: best of {case}": BEST_OF_CASE in marks,
+        f"{TIED_OF_CASE}: tied best of {case} (the best value, or no shown difference to it)": TIED_OF_CASE in marks,
         f"{BEST}: best of {rivals}": BEST in marks,
         f"{TIED}: tied best of {rivals} (the best value, or no shown difference to it)": TIED in marks,
     }

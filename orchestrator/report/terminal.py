@@ -1,4 +1,4 @@
-"""Prints a comparison on a terminal, or plain if piped. Splits hosts into blocks that fit the console's width."""
+"""Prints a comparison on a terminal, or plain if piped. Splits columns into blocks that fit the console's width."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def terminal(comparison: Comparison, console: Console) -> None:
     if not words.lines:
         _print(console, "No rows.")
         return
-    stacked = _table_width(words, range(len(words.hosts)), stacked=False) > console.width
-    for hosts in _blocks(words, console.width, stacked):
+    stacked = _table_width(words, range(len(words.columns)), stacked=False) > console.width
+    for columns in _blocks(words, console.width, stacked):
         console.print()
-        console.print(_table(console, words, hosts, stacked))
+        console.print(_table(console, words, columns, stacked))
     console.print()
     for number, text in enumerate(words.footnotes, start=1):
         _print(console, f"[{number}] {text}")
@@ -61,8 +61,8 @@ def _text(console: Console, text: str, style: str = "") -> Text:
     return Text(text.translate(ASCII) if console.options.ascii_only else text, style=style)
 
 
-def _value_width(words: TableText, host: int) -> int:
-    return max((cell_len(line.cells[host].value) for line in words.lines if line.cells[host].ratio), default=0)
+def _value_width(words: TableText, column: int) -> int:
+    return max((cell_len(line.cells[column].value) for line in words.lines if line.cells[column].ratio), default=0)
 
 
 def _cell_lines(cell: CellText, value_width: int, stacked: bool) -> list[str]:
@@ -72,48 +72,48 @@ def _cell_lines(cell: CellText, value_width: int, stacked: bool) -> list[str]:
     return [cell.value + " " * (value_width - cell_len(cell.value) + PADDING) + cell.ratio]
 
 
-def _heading(host: str, stacked: bool) -> str:
-    """Returns a host's name; if stacked, with its run on a second line."""
-    return host.replace("@", "\n@", 1) if stacked else host
+def _heading(column: str, stacked: bool) -> str:
+    """Returns a column's name; if stacked, with a host's run on a second line."""
+    return column.replace("@", "\n@", 1) if stacked else column
 
 
-def _host_width(words: TableText, host: int, stacked: bool) -> int:
-    beside = _value_width(words, host)
-    lines = [text for line in words.lines for text in _cell_lines(line.cells[host], beside, stacked)]
-    return max(map(cell_len, [*lines, *_heading(words.hosts[host], stacked).split("\n")])) + PADDING
+def _column_width(words: TableText, column: int, stacked: bool) -> int:
+    beside = _value_width(words, column)
+    lines = [text for line in words.lines for text in _cell_lines(line.cells[column], beside, stacked)]
+    return max(map(cell_len, [*lines, *_heading(words.columns[column], stacked).split("\n")])) + PADDING
 
 
 def _labels_width(words: TableText) -> int:
-    columns = [[name, *(line.labels[i] for line in words.lines)] for i, name in enumerate(words.axes)]
-    return sum(min(WIDEST_LABEL, max(map(cell_len, column))) + PADDING for column in columns) - PADDING
+    labels = [[name, *(line.labels[i] for line in words.lines)] for i, name in enumerate(words.axes)]
+    return sum(min(WIDEST_LABEL, max(map(cell_len, texts))) + PADDING for texts in labels) - PADDING
 
 
-def _table_width(words: TableText, hosts: Sequence[int], stacked: bool) -> int:
-    return _labels_width(words) + sum(_host_width(words, host, stacked) for host in hosts)
+def _table_width(words: TableText, columns: Sequence[int], stacked: bool) -> int:
+    return _labels_width(words) + sum(_column_width(words, column, stacked) for column in columns)
 
 
 def _blocks(words: TableText, width: int, stacked: bool) -> list[list[int]]:
-    """Splits hosts into blocks that fit the width, with at least one host each."""
+    """Splits columns into blocks that fit the width, with at least one host each."""
     blocks: list[list[int]] = []
-    for host in range(len(words.hosts)):
-        if blocks and _table_width(words, [*blocks[-1], host], stacked) <= width:
-            blocks[-1].append(host)
+    for column in range(len(words.columns)):
+        if blocks and _table_width(words, [*blocks[-1], column], stacked) <= width:
+            blocks[-1].append(column)
         else:
-            blocks.append([host])
+            blocks.append([column])
     return blocks
 
 
-def _table(console: Console, words: TableText, hosts: Sequence[int], stacked: bool) -> Table:
+def _table(console: Console, words: TableText, columns: Sequence[int], stacked: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, PADDING - 1))
     for name, numeric in zip(words.axes, words.numeric):
         side: JustifyMethod = "right" if numeric else "left"
         table.add_column(_text(console, name), justify=side, max_width=WIDEST_LABEL, overflow="fold")
-    for host in hosts:
-        table.add_column(_text(console, _heading(words.hosts[host], stacked)), overflow="fold")
-    widths = [_value_width(words, host) for host in hosts]
+    for column in columns:
+        table.add_column(_text(console, _heading(words.columns[column], stacked)), overflow="fold")
+    widths = [_value_width(words, column) for column in columns]
     for line in words.lines:
         labels = [_text(console, label) for label in line.labels]
-        cells = zip((line.cells[host] for host in hosts), widths)
+        cells = zip((line.cells[column] for column in columns), widths)
         table.add_row(*labels, *(_cell(console, cell, width, stacked) for cell, width in cells))
     return table
 

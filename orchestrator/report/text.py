@@ -8,13 +8,13 @@ import io
 import re
 from collections.abc import Mapping
 
-from orchestrator.report.labels import told_apart
+from orchestrator.report.labels import label, told_apart
 from orchestrator.report.table_text import CellText, TableText, shared_words, table_text
 from orchestrator.sanitize import clean, harmless
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import Cell, Comparison
 
-PER_HOST = ("ci_low", "ci_high", "ratio", "ratio_ci_low", "ratio_ci_high", "status", "validity", "reason")
+PER_COLUMN = ("ci_low", "ci_high", "ratio", "ratio_ci_low", "ratio_ci_high", "status", "validity", "reason")
 FOR_ALL = ("caption", "runs", "baseline")
 # Words that GitHub and other renderers link without markup: addresses, mentions, issue numbers, commits. Renderers do
 # not count a non-ASCII letter as part of a word: they link what follows it.
@@ -25,17 +25,17 @@ _LINKED = re.compile(
 
 
 def to_csv(comparison: Comparison) -> str:
-    """One line per case; columns per host: value (the header names its unit), interval, ratio, status and reason.
+    """One line per case; per column: value (the header names its unit), interval, ratio, status and reason.
 
     Repeats what holds for the whole table on each line, so that every line is a complete record.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     value_name = f"{comparison.metric.value} [{comparison.metric.unit}]"
-    hosts = told_apart(comparison.hosts, None)
-    names = [f"{hosts[host]} {name}" for host in comparison.hosts for name in (value_name, *PER_HOST)]
+    columns = told_apart((column.name for column in comparison.columns), None).values()
+    names = [f"{column} {name}" for column in columns for name in (value_name, *PER_COLUMN)]
     writer.writerow([_inert(text) for text in (*told_apart(comparison.axes, None).values(), *names, *FOR_ALL)])
-    labels = [told_apart(column, None) for column in zip(*(line.labels for line in comparison.lines))]
+    labels = [told_apart(values, None) for values in zip(*(line.labels for line in comparison.lines))]
     for_all = [_inert(text) for text in _for_all(comparison)]
     for line in comparison.lines:
         cells = [value for cell in line.cells for value in _csv_cell(cell)]
@@ -46,7 +46,11 @@ def to_csv(comparison: Comparison) -> str:
 
 def _for_all(comparison: Comparison) -> tuple[str, str, str]:
     base = comparison.baseline
-    return shared_words(comparison), ", ".join(comparison.runs), f"{base.kind.value} {base.name}" if base else ""
+    return (
+        shared_words(comparison),
+        ", ".join(comparison.runs),
+        f"{base.axis} {label(base.value, None)}" if base else "",
+    )
 
 
 def _csv_label(value: AxisValue, texts: Mapping[AxisValue, str]) -> str | int | float:
@@ -82,8 +86,8 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def _markdown_table(words: TableText) -> str:
-    rules = [*("--:" if numeric else ":--" for numeric in words.numeric), *(":--" for _ in words.hosts)]
-    rows = [[*map(_markdown, (*words.axes, *words.hosts))], rules]
+    rules = [*("--:" if numeric else ":--" for numeric in words.numeric), *(":--" for _ in words.columns)]
+    rows = [[*map(_markdown, (*words.axes, *words.columns))], rules]
     rows += [[*map(_markdown, line.labels), *map(_markdown_cell, line.cells)] for line in words.lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

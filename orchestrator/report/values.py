@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.report.cells import HOST, Keyed, keyed, number_text
+from orchestrator.report.cells import Keyed, keyed, number_text
 from orchestrator.report.labels import label, told_apart
 from orchestrator.report.model import Mark, MetricValues, RatioTo, Table, Value
 from orchestrator.report.table_text import ratio_words
@@ -28,7 +28,7 @@ def table(metrics: Sequence[Sequence[Comparison]]) -> Table:
         return Table()
     first = useful[0][0]
     cells = [each for each in keyed(first) if each.cell.status is not None]
-    axes = (*first.axes, HOST)
+    axes = (*first.axes, *first.across)
     names = [told_apart([each.key[axis] for each in cells]) for axis in axes]
     keys = [tuple(each.key[axis] for axis in axes) for each in cells]
     shown = [tuple(_shown(value, texts) for value, texts in zip(key, names)) for key in keys]
@@ -44,7 +44,7 @@ def table(metrics: Sequence[Sequence[Comparison]]) -> Table:
 
 def baseline_name(comparison: Comparison) -> str:
     base = comparison.baseline
-    return f"{base.kind.value} {label(base.name)}" if base else ""
+    return f"{label(base.axis)} {label(base.value)}" if base else ""
 
 
 def _is_plain(value: AxisValue) -> bool:
@@ -87,7 +87,7 @@ def _value(each: Keyed, ratios: Mapping[str, RatioTo]) -> Value:
         reason=_reason(cell),
         notes=tuple(clean(note, LONGEST_REASON) for note in cell.notes),
         mark=_mark(cell.best, cell.tied_best),
-        line_mark=_mark(cell.best_of_line, cell.tied_best_of_line),
+        line_mark=_mark(cell.best_of_case, cell.tied_best_of_case),
         ratios=ratios,
     )
 

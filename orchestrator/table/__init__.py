@@ -1,40 +1,33 @@
-"""Compares the rows of one or more runs: a line per case, a column per host, and each cell's ratio to a baseline.
+"""Compares the rows of one or more runs: a cell per case and host, and each cell's ratio to a baseline.
 
 Uses only rows. Values stay numbers here; `report` formats them.
 """
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from statistics import median
+from collections.abc import Iterable, Mapping
 
-from orchestrator.table.baseline import find_baseline, with_ratios
-from orchestrator.table.best import with_best
-from orchestrator.table.cases import SAMPLES, Key, canonical, key_order, natural, place
-from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, BaselineKind, Cell, Comparison, Line
-from orchestrator.table.metric import Metric, NoFigureError, Price, figure
-from orchestrator.table.statistics import Interval, Ratio, settled
-from orchestrator.table.work import Work
-from orchestrator.table.work import works as works_of
-from runner.schema import GATE_DB, MAX, Row, Status, Validity
+from orchestrator.table.comparison import Baseline, Cell, Column, Comparison, Line
+from orchestrator.table.metric import Metric, Price
+from orchestrator.table.prepared import Prepared
+from orchestrator.table.statistics import Interval, Ratio
+from orchestrator.table.view import View
+from runner.schema import Row
 
-__all__ = ["Baseline", "BaselineKind", "Cell", "Comparison", "Interval", "Line", "Metric", "Price", "Ratio", "compare"]
-
-UNSTATED_WORK = "the source does not state the work done; ratios within it assume that it was equal"
-NOT_PLANNED = "not in the matrix"
-IMPORTED = "an imported row is never best: its validity was not checked"
-_PERCENTAGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
-_WHY_NOT = {
-    Status.OOM: OUT_OF_MEMORY,
-    Status.UNSUPPORTED: "the engine gave no reason",
-    Status.TIMEOUT: "the case ran into its time limit",
-    Status.LOST: "its container cannot be seen any more",
-    Status.CANCELLED: "it was cancelled",
-}
+__all__ = [
+    "Baseline",
+    "Cell",
+    "Column",
+    "Comparison",
+    "Interval",
+    "Line",
+    "Metric",
+    "Prepared",
+    "Price",
+    "Ratio",
+    "View",
+    "compare",
+]
 
 
 def compare(
@@ -43,205 +36,17 @@ def compare(
     baseline: str | None = None,
     prices: Mapping[tuple[str | None, str | None], Price] | None = None,
     any_quality: bool = False,
+    view: View = View(),  # noqa: B008  # frozen
 ) -> Comparison:
     """Compares the rows of one or more runs in one table. The order of the rows does not matter.
 
-    baseline: a host (or its column, host@run), or an engine; by default the engine eager if there are other
-        engines, else the first host.
+    baseline: a host (or its column, host@run), an engine, or `axis=value`; by default the engine eager if there are
+        other engines, else the first host.
     prices: by run and host; the cost metric needs them.
     any_quality: also ranks rows whose image is visibly different.
-    Raises InputError if the baseline is neither a host nor an engine of these rows.
+    view: which rows, and how they are laid out.
+    Raises InputError if these rows do not have the baseline, or an axis or value of the view.
+
+    For several metrics or baselines of the same rows, prepare them once: `Prepared(rows).compare(…)`.
     """
-    rows = canonical(rows)
-    their_works = works_of(rows)
-    placed = place(rows, [work.prompt for work in their_works])
-    axes, row_columns = placed.axes, placed.columns
-    hosts = tuple(sorted(set(row_columns), key=natural))
-    groups: dict[tuple[Key, str], list[Row]] = defaultdict(list)
-    work_of: dict[tuple[Key, str], dict[int | None, Work]] = defaultdict(dict)
-    for row, case, column, work in zip(rows, placed.keys, row_columns, their_works):
-        groups[case, column].append(row)
-        if row.status is Status.OK:  # a lost row does not state the model's own size
-            work_of[case, column][row.n_samples] = work
-    keys = sorted({case for case, _ in groups}, key=key_order(axes))
-    cells = {
-        where: _cell(metric, together, work_of[where], prices or {}, any_quality) for where, together in groups.items()
-    }
-    disturbed = {where for where, cell in cells.items() if cell.validity is not Validity.VALID}
-    spreads = settled({where: cell.figure for where, cell in cells.items() if cell.figure}, disturbed)
-    cells |= {where: replace(cells[where], figure=settled_one) for where, settled_one in spreads.items()}
-    base = find_baseline(baseline, rows, row_columns, hosts)
-    lines = [Line(case, tuple(cells.get((case, host), Cell(reason=NOT_PLANNED)) for host in hosts)) for case in keys]
-    if base:
-        lines = with_ratios(metric, base, axes, hosts, lines)
-    return Comparison(
-        metric=metric,
-        baseline=base,
-        axes=axes,
-        hosts=hosts,
-        lines=_with_found(axes, with_best(metric, lines)),
-        caption=placed.caption,
-        devices=_devices(rows, row_columns),
-        runs=tuple(sorted({row.run for row in rows if row.run})),
-        prices=_prices(rows, row_columns, prices or {}) if metric.declared.needs_price else {},
-    )
-
-
-def _with_found(axes: Sequence[str], lines: Sequence[Line]) -> tuple[Line, ...]:
-    """Adds the batch size found for `max` to the line's label and, if it differs between hosts, to the cells' notes."""
-    place, done = axes.index(SAMPLES), []
-    for line in lines:
-        found = sorted({cell.samples for cell in line.cells if cell.samples is not None})
-        if line.labels[place] == MAX and found:
-            numbers = f"{found[0]}–{found[-1]}" if len(found) > 1 else str(found[0])
-            labels = (*line.labels[:place], f"{MAX} ({numbers})", *line.labels[place + 1 :])
-            cells = tuple(_noting_found(cell) if len(found) > 1 else cell for cell in line.cells)
-            line = Line(labels, cells)
-        done.append(line)
-    return tuple(done)
-
-
-def _noting_found(cell: Cell) -> Cell:
-    return cell if cell.samples is None else replace(cell, notes=(f"max is {cell.samples} here", *cell.notes))
-
-
-def _prices(
-    rows: Sequence[Row], row_columns: Sequence[str], prices: Mapping[tuple[str | None, str | None], Price]
-) -> dict[str, Price]:
-    found = {column: prices.get((row.run, row.host)) for row, column in zip(rows, row_columns)}
-    return {column: price for column, price in sorted(found.items(), key=lambda item: natural(item[0])) if price}
-
-
-def _devices(rows: Sequence[Row], row_columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    seen: dict[str, set[str]] = defaultdict(set)
-    for row, column in zip(rows, row_columns):
-        if row.device:
-            seen[column].add(row.device)
-    return {column: tuple(sorted(names)) for column, names in sorted(seen.items())}
-
-
-def _cell(
-    metric: Metric,
-    rows: Sequence[Row],
-    works: Mapping[int | None, Work],
-    prices: Mapping[tuple[str | None, str | None], Price],
-    any_quality: bool,
-) -> Cell:
-    """Builds a cell from the rows of one case on one host: pools the valid rows, else rows of one other validity.
-
-    Without such rows, the cell holds the reason. works: by batch size; rounds of `max` may differ in it.
-    """
-    measured = [row for row in rows if row.status is Status.OK]
-    if not measured:
-        return _without_value(rows)
-    order = [Validity.VALID, None, *(v for v in Validity if v is not Validity.VALID)]
-    validity = min((row.validity for row in measured), key=order.index)
-    pooled = [row for row in measured if row.validity is validity]
-    # rounds may have found different batches for `max`
-    most = max((row.n_samples or 0 for row in pooled), default=0)
-    pooled = [row for row in pooled if row.samples_asked != MAX or row.n_samples == most]
-    first = pooled[0]
-    work = works[first.n_samples]
-    unranked = _unranked(pooled, any_quality) if validity is Validity.VALID else None
-    shared = partial(
-        Cell,
-        Status.OK,
-        validity=validity,
-        rows=len(pooled),
-        samples=first.n_samples,
-        unranked=unranked,
-        work=work,
-        sources=tuple(rows),
-    )
-    try:
-        price = prices.get((first.run, first.host))
-        shown = figure(metric, pooled, price.per_hour if price else None)
-    except NoFigureError as error:
-        return shared(reason=str(error))
-    return shared(
-        figure=shown,
-        used=tuple(pooled),
-        notes=(
-            *shown.notes,
-            *([] if first.work or first.prompt else [UNSTATED_WORK]),
-            *_left_out(rows, pooled),
-            *_remarks(pooled),
-            *([unranked] if unranked else []),
-        ),
-        startup_s=_median_of([r.load_s + r.first_call_s for r in pooled if r.load_s and r.first_call_s]),
-        image_s=_seconds_per_image(pooled),
-    )
-
-
-def _unranked(rows: Sequence[Row], any_quality: bool) -> str | None:
-    """Returns why valid rows are not ranked."""
-    if any(row.is_imported for row in rows):
-        return IMPORTED
-    worst = min((row.psnr for row in rows if row.psnr is not None), default=None)
-    if any_quality or worst is None or worst >= GATE_DB:
-        return None
-    return f"not ranked: visibly another image, of {worst:.1f} dB PSNR; --any-quality ranks it"
-
-
-def _without_value(rows: Sequence[Row]) -> Cell:
-    worst = max(rows, key=lambda row: list(Status).index(row.status or Status.FAILED))
-    status = worst.status or Status.FAILED
-    reason = worst.error or _WHY_NOT.get(status, "the row gives no reason")
-    return Cell(
-        status,
-        reason,
-        rows=len(rows),
-        notes=_left_out(rows, [r for r in rows if r.status is worst.status]),
-        sources=tuple(rows),
-    )
-
-
-def _left_out(rows: Sequence[Row], kept: Sequence[Row]) -> tuple[str, ...]:
-    of_kept = set(map(id, kept))  # comparing rows compares sixty columns; a file may have thousands of one case
-    others: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        if id(row) not in of_kept:
-            others[_PERCENTAGE.sub("%", outcome := _outcome(row))].append(outcome)
-    return tuple(
-        sorted(f"left out {len(each)} of {len(rows)} rows of this case: {_as_one(each)}" for each in others.values())
-    )
-
-
-def _outcome(row: Row) -> str:
-    if row.status is Status.OK:
-        validity = str(row.validity.value) if row.validity else "of unstated validity"
-        what = f"{validity}, {row.batch}" if row.samples_asked == MAX else validity
-        return what if row.validity is Validity.VALID or not row.error else f"{what}: {row.error}"
-    status = str((row.status or Status.FAILED).value)
-    return status + (f": {row.error}" if row.error and row.error != status else "")
-
-
-def _remarks(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Returns the rows' remarks. Merges remarks that differ only in percentages into one, with their range."""
-    alike: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        if row.error:
-            alike[_PERCENTAGE.sub("%", row.error)].add(row.error)
-    return tuple(sorted(_as_one(sorted(texts)) for texts in alike.values()))
-
-
-def _as_one(texts: Sequence[str]) -> str:
-    """Merges texts that differ only in percentages: `62–82%`."""
-    places = iter(zip(*(_PERCENTAGE.findall(text) for text in texts)))
-
-    def span(_: re.Match[str]) -> str:
-        shares = sorted(next(places), key=float)
-        return f"{shares[0]}%" if shares[0] == shares[-1] else f"{shares[0]}–{shares[-1]}%"
-
-    return _PERCENTAGE.sub(span, texts[0])
-
-
-def _median_of(values: Sequence[float]) -> float | None:
-    return median(values) if values else None
-
-
-def _seconds_per_image(rows: Sequence[Row]) -> float | None:
-    try:
-        return 60 / figure(Metric.THROUGHPUT, rows, None).value
-    except NoFigureError:
-        return None
+    return Prepared(rows, prices, any_quality, view.where).compare(metric, baseline, view)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.errors import InputError
-from orchestrator.table.cases import CONDITIONS, ENGINE, PROMPT, TIE_BREAKERS, AxisValue, Key, natural
-from orchestrator.table.comparison import Baseline, BaselineKind, Cell, Line
+from orchestrator.table.cases import (
+    CONDITIONS,
+    ENGINE,
+    HOST,
+    PROMPT,
+    TIE_BREAKERS,
+    AxisValue,
+    Key,
+    Placement,
+    natural,
+    rank,
+)
+from orchestrator.table.comparison import Baseline, Cell
 from orchestrator.table.metric import Metric
+from orchestrator.table.naming import means, near, shown
 from orchestrator.table.statistics import Ratio, corrected, ratio
 from orchestrator.table.work import is_on_cpu
 from runner.catalog import BASELINE
@@ -31,56 +42,70 @@ TWO_MEMORIES = (
 )
 
 
-def find_baseline(
-    name: str | None, rows: Sequence[Row], row_columns: Sequence[str], hosts: Sequence[str]
-) -> Baseline | None:
-    """Finds the host or engine by name; by default the engine eager if there are other engines, else the first host.
+def find_baseline(name: str | None, rows: Sequence[Row], placed: Placement) -> Baseline | None:
+    """Finds the host, the engine or the `axis=value` by name; by default the engine eager if there are other engines,
+    else the first host.
 
-    Raises InputError if the rows have no such host or engine.
+    Raises InputError if the rows have no such host, engine or value.
     """
+    hosts = sorted(set(placed.hosts), key=natural)
     engines = {row.engine for row in rows if row.engine}
     if name is None:
         if BASELINE in engines and (len(engines) > 1 or len(hosts) < 2):
-            return Baseline(BaselineKind.ENGINE, BASELINE)
-        return Baseline(BaselineKind.HOST, hosts[0]) if hosts else None
-    if name in hosts:
-        return Baseline(BaselineKind.HOST, name)
-    of_host = sorted({column for row, column in zip(rows, row_columns) if row.host == name}, key=natural)
-    if of_host:  # the host stands in several runs, whose names begin with their time: the first run's column
-        return Baseline(BaselineKind.HOST, of_host[0])
+            return Baseline(ENGINE, BASELINE)
+        return Baseline(HOST, hosts[0]) if hosts else None
+    if host := _host(name, rows, placed):
+        return Baseline(HOST, host)
     if name in engines:
-        return Baseline(BaselineKind.ENGINE, name)
-    known = [*hosts, *sorted(engines)]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the rows have {', '.join(known) or 'neither'}"
-    raise InputError(f"baseline {name!r} is neither a host nor an engine of these rows; {hint}")
+        return Baseline(ENGINE, name)
+    axis, is_given, value = name.partition("=")
+    if is_given:
+        return _at(axis, value, rows, placed)
+    hint = near(name, [*hosts, *sorted(engines)], "the rows have")
+    raise InputError(f"baseline {name!r} is neither a host nor an engine of these rows, nor AXIS=VALUE; {hint}")
 
 
-def with_ratios(
-    metric: Metric, base: Baseline, axes: Sequence[str], hosts: Sequence[str], lines: Sequence[Line]
-) -> list[Line]:
+def _host(name: str, rows: Sequence[Row], placed: Placement) -> str | None:
+    """Returns a host's column. Of a host in several runs, whose names begin with their time, it is the first run's."""
+    if name in placed.hosts:
+        return name
+    columns = {column for row, column in zip(rows, placed.hosts) if row.host == name}
+    return min(columns, key=natural, default=None)
+
+
+def _at(axis: str, value: str, rows: Sequence[Row], placed: Placement) -> Baseline:
+    """Returns the baseline of `axis=value`."""
+    where = f"baseline {axis}={value}"
+    if axis not in placed.axes:
+        raise InputError(f"{where}: these rows have no axis {axis!r}; {near(axis, placed.axes, 'they have')}")
+    if axis == HOST and (host := _host(value, rows, placed)):
+        return Baseline(HOST, host)
+    place = placed.axes.index(axis)
+    known = sorted({key[place] for key in placed.keys}, key=lambda each: rank(axis, each))
+    for each in known:
+        if means(value, each):
+            return Baseline(axis, each)
+    raise InputError(f"{where}: no row has it; {near(value, map(shown, known), 'the rows have')}")
+
+
+def with_ratios(metric: Metric, base: Baseline, axes: Sequence[str], cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
     """Gives every cell with a value its ratio to the baseline's cell, or the reason why it has none."""
-    by_family: dict[Key, list[Line]] = defaultdict(list)
-    for line in lines:
-        by_family[_family(axes, line.labels)].append(line)
-    compared = []
-    for line in lines:
-        if base.kind is BaselineKind.HOST:
-            against = [[line.cells[hosts.index(base.name)]]] * len(hosts)
-        else:
-            family = [mate for mate in by_family[_family(axes, line.labels)] if mate.labels[0] == base.name]
-            against = [[mate.cells[i] for mate in family] for i in range(len(hosts))]
-        compared.append([_compared(metric, cell, candidates, base) for cell, candidates in zip(line.cells, against)])
-    ratios = iter(corrected([cell.ratio for cells in compared for cell, _ in cells if cell.ratio]))
-    return [
-        replace(line, cells=tuple(_judged(metric, base, cell, against, ratios) for cell, against in cells))
-        for line, cells in zip(lines, compared)
-    ]
+    family = _family(base, axes)
+    place = axes.index(base.axis)
+    candidates: dict[Key, list[Cell]] = defaultdict(list)
+    for key, cell in cells.items():
+        if key[place] == base.value:
+            candidates[family(key)].append(cell)
+    compared = {key: _compared(metric, cell, candidates[family(key)], base) for key, cell in cells.items()}
+    ratios = iter(corrected([cell.ratio for cell, _ in compared.values() if cell.ratio]))
+    return {key: _judged(metric, base, cell, against, ratios) for key, (cell, against) in compared.items()}
 
 
-def _family(axes: Sequence[str], labels: Key) -> Key:
-    """Returns what an engine and its baseline share: every axis except the engine, outcomes and hashes."""
-    return tuple(v for name, v in zip(axes, labels) if name not in (ENGINE, PROMPT, *TIE_BREAKERS))
+def _family(base: Baseline, axes: Sequence[str]) -> Callable[[Key], Key]:
+    """Returns what a cell and its baseline share: all axes but its own and, on one host, outcomes and hashes."""
+    apart = {base.axis} if base.axis == HOST else {base.axis, PROMPT, *TIE_BREAKERS}
+    kept = [i for i, name in enumerate(axes) if name not in apart]
+    return lambda key: tuple(key[i] for i in kept)
 
 
 def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Baseline) -> tuple[Cell, Cell | None]:
@@ -89,7 +114,7 @@ def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Base
         return cell, None
     if any(cell is candidate for candidate in candidates):
         return replace(cell, is_baseline=True, no_ratio="the baseline"), None
-    candidates = _likest(metric, cell, [c for c in candidates if c.status is not None])
+    candidates = _likest(metric, cell, candidates)
     if why := _no_ratio(metric, base, cell, candidates):
         return replace(cell, no_ratio=why), None
     against = candidates[0]
@@ -111,7 +136,7 @@ def _likest(metric: Metric, cell: Cell, candidates: Sequence[Cell]) -> Sequence[
 def _named(base: Baseline, cell: Cell, against: Cell) -> tuple[str, ...]:
     """Returns in what else the two differ, in one sentence."""
     named = NAMED_CONDITIONS
-    if base.kind is BaselineKind.ENGINE:  # a cluster's pool may have nodes of several kinds
+    if base.axis != HOST:  # a cluster's pool may have nodes of several kinds
         named = {"cpu": CONDITIONS["cpu"], **named}
     pairs = [(name, of(cell.used[0]), of(against.used[0])) for name, of in named.items()]
     differing = [
@@ -156,7 +181,7 @@ def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[C
 
 def _pays_off_after(metric: Metric, base: Baseline, cell: Cell, against: Cell, found: Ratio) -> int | None:
     """Returns the break-even: images until the extra load and first call are saved; 0 if the start is not slower."""
-    if base.kind is not BaselineKind.ENGINE or not metric.declared.is_timed or not found.shows_difference:
+    if base.axis != ENGINE or not metric.declared.is_timed or not found.shows_difference:
         return None
     if None in (cell.startup_s, against.startup_s, cell.image_s, against.image_s):
         return None

@@ -1,4 +1,4 @@
-"""Assigns each row to a case (line) and a host (column). Rows of the same line and column are pooled."""
+"""Assigns each row to a case and a host. Rows of the same case and host are pooled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.schema import COLUMNS, MAX, Row, Status
 AxisValue: TypeAlias = str | int | float | bool | None
 Key: TypeAlias = tuple[AxisValue, ...]
 
-ENGINE, PRECISION, SAMPLES, MODEL = "engine", "precision", "samples", "model"
+HOST, ENGINE, PRECISION, SAMPLES, MODEL = "host", "engine", "precision", "samples", "model"
 ALWAYS_SHOWN = (ENGINE, PRECISION, SAMPLES)
 
 AXES: Mapping[str, Callable[[Row], AxisValue]] = {
@@ -61,15 +61,19 @@ _ORDER: Mapping[str, Sequence[str]] = {ENGINE: tuple(ENGINES), PRECISION: PRECIS
 
 @dataclass(frozen=True)
 class Placement:
-    """The key and column of each row, in the order of the rows. Rows with the same key and column are pooled.
+    """The key of each row, in the order of the rows: its case and, last, its host. Rows with the same key are pooled.
 
-    caption: the axes on which all rows state the same value.
+    axes: the names of a key's values. caption: the axes on which all rows state the same value.
     """
 
     axes: tuple[str, ...]
     keys: tuple[Key, ...]
-    columns: tuple[str, ...]
     caption: Mapping[str, AxisValue]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Each row's host, as a key names it."""
+        return tuple(str(key[-1]) for key in self.keys)
 
 
 def canonical(rows: Iterable[Row]) -> list[Row]:
@@ -86,7 +90,7 @@ def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
 
 
 def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
-    """Places each row in a line and a column. prompts: one number per row, equal for rows of the same prompt."""
+    """Gives each row its key. prompts: one number per row, equal for rows of the same prompt."""
     facts = _facts(rows)
     stated = {name: {value for value in values if value is not None} for name, values in facts.items()}
     axes = [name for name in facts if name in ALWAYS_SHOWN or len(stated[name]) > 1]
@@ -111,11 +115,11 @@ def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
             pools.divide(values)
     axes = [name for name in facts if name in (*axes, *names)] + [name for name in tie_breakers if name in names]
     every = facts | tie_breakers
-    keys = _joined(rows, columns, list(zip(*(every[name] for name in axes))))
+    cases = _joined(rows, columns, list(zip(*(every[name] for name in axes))))
+    hosts = _with_conditions(columns, cases, conditions, measured)
     return Placement(
-        axes=tuple(axes),
-        keys=tuple(keys),
-        columns=_with_conditions(columns, keys, conditions, measured),
+        axes=(*axes, HOST),
+        keys=tuple((*case, host) for case, host in zip(cases, hosts)),
         caption={n: next(iter(values)) for n, values in stated.items() if n not in axes and len(values) == 1},
     )
 
@@ -126,7 +130,7 @@ def _facts(rows: Sequence[Row]) -> dict[str, list[AxisValue]]:
     facts[MODEL] = _model_names(rows)
     settings = [row.other_settings for row in rows]
     for name in sorted({name for each in settings for name in each}, key=natural):
-        ours = name in facts or name in TIE_BREAKERS or name == PROMPT
+        ours = name in facts or name in TIE_BREAKERS or name in (PROMPT, HOST)
         facts[f"{name} (imported)" if ours else name] = [each.get(name) for each in settings]
     return facts
 

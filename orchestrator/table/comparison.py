@@ -1,13 +1,13 @@
-"""The values of a comparison: a line per case, a column per host, and in each cell a number or why there is none."""
+"""The values of a comparison: cells with a number or why there is none, laid out in lines and columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 
-from orchestrator.table.cases import AxisValue
+from orchestrator.table.cases import ENGINE, HOST, AxisValue
 from orchestrator.table.metric import Metric, Price
+from orchestrator.table.naming import named
 from orchestrator.table.statistics import Figure, Interval, Ratio
 from orchestrator.table.work import Work
 from runner.schema import Row, Status, Validity
@@ -15,35 +15,37 @@ from runner.schema import Row, Status, Validity
 OUT_OF_MEMORY = "out of memory"  # the reason if the row gives none; a report need not repeat it
 
 
-class BaselineKind(str, Enum):
-    HOST = "host"
-    ENGINE = "engine"
-
-
 @dataclass(frozen=True)
 class Baseline:
-    """host: ratios along a line, to that column. engine: ratios within a column, to that engine with all else equal."""
+    """A ratio compares a cell with the one of the same key except on `axis`, where it has `value`."""
 
-    kind: BaselineKind
-    name: str
+    axis: str
+    value: AxisValue
+
+    @property
+    def name(self) -> str:
+        """The value alone if it is a host or an engine, whose names say what they are."""
+        return str(self.value) if self.axis in (HOST, ENGINE) else named(self.axis, self.value)
 
 
 @dataclass(frozen=True)
 class Cell:
     """One case on one host: a value, or the reason why there is none.
 
+    key: the cell's value on every axis, host included.
     status: None if the case was not planned for this host.
     ratio: to the baseline; if None, no_ratio holds the reason. ratio_notes: other differences between the two.
     rows: the number of pooled rows. notes: what the value is based on.
     unranked: why a valid value is never best; None if it may be.
-    best, tied_best: among all cells of equal work; best_of_line, tied_best_of_line: among those on its line. tied: no
-        difference from the best value is shown.
-    samples: images in one call; they differ along a line of `max`.
+    best, tied_best: among all cells of equal work; best_of_case, tied_best_of_case: among the hosts of its case. tied:
+        no difference from the best value is shown.
+    samples: images in one call; they may differ between hosts where `max` was asked for.
     pays_off_after: images after which a load and first call slower than the baseline's pay off; None if that is
         unknown, or never happens. startup_s, image_s: its inputs.
     sources: all rows of this case on this host. used: the rows that the value comes from.
     """
 
+    key: Mapping[str, AxisValue] = field(default_factory=dict)
     status: Status | None = None
     reason: str | None = None
     figure: Figure | None = None
@@ -53,9 +55,9 @@ class Cell:
     ratio_notes: tuple[str, ...] = ()
     is_baseline: bool = False
     unranked: str | None = None
-    best_of_line: bool = False
+    best_of_case: bool = False
     best: bool = False
-    tied_best_of_line: bool = False
+    tied_best_of_case: bool = False
     tied_best: bool = False
     rows: int = 0
     notes: tuple[str, ...] = ()
@@ -81,8 +83,16 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Column:
+    """labels: the value of each axis that lies across. name: these in words; no other column has the same."""
+
+    name: str
+    labels: Mapping[str, AxisValue]
+
+
+@dataclass(frozen=True)
 class Line:
-    """One case. labels: in the order of the comparison's axes. cells: in the order of its hosts."""
+    """labels: in the order of the comparison's axes. cells: in the order of its columns."""
 
     labels: tuple[AxisValue, ...]
     cells: tuple[Cell, ...]
@@ -90,17 +100,24 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """caption: what all rows share, by axis. devices: the devices that each host's rows state. runs: the compared runs.
+    """axes: those that lie down, in the order of a line's labels. across: those that lie across.
 
+    caption: what all rows share, by axis. devices: the devices that each host's rows state. runs: the compared runs.
     prices: what each host's cost was computed with.
     """
 
     metric: Metric
     baseline: Baseline | None
     axes: tuple[str, ...]
-    hosts: tuple[str, ...]
+    across: tuple[str, ...]
+    columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     caption: Mapping[str, AxisValue]
     devices: Mapping[str, tuple[str, ...]]
     runs: tuple[str, ...]
     prices: Mapping[str, Price] = field(default_factory=dict)
+
+    def cells(self) -> Iterator[Cell]:
+        """Yields every cell, line by line, with and without a value."""
+        for line in self.lines:
+            yield from line.cells

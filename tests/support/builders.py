@@ -10,6 +10,7 @@ from statistics import fmean, mean, median
 from typing import Any
 
 from orchestrator.executors.contract import Attempt, Slot, Task
+from orchestrator.table import Comparison
 from runner.schema import ENGINES, Case, Device, Job, Precision, Row, Samples, Status, Validity
 
 
@@ -117,3 +118,8 @@ def ok_row(job: Job, case: Case, latency_s: float = 0.5) -> Row:
         python="3.11",
         started=datetime.fromtimestamp(0, timezone.utc).isoformat(),
     )
+
+
+def columns(comparison: Comparison) -> tuple[str, ...]:
+    """The names of a table's columns."""
+    return tuple(column.name for column in comparison.columns)

@@ -130,7 +130,7 @@ def test_each_new_thing_is_in_the_files_that_are_written_from_declarations(copy:
     derived = {
         "docs/engines.md": ["| `sliced` | CPU, GPU |"],
         "docs/columns.md": ["| `fan_rpm` | number | 1/min | runner |"],
-        "docs/reading-the-table.md": ["| `power` | mean power in watts |", "| `names` | the names of the hosts"],
+        "docs/reading-the-table.md": ["| `power` | mean power in watts |", "| `names` | the names of the columns"],
         "docs/hosts.md": ["| `scratch` | this machine, in a folder of its own |"],
         "orchestrator/data/hosts.schema.json": ['"scratch"', "where its jobs work"],
         "orchestrator/data/matrix.schema.json": ['"sliced"', "synthetic:mini|tiny|small"],

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from builders import a_row
+from builders import a_row, columns
 from rich.console import Console
 
 from orchestrator.commands.results import comparison
@@ -65,7 +65,7 @@ def test_a_price_of_today_goes_before_the_runs_own_which_fills_what_it_lacks(tmp
 def test_a_host_in_two_runs_has_each_runs_own_price(tmp_path: Path) -> None:
     first, second = a_run(tmp_path, "r1", 1.0), a_run(tmp_path, "r2", 4.0)
     found = cost([second, first])
-    assert dict(zip(found.hosts, values(found))) == {f"a@{first.name}": 1.0, f"a@{second.name}": 4.0}
+    assert dict(zip(columns(found), values(found))) == {f"a@{first.name}": 1.0, f"a@{second.name}": 4.0}
 
 
 def test_a_run_whose_folder_was_renamed_keeps_its_prices(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_given_file_goes_before_all_and_may_name_one_run(tmp_path: Path) -> 
     first, second = a_run(tmp_path, "r1", 1.0), a_run(tmp_path, "r2", 4.0)
     today = written(tmp_path, "hosts: {a: {kind: process, price_per_hour: 2.5}}\n", "hosts.yaml")
     found = cost([first, second], today, written(tmp_path, f"a: 7\na@{second.name}: 0\n"))
-    assert dict(zip(found.hosts, values(found))) == {f"a@{first.name}": 7.0, f"a@{second.name}": 0.0}
+    assert dict(zip(columns(found), values(found))) == {f"a@{first.name}": 7.0, f"a@{second.name}": 0.0}
 
 
 def test_the_table_says_which_price_of_which_file_it_used(tmp_path: Path) -> None:

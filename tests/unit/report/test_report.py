@@ -225,9 +225,9 @@ def test_the_csv_is_one_table_to_pandas() -> None:
 
 def test_the_json_says_all_of_a_cell_under_a_version() -> None:
     document = validated(compare(ROWS))
-    assert document["version"] == 2
+    assert document["version"] == 3
     assert document["metric"] == {"name": "latency", "unit": "s per call", "less_is_better": True}
-    assert document["baseline"] == {"kind": "engine", "name": "eager"}
+    assert document["baseline"] == {"axis": "engine", "value": "eager"}
     case = document["cases"][2]
     assert case["axes"] == {"engine": "onnxruntime", "precision": "half", "samples": 1}
     cell = case["cells"]["rtx3090"]

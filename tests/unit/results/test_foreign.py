@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from builders import a_row, around
+from builders import a_row, around, columns
 from hypothesis import given
 from hypothesis import strategies as st
 from memory import grows_by_less_than
@@ -35,9 +35,9 @@ def test_the_published_lambda_table_is_read_whole() -> None:
 
 def test_the_published_lambda_table_compares_its_own_hosts() -> None:
     comparison = compare(read_rows(LAMBDA.read_text(), LAMBDA.name), Metric.THROUGHPUT, baseline="NVIDIA A10")
-    assert len(comparison.hosts) == 5
+    assert len(columns(comparison)) == 5
     line = next(line for line in comparison.lines if line.labels == ("eager", "half", 1))
-    found = line.cells[comparison.hosts.index("NVIDIA A100-SXM4-40GB")].ratio
+    found = line.cells[columns(comparison).index("NVIDIA A100-SXM4-40GB")].ratio
     assert found is not None
     assert found.value == pytest.approx(2.01 / 1.18)
 

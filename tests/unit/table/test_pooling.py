@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import a_job, a_row, around, rounds
+from builders import a_job, a_row, around, columns, rounds
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ from runner.schema import IMPORT, Device, Precision, Row, Status, Validity
 
 def cell(comparison: Comparison, host: str, *labels: object) -> Cell:
     line = next(line for line in comparison.lines if line.labels[: len(labels)] == labels)
-    return line.cells[comparison.hosts.index(host)]
+    return line.cells[columns(comparison).index(host)]
 
 
 def values(comparison: Comparison) -> list[list[float | None]]:
@@ -33,11 +33,11 @@ def imported(tmp_path: Path, text: str) -> list[Row]:
 
 def marks(comparison: Comparison) -> dict[tuple[str, object], str]:
     """By host and engine or steps, what cells are called."""
-    names = ("best", "tied_best", "best_of_line", "tied_best_of_line")
+    names = ("best", "tied_best", "best_of_case", "tied_best_of_case")
     return {
         (host, line.labels[-1]): " ".join(name for name in names if getattr(found, name))
         for line in comparison.lines
-        for host, found in zip(comparison.hosts, line.cells)
+        for host, found in zip(columns(comparison), line.cells)
         if any(getattr(found, name) for name in names)
     }
 
@@ -47,7 +47,7 @@ def marks(comparison: Comparison) -> dict[tuple[str, object], str]:
 
 def test_one_and_two_threads_on_one_host_are_two_columns() -> None:
     comparison = compare([a_row(trials=(1.197,), threads=1), a_row(trials=(0.667,), threads=2)])
-    assert comparison.hosts == ("a (threads 1)", "a (threads 2)")
+    assert columns(comparison) == ("a (threads 1)", "a (threads 2)")
     assert values(comparison) == [[1.197, 0.667]]
 
 
@@ -72,13 +72,13 @@ def test_rounds_of_one_thread_count_are_pooled_beside_another() -> None:
 def test_rows_of_one_case_with_another_condition_are_not_pooled(name: str, one: Any, other: Any) -> None:
     rows = [a_row(trials=(1.0,), **{name: one}), a_row(trials=(2.0,), **{name: other})]
     said = ["not stated" if value is None else value for value in (one, other)]
-    assert sorted(compare(rows).hosts) == sorted(f"a ({name} {value})" for value in said)
+    assert sorted(columns(compare(rows))) == sorted(f"a ({name} {value})" for value in said)
 
 
 def test_a_torch_of_one_engines_own_divides_no_column() -> None:
     rows = [a_row(trials=around(2), torch="2.12.0"), a_row(engine="deepspeed", trials=around(1), torch="2.13.0")]
     comparison = compare(rows)
-    assert comparison.hosts == ("a",)
+    assert columns(comparison) == ("a",)
     found = cell(comparison, "a", "deepspeed")
     assert found.ratio is not None
     assert found.ratio_notes == ("torch 2.13.0 against 2.12.0",)
@@ -87,7 +87,7 @@ def test_a_torch_of_one_engines_own_divides_no_column() -> None:
 def test_one_host_name_of_two_devices_is_two_columns() -> None:
     rows = [a_row("desk", trials=(8.5,), device="GTX 1080"), a_row("desk", trials=(1.7,), device="H200")]
     comparison = compare(rows)
-    assert comparison.hosts == ("desk (GTX 1080)", "desk (H200)")
+    assert columns(comparison) == ("desk (GTX 1080)", "desk (H200)")
     assert values(comparison) == [[8.5, 1.7]]
 
 
@@ -98,7 +98,7 @@ def test_a_row_without_a_measurement_joins_the_column_of_its_case() -> None:
         a_row("desk", samples=2, device=None, error="CUDA error"),
     ]
     comparison = compare(rows)
-    assert comparison.hosts == ("desk (GTX 1080)", "desk (H200)")
+    assert columns(comparison) == ("desk (GTX 1080)", "desk (H200)")
     notes = cell(comparison, "desk (H200)", "eager", "half", 2).notes
     assert notes == ("left out 1 of 2 rows of this case: failed: CUDA error",)
 
@@ -329,18 +329,18 @@ def test_memory_of_a_cpu_and_of_a_gpu_has_no_ratio_and_no_best() -> None:
 
 def test_a_lead_that_is_shown_is_best() -> None:
     comparison = compare([*rounds("a", middle=1.0), *rounds("b", middle=2.0), *rounds("c", middle=1.5)])
-    assert marks(comparison) == {("a", 1): "best best_of_line"}
+    assert marks(comparison) == {("a", 1): "best best_of_case"}
 
 
 def test_a_lead_that_is_noise_is_a_tie() -> None:
     comparison = compare([*rounds("a", middle=1.019), *rounds("b", middle=1.020), *rounds("c", middle=2.0)])
-    tied = "tied_best tied_best_of_line"
+    tied = "tied_best tied_best_of_case"
     assert marks(comparison) == {("a", 1): tied, ("b", 1): tied}
 
 
 def test_a_cell_of_one_round_is_not_called_tied_and_leaves_nobody_best() -> None:
     comparison = compare([*rounds("a", middle=1.0), *rounds("b", middle=2.0), a_row("c", trials=(1.5, 1.5))])
-    assert marks(comparison) == {("a", 1): "tied_best tied_best_of_line"}
+    assert marks(comparison) == {("a", 1): "tied_best tied_best_of_case"}
 
 
 def test_one_round_makes_nothing_best() -> None:
@@ -363,7 +363,7 @@ def test_each_work_has_a_best_of_its_own() -> None:
         *rounds("a", middle=2.0, steps=50),
         *rounds("b", middle=1.0, steps=50),
     ]
-    assert marks(compare(rows)) == {("a", 5): "best_of_line", ("b", 50): "best_of_line"}
+    assert marks(compare(rows)) == {("a", 5): "best_of_case", ("b", 50): "best_of_case"}
 
 
 def test_of_one_work_the_largest_batch_may_have_the_best_throughput() -> None:
@@ -375,15 +375,15 @@ def test_of_one_work_the_largest_batch_may_have_the_best_throughput() -> None:
 def test_a_row_that_draws_another_image_is_best_only_if_asked() -> None:
     rows = [*rounds("a", middle=1.0, psnr=5.0), *rounds("b", middle=2.0, psnr=60.0), *rounds("c", middle=3.0)]
     comparison = compare(rows)
-    assert marks(comparison) == {("b", 1): "best best_of_line"}
+    assert marks(comparison) == {("b", 1): "best best_of_case"}
     assert "visibly another image, of 5.0 dB PSNR" in cell(comparison, "a").notes[-1]
-    assert marks(compare(rows, any_quality=True)) == {("a", 1): "best best_of_line"}
+    assert marks(compare(rows, any_quality=True)) == {("a", 1): "best best_of_case"}
 
 
 def test_an_imported_row_is_never_best() -> None:
     rows = [*rounds("a", middle=1.0, job=IMPORT), *rounds("b", middle=2.0), *rounds("c", middle=3.0)]
     comparison = compare(rows)
-    assert marks(comparison) == {("b", 1): "best best_of_line"}
+    assert marks(comparison) == {("b", 1): "best best_of_case"}
     assert "its validity was not checked" in cell(comparison, "a").notes[-1]
 
 
@@ -416,7 +416,7 @@ def test_of_equal_work_one_is_best_or_the_leader_is_tied(groups: list[list[Row]]
     by_work: dict[object, list[Cell]] = {}
     for line in comparison.lines:
         for found in line.cells:
-            if found.best or found.tied_best or found.best_of_line or found.tied_best_of_line:
+            if found.best or found.tied_best or found.best_of_case or found.tied_best_of_case:
                 assert found.ranks
             if found.ranks and found.work:
                 by_work.setdefault(found.work.key(metric), []).append(found)

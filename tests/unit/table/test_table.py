@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import a_row, around, rounds
+from builders import a_row, around, columns, rounds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
-from orchestrator.table import BaselineKind, Cell, Comparison, Metric, compare
+from orchestrator.table import Baseline, Cell, Comparison, Metric, compare
 from orchestrator.table.metric import Price
 from orchestrator.table.statistics import Interval
 from runner.schema import COLUMN, Row, Status, Validity
@@ -26,7 +26,7 @@ def priced(**prices: float) -> dict[tuple[str | None, str | None], Price]:
 
 def cell(comparison: Comparison, host: str, *labels: object) -> Cell:
     line = next(line for line in comparison.lines if line.labels[: len(labels)] == labels)
-    return line.cells[comparison.hosts.index(host)]
+    return line.cells[columns(comparison).index(host)]
 
 
 def test_an_engine_is_compared_down_its_own_column() -> None:
@@ -42,7 +42,7 @@ def test_a_host_is_compared_along_the_line() -> None:
     rows = [a_row("a", trials=around(2.0)), a_row("b", trials=around(3.0))]
     comparison = compare(rows, baseline="a")
     assert comparison.baseline is not None
-    assert comparison.baseline.kind is BaselineKind.HOST
+    assert comparison.baseline == Baseline("host", "a")
     assert cell(comparison, "a", "eager").is_baseline
     found = cell(comparison, "b", "eager").ratio
     assert found is not None
@@ -125,7 +125,7 @@ def test_a_row_that_is_not_valid_neither_ranks_nor_gets_a_ratio(validity: Validi
     rows = [*rounds("a", middle=2), *rounds("b", middle=1, validity=validity), *rounds("c", middle=3)]
     comparison = compare(rows, baseline="a")
     found = cell(comparison, "b", "eager")
-    assert (found.ratio, found.no_ratio, found.best, found.best_of_line) == (None, validity.value, False, False)
+    assert (found.ratio, found.no_ratio, found.best, found.best_of_case) == (None, validity.value, False, False)
     assert cell(comparison, "a", "eager").best
 
 
@@ -178,7 +178,7 @@ def test_a_round_that_failed_is_left_out_and_said_so() -> None:
 def test_one_host_in_two_runs_stands_in_two_columns() -> None:
     rows = [a_row(trials=around(2)), a_row(trials=around(3), run="second")]
     comparison = compare(rows, baseline="a")
-    assert comparison.hosts == ("a@first", "a@second")
+    assert columns(comparison) == ("a@first", "a@second")
     assert cell(comparison, "a@first", "eager").is_baseline
 
 
@@ -247,7 +247,7 @@ def test_hosts_that_fit_different_batches_share_a_line_and_say_which() -> None:
     assert (first.notes, second.notes) == (("max is 28 here",), ("max is 12 here",))
     assert second.no_ratio == "unequal work: batch size 12 against 28"
     assert (third.status, third.notes) == (Status.OOM, ())
-    assert not any(found.best_of_line for found in (first, second))
+    assert not any(found.best_of_case for found in (first, second))
 
 
 def test_equal_batches_of_max_compare_as_any_others() -> None:
@@ -298,7 +298,7 @@ any_rows = st.lists(
 def test_every_cell_has_a_value_or_a_reason(rows: Sequence[Row], metric: Metric) -> None:
     comparison = compare(rows, metric, prices=priced(a=1.5, b=0.0))
     for line in comparison.lines:
-        assert len(line.cells) == len(comparison.hosts)
+        assert len(line.cells) == len(columns(comparison))
         for found in line.cells:
             assert (found.value is None) == bool(found.reason)
             assert found.value is None or (found.ratio is None) == bool(found.no_ratio)
@@ -306,7 +306,9 @@ def test_every_cell_has_a_value_or_a_reason(rows: Sequence[Row], metric: Metric)
 
 @given(any_rows, st.sampled_from(Metric))
 def test_a_ratio_times_its_baseline_is_the_value(rows: Sequence[Row], metric: Metric) -> None:
-    comparison = compare(rows, metric, baseline=None if not rows else compare(rows).hosts[0], prices=priced(a=1.5, b=1))
+    comparison = compare(
+        rows, metric, baseline=None if not rows else columns(compare(rows))[0], prices=priced(a=1.5, b=1)
+    )
     for line in comparison.lines:
         for found in line.cells:
             if found.ratio:

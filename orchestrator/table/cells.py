@@ -1,0 +1,156 @@
+"""Builds a cell from the rows of one case on one host."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from statistics import median
+
+from orchestrator.table.cases import AxisValue
+from orchestrator.table.comparison import OUT_OF_MEMORY, Cell
+from orchestrator.table.metric import Metric, NoFigureError, Price, figure
+from orchestrator.table.work import Work
+from runner.schema import GATE_DB, MAX, Row, Status, Validity
+
+UNSTATED_WORK = "the source does not state the work done; ratios within it assume that it was equal"
+IMPORTED = "an imported row is never best: its validity was not checked"
+_PERCENTAGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
+_WHY_NOT = {
+    Status.OOM: OUT_OF_MEMORY,
+    Status.UNSUPPORTED: "the engine gave no reason",
+    Status.TIMEOUT: "the case ran into its time limit",
+    Status.LOST: "its container cannot be seen any more",
+    Status.CANCELLED: "it was cancelled",
+}
+
+
+def cell_of(
+    metric: Metric,
+    key: Mapping[str, AxisValue],
+    rows: Sequence[Row],
+    works: Mapping[int | None, Work],
+    prices: Mapping[tuple[str | None, str | None], Price],
+    any_quality: bool,
+) -> Cell:
+    """Builds a cell from the rows of one case on one host: pools the valid rows, else rows of one other validity.
+
+    Without such rows, the cell holds the reason. works: by batch size; rounds of `max` may differ in it.
+    """
+    measured = [row for row in rows if row.status is Status.OK]
+    if not measured:
+        return _without_value(key, rows)
+    order = [Validity.VALID, None, *(v for v in Validity if v is not Validity.VALID)]
+    validity = min((row.validity for row in measured), key=order.index)
+    pooled = [row for row in measured if row.validity is validity]
+    # rounds may have found different batches for `max`
+    most = max((row.n_samples or 0 for row in pooled), default=0)
+    pooled = [row for row in pooled if row.samples_asked != MAX or row.n_samples == most]
+    first = pooled[0]
+    work = works[first.n_samples]
+    unranked = _unranked(pooled, any_quality) if validity is Validity.VALID else None
+    shared = partial(
+        Cell,
+        key,
+        Status.OK,
+        validity=validity,
+        rows=len(pooled),
+        samples=first.n_samples,
+        unranked=unranked,
+        work=work,
+        sources=tuple(rows),
+    )
+    try:
+        price = prices.get((first.run, first.host))
+        shown = figure(metric, pooled, price.per_hour if price else None)
+    except NoFigureError as error:
+        return shared(reason=str(error))
+    return shared(
+        figure=shown,
+        used=tuple(pooled),
+        notes=(
+            *shown.notes,
+            *([] if first.work or first.prompt else [UNSTATED_WORK]),
+            *_left_out(rows, pooled),
+            *_remarks(pooled),
+            *([unranked] if unranked else []),
+        ),
+        startup_s=_median_of([r.load_s + r.first_call_s for r in pooled if r.load_s and r.first_call_s]),
+        image_s=_seconds_per_image(pooled),
+    )
+
+
+def _unranked(rows: Sequence[Row], any_quality: bool) -> str | None:
+    """Returns why valid rows are not ranked."""
+    if any(row.is_imported for row in rows):
+        return IMPORTED
+    worst = min((row.psnr for row in rows if row.psnr is not None), default=None)
+    if any_quality or worst is None or worst >= GATE_DB:
+        return None
+    return f"not ranked: visibly another image, of {worst:.1f} dB PSNR; --any-quality ranks it"
+
+
+def _without_value(key: Mapping[str, AxisValue], rows: Sequence[Row]) -> Cell:
+    worst = max(rows, key=lambda row: list(Status).index(row.status or Status.FAILED))
+    status = worst.status or Status.FAILED
+    reason = worst.error or _WHY_NOT.get(status, "the row gives no reason")
+    return Cell(
+        key,
+        status,
+        reason,
+        rows=len(rows),
+        notes=_left_out(rows, [r for r in rows if r.status is worst.status]),
+        sources=tuple(rows),
+    )
+
+
+def _left_out(rows: Sequence[Row], kept: Sequence[Row]) -> tuple[str, ...]:
+    of_kept = set(map(id, kept))  # comparing rows compares sixty columns; a file may have thousands of one case
+    others: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if id(row) not in of_kept:
+            others[_PERCENTAGE.sub("%", outcome := _outcome(row))].append(outcome)
+    return tuple(
+        sorted(f"left out {len(each)} of {len(rows)} rows of this case: {_as_one(each)}" for each in others.values())
+    )
+
+
+def _outcome(row: Row) -> str:
+    if row.status is Status.OK:
+        validity = str(row.validity.value) if row.validity else "of unstated validity"
+        what = f"{validity}, {row.batch}" if row.samples_asked == MAX else validity
+        return what if row.validity is Validity.VALID or not row.error else f"{what}: {row.error}"
+    status = str((row.status or Status.FAILED).value)
+    return status + (f": {row.error}" if row.error and row.error != status else "")
+
+
+def _remarks(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Returns the rows' remarks. Merges remarks that differ only in percentages into one, with their range."""
+    alike: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.error:
+            alike[_PERCENTAGE.sub("%", row.error)].add(row.error)
+    return tuple(sorted(_as_one(sorted(texts)) for texts in alike.values()))
+
+
+def _as_one(texts: Sequence[str]) -> str:
+    """Merges texts that differ only in percentages: `62–82%`."""
+    places = iter(zip(*(_PERCENTAGE.findall(text) for text in texts)))
+
+    def span(_: re.Match[str]) -> str:
+        shares = sorted(next(places), key=float)
+        return f"{shares[0]}%" if shares[0] == shares[-1] else f"{shares[0]}–{shares[-1]}%"
+
+    return _PERCENTAGE.sub(span, texts[0])
+
+
+def _median_of(values: Sequence[float]) -> float | None:
+    return median(values) if values else None
+
+
+def _seconds_per_image(rows: Sequence[Row]) -> float | None:
+    try:
+        return 60 / figure(Metric.THROUGHPUT, rows, None).value
+    except NoFigureError:
+        return None

@@ -1,0 +1,94 @@
+"""Rows that are placed and grouped once, and compared by several metrics, baselines and layouts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from orchestrator.table.baseline import find_baseline, with_ratios
+from orchestrator.table.best import with_best
+from orchestrator.table.cases import Key, canonical, key_order, natural, place
+from orchestrator.table.cells import cell_of
+from orchestrator.table.comparison import Cell, Comparison
+from orchestrator.table.metric import Metric, Price
+from orchestrator.table.statistics import settled
+from orchestrator.table.view import View, laid_out
+from orchestrator.table.work import Work
+from orchestrator.table.work import works as works_of
+from runner.schema import Row, Status, Validity
+
+
+class Prepared:
+    """Compares the same rows as often as asked. The values of a metric are computed once."""
+
+    def __init__(
+        self,
+        rows: Iterable[Row],
+        prices: Mapping[tuple[str | None, str | None], Price] | None = None,
+        any_quality: bool = False,
+        where: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.rows = canonical(rows)
+        self.prices = prices or {}
+        self.any_quality = any_quality
+        works = works_of(self.rows)
+        self.placed = place(self.rows, [work.prompt for work in works])
+        groups: dict[Key, list[Row]] = defaultdict(list)
+        self._works: dict[Key, dict[int | None, Work]] = defaultdict(dict)
+        for row, key, work in zip(self.rows, self.placed.keys, works):
+            groups[key].append(row)
+            if row.status is Status.OK:  # a lost row does not state the model's own size
+                self._works[key][row.n_samples] = work
+        self._groups = {key: groups[key] for key in sorted(groups, key=key_order(self.placed.axes))}
+        self._measured: dict[Metric, dict[Key, Cell]] = {}
+
+    def compare(
+        self,
+        metric: Metric = Metric.LATENCY,
+        baseline: str | None = None,
+        view: View = View(),  # noqa: B008  # frozen
+    ) -> Comparison:
+        """Compares by the full key of each cell; the view only arranges what was computed."""
+        base = find_baseline(baseline, self.rows, self.placed)
+        cells = self._values(metric)
+        if base:
+            cells = with_ratios(metric, base, self.placed.axes, cells)
+        axes, across, columns, lines = laid_out(with_best(metric, cells), self.placed, view)
+        return Comparison(
+            metric=metric,
+            baseline=base,
+            axes=axes,
+            across=across,
+            columns=columns,
+            lines=lines,
+            caption=self.placed.caption,
+            devices=self._devices(),
+            runs=tuple(sorted({row.run for row in self.rows if row.run})),
+            prices=self._prices() if metric.declared.needs_price else {},
+        )
+
+    def _values(self, metric: Metric) -> dict[Key, Cell]:
+        """Returns each case's value on each host, with its spread."""
+        if metric not in self._measured:
+            axes = self.placed.axes
+            cells = {
+                key: cell_of(metric, dict(zip(axes, key)), rows, self._works[key], self.prices, self.any_quality)
+                for key, rows in self._groups.items()
+            }
+            disturbed = {key for key, cell in cells.items() if cell.validity is not Validity.VALID}
+            spreads = settled({key: cell.figure for key, cell in cells.items() if cell.figure}, disturbed)
+            cells |= {key: replace(cells[key], figure=figure) for key, figure in spreads.items()}
+            self._measured[metric] = cells
+        return self._measured[metric]
+
+    def _prices(self) -> dict[str, Price]:
+        found = {host: self.prices.get((row.run, row.host)) for row, host in zip(self.rows, self.placed.hosts)}
+        return {host: price for host, price in sorted(found.items(), key=lambda item: natural(item[0])) if price}
+
+    def _devices(self) -> dict[str, tuple[str, ...]]:
+        seen: dict[str, set[str]] = defaultdict(set)
+        for row, host in zip(self.rows, self.placed.hosts):
+            if row.device:
+                seen[host].add(row.device)
+        return {host: tuple(sorted(names)) for host, names in sorted(seen.items())}

@@ -1,0 +1,184 @@
+"""How a comparison is laid out: which axes lie down and across, and that no layout changes what was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from builders import a_row, around, columns, rounds
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.errors import InputError
+from orchestrator.table import Cell, Comparison, Metric, View, compare
+from runner.schema import Row, Status, Validity
+
+ROWS = [
+    *rounds("a", "eager", 1, 2.0),
+    *rounds("a", "compile", 1, 1.0),
+    *rounds("b", "eager", 1, 4.0),
+    *rounds("b", "eager", 4, 8.0),
+]
+
+
+def values(comparison: Comparison) -> dict[tuple[object, ...], list[float | None]]:
+    return {
+        line.labels: [None if cell.value is None else round(cell.value, 6) for cell in line.cells]
+        for line in comparison.lines
+    }
+
+
+def test_cases_lie_down_and_hosts_across_if_nothing_is_asked() -> None:
+    found = compare(ROWS)
+    assert (found.axes, found.across, columns(found)) == (("engine", "precision", "samples"), ("host",), ("a", "b"))
+    assert values(found) == {
+        ("eager", "half", 1): [2.0, 4.0],
+        ("eager", "half", 4): [None, 8.0],
+        ("compile", "half", 1): [1.0, None],
+    }
+
+
+def test_any_axis_lies_across_and_hosts_down() -> None:
+    found = compare(ROWS, view=View(rows=("host", "samples"), columns=("engine",)))
+    assert (found.axes, columns(found)) == (("host", "samples", "precision"), ("eager", "compile"))
+    assert values(found) == {("a", 1, "half"): [2.0, 1.0], ("b", 1, "half"): [4.0, None], ("b", 4, "half"): [8.0, None]}
+
+
+def test_several_axes_across_name_their_columns_by_all_values() -> None:
+    found = compare(ROWS, view=View(columns=("host", "samples")))
+    assert columns(found) == ("a, samples 1", "b, samples 1", "b, samples 4")
+    assert found.columns[2].labels == {"host": "b", "samples": 4}
+    assert found.axes == ("engine", "precision")
+
+
+def test_with_no_axis_across_all_values_are_in_one_column() -> None:
+    found = compare(ROWS, view=View(columns=()))
+    assert (found.axes[-1], columns(found)) == ("host", ("value",))
+    assert [line.cells[0].value is not None for line in found.lines] == [True] * 4
+
+
+def test_axes_that_differ_and_are_not_asked_for_are_appended_down() -> None:
+    rows = [*rounds("a", steps=20, work="short"), *rounds("a", steps=50)]
+    found = compare(rows, view=View(rows=("precision",), columns=("engine",)))
+    assert found.axes == ("precision", "samples", "steps", "host")
+    assert [line.labels[2] for line in found.lines] == [20, 50]
+
+
+def test_an_axis_that_is_asked_for_twice_is_an_error() -> None:
+    with pytest.raises(InputError, match="axis 'engine' is asked for twice; fix: name it either in --rows or"):
+        compare(ROWS, view=View(rows=("engine",), columns=("engine", "host")))
+
+
+def test_an_unknown_axis_is_an_error_with_the_nearest_name() -> None:
+    with pytest.raises(InputError, match=r"these rows have no axis 'engin'; did you mean 'engine'\?"):
+        compare(ROWS, view=View(rows=("engin",)))
+
+
+def test_a_cell_knows_its_value_on_every_axis() -> None:
+    found = compare(ROWS, view=View(columns=("engine",)))
+    for line in found.lines:
+        for column, cell in zip(found.columns, line.cells):
+            assert cell.key == {**dict(zip(found.axes, line.labels)), **column.labels}
+    assert [cell.status for cell in found.cells()].count(None) == 2
+
+
+def test_the_size_of_max_is_in_the_heading_if_samples_lie_across() -> None:
+    rows = [
+        *rounds("a", samples=28, middle=9.0, samples_asked="max"),
+        *rounds("b", samples=12, middle=9.0, samples_asked="max"),
+    ]
+    found = compare(rows, view=View(rows=("host",), columns=("samples",)))
+    assert columns(found) == ("max (12–28)",)
+    assert found.lines[0].cells[0].key["samples"] == "max"
+
+
+some_rows = st.lists(
+    st.builds(
+        lambda host, engine, samples, middle, count, columns: rounds(host, engine, samples, middle, count, **columns),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from(["eager", "compile"]),
+        st.sampled_from([1, 4]),
+        st.sampled_from([1.0, 1.002, 2.0]),
+        st.sampled_from([1, 3]),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "precision": st.sampled_from(["single", "half"]),
+                "steps": st.sampled_from([None, 5, 50]),
+                "run": st.sampled_from(["first", "second"]),
+                "samples_asked": st.just("max"),
+                "validity": st.sampled_from(Validity),
+                "status": st.sampled_from([Status.OK, Status.OOM]),
+                "threads": st.sampled_from([1, 2]),
+            },
+        ),
+    ),
+    max_size=6,
+).map(lambda groups: [row for group in groups for row in group])
+axes = ["engine", "precision", "samples", "host"]
+layouts = st.permutations(axes).flatmap(
+    lambda order: st.tuples(st.integers(0, 4), st.integers(0, 4)).map(
+        lambda ends: View(rows=tuple(order[: min(ends)]), columns=tuple(order[min(ends) : max(ends)]))
+    )
+)
+
+
+def computed(comparison: Comparison) -> dict[object, Any]:
+    """All that a table claims of each planned cell, by the cell's key."""
+    return {tuple(sorted(cell.key.items())): claims(cell) for cell in comparison.cells() if cell.status}
+
+
+def claims(cell: Cell) -> object:
+    marks = (cell.best, cell.tied_best, cell.best_of_case, cell.tied_best_of_case, cell.is_baseline)
+    return (cell.status, cell.reason, cell.figure, cell.validity, cell.ratio, cell.no_ratio, marks, cell.pays_off_after)
+
+
+@given(some_rows, layouts, st.sampled_from([Metric.LATENCY, Metric.THROUGHPUT]))
+def test_no_layout_changes_a_number_a_verdict_or_a_mark(rows: Sequence[Row], view: View, metric: Metric) -> None:
+    assert computed(compare(rows, metric, view=view)) == computed(compare(rows, metric))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [
+        ("precision=single", {"single": "the baseline", "half": 0.5}),
+        ("precision=half", {"single": 2.0, "half": "the baseline"}),
+    ],
+)
+def test_a_ratio_is_to_the_cell_that_differs_in_the_baselines_axis(
+    baseline: str, expected: dict[str, float | str]
+) -> None:
+    rows = [*rounds("a", middle=2.0, precision="single"), *rounds("a", middle=1.0)]
+    found = {cell.key["precision"]: cell for cell in compare(rows, baseline=baseline).cells()}
+    assert {
+        name: cell.no_ratio or (cell.ratio and pytest.approx(cell.ratio.value)) for name, cell in found.items()
+    } == expected
+
+
+def test_a_batch_of_one_is_the_baseline_of_per_image_metrics_alone() -> None:
+    rows = [a_row("a", samples=n, trials=around(float(n) ** 0.5), work="one") for n in (1, 4)]
+    throughput = compare(rows, Metric.THROUGHPUT, baseline="samples=1").lines[1].cells[0]
+    assert throughput.ratio is not None
+    assert throughput.ratio.value == pytest.approx(2.0)
+    assert compare(rows, baseline="samples=1").lines[1].cells[0].no_ratio == "unequal work: batch size 4 against 1"
+
+
+def test_other_steps_have_no_ratio_and_say_so() -> None:
+    rows = [*rounds("a", steps=10, work="short"), *rounds("a", steps=50)]
+    found = compare(rows, Metric.THROUGHPUT, baseline="steps=50").lines[0].cells[0]
+    assert (found.ratio, found.no_ratio) == (None, "unequal work: steps 10 against 50")
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        ("precison=single", "these rows have no axis 'precison'; did you mean 'precision'?"),
+        ("precision=singl", "no row has it; did you mean 'single'?"),
+        ("samples=16", "no row has it; the rows have 1"),
+    ],
+)
+def test_a_baseline_that_no_row_has_is_an_error(baseline: str, message: str) -> None:
+    rows = [*rounds("a", precision="single"), *rounds("a")]
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
+        compare(rows, baseline=baseline)
