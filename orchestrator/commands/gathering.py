@@ -32,7 +32,8 @@ from orchestrator.runs.summary import OPEN, RunState, summary
 from orchestrator.sanitize import clean, printable
 from orchestrator.scheduling.progress import in_words
 from orchestrator.table.comparison import Comparison
-from orchestrator.table.metric import Metric, Price
+from orchestrator.table.declaration import Price
+from orchestrator.table.metric import Metric
 from runner.schema import Job, Row, Status
 
 LOG_LINES = 20

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
+from typer import BadParameter
 from typer.core import TyperCommand, TyperGroup
 
 
@@ -29,7 +30,17 @@ class Conversion:
             return list(value)
         if isinstance(kind, type) and issubclass(kind, Enum) and value in {each.value for each in kind}:
             return kind(value)
+        if isinstance(kind, type) and issubclass(kind, Enum) and isinstance(value, str):
+            refuse_typo(value, [str(each.value) for each in kind], param, ctx)
         return self.by_typer().coerce(value, param=param, ctx=ctx)
+
+
+def refuse_typo(value: str, known: list[str], param: Any, ctx: Any) -> None:
+    """Raises BadParameter with the nearest of the known words, if one is near."""
+    import difflib
+
+    if near := difflib.get_close_matches(value.lower(), known, n=1):
+        raise BadParameter(f"{value!r} is unknown; did you mean {near[0]!r}?", ctx=ctx, param=param)
 
 
 def _adapted(parameters: list[Any]) -> list[Any]:

@@ -29,7 +29,12 @@ def results(
         list[str] | None,
         typer.Argument(metavar="RUN", help="Default: the newest run.", autocompletion=completion.run_names),
     ] = None,
-    metric: Annotated[Metric, typer.Option("--metric", help="The quantity to compare.")] = Metric.LATENCY,
+    metric: Annotated[
+        Metric,
+        typer.Option(
+            "--metric", metavar="METRIC", help=f"The figure to compare: {', '.join(each.value for each in Metric)}."
+        ),
+    ] = Metric.LATENCY,
     baseline: Annotated[
         str | None,
         typer.Option("--baseline", metavar="HOST|ENGINE|AXIS=VALUE", help="What ratios compare with. Default: eager."),
@@ -102,7 +107,8 @@ def comparison(
     rows: list[Row] = [*stored, *(row for run in chosen for row in run.all_rows())]
     if not metric.declared.needs_price:
         if price_file:
-            raise InputError(f"--prices {price_file} is for the cost; fix: add --metric cost")
+            priced = " or ".join(f"--metric {each.value}" for each in Metric if each.declared.needs_price)
+            raise InputError(f"--prices {price_file} does not change the {metric.value}; fix: add {priced}")
         return table.compare(rows, metric, baseline, any_quality=any_quality, view=view)
     from orchestrator.planning.prices import of_rows
 

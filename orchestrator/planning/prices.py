@@ -13,7 +13,7 @@ from orchestrator import config
 from orchestrator.config import yamlfile
 from orchestrator.errors import InputError
 from orchestrator.runs.folder import Run
-from orchestrator.table.metric import Price
+from orchestrator.table.declaration import Price
 from runner.schema import Row
 
 LARGEST_BYTES = 1 << 20

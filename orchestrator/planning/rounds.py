@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from orchestrator.config import Host
 from orchestrator.config.matrixfile import MAX_CASES
 from orchestrator.planning.plan import identified
-from orchestrator.table.metric import Metric, NoFigureError, figure
+from orchestrator.table.declaration import NoFigureError
+from orchestrator.table.measured import figure
+from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import settled
 from runner.schema import Job, Row, Samples, Status, Validity
 

@@ -119,7 +119,7 @@ def schema() -> dict[str, Any]:
                 "The quantity that is compared.",
                 name={"enum": [metric.value for metric in Metric]},
                 unit=text,
-                less_is_better={"type": "boolean"},
+                less_is_better=_of(["boolean", "null"], "null: neither less nor more is better"),
             ),
             baseline={
                 "anyOf": [

@@ -102,11 +102,14 @@ class Value:
 
 @dataclass(frozen=True)
 class MetricValues:
-    """A metric for all cases. values: in the order of `Table.cases`. prices: where the cost's prices come from."""
+    """A metric for all cases. values: in the order of `Table.cases`. prices: where the cost's prices come from.
+
+    less_is_better: None if neither less nor more is better.
+    """
 
     name: str
     unit: str
-    less_is_better: bool
+    less_is_better: bool | None
     values: tuple[Value, ...]
     legend: tuple[str, ...] = ()
     prices: tuple[str, ...] = ()

@@ -151,6 +151,8 @@ def _words(comparison: Comparison, cell: Cell, widths: Widths, notes: _Footnotes
         return CellText(value, ratio, _tone(comparison, cell.ratio), bool(best))
     if cell.validity not in (Validity.VALID, None):
         return CellText(value, str(cell.validity.value), Tone.DOUBTFUL)
+    if comparison.metric.declared.no_ratio is not None:
+        return CellText(value, "", Tone.PLAIN, bool(best))
     if cell.is_baseline:
         return CellText(value, "baseline", Tone.SAME, bool(best))
     return CellText(value, "no ratio" + notes.marks(cell.no_ratio) if cell.no_ratio else "", Tone.PLAIN, bool(best))
@@ -183,13 +185,15 @@ def ratio_words(ratio: Ratio) -> str:
 def _tone(comparison: Comparison, ratio: Ratio) -> Tone:
     if not ratio.shows_difference:
         return Tone.PLAIN if ratio.interval is None else Tone.SAME
+    if comparison.metric.less_is_better is None:
+        return Tone.PLAIN
     return Tone.BETTER if (ratio.value < 1) == comparison.metric.less_is_better else Tone.WORSE
 
 
 def _title(comparison: Comparison) -> str:
     metric = comparison.metric
-    better = "less is better" if metric.less_is_better else "more is better"
-    return f"{metric.value.capitalize()}, {metric.unit} ({better})"
+    better = "" if metric.less_is_better is None else f" ({metric.declared.better.value} is better)"
+    return f"{metric.heading}, {metric.unit}{better}"
 
 
 def shared_words(comparison: Comparison) -> str:
@@ -201,7 +205,9 @@ def shared_words(comparison: Comparison) -> str:
 def _caption(comparison: Comparison) -> list[str]:
     runs = ", ".join(told_apart(comparison.runs).values())
     words = [shared_words(comparison), f"run{'s' if len(comparison.runs) > 1 else ''} {runs}" if runs else ""]
-    if base := comparison.baseline:
+    if comparison.metric.declared.no_ratio is not None:
+        words.append(f"without ratios: {comparison.metric.declared.no_ratio}")
+    elif base := comparison.baseline:
         words.append(f"ratio to {label(base.axis)} {_baseline_name(comparison, base)}, {_where(comparison, base)}")
     return [line for line in words if line]
 

@@ -113,4 +113,6 @@ def _ratio(metric: Metric, cell: Cell) -> RatioTo:
 
 
 def _is_better(metric: Metric, ratio: Ratio) -> bool | None:
-    return (ratio.value < 1) == metric.less_is_better if ratio.shows_difference else None
+    if metric.less_is_better is None or not ratio.shows_difference:
+        return None
+    return (ratio.value < 1) == metric.less_is_better

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from orchestrator.table.comparison import Baseline, Cell, Column, Comparison, Line
-from orchestrator.table.metric import Metric, Price
+from orchestrator.table.declaration import Price
+from orchestrator.table.metric import Metric
 from orchestrator.table.prepared import Prepared
 from orchestrator.table.statistics import Interval, Ratio
 from orchestrator.table.view import View

@@ -172,6 +172,8 @@ def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[C
         return f"no baseline: {base.name} is {status}"
     if against.validity not in (Validity.VALID, None):
         return f"no baseline: {base.name} is {against.validity.value}"
+    if metric.declared.no_ratio is not None:
+        return metric.declared.no_ratio
     if metric.declared.splits_devices and is_on_cpu(cell.used[0]) != is_on_cpu(against.used[0]):
         return TWO_MEMORIES
     assert cell.work is not None  # noqa: S101  # a cell with a figure has it

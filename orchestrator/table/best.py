@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.table.cases import Key
 from orchestrator.table.comparison import Cell
+from orchestrator.table.declaration import Better
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import corrected, ratio
 from orchestrator.table.work import is_on_cpu
@@ -18,8 +19,10 @@ def with_best(metric: Metric, cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
     """Marks the best of each case among its hosts, and the best of all that did equal work if those are of several
     cases.
 
-    A key's last value is its host.
+    A key's last value is its host. A metric of which neither less nor more is better has no best.
     """
+    if metric.declared.better is Better.NEITHER:
+        return dict(cells)
     ranked = {key: cell for key, cell in cells.items() if cell.ranks}
     by_work: dict[Hashable, list[Key]] = defaultdict(list)
     by_case: dict[Hashable, list[Key]] = defaultdict(list)

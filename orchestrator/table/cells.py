@@ -10,7 +10,9 @@ from statistics import median
 
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import OUT_OF_MEMORY, Cell
-from orchestrator.table.metric import Metric, NoFigureError, Price, figure
+from orchestrator.table.declaration import NoFigureError, Price
+from orchestrator.table.measured import figure
+from orchestrator.table.metric import Metric
 from orchestrator.table.work import Work
 from runner.schema import GATE_DB, MAX, Row, Status, Validity
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.table.cases import ENGINE, HOST, AxisValue
-from orchestrator.table.metric import Metric, Price
+from orchestrator.table.declaration import Price
+from orchestrator.table.metric import Metric
 from orchestrator.table.naming import named
 from orchestrator.table.statistics import Figure, Interval, Ratio
 from orchestrator.table.work import Work

@@ -11,7 +11,8 @@ from orchestrator.table.best import with_best
 from orchestrator.table.cases import Key, canonical, key_order, natural, place
 from orchestrator.table.cells import cell_of
 from orchestrator.table.comparison import Cell, Comparison
-from orchestrator.table.metric import Metric, Price
+from orchestrator.table.declaration import Price
+from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import settled
 from orchestrator.table.view import View, laid_out
 from orchestrator.table.work import Work

@@ -50,7 +50,7 @@ class Process(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """The variance of an estimate on the log scale, and its degrees of freedom."""
+    """The variance of an estimate, on the log scale unless its figure is linear, and its degrees of freedom."""
 
     variance: float
     df: float
@@ -86,6 +86,7 @@ class Figure:
     spread: of the log of the value, between processes; set by `settled`; None if unknown. common: the scatter shared
     with the other cells of its run and host; also set by `settled`.
     trials: the number of timed calls behind it. notes: what a reader must know about how the value was obtained.
+    is_linear: the processes are averaged and spread on their own scale, and the figure has no ratio.
     """
 
     processes: tuple[Process, ...]
@@ -93,12 +94,15 @@ class Figure:
     common: Common | None = None
     trials: int = 0
     notes: tuple[str, ...] = ()
+    is_linear: bool = False
 
     @property
     def value(self) -> float:
         values = [process.value for process in self.processes]
         if len(values) == 1:
             return values[0]
+        if self.is_linear:
+            return fmean(values)
         return math.exp(fmean(map(math.log, values))) if min(values) > 0 else fmean(values)
 
     @property
@@ -106,6 +110,8 @@ class Figure:
         """Returns the interval of the value, between processes; None with one process."""
         if self.spread is None:
             return None
+        if self.is_linear:
+            return Interval(self.value - self.spread.margin(), self.value + self.spread.margin())
         factor = math.exp(min(self.spread.margin(), 700.0))
         return Interval(self.value / factor, self.value * factor)
 
@@ -151,8 +157,7 @@ def settled(figures: Mapping[Place, Figure], disturbed: Container[Place] = ()) -
         for place in places
     }
     return {
-        place: replace(figure, spread=_own(_logs(figure)), common=common.get(place))
-        for place, figure in figures.items()
+        place: replace(figure, spread=_own_of(figure), common=common.get(place)) for place, figure in figures.items()
     }
 
 
@@ -166,9 +171,9 @@ def _rounds(figure: Figure) -> Hashable:
 
 
 def _logs(figure: Figure) -> list[float]:
-    """Returns the logs of the processes' values, in the order of their rounds."""
+    """Returns the logs of the processes' values, in the order of their rounds; empty if they have none."""
     values = [process.value for process in sorted(figure.processes, key=lambda process: process.round or 0)]
-    return [math.log(value) for value in values] if min(values) > 0 else []
+    return [math.log(value) for value in values] if min(values) > 0 and not figure.is_linear else []
 
 
 def _job(figure: Figure, place: Place) -> Hashable:
@@ -177,11 +182,17 @@ def _job(figure: Figure, place: Place) -> Hashable:
     return place if None in jobs else jobs
 
 
-def _own(logs: Sequence[float]) -> Spread | None:
-    """Returns the spread of the mean of logs (Student)."""
-    if len(logs) < 2:
+def _own_of(figure: Figure) -> Spread | None:
+    if not figure.is_linear:
+        return _own(_logs(figure))
+    return _own([process.value for process in figure.processes], LEAST_DEVIATION * abs(figure.value))
+
+
+def _own(values: Sequence[float], least_deviation: float = LEAST_DEVIATION) -> Spread | None:
+    """Returns the spread of the mean of values, such as logs (Student)."""
+    if len(values) < 2:
         return None
-    return Spread(max(variance(logs), LEAST_DEVIATION**2) / len(logs), len(logs) - 1)
+    return Spread(max(variance(values), least_deviation**2) / len(values), len(values) - 1)
 
 
 def _common(cells: Sequence[Sequence[float]], jobs: Sequence[Hashable]) -> Common | None:
@@ -212,11 +223,11 @@ def _squares_of_pairs(cells: Sequence[Sequence[float]]) -> float:
 
 
 def ratio(ours: Figure, base: Figure) -> Ratio | None:
-    """Returns our value over the base's, with interval and p-value; None if the base is 0.
+    """Returns our value over the base's, with interval and p-value; None if the base is 0 or a figure is linear.
 
     Compares two cells of one run and host round by round if both have the same rounds; others by Welch's test.
     """
-    if base.value <= 0 or not math.isfinite(value := ours.value / base.value):
+    if ours.is_linear or base.is_linear or base.value <= 0 or not math.isfinite(value := ours.value / base.value):
         return None
     spread = _of_difference(ours, base)
     if spread is None:

@@ -38,10 +38,9 @@ def columns() -> Iterator[str]:
 
 def metrics() -> Iterator[str]:
     rows = [
-        (f"`{it.value}`", it.declared.value, "less" if it.less_is_better else "more", it.declared.source)
-        for it in Metric
+        (f"`{it.value}`", it.declared.value, it.unit, it.declared.better.value, it.declared.source) for it in Metric
     ]
-    yield from table(("`--metric`", "value", "better", "comes from"), rows)
+    yield from table(("`--metric`", "value", "unit", "better", "comes from"), rows)
 
 
 def prometheus() -> Iterator[str]:

@@ -106,12 +106,12 @@ def test_a_column_is_imported_and_shown_in_json(copy: Path) -> None:
 
 
 def test_a_metric_is_a_choice_and_a_table(copy: Path) -> None:
-    (copy / "watts.csv").write_text("host,n_samples,latency,power_w\na,1,2.0,300\n")
-    run(copy, "-m", "orchestrator", "import", "watts.csv")
-    said = run(copy, "-m", "orchestrator", "results", "watts", "--metric", "power")
-    assert "Power, W (less is better)" in said
-    assert "300" in said
-    assert "cost|power|energy" in run(copy, "-m", "orchestrator", "results", "--help")
+    (copy / "fast.csv").write_text("host,n_samples,latency,latency_min\na,1,2.0,1.75\n")
+    run(copy, "-m", "orchestrator", "import", "fast.csv")
+    said = run(copy, "-m", "orchestrator", "results", "fast", "--metric", "fastest")
+    assert "Fastest, s per call (less is better)" in said
+    assert "1.750" in said
+    assert "cost, fastest, energy" in " ".join(run(copy, "-m", "orchestrator", "results", "--help").split())
 
 
 def test_an_output_format_is_a_choice_and_writes(copy: Path) -> None:
@@ -130,11 +130,11 @@ def test_each_new_thing_is_in_the_files_that_are_written_from_declarations(copy:
     derived = {
         "docs/engines.md": ["| `sliced` | CPU, GPU |"],
         "docs/columns.md": ["| `fan_rpm` | number | 1/min | runner |"],
-        "docs/reading-the-table.md": ["| `power` | mean power in watts |", "| `names` | the names of the columns"],
+        "docs/reading-the-table.md": ["| `fastest` | the fastest call |", "| `names` | the names of the columns"],
         "docs/hosts.md": ["| `scratch` | this machine, in a folder of its own |"],
         "orchestrator/data/hosts.schema.json": ['"scratch"', "where its jobs work"],
         "orchestrator/data/matrix.schema.json": ['"sliced"', "synthetic:mini|tiny|small"],
-        "orchestrator/data/results.schema.json": ['"fan_rpm"', '"power"'],
+        "orchestrator/data/results.schema.json": ['"fan_rpm"', '"fastest"'],
     }
     for file, said in derived.items():
         text = (copy / file).read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from paths import DATA
 
 from orchestrator.results.foreign import read_file
 from orchestrator.table import Metric
-from orchestrator.table.metric import figure
+from orchestrator.table.measured import figure
 from runner.schema import Row, Status
 
 TODAY = read_file(DATA / "lambda-benchmark.csv")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
 from orchestrator.table import Baseline, Cell, Comparison, Metric, compare
-from orchestrator.table.metric import Price
+from orchestrator.table.declaration import Price
 from orchestrator.table.statistics import Interval
-from runner.schema import COLUMN, Row, Status, Validity
+from runner.schema import Row, Status, Validity
 
 
 def priced(**prices: float) -> dict[tuple[str | None, str | None], Price]:
@@ -97,22 +97,6 @@ def test_cost_without_a_price_says_where_to_set_it() -> None:
     found = cell(compare([a_row(trials=around(1))], Metric.COST), "a", "eager")
     assert found.value is None
     assert found.reason == "no price: set price_per_hour of this host in hosts.yaml, or give --prices FILE"
-
-
-@pytest.mark.parametrize("metric", Metric)
-def test_each_metric_is_computed_from_the_column_it_declares(metric: Metric) -> None:
-    column = metric.declared.column
-    assert column in COLUMN
-    others: dict[str, Any] = {"latency": None, "memory": None, "energy_j": None, column: 2.0}
-    rows = [a_row("a", samples=4, status=Status.OK, validity=Validity.VALID, **others)]
-    expected = {"latency": 2, "throughput": 120, "memory": 2, "cost": 3 / 3600 * 1000 / 4 * 2, "energy": 2}
-    found = cell(compare(rows, metric, prices=priced(a=3.0)), "a", "eager")
-    assert found.value == pytest.approx(expected[metric.value])
-
-
-def test_a_metric_that_is_not_declared_is_an_error() -> None:
-    with pytest.raises(ValueError, match="'power' is not a valid Metric"):
-        Metric("power")  # type: ignore[call-arg]  # a member is looked up
 
 
 def test_memory_that_was_not_measured_is_no_value_and_never_0() -> None:

@@ -1,0 +1,67 @@
+"""What the declaration of a metric states, and the values that a metric needs beside a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from runner.schema import Row
+
+LATENCY_COLUMN = "latency"  # stands for the median of a row's trials, where the row has them
+
+
+@dataclass(frozen=True)
+class Price:
+    """The price of one slot of a host for an hour. source: the file that sets it."""
+
+    per_hour: float
+    source: str
+
+
+class NoFigureError(Exception):
+    """Raised for successful rows that lack this metric; the message is the cell's reason."""
+
+
+class Better(str, Enum):
+    """Which of two values is better. NEITHER: the metric describes a case and never ranks it."""
+
+    LESS = "less"
+    MORE = "more"
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """The declaration of a metric. The choices of `--metric`, the table, the JSON and the docs derive from it.
+
+    unit: in the table's title. value, source: what it is and what it is computed from, for the docs.
+    columns: the row's columns that it is computed from; a row that lacks one has no value. `latency` is the median of
+        the trials, if the row has trials.
+    compute: takes the row, the columns' values, and the host's price; None uses the only column unchanged.
+    heading: of the table, if it is not the metric's name in words.
+    is_per_image: it means the same at any batch size.
+    needs_price: it needs the host's price. splits_devices: it is a different quantity on a CPU and on a GPU.
+    no_ratio: why two values have no ratio. Processes are then averaged on the metric's own scale, where a value may be
+        negative; of every other metric, on the log scale.
+    """
+
+    unit: str
+    value: str
+    source: str
+    columns: tuple[str, ...]
+    better: Better = Better.LESS
+    heading: str | None = None
+    is_per_image: bool = False
+    needs_price: bool = False
+    splits_devices: bool = False
+    no_ratio: str | None = None
+    compute: Callable[[Row, tuple[float, ...], float | None], float] | None = None
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is derived from the trials."""
+        return LATENCY_COLUMN in self.columns
+
+    def of(self, row: Row, values: tuple[float, ...], price_per_hour: float | None) -> float:
+        return values[0] if self.compute is None else self.compute(row, values, price_per_hour)
