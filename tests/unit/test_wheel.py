@@ -110,6 +110,9 @@ def test_the_wheel_holds_what_images_are_built_from_and_clusters_need(wheel: Pat
         here = engines.ROOT / name
         there = {path.relative_to(here) for path in here.rglob("*") if path.is_file()}
         assert {path.relative_to(data / name) for path in (data / name).rglob("*") if path.is_file()} == there
+    page = engines.ROOT / "orchestrator/report/page"
+    for file in (file for pattern in ("*.css", "js/*.js", "templates/*.j2") for file in page.glob(pattern)):
+        assert (installed.package / file.relative_to(engines.ROOT)).is_file()
     with zipfile.ZipFile(wheel) as opened:
         assert not [name for name in opened.namelist() if name.startswith("tests/")]
 
