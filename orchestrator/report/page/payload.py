@@ -33,7 +33,7 @@ from runner.schema import Status, Validity
 Block: TypeAlias = dict[str, Any]
 NONE = "none"
 LONGEST_NOTE = 1000
-MARKS = ("", "best", "tied", "best of its case", "tied in its case")
+MARKS = ("", "best", "tied", "best of case", "tied of case")
 VERDICTS = (
     {"word": "better", "kind": "better"},
     {"word": "worse", "kind": "worse"},

@@ -121,9 +121,11 @@ function valueParts(shown, point, width, footnotes) {
   return [
     make("span", { class: `whole ${digits(width.whole)}` }, whole),
     make("span", { class: `part ${digits(width.part)}` }, part),
-    width.spread ? make("span", { class: `spread ${digits(width.spread)}` }, shown.spread[point]) : null,
-    mark ? make("span", { class: `mark ${mark.split(" ")[0]}` }, mark) : null,
-    state.kind === "value" ? null : make("span", { class: "word" }, state.word),
+    ...spaced([
+      width.spread ? make("span", { class: `spread ${digits(width.spread)}` }, shown.spread[point]) : null,
+      mark ? make("span", { class: `mark ${mark.split(" ")[0]}` }, mark) : null,
+      state.kind === "value" ? null : make("span", { class: "word" }, state.word),
+    ]),
     ...notes,
   ];
 }
@@ -133,15 +135,20 @@ function ratioParts(found, point, footnotes) {
   if (found.value[point] === null) return [make("span", { class: "word" }, verdict.word), ...notes];
   return [
     make("span", { class: "times" }, found.text[point]),
-    found.interval[point] ? make("span", { class: "interval" }, found.interval[point]) : null,
-    make("span", { class: "word" }, verdict.word),
+    ...spaced([
+      found.interval[point] ? make("span", { class: "interval" }, found.interval[point]) : null,
+      make("span", { class: "word" }, verdict.word),
+    ]),
     ...notes,
   ];
 }
 
+// With a space before each, so that copied text has its words apart.
+const spaced = (elements) => elements.filter(Boolean).flatMap((element) => [" ", element]);
+
 function marksOf(notes, footnotes) {
-  return (notes || []).map((at) => {
+  return (notes || []).flatMap((at) => {
     if (!footnotes.has(at)) footnotes.set(at, footnotes.size + 1);
-    return make("sup", {}, `[${footnotes.get(at)}]`);
+    return [" ", make("sup", {}, `[${footnotes.get(at)}]`)];
   });
 }
