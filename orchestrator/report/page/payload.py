@@ -7,7 +7,7 @@ shows. A cell is a case of `Table.cases`; lists named "per cell" are in that ord
     points: the number of cells.
     axes: name, numeric, always (shown even with one value), values (labels in their order), at (per cell: the place of
         its value), about (per value: a device; hosts only).
-    metrics: name, title, unit, less_is_better. The block of the first one is `metric-0`.
+    metrics: name, title, unit, better (in words; empty without a direction). The block of the first one is `metric-0`.
     baselines: name, title. The block of the first metric's ratios to the first one is `ratio-0-0`. Not all exist.
     view: the default metric, baseline and axis across; "none" is no baseline, or one column.
     states: word, kind (value, imported, invalid, missing or fault) and meaning. marks: words. verdicts: word and kind.
@@ -27,7 +27,8 @@ from typing import Any, TypeAlias
 from orchestrator.report.labels import told_apart
 from orchestrator.report.model import Mark, MetricValues, RatioTo, Table, Value
 from orchestrator.sanitize import clean
-from orchestrator.table.cases import ALWAYS_SHOWN, AxisValue, rank
+from orchestrator.table.cases import ALWAYS_SHOWN, ENGINE, HOST, AxisValue, rank
+from orchestrator.table.metric import Metric
 from runner.schema import Status, Validity
 
 Block: TypeAlias = dict[str, Any]
@@ -42,8 +43,10 @@ VERDICTS = (
     {"word": "baseline", "kind": "base"},
     {"word": "no ratio", "kind": "none"},
     {"word": "", "kind": "none"},
+    {"word": "differs", "kind": "plain"},
 )
-BETTER, WORSE, SAME, ONE_ROUND, IS_BASELINE, NO_RATIO, NO_VALUE = range(len(VERDICTS))
+_HEADINGS = {metric.value: metric.heading for metric in Metric}
+BETTER, WORSE, SAME, ONE_ROUND, IS_BASELINE, NO_RATIO, NO_VALUE, DIFFERS = range(len(VERDICTS))
 _INVALID = {
     Validity.THROTTLED: "the GPU slowed its clock down while it was measured; not ranked",
     Validity.CONTENDED: "something else used the device, or kept the process from its CPUs; not ranked",
@@ -87,10 +90,10 @@ def payload(table: Table, command: str = "orchestrator results") -> dict[str, Bl
         "points": len(table.cases),
         "axes": axes,
         "metrics": [_metric_words(metric) for metric in table.metrics],
-        "baselines": [{"name": _short(name, table.baselines), "title": clean(name)} for name in table.baselines],
+        "baselines": [{"name": _option(name), "title": clean(name)} for name in table.baselines],
         "view": {
             "metric": table.metrics[0].name if table.metrics else NONE,
-            "baseline": _short(table.baselines[0], table.baselines) if table.baselines else NONE,
+            "baseline": _option(table.baselines[0]) if table.baselines else NONE,
             "across": _across(table, axes),
         },
         "states": states.values,
@@ -102,11 +105,10 @@ def payload(table: Table, command: str = "orchestrator results") -> dict[str, Bl
     return {"data": data, **blocks}
 
 
-def _short(name: str, all_names: Sequence[str]) -> str:
-    """Returns a baseline's name without its axis, as `--baseline` takes it, unless two baselines share it."""
-    short = [each.partition(" ")[2] or each for each in all_names]
-    mine = name.partition(" ")[2] or name
-    return clean(mine if short.count(mine) == 1 else name)
+def _option(name: str) -> str:
+    """Returns a baseline as `--baseline` takes it: a host or engine by its name alone, `steps=50` of another axis."""
+    axis, _, value = clean(name).partition(" ")
+    return value if axis in (ENGINE, HOST) else f"{axis}={value}"
 
 
 def _across(table: Table, axes: Sequence[Block]) -> str:
@@ -131,14 +133,19 @@ def _axis(table: Table, axis: str, name: str, values: Sequence[AxisValue]) -> Bl
         "values": [texts[value] for value in ordered],
         "at": [place[value] for value in values],
     }
-    if axis == "host" and table.hosts:
+    if axis == HOST and table.hosts:
         block["about"] = [clean(table.hosts.get(str(value), ""), 120) for value in ordered]
     return block
 
 
 def _metric_words(metric: MetricValues) -> Block:
-    title = metric.name[:1].upper() + metric.name[1:].replace("_", " ").replace("-", " ")
-    return {"name": metric.name, "title": title, "unit": metric.unit, "less_is_better": metric.less_is_better}
+    better = {True: "less is better", False: "more is better", None: ""}[metric.less_is_better]
+    return {
+        "name": metric.name,
+        "title": _HEADINGS.get(metric.name, metric.name),
+        "unit": metric.unit,
+        "better": better,
+    }
 
 
 def _metric(metric: MetricValues, texts: _Texts, states: _Texts) -> Block:
@@ -227,4 +234,6 @@ def _verdict(ratio: RatioTo | None, value: Value) -> int:
         return IS_BASELINE if ratio.text == "baseline" else NO_RATIO
     if ratio.shows_difference is None:
         return ONE_ROUND
-    return SAME if not ratio.shows_difference else BETTER if ratio.is_better else WORSE
+    if not ratio.shows_difference:
+        return SAME
+    return DIFFERS if ratio.is_better is None else BETTER if ratio.is_better else WORSE

@@ -71,14 +71,13 @@ def first_lines(blocks: Mapping[str, Block]) -> StaticTable:
     )
     metric, view = data["metrics"][0], data["view"]
     title = next((each["title"] for each in data["baselines"] if each["name"] == view["baseline"]), "")
-    better = "less" if metric["less_is_better"] else "more"
+    ratio = f"× is the ratio to {title}" if title else ""
     return StaticTable(
         axes=tuple(axis["name"] for axis in down),
         numeric=tuple(axis["numeric"] for axis in down),
         columns=tuple(_column(across, column, metric) for column in columns),
         has_ratios=found is not None,
-        caption=f"{metric['title']} in {metric['unit']}; {better} is better"
-        + (f"; × is the ratio to {title}" if title else ""),
+        caption="; ".join(filter(None, (f"{metric['title']} in {metric['unit']}", metric["better"], ratio))),
         unit=metric["unit"],
         baseline=view["baseline"] if view["baseline"] != NONE else "",
         lines=lines,

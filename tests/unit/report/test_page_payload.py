@@ -5,7 +5,7 @@ from typing import Any
 from builders import a_row, around, rounds
 from reports import a_table, rows
 
-from orchestrator.report.model import Table
+from orchestrator.report.model import MetricValues, RatioTo, Table, Value
 from orchestrator.report.page.payload import Block, payload
 from orchestrator.table import Metric
 from runner.schema import Status, Validity
@@ -129,9 +129,17 @@ def test_ratios_that_were_not_computed_have_no_block() -> None:
 
 
 def test_baselines_have_the_names_that_the_command_takes() -> None:
-    both = [*rounds("eager", "eager", 1, 1.0), *rounds("b", "graph", 1, 1.0)]
-    table = a_table(both, [Metric.LATENCY], [None, "b"])
-    assert [each["name"] for each in payload(table)["data"]["baselines"]] == ["eager", "b"]
+    sized = [*rounds("a", "eager", 1, 1.0), *rounds("b", "eager", 1, 1.0, steps=20)]
+    table = a_table(sized, [Metric.LATENCY], ["eager", "b", "steps=20"])
+    assert [each["name"] for each in payload(table)["data"]["baselines"]] == ["eager", "b", "steps=20"]
+
+
+def test_a_metric_without_a_direction_differs_and_is_not_better() -> None:
+    values = tuple(Value(1.0, "1.00", "ok", ratios={"engine eager": RatioTo(x, f"{x}×", True)}) for x in (0.5, 2.0))
+    metric = MetricValues("gpu-busy", "%", None, values)
+    blocks = payload(Table(("engine", "host"), (("a", "x"), ("b", "x")), ("host",), (metric,), ("engine eager",)))
+    assert [words(blocks, "ratio-0-0", point)["verdict"]["word"] for point in (0, 1)] == ["differs", "differs"]
+    assert blocks["data"]["metrics"][0]["better"] == ""
 
 
 def test_a_table_without_cases_is_empty_json() -> None:

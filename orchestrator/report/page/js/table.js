@@ -31,8 +31,8 @@ function showTable(view, found, limit) {
 
 function caption(view) {
   const metric = metricOf(view), baseline = data.baselines.find((each) => each.name === view.baseline);
-  const ratio = baseline ? `; × is the ratio to ${baseline.title}` : "";
-  return `${metric.title} in ${metric.unit}; ${metric.less_is_better ? "less" : "more"} is better${ratio}`;
+  const ratio = baseline ? `× is the ratio to ${baseline.title}` : "";
+  return [`${metric.title} in ${metric.unit}`, metric.better, ratio].filter(Boolean).join("; ");
 }
 
 function showAbout(view) {
