@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator import table
+from orchestrator.commands import reporting
 from orchestrator.commands.outcome import Outcome
 from orchestrator.config import Host
 from orchestrator.errors import HostUnreachable, InputError
@@ -131,6 +132,7 @@ def drive(
         except (HostUnreachable, InputError) as error:  # the rows are here; `results s3://…` reads what was delivered
             warn(f"The merged rows are not in the store: {error}")
     write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
+    reporting.write_at_end(run, console)
     return Outcome(run, tuple(rows), all(progress.is_settled for progress in journal.progress()))
 
 

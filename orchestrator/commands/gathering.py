@@ -114,25 +114,20 @@ def _comparisons(
 ) -> tuple[list[list[Comparison]], list[str]]:
     """Returns for each metric its comparisons, the default baseline first, and what is left out."""
     metrics = sorted(Metric, key=lambda metric: metric is not asked.metric)
-    first = table.compare(rows, asked.metric, asked.baseline, their_prices, asked.any_quality)
-    names: list[str | None] = [asked.baseline]
+    prepared = table.Prepared(rows, their_prices, asked.any_quality)
+    first = prepared.compare(asked.metric, asked.baseline)
+    names, seen, notes = [asked.baseline], {values.baseline_name(first)}, []
     others = [*dict.fromkeys(row.engine for row in rows if row.engine), *(column.name for column in first.columns)]
-    fit = max(1, MOST_COMPARED // (len(metrics) * max(1, len(rows))))
-    seen = {values.baseline_name(first)}
-    notes = []
+    fit = min(MOST_BASELINES, MOST_COMPARED // (len(metrics) * max(1, len(rows))))
     for name in others:
-        if len(names) >= min(fit, MOST_BASELINES):
-            notes.append(
-                "The page holds ratios to some baselines; fix: 'orchestrator results --baseline' for the others."
-            )
+        shown = values.baseline_name(prepared.compare(asked.metric, name))
+        if shown not in seen and len(names) >= max(1, fit):
+            notes.append("The page holds the first baselines alone; fix: 'orchestrator results --baseline' for others.")
             break
-        comparison = table.compare(rows, asked.metric, name, their_prices, asked.any_quality)
-        if (shown := values.baseline_name(comparison)) not in seen:
+        if shown not in seen:
             seen.add(shown)
             names.append(name)
-    return [
-        [table.compare(rows, metric, name, their_prices, asked.any_quality) for name in names] for metric in metrics
-    ], notes
+    return [[prepared.compare(metric, name) for name in names] for metric in metrics], notes
 
 
 def _info(run: Run) -> RunInfo:

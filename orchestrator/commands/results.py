@@ -66,7 +66,7 @@ def results(
     from orchestrator.terminal.console import console
 
     names: Sequence[str | None] = run or [None]
-    stored = [row for name in names if name and name.startswith("s3://") for row in _stored(name)]
+    stored = [row for name in names if name and name.startswith("s3://") for row in stored_rows(name)]
     chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
     view = view_of(rows, columns)
     found = comparison(chosen, metric, baseline, stored, inventory_file(inventory), prices, any_quality, view)
@@ -115,7 +115,7 @@ def comparison(
     return table.compare(rows, metric, baseline, of_rows(rows, chosen, inventory, price_file), any_quality, view)
 
 
-def _stored(address: str) -> Sequence[Row]:
+def stored_rows(address: str) -> Sequence[Row]:
     from orchestrator.results import from_store
     from orchestrator.terminal.console import console
 

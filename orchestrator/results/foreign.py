@@ -1,111 +1,67 @@
-"""Imports rows from a CSV: the Lambda benchmark's, any CSV with some of our columns, or our own after a re-save."""
+"""Imports rows from CSV or JSON: the Lambda benchmark's, any with some of our columns, or our own after a re-save."""
 
 from __future__ import annotations
 
-import csv
 import difflib
 import io
 import itertools
 import re
 import shlex
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 from orchestrator.errors import InputError
+from orchestrator.results import foreign_bytes, foreign_csv, foreign_json, optimum
 from orchestrator.results.dialect import FAILED_WORDS, OUT_OF_MEMORY, SENTINELS, Dialect, unit, without_unit
-from orchestrator.results.lambda_script import PRECISION_WORDS, ScriptFile, is_record
+from orchestrator.results.foreign_bytes import ForeignText
+from orchestrator.results.foreign_csv import column_name
+from orchestrator.results.lambda_script import PRECISION_WORDS, ScriptFile
+from orchestrator.results.optimum_report import is_header, is_report, lacks_config, unflattened
 from orchestrator.results.settings import Settings, is_ignored
 from orchestrator.results.validate import STATISTICS, made_harmless, statistics_fault
 from runner.catalog import PRECISIONS
 from runner.schema import COLUMN, COLUMNS, ENGINES, LAMBDA_COLUMNS, LARGEST_NUMBER, Column, Row, Status
 
-DELIMITERS = (",", ";", "\t", "|")
 PROBLEMS_SHOWN = 20
-LARGEST_BYTES = 32 << 20  # a row is 0.5 to 2 kB
-LONGEST_RECORD = 1 << 20  # 10 000 trials are 200 kB
 MOST_COLUMNS = 1000
 MOST_ROWS = 50_000  # 2 to 3 kB of memory each
 ENGINES_BY_RUNTIME = {facts.runtime: name for name, facts in reversed(list(ENGINES.items()))}  # the first of each
 NUMBERS = frozenset(column.name for column in COLUMN.values() if column.kind in (int, float))
 LATENCIES = ("latency", "latency_median")
 OTHER_NAMES = {"memory_usage": "memory", "batch_size": "n_samples", "batch": "n_samples", "gpu": "device"}
-# Leading bytes of files that are not CSV: what the file is, and the fix.
-NO_TEXT = {
-    b"PK\x03\x04": "is an Excel or OpenDocument workbook, or a ZIP file; fix: save the sheet as 'CSV UTF-8'",
-    b"\xd0\xcf\x11\xe0": "is an old Excel workbook; fix: save the sheet as 'CSV UTF-8'",
-    b"PAR1": "is a Parquet file; fix: write it as CSV, with pandas: read_parquet(…).to_csv(…, index=False)",
-    b"ARROW1": "is an Arrow file; fix: write it as CSV",
-    b"%PDF": "is a PDF file; fix: save the table as CSV",
-    b"BZh": "is compressed by bzip2; fix: decompress it",
-    b"\xfd7zXZ": "is compressed by xz; fix: decompress it",
-    b"\x28\xb5\x2f\xfd": "is compressed by zstd; fix: decompress it",
-    b"\x1f\x8b": "is compressed by gzip twice; fix: decompress it",
-    b"\xff\xfe\0\0": "is UTF-32 text; fix: save it as 'CSV UTF-8'",
-    b"\0\0\xfe\xff": "is UTF-32 text; fix: save it as 'CSV UTF-8'",
-    b"{": "is JSON; fix: write it as CSV, with pandas: read_json(…).to_csv(…, index=False)",
-    b"[": "is JSON; fix: write it as CSV, with pandas: read_json(…).to_csv(…, index=False)",
-    b"<": "is HTML or XML; fix: save the table as CSV",
-}
-GZIP = b"\x1f\x8b"
 
 
 def read_file(path: Path, ignored: Sequence[str] = ()) -> list[Row]:
-    """Like `read_rows`, for a file that may be UTF-16 or gzip-compressed. Raises InputError."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is not a regular file")
+    """Reads the rows of a CSV, of JSON, or of a report of optimum-benchmark; any may be compressed by gzip.
+
+    ignored: as in `read_rows`. Raises InputError.
+    """
+    return read_text(foreign_bytes.read(path), ignored)
+
+
+def read_text(file: ForeignText, ignored: Sequence[str] = ()) -> list[Row]:
+    """Like `read_file`, for a file that was read already."""
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    name = str(path)
-    if content.startswith(GZIP):
-        content, name = _decompressed(content, name), name.removesuffix(".gz")
-    if len(content) > LARGEST_BYTES:
-        raise InputError(f"{path}: is larger than {LARGEST_BYTES >> 20} MiB; no table of benchmarks is that large")
-    for start, what in NO_TEXT.items():
-        if content.startswith(start):
-            raise InputError(f"{path}: {what}")
-    encoding = _encoding(content)
-    try:
-        return _read(lambda: io.TextIOWrapper(io.BytesIO(content), encoding, newline=""), name, ignored)
+        if not file.is_json:
+            return _read(file.opened, file.name, ignored)
+        value = foreign_json.parsed(file.text(), file.name)
     except UnicodeDecodeError as error:
-        if "16" in encoding:
-            raise InputError(f"{path}: is not UTF-16 text; fix: save it as 'CSV UTF-8'") from error
-        raise InputError(f"{path}:{_undecodable(content)}: is not UTF-8 text; fix: save it as 'CSV UTF-8'") from error
-
-
-def _decompressed(content: bytes, name: str) -> bytes:
-    """Decompresses gzip content, up to the size limit."""
-    unzip = zlib.decompressobj(wbits=31)
-    try:
-        data = unzip.decompress(content, LARGEST_BYTES + 1)
-    except zlib.error as error:
-        raise InputError(f"{name}: is not a complete gzip file: {error}") from error
-    if len(data) <= LARGEST_BYTES and not unzip.eof:
-        raise InputError(f"{name}: is a gzip file that was cut off")
-    if unzip.unused_data.startswith(GZIP):
-        raise InputError(f"{name}: holds several gzip files; fix: decompress it")
-    return data
-
-
-def _undecodable(content: bytes) -> int:
-    """Returns the number of the first line that is not UTF-8."""
-    lines = enumerate(io.BytesIO(content), start=1)
-    return next(number for number, line in lines if line.decode(errors="replace") != line.decode(errors="ignore"))
-
-
-def _encoding(content: bytes) -> str:
-    """Detects the encoding by the byte order mark, or by the zero bytes of UTF-16 without one."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    if content[1:2] == b"\0" or content[:1] == b"\0":
-        return "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
-    return "utf-8-sig"
+        raise file.undecodable() from error
+    if lacks_config(value) and (config := Path(file.name).with_name(optimum.CONFIG)).is_file():
+        beside = foreign_bytes.read(config)
+        value = {"config": foreign_json.parsed(beside.text(), beside.name), "report": value}
+    if is_report(value):
+        return [optimum.row(value, file.name)]
+    if (records := foreign_json.records(value)) is None:
+        raise InputError(
+            f"{file.name}: is JSON without rows; fix: give a list of objects, such as pandas writes by "
+            "to_json(…, orient='records'), what `results -o json` prints, or optimum-benchmark's benchmark.json"
+        )
+    return _read_records(records, file.name, ignored)
 
 
 def read_rows(text: str, name: str, ignored: Sequence[str] = ()) -> list[Row]:
@@ -122,134 +78,105 @@ def read_rows(text: str, name: str, ignored: Sequence[str] = ()) -> list[Row]:
     return _read(lambda: io.StringIO(text.removeprefix("\ufeff"), newline=""), name, ignored)
 
 
+@dataclass(frozen=True)
+class _Table:
+    """header: names in lower case. records: begins again at each call; the number of a record's line, and its cells.
+
+    place: what a message puts before that number.
+    """
+
+    name: str
+    place: str
+    delimiter: str
+    header: list[str]
+    records: Callable[[], Iterator[tuple[int, list[str]]]]
+
+    def rows(self, ignored: Sequence[str]) -> list[Row]:
+        """Reads the records in several passes: for their number format, their settings and their values."""
+        dialect = Dialect.seen(self.delimiter, _numbers(self.records(), self.header))
+        cells = (cells for _, cells in itertools.islice(self.records(), MOST_ROWS + 1))
+        return _rows(self, dialect, Settings.seen(self.header, ignored, cells))
+
+
 def _read(opened: Callable[[], TextIO], name: str, ignored: Sequence[str]) -> list[Row]:
-    """Reads the file in several passes, one record at a time: for its number format, its settings and its rows."""
-    delimiter, skipped = _delimiter(opened, name)
+    """Reads a CSV, one record at a time."""
+    delimiter, skipped = foreign_csv.delimiter(opened, name)
 
-    def raw() -> Iterator[tuple[int, list[str]]]:
-        return _records(opened, name, delimiter, skipped)
+    def lines() -> Iterator[tuple[int, list[str]]]:
+        return foreign_csv.records(opened, name, delimiter, skipped)
 
-    def records() -> Iterator[tuple[int, list[str]]]:
-        found = raw()
-        if script is None:
-            yield from found
-            return
-        if script.has_header:
-            next(found)
-        yield 1, header
-        yield from ((line, script.cells(cells)) for line, cells in found)
-
-    first = next(raw(), None)
+    first = next(lines(), None)
     if first is None:
         raise InputError(f"{name}:1: the file is empty")
     line, cells = first
-    header = [_column(cell) for cell in cells]
+    if is_header(cells):
+        return [optimum.row(unflattened(cells, found), f"{name}:{line}") for line, found in _after_first(lines())]
+    header = [column_name(cell) for cell in cells]
     script = ScriptFile.seen(header)
-    if script is not None and script.is_misfit(cells for _, cells in itertools.islice(raw(), MOST_ROWS + 1)):
-        header = list(LAMBDA_COLUMNS)
+    if script is not None and script.is_misfit(cells for _, cells in itertools.islice(lines(), MOST_ROWS + 1)):
+        table = _Table(name, f"{name}:", delimiter, list(LAMBDA_COLUMNS), lambda: _fitted(script, lines()))
     else:
-        script = None
-    while header and not header[-1]:  # a trailing comma
-        header.pop()
-    if problems := [f"{name}:{line}: {problem}" for problem in _header_problems(header, ignored)]:
+        while header and not header[-1]:  # a trailing comma
+            header.pop()
+        table = _Table(name, f"{name}:", delimiter, header, lambda: _after_first(lines()))
+    if problems := [f"{name}:{line}: {problem}" for problem in _header_problems(table.header, ignored)]:
         raise InputError(problems)
-    dialect = Dialect.seen(delimiter, _numbers(records(), header))
-    settings = Settings.seen(header, ignored, (cells for _, cells in itertools.islice(records(), 1, MOST_ROWS + 1)))
-    return _rows(records(), header, dialect, settings, name)
+    return table.rows(ignored)
 
 
-def _rows(
-    records: Iterator[tuple[int, list[str]]], header: Sequence[str], dialect: Dialect, settings: Settings, name: str
-) -> list[Row]:
-    next(records)
+def _fitted(script: ScriptFile, records: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    for line, cells in _after_first(records) if script.has_header else records:
+        yield line, script.cells(cells)
+
+
+def _after_first(records: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    return itertools.islice(records, 1, None)
+
+
+def _read_records(values: Sequence[Mapping[str, Any]], name: str, ignored: Sequence[str]) -> list[Row]:
+    """Reads rows of JSON as if a CSV held them."""
+    names = [name for name in dict.fromkeys(name for value in values for name in value) if name != foreign_json.USED]
+    header = [column_name(name) for name in names]
+    if problems := [f"{name}: {problem}" for problem in _header_problems(header, ignored, "the first row")]:
+        raise InputError(problems)
+
+    def records() -> Iterator[tuple[int, list[str]]]:
+        for number, value in enumerate(values, start=1):
+            yield number, [foreign_json.text_of(value.get(key)) for key in names]
+
+    return _Table(name, f"{name}: row ", ",", header, records).rows(ignored)
+
+
+def _rows(table: _Table, dialect: Dialect, settings: Settings) -> list[Row]:
     rows: list[Row] = []
     problems: list[str] = []
     count = 0
-    for number, (line, cells) in enumerate(records, start=1):
+    for number, (line, cells) in enumerate(table.records(), start=1):
         if number > MOST_ROWS:
-            raise InputError([*problems, f"{name}:{line}: more than {MOST_ROWS} rows; fix: split the file"])
-        values, faults = _values(header, cells, dialect)
+            raise InputError([*problems, f"{table.place}{line}: more than {MOST_ROWS} rows; fix: split the file"])
+        values, faults = _values(table.header, cells, dialect)
         try:
             values["settings"] = settings.of(cells, Row(settings=values.get("settings")))
         except ValueError as error:
             faults.append(str(error))
         if not faults:
-            row = _meant(values, header, PurePath(name).stem)
-            faults = list(_doubtful(row, header, cells, dialect))
+            row = _meant(values, table.header, PurePath(table.name).stem)
+            faults = list(_doubtful(row, table.header, cells, dialect))
             rows.append(row)
         count += len(faults)
-        problems += [f"{name}:{line}: {fault}" for fault in faults[: PROBLEMS_SHOWN - len(problems)]]
+        problems += [f"{table.place}{line}: {fault}" for fault in faults[: PROBLEMS_SHOWN - len(problems)]]
     if count > len(problems):
-        problems.append(f"{name}: and {count - len(problems)} more problems")
+        problems.append(f"{table.name}: and {count - len(problems)} more problems")
     if problems:
         raise InputError(problems)
     if not rows:
-        raise InputError(f"{name}: a header and no rows")
+        raise InputError(f"{table.name}: a header and no rows")
     return rows
 
 
-class _Lines:
-    """Yields a file's lines, and limits how much one record may hold."""
-
-    def __init__(self, file: TextIO, name: str) -> None:
-        self._file, self._name, self._held, self._line = file, name, 0, 0
-
-    def record_done(self) -> None:
-        self._held = 0
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self._file.readline(LONGEST_RECORD + 1)
-        self._held += len(line)
-        self._line += 1
-        if self._held > LONGEST_RECORD:
-            raise InputError(f"{self._name}:{self._line}: a row is longer than {LONGEST_RECORD >> 20} MiB")
-        if not line:
-            raise StopIteration
-        return line
-
-
-def _delimiter(opened: Callable[[], TextIO], name: str) -> tuple[str, int]:
-    """Returns the delimiter that finds most known columns in the header, and the lines before it (Excel's `sep=;`)."""
-    with opened() as file:
-        for skipped, line in enumerate(_Lines(file, name)):
-            if not line.strip():
-                continue
-            stated = re.fullmatch(r'"?sep=(.)"?[,;\t|]*', line.rstrip("\r\n"), re.IGNORECASE)
-            if stated and stated[1] in DELIMITERS:
-                return stated[1], skipped + 1
-            return max(DELIMITERS, key=lambda d: _known(line.rstrip("\r\n").split(d))), skipped
-    return ",", 0
-
-
-def _known(cells: Sequence[str]) -> tuple[int, bool]:
-    """Returns how well a first line's cells are understood: its known columns, or else values of the Lambda script."""
-    return sum(_column(cell) in COLUMN for cell in cells), is_record(cells)
-
-
-def _column(cell: str) -> str:
-    return cell.strip().strip('"').strip().lower()
-
-
-def _records(opened: Callable[[], TextIO], name: str, delimiter: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
-    """Yields the records with their line numbers, the header first. Skips records without a filled cell."""
-    with opened() as file:
-        lines = _Lines(file, name)
-        for _ in range(skipped):
-            next(lines)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        try:
-            for cells in reader:
-                lines.record_done()
-                if any(cell.strip() for cell in cells):
-                    yield reader.line_num + skipped, cells
-        except csv.Error as error:
-            raise InputError(f"{name}:{max(1, reader.line_num + skipped)}: {error}") from error
-
-
-def _header_problems(header: Sequence[str], ignored: Sequence[str]) -> Iterator[str]:
+def _header_problems(
+    header: Sequence[str], ignored: Sequence[str], where: str = "the header, the first line"
+) -> Iterator[str]:
     if len(header) > MOST_COLUMNS:
         yield f"{len(header)} columns; no table of benchmarks has more than {MOST_COLUMNS}"
         return
@@ -264,7 +191,7 @@ def _header_problems(header: Sequence[str], ignored: Sequence[str]) -> Iterator[
     for needed in (("device", "host"), ("n_samples",), ("latency", "latency_median", "trials", "status")):
         if header and not set(needed) & set(header):
             fix = "; fix: add it, with the images of one call" if needed == ("n_samples",) else ""
-            yield f"no column {' or '.join(needed)} in the header, the first line; every row needs it{fix}"
+            yield f"no column {' or '.join(needed)} in {where}; every row needs it{fix}"
 
 
 def _near(name: str, header: Sequence[str]) -> str | None:
@@ -280,7 +207,6 @@ def _near(name: str, header: Sequence[str]) -> str | None:
 
 def _numbers(records: Iterator[tuple[int, list[str]]], header: Sequence[str]) -> Iterator[str]:
     """Yields the cells of all number columns."""
-    next(records)
     places = [place for place, column in enumerate(header) if column in NUMBERS]
     for _, cells in itertools.islice(records, MOST_ROWS):
         yield from (without_unit(COLUMN[header[place]], cells[place]) for place in places if place < len(cells))

@@ -44,7 +44,7 @@ class Settings:
             if told:
                 unsure = {place: column for place, column in unsure.items() if not column.is_told}
         kept = [place for place, column in columns.items() if column.is_filled and not column.is_index]
-        names = tuple((place, _short(header[place], LONGEST_NAME)) for place in kept)
+        names = tuple((place, shortened(header[place], LONGEST_NAME)) for place in kept)
         return cls(names, frozenset(place for place in kept if columns[place].is_whole))
 
     def of(self, cells: Sequence[str], stated: Row) -> str | None:
@@ -57,7 +57,7 @@ class Settings:
         values, length = dict(stated.other_settings), 0
         for place, name in self.names:
             if text := _text(cells, place):
-                values[name] = _short(text[:-2] if place in self.whole else text, LONGEST_VALUE)
+                values[name] = shortened(text[:-2] if place in self.whole else text, LONGEST_VALUE)
                 length += len(name) + len(values[name])
             if length > LONGEST:
                 raise self._too_long
@@ -111,7 +111,7 @@ def _text(cells: Sequence[str], place: int) -> str:
     return "" if text in MISSING_TEXT else text
 
 
-def _short(text: str, longest: int) -> str:
+def shortened(text: str, longest: int) -> str:
     return (_kept_short if len(text) < 200 else _made_short)(text, longest)
 
 

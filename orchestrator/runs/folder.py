@@ -55,6 +55,14 @@ class Run:
         return self.path / "comparison.md"
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def report_json(self) -> Path:
+        return self.path / "report.json"
+
+    @property
     def driver_log(self) -> Path:
         """The output of a detached run's background process."""
         return self.path / "driver.log"

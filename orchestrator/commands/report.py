@@ -1,0 +1,92 @@
+"""`orchestrator report`: one HTML page with the answer, the table, figures, environments and failures of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.commands import completion
+from orchestrator.commands.options import Inventory, command, inventory_file
+from orchestrator.table.metric import Metric
+
+if TYPE_CHECKING:
+    from orchestrator.commands.gathering import Asked
+
+DEFAULT = Path("report.html")
+
+
+@command("report", "report", "report quick lambda -o page.html", "report --watch")
+def report(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN", help="Default: the newest run.", autocompletion=completion.run_names),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", metavar="FILE", help="Default: report.html. A name that ends in .json gets JSON."),
+    ] = None,
+    metric: Annotated[Metric, typer.Option("--metric", help="The quantity to show first.")] = Metric.LATENCY,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar="HOST|ENGINE", help="What ratios compare with first. Default: eager."),
+    ] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            "--prices", metavar="FILE", help="Price per hour of each host (YAML or CSV); replaces those of hosts.yaml."
+        ),
+    ] = None,
+    inventory: Inventory = None,
+    any_quality: Annotated[
+        bool, typer.Option("--any-quality", help="Also rank rows whose images visibly differ from the baseline's.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve the page of a run on this machine while the run goes on.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option("--port", metavar="N", min=0, max=65535, help="Of --watch. Default: a free port.")
+    ] = None,
+) -> None:
+    """The page is one file that requests nothing from a network. RUN may also be an address, s3://BUCKET/PREFIX/RUN.
+    `submit` and `resume` write the page of their run to its folder.
+
+    --watch prints the address of the page, which only this machine can open, and serves it until Ctrl-C.
+    """
+    from orchestrator.commands.gathering import Asked
+    from orchestrator.errors import InputError
+
+    asked = Asked(metric, baseline, inventory_file(inventory), prices, any_quality)
+    names = run or []
+    if not watch:
+        if port is not None:
+            raise InputError(f"--port {port} is for --watch; fix: add --watch")
+        _write(names, asked, output or DEFAULT)
+        return
+    if output:
+        raise InputError("--watch writes no file; fix: leave out -o")
+    if len(names) > 1 or any(name.startswith("s3://") for name in names):
+        raise InputError("--watch serves one run of this machine; fix: name one run")
+    from orchestrator.commands.watching import serve
+
+    serve(names[0] if names else None, asked, port or 0)
+
+
+def _write(names: list[str], asked: Asked, output: Path) -> None:
+    from orchestrator.commands import reporting
+    from orchestrator.commands.results import stored_rows
+    from orchestrator.files import write_atomically
+    from orchestrator.report import reportfile
+    from orchestrator.runs import folder as runs
+    from orchestrator.terminal.console import console
+
+    stored = [row for name in names if name.startswith("s3://") for row in stored_rows(name)]
+    local: list[str | None] = [name for name in names if not name.startswith("s3://")] if names else [None]
+    chosen = [runs.find(runs.ROOT, name) for name in local]
+    made = reporting.made(chosen, stored, asked)
+    is_json = output.suffix.lower() == ".json"
+    text = reportfile.to_json(made.report) if is_json else reporting.html(made.report)
+    write_atomically(output, text.encode())
+    err = console(stderr=True)
+    err.print(f"Report: {output} ({len(text.encode()) / 1000:,.0f} kB)", soft_wrap=True)

@@ -1,0 +1,127 @@
+"""`report`, and the report that every run leaves beside its rows."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from builders import a_job, ok_row
+from commands import orchestrate, write
+from runfolders import a_run
+
+from orchestrator.commands import reporting
+from orchestrator.errors import ExitCode
+from runner.schema import Row, Status
+
+MATRIX = "name: demo\nmatrix: {engine: [eager], samples: [1, 2]}\nprompt: say hello\nrepeats: 3\n"
+ID = "3cac81a0b1c2"
+
+
+def submitted(here: Path) -> Path:
+    assert orchestrate("submit", write(MATRIX)) == ExitCode.OK
+    (run,) = (here / "runs").iterdir()
+    return run
+
+
+def test_a_run_leaves_a_report_as_html_and_as_json(here: Path) -> None:
+    run = submitted(here)
+    page = (run / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert run.name in page
+    document = json.loads((run / "report.json").read_text())
+    assert (document["runs"][0]["state"], document["runs"][0]["counts"]) == ("done", {"ok": 2})
+
+
+def test_without_jinja2_a_run_ends_as_well_with_one_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(("jinja2", "markupsafe", "orchestrator.report.page"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setitem(sys.modules, "markupsafe", None)
+    run = submitted(here)
+    assert re.search(r"^report.html is not written: .* not installed; fix: .*$", capsys.readouterr().err, re.MULTILINE)
+    assert (run / "report.json").exists()
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("a bug")])
+def test_a_report_that_cannot_be_written_changes_no_exit_code(
+    here: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(path: Path, data: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(reporting, "write_atomically", fails)
+    run = submitted(here)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "report.html" in line]
+    assert len(lines) == 1
+    assert str(error) in lines[0]
+    assert (run / "comparison.md").exists()
+
+
+def test_report_writes_one_page_of_several_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        mine = a_job(samples=(1,), run=f"20260301-120000-abc123-{name}", id=ID)
+        a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
+    assert orchestrate("report", "one", "two", "-o", "page.html") == ExitCode.OK
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("Report: page.html (")
+    page = Path("page.html").read_text()
+    assert "h@20260301-120000-abc123-one" in page
+    assert "h@20260301-120000-abc123-two" in page
+
+
+def test_report_writes_json_to_a_json_file(here: Path) -> None:
+    mine = a_job(samples=(1,), run="20260301-120000-abc123-one", id=ID)
+    a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
+    assert orchestrate("report", "-o", "report.json", "--metric", "throughput") == ExitCode.OK
+    assert json.loads(Path("report.json").read_text())["table"]["metrics"][0]["name"] == "throughput"
+
+
+def test_a_price_list_is_used(here: Path) -> None:
+    mine = a_job(samples=(1,), run="20260301-120000-abc123-one", id=ID)
+    a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0], 3.6)])], mine.run)
+    assert orchestrate("report", "-o", "r.json", "--prices", write("h: 2.0\n", "prices.yaml")) == ExitCode.OK
+    metrics = {metric["name"]: metric for metric in json.loads(Path("r.json").read_text())["table"]["metrics"]}
+    assert metrics["cost"]["values"][0]["number"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "there is no run 'none'"),
+        (["--port", "80"], "--port 80 is for --watch; fix: add --watch"),
+        (["--watch", "-o", "a.html"], "--watch writes no file"),
+        (["--watch", "one", "one"], "--watch serves one run"),
+        (["--watch", "s3://bucket/run"], "--watch serves one run"),
+        (["--baseline", "eeger"], "did you mean 'eager'?"),
+        (["-o", "missing/a.html"], "missing"),
+    ],
+)
+def test_a_wrong_option_is_one_message_and_exit_code_2(
+    here: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = a_job(samples=(1,), run="20260301-120000-abc123-one", id=ID)
+    a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
+    assert orchestrate("report", *words) == ExitCode.BAD_INPUT
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+
+
+def test_hostile_text_of_a_row_and_a_log_is_no_markup_in_the_page(here: Path) -> None:
+    mine = a_job(samples=(1,), run="20260301-120000-abc123-one", id=ID, engine="eager")
+    hostile = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    row = Row.of(mine, mine.cases[0], Status.FAILED, error=hostile)
+    a_run(here / "runs", [(mine, [row])], mine.run, log=[hostile])
+    assert orchestrate("report") == ExitCode.OK
+    page = Path("report.html").read_text()
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
