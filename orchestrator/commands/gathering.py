@@ -113,7 +113,8 @@ def _comparisons(
     rows: Sequence[Row], asked: Asked, their_prices: Mapping[tuple[str | None, str | None], Price]
 ) -> tuple[list[list[Comparison]], list[str]]:
     """Returns for each metric its comparisons, the default baseline first, and what is left out."""
-    metrics = sorted(Metric, key=lambda metric: metric is not asked.metric)
+    of_cases = [metric for metric in Metric if not metric.declared.spans]  # the page has a value per case
+    metrics = sorted(of_cases, key=lambda metric: metric is not asked.metric)
     prepared = table.Prepared(rows, their_prices, asked.any_quality)
     first = prepared.compare(asked.metric, asked.baseline)
     names, seen, notes = [asked.baseline], {values.baseline_name(first)}, []

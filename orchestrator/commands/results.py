@@ -105,6 +105,11 @@ def comparison(
     from orchestrator.errors import InputError
 
     rows: list[Row] = [*stored, *(row for run in chosen for row in run.all_rows())]
+    if baseline and metric.declared.precision:
+        raise InputError(
+            f"--baseline {baseline}: {metric.value} always compares with precision={metric.declared.precision}; "
+            f"fix: leave out --baseline, or ask for --metric {Metric.THROUGHPUT.value}"
+        )
     if not metric.declared.needs_price:
         if price_file:
             priced = " or ".join(f"--metric {each.value}" for each in Metric if each.declared.needs_price)

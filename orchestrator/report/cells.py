@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.report.labels import label
-from orchestrator.report.numbers import significant, spread
+from orchestrator.report.numbers import number_text
 from orchestrator.table.cases import ENGINE, MODEL, PRECISION, SAMPLES, AxisValue
 from orchestrator.table.comparison import Cell, Comparison
 from runner.schema import MAX
@@ -61,14 +61,6 @@ def images_per_call(samples: AxisValue, found: int | None) -> str:
     if isinstance(samples, str) and samples.startswith(MAX):
         return f"the largest batch ({found} images)" if found else "the largest batch"
     return "1 image per call" if samples == 1 else f"{label(samples)} images per call"
-
-
-def number_text(cell: Cell) -> str:
-    """The value with its spread, such as `0.312 ±0.001`; empty without a value."""
-    if cell.value is None:
-        return ""
-    text, decimals = significant(cell.value)
-    return f"{text} {spread(cell.value, cell.interval, decimals)}" if cell.interval else text
 
 
 __all__ = ["HOST", "MODEL", "Keyed", "differing", "images_per_call", "in_words", "keyed", "number_text"]

@@ -73,6 +73,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "reason": cell.reason,
         "value": cell.value,
         "ci": _ends(cell.interval),
+        "limit": {"beyond": cell.figure.limit.beyond} if cell.figure and cell.figure.limit else None,
         "validity": cell.validity.value if cell.validity else None,
         "ratio": cell.ratio.value if cell.ratio else None,
         "ratio_ci": _ends(cell.ratio.interval) if cell.ratio else None,
@@ -205,6 +206,15 @@ def _cell_schema() -> dict[str, Any]:
         reason=_of(["string", "null"], "why there is no value, whole"),
         value=_of(["number", "null"], "of the metric, in its unit"),
         ci=_interval("the value's 95% confidence interval; null where one process gives none"),
+        limit={
+            "anyOf": [
+                _object(
+                    "The value is a limit that was searched for.",
+                    beyond=_of(["integer", "null"], "smallest value beyond it; null: a lower bound, none was tried"),
+                ),
+                {"type": "null"},
+            ]
+        },
         validity={"enum": [*(each.value for each in Validity), None], "description": "null: the source does not say"},
         ratio=_of(["number", "null"], "the value over its baseline's"),
         ratio_ci=_interval("of this ratio alone"),

@@ -64,6 +64,17 @@ class Widths:
 
 def _parts(cell: Cell) -> tuple[str, str, str]:
     value = cell.value or 0.0
-    number, decimals = significant(value)
+    if cell.figure and cell.figure.limit:
+        beyond = cell.figure.limit.beyond
+        return (f"≥ {value:.0f}", "", "") if beyond is None else (f"{value:.0f}", "", f"(oom at {beyond})")
+    number, decimals = (str(value), 0) if isinstance(value, int) else significant(value)
     whole, point, fraction = number.partition(".")
     return whole, point + fraction, spread(value, cell.interval, decimals) if cell.interval else ""
+
+
+def number_text(cell: Cell) -> str:
+    """The value with its spread or limit, such as `0.312 ±0.001`; empty without a value."""
+    if cell.figure is None:
+        return ""
+    whole, fraction, around = _parts(cell)
+    return f"{whole}{fraction} {around}".rstrip()

@@ -11,7 +11,7 @@ from orchestrator.report.numbers import Widths, is_skewed, significant
 from orchestrator.sanitize import clean
 from orchestrator.table.cases import HOST
 from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, Cell, Comparison, Line
-from orchestrator.table.statistics import Ratio
+from orchestrator.table.statistics import Limit, Ratio
 from runner.schema import Status, Validity
 
 LONGEST_REASON = 300
@@ -165,6 +165,8 @@ def _mark(cell: Cell) -> str:
 
 def _without_value(cell: Cell, notes: _Footnotes) -> CellText:
     status, reason = cell.status or Status.FAILED, cell.reason or ""
+    if cell.is_baseline:
+        return CellText("baseline", "", Tone.SAME)
     if status is Status.OK:
         return CellText("no value" + notes.marks(reason, *cell.notes), "", Tone.NO_VALUE)
     says_no_more = reason == status.value or (status is Status.OOM and reason == OUT_OF_MEMORY)
@@ -205,10 +207,12 @@ def shared_words(comparison: Comparison) -> str:
 def _caption(comparison: Comparison) -> list[str]:
     runs = ", ".join(told_apart(comparison.runs).values())
     words = [shared_words(comparison), f"run{'s' if len(comparison.runs) > 1 else ''} {runs}" if runs else ""]
-    if comparison.metric.declared.no_ratio is not None:
-        words.append(f"without ratios: {comparison.metric.declared.no_ratio}")
-    elif base := comparison.baseline:
-        words.append(f"ratio to {label(base.axis)} {_baseline_name(comparison, base)}, {_where(comparison, base)}")
+    declared, base = comparison.metric.declared, comparison.baseline
+    if base and (declared.derived or declared.no_ratio is None):
+        to = "compared with" if declared.derived else "ratio to"
+        words.append(f"{to} {label(base.axis)} {_baseline_name(comparison, base)}, {_where(comparison, base)}")
+    if declared.no_ratio is not None:
+        words.append(f"without ratios: {declared.no_ratio}")
     return [line for line in words if line]
 
 
@@ -293,6 +297,10 @@ def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
         f"value: geometric mean of {_span(processes)} processes (rounds)": processes[-1:] > [1],
         "±: half the width of the value's 95% confidence interval between processes": not all(skewed),
         "[low–high]: the value's 95% confidence interval, if it is skewed": any(skewed),
+        "≥: no larger batch was tried": any(c.figure.limit == Limit(None) for c in cells if c.figure),
+        "(oom at n): the smallest batch that is out of memory": any(
+            c.figure.limit and c.figure.limit.beyond for c in cells if c.figure
+        ),
         "×: the value divided by the baseline's": bool(ratios),
         "× [low–high]: 95% interval of this ratio alone": bool(tested),
         f"≈: no difference shown at 5%{f' for all {len(tested)} ratios together' if tested[1:] else ''}": any(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,8 @@ from orchestrator.table.cases import (
     rank,
 )
 from orchestrator.table.comparison import Baseline, Cell
+from orchestrator.table.declaration import NoFigureError
+from orchestrator.table.derived import break_even, derived
 from orchestrator.table.metric import Metric
 from orchestrator.table.naming import means, near, shown
 from orchestrator.table.statistics import Ratio, corrected, ratio
@@ -154,8 +155,10 @@ def _word(value: AxisValue) -> str:
 def _judged(metric: Metric, base: Baseline, cell: Cell, against: Cell | None, ratios: Iterator[Ratio]) -> Cell:
     """Returns the cell with its ratio after the correction for the whole table, and the values derived from it."""
     if against is None:
-        return cell
+        return derived(metric, cell, None, None) if metric.declared.derived else cell
     found = next(ratios)
+    if metric.declared.derived:
+        return derived(metric, cell, against, found)
     return replace(cell, ratio=found, pays_off_after=_pays_off_after(metric, base, cell, against, found))
 
 
@@ -172,7 +175,7 @@ def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[C
         return f"no baseline: {base.name} is {status}"
     if against.validity not in (Validity.VALID, None):
         return f"no baseline: {base.name} is {against.validity.value}"
-    if metric.declared.no_ratio is not None:
+    if metric.declared.no_ratio is not None and not metric.declared.derived:
         return metric.declared.no_ratio
     if metric.declared.splits_devices and is_on_cpu(cell.used[0]) != is_on_cpu(against.used[0]):
         return TWO_MEMORIES
@@ -182,11 +185,10 @@ def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[C
 
 
 def _pays_off_after(metric: Metric, base: Baseline, cell: Cell, against: Cell, found: Ratio) -> int | None:
-    """Returns the break-even: images until the extra load and first call are saved; 0 if the start is not slower."""
+    """Returns the break-even with an engine, if a difference in speed is shown."""
     if base.axis != ENGINE or not metric.declared.is_timed or not found.shows_difference:
         return None
-    if None in (cell.startup_s, against.startup_s, cell.image_s, against.image_s):
+    try:
+        return break_even(cell, against, found)
+    except NoFigureError:
         return None
-    extra_s = cell.startup_s - against.startup_s  # type: ignore[operator]
-    saved_s = against.image_s - cell.image_s  # type: ignore[operator]
-    return max(0, math.ceil(extra_s / saved_s)) if saved_s > 0 else None

@@ -19,9 +19,9 @@ def with_best(metric: Metric, cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
     """Marks the best of each case among its hosts, and the best of all that did equal work if those are of several
     cases.
 
-    A key's last value is its host. A metric of which neither less nor more is better has no best.
+    A key's last value is its host. There is no best if neither less nor more is better, or if values have no ratio.
     """
-    if metric.declared.better is Better.NEITHER:
+    if metric.declared.better is Better.NEITHER or metric.declared.no_ratio is not None:
         return dict(cells)
     ranked = {key: cell for key, cell in cells.items() if cell.ranks}
     by_work: dict[Hashable, list[Key]] = defaultdict(list)

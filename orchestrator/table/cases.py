@@ -76,6 +76,13 @@ class Placement:
         return tuple(str(key[-1]) for key in self.keys)
 
 
+def spanning(placed: Placement, spans: Sequence[str]) -> Placement:
+    """Returns keys without the axes that a metric's value spans."""
+    kept = [i for i, name in enumerate(placed.axes) if name not in spans]
+    axes, keys = (placed.axes[i] for i in kept), (tuple(key[i] for i in kept) for key in placed.keys)
+    return Placement(tuple(axes), tuple(keys), placed.caption)
+
+
 def canonical(rows: Iterable[Row]) -> list[Row]:
     """Removes exact duplicates (a run named twice), and sorts independently of the given order."""
     return sorted(set(rows), key=lambda row: str(_all_columns(row)))

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from statistics import median
 
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import OUT_OF_MEMORY, Cell
@@ -78,8 +77,8 @@ def cell_of(
             *_remarks(pooled),
             *([unranked] if unranked else []),
         ),
-        startup_s=_median_of([r.load_s + r.first_call_s for r in pooled if r.load_s and r.first_call_s]),
-        image_s=_seconds_per_image(pooled),
+        startup_s=_value_of(Metric.STARTUP, pooled),
+        image_s=_value_of(Metric.BREAK_EVEN, pooled),
     )
 
 
@@ -147,12 +146,8 @@ def _as_one(texts: Sequence[str]) -> str:
     return _PERCENTAGE.sub(span, texts[0])
 
 
-def _median_of(values: Sequence[float]) -> float | None:
-    return median(values) if values else None
-
-
-def _seconds_per_image(rows: Sequence[Row]) -> float | None:
+def _value_of(metric: Metric, rows: Sequence[Row]) -> float | None:
     try:
-        return 60 / figure(Metric.THROUGHPUT, rows, None).value
+        return figure(metric, rows, None).value
     except NoFigureError:
         return None

@@ -31,6 +31,16 @@ class Better(str, Enum):
     NEITHER = "neither"
 
 
+class Derived(str, Enum):
+    """What a metric makes of a case and its baseline, once the metric's columns are computed for both.
+
+    RATIO: the value over the baseline's. BREAK_EVEN: images after which a slower start than the baseline's pays off.
+    """
+
+    RATIO = "ratio"
+    BREAK_EVEN = "break-even"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
     """The declaration of a metric. The choices of `--metric`, the table, the JSON and the docs derive from it.
@@ -42,8 +52,10 @@ class Declaration:
     heading: of the table, if it is not the metric's name in words.
     is_per_image: it means the same at any batch size.
     needs_price: it needs the host's price. splits_devices: it is a different quantity on a CPU and on a GPU.
-    no_ratio: why two values have no ratio. Processes are then averaged on the metric's own scale, where a value may be
-        negative; of every other metric, on the log scale.
+    no_ratio: why two values have no ratio; such a metric has no best either.
+    is_linear: processes are averaged on the metric's own scale, where a value may be negative; else on the log scale.
+    derived: the value is made of a case and its baseline. precision: the baseline's, if it is always the same.
+    spans: the axes that a value spans; rows that differ there alone share a cell.
     """
 
     unit: str
@@ -56,6 +68,10 @@ class Declaration:
     needs_price: bool = False
     splits_devices: bool = False
     no_ratio: str | None = None
+    is_linear: bool = False
+    derived: Derived | None = None
+    precision: str | None = None
+    spans: tuple[str, ...] = ()
     compute: Callable[[Row, tuple[float, ...], float | None], float] | None = None
 
     @property

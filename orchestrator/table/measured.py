@@ -32,7 +32,7 @@ def figure(metric: Metric, rows: Sequence[Row], price_per_hour: float | None) ->
         processes,
         trials=sum(len(row.trials or ()) for row in used) if declared.is_timed else 0,
         notes=tuple(notes),
-        is_linear=declared.no_ratio is not None,
+        is_linear=declared.is_linear,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from orchestrator.table.declaration import Better, Declaration, NoFigureError
+from orchestrator.table.declaration import Better, Declaration, Derived, NoFigureError
 from runner.schema import Row
 
 SECONDS_PER_HOUR = 3600
@@ -15,6 +15,11 @@ MB_PER_GB = 1000
 def _throughput(row: Row, values: tuple[float, ...], price_per_hour: float | None) -> float:
     latency, samples = values
     return 60.0 * samples / latency
+
+
+def _seconds_per_image(row: Row, values: tuple[float, ...], price_per_hour: float | None) -> float:
+    latency, samples = values
+    return latency / samples
 
 
 def _steps_per_second(row: Row, values: tuple[float, ...], price_per_hour: float | None) -> float:
@@ -97,6 +102,35 @@ class Metric(str, Enum):
             compute=_startup,
         ),
     )
+    BREAK_EVEN = (
+        "break-even",
+        Declaration(
+            unit="images",
+            value="images after which a slower start than the baseline's pays off; 0 if the start is not slower",
+            source="`load_s` + `first_call_s`, `n_samples` and the median latency, of the case and its baseline",
+            columns=("latency", "n_samples"),
+            heading="Break-even",
+            derived=Derived.BREAK_EVEN,
+            no_ratio="a break-even compares two cases already",
+            compute=_seconds_per_image,
+        ),
+    )
+    HALF_SPEEDUP = (
+        "half-speedup",
+        Declaration(
+            unit="× its throughput in single precision",
+            value="throughput in half precision over that in single, all else equal",
+            source="`n_samples` and the median latency, of both",
+            columns=("latency", "n_samples"),
+            better=Better.MORE,
+            is_per_image=True,
+            heading="Speed-up of half over single",
+            derived=Derived.RATIO,
+            precision="single",
+            no_ratio="a speed-up is a ratio already",
+            compute=_throughput,
+        ),
+    )
     COST = (
         "cost",
         Declaration(
@@ -159,6 +193,18 @@ class Metric(str, Enum):
             compute=_memory_per_image,
         ),
     )
+    LARGEST_BATCH = (
+        "largest-batch",
+        Declaration(
+            unit="images per call",
+            value="the largest batch that fitted, and the smallest that was out of memory; ≥ if none was",
+            source="`n_samples` and `status` of all batch sizes, and what `samples: max` found",
+            columns=("n_samples", "status"),
+            better=Better.MORE,
+            spans=("samples", "steps", "seed", "prompt"),
+            no_ratio="a largest batch is known only between the batches that were tried",
+        ),
+    )
     PEAK_MEMORY = (
         "peak-memory",
         Declaration(
@@ -188,6 +234,7 @@ class Metric(str, Enum):
             better=Better.MORE,
             heading="PSNR",
             no_ratio="decibels have no ratio",
+            is_linear=True,
         ),
     )
 

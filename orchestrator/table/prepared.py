@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from orchestrator.table.baseline import find_baseline, with_ratios
 from orchestrator.table.best import with_best
-from orchestrator.table.cases import Key, canonical, key_order, natural, place
+from orchestrator.table.cases import PRECISION, Key, Placement, canonical, key_order, natural, place, spanning
 from orchestrator.table.cells import cell_of
-from orchestrator.table.comparison import Cell, Comparison
+from orchestrator.table.comparison import Baseline, Cell, Comparison
 from orchestrator.table.declaration import Price
+from orchestrator.table.frontier import largest_batch
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import settled
 from orchestrator.table.view import View, laid_out
@@ -33,11 +34,11 @@ class Prepared:
         self.rows = canonical(rows)
         self.prices = prices or {}
         self.any_quality = any_quality
-        works = works_of(self.rows)
-        self.placed = place(self.rows, [work.prompt for work in works])
+        self._work_of = works_of(self.rows)
+        self.placed = place(self.rows, [work.prompt for work in self._work_of])
         groups: dict[Key, list[Row]] = defaultdict(list)
         self._works: dict[Key, dict[int | None, Work]] = defaultdict(dict)
-        for row, key, work in zip(self.rows, self.placed.keys, works):
+        for row, key, work in zip(self.rows, self.placed.keys, self._work_of):
             groups[key].append(row)
             if row.status is Status.OK:  # a lost row does not state the model's own size
                 self._works[key][row.n_samples] = work
@@ -50,12 +51,18 @@ class Prepared:
         baseline: str | None = None,
         view: View = View(),  # noqa: B008  # frozen
     ) -> Comparison:
-        """Compares by the full key of each cell; the view only arranges what was computed."""
-        base = find_baseline(baseline, self.rows, self.placed)
-        cells = self._values(metric)
+        """Compares by the full key of each cell; the view only arranges what was computed.
+
+        A metric with a fixed baseline ignores the one that is asked for.
+        """
+        placed = spanning(self.placed, metric.declared.spans)
+        base = find_baseline(baseline, self.rows, placed)
+        if metric.declared.precision:
+            base = Baseline(PRECISION, metric.declared.precision)
+        cells = self._values(metric, placed)
         if base:
-            cells = with_ratios(metric, base, self.placed.axes, cells)
-        axes, across, columns, lines = laid_out(with_best(metric, cells), self.placed, view)
+            cells = with_ratios(metric, base, placed.axes, cells)
+        axes, across, columns, lines = laid_out(with_best(metric, cells), placed, view)
         return Comparison(
             metric=metric,
             baseline=base,
@@ -69,19 +76,34 @@ class Prepared:
             prices=self._prices() if metric.declared.needs_price else {},
         )
 
-    def _values(self, metric: Metric) -> dict[Key, Cell]:
+    def _values(self, metric: Metric, placed: Placement) -> dict[Key, Cell]:
         """Returns each case's value on each host, with its spread."""
         if metric not in self._measured:
-            axes = self.placed.axes
-            cells = {
-                key: cell_of(metric, dict(zip(axes, key)), rows, self._works[key], self.prices, self.any_quality)
-                for key, rows in self._groups.items()
-            }
+            cells = self._spanning(placed) if metric.declared.spans else self._pooled(metric)
             disturbed = {key for key, cell in cells.items() if cell.validity is not Validity.VALID}
             spreads = settled({key: cell.figure for key, cell in cells.items() if cell.figure}, disturbed)
             cells |= {key: replace(cells[key], figure=figure) for key, figure in spreads.items()}
             self._measured[metric] = cells
         return self._measured[metric]
+
+    def _pooled(self, metric: Metric) -> dict[Key, Cell]:
+        axes = self.placed.axes
+        return {
+            key: cell_of(metric, dict(zip(axes, key)), rows, self._works[key], self.prices, self.any_quality)
+            for key, rows in self._groups.items()
+        }
+
+    def _spanning(self, placed: Placement) -> dict[Key, Cell]:
+        """Returns the largest batch of each key; the only metric whose value spans several cases."""
+        groups: dict[Key, list[int]] = defaultdict(list)
+        for i, key in enumerate(placed.keys):
+            groups[key].append(i)
+        return {
+            key: largest_batch(
+                dict(zip(placed.axes, key)), [self.rows[i] for i in its], [self._work_of[i] for i in its]
+            )
+            for key, its in sorted(groups.items(), key=lambda item: key_order(placed.axes)(item[0]))
+        }
 
     def _prices(self) -> dict[str, Price]:
         found = {host: self.prices.get((row.run, row.host)) for row, host in zip(self.rows, self.placed.hosts)}

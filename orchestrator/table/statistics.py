@@ -79,6 +79,12 @@ class Common(NamedTuple):
     others_df: float
 
 
+class Limit(NamedTuple):
+    """A limit that was searched for. beyond: the smallest value known not to fit; None of a lower bound."""
+
+    beyond: int | None = None
+
+
 @dataclass(frozen=True)
 class Figure:
     """A case's metric, one value for each process that measured it.
@@ -87,6 +93,7 @@ class Figure:
     with the other cells of its run and host; also set by `settled`.
     trials: the number of timed calls behind it. notes: what a reader must know about how the value was obtained.
     is_linear: the processes are averaged and spread on their own scale, and the figure has no ratio.
+    limit: where the value is a limit that was searched for.
     """
 
     processes: tuple[Process, ...]
@@ -95,6 +102,7 @@ class Figure:
     trials: int = 0
     notes: tuple[str, ...] = ()
     is_linear: bool = False
+    limit: Limit | None = None
 
     @property
     def value(self) -> float:
@@ -121,13 +129,14 @@ class Ratio:
     """A value over its baseline's.
 
     interval, p: for this ratio alone; None if the difference between processes was not measured (one round).
-    adjusted_p: for its family of ratios; set by `corrected`.
+    adjusted_p: for its family of ratios; set by `corrected`. spread: of the log of the ratio; None as for interval.
     """
 
     value: float
     interval: Interval | None = None
     p: float | None = None
     adjusted_p: float | None = None
+    spread: Spread | None = None
 
     @property
     def shows_difference(self) -> bool | None:
@@ -233,7 +242,7 @@ def ratio(ours: Figure, base: Figure) -> Ratio | None:
     if spread is None:
         return Ratio(value)
     factor = math.exp(min(spread.margin(), 700.0))
-    return Ratio(value, Interval(value / factor, value * factor), spread.p(math.log(value)))
+    return Ratio(value, Interval(value / factor, value * factor), spread.p(math.log(value)), spread=spread)
 
 
 def _of_difference(ours: Figure, base: Figure) -> Spread | None:
