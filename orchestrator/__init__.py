@@ -1,6 +1,6 @@
 """Runs a matrix of Stable Diffusion benchmarks on many hosts, and merges the results into one table.
 
-As a library: `load` reads rows into a data frame (docs/library.md).
+As a library: `load` reads rows into a data frame, `tabulate` compares them (docs/library.md).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestrator.library import InputError as InputError
     from orchestrator.library import LoadWarning as LoadWarning
+    from orchestrator.library import Table as Table
     from orchestrator.library import load as load
+    from orchestrator.library import tabulate as tabulate
 
 __version__ = "0.1.0"
-_PUBLIC = ("InputError", "LoadWarning", "load")
+_PUBLIC = ("InputError", "LoadWarning", "Table", "load", "tabulate")
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,7 @@ class Column:
     def type_name(self) -> str:
         """The type's name in the docs."""
         if item := self.item:
-            return f"list of {'text' if item is str else 'numbers'}"
+            return f"list of {'texts' if item is str else 'numbers'}"
         words = {str: "text", int: "whole number", float: "number", bool: "truth"}
         return words.get(self.kind, "word")
 
@@ -73,7 +73,7 @@ def chosen(library: Library | None) -> Library:
     raise MissingLibrary(f"{what} installed; fix: {installation.command('report', ['polars'])}")
 
 
-def frame(columns: Sequence[Column], values: Mapping[str, Sequence[Any]], library: Library | None = None) -> Frame:
+def frame(columns: Sequence[Column], values: Mapping[str, Sequence[Any]], library: Library | None = None) -> Any:
     """Makes a frame of values by column. None is missing. Raises InputError, also for an integer of over 64 bits."""
     made = {column.name: [_plain(column, value) for value in values[column.name]] for column in columns}
     if chosen(library) == "polars":

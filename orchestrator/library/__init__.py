@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from orchestrator.errors import InputError as InputError
 from orchestrator.frames import Column, Library
 from orchestrator.frames import frame as frame_of
-from orchestrator.library.sources import COLUMNS, Source, read
-from runner.schema import Row
+from orchestrator.library.sources import COLUMNS, Found, Source, read
+from orchestrator.library.tables import Names, Prices, conditions, metric_of, names_of, prices_of
+from orchestrator.library.tables import Table as Table
+from orchestrator.table import compare as comparison_of
+from orchestrator.table.cases import HOST
+from orchestrator.table.metric import Metric
+from orchestrator.table.view import View
 
 if TYPE_CHECKING:
     import pandas
@@ -42,15 +47,44 @@ def load(*sources: Source, frame: Library | None = None, ignore: Sequence[str] =
     ignore: patterns of a foreign file's unknown columns that are not settings.
     Raises InputError; warns with LoadWarning about rows that a store's run lacks, or that are refused.
     """
-    rows = _rows(sources, ignore)
+    rows = _read(sources, ignore).rows
     values = {column.name: [getattr(row, column.name) for row in rows] for column in COLUMNS}
     values |= {"source": list(rows.values()), "imported": [row.is_imported for row in rows]}
     return frame_of((*COLUMNS, *ADDED), values, frame)
 
 
-def _rows(sources: Sequence[Source], ignored: Sequence[str] = ()) -> Mapping[Row, str]:
-    """Reads the rows of a public function's sources, and gives that function's caller the warnings."""
+def tabulate(
+    *sources: Source,
+    metric: str = Metric.LATENCY.value,
+    baseline: str | None = None,
+    rows: Names = (),
+    columns: Names | None = None,
+    where: Mapping[str, Any] | None = None,
+    sort: str | None = None,
+    limit: int | None = None,
+    prices: Prices = None,
+    any_quality: bool = False,
+) -> Table:
+    """Compares the rows of one or more runs side by side, as `orchestrator results` does.
+
+    sources: as for `load`. metric: as for `--metric`. baseline: a host, an engine, or `axis=value`.
+    rows, columns: the axes down and across, as a list or in one text (`engine,samples`); hosts lie across by default.
+    where: the value of an axis that rows must have, or several of them.
+    sort: an axis, a column, or `value`; with `-` before it, descending. limit: the number of lines.
+    prices: a file, or prices per hour by host; by default those of each run's hosts.yaml.
+    any_quality: also ranks rows whose images visibly differ from the baseline's.
+    Raises InputError; warns as `load` does.
+    """
+    found, measure, down = _read(sources), metric_of(metric), names_of(rows)
+    across = names_of(columns) if columns is not None else tuple({HOST} - {*down})
+    view = View(down, across, conditions(where or {}), sort, limit)
+    priced = prices_of(measure, list(found.rows), found.runs, prices)
+    return Table(comparison_of(found.rows, measure, baseline, priced, any_quality, view))
+
+
+def _read(sources: Sequence[Source], ignored: Sequence[str] = ()) -> Found:
+    """Reads the sources of a public function, and gives that function's caller the warnings."""
     found = read(sources, ignored)
     for fault in found.faults:
         warnings.warn(fault, LoadWarning, stacklevel=3)
-    return found.rows
+    return found

@@ -27,10 +27,14 @@ NEEDED = ("status", "n_samples")  # a frame without them is not one that `load` 
 
 @dataclass(frozen=True)
 class Found:
-    """rows: each with the name of its source. faults: what was refused, or is not there yet."""
+    """rows: each with the name of its source. faults: what was refused, or is not there yet.
+
+    runs: those that have a folder.
+    """
 
     rows: Mapping[Row, str]
     faults: Sequence[str]
+    runs: Sequence[Run] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class _Part:
     name: str
     rows: Sequence[Row]
     faults: Sequence[str] = ()
+    run: Run | None = None
 
 
 def read(sources: Sequence[Source], ignored: Sequence[str] = ()) -> Found:
@@ -49,6 +54,7 @@ def read(sources: Sequence[Source], ignored: Sequence[str] = ()) -> Found:
     """
     rows: dict[Row, str] = {}
     faults: list[str] = []
+    folders: list[Run] = []
     for part in itertools.chain.from_iterable(_parts(source, ignored) for source in sources or [None]):
         taken = {row.run for row in rows} if any(row.is_imported for row in part.rows) else set()
         for row in part.rows:
@@ -56,7 +62,8 @@ def read(sources: Sequence[Source], ignored: Sequence[str] = ()) -> Found:
                 row = replace(row, run=part.name)  # another file of that name, or a copy of a run
             rows.setdefault(row, part.name)
         faults += part.faults
-    return Found(rows, faults)
+        folders += [part.run] if part.run else []
+    return Found(rows, faults, folders)
 
 
 def _parts(source: Source | None, ignored: Sequence[str]) -> Iterator[_Part]:
@@ -103,7 +110,7 @@ def _in_folder(path: Path) -> Sequence[Run]:
 
 
 def _runs(found: Sequence[Run]) -> Iterator[_Part]:
-    return (_Part(str(run.path), run.all_rows()) for run in found)
+    return (_Part(str(run.path), run.all_rows(), run=run) for run in found)
 
 
 def _of_file(path: Path, ignored: Sequence[str]) -> Sequence[Row]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
+
+from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +42,22 @@ def _markdown(comparison: Comparison, out: Callable[[], Console]) -> None:
     print(to_markdown(comparison), end="")
 
 
+def _html(comparison: Comparison, out: Callable[[], Console]) -> None:
+    from orchestrator.report.web import to_html
+
+    print(to_html(comparison), end="")
+
+
+def _parquet(comparison: Comparison, out: Callable[[], Console]) -> None:
+    from orchestrator.report.records import parquet
+
+    if sys.stdout.isatty():
+        raise InputError(
+            "Parquet is binary, and standard output is a terminal; fix: orchestrator results -o parquet > FILE.parquet"
+        )
+    sys.stdout.buffer.write(parquet(comparison))
+
+
 class Format(str, Enum):
     """A value of `results -o`."""
 
@@ -55,3 +74,5 @@ class Format(str, Enum):
     CSV = "csv", "one line per case, for spreadsheets", _csv
     JSON = "json", "everything about each cell, for programs", _json
     MARKDOWN = "md", "a table for a page or an issue", _markdown
+    HTML = "html", "one page with the table, for a browser", _html
+    PARQUET = "parquet", "one record per cell, for data frames", _parquet

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.hosts.kinds import KINDS
+from orchestrator.report import records
 from orchestrator.report.formats import Format
 from orchestrator.scheduling import metrics_file
 from orchestrator.table.metric import Metric
@@ -79,7 +80,14 @@ def formats() -> Iterator[str]:
     yield from table(("`-o`", "what it writes"), [(f"`{it.value}`", it.summary) for it in Format])
 
 
+def cells() -> Iterator[str]:
+    axes = [(column.name, column.type_name, column.meaning) for column, _ in records.axes(())]
+    columns = [(column.name, column.type_name, column.meaning) for column in records.CELL]
+    yield from table(("column", "type", "meaning"), [(f"`{name}`", *rest) for name, *rest in (*axes, *columns)])
+
+
 LISTS: Mapping[str, Callable[[], Iterable[str]]] = {
+    "cells": cells,
     "columns": columns,
     "engines": engines,
     "formats": formats,

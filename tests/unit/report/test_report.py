@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from builders import a_row, around, rounds
+from compared import HOSTILE, ROWS
 from engines import missing
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,20 +29,6 @@ from orchestrator.sanitize import clean
 from orchestrator.table import Comparison, Metric, Price, compare
 from orchestrator.table.statistics import Interval
 from runner.schema import Status, Validity
-
-ROWS = [
-    *rounds("a100", "eager", 1, 1.5, load_s=3.0, first_call_s=2.0),
-    *rounds("a100", "eager", 4, 5.2),
-    *rounds("a100", "onnxruntime", 1, 1.496),
-    *(
-        a_row("a100", "onnxruntime", 4, (s,), round=i, validity=Validity.THROTTLED, error="the clock fell to 1200 MHz")
-        for i, s in enumerate((1.85, 2.0, 2.3), start=1)
-    ),
-    *rounds("rtx3090", "eager", 1, 2.25, load_s=3.0, first_call_s=2.0),
-    a_row("rtx3090", "eager", 4, status=Status.OOM, error="tried to allocate 20.1 GB"),
-    *rounds("rtx3090", "onnxruntime", 1, 1.1, load_s=9.0, first_call_s=40.0),
-]
-HOSTILE = '\x1b]0;owned\x07\x1b[31m[red]=HYPERLINK("x")|`rm`<script>\u202e\n*a*'
 
 
 def printed(comparison: Comparison, width: int = 80) -> str:

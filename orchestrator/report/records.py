@@ -1,0 +1,202 @@
+"""A comparison as typed records: one per cell, with the value of every axis. For Parquet and for data frames."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from orchestrator.frames import Column, Library, frame
+from orchestrator.report.table_text import shared_words
+from orchestrator.table.cases import AXES, HOST, SAMPLES, AxisValue, natural
+from orchestrator.table.comparison import Cell, Comparison
+from runner.schema import COLUMN, Row, Status, Validity
+
+VERSION = 1
+ABSENT = "absent"
+SAMPLES_ASKED = "samples_asked"
+# The axes that every record has, by column.
+ALWAYS: Mapping[str, str] = {HOST: HOST, **{name: name for name in AXES}, SAMPLES_ASKED: SAMPLES}
+CellStatus = Enum("CellStatus", {**{each.name: each.value for each in Status}, "ABSENT": ABSENT}, type=str)  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class CellColumn(Column):
+    of: Callable[[Comparison, Cell], Any] = lambda comparison, cell: None
+
+
+def _column(name: str, kind: Any, meaning: str, of: Callable[[Cell], Any]) -> CellColumn:
+    return CellColumn(name, kind, "", meaning, lambda comparison, cell: of(cell))
+
+
+def _end(interval: Sequence[float] | None, end: int) -> float | None:
+    return interval[end] if interval else None
+
+
+def _ratio(part: Callable[[Any], Any]) -> Callable[[Cell], Any]:
+    return lambda cell: part(cell.ratio) if cell.ratio else None
+
+
+def _of_sources(part: Callable[[Row], str | None]) -> Callable[[Cell], tuple[str, ...]]:
+    return lambda cell: tuple(sorted({text for row in cell.sources if (text := part(row))}))
+
+
+# The columns after those of the axes.
+CELL: tuple[CellColumn, ...] = (
+    _column(
+        "devices",
+        tuple[str, ...],
+        "what the rows ran on, as their drivers name it",
+        _of_sources(lambda row: row.device),
+    ),
+    _column("runs", tuple[str, ...], "the runs that the rows are of", _of_sources(lambda row: row.run)),
+    CellColumn("metric", str, "", "what `value` is", lambda comparison, cell: comparison.metric.value),
+    CellColumn("unit", str, "", "of `value` and its interval", lambda comparison, cell: comparison.metric.unit),
+    _column("value", float, "of the metric; null: `reason` says why", lambda cell: cell.value),
+    _column(
+        "ci_low",
+        float,
+        "lower end of the value's 95% confidence interval between processes",
+        lambda cell: _end(cell.interval, 0),
+    ),
+    _column("ci_high", float, "upper end", lambda cell: _end(cell.interval, 1)),
+    _column(
+        "status",
+        CellStatus,
+        f"how the case ended; {ABSENT}: not planned for this host",
+        lambda cell: cell.status.value if cell.status else ABSENT,
+    ),
+    _column(
+        "validity", Validity, "whether the value may rank; null: the source does not say", lambda cell: cell.validity
+    ),
+    _column("reason", str, "why there is no value, whole", lambda cell: cell.reason),
+    _column("ratio", float, "the value over its baseline's", _ratio(lambda ratio: ratio.value)),
+    _column(
+        "ratio_ci_low",
+        float,
+        "lower end of the 95% interval of this ratio alone",
+        _ratio(lambda ratio: _end(ratio.interval, 0)),
+    ),
+    _column("ratio_ci_high", float, "upper end", _ratio(lambda ratio: _end(ratio.interval, 1))),
+    _column("ratio_p", float, "two-sided, that the true ratio is 1", _ratio(lambda ratio: ratio.p)),
+    _column(
+        "ratio_p_adjusted",
+        float,
+        "for all ratios of the table together, by Holm",
+        _ratio(lambda ratio: ratio.adjusted_p),
+    ),
+    _column(
+        "difference",
+        bool,
+        "whether a difference is shown; null: nothing can be said",
+        _ratio(lambda ratio: ratio.shows_difference),
+    ),
+    _column("no_ratio", str, "why there is no ratio", lambda cell: cell.no_ratio),
+    _column("is_baseline", bool, "whether others are compared with it", lambda cell: cell.is_baseline),
+    _column("best", bool, "the mark `**`: best of all cells of equal work", lambda cell: cell.best),
+    _column("tied_best", bool, "the mark `**≈`", lambda cell: cell.tied_best),
+    _column("best_of_case", bool, "the mark `*`: best of its case on all hosts", lambda cell: cell.best_of_case),
+    _column("tied_best_of_case", bool, "the mark `*≈`", lambda cell: cell.tied_best_of_case),
+    _column(
+        "processes",
+        tuple[float, ...],
+        "the value of each process",
+        lambda cell: tuple(each.value for each in cell.figure.processes) if cell.figure else None,
+    ),
+    _column("trials", int, "timed calls behind the value", lambda cell: cell.figure.trials if cell.figure else None),
+    _column(
+        "pays_off_after_images", int, "images after which the slower start pays off", lambda cell: cell.pays_off_after
+    ),
+    _column("notes", tuple[str, ...], "what to know of the value", lambda cell: cell.notes),
+    _column("ratio_notes", tuple[str, ...], "what else differs from the baseline", lambda cell: cell.ratio_notes),
+)
+
+
+def to_frame(comparison: Comparison, library: Library | None = None) -> Any:
+    """Returns one record per cell: `records` as a data frame."""
+    columns, values = records(comparison)
+    return frame(columns, values, library)
+
+
+def records(comparison: Comparison) -> tuple[list[Column], dict[str, list[Any]]]:
+    """Returns the columns of the axes and of CELL, and their values, a value per cell.
+
+    An axis on which all rows agree has its value in each record. Axes that few tables have (`threads`, settings of
+    imported files) follow the others.
+    """
+    cells = list(comparison.cells())
+    columns, values = [], {}
+    for column, axis in axes(cells):
+        columns.append(column)
+        values[column.name] = [_axis_value(comparison, cell, axis, column.kind) for cell in cells]
+    for each in CELL:
+        columns.append(each)
+        values[each.name] = [each.of(comparison, cell) for cell in cells]
+    return columns, values
+
+
+def axes(cells: Sequence[Cell]) -> list[tuple[Column, str]]:
+    """Returns a column for each axis. The setting of an imported file may have the name of another column."""
+    found = [(Column(name, _kind(name), meaning=_meaning(name)), axis) for name, axis in ALWAYS.items()]
+    taken = {column.name for column, _ in found} | {column.name for column in CELL}
+    for axis in sorted({axis for cell in cells for axis in cell.key if axis not in ALWAYS.values()}, key=natural):
+        name = axis
+        while name in taken:
+            name = f"{name} (axis)"
+        taken.add(name)
+        found.append((Column(name, _kind(axis)), axis))
+    return found
+
+
+def _kind(name: str) -> Any:
+    """Returns the type of an axis: that of its column in results.csv, or else text."""
+    if name == SAMPLES:
+        return int
+    kind = COLUMN[name].kind if name in COLUMN else str
+    return kind if kind in (int, float, bool) else str
+
+
+def _meaning(name: str) -> str:
+    own = {SAMPLES: COLUMN["n_samples"].meaning, "size": "width×height in pixels", HOST: "the host, or host@run"}
+    return own.get(name) or COLUMN[name].meaning
+
+
+def _axis_value(comparison: Comparison, cell: Cell, axis: str, kind: Any) -> Any:
+    value = cell.key[axis] if axis in cell.key else _shared(comparison, cell, axis)
+    if axis == SAMPLES and kind is int:
+        return cell.samples if cell.samples is not None else value if isinstance(value, int) else None
+    return value if value is None or kind is not str else str(value)
+
+
+def _shared(comparison: Comparison, cell: Cell, axis: str) -> AxisValue:
+    """Returns what the caption says of an axis. It does not hold for imported rows that state nothing."""
+    if cell.sources and all(row.is_imported and AXES[axis](row) is None for row in cell.sources):
+        return None
+    return comparison.caption.get(axis)
+
+
+def metadata(comparison: Comparison) -> str:
+    """Returns what holds for the whole table, as JSON. Its version changes when the meaning of a name does."""
+    base, metric = comparison.baseline, comparison.metric
+    return json.dumps(
+        {
+            "version": VERSION,
+            "metric": {"name": metric.value, "unit": metric.unit, "less_is_better": metric.less_is_better},
+            "baseline": {"axis": base.axis, "value": base.value} if base else None,
+            "runs": list(comparison.runs),
+            "caption": shared_words(comparison),
+            "prices": {
+                host: {"per_hour": price.per_hour, "source": price.source} for host, price in comparison.prices.items()
+            },
+        }
+    )
+
+
+def parquet(comparison: Comparison) -> bytes:
+    """Returns the records as a Parquet file, with `metadata` under the key `orchestrator`. Raises MissingLibrary."""
+    made, out = to_frame(comparison, "polars"), io.BytesIO()
+    made.write_parquet(out, metadata={"orchestrator": metadata(comparison)})
+    return out.getvalue()
