@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 MOST_REFUSED = 20  # of a store's refused rows that are printed
 
 
-@command("results", "results", "results quick lambda --metric throughput --baseline gpu1", "results -o csv")
+@command(
+    "results",
+    "results",
+    "results quick lambda --metric throughput --baseline gpu1",
+    "results --rows engine,samples --columns precision --where host=gpu1",
+)
 def results(
     run: Annotated[
         list[str] | None,
@@ -40,11 +45,30 @@ def results(
         typer.Option("--baseline", metavar="HOST|ENGINE|AXIS=VALUE", help="What ratios compare with. Default: eager."),
     ] = None,
     rows: Annotated[
-        str | None, typer.Option("--rows", metavar="AXIS[,AXIS]", help="The axes down, first of all that differ.")
+        str | None, typer.Option("--rows", metavar="AXIS[,AXIS]", help="Axes down, before the others that differ.")
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option("--columns", metavar="AXIS[,AXIS]", help="The axes across. Default: host."),
+        typer.Option("--columns", metavar="AXIS[,AXIS]", help="Axes across. Default: host."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="KEY=VALUE[,VALUE]",
+            help="Compare only rows with this value of an axis or a column; repeatable.",
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            metavar="KEY",
+            help="Sort lines by an axis, a column, or `value`, their best one; -KEY descends.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Show only the first N lines; all are compared.")
     ] = None,
     prices: Annotated[
         Path | None,
@@ -68,18 +92,39 @@ def results(
     names: Sequence[str | None] = run or [None]
     stored = [row for name in names if name and name.startswith("s3://") for row in stored_rows(name)]
     chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
-    view = view_of(rows, columns)
+    view = view_of(rows, columns, where or (), sort, limit)
     found = comparison(chosen, metric, baseline, stored, inventory_file(inventory), prices, any_quality, view)
     output.write(found, console)
+    if found.left_out and output is Format.CSV:
+        console(stderr=True).print(f"{found.left_out} more lines are not shown", soft_wrap=True)
     for each in chosen:
         hint_lost(each)
 
 
-def view_of(rows: str | None = None, columns: str | None = None) -> View:
+def view_of(
+    rows: str | None = None,
+    columns: str | None = None,
+    where: Sequence[str] = (),
+    sort: str | None = None,
+    limit: int | None = None,
+) -> View:
     """Returns the view that options ask for. Hosts lie across unless they are asked for down."""
     down = _names(rows)
     across = _names(columns) if columns is not None else tuple({HOST} - {*down})
-    return View(down, across)
+    return View(down, across, _conditions(where), sort, limit)
+
+
+def _conditions(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    from orchestrator.errors import InputError
+
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, is_given, values = text.partition("=")
+        if not is_given or not _names(values):
+            raise InputError(f"--where {text}: expected KEY=VALUE, such as engine=eager")
+        # a value may itself contain a comma and spaces
+        found[name.strip()] = (*found.get(name.strip(), ()), *values.split(","))
+    return found
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -38,6 +38,8 @@ def to_json(comparison: Comparison) -> str:
         "same_for_all": dict(comparison.caption),
         "caption": list(words.caption),
         "legend": list(words.legend),
+        "where": {name: list(texts) for name, texts in comparison.where.items()},
+        "lines_left_out": comparison.left_out,
         "axes": list(comparison.axes),
         "across": list(comparison.across),
         "columns": [{"name": column.name, "axes": dict(column.labels)} for column in comparison.columns],
@@ -140,6 +142,12 @@ def schema() -> dict[str, Any]:
             },
             caption={**texts, "description": "the lines above the table"},
             legend={**texts, "description": "what the marks of the table mean"},
+            where={
+                "type": "object",
+                "description": "the values that rows had to have to be compared, by axis or column",
+                "additionalProperties": texts,
+            },
+            lines_left_out={"type": "integer", "description": "lines of the table that --limit left out of cases"},
             axes={**texts, "description": "the axes that name a line, in order"},
             across={**texts, "description": "the axes that name a column, in order"},
             columns={

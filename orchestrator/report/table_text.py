@@ -12,6 +12,7 @@ from orchestrator.sanitize import clean
 from orchestrator.table.cases import HOST
 from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, Cell, Comparison, Line
 from orchestrator.table.statistics import Limit, Ratio
+from orchestrator.table.view import NO_ROW
 from runner.schema import Status, Validity
 
 LONGEST_REASON = 300
@@ -49,7 +50,7 @@ class LineWords:
 
 @dataclass(frozen=True)
 class TableText:
-    """numeric: which axes hold numbers. footnotes: the first is number 1."""
+    """numeric: which axes hold numbers. more: how many lines are not shown. footnotes: the first is number 1."""
 
     title: str
     caption: tuple[str, ...]
@@ -57,6 +58,7 @@ class TableText:
     numeric: tuple[bool, ...]
     columns: tuple[str, ...]
     lines: tuple[LineWords, ...]
+    more: str
     footnotes: tuple[str, ...]
     payoffs: tuple[str, ...]
     legend: tuple[str, ...]
@@ -90,10 +92,16 @@ def table_text(comparison: Comparison) -> TableText:
         numeric=tuple(_is_numeric(comparison.lines, i) for i in range(len(comparison.axes))),
         columns=columns,
         lines=lines,
+        more=_more(comparison),
         footnotes=notes.texts,
         payoffs=_payoffs(comparison, columns, lines),
         legend=tuple(_legend(comparison, cells)),
     )
+
+
+def _more(comparison: Comparison) -> str:
+    lines = "line is" if comparison.left_out == 1 else "lines are"
+    return f"{comparison.left_out} more {lines} not shown" if comparison.left_out else ""
 
 
 class _Footnotes:
@@ -207,6 +215,8 @@ def shared_words(comparison: Comparison) -> str:
 def _caption(comparison: Comparison) -> list[str]:
     runs = ", ".join(told_apart(comparison.runs).values())
     words = [shared_words(comparison), f"run{'s' if len(comparison.runs) > 1 else ''} {runs}" if runs else ""]
+    if comparison.where:
+        words.append(f"only rows with {where_words(comparison)}; the others are not compared")
     declared, base = comparison.metric.declared, comparison.baseline
     if base and (declared.derived or declared.no_ratio is None):
         to = "compared with" if declared.derived else "ratio to"
@@ -216,17 +226,24 @@ def _caption(comparison: Comparison) -> list[str]:
     return [line for line in words if line]
 
 
+def where_words(comparison: Comparison) -> str:
+    """Describes the rows that are compared, such as `engine graph or eager, samples 1`."""
+    return ", ".join(f"{label(name)} {' or '.join(map(label, texts))}" for name, texts in comparison.where.items())
+
+
 def _baseline_name(comparison: Comparison, base: Baseline) -> str:
     """Returns the baseline's value as labels show it; a long host's name may have a hash."""
-    known = told_apart(dict.fromkeys(cell.key[base.axis] for cell in comparison.cells()))
+    known = told_apart(dict.fromkeys(cell.key.get(base.axis) for cell in comparison.cells()))
     return known.get(base.value) or label(base.value)
 
 
 def _where(comparison: Comparison, base: Baseline) -> str:
     """Says where the reader finds a cell's baseline."""
+    named = {*comparison.axes, *comparison.across}
+    axis = base.axis if base.axis in named else HOST  # a part of the host's name, such as `desk (threads 2)`
     if comparison.across == (base.axis,):
         return "on the same line"
-    if base.axis in comparison.across:
+    if axis in comparison.across:
         return "on the same line, all else equal"
     return "in the same column, all else equal"
 
@@ -310,6 +327,7 @@ def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
             ratio.p is None and ratio.value for ratio in ratios
         ),
         **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
+        f"{NO_ROW}: not in the matrix, or left out by --where": any(cell.reason == NO_ROW for cell in cells),
         **dict.fromkeys(_prices(comparison), True),
         f"{BEST_OF_CASE}: best of {case}": BEST_OF_CASE in marks,
         f"{TIED_OF_CASE}: tied best of {case} (the best value, or no shown difference to it)": TIED_OF_CASE in marks,

@@ -41,6 +41,8 @@ def terminal(comparison: Comparison, console: Console) -> None:
     for columns in _blocks(words, console.width, stacked):
         console.print()
         console.print(_table(console, words, columns, stacked))
+    if words.more:
+        _print(console, f"… {words.more}", "dim")
     console.print()
     for number, text in enumerate(words.footnotes, start=1):
         _print(console, f"[{number}] {text}")

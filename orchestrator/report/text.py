@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.report.labels import label, told_apart
-from orchestrator.report.table_text import CellText, TableText, shared_words, table_text
+from orchestrator.report.table_text import CellText, TableText, shared_words, table_text, where_words
 from orchestrator.sanitize import clean, harmless
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import Cell, Comparison
@@ -45,9 +45,12 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def _for_all(comparison: Comparison) -> tuple[str, str, str]:
+    shared = shared_words(comparison)
+    if comparison.where:
+        shared = "; ".join(part for part in (shared, f"only rows with {where_words(comparison)}") if part)
     base = comparison.baseline
     return (
-        shared_words(comparison),
+        shared,
         ", ".join(comparison.runs),
         f"{base.axis} {label(base.value, None)}" if base else "",
     )
@@ -77,6 +80,7 @@ def to_markdown(comparison: Comparison) -> str:
     words = table_text(comparison)
     parts = [f"**{_markdown(words.title)}**", "  \n".join(_markdown(text) for text in words.caption)]
     parts.append(_markdown_table(words) if words.lines else "No rows.")
+    parts.append(words.more)
     parts.append("  \n".join(_markdown(f"[{number}] {text}") for number, text in enumerate(words.footnotes, start=1)))
     if words.payoffs:
         parts.append("Break-even, images after which the slower start pays off:")

@@ -77,36 +77,33 @@ def _host(name: str, rows: Sequence[Row], placed: Placement) -> str | None:
 def _at(axis: str, value: str, rows: Sequence[Row], placed: Placement) -> Baseline:
     """Returns the baseline of `axis=value`."""
     where = f"baseline {axis}={value}"
-    if axis not in placed.axes:
-        raise InputError(f"{where}: these rows have no axis {axis!r}; {near(axis, placed.axes, 'they have')}")
     if axis == HOST and (host := _host(value, rows, placed)):
         return Baseline(HOST, host)
-    place = placed.axes.index(axis)
-    known = sorted({key[place] for key in placed.keys}, key=lambda each: rank(axis, each))
+    if axis not in placed.axes and not placed.divides_hosts(axis):
+        differing = [*placed.axes, *(name for name in placed.known_axes if placed.divides_hosts(name))]
+        raise InputError(f"{where}: these rows do not differ in {axis!r}; {near(axis, differing, 'they do in')}")
+    of = placed.on(axis)
+    known = sorted({of(key) for key in placed.keys}, key=lambda each: rank(axis, each))
     for each in known:
         if means(value, each):
             return Baseline(axis, each)
     raise InputError(f"{where}: no row has it; {near(value, map(shown, known), 'the rows have')}")
 
 
-def with_ratios(metric: Metric, base: Baseline, axes: Sequence[str], cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
-    """Gives every cell with a value its ratio to the baseline's cell, or the reason why it has none."""
-    family = _family(base, axes)
-    place = axes.index(base.axis)
+def with_ratios(metric: Metric, base: Baseline, placed: Placement, cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
+    """Gives every cell with a value its ratio to the baseline's cell, or the reason why it has none.
+
+    A cell and its baseline share all axes but the baseline's; on one host outcomes and hashes may differ too.
+    """
+    apart = (HOST,) if base.axis == HOST else (base.axis, PROMPT, *TIE_BREAKERS)
+    family, of = placed.apart_from(apart), placed.on(base.axis)
     candidates: dict[Key, list[Cell]] = defaultdict(list)
     for key, cell in cells.items():
-        if key[place] == base.value:
+        if of(key) == base.value:
             candidates[family(key)].append(cell)
     compared = {key: _compared(metric, cell, candidates[family(key)], base) for key, cell in cells.items()}
     ratios = iter(corrected([cell.ratio for cell, _ in compared.values() if cell.ratio]))
     return {key: _judged(metric, base, cell, against, ratios) for key, (cell, against) in compared.items()}
-
-
-def _family(base: Baseline, axes: Sequence[str]) -> Callable[[Key], Key]:
-    """Returns what a cell and its baseline share: all axes but its own and, on one host, outcomes and hashes."""
-    apart = {base.axis} if base.axis == HOST else {base.axis, PROMPT, *TIE_BREAKERS}
-    kept = [i for i, name in enumerate(axes) if name not in apart]
-    return lambda key: tuple(key[i] for i in kept)
 
 
 def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Baseline) -> tuple[Cell, Cell | None]:
@@ -139,7 +136,7 @@ def _named(base: Baseline, cell: Cell, against: Cell) -> tuple[str, ...]:
     named = NAMED_CONDITIONS
     if base.axis != HOST:  # a cluster's pool may have nodes of several kinds
         named = {"cpu": CONDITIONS["cpu"], **named}
-    pairs = [(name, of(cell.used[0]), of(against.used[0])) for name, of in named.items()]
+    pairs = [(name, of(cell.used[0]), of(against.used[0])) for name, of in named.items() if name != base.axis]
     differing = [
         f"{name} {_word(ours)} against {_word(theirs)}"
         for name, ours, theirs in pairs

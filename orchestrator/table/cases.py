@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from operator import attrgetter, itemgetter
 
+from orchestrator.table.hosts import (
+    CONDITIONS,
+    DEVICE,
+    HOST,
+    RUN,
+    AxisValue,
+    HostName,
+    Key,
+    named_hosts,
+    natural,
+    with_conditions,
+    with_several,
+)
 from runner.catalog import ENGINES, PRECISIONS
 from runner.schema import COLUMNS, MAX, Row, Status
 
-AxisValue: TypeAlias = str | int | float | bool | None
-Key: TypeAlias = tuple[AxisValue, ...]
-
-HOST, ENGINE, PRECISION, SAMPLES, MODEL = "host", "engine", "precision", "samples", "model"
+ENGINE, PRECISION, SAMPLES, MODEL = "engine", "precision", "samples", "model"
 ALWAYS_SHOWN = (ENGINE, PRECISION, SAMPLES)
 
 AXES: Mapping[str, Callable[[Row], AxisValue]] = {
@@ -40,20 +48,7 @@ TIE_BREAKERS: Mapping[str, Callable[[Row], AxisValue]] = {
 }
 PROMPT = "prompt"  # a tie-breaker too, which takes all rows to tell: work.prompts
 
-# What a host's rows were measured with. Each device is a column of its own; of the others, only where rows of one case
-# on one host differ there: an engine may need a torch of its own, and is still compared with eager in its column.
-DEVICE = "device"
-CONDITIONS: Mapping[str, Callable[[Row], AxisValue]] = {
-    DEVICE: lambda row: row.device,
-    "threads": lambda row: row.threads,
-    "cpu": lambda row: row.cpu,
-    "driver": lambda row: row.driver,
-    "torch": lambda row: row.torch,
-    "diffusers": lambda row: row.diffusers,
-    "cuda": lambda row: row.cuda,
-    "python": lambda row: row.python,
-    "image": lambda row: row.image,
-}
+__all__ = ["CONDITIONS", "HOST", "RUN", "AxisValue", "HostName", "Key", "Placement", "canonical", "natural", "place"]
 
 _all_columns = attrgetter(*COLUMNS)
 _ORDER: Mapping[str, Sequence[str]] = {ENGINE: tuple(ENGINES), PRECISION: PRECISIONS}
@@ -63,37 +58,58 @@ _ORDER: Mapping[str, Sequence[str]] = {ENGINE: tuple(ENGINES), PRECISION: PRECIS
 class Placement:
     """The key of each row, in the order of the rows: its case and, last, its host. Rows with the same key are pooled.
 
-    axes: the names of a key's values. caption: the axes on which all rows state the same value.
+    axes: the names of a key's values. caption: the axes on which all rows state the same value. facts: each row's value
+    on every axis there is, in the order of the rows. host_names: the parts of each host's name in a key.
     """
 
     axes: tuple[str, ...]
     keys: tuple[Key, ...]
     caption: Mapping[str, AxisValue]
+    facts: Mapping[str, Sequence[AxisValue]]
+    host_names: Mapping[str, HostName]
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """Each row's host, as a key names it."""
         return tuple(str(key[-1]) for key in self.keys)
 
+    @property
+    def known_axes(self) -> tuple[str, ...]:
+        """Every axis that may be asked for; those on which the rows differ come first."""
+        return (*self.axes, *(name for name in self.facts if name not in self.axes))
+
+    def divides_hosts(self, axis: str) -> bool:
+        """Whether an axis is a part of some host's name, such as `desk (threads 2)`."""
+        return any(axis in name.parts for name in self.host_names.values())
+
+    def on(self, axis: str) -> Callable[[Key], AxisValue]:
+        """Returns what gives each key's value on an axis."""
+        if axis in self.axes:
+            return itemgetter(self.axes.index(axis))
+        values: dict[Key, AxisValue] = {}
+        for key, value in zip(self.keys, self.facts[axis]):  # a row without a measurement may not state it
+            values[key] = values[key] if values.get(key) is not None else value
+        return values.__getitem__
+
+    def apart_from(self, axes: Iterable[str]) -> Callable[[Key], Key]:
+        """Returns what gives all other values of a key: two keys that differ only in these axes have the same."""
+        apart = frozenset(axes)
+        kept = [i for i, name in enumerate(self.axes[:-1]) if name not in apart]
+        shorter = {} if HOST in apart else {text: name.text(without=apart) for text, name in self.host_names.items()}
+        return lambda key: (*(key[i] for i in kept), shorter.get(str(key[-1])))
+
 
 def spanning(placed: Placement, spans: Sequence[str]) -> Placement:
     """Returns keys without the axes that a metric's value spans."""
     kept = [i for i, name in enumerate(placed.axes) if name not in spans]
     axes, keys = (placed.axes[i] for i in kept), (tuple(key[i] for i in kept) for key in placed.keys)
-    return Placement(tuple(axes), tuple(keys), placed.caption)
+    facts = {name: values for name, values in placed.facts.items() if name not in spans}
+    return replace(placed, axes=tuple(axes), keys=tuple(keys), facts=facts)
 
 
 def canonical(rows: Iterable[Row]) -> list[Row]:
     """Removes exact duplicates (a run named twice), and sorts independently of the given order."""
     return sorted(set(rows), key=lambda row: str(_all_columns(row)))
-
-
-def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
-    """Returns a sort key that puts host2 before host10."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return tuple(
-        (part.isascii() and part.isdigit(), int(part[:18]) if part[0] in "0123456789" else 0, part) for part in parts
-    )
 
 
 def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
@@ -104,14 +120,15 @@ def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
     tie_breakers = {name: [of(row) for row in rows] for name, of in TIE_BREAKERS.items()}
     tie_breakers |= {PROMPT: _prompt_labels(rows, prompts)}
     measured = [row.status is Status.OK for row in rows]
-    columns, names = _host_columns(rows), []
+    unsplit, names = named_hosts(rows), []
+    columns = [name.text() for name in unsplit]
 
     asked = zip(*(facts[name] for name in axes))
     pools = _Pools(zip(columns, asked, (row.n_samples for row in rows)), measured)
+    stated_conditions = {name: [of(row) for row in rows] for name, of in CONDITIONS.items()}
     conditions: dict[str, tuple[set[str], list[AxisValue]]] = {}
-    for name, of in CONDITIONS.items():
-        values = [of(row) for row in rows]
-        split = _with_several(columns, values) if name == DEVICE else set()
+    for name, values in stated_conditions.items():
+        split = with_several(columns, values) if name == DEVICE else set()
         split |= {columns[i] for pool in pools.differing(values) for i in pool}
         if split:
             conditions[name] = (split, values)
@@ -123,11 +140,13 @@ def place(rows: Sequence[Row], prompts: Sequence[int | None]) -> Placement:
     axes = [name for name in facts if name in (*axes, *names)] + [name for name in tie_breakers if name in names]
     every = facts | tie_breakers
     cases = _joined(rows, columns, list(zip(*(every[name] for name in axes))))
-    hosts = _with_conditions(columns, cases, conditions, measured)
+    hosts = with_conditions(unsplit, cases, conditions, measured)
     return Placement(
         axes=(*axes, HOST),
-        keys=tuple((*case, host) for case, host in zip(cases, hosts)),
+        keys=tuple((*case, host.text()) for case, host in zip(cases, hosts)),
         caption={n: next(iter(values)) for n, values in stated.items() if n not in axes and len(values) == 1},
+        facts={**every, **stated_conditions, RUN: [row.run for row in rows]},
+        host_names={host.text(): host for host in dict.fromkeys(hosts)},
     )
 
 
@@ -223,69 +242,6 @@ class _Pools:
                 parts[values[i]].append(i)
             divided += [part for part in parts.values() if len(part) > 1]
         self._pools = divided
-
-
-def _host(row: Row) -> str:
-    return row.host or row.device or "unnamed host"
-
-
-def _host_columns(rows: Sequence[Row]) -> list[str]:
-    """Returns each row's host; host@run if any host appears in several runs."""
-    hosts = {_host(row) for row in rows}
-    # an imported host's name may equal another host's column, `desk@first` or `desk (threads 2)`
-    names = {
-        host: f"{host} (host)" if any(host.startswith((f"{other}@", f"{other} (")) for other in hosts) else host
-        for host in hosts
-    }
-    runs: dict[str, set[str | None]] = defaultdict(set)
-    for row in rows:
-        runs[_host(row)].add(row.run)
-    named = [(names[_host(row)], row.run or "unnamed", len(runs[_host(row)]) > 1) for row in rows]
-    return [f"{name}@{run}" if has_several else name for name, run, has_several in named]
-
-
-def _with_several(columns: Sequence[str], values: Sequence[AxisValue]) -> set[str]:
-    """Returns the columns whose rows state more than one value."""
-    seen: dict[str, set[AxisValue]] = defaultdict(set)
-    for column, value in zip(columns, values):
-        if value is not None:
-            seen[column].add(value)
-    return {column for column, several in seen.items() if len(several) > 1}
-
-
-def _with_conditions(
-    columns: Sequence[str],
-    keys: Sequence[Hashable],
-    conditions: Mapping[str, tuple[set[str], list[AxisValue]]],
-    measured: Sequence[bool],
-) -> tuple[str, ...]:
-    """Returns each row's column, with the conditions that divide it: `desk (threads 2)`.
-
-    conditions: the columns that each one divides, and each row's value. A row without a measurement may not state the
-    value: it joins the only column that has its case, if there is one.
-    """
-    if not conditions:
-        return tuple(columns)
-    named, is_told = [], []
-    for i, column in enumerate(columns):
-        dividing = {name: values[i] for name, (split, values) in conditions.items() if column in split}
-        parts = [_condition(name, value) for name, value in dividing.items()]
-        is_told.append(measured[i] or None not in dividing.values())
-        named.append(f"{column} ({', '.join(parts)})" if parts and is_told[i] else column)
-    of_case: dict[Hashable, set[str]] = defaultdict(set)
-    for column, key, name, told in zip(columns, keys, named, is_told):
-        if told:
-            of_case[column, key].add(name)
-    return tuple(
-        name if told or len(of_case[column, key]) != 1 else next(iter(of_case[column, key]))
-        for column, key, name, told in zip(columns, keys, named, is_told)
-    )
-
-
-def _condition(name: str, value: AxisValue) -> str:
-    if value is None:
-        return f"{name} not stated"
-    return str(value) if name == DEVICE else f"{name} {value}"
 
 
 def key_order(axes: Sequence[str]) -> Callable[[Key], tuple[object, ...]]:

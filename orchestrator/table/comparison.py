@@ -33,7 +33,7 @@ class Baseline:
 class Cell:
     """One case on one host: a value, or the reason why there is none.
 
-    key: the cell's value on every axis, host included.
+    key: the cell's value on every axis on which the rows differ, and on those asked for; host is its whole name.
     status: None if the case was not planned for this host.
     ratio: to the baseline; if None, no_ratio holds the reason. ratio_notes: other differences between the two.
     rows: the number of pooled rows. notes: what the value is based on.
@@ -104,7 +104,8 @@ class Comparison:
     """axes: those that lie down, in the order of a line's labels. across: those that lie across.
 
     caption: what all rows share, by axis. devices: the devices that each host's rows state. runs: the compared runs.
-    prices: what each host's cost was computed with.
+    prices: what each host's cost was computed with. where: the values that rows had to have to be compared.
+    left_out: the number of lines that a limit left out, after all was compared.
     """
 
     metric: Metric
@@ -117,6 +118,8 @@ class Comparison:
     devices: Mapping[str, tuple[str, ...]]
     runs: tuple[str, ...]
     prices: Mapping[str, Price] = field(default_factory=dict)
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: int = 0
 
     def cells(self) -> Iterator[Cell]:
         """Yields every cell, line by line, with and without a value."""

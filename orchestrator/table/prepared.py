@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from orchestrator.errors import InputError
 from orchestrator.table.baseline import find_baseline, with_ratios
 from orchestrator.table.best import with_best
 from orchestrator.table.cases import PRECISION, Key, Placement, canonical, key_order, natural, place, spanning
@@ -16,6 +17,7 @@ from orchestrator.table.frontier import largest_batch
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import settled
 from orchestrator.table.view import View, laid_out
+from orchestrator.table.where import chosen
 from orchestrator.table.work import Work
 from orchestrator.table.work import works as works_of
 from runner.schema import Row, Status, Validity
@@ -29,13 +31,16 @@ class Prepared:
         rows: Iterable[Row],
         prices: Mapping[tuple[str | None, str | None], Price] | None = None,
         any_quality: bool = False,
-        where: Mapping[str, Sequence[str]] | None = None,
+        where: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
+        self.where = dict(where or {})
         self.rows = canonical(rows)
+        if self.where:
+            self.rows = chosen(self.rows, _placed(self.rows, works_of(self.rows)), self.where)
         self.prices = prices or {}
         self.any_quality = any_quality
         self._work_of = works_of(self.rows)
-        self.placed = place(self.rows, [work.prompt for work in self._work_of])
+        self.placed = _placed(self.rows, self._work_of)
         groups: dict[Key, list[Row]] = defaultdict(list)
         self._works: dict[Key, dict[int | None, Work]] = defaultdict(dict)
         for row, key, work in zip(self.rows, self.placed.keys, self._work_of):
@@ -53,28 +58,40 @@ class Prepared:
     ) -> Comparison:
         """Compares by the full key of each cell; the view only arranges what was computed.
 
-        A metric with a fixed baseline ignores the one that is asked for.
+        Rows were chosen before: `where` of the view is not used. A metric with a fixed baseline ignores the one that is
+        asked for.
         """
         placed = spanning(self.placed, metric.declared.spans)
-        base = find_baseline(baseline, self.rows, placed)
+        base = self._baseline(baseline, placed)
         if metric.declared.precision:
             base = Baseline(PRECISION, metric.declared.precision)
         cells = self._values(metric, placed)
         if base:
-            cells = with_ratios(metric, base, placed.axes, cells)
-        axes, across, columns, lines = laid_out(with_best(metric, cells), placed, view)
+            cells = with_ratios(metric, base, placed, cells)
+        view = replace(view, where=self.where)
+        layout = laid_out(with_best(metric, cells), placed, view, less_is_better=metric.less_is_better is not False)
         return Comparison(
             metric=metric,
             baseline=base,
-            axes=axes,
-            across=across,
-            columns=columns,
-            lines=lines,
-            caption=self.placed.caption,
+            axes=layout.axes,
+            across=layout.across,
+            columns=layout.columns,
+            lines=layout.lines,
+            left_out=layout.left_out,
+            where=self.where,
+            caption={name: value for name, value in self.placed.caption.items() if name not in layout.axes},
             devices=self._devices(),
             runs=tuple(sorted({row.run for row in self.rows if row.run})),
             prices=self._prices() if metric.declared.needs_price else {},
         )
+
+    def _baseline(self, name: str | None, placed: Placement) -> Baseline | None:
+        try:
+            return find_baseline(name, self.rows, placed)
+        except InputError as error:
+            if not self.where:
+                raise
+            raise InputError(f"{error}; rows that --where leaves out are no baseline") from error
 
     def _values(self, metric: Metric, placed: Placement) -> dict[Key, Cell]:
         """Returns each case's value on each host, with its spread."""
@@ -115,3 +132,7 @@ class Prepared:
             if row.device:
                 seen[host].add(row.device)
         return {host: tuple(sorted(names)) for host, names in sorted(seen.items())}
+
+
+def _placed(rows: Sequence[Row], works: Sequence[Work]) -> Placement:
+    return place(rows, [work.prompt for work in works])

@@ -66,7 +66,9 @@ def test_axes_that_differ_and_are_not_asked_for_are_appended_down() -> None:
 
 
 def test_an_axis_that_is_asked_for_twice_is_an_error() -> None:
-    with pytest.raises(InputError, match="axis 'engine' is asked for twice; fix: name it either in --rows or"):
+    with pytest.raises(
+        InputError, match="axis 'engine' is asked for twice; fix: name it once, in --rows or in --columns"
+    ):
         compare(ROWS, view=View(rows=("engine",), columns=("engine", "host")))
 
 
@@ -173,7 +175,7 @@ def test_other_steps_have_no_ratio_and_say_so() -> None:
 @pytest.mark.parametrize(
     ("baseline", "message"),
     [
-        ("precison=single", "these rows have no axis 'precison'; did you mean 'precision'?"),
+        ("precison=single", "these rows do not differ in 'precison'; did you mean 'precision'?"),
         ("precision=singl", "no row has it; did you mean 'single'?"),
         ("samples=16", "no row has it; the rows have 1"),
     ],
@@ -182,3 +184,151 @@ def test_a_baseline_that_no_row_has_is_an_error(baseline: str, message: str) -> 
     rows = [*rounds("a", precision="single"), *rounds("a")]
     with pytest.raises(InputError, match=message.replace("?", r"\?")):
         compare(rows, baseline=baseline)
+
+
+# Axes that divide a host, or that all rows share
+
+
+def test_threads_that_divide_a_host_may_lie_across() -> None:
+    rows = [*rounds("a", middle=2.0, threads=1), *rounds("a", middle=1.0, threads=2), *rounds("b", threads=2)]
+    assert columns(compare(rows)) == ("a (threads 1)", "a (threads 2)", "b")
+    found = compare(rows, view=View(rows=("host",), columns=("threads",)))
+    assert columns(found) == ("threads 1", "threads 2")
+    assert values(found) == {("a", "eager", "half", 1): [2.0, 1.0], ("b", "eager", "half", 1): [None, 1.0]}
+    assert [cell.key["host"] for cell in found.cells()][:2] == ["a (threads 1)", "a (threads 2)"]
+
+
+def test_runs_of_one_host_may_lie_across() -> None:
+    rows = [*rounds("a", middle=2.0), *rounds("a", middle=1.0, run="second")]
+    found = compare(rows, view=View(rows=("host",), columns=("run",)))
+    assert (columns(found), list(values(found).values())) == (("first", "second"), [[2.0, 1.0]])
+
+
+@pytest.mark.parametrize(("baseline", "base"), [("threads=2", "a (threads 2)"), ("run=second", "a@second")])
+def test_what_divides_a_host_may_be_the_baseline(baseline: str, base: str) -> None:
+    column, value = baseline.split("=")
+    other: dict[str, Any] = {"threads": 1} if column == "threads" else {"run": "first"}
+    same: dict[str, Any] = {"threads": 2} if column == "threads" else {"run": "second"}
+    found = compare([*rounds("a", middle=4.0, **other), *rounds("a", middle=2.0, **same)], baseline=baseline)
+    cells = {cell.key["host"]: cell for cell in found.cells()}
+    assert cells.pop(base).is_baseline
+    (against,) = cells.values()
+    assert against.ratio is not None
+    assert (round(against.ratio.value, 6), against.ratio_notes) == (2.0, ())
+    assert found.baseline is not None
+    assert found.baseline.name == f"{column} {value}"
+
+
+def test_an_axis_that_all_rows_share_leaves_the_caption_if_asked() -> None:
+    found = compare(ROWS, view=View(rows=("steps",)))
+    assert (found.axes[0], {line.labels[0] for line in found.lines}, "steps" in found.caption) == ("steps", {50}, False)
+    assert {cell.key["steps"] for cell in found.cells()} == {50}
+
+
+# Which rows are compared
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ({"engine": ("compile",)}, [("a", "compile", 1)]),
+        ({"engine": ("compile", "eager"), "host": ("b",)}, [("b", "eager", 1), ("b", "eager", 4)]),
+        ({"samples": ("4.0",)}, [("b", "eager", 4)]),
+        ({"size": ("512x512",), "autocast": ("no",), "status": ("ok",), "host": ("b",), "n_samples": ("1",)},
+         [("b", "eager", 1)]),
+    ],
+)  # fmt: skip
+def test_only_rows_with_these_values_are_compared(
+    where: dict[str, tuple[str, ...]], kept: list[tuple[object, ...]]
+) -> None:
+    found = compare(ROWS, view=View(where=where))
+    shown = [tuple(cell.key[name] for name in ("host", "engine", "samples")) for cell in found.cells() if cell.status]
+    assert shown == kept
+    assert found.where == where
+
+
+def test_rows_are_chosen_before_the_best_is_found() -> None:
+    rows = [*rounds("a", middle=1.0), *rounds("b", middle=2.0), *rounds("c", middle=3.0)]
+    assert [cell.key["host"] for cell in compare(rows).cells() if cell.best] == ["a"]
+    assert [cell.key["host"] for cell in compare(rows, view=View(where={"host": ("b", "c")})).cells() if cell.best] == [
+        "b"
+    ]
+
+
+def test_a_host_is_chosen_with_or_without_its_run_and_threads() -> None:
+    rows = [*rounds("a", threads=1), *rounds("a", threads=2), *rounds("b")]
+    for name, count in (("a", 2), ("a (threads 2)", 1), ("b", 1)):
+        assert len(columns(compare(rows, view=View(where={"host": (name,)})))) == count
+
+
+def test_a_value_with_a_comma_is_one_value() -> None:
+    rows = [*rounds("a", device="A10, 24 GB"), *rounds("b")]
+    assert columns(compare(rows, view=View(where={"device": ("A10", " 24 GB")}))) == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"engin": ("eager",)}, "--where engin: rows have no axis or column 'engin'; did you mean 'engine'?"),
+        ({"engine": ("eagre",)}, "--where engine=eagre: no row has it; did you mean 'eager'?"),
+        ({"samples": ("16",)}, "--where samples=16: no row has it; the rows have 1, 4"),
+        ({"engine": ("compile",), "host": ("b",)}, "--where engine=compile, host=b: no row has all of these"),
+    ],
+)
+def test_a_key_or_value_that_no_row_has_is_an_error(where: dict[str, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        compare(ROWS, view=View(where=where))
+    assert str(raised.value) == message
+
+
+def test_a_baseline_that_where_leaves_out_is_an_error_that_says_so() -> None:
+    with pytest.raises(InputError, match="rows that --where leaves out are no baseline"):
+        compare(ROWS, baseline="eager", view=View(where={"engine": ("compile",)}))
+
+
+def test_a_cell_whose_row_may_be_left_out_does_not_claim_it_was_not_planned() -> None:
+    rows = [*rounds("a"), a_row("b", status=Status.OOM), *rounds("b", samples=4)]
+    found = compare(rows, view=View(where={"status": ("ok",)}))
+    assert [cell.reason for cell in found.cells()] == [None, "no row", "no row", None]
+
+
+# Sorting and limiting lines
+
+
+@pytest.mark.parametrize(
+    ("sort", "samples"),
+    [
+        ("samples", [1, 2, 4]),
+        ("-samples", [4, 2, 1]),
+        ("value", [2, 1, 4]),
+        ("-value", [4, 1, 2]),
+        ("a", [1, 4, 2]),
+        ("-a", [4, 1, 2]),
+    ],
+)
+def test_lines_are_sorted_by_an_axis_a_column_or_the_best_value(sort: str, samples: list[int]) -> None:
+    rows = [*rounds("a", samples=1, middle=3.0), *rounds("b", samples=2, middle=1.0), *rounds("a", samples=4, middle=5)]
+    assert [line.labels[2] for line in compare(rows, view=View(sort=sort)).lines] == samples
+
+
+@pytest.mark.parametrize("sort", ["value", "-value"])
+def test_lines_without_a_valid_value_come_last_in_both_directions(sort: str) -> None:
+    rows = [
+        a_row(samples=1, status=Status.OOM),
+        *rounds(samples=2, middle=9.0, validity=Validity.THROTTLED),
+        *rounds(samples=4),
+    ]
+    assert [line.labels[2] for line in compare(rows, view=View(sort=sort)).lines] == [4, 2, 1]
+
+
+def test_an_unknown_sort_key_is_an_error_that_lists_the_known() -> None:
+    with pytest.raises(InputError, match=r"--sort speed: expected an axis .*; there are engine, precision, samples,"):
+        compare(ROWS, view=View(sort="speed"))
+
+
+def test_a_limit_shows_the_first_lines_and_compares_all() -> None:
+    rows = [*rounds("a", samples=1, middle=1.0), *rounds("a", samples=4, middle=2.0)]
+    whole = compare(rows, Metric.THROUGHPUT, baseline="samples=4")
+    found = compare(rows, Metric.THROUGHPUT, baseline="samples=4", view=View(limit=1))
+    assert (found.lines, found.left_out) == (whole.lines[:1], 1)
+    assert found.lines[0].cells[0].ratio is not None
