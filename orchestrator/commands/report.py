@@ -27,7 +27,9 @@ def report(
         Path | None,
         typer.Option("-o", metavar="FILE", help="Default: report.html. A name that ends in .json gets JSON."),
     ] = None,
-    metric: Annotated[Metric, typer.Option("--metric", help="The quantity to show first.")] = Metric.LATENCY,
+    metric: Annotated[
+        Metric, typer.Option("--metric", metavar="METRIC", help="The figure to show first, as in `results`.")
+    ] = Metric.LATENCY,
     baseline: Annotated[
         str | None,
         typer.Option("--baseline", metavar="HOST|ENGINE", help="What ratios compare with first. Default: eager."),
@@ -57,6 +59,9 @@ def report(
     from orchestrator.commands.gathering import Asked
     from orchestrator.errors import InputError
 
+    if metric.declared.spans:
+        fix = f"fix: orchestrator results --metric {metric.value}"
+        raise InputError(f"--metric {metric.value} has one value for several cases, and the page one per case; {fix}")
     asked = Asked(metric, baseline, inventory_file(inventory), prices, any_quality)
     names = run or []
     if not watch:

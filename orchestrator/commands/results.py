@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.commands import completion
+from orchestrator.commands.metrics import MetricName
 from orchestrator.commands.options import Inventory, command, inventory_file
 from orchestrator.report.formats import Format
 from orchestrator.table.cases import HOST
@@ -34,12 +35,7 @@ def results(
         list[str] | None,
         typer.Argument(metavar="RUN", help="Default: the newest run.", autocompletion=completion.run_names),
     ] = None,
-    metric: Annotated[
-        Metric,
-        typer.Option(
-            "--metric", metavar="METRIC", help=f"The figure to compare: {', '.join(each.value for each in Metric)}."
-        ),
-    ] = Metric.LATENCY,
+    metric: MetricName = Metric.LATENCY,
     baseline: Annotated[
         str | None,
         typer.Option("--baseline", metavar="HOST|ENGINE|AXIS=VALUE", help="What ratios compare with. Default: eager."),

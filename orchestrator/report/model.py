@@ -104,7 +104,8 @@ class Value:
 class MetricValues:
     """A metric for all cases. values: in the order of `Table.cases`. prices: where the cost's prices come from.
 
-    less_is_better: None if neither less nor more is better.
+    less_is_better: None if neither less nor more is better. remark: what the values compare with and why they have no
+    ratio, if they have none.
     """
 
     name: str
@@ -113,6 +114,7 @@ class MetricValues:
     values: tuple[Value, ...]
     legend: tuple[str, ...] = ()
     prices: tuple[str, ...] = ()
+    remark: str = ""
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ def _metric(comparisons: Sequence[Comparison], axes: Sequence[str], keys: Sequen
             tuple(each.key[axis] for axis in axes): each for each in keyed(comparison)
         }
     default = next(iter(by_baseline.values()))
+    if metric.declared.no_ratio is not None:
+        by_baseline = {}
     values = tuple(
         _value(default[key], {name: _ratio(metric, cells[key].cell) for name, cells in by_baseline.items() if name})
         for key in keys
@@ -71,7 +73,13 @@ def _metric(comparisons: Sequence[Comparison], axes: Sequence[str], keys: Sequen
     prices = tuple(
         f"{label(host)}: {price.per_hour:g} per hour, {clean(price.source)}" for host, price in first.prices.items()
     )
-    return MetricValues(metric.value, metric.unit, metric.less_is_better, values, prices=prices)
+    return MetricValues(metric.value, metric.unit, metric.less_is_better, values, prices=prices, remark=_remark(first))
+
+
+def _remark(comparison: Comparison) -> str:
+    declared = comparison.metric.declared
+    against = f"compared with {baseline_name(comparison)}" if declared.derived else ""
+    return "; ".join(filter(None, (against, declared.no_ratio)))
 
 
 def _value(each: Keyed, ratios: Mapping[str, RatioTo]) -> Value:
@@ -93,11 +101,13 @@ def _value(each: Keyed, ratios: Mapping[str, RatioTo]) -> Value:
 
 
 def _status(cell: Cell) -> str:
+    if cell.is_baseline:
+        return "baseline"
     return "no value" if cell.status is Status.OK else cell.status.value if cell.status else ""
 
 
 def _reason(cell: Cell) -> str:
-    return "" if cell.figure else clean(cell.reason or OUT_OF_MEMORY, LONGEST_REASON)
+    return "" if cell.figure or cell.is_baseline else clean(cell.reason or OUT_OF_MEMORY, LONGEST_REASON)
 
 
 def _mark(is_best: bool, is_tied: bool) -> Mark:

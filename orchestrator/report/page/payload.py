@@ -145,6 +145,7 @@ def _metric_words(metric: MetricValues) -> Block:
         "title": _HEADINGS.get(metric.name, metric.name),
         "unit": metric.unit,
         "better": better,
+        "remark": clean(metric.remark),
     }
 
 
@@ -180,13 +181,13 @@ def _reasons(value: Value) -> tuple[str, ...]:
 
 
 def _state(value: Value, states: _Texts) -> int:
-    key = (value.number is None, value.status, value.validity)
+    key = (value.number is None, value.number is None and value.text, value.status, value.validity)
     return states.place(key, _state_words(value))
 
 
 def _state_words(value: Value) -> Block:
     if value.number is None:
-        word = "no value" if value.status in ("", Status.OK.value) else value.status
+        word = value.text or "no value"
         is_fault = value.status in {status.value for status in Status if status.is_fault}
         return {"word": clean(word, 60), "kind": "fault" if is_fault else "missing", "meaning": ""}
     if value.validity == Validity.VALID.value:

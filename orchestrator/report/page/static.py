@@ -71,7 +71,7 @@ def first_lines(blocks: Mapping[str, Block]) -> StaticTable:
     )
     metric, view = data["metrics"][0], data["view"]
     title = next((each["title"] for each in data["baselines"] if each["name"] == view["baseline"]), "")
-    ratio = f"× is the ratio to {title}" if title else ""
+    ratio = metric["remark"] or (f"× is the ratio to {title}" if title else "")
     return StaticTable(
         axes=tuple(axis["name"] for axis in down),
         numeric=tuple(axis["numeric"] for axis in down),

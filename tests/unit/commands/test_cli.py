@@ -166,6 +166,11 @@ BAD_INPUT = {
     "an output format that is not there": ({}, ["results", "-o", "xml"], "'-o': 'xml' is not one of 'table', 'csv'"),
     "a shape that a group does not have": ({}, ["runs", "-o", "xml"], "'-o': 'xml' is not one of 'table', 'json'"),
     "a metric that is not there": ({}, ["results", "--metric", "speed"], "'--metric': 'speed' is not one of"),
+    "a metric of several cases on the page": (
+        {},
+        ["report", "--metric", "largest-batch"],
+        "the page one per case; fix: orchestrator results --metric largest-batch",
+    ),
     "a misspelt metric": ({}, ["results", "--metric", "latancy"], "'latancy' is unknown; did you mean 'latency'?"),
     "a count that is no number": ({}, ["logs", "--tail", "x"], "'--tail': expected a whole number, got 'x'"),
     "a count below zero": ({}, ["logs", "--tail", "-1"], "'--tail': expected at least 0, got '-1'"),

@@ -46,6 +46,16 @@ def test_a_metric_that_no_case_has_is_left_out() -> None:
     assert [metric.name for metric in found.metrics] == ["latency"]
 
 
+def test_a_metric_without_ratios_says_what_it_compares_with_instead() -> None:
+    rows = [
+        *rounds("a", "eager", 1, 1.5, load_s=1.0, first_call_s=2.0),
+        *rounds("a", "graph", 1, 1.0, load_s=1.0, first_call_s=51.9),
+    ]
+    (metric,) = table([[compare(rows, Metric.BREAK_EVEN)]]).metrics
+    assert metric.remark == "compared with engine eager; a break-even compares two cases already"
+    assert [(value.text, dict(value.ratios)) for value in metric.values] == [("baseline", {}), ("100", {})]
+
+
 def test_a_table_of_no_rows_is_empty() -> None:
     assert table([[compare([])]]).cases == ()
 

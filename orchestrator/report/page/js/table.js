@@ -31,14 +31,14 @@ function showTable(view, found, limit) {
 
 function caption(view) {
   const metric = metricOf(view), baseline = data.baselines.find((each) => each.name === view.baseline);
-  const ratio = baseline ? `× is the ratio to ${baseline.title}` : "";
+  const ratio = metric.remark || (baseline ? `× is the ratio to ${baseline.title}` : "");
   return [`${metric.title} in ${metric.unit}`, metric.better, ratio].filter(Boolean).join("; ");
 }
 
 function showAbout(view) {
   const shown = figures(view), found = ratios(view);
   const texts = [...shown.about, ...(found ? found.about : [])];
-  if (view.baseline !== NONE && !found)
+  if (view.baseline !== NONE && !found && !metricOf(view).remark)
     texts.push(`This page does not hold these ratios. Show them with: ${command(view)}`);
   by("about").replaceChildren(...texts.map((text) => make("li", {}, text)));
 }
