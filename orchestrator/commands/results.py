@@ -91,7 +91,7 @@ def results(
     view = view_of(rows, columns, where or (), sort, limit)
     found = comparison(chosen, metric, baseline, stored, inventory_file(inventory), prices, any_quality, view)
     output.write(found, console)
-    if found.left_out and output is Format.CSV:
+    if found.left_out and output in (Format.CSV, Format.PARQUET):
         console(stderr=True).print(f"{found.left_out} more lines are not shown", soft_wrap=True)
     for each in chosen:
         hint_lost(each)

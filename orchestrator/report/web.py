@@ -49,6 +49,8 @@ def _body(words: TableText) -> str:
         parts += [f"<div {region}>", *_table(words, prefix), "</div>"]
     else:
         parts += [*(f"<p>{escape(text)}</p>" for text in (words.title, *words.caption)), "<p>No rows.</p>"]
+    if words.more:
+        parts.append(f"<p>{escape(words.more)}</p>")
     if words.footnotes:
         notes = (f'<li id="{prefix}-{n}">{escape(text)}</li>' for n, text in enumerate(words.footnotes, start=1))
         parts += ['<ol class="footnotes" aria-label="Footnotes">', *notes, "</ol>"]

@@ -48,7 +48,7 @@ def test_where_sort_and_limit_choose_lines(published: pytest.CaptureFixture[str]
     printed = published.readouterr()
     assert [line["samples"] for line in csv.DictReader(io.StringIO(printed.out))] == ["1"]
     assert printed.err == "2 more lines are not shown\n"
-    for form in ("table", "md"):
+    for form in ("table", "md", "html"):
         assert orchestrate("results", "lambda", "-o", form, *options, "--limit", "1") == ExitCode.OK
         out = published.readouterr().out
         assert "2 more lines are not shown" in out
