@@ -106,6 +106,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 def test_the_wheel_holds_what_images_are_built_from_and_clusters_need(wheel: Path, installed: Installed) -> None:
     data = installed.package / "orchestrator" / "data"
     assert (data / "results.schema.json").is_file()
+    assert (data / "report.schema.json").is_file()
     for name in ("images", "manifests", "docs"):
         here = engines.ROOT / name
         there = {path.relative_to(here) for path in here.rglob("*") if path.is_file()}
