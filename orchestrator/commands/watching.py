@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from orchestrator.commands import reporting
-from orchestrator.commands.gathering import LONGEST_LOG_LINE, Asked, Gathered, gather
+from orchestrator.commands.gathering import Asked, Gathered, gather
 from orchestrator.commands.serving import serving
 from orchestrator.commands.status import PHASES, status_value
 from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, InputError
@@ -27,6 +27,7 @@ from orchestrator.runs import joblog
 from orchestrator.runs.folder import Run
 from orchestrator.runs.job_state import JobState
 from orchestrator.runs.journal import Journal
+from orchestrator.runs.kept import LONGEST_LOG_LINE
 from orchestrator.runs.labels import job_label
 from orchestrator.sanitize import clean
 from orchestrator.scheduling.progress import in_words

@@ -11,10 +11,11 @@ import pytest
 from builders import a_job, ok_row
 from runfolders import a_run
 
-from orchestrator.commands.gathering import LOG_LINES, LONGEST_LOG_LINE, Asked, gather
+from orchestrator.commands.gathering import Asked, gather
 from orchestrator.report import reportfile
 from orchestrator.report.model import Report
 from orchestrator.runs.folder import Run
+from orchestrator.runs.kept import LOG_LINES, LONGEST_LOG_LINE
 from orchestrator.table.metric import Metric
 from runner.schema import Case, Job, Row, Status
 
