@@ -156,6 +156,7 @@ COMMANDS = (
     "results -o csv",
     "results -o json",
     "results -o md",
+    "report",
     "submit matrix.yaml --set engine=eager --set samples=1 --set repeats=1 --set rounds=1 --name second --detach",
     "resume",
 )
