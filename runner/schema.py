@@ -373,7 +373,13 @@ class Row:
         set_by=SetBy.IMPORT,
         longest=2000,
         later=True,
-        section="Other settings",
+        section="Imported rows",
+    )
+    imported_from: str | None = column(
+        "the imported file, the start of its SHA-256, and its address",
+        set_by=SetBy.IMPORT,
+        longest=500,
+        later=True,
     )
 
     @classmethod

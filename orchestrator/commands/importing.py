@@ -1,4 +1,4 @@
-"""`orchestrator import`: the rows of a foreign CSV file, as a run beside one's own."""
+"""`orchestrator import`: the rows of foreign files, as a run beside one's own."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ if TYPE_CHECKING:
     from orchestrator.runs.folder import Run
 
 
-@command("import", "import benchmark.csv --name lambda", "import other.csv --ignore 'gpu_*'")
+@command(
+    "import",
+    "import benchmark.csv --name lambda --source https://github.com/LambdaLabsML/lambda-diffusers",
+    "import eager/benchmark.json compiled/benchmark.json",
+    "import other.csv --ignore 'gpu_*'",
+)
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE.CSV", help="For example the Lambda benchmark's benchmark.csv.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="CSV or JSON with rows, or benchmark.json of optimum-benchmark."),
+    ],
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Name of the run. Default: the file's.")
     ] = None,
@@ -29,13 +37,17 @@ def import_(
             "--ignore", metavar="COLUMN", help="An unknown column that is no setting; `*` stands for any text."
         ),
     ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="URL", help="Where the file was published; kept with its rows.")
+    ] = None,
 ) -> None:
     """`results RUN RUN` then shows them beside yours. Columns with unknown names are taken as settings: rows that
-    differ in one are not compared with each other.
+    differ in one are not compared with each other. Several files make one run if each of their rows states its model
+    and steps.
     """
     from orchestrator.terminal.console import console
 
-    imported = import_rows(file, name, ignore or ())
+    imported = import_rows(files, name, ignore or (), source)
     rows = imported.all_rows()
     console().print(f"{len(rows)} rows in {imported.path}", soft_wrap=True)
     settings = list(dict.fromkeys(name for row in rows for name in row.other_settings))
@@ -49,21 +61,26 @@ def import_(
         )
 
 
-def import_rows(file: Path, name: str | None = None, ignored: Sequence[str] = ()) -> Run:
-    """A run with the rows of a foreign CSV file. Raises InputError with every line that cannot be read.
+def import_rows(
+    files: Sequence[Path], name: str | None = None, ignored: Sequence[str] = (), url: str | None = None
+) -> Run:
+    """A run with the rows of foreign files, and the files. Raises InputError with every line that cannot be read.
 
-    name: of the run; by default it is derived from the file's name. ignored: patterns of unknown columns to drop.
+    name: of the run; by default it is derived from the first file's name. ignored: patterns of unknown columns to drop.
+    url: where the files were published.
     """
     from orchestrator import config
-    from orchestrator.results import foreign
+    from orchestrator.results.origin import imported
     from orchestrator.runs import folder as runs
     from runner.schema import IMPORT
 
-    rows = foreign.read_file(file, ignored)
+    found = imported(files, ignored, url)
     if name is None:
-        name = re.sub(r"\W+", "-", file.stem, flags=re.ASCII)[:60].strip("-_") or "import"
+        name = re.sub(r"\W+", "-", files[0].stem, flags=re.ASCII)[:60].strip("-_") or "import"
     name = config.load_matrix(None, [f"name={name}"]).name
     run = runs.create(runs.ROOT, name, datetime.now(timezone.utc))
-    run.add_planned(replace(row, job=IMPORT) for row in rows)
+    for number, source in enumerate(found.sources, start=1):
+        run.keep_source(number, source.name, source.stored, source.url)
+    run.add_planned(replace(row, job=IMPORT) for row in found.rows)
     run.merge()
     return run

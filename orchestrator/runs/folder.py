@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -136,6 +139,15 @@ class Run:
         folder = self.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "environment.json", text.encode())
+
+    def keep_source(self, number: int, name: str, stored: bytes, url: str | None) -> None:
+        """Stores a file that rows were imported from, as it was, and its hash and address beside it."""
+        folder = self.path / "sources"
+        folder.mkdir(exist_ok=True)
+        kept = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[-100:].strip(".-") or "file"
+        about = {"file": name, "bytes": len(stored), "sha256": hashlib.sha256(stored).hexdigest(), "url": url}
+        write_atomically(folder / f"{number}-{kept}", stored)
+        write_atomically(folder / f"{number}-source.json", json.dumps(about, indent=1).encode() + b"\n")
 
     @property
     def is_driven(self) -> bool:

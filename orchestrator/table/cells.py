@@ -73,6 +73,7 @@ def cell_of(
         notes=(
             *shown.notes,
             *([] if first.work or first.prompt else [UNSTATED_WORK]),
+            *_origins(pooled),
             *_left_out(rows, pooled),
             *_remarks(pooled),
             *([unranked] if unranked else []),
@@ -101,7 +102,7 @@ def _without_value(key: Mapping[str, AxisValue], rows: Sequence[Row]) -> Cell:
         status,
         reason,
         rows=len(rows),
-        notes=_left_out(rows, [r for r in rows if r.status is worst.status]),
+        notes=(*_left_out(rows, [r for r in rows if r.status is worst.status]), *_origins(rows)),
         sources=tuple(rows),
     )
 
@@ -124,6 +125,13 @@ def _outcome(row: Row) -> str:
         return what if row.validity is Validity.VALID or not row.error else f"{what}: {row.error}"
     status = str((row.status or Status.FAILED).value)
     return status + (f": {row.error}" if row.error and row.error != status else "")
+
+
+def _origins(rows: Sequence[Row]) -> list[str]:
+    """Returns the files that imported rows come from."""
+    return [
+        f"imported from {source}" for source in dict.fromkeys(row.imported_from for row in rows if row.imported_from)
+    ]
 
 
 def _remarks(rows: Sequence[Row]) -> tuple[str, ...]:
