@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import browsers
 import pytest
 from browsers import Opened
 from builders import a_row, around
-from reports import a_hostile_report, a_report, a_table
+from reports import a_hostile_report, a_report, a_table, rows
 
+from orchestrator.report.model import HostProgress, Live, Report, RunningJob
 from orchestrator.report.page import render
 from orchestrator.table import Metric
 
@@ -383,3 +388,62 @@ def test_the_default_table_is_there_without_javascript(browser: Browser, folder:
         assert opened.page.locator("#caption").inner_text() == head
         assert "JavaScript is off" in opened.page.locator("noscript").inner_text()
         assert not opened.page.locator(".controls").is_visible()
+
+
+class Served:
+    """A server of one page, which changes while it is open."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        served = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                page = render(served.report).encode()
+                tag = f'"{zlib.crc32(page)}"'
+                is_known = self.headers.get("If-None-Match") == tag
+                self.send_response(304 if is_known else 200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("ETag", tag)
+                self.end_headers()
+                if not is_known:
+                    self.wfile.write(page)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}/"
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    job = RunningJob("j1", "gpu1", "graph half", "running", "2026-11-29T02:00:00+00:00", "step 3 of 50")
+    live = Live(True, 3, 8, "2 min", "5 min", (HostProgress("gpu1", {"ok": 3, "running": 1}),), (job,))
+    found = Served(a_report(a_table(rows()[:-4]), live=live, failures=()))
+    thread = Thread(target=found.server.serve_forever)
+    thread.start()
+    yield found
+    found.server.shutdown()
+    thread.join()
+    found.server.server_close()
+
+
+def test_a_served_page_follows_its_run_and_keeps_the_view(served: Served, browser: Browser, folder: Path) -> None:
+    with browsers.opened(browser, served.address) as opened:
+        page, live = opened.page, served.report.live
+        assert live is not None
+        page.locator("#progress", has_text="step 3 of 50").wait_for()
+        sort(page, "value:gpu1")
+        page.locator("#legend summary").click()
+        page.screenshot(path=folder / "live.png")
+        served.report = replace(served.report, table=a_table(rows()), live=replace(live, done=7, jobs=()))
+        page.locator("#count", has_text="5 lines").wait_for()
+        page.locator("#progress", has_text="7 of 8 cases").wait_for()
+        assert page.locator('th[aria-sort="ascending"]').count() == 1
+        assert page.locator("#legend").get_attribute("open") is not None
+        served.report = replace(a_report(), live=replace(live, is_open=False, done=8, jobs=()))
+        page.locator("#progress", has_text="The run has ended.").wait_for()
+        page.locator("#failures").wait_for()
+        assert page.locator('th[aria-sort="ascending"]').count() == 1
+        assert page.locator("html[data-live]").count() == 0

@@ -55,14 +55,14 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(browser: Browser, file: Path, fragment: str = "", **context: Any) -> Iterator[Opened]:
-    """Opens a file in a context of its own. At the end: no console error, no request, no breach of the policy."""
+def opened(browser: Browser, file: Path | str, fragment: str = "", **context: Any) -> Iterator[Opened]:
+    """Opens a file or an address in its own context. At the end: no console error, request or breach of the policy."""
     with contextlib.closing(browser.new_context(**{"viewport": {"width": 1366, "height": 768}, **context})) as made:
         if context.get("java_script_enabled", True):
             made.add_init_script(WATCH_POLICY)
         page = made.new_page()
         page.set_default_timeout(10_000)
-        found = Opened(page, file.as_uri())
+        found = Opened(page, file if isinstance(file, str) else file.as_uri())
         page.on("console", lambda said: found.errors.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: found.errors.append(str(error)))
         page.on(

@@ -5,15 +5,15 @@ shows. A cell is a case of `Table.cases`; lists named "per cell" are in that ord
 
 `data`
     points: the number of cells.
-    axes: name, numeric, always (shown even with one value), values (labels in their order), at (per cell: the place of
-        its value), about (per value: a device; hosts only).
+    axes: name, numeric, named (a value needs its axis' name), always (shown even with one value), values (labels in
+        their order), at (per cell: the place of its value), about (per value: a device; hosts only).
     metrics: name, title, unit, better (in words; empty without a direction). The block of the first one is `metric-0`.
     baselines: name, title. The block of the first metric's ratios to the first one is `ratio-0-0`. Not all exist.
     view: the default metric, baseline and axis across; "none" is no baseline, or one column.
     states: word, kind (value, imported, invalid, missing or fault) and meaning. marks: words. verdicts: word and kind.
     texts: notes and reasons. command: prints the ratios that the page does not hold.
 `metric-M`, per cell
-    value (a number or null), text and spread (formatted), state, mark, notes. about: lines for all cells.
+    value (to nine digits, or null), text and spread (formatted), state, mark, notes. about: lines for all cells.
 `ratio-M-B`, per cell
     value, text, interval (formatted), verdict, notes. about: lines for all cells.
 """
@@ -27,13 +27,14 @@ from typing import Any, TypeAlias
 from orchestrator.report.labels import told_apart
 from orchestrator.report.model import Mark, MetricValues, RatioTo, Table, Value
 from orchestrator.sanitize import clean
-from orchestrator.table.cases import ALWAYS_SHOWN, ENGINE, HOST, AxisValue, rank
+from orchestrator.table.cases import ALWAYS_SHOWN, ENGINE, HOST, MODEL, PRECISION, AxisValue, rank
 from orchestrator.table.metric import Metric
 from runner.schema import Status, Validity
 
 Block: TypeAlias = dict[str, Any]
 NONE = "none"
 LONGEST_NOTE = 1000
+SELF_EXPLAINING = (ENGINE, PRECISION, MODEL, HOST, "size", "scheduler")
 MARKS = ("", "best", "tied", "best of case", "tied of case")
 VERDICTS = (
     {"word": "better", "kind": "better"},
@@ -129,6 +130,7 @@ def _axis(table: Table, axis: str, name: str, values: Sequence[AxisValue]) -> Bl
     block: Block = {
         "name": name,
         "numeric": all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in ordered),
+        "named": axis not in SELF_EXPLAINING,
         "always": axis in (*ALWAYS_SHOWN, *table.columns),
         "values": [texts[value] for value in ordered],
         "at": [place[value] for value in values],
@@ -154,7 +156,7 @@ def _metric(metric: MetricValues, texts: _Texts, states: _Texts) -> Block:
     shared = _shared([value.notes for value in values if value.number is not None])
     split = [_figure(value) for value in values]
     return {
-        "value": [value.number for value in values],
+        "value": [_rounded(value.number) for value in values],
         "text": [text for text, _ in split],
         "spread": [spread for _, spread in split],
         "state": [_state(value, states) for value in values],
@@ -162,6 +164,11 @@ def _metric(metric: MetricValues, texts: _Texts, states: _Texts) -> Block:
         "notes": [texts.notes((*_reasons(value), *(n for n in value.notes if n not in shared))) for value in values],
         "about": [clean(text) for text in (*(f"All values: {note}." for note in shared), *metric.prices)],
     }
+
+
+def _rounded(number: float | None) -> float | None:
+    """Returns what sorting needs: nine digits, which halves the JSON. The shown text has its own digits."""
+    return None if number is None else float(f"{number:.9g}")
 
 
 def _shared(notes: Sequence[Sequence[str]]) -> list[str]:
@@ -209,7 +216,7 @@ def _ratios(ratios: Sequence[RatioTo | None], values: Sequence[Value], texts: _T
     tested = sum(ratio is not None and ratio.shows_difference is not None for ratio in ratios)
     family = f" for all {tested} ratios together" if tested > 1 else ""
     return {
-        "value": [ratio.value if ratio else None for ratio in ratios],
+        "value": [_rounded(ratio.value if ratio else None) for ratio in ratios],
         "text": [text for text, _ in split],
         "interval": [interval for _, interval in split],
         "verdict": verdicts,

@@ -1,8 +1,8 @@
 const PAGE = 100;
 let view;
 
-function show({ limit = PAGE } = {}) {
-  const found = layout(view), { first, shown, pages } = showTable(view, found, limit);
+function show({ limit = PAGE, isPrinted = false } = {}) {
+  const found = layout(view), { first, shown, pages } = showTable(view, found, limit, isPrinted);
   by("region").classList.toggle("many", found.columns.length > 2);
   showControls(view);
   const lines = found.lines.length, word = lines === 1 ? "line" : "lines";

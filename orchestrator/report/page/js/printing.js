@@ -7,7 +7,7 @@ function listenPrinting() {
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("main details:not([open])")];
     for (const each of opened) each.open = true;
-    if (by("data")) show({ limit: PRINTED });
+    if (by("data")) show({ limit: PRINTED, isPrinted: true });
   });
   addEventListener("afterprint", () => {
     for (const each of opened) each.open = false;

@@ -11,7 +11,7 @@ function make(name, attributes = {}, ...children) {
 const by = (id) => document.getElementById(id);
 const digits = (count) => `w${Math.min(count, 12)}`;
 
-function showTable(view, found, limit) {
+function showTable(view, found, limit, isPrinted) {
   const pages = Math.max(1, Math.ceil(found.lines.length / limit));
   view.page = Math.min(view.page, pages);
   const first = (view.page - 1) * limit, lines = found.lines.slice(first, first + limit);
@@ -19,7 +19,7 @@ function showTable(view, found, limit) {
   const widths = found.columns.map((column) => widthsOf(view, lines, column));
   const body = document.createDocumentFragment();
   for (const line of lines) body.append(tableLine(view, found, line, widths, footnotes));
-  by("head").replaceChildren(...tableHead(view, found));
+  by("head").replaceChildren(...tableHead(view, found, isPrinted));
   by("body").replaceChildren(body);
   by("caption").textContent = caption(view);
   by("empty").hidden = found.lines.length > 0;
@@ -63,7 +63,9 @@ function split(text) {
   return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at)];
 }
 
-function tableHead(view, { down, columns }) {
+// On paper the headings are text: Chromium repeats them on each sheet without their buttons.
+function tableHead(view, { down, columns }, isPrinted) {
+  const heading = isPrinted ? plainHeading : sortHeading;
   const metric = metricOf(view), hasRatios = ratios(view) !== null, hosts = data.axis.get(view.across);
   const top = make("tr"), second = make("tr");
   down.forEach((axis, i) =>
@@ -79,9 +81,14 @@ function tableHead(view, { down, columns }) {
   return [top, second];
 }
 
-function heading(view, key, text, attributes, numeric, column = "") {
-  const by = view.sort.replace(/^-/, "");
-  const sort = by !== key ? undefined : view.sort.startsWith("-") ? "descending" : "ascending";
+function plainHeading(view, key, text, attributes, numeric) {
+  return make("th", { scope: "col", ...attributes, class: numeric ? `${attributes.class} number` : attributes.class }, text + arrow(view, key));
+}
+
+const arrow = (view, key) => (view.sort === key ? " ▲" : view.sort === `-${key}` ? " ▼" : "");
+
+function sortHeading(view, key, text, attributes, numeric, column = "") {
+  const sort = { " ▲": "ascending", " ▼": "descending" }[arrow(view, key)];
   const kind = numeric ? `${attributes.class} number` : attributes.class;
   const hidden = column ? make("span", { class: "hidden" }, `${column}: `) : null;
   const button = make("button", { type: "button", class: "sort", "data-sort": key }, hidden, text);
@@ -92,7 +99,7 @@ function tableLine(view, { down, columns }, line, widths, footnotes) {
   const [first, ...rest] = down.map((axis) => [axis, label(axis, line.first)]);
   const row = make("tr");
   if (first) {
-    const whole = rest.map(([axis, text]) => (axis.numeric ? `${axis.name} ${text}` : text)).join(" · ");
+    const whole = rest.map(([axis, text]) => (axis.named ? `${axis.name} ${text}` : text)).join(" · ");
     row.append(make("th", { scope: "row", class: first[0].numeric ? "first number" : "first" },
       first[1], whole && make("span", { class: "joined" }, whole)));
   }
