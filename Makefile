@@ -67,6 +67,9 @@ bases: $(FOR_BENCH) ## write the digests that the registries have now into image
 audit: ## look up known weaknesses of all that is pinned; ends with an error too where they cannot be looked up
 	.ci/audit
 
+notebook: $(FOR_TEST) ## execute docs/analysis.ipynb again, and store what it shows
+	$(BIN)/python tests/support/notebook.py
+
 fuzz: $(FOR_CHECK) ## fuzz each parser of what others send, for SECONDS=10 each
 	$(BIN)/python tests/fuzz $(or $(SECONDS),10)
 
@@ -77,7 +80,7 @@ clean: ## remove .venv and what the tools left; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz
 	find orchestrator runner sd_orchestrator tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install bench build test test-fast test-live test-alone check lint pins bases audit fuzz chaos clean
+.PHONY: help install bench build test test-fast test-live test-alone check lint pins bases audit notebook fuzz chaos clean
 
 # $(call installed,LEVEL,OPTIONS) installs a level of pins.txt, every file checked against its hashes, and nothing else. pip
 # says which packages it downloads: one line that is written over on a terminal, and elsewhere the large ones alone.

@@ -91,7 +91,8 @@ def printed(write: Callable[[Console], None]) -> str:
     from rich.console import Console
 
     file = io.StringIO()
-    write(Console(file=file, width=shutil.get_terminal_size((NARROWEST, 24)).columns, color_system=None))
+    width = shutil.get_terminal_size((NARROWEST, 24)).columns
+    write(Console(file=file, width=width, color_system=None, force_jupyter=False))  # else it shows, not writes
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 

@@ -110,3 +110,8 @@ def test_prices_come_from_the_run_a_file_or_the_caller(run: Path, here: Path) ->
 def test_a_wrong_argument_is_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         orchestrator.tabulate("one", **options)
+
+
+def test_a_table_is_text_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)  # where a console shows instead of writing
+    assert repr(orchestrator.tabulate("one")).startswith("Latency, s per call")
