@@ -9,7 +9,7 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     """The exit codes of the commands. meaning: for a command that runs a matrix, as its help says it.
 
-    Other commands exit with SOME_FAILED if a host or a check failed, or if something to remove stays.
+    Other commands exit with SOME_FAILED if a host or a check failed, if something to remove stays, or on a regression.
     """
 
     meaning: str

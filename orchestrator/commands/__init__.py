@@ -21,6 +21,7 @@ VERBS = {
     "cancel": ("cancel", "Cancel a run, or one of its jobs."),
     "clean": ("clean", "Remove what a run left on its hosts: containers, folders, locks."),
     "results": ("results", "Show the results of one or more runs side by side."),
+    "compare": ("compare", "Compare two runs: what got slower or faster, and how sure that is."),
     "report": ("report", "Write or serve one HTML page with the results of runs."),
     "import": ("importing", "Import published results, or another tool's, as a run."),
     "runs": ("runs", "List the runs in runs/, or delete some of them."),

@@ -55,10 +55,10 @@ def terminal(comparison: Comparison, console: Console) -> None:
 
 
 def _print(console: Console, text: str, style: str = "") -> None:
-    console.print(_text(console, text, style))
+    console.print(literal(console, text, style))
 
 
-def _text(console: Console, text: str, style: str = "") -> Text:
+def literal(console: Console, text: str, style: str = "") -> Text:
     """Returns literal text: brackets are not markup."""
     return Text(text.translate(ASCII) if console.options.ascii_only else text, style=style)
 
@@ -109,19 +109,19 @@ def _table(console: Console, words: TableText, columns: Sequence[int], stacked: 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, PADDING - 1))
     for name, numeric in zip(words.axes, words.numeric):
         side: JustifyMethod = "right" if numeric else "left"
-        table.add_column(_text(console, name), justify=side, max_width=WIDEST_LABEL, overflow="fold")
+        table.add_column(literal(console, name), justify=side, max_width=WIDEST_LABEL, overflow="fold")
     for column in columns:
-        table.add_column(_text(console, _heading(words.columns[column], stacked)), overflow="fold")
+        table.add_column(literal(console, _heading(words.columns[column], stacked)), overflow="fold")
     widths = [_value_width(words, column) for column in columns]
     for line in words.lines:
-        labels = [_text(console, label) for label in line.labels]
+        labels = [literal(console, label) for label in line.labels]
         cells = zip((line.cells[column] for column in columns), widths)
         table.add_row(*labels, *(_cell(console, cell, width, stacked) for cell, width in cells))
     return table
 
 
 def _cell(console: Console, cell: CellText, value_width: int, stacked: bool) -> Text:
-    text = _text(console, "\n".join(_cell_lines(cell, value_width, stacked)))
+    text = literal(console, "\n".join(_cell_lines(cell, value_width, stacked)))
     text.stylize(STYLES[cell.tone], -len(cell.ratio or cell.value))
     if cell.best:
         text.stylize("bold", 0, len(cell.value))

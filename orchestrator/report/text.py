@@ -78,29 +78,29 @@ def _inert(text: str) -> str:
 def to_markdown(comparison: Comparison) -> str:
     """Returns a GitHub-flavoured table with caption, footnotes and legend. Text from rows cannot become markup."""
     words = table_text(comparison)
-    parts = [f"**{_markdown(words.title)}**", "  \n".join(_markdown(text) for text in words.caption)]
+    parts = [f"**{markdown(words.title)}**", "  \n".join(markdown(text) for text in words.caption)]
     parts.append(_markdown_table(words) if words.lines else "No rows.")
     parts.append(words.more)
-    parts.append("  \n".join(_markdown(f"[{number}] {text}") for number, text in enumerate(words.footnotes, start=1)))
+    parts.append("  \n".join(markdown(f"[{number}] {text}") for number, text in enumerate(words.footnotes, start=1)))
     if words.payoffs:
         parts.append("Break-even, images after which the slower start pays off:")
-        parts.append("\n".join(f"- {_markdown(text)}" for text in words.payoffs))
-    parts.append(_markdown(" · ".join(words.legend)))
+        parts.append("\n".join(f"- {markdown(text)}" for text in words.payoffs))
+    parts.append(markdown(" · ".join(words.legend)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _markdown_table(words: TableText) -> str:
     rules = [*("--:" if numeric else ":--" for numeric in words.numeric), *(":--" for _ in words.columns)]
-    rows = [[*map(_markdown, (*words.axes, *words.columns))], rules]
-    rows += [[*map(_markdown, line.labels), *map(_markdown_cell, line.cells)] for line in words.lines]
+    rows = [[*map(markdown, (*words.axes, *words.columns))], rules]
+    rows += [[*map(markdown, line.labels), *map(_markdown_cell, line.cells)] for line in words.lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _markdown_cell(cell: CellText) -> str:
-    return "<br>".join(_markdown(re.sub(" +", " ", part).strip()) for part in (cell.value, cell.ratio) if part)
+    return "<br>".join(markdown(re.sub(" +", " ", part).strip()) for part in (cell.value, cell.ratio) if part)
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
     """Escapes markup, and formats a word that would become a link as code."""
     words = re.split(r"([\s|`]+)", text)  # a code span cannot contain `|` or a backtick
     return "".join(f"`{word}`" if _LINKED.search(word) else _escaped(word) for word in words)

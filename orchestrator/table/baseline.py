@@ -172,6 +172,11 @@ def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[C
         return f"no baseline: {base.name} is {status}"
     if against.validity not in (Validity.VALID, None):
         return f"no baseline: {base.name} is {against.validity.value}"
+    return unlike(metric, cell, against)
+
+
+def unlike(metric: Metric, cell: Cell, against: Cell) -> str | None:
+    """Returns why two cells with values have no ratio: unequal work, two quantities, or a metric without ratios."""
     if metric.declared.no_ratio is not None and not metric.declared.derived:
         return metric.declared.no_ratio
     if metric.declared.splits_devices and is_on_cpu(cell.used[0]) != is_on_cpu(against.used[0]):

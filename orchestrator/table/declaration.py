@@ -52,6 +52,7 @@ class Declaration:
     heading: of the table, if it is not the metric's name in words.
     is_per_image: it means the same at any batch size.
     needs_price: it needs the host's price. splits_devices: it is a different quantity on a CPU and on a GPU.
+    worse, improved: what a comparison of two runs says of a value that got worse, and of one that got better.
     no_ratio: why two values have no ratio; such a metric has no best either.
     is_linear: processes are averaged on the metric's own scale, where a value may be negative; else on the log scale.
     derived: the value is made of a case and its baseline. precision: the baseline's, if it is always the same.
@@ -67,6 +68,8 @@ class Declaration:
     is_per_image: bool = False
     needs_price: bool = False
     splits_devices: bool = False
+    worse: str = "worse"
+    improved: str = "better"
     no_ratio: str | None = None
     is_linear: bool = False
     derived: Derived | None = None

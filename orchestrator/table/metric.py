@@ -67,6 +67,8 @@ class Metric(str, Enum):
             value="one pipeline call, whatever its batch size",
             source="the median of `trials`",
             columns=("latency",),
+            worse="slower",
+            improved="faster",
         ),
     )
     THROUGHPUT = (
@@ -79,6 +81,8 @@ class Metric(str, Enum):
             better=Better.MORE,
             is_per_image=True,
             compute=_throughput,
+            worse="slower",
+            improved="faster",
         ),
     )
     STEPS_PER_SECOND = (
@@ -90,6 +94,8 @@ class Metric(str, Enum):
             columns=("latency", "steps"),
             better=Better.MORE,
             compute=_steps_per_second,
+            worse="slower",
+            improved="faster",
         ),
     )
     STARTUP = (
@@ -100,6 +106,8 @@ class Metric(str, Enum):
             source="`load_s` + `first_call_s`",
             columns=("load_s", "first_call_s"),
             compute=_startup,
+            worse="slower",
+            improved="faster",
         ),
     )
     BREAK_EVEN = (
@@ -141,12 +149,20 @@ class Metric(str, Enum):
             is_per_image=True,
             needs_price=True,
             compute=_cost,
+            worse="more expensive",
+            improved="cheaper",
         ),
     )
     ENERGY = (
         "energy",
         Declaration(
-            unit="J per image", value="energy of the GPU", source="`energy_j`", columns=("energy_j",), is_per_image=True
+            unit="J per image",
+            value="energy of the GPU",
+            source="`energy_j`",
+            columns=("energy_j",),
+            is_per_image=True,
+            worse="more energy",
+            improved="less energy",
         ),
     )
     POWER = (
@@ -179,6 +195,8 @@ class Metric(str, Enum):
             source="`memory`",
             columns=("memory",),
             splits_devices=True,
+            worse="more memory",
+            improved="less memory",
         ),
     )
     MEMORY_PER_IMAGE = (
@@ -191,6 +209,8 @@ class Metric(str, Enum):
             is_per_image=True,
             splits_devices=True,
             compute=_memory_per_image,
+            worse="more memory",
+            improved="less memory",
         ),
     )
     LARGEST_BATCH = (
@@ -213,6 +233,8 @@ class Metric(str, Enum):
             source="`memory_peak`",
             columns=("memory_peak",),
             splits_devices=True,
+            worse="more memory",
+            improved="less memory",
         ),
     )
     HOST_MEMORY = (
@@ -222,6 +244,8 @@ class Metric(str, Enum):
             value="peak resident set of the process",
             source="`memory_host`",
             columns=("memory_host",),
+            worse="more memory",
+            improved="less memory",
         ),
     )
     PSNR = (

@@ -70,12 +70,14 @@ class Spread(NamedTuple):
 
 
 class Common(NamedTuple):
-    """The scatter of one run and host's jobs with the same rounds, without the part that a round has in common.
+    """The scatter of one run and host's jobs with the same rounds.
 
-    variance: of one process on the log scale. others_df: its degrees of freedom, less one job's.
+    variance: of one process on the log scale, without the part that a round has in common. total: with that part.
+    others_df: the degrees of freedom of `variance`, less one job's.
     """
 
     variance: float
+    total: float
     others_df: float
 
 
@@ -220,7 +222,8 @@ def _common(cells: Sequence[Sequence[float]], jobs: Sequence[Hashable]) -> Commo
     within = list(of_job.values())
     squares = _squares_of_pairs(cells) - math.fsum(map(_squares_of_pairs, within))
     pairs = math.comb(len(cells), 2) - sum(math.comb(len(its), 2) for its in within)
-    return Common(max(0.0, squares) / (2 * pairs * (rounds - 1)), (len(of_job) - 2) * (rounds - 1))
+    total = fmean(fmean(map(variance, its)) for its in within)
+    return Common(max(0.0, squares) / (2 * pairs * (rounds - 1)), total, (len(of_job) - 2) * (rounds - 1))
 
 
 def _squares_of_pairs(cells: Sequence[Sequence[float]]) -> float:
@@ -249,13 +252,26 @@ def _of_difference(ours: Figure, base: Figure) -> Spread | None:
     if ours.spread is None or base.spread is None:
         return None
     if (rounds := _rounds(ours)) is None or rounds != _rounds(base):
-        return ours.spread.plus(base.spread)
+        return _unpaired(ours).plus(_unpaired(base))
     logs = [a - b for a, b in zip(_logs(ours), _logs(base))]
     own, df, borrowed = max(variance(logs), 2 * LEAST_DEVIATION**2), len(logs) - 1, 0.0
     if ours.common is not None and own <= MOST_UNLIKE * 2 * max(ours.common.variance, LEAST_DEVIATION**2):
         borrowed = min(MOST_BORROWED, SHARE_BORROWED * ours.common.others_df)
         own = (df * own + borrowed * 2 * ours.common.variance) / (df + borrowed)
     return Spread(own / len(logs), df + borrowed)
+
+
+def _unpaired(figure: Figure) -> Spread:
+    """Returns the spread of a value, with the scatter of the other cells of its run and host partly pooled."""
+    own, common = figure.spread, figure.common
+    assert own is not None  # noqa: S101  # _of_difference said so
+    if common is None:
+        return own
+    others = max(common.total, LEAST_DEVIATION**2) / len(figure.processes)
+    if own.variance > MOST_UNLIKE * others:
+        return own
+    borrowed = min(MOST_BORROWED, SHARE_BORROWED * common.others_df)
+    return Spread((own.df * own.variance + borrowed * others) / (own.df + borrowed), own.df + borrowed)
 
 
 def corrected(ratios: Sequence[Ratio]) -> list[Ratio]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orchestrator.hosts.kinds import KINDS
 from orchestrator.report import records
+from orchestrator.report.changes_formats import ChangesFormat
 from orchestrator.report.formats import Format
 from orchestrator.scheduling import metrics_file
 from orchestrator.table.metric import Metric
@@ -86,9 +87,14 @@ def cells() -> Iterator[str]:
     yield from table(("column", "type", "meaning"), [(f"`{name}`", *rest) for name, *rest in (*axes, *columns)])
 
 
+def compare_formats() -> Iterator[str]:
+    yield from table(("`-o`", "what it writes"), [(f"`{it.value}`", it.summary) for it in ChangesFormat])
+
+
 LISTS: Mapping[str, Callable[[], Iterable[str]]] = {
     "cells": cells,
     "columns": columns,
+    "compare formats": compare_formats,
     "engines": engines,
     "formats": formats,
     "host kinds": host_kinds,

@@ -1,0 +1,121 @@
+"""`orchestrator compare`: what got worse or better between two runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.commands import completion
+from orchestrator.commands.options import Inventory, command, inventory_file
+from orchestrator.errors import ExitCode, InputError
+from orchestrator.report.changes_formats import ChangesFormat
+from orchestrator.table.metric import Metric
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.runs.folder import Run
+    from orchestrator.table.changes import Changes
+    from orchestrator.table.declaration import Price
+    from runner.schema import Row
+
+
+def share(text: str) -> float:
+    """Parses a threshold: `1%`, `0.5 %` or `0.01`. Raises InputError for anything else."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(%?)\s*", text)
+    value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= value < 1:
+        raise InputError(f"--threshold {text!r}: expected a share below 100%, such as 1% or 0.01")
+    return value
+
+
+@command("compare", "compare monday tuesday", "compare RUN RUN --map engine=eager:compile", "compare OLD NEW -o md")
+def compare(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="The earlier run.", autocompletion=completion.run_names)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The later run.", autocompletion=completion.run_names)],
+    metric: Annotated[Metric, typer.Option("--metric", help="The quantity to compare.")] = Metric.LATENCY,
+    threshold: Annotated[
+        str, typer.Option("--threshold", metavar="SHARE", help="A smaller change is no regression.")
+    ] = "1%",
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="AXIS=BASE:NEW",
+            help="Compare BASE's rows with one value to NEW's with another: host=gpu1:gpu2.",
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option("--where", metavar="KEY=V[,V]", help="Compare only rows with these values.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option("--prices", metavar="FILE", help="Price per hour of each host (YAML or CSV).")
+    ] = None,
+    inventory: Inventory = None,
+    any_quality: Annotated[
+        bool, typer.Option("--any-quality", help="Also compare rows whose images visibly differ.")
+    ] = False,
+    output: Annotated[ChangesFormat, typer.Option("-o", help="Output format.")] = ChangesFormat.TABLE,
+) -> None:
+    """Matches cases by engine, precision, batch size and all other settings, and hosts by name. BASE and NEW are run
+    names, folders of runs, or addresses, s3://BUCKET/PREFIX/RUN.
+
+    Exit code: 1 if a case is shown to be worse by more than the threshold or no longer runs, else 0; 2 if the input is
+    wrong.
+    """
+    from orchestrator.terminal.console import console
+
+    found = comparison(base, new, metric, share(threshold), mapped or (), where or (), prices, inventory, any_quality)
+    output.write(found, console)
+    raise typer.Exit(ExitCode.SOME_FAILED if found.has_regression else ExitCode.OK)
+
+
+def comparison(
+    base: str,
+    new: str,
+    metric: Metric,
+    threshold: float,
+    mapped: Sequence[str] = (),
+    where: Sequence[str] = (),
+    price_file: Path | None = None,
+    inventory: Path | None = None,
+    any_quality: bool = False,
+) -> Changes:
+    from orchestrator.commands.results import view_of
+    from orchestrator.table.changes import changes
+
+    (base_run, ours), (new_run, theirs) = _read("BASE", base), _read("NEW", new)
+    prices = _prices(metric, [*ours, *theirs], [*base_run, *new_run], inventory_file(inventory), price_file)
+    return changes(ours, theirs, metric, threshold, mapped, prices, any_quality, view_of(where=where).where)
+
+
+def _read(title: str, name: str) -> tuple[list[Run], list[Row]]:
+    """Returns the rows of one run, and its folder if it has one. Raises InputError for several runs."""
+    from orchestrator.library.sources import read
+    from orchestrator.runs import folder as runs
+    from orchestrator.terminal.console import console
+
+    found = read([name])
+    for fault in found.faults:
+        console(stderr=True).print(fault, style="yellow", markup=False, soft_wrap=True)
+    names = sorted({row.run or "unnamed" for row in found.rows})
+    if len(names) != 1:
+        has = f"holds {len(names)} runs: {', '.join(names[:5])}; fix: name one of them" if names else "holds no rows"
+        raise InputError(f"{title} {name}: {has}")
+    is_folder = not name.startswith("s3://") and not Path(name).is_file()
+    return [runs.find(runs.ROOT, name)] if is_folder else [], list(found.rows)
+
+
+def _prices(
+    metric: Metric, rows: Sequence[Row], runs: Sequence[Run], inventory: Path | None, price_file: Path | None
+) -> Mapping[tuple[str | None, str | None], Price]:
+    if not metric.declared.needs_price:
+        if price_file:
+            raise InputError(f"--prices {price_file} is for the cost; fix: add --metric cost")
+        return {}
+    from orchestrator.planning.prices import of_rows
+
+    return of_rows(rows, runs, inventory, price_file)
