@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from orchestrator.table.declaration import Price
 from runner.schema import Row
 
 LARGEST_BYTES = 1 << 20
+MOST_NAMED = 5  # hosts in a message
 FORM = "expected HOST: PRICE, or HOST@RUN: PRICE, such as `rtx3090: 0.35`"
 HEADERS = frozenset({"price", "price_per_hour"})
 
@@ -26,13 +28,17 @@ def of_rows(
 ) -> dict[tuple[str | None, str | None], Price]:
     """Returns the price of each (run, host) that has one: from the file, the inventory, or the run's own hosts.yaml.
 
-    inventory: today's hosts.yaml; imported rows get prices by its host names too. Raises InputError.
+    inventory: today's hosts.yaml; imported rows get prices by its host names too. Raises InputError, also if the file
+    names none of the rows' hosts.
     """
     given = read(file) if file else {}
     today = _of_inventory(inventory) if inventory else {}
-    then = {name: _of_inventory(run.hosts) for run in runs if run.hosts.exists() for name in _names(run)}
+    then = {name: _of_run(run) for run in runs if run.hosts.exists() for name in _names(run)}
     found: dict[tuple[str | None, str | None], Price] = {}
-    for run, host in {(row.run, row.host) for row in rows if row.host}:
+    priced = {(row.run, row.host) for row in rows if row.host}
+    if given and priced:
+        _check_names(f"{file}", given, priced)
+    for run, host in priced:
         candidates = (
             (given.get(f"{host}@{run}"), f"{file}"),
             (given.get(str(host)), f"{file}"),
@@ -43,6 +49,23 @@ def of_rows(
         if price is not None:
             found[run, host] = price
     return found
+
+
+def _check_names(file: str, given: Iterable[str], priced: Iterable[tuple[str | None, str | None]]) -> None:
+    """A file may list more hosts than the rows have, but not only others: a misspelt name would be without effect."""
+    hosts = sorted({f"{host}" for _, host in priced})
+    if not {*hosts, *(f"{host}@{run}" for run, host in priced)} & set(given):
+        near = [host for name in given for host in difflib.get_close_matches(name, hosts, n=1)]
+        hint = f"did you mean {near[0]!r}?" if near else f"they have {', '.join(hosts[:MOST_NAMED])}"
+        raise InputError(f"{file}: prices none of the hosts of these rows; {hint}")
+
+
+def _of_run(run: Run) -> dict[str, float]:
+    """Returns the prices of the run's own hosts.yaml; none if it is damaged, or an older version wrote it."""
+    try:
+        return _of_inventory(run.hosts)
+    except InputError:
+        return {}
 
 
 def _names(run: Run) -> set[str]:

@@ -286,12 +286,12 @@ def _is_of_one_work(comparison: Comparison, cells: Sequence[Cell]) -> bool:
     return len({cell.work.key(comparison.metric) for cell in cells if cell.figure and cell.work}) == 1
 
 
-def _prices(comparison: Comparison) -> list[str]:
+def price_words(comparison: Comparison) -> list[str]:
     """Returns the prices per hour, grouped by the file that sets them."""
-    hosts = told_apart(dict.fromkeys(cell.key[HOST] for cell in comparison.cells()))
+    hosts = told_apart(dict.fromkeys((*(cell.key[HOST] for cell in comparison.cells()), *comparison.prices)))
     by_source: dict[str, list[str]] = {}
     for host, price in comparison.prices.items():
-        by_source.setdefault(price.source, []).append(f"{hosts[host]} {price.per_hour:g}")
+        by_source.setdefault(price.source, []).append(f"{hosts[host]} {label(price.per_hour)}")
     return [f"price per hour, of {_reason(source)}: {', '.join(each)}" for source, each in by_source.items()]
 
 
@@ -328,7 +328,7 @@ def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
         ),
         **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
         f"{NO_ROW}: not in the matrix, or left out by --where": any(cell.reason == NO_ROW for cell in cells),
-        **dict.fromkeys(_prices(comparison), True),
+        **dict.fromkeys(price_words(comparison), True),
         f"{BEST_OF_CASE}: best of {case}": BEST_OF_CASE in marks,
         f"{TIED_OF_CASE}: tied best of {case} (the best value, or no shown difference to it)": TIED_OF_CASE in marks,
         f"{BEST}: best of {rivals}": BEST in marks,

@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.report.labels import label, told_apart
-from orchestrator.report.table_text import CellText, TableText, shared_words, table_text, where_words
+from orchestrator.report.table_text import CellText, TableText, price_words, shared_words, table_text, where_words
 from orchestrator.sanitize import clean, harmless
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import Cell, Comparison
 
 PER_COLUMN = ("ci_low", "ci_high", "ratio", "ratio_ci_low", "ratio_ci_high", "status", "validity", "reason")
-FOR_ALL = ("caption", "runs", "baseline")
+FOR_ALL = ("caption", "runs", "baseline", "prices")  # prices: where the metric needs them
 # Words that GitHub and other renderers link without markup: addresses, mentions, issue numbers, commits. Renderers do
 # not count a non-ASCII letter as part of a word: they link what follows it.
 _LINKED = re.compile(
@@ -33,8 +33,9 @@ def to_csv(comparison: Comparison) -> str:
     writer = csv.writer(out, lineterminator="\n")
     value_name = f"{comparison.metric.value} [{comparison.metric.unit}]"
     columns = told_apart((column.name for column in comparison.columns), None).values()
+    everywhere = FOR_ALL if comparison.metric.declared.needs_price else FOR_ALL[:-1]
     names = [f"{column} {name}" for column in columns for name in (value_name, *PER_COLUMN)]
-    writer.writerow([_inert(text) for text in (*told_apart(comparison.axes, None).values(), *names, *FOR_ALL)])
+    writer.writerow([_inert(text) for text in (*told_apart(comparison.axes, None).values(), *names, *everywhere)])
     labels = [told_apart(values, None) for values in zip(*(line.labels for line in comparison.lines))]
     for_all = [_inert(text) for text in _for_all(comparison)]
     for line in comparison.lines:
@@ -44,7 +45,7 @@ def to_csv(comparison: Comparison) -> str:
     return out.getvalue()
 
 
-def _for_all(comparison: Comparison) -> tuple[str, str, str]:
+def _for_all(comparison: Comparison) -> tuple[str, ...]:
     shared = shared_words(comparison)
     if comparison.where:
         shared = "; ".join(part for part in (shared, f"only rows with {where_words(comparison)}") if part)
@@ -53,6 +54,7 @@ def _for_all(comparison: Comparison) -> tuple[str, str, str]:
         shared,
         ", ".join(comparison.runs),
         f"{base.axis} {label(base.value, None)}" if base else "",
+        *(["; ".join(price_words(comparison))] if comparison.metric.declared.needs_price else []),
     )
 
 

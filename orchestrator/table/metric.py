@@ -30,7 +30,7 @@ def _steps_per_second(row: Row, values: tuple[float, ...], price_per_hour: float
 def _cost(row: Row, values: tuple[float, ...], price_per_hour: float | None) -> float:
     latency, samples = values
     if price_per_hour is None:
-        raise NoFigureError("no price: set price_per_hour of this host in hosts.yaml, or give --prices FILE")
+        raise NoFigureError("no price: set price_per_hour of this host in hosts.yaml, or list it in --prices FILE")
     return price_per_hour / SECONDS_PER_HOUR * IMAGES_PRICED / samples * latency
 
 

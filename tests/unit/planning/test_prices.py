@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from dataclasses import replace
@@ -16,10 +17,12 @@ from orchestrator.commands.results import comparison
 from orchestrator.errors import InputError
 from orchestrator.planning import prices
 from orchestrator.report.document import to_json
+from orchestrator.report.table_text import table_text
 from orchestrator.report.terminal import terminal
+from orchestrator.report.text import to_csv
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
-from orchestrator.table import Comparison, Metric
+from orchestrator.table import Comparison, Metric, View
 
 TRIALS = (3.6,) * 7  # a thousand images take an hour
 
@@ -115,6 +118,52 @@ def test_the_table_says_which_price_of_which_file_it_used(tmp_path: Path) -> Non
 def test_a_file_that_holds_no_prices_is_refused(text: str, name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         prices.read(written(tmp_path, text, name))
+
+
+def test_a_file_that_prices_no_host_of_the_rows_is_refused_with_the_near_one(tmp_path: Path) -> None:
+    run = a_run(tmp_path, "r", host="h100")
+    with pytest.raises(InputError, match=r"none of the hosts of these rows; did you mean 'h100'\?"):
+        cost([run], file=written(tmp_path, "h10: 2\n"))
+    with pytest.raises(InputError, match=r"they have h100"):
+        cost([run], file=written(tmp_path, "desk: 2\n"))
+    assert values(cost([run], file=written(tmp_path, f"desk: 2\nh100@{run.name}: 3\n"))) == [3.0]
+
+
+def test_rows_of_a_store_have_the_price_of_a_file_or_of_todays_hosts(tmp_path: Path) -> None:
+    stored = [replace(a_row("a", trials=TRIALS), job="job")]
+    today = written(tmp_path, "hosts: {a: {kind: process, price_per_hour: 2.5}}\n", "hosts.yaml")
+    assert values(comparison([], Metric.COST, None, stored, today)) == [2.5]
+    assert values(comparison([], Metric.COST, None, stored, today, written(tmp_path, "a@first: 0.5\n"))) == [0.5]
+
+
+def test_rows_that_are_selected_keep_their_prices(tmp_path: Path) -> None:
+    first, second = a_run(tmp_path, "r1", 1.0), a_run(tmp_path, "r2", 4.0)
+    view = View(where={"run": (second.name,)})
+    found = comparison([first, second], Metric.COST, None, price_file=written(tmp_path, "a: 7\n"), view=view)
+    assert (values(found), [price.per_hour for price in found.prices.values()]) == ([7.0], [7.0])
+
+
+def test_a_run_whose_own_hosts_yaml_is_unreadable_is_priced_by_a_file(tmp_path: Path) -> None:
+    run = a_run(tmp_path, "r", 1.5)
+    run.hosts.write_text("hosts: {a: {kind: process, prise: 1.5}}\n")
+    assert values(cost([run])) == [None]
+    assert values(cost([run], file=written(tmp_path, "a: 3\n"))) == [3.0]
+
+
+def test_csv_says_the_prices_on_each_line_of_the_cost_alone(tmp_path: Path) -> None:
+    run = a_run(tmp_path, "r", 1234567.25)
+    (line,) = csv.DictReader(io.StringIO(to_csv(cost([run]))))
+    assert line["prices"] == f"price per hour, of hosts.yaml of run {run.name}: a 1234567.25"
+    assert "prices" not in to_csv(comparison([run], Metric.LATENCY, None))
+
+
+def test_a_limited_table_says_the_prices_of_hosts_that_it_does_not_show(tmp_path: Path) -> None:
+    first, second = a_run(tmp_path, "r1", 1.0, "a"), a_run(tmp_path, "r2", 4.0, "b")
+    view = View(rows=("host",), columns=("engine",), limit=1)
+    words = table_text(comparison([first, second], Metric.COST, None, view=view))
+    assert len(words.lines) == 1
+    said = [text.rpartition(": ")[2] for text in words.legend if text.startswith("price per hour")]
+    assert said == ["a 1", "b 4"]
 
 
 def test_a_missing_file_of_prices_is_told_without_a_word_on_init(tmp_path: Path) -> None:

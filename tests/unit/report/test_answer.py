@@ -10,7 +10,7 @@ from orchestrator.table import Metric, Price, compare
 from runner.schema import Row, Status, Validity
 
 METRICS = (Metric.LATENCY, Metric.THROUGHPUT, Metric.COST, Metric.ENERGY)
-NO_PRICE = "Cost: no price: set price_per_hour of this host in hosts.yaml, or give --prices FILE."
+NO_PRICE = "Cost: no price: set price_per_hour of this host in hosts.yaml, or list it in --prices FILE."
 NO_ENERGY = "Energy: energy_j was not measured."
 
 

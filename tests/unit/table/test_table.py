@@ -96,7 +96,7 @@ def test_cost_is_for_1000_images_at_the_hosts_price() -> None:
 def test_cost_without_a_price_says_where_to_set_it() -> None:
     found = cell(compare([a_row(trials=around(1))], Metric.COST), "a", "eager")
     assert found.value is None
-    assert found.reason == "no price: set price_per_hour of this host in hosts.yaml, or give --prices FILE"
+    assert found.reason == "no price: set price_per_hour of this host in hosts.yaml, or list it in --prices FILE"
 
 
 def test_memory_that_was_not_measured_is_no_value_and_never_0() -> None:
