@@ -27,7 +27,7 @@ def to_html(comparison: Comparison) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(words.title)}</title>\n<style>{style}</style>\n</head>\n"
-        f"<body>\n<main>\n{_body(words)}</main>\n</body>\n</html>\n"
+        f"<body>\n<main>\n{_body(words, is_page=True)}</main>\n</body>\n</html>\n"
     )
 
 
@@ -40,15 +40,15 @@ def _style(name: str) -> str:
     return (resources.files("orchestrator.report") / "styles" / name).read_text(encoding="utf-8")
 
 
-def _body(words: TableText) -> str:
+def _body(words: TableText, *, is_page: bool = False) -> str:
     """Ids begin with a hash of the content, because a notebook may show several tables."""
     prefix = f"t{hashlib.sha256(repr(words).encode()).hexdigest()[:8]}"
     parts = [f'<div class="orchestrator-table" id="{prefix}">']
     if words.lines:
         region = f'class="scroll" role="region" aria-labelledby="{prefix}-title" tabindex="0"'
-        parts += [f"<div {region}>", *_table(words, prefix), "</div>"]
+        parts += [f"<div {region}>", *_table(words, prefix, is_page), "</div>"]
     else:
-        parts += [*(f"<p>{escape(text)}</p>" for text in (words.title, *words.caption)), "<p>No rows.</p>"]
+        parts += [_title(words, prefix, is_page), "<p>No rows.</p>"]
     if words.more:
         parts.append(f"<p>{escape(words.more)}</p>")
     if words.footnotes:
@@ -65,10 +65,15 @@ def _items(texts: Sequence[str], kind: str = "payoffs", label: str = "Break-even
     return [f'<ul class="{kind}" aria-label="{label}">', *items, "</ul>"] if items else []
 
 
-def _table(words: TableText, prefix: str) -> Iterator[str]:
+def _title(words: TableText, prefix: str, is_page: bool) -> str:
+    tag, end = ("h1", "") if is_page else ("strong", "<br>")
+    title = f'<{tag} id="{prefix}-title">{escape(words.title)}</{tag}>'
+    return title + (end + "<br>".join(map(escape, words.caption)) if words.caption else "")
+
+
+def _table(words: TableText, prefix: str, is_page: bool) -> Iterator[str]:
     yield "<table>"
-    caption = "".join(f"<br>{escape(text)}" for text in words.caption)
-    yield f'<caption><div><strong id="{prefix}-title">{escape(words.title)}</strong>{caption}</div></caption>'
+    yield f"<caption><div>{_title(words, prefix, is_page)}</div></caption>"
     axes = (f'<th scope="col"{_number(it)}>{escape(name)}</th>' for name, it in zip(words.axes, words.numeric))
     columns = (f'<th scope="col">{escape(name)}</th>' for name in words.columns)
     yield f"<thead><tr>{''.join((*axes, *columns))}</tr></thead>"

@@ -69,7 +69,8 @@ def page(*rows: Row) -> Parsed:
 
 def test_the_page_is_the_tables_own_words_in_a_semantic_table() -> None:
     words, found = table_text(compare([*ROWS, FAILED])), page(FAILED)
-    assert found.all("caption")[0].text == "\n".join((words.title, *words.caption))
+    assert found.all("caption")[0].text == words.title + "\n".join(words.caption)
+    assert [e.text for e in found.all("h1")] == [words.title]
     assert [e.text for e in found.all("th", scope="col")] == [*words.axes, *words.columns]
     assert [e.text for e in found.all("th", scope="row")] == [text for line in words.lines for text in line.labels]
     cells = [" ".join(e.text.split()) for e in found.all("td")]
@@ -116,7 +117,7 @@ def test_the_pages_policy_allows_its_own_style_and_nothing_else() -> None:
 def test_a_table_without_rows_says_so() -> None:
     found = Parsed(to_html(compare([])))
     assert found.all("table") == []
-    assert [e.text for e in found.all("p")] == ["Latency, s per call (less is better)", "No rows."]
+    assert [e.text for e in found.all("h1") + found.all("p")] == ["Latency, s per call (less is better)", "No rows."]
 
 
 def test_a_fragment_is_the_same_table_and_no_page() -> None:
