@@ -20,7 +20,7 @@ shows. A cell is a case of `Table.cases`; lists named "per cell" are in that ord
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -162,8 +162,15 @@ def _metric(metric: MetricValues, texts: _Texts, states: _Texts) -> Block:
         "state": [_state(value, states) for value in values],
         "mark": [_mark(value) for value in values],
         "notes": [texts.notes((*_reasons(value), *(n for n in value.notes if n not in shared))) for value in values],
-        "about": [clean(text) for text in (*(f"All values: {note}." for note in shared), *metric.prices)],
+        "about": [clean(text) for text in _about(metric, shared)],
     }
+
+
+def _about(metric: MetricValues, shared: Sequence[str]) -> Iterator[str]:
+    """Yields what holds for all values of a metric."""
+    yield from (f"All values: {note}." for note in shared)
+    yield from metric.prices
+    yield from metric.legend
 
 
 def _rounded(number: float | None) -> float | None:

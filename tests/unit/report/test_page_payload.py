@@ -142,6 +142,12 @@ def test_a_metric_without_a_direction_differs_and_is_not_better() -> None:
     assert blocks["data"]["metrics"][0]["better"] == ""
 
 
+def test_a_case_without_a_value_says_the_word_that_it_was_given() -> None:
+    metric = MetricValues("break-even", "images", True, (Value(None, "baseline", "ok"),))
+    blocks = payload(Table(("host",), (("a",),), ("host",), (metric,), ()))
+    assert words(blocks, "metric-0", 0)["state"]["word"] == "baseline"
+
+
 def test_a_table_without_cases_is_empty_json() -> None:
     data = payload(Table())["data"]
     assert (data["points"], data["view"]["baseline"], data["view"]["across"]) == (0, "none", "none")

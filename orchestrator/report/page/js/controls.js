@@ -22,18 +22,23 @@ function showControls(view) {
   showSorts(view);
 }
 
+let filtersFor = null; // an axis may have a thousand values: their options are made once
+
 function showFilters(view) {
   const filters = data.axes.filter((axis) => axis.values.length > 1);
   by("filters").hidden = !filters.length;
   if (view.where.size) by("filters").open = true;
   by("filter-count").textContent = view.where.size ? ` (${view.where.size})` : "";
-  if (!by("axes").contains(document.activeElement) || !by("axes").children.length)
-    by("axes").replaceChildren(...filters.map((axis) => {
-      const id = `where-${data.axes.indexOf(axis)}`;
-      const select = make("select", { id, "data-axis": axis.name },
-        option("", "all", ""), ...axis.values.map((value) => option(value, value, view.where.get(axis.name))));
-      return make("div", { class: "field" }, make("label", { for: id }, axis.name), select);
-    }));
+  if (filtersFor !== data) by("axes").replaceChildren(...filters.map(filterOf));
+  filtersFor = data;
+  for (const select of by("axes").querySelectorAll("select")) select.value = view.where.get(select.dataset.axis) ?? "";
+}
+
+function filterOf(axis) {
+  const id = `where-${data.axes.indexOf(axis)}`;
+  const options = [option("", "all"), ...axis.values.map((value) => option(value, value))];
+  return make("div", { class: "field" },
+    make("label", { for: id }, axis.name), make("select", { id, "data-axis": axis.name }, ...options));
 }
 
 // Narrow screens hide the columns of all axes but the first: they are sorted here.
