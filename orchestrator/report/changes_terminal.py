@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.report.changes_text import CaseText, ChangesText, changes_text
-from orchestrator.report.terminal import PADDING, STYLES, WIDEST_LABEL, literal
+from orchestrator.report.fitting import PADDING, WIDEST_LABEL
+from orchestrator.report.terminal import STYLES, literal
 from orchestrator.table.changes import Changes
 
 RATIO = "NEW/BASE"

@@ -15,7 +15,9 @@ from orchestrator.table.statistics import Limit, Ratio
 from orchestrator.table.view import NO_ROW
 from runner.schema import Status, Validity
 
-LONGEST_REASON = 300
+LONGEST_REASON = 200  # two lines of a usual width
+ELLIPSIS = "…"
+CUT = f"{ELLIPSIS}: the whole text is in -o json and in the run's results.csv"
 BEST, TIED, BEST_OF_CASE, TIED_OF_CASE = "**", "**≈", "*", "*≈"
 
 
@@ -47,6 +49,10 @@ class LineWords:
     labels: tuple[str, ...]
     cells: tuple[CellText, ...]
 
+    def named(self, axes: Sequence[str]) -> list[str]:
+        """Returns the labels with the names of their axes."""
+        return [f"{name} {text}" for name, text in zip(axes, self.labels)]
+
 
 @dataclass(frozen=True)
 class TableText:
@@ -65,7 +71,17 @@ class TableText:
 
 
 def _reason(text: str) -> str:
-    return clean(text, LONGEST_REASON)
+    whole = clean(text)
+    return whole if len(whole) <= LONGEST_REASON else cut(whole[: LONGEST_REASON - 2])
+
+
+def cut(text: str) -> str:
+    """Ends a text that goes on after its last whole word, so that no number is cut."""
+    return f"{text.rpartition(' ')[0] or text} {ELLIPSIS}"
+
+
+def is_cut(text: str) -> bool:
+    return text.endswith(f" {ELLIPSIS}")
 
 
 def table_text(comparison: Comparison) -> TableText:
@@ -95,7 +111,7 @@ def table_text(comparison: Comparison) -> TableText:
         more=_more(comparison),
         footnotes=notes.texts,
         payoffs=_payoffs(comparison, columns, lines),
-        legend=tuple(_legend(comparison, cells)),
+        legend=(*_legend(comparison, cells), *([CUT] if any(map(is_cut, notes.texts)) else [])),
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.results import foreign
-from orchestrator.table import Cell, Comparison, Metric, compare
+from orchestrator.table import Cell, Comparison, Metric, Price, compare
 from runner.schema import IMPORT, Device, Precision, Row, Status, Validity
 
 
@@ -354,6 +354,25 @@ def test_one_round_makes_nothing_best() -> None:
 def test_the_best_of_unequal_work_is_nobody(column: str, one: Any, other: Any) -> None:
     cheap = rounds("a", middle=0.1, **{column: one}, work="cheap")
     assert marks(compare([*cheap, *rounds("a", middle=1.0, **{column: other})], Metric.THROUGHPUT)) == {}
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_a_10_step_row_is_never_best_of_50_step_rows(metric: Metric) -> None:
+    stated: dict[str, Any] = {"memory": 3.0, "energy_j": 100.0, "load_s": 3.0, "first_call_s": 2.0}
+    rows = [
+        each
+        for host, slower in (("a", 1.0), ("b", 1.3))
+        for engine, samples in (("eager", 1), ("eager", 4), ("compile", 1), ("compile", 4))
+        for each in rounds(host, engine, samples, slower * samples**0.5 * (2.0 if engine == "eager" else 1.0), **stated)
+    ]
+    cheap = {name: value / 100 for name, value in stated.items()}
+    short = rounds("a", "compile", 1, 0.01, steps=10, work="short", **cheap)
+    prices: Any = {("first", host): Price(2.0, "hosts.yaml") for host in "ab"}
+    ranked = [
+        found for found in compare([*rows, *short], metric, prices=prices).cells() if found.key.get("steps") == 10
+    ]
+    assert not any(found.best or found.tied_best or found.best_of_case or found.tied_best_of_case for found in ranked)
+    assert all(found.ratio is None for found in ranked)
 
 
 def test_each_work_has_a_best_of_its_own() -> None:
