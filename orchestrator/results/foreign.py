@@ -32,6 +32,7 @@ MOST_ROWS = 50_000  # 2 to 3 kB of memory each
 ENGINES_BY_RUNTIME = {facts.runtime: name for name, facts in reversed(list(ENGINES.items()))}  # the first of each
 NUMBERS = frozenset(column.name for column in COLUMN.values() if column.kind in (int, float))
 LATENCIES = ("latency", "latency_median")
+PRINTED_TABLE = frozenset({"caption", "runs", "baseline"})
 OTHER_NAMES = {"memory_usage": "memory", "batch_size": "n_samples", "batch": "n_samples", "gpu": "device"}
 
 
@@ -112,6 +113,11 @@ def _read(opened: Callable[[], TextIO], name: str, ignored: Sequence[str]) -> li
     if is_header(cells):
         return [optimum.row(unflattened(cells, found), f"{name}:{line}") for line, found in _after_first(lines())]
     header = [column_name(cell) for cell in cells]
+    if set(header) >= PRINTED_TABLE:
+        raise InputError(
+            f"{name}: is a table that `results -o csv` printed: it has values without their rows; "
+            "fix: import results.csv of the run's folder, or what `results -o json` prints"
+        )
     script = ScriptFile.seen(header)
     if script is not None and script.is_misfit(cells for _, cells in itertools.islice(lines(), MOST_ROWS + 1)):
         table = _Table(name, f"{name}:", delimiter, list(LAMBDA_COLUMNS), lambda: _fitted(script, lines()))

@@ -23,6 +23,7 @@ NO_TEXT = {
     b"\x1f\x8b": "is compressed by gzip twice; fix: decompress it",
     b"\xff\xfe\0\0": "is UTF-32 text; fix: save it as 'CSV UTF-8'",
     b"\0\0\xfe\xff": "is UTF-32 text; fix: save it as 'CSV UTF-8'",
+    b"**": "is a table in Markdown; fix: import results.csv of the run's folder, or save the table as CSV",
     b"<": "is HTML or XML; fix: save the table as CSV",
 }
 GZIP = b"\x1f\x8b"

@@ -10,8 +10,8 @@ from orchestrator.errors import InputError
 from runner.schema import format_cell
 
 # One object is 64 bytes of memory or more, and two in the file; 50,000 rows with their trials have fewer.
-MOST_CONTAINERS = 250_000
-MOST_VALUES = 4_000_000
+MOST_CONTAINERS = 200_000
+MOST_VALUES = 2_000_000
 USED = "used"  # what `results -o json` adds to a row
 
 

@@ -100,3 +100,27 @@ def test_a_file_of_a_hostile_name_stays_in_its_folder(here: Path) -> None:
     (row,) = rows_of("odd")
     assert row.imported_from is not None
     assert row.imported_from.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("csv", "is a table that `results -o csv` printed"),
+        ("md", "is a table in Markdown; fix: "),
+        ("html", "is HTML or XML; fix: "),
+        ("json", None),
+    ],
+)
+def test_a_printed_table_is_imported_if_it_has_the_rows(
+    output: str, told: str | None, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert orchestrate("import", str(PUBLISHED), "--name", "lambda") == ExitCode.OK
+    capsys.readouterr()
+    assert orchestrate("results", "lambda", "-o", output) == ExitCode.OK
+    Path("printed").write_text(capsys.readouterr().out)
+    if told is None:
+        assert orchestrate("import", "printed", "--name", "again") == ExitCode.OK
+        assert len(rows_of("again")) == 80
+        return
+    assert orchestrate("import", "printed") == ExitCode.BAD_INPUT
+    assert told in " ".join(capsys.readouterr().err.split())

@@ -51,7 +51,7 @@ def test_our_own_json_gives_back_its_rows(tmp_path: Path) -> None:
         ("[" * 200_000, "nested too deeply|is not JSON"),
         ('{"a":' * 100_000, "nested too deeply|is not JSON"),
         ("[" + "{}," * 300_000 + "{}]", "has more values than a table of benchmarks"),
-        ("[" + "1," * 4_000_001 + "1]", "has more values than a table of benchmarks"),
+        ("[" + "1," * 2_000_001 + "1]", "has more values than a table of benchmarks"),
         ('[{"device": "A", "device": "B"}]', "the key 'device' appears twice in one object"),
         ('[{"device": "A", "n_samples": 1, "latency": Infinity}]', "Infinity is not a finite number"),
         ('[{"device": "A", "n_samples": 1, "latency": 1e999}]', "row 1: column latency"),
