@@ -143,7 +143,7 @@ def _read_records(values: Sequence[Mapping[str, Any]], name: str, ignored: Seque
     """Reads rows of JSON as if a CSV held them."""
     names = [name for name in dict.fromkeys(name for value in values for name in value) if name != foreign_json.USED]
     header = [column_name(name) for name in names]
-    if problems := [f"{name}: {problem}" for problem in _header_problems(header, ignored, "the first row")]:
+    if problems := [f"{name}: {problem}" for problem in _header_problems(header, ignored, "any row")]:
         raise InputError(problems)
 
     def records() -> Iterator[tuple[int, list[str]]]:

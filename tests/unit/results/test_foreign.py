@@ -233,7 +233,7 @@ def test_a_bad_file_is_one_clear_message(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b'[{"device": "A"}]', "x.csv: no column n_samples in the first row; every row needs it; fix: add it"),
+        (b'[{"device": "A"}]', "x.csv: no column n_samples in any row; every row needs it; fix: add it"),
         (b'{"device": ["A"]}', "is JSON without rows; fix: "),
         (b"<html>", "is HTML or XML; fix: "),
         ("device,n_samples,latency\nA,1,2\n".encode("utf-32"), "is UTF-32 text; fix: "),
