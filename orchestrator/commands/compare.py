@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.commands import completion
+from orchestrator.commands.metrics import MetricName, idle_prices
 from orchestrator.commands.options import Inventory, command, inventory_file
 from orchestrator.errors import ExitCode, InputError
 from orchestrator.report.changes_formats import ChangesFormat
@@ -36,7 +37,7 @@ def share(text: str) -> float:
 def compare(
     base: Annotated[str, typer.Argument(metavar="BASE", help="The earlier run.", autocompletion=completion.run_names)],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The later run.", autocompletion=completion.run_names)],
-    metric: Annotated[Metric, typer.Option("--metric", help="The quantity to compare.")] = Metric.LATENCY,
+    metric: MetricName = Metric.LATENCY,
     threshold: Annotated[
         str, typer.Option("--threshold", metavar="SHARE", help="A smaller change is no regression.")
     ] = "1%",
@@ -114,7 +115,7 @@ def _prices(
 ) -> Mapping[tuple[str | None, str | None], Price]:
     if not metric.declared.needs_price:
         if price_file:
-            raise InputError(f"--prices {price_file} is for the cost; fix: add --metric cost")
+            raise InputError(idle_prices(price_file, metric))
         return {}
     from orchestrator.planning.prices import of_rows
 

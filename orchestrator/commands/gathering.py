@@ -111,7 +111,8 @@ def _comparisons(
     of_cases = [metric for metric in Metric if not metric.declared.spans]  # the page has a value per case
     metrics = sorted(of_cases, key=lambda metric: metric is not asked.metric)
     prepared = table.Prepared(rows, their_prices, asked.any_quality)
-    first = prepared.compare(asked.metric, asked.baseline)
+    tested = asked.metric if asked.metric.declared.no_ratio is None else Metric.LATENCY
+    first = prepared.compare(tested, asked.baseline)
     names, seen, notes = [asked.baseline], {values.baseline_name(first)}, list[str]()
     others = [*dict.fromkeys(row.engine for row in rows if row.engine), *(column.name for column in first.columns)]
     fit = min(MOST_BASELINES, MOST_COMPARED // (len(metrics) * max(1, len(rows))))
@@ -119,7 +120,7 @@ def _comparisons(
         if len(names) >= fit:
             notes.append("The page holds the first baselines alone; fix: 'orchestrator results --baseline' for others.")
             break
-        if (shown := values.baseline_name(prepared.compare(asked.metric, name))) not in seen:
+        if (shown := values.baseline_name(prepared.compare(tested, name))) not in seen:
             seen.add(shown)
             names.append(name)
     return [[prepared.compare(metric, name) for name in names] for metric in metrics], notes

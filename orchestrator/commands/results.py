@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.commands import completion
-from orchestrator.commands.metrics import MetricName
+from orchestrator.commands.metrics import MetricName, idle_prices
 from orchestrator.commands.options import Inventory, command, inventory_file
 from orchestrator.report.formats import Format
 from orchestrator.table.cases import HOST
@@ -151,10 +151,11 @@ def comparison(
             f"--baseline {baseline}: {metric.value} always compares with precision={metric.declared.precision}; "
             f"fix: leave out --baseline, or ask for --metric {Metric.THROUGHPUT.value}"
         )
+    if baseline and not metric.declared.has_baseline:
+        raise InputError(f"--baseline {baseline}: {metric.declared.no_ratio}; fix: leave out --baseline")
     if not metric.declared.needs_price:
         if price_file:
-            priced = " or ".join(f"--metric {each.value}" for each in Metric if each.declared.needs_price)
-            raise InputError(f"--prices {price_file} does not change the {metric.value}; fix: add {priced}")
+            raise InputError(idle_prices(price_file, metric))
         return table.compare(rows, metric, baseline, any_quality=any_quality, view=view)
     from orchestrator.planning.prices import of_rows
 

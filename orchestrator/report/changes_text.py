@@ -181,7 +181,7 @@ def _with_reason(changes: Changes, change: Change, footnotes: dict[str, int]) ->
 def _head(changes: Changes, with_host: bool) -> list[str]:
     metric = changes.metric
     better = {True: ", less is better", False: ", more is better", None: ""}[metric.less_is_better]
-    head = [f"{metric.value.capitalize()}, {metric.unit}{better}: {label(changes.new)} against {label(changes.base)}"]
+    head = [f"{metric.heading}, {metric.unit}{better}: {label(changes.new)} against {label(changes.base)}"]
     head += [overall_words(changes, each, with_host) for each in changes.overall]
     head += [", ".join(f"{each.axis} {label(each.base)} → {label(each.new)}" for each in changes.mapped)]
     head += [_caption(changes, with_host)]

@@ -29,7 +29,8 @@ _AXES = {"type": "object", "additionalProperties": _AXIS_VALUE}
 
 def to_json(comparison: Comparison) -> str:
     """Returns the whole comparison with its rows. Its version changes when a name's meaning changes."""
-    base, metric, words = comparison.baseline, comparison.metric, table_text(comparison)
+    metric, words = comparison.metric, table_text(comparison)
+    base = comparison.baseline if metric.declared.has_baseline else None
     document = {
         "version": VERSION,
         "metric": {"name": metric.value, "unit": metric.unit, "less_is_better": metric.less_is_better},

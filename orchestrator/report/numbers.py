@@ -72,6 +72,14 @@ def _parts(cell: Cell) -> tuple[str, str, str]:
     return whole, point + fraction, spread(value, cell.interval, decimals) if cell.interval else ""
 
 
+def limit_words(cell: Cell) -> str:
+    """Returns what is known beyond a limit, such as `278 is out of memory`; empty for other values."""
+    if cell.figure is None or cell.figure.limit is None:
+        return ""
+    beyond = cell.figure.limit.beyond
+    return "a lower bound: no larger batch was tried" if beyond is None else f"{beyond} is out of memory"
+
+
 def number_text(cell: Cell) -> str:
     """The value with its spread or limit, such as `0.312 ±0.001`; empty without a value."""
     if cell.figure is None:

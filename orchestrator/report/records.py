@@ -64,6 +64,12 @@ CELL: tuple[CellColumn, ...] = (
     ),
     _column("ci_high", float, "upper end", lambda cell: _end(cell.interval, 1)),
     _column(
+        "beyond",
+        int,
+        "of a largest batch: the smallest batch that is out of memory; null: `value` is a lower bound",
+        lambda cell: cell.figure.limit.beyond if cell.figure and cell.figure.limit else None,
+    ),
+    _column(
         "status",
         CellStatus,
         f"how the case ended; {ABSENT}: not planned for this host",

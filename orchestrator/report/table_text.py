@@ -234,7 +234,7 @@ def _caption(comparison: Comparison) -> list[str]:
     if comparison.where:
         words.append(f"only rows with {where_words(comparison)}; the others are not compared")
     declared, base = comparison.metric.declared, comparison.baseline
-    if base and (declared.derived or declared.no_ratio is None):
+    if base and declared.has_baseline:
         to = "compared with" if declared.derived else "ratio to"
         words.append(f"{to} {label(base.axis)} {_baseline_name(comparison, base)}, {_where(comparison, base)}")
     if declared.no_ratio is not None:
@@ -325,15 +325,15 @@ def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
     case = "its line" if comparison.across == (HOST,) else "its case on all hosts"
     rivals = "the table" if _is_of_one_work(comparison, cells) else "all rows with equal work"
     seen = {cell.validity for cell in cells if cell.figure and not cell.notes}  # with notes, those say why
+    limits = [cell.figure.limit for cell in cells if cell.figure]
+    left_out = ", or --where leaves it out" if comparison.where else ""
     skewed = [is_skewed(c.value, c.interval) for c in cells if c.value is not None and c.interval]
     lines = {
         f"value: geometric mean of {_span(processes)} processes (rounds)": processes[-1:] > [1],
         "±: half the width of the value's 95% confidence interval between processes": not all(skewed),
         "[low–high]: the value's 95% confidence interval, if it is skewed": any(skewed),
-        "≥: no larger batch was tried": any(c.figure.limit == Limit(None) for c in cells if c.figure),
-        "(oom at n): the smallest batch that is out of memory": any(
-            c.figure.limit and c.figure.limit.beyond for c in cells if c.figure
-        ),
+        f"≥: no larger batch was tried{left_out}": Limit(None) in limits,
+        "(oom at n): the smallest batch that is out of memory": any(limit and limit.beyond for limit in limits),
         "×: the value divided by the baseline's": bool(ratios),
         "× [low–high]: 95% interval of this ratio alone": bool(tested),
         f"≈: no difference shown at 5%{f' for all {len(tested)} ratios together' if tested[1:] else ''}": any(

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.report.labels import label, told_apart
+from orchestrator.report.numbers import limit_words
 from orchestrator.report.table_text import CellText, TableText, price_words, shared_words, table_text, where_words
 from orchestrator.sanitize import clean, harmless
 from orchestrator.table.cases import AxisValue
@@ -49,7 +50,7 @@ def _for_all(comparison: Comparison) -> tuple[str, ...]:
     shared = shared_words(comparison)
     if comparison.where:
         shared = "; ".join(part for part in (shared, f"only rows with {where_words(comparison)}") if part)
-    base = comparison.baseline
+    base = comparison.baseline if comparison.metric.declared.has_baseline else None
     return (
         shared,
         ", ".join(comparison.runs),
@@ -66,7 +67,8 @@ def _csv_label(value: AxisValue, texts: Mapping[AxisValue, str]) -> str | int | 
 def _csv_cell(cell: Cell) -> list[str | float | None]:
     ratio = cell.ratio.value if cell.ratio else None
     interval = (*(cell.interval or (None, None)), ratio, *((cell.ratio and cell.ratio.interval) or (None, None)))
-    why = "; ".join(part for part in (cell.reason, cell.no_ratio, *cell.ratio_notes, *cell.notes) if part)
+    parts = (cell.reason, limit_words(cell), cell.no_ratio, *cell.ratio_notes, *cell.notes)
+    why = "; ".join(part for part in parts if part)
     status = cell.status.value if cell.status else "absent"
     return [cell.value, *interval, status, cell.validity.value if cell.validity else None, _inert(why)]
 

@@ -27,6 +27,7 @@ def table(metrics: Sequence[Sequence[Comparison]]) -> Table:
     if not useful:
         return Table()
     first = useful[0][0]
+    with_ratios = next((each for each in useful if each[0].metric.declared.no_ratio is None), ())
     cells = [each for each in keyed(first) if each.cell.status is not None]
     axes = (*first.axes, *first.across)
     names = [told_apart([each.key[axis] for each in cells]) for axis in axes]
@@ -36,7 +37,7 @@ def table(metrics: Sequence[Sequence[Comparison]]) -> Table:
         axes=tuple(map(label, axes)),
         cases=tuple(shown),
         metrics=tuple(_metric(comparisons, axes, keys) for comparisons in useful),
-        baselines=tuple(name for comparison in useful[0] if (name := baseline_name(comparison))),
+        baselines=tuple(name for comparison in with_ratios if (name := baseline_name(comparison))),
         caption={label(name): value if _is_plain(value) else label(value) for name, value in first.caption.items()},
         hosts={label(host): label(", ".join(devices)) for host, devices in first.devices.items()},
     )

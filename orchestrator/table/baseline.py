@@ -177,8 +177,6 @@ def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[C
 
 def unlike(metric: Metric, cell: Cell, against: Cell) -> str | None:
     """Returns why two cells with values have no ratio: unequal work, two quantities, or a metric without ratios."""
-    if metric.declared.no_ratio is not None and not metric.declared.derived:
-        return metric.declared.no_ratio
     if metric.declared.splits_devices and is_on_cpu(cell.used[0]) != is_on_cpu(against.used[0]):
         return TWO_MEMORIES
     assert cell.work is not None  # noqa: S101  # a cell with a figure has it

@@ -82,5 +82,10 @@ class Declaration:
         """Whether it is derived from the trials."""
         return LATENCY_COLUMN in self.columns
 
+    @property
+    def has_baseline(self) -> bool:
+        """Whether a baseline has a meaning: for ratios, or for the value itself."""
+        return self.no_ratio is None or self.derived is not None
+
     def of(self, row: Row, values: tuple[float, ...], price_per_hour: float | None) -> float:
         return values[0] if self.compute is None else self.compute(row, values, price_per_hour)

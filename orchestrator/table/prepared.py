@@ -66,7 +66,7 @@ class Prepared:
         if metric.declared.precision:
             base = Baseline(PRECISION, metric.declared.precision)
         cells = self._values(metric, placed)
-        if base:
+        if base and metric.declared.has_baseline:
             cells = with_ratios(metric, base, placed, cells)
         view = replace(view, where=self.where)
         layout = laid_out(with_best(metric, cells), placed, view, less_is_better=metric.less_is_better is not False)

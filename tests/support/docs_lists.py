@@ -40,9 +40,17 @@ def columns() -> Iterator[str]:
 
 def metrics() -> Iterator[str]:
     rows = [
-        (f"`{it.value}`", it.declared.value, it.unit, it.declared.better.value, it.declared.source) for it in Metric
+        (
+            f"`{it.value}`",
+            it.declared.value,
+            it.unit,
+            it.declared.better.value,
+            "any" if it.declared.is_per_image else "all" if "samples" in it.declared.spans else "equal",
+            it.declared.source,
+        )
+        for it in Metric
     ]
-    yield from table(("`--metric`", "value", "unit", "better", "comes from"), rows)
+    yield from table(("`--metric`", "value", "unit", "better", "batch sizes", "comes from"), rows)
 
 
 def prometheus() -> Iterator[str]:

@@ -56,6 +56,13 @@ def test_a_metric_without_ratios_says_what_it_compares_with_instead() -> None:
     assert [(value.text, dict(value.ratios)) for value in metric.values] == [("baseline", {}), ("100", {})]
 
 
+def test_the_baselines_are_those_of_the_first_metric_that_has_ratios() -> None:
+    rows = [*rounds("a", "eager", psnr=60.0), *rounds("a", "graph", psnr=59.0)]
+    found = table([[compare(rows, metric)] for metric in (Metric.PSNR, Metric.LATENCY)])
+    assert [metric.name for metric in found.metrics] == ["psnr", "latency"]
+    assert found.baselines == ("engine eager",)
+
+
 def test_a_table_of_no_rows_is_empty() -> None:
     assert table([[compare([])]]).cases == ()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from typing import Any
 
@@ -10,9 +12,10 @@ from builders import a_row
 
 from orchestrator.errors import InputError
 from orchestrator.report.document import to_json
+from orchestrator.report.records import records
 from orchestrator.report.table_text import table_text
+from orchestrator.report.text import to_csv
 from orchestrator.table import Cell, Comparison, Metric, View, compare
-from orchestrator.table.statistics import Limit
 from runner.jobs.search import BatchResult, Bounds
 from runner.schema import IMPORT, Row, Status, Validity
 
@@ -133,5 +136,20 @@ def test_an_axis_that_a_largest_batch_spans_cannot_be_laid_out() -> None:
         largest([fits(16), fits(1)], View(rows=("samples",)))
 
 
-def test_a_lower_bound_differs_from_a_known_limit() -> None:
-    assert Limit() != Limit(278)
+def test_csv_says_that_a_value_is_a_lower_bound_or_what_is_out_of_memory() -> None:
+    (line,) = csv.DictReader(io.StringIO(to_csv(largest([fits(16), fits(2, host="b"), oom(4, host="b")]))))
+    assert line["a largest-batch [images per call]"] == "16"
+    assert line["a reason"] == "a lower bound: no larger batch was tried"
+    assert line["b reason"] == "4 is out of memory"
+    assert line["baseline"] == ""
+
+
+def test_records_have_the_smallest_batch_that_is_out_of_memory() -> None:
+    columns, values = records(largest([fits(16), fits(2, host="b"), oom(4, host="b")]))
+    assert (values["value"], values["beyond"]) == ([16, 2], [None, 4])
+    assert next(column.kind for column in columns if column.name == "beyond") is int
+
+
+def test_where_may_be_why_no_larger_batch_was_tried() -> None:
+    found = largest([fits(1), fits(16)], View(where={"samples": ("1",)}))
+    assert "≥: no larger batch was tried, or --where leaves it out" in table_text(found).legend

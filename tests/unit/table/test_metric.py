@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from builders import a_row, rounds
 
+from orchestrator.commands.results import comparison
+from orchestrator.errors import InputError
 from orchestrator.report.table_text import table_text
 from orchestrator.table import Cell, Comparison, Metric, compare
 from orchestrator.table.declaration import Better, Price
@@ -116,13 +118,16 @@ def test_decibels_are_averaged_as_they_are_even_below_0() -> None:
 
 def test_decibels_have_no_ratio_and_the_caption_says_so_once() -> None:
     found = compare([graph_row(), graph_row(engine="eager")], Metric.PSNR)
-    assert [(each.ratio, each.no_ratio) for each in found.cells()] == [
-        (None, "the baseline"),
-        (None, "decibels have no ratio"),
-    ]
+    assert [(each.ratio, each.no_ratio) for each in found.cells()] == [(None, None), (None, None)]
     words = table_text(found)
     assert "without ratios: decibels have no ratio" in words.caption
     assert [each.ratio for line in words.lines for each in line.cells] == ["", ""]
+
+
+@pytest.mark.parametrize("metric", [metric for metric in Metric if not metric.declared.has_baseline])
+def test_a_baseline_of_a_metric_without_ratios_is_refused_with_the_fix(metric: Metric) -> None:
+    with pytest.raises(InputError, match=rf"--baseline eager: {metric.declared.no_ratio}; fix: leave out --baseline"):
+        comparison([], metric, "eager", stored=[graph_row()])
 
 
 @pytest.mark.parametrize("metric", [metric for metric in Metric if metric.declared.better is Better.NEITHER])
