@@ -1,19 +1,21 @@
 """Runs a matrix of Stable Diffusion benchmarks on many hosts, and merges the results into one table.
 
-As a library: `load` reads rows into a data frame, `tabulate` compares them (docs/library.md).
+As a library: `load` reads rows into a data frame, `tabulate` and `compare` compare them (docs/library.md).
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from orchestrator.library import Changes as Changes
     from orchestrator.library import InputError as InputError
     from orchestrator.library import LoadWarning as LoadWarning
     from orchestrator.library import Table as Table
+    from orchestrator.library import compare as compare
     from orchestrator.library import load as load
     from orchestrator.library import tabulate as tabulate
 
 __version__ = "0.1.0"
-_PUBLIC = ("InputError", "LoadWarning", "Table", "load", "tabulate")
+_PUBLIC = ("Changes", "InputError", "LoadWarning", "Table", "compare", "load", "tabulate")
 
 
 def __getattr__(name: str) -> Any:

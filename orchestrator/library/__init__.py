@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from orchestrator.errors import InputError as InputError
 from orchestrator.frames import Column, Library
 from orchestrator.frames import frame as frame_of
-from orchestrator.library.sources import COLUMNS, Found, Source, read
+from orchestrator.library.sources import COLUMNS, Found, Source, one_run, read
+from orchestrator.library.tables import Changes as Changes
 from orchestrator.library.tables import Names, Prices, conditions, metric_of, names_of, prices_of
 from orchestrator.library.tables import Table as Table
 from orchestrator.table import compare as comparison_of
 from orchestrator.table.cases import HOST
+from orchestrator.table.changes import THRESHOLD, changes
 from orchestrator.table.metric import Metric
+from orchestrator.table.naming import shown
 from orchestrator.table.view import View
 
 if TYPE_CHECKING:
@@ -80,6 +83,37 @@ def tabulate(
     view = View(down, across, conditions(where or {}), sort, limit)
     priced = prices_of(measure, list(found.rows), found.runs, prices)
     return Table(comparison_of(found.rows, measure, baseline, priced, any_quality, view))
+
+
+def compare(
+    base: Source,
+    new: Source,
+    *,
+    metric: str = Metric.LATENCY.value,
+    threshold: float = THRESHOLD,
+    mapped: Mapping[str, tuple[Any, Any]] | None = None,
+    where: Mapping[str, Any] | None = None,
+    prices: Prices = None,
+    any_quality: bool = False,
+) -> Changes:
+    """Says what got worse or better from one run to another, as `orchestrator compare BASE NEW` does.
+
+    base, new: as for `load`, each of one run. metric: as for `--metric`.
+    threshold: the smallest relative change that counts as a regression, such as 0.01.
+    mapped: for an axis, a value of base and the value of new that it is compared with: `{"host": ("h100", "h200")}`.
+    where: the value of an axis or column that rows must have, or several of them. prices: as for `tabulate`.
+    any_quality: also compares rows whose images visibly differ.
+    Raises InputError; warns as `load` does.
+    """
+    if not 0 <= threshold < 1:
+        raise InputError(f"threshold {threshold}: expected a share below 1, such as 0.01")
+    measure = metric_of(metric)
+    ours, theirs = (one_run(title, _read([source])) for title, source in (("base", base), ("new", new)))
+    priced = prices_of(measure, [*ours.rows, *theirs.rows], [*ours.runs, *theirs.runs], prices)
+    maps = [f"{axis}={shown(before)}:{shown(after)}" for axis, (before, after) in (mapped or {}).items()]
+    return Changes(
+        changes(ours.rows, theirs.rows, measure, threshold, maps, priced, any_quality, conditions(where or {}))
+    )
 
 
 def _read(sources: Sequence[Source], ignored: Sequence[str] = ()) -> Found:

@@ -66,6 +66,15 @@ def read(sources: Sequence[Source], ignored: Sequence[str] = ()) -> Found:
     return Found(rows, faults, folders)
 
 
+def one_run(title: str, found: Found) -> Found:
+    """Returns the rows of a source that holds one run. Raises InputError for any other, which `title` names."""
+    names = sorted({row.run or "unnamed" for row in found.rows})
+    if len(names) != 1:
+        has = f"holds {len(names)} runs: {', '.join(names[:5])}; fix: name one of them" if names else "holds no rows"
+        raise InputError(f"{title}: {has}")
+    return found
+
+
 def _parts(source: Source | None, ignored: Sequence[str]) -> Iterator[_Part]:
     if source is None:
         yield from _runs([runs.find(runs.ROOT)])

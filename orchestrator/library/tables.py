@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 from orchestrator.errors import InputError
 from orchestrator.frames import Library
 from orchestrator.runs.folder import Run
+from orchestrator.table.changes import Changes as ComparedRuns
 from orchestrator.table.comparison import Comparison
 from orchestrator.table.declaration import Price
 from orchestrator.table.metric import Metric
@@ -84,6 +85,63 @@ class Table:
         from orchestrator.report.terminal import terminal
 
         return printed(lambda console: terminal(self.comparison, console))
+
+
+@dataclass(frozen=True, repr=False)
+class Changes:
+    """What got worse or better between two runs. changes: its cases, environments and verdicts as values."""
+
+    changes: ComparedRuns
+
+    @property
+    def summary(self) -> str:
+        """The answer in one line, such as `2 slower, 11 no difference shown`."""
+        from orchestrator.report.changes_text import summary
+
+        return summary(self.changes)
+
+    @property
+    def has_regression(self) -> bool:
+        """Whether a case is shown to be worse, or no longer runs: exit code 1 of the command."""
+        return self.changes.has_regression
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """How many cases have each verdict, by its name in `to_frame()` and in JSON."""
+        return {verdict.value: count for verdict, count in self.changes.counts.items()}
+
+    @overload
+    def to_frame(self, frame: Literal["polars"]) -> polars.DataFrame: ...
+    @overload
+    def to_frame(self, frame: Literal["pandas"]) -> pandas.DataFrame: ...
+    @overload
+    def to_frame(self, frame: None = None) -> Any: ...
+    def to_frame(self, frame: Library | None = None) -> Any:
+        """Returns one record per case. frame: as for `load`."""
+        from orchestrator.report.changes_records import to_frame
+
+        return to_frame(self.changes, frame)
+
+    def to_markdown(self) -> str:
+        """Returns a comment for a pull request."""
+        from orchestrator.report.changes_markdown import to_markdown
+
+        return to_markdown(self.changes)
+
+    def to_json(self) -> str:
+        from orchestrator.report.changes_document import to_json
+
+        return to_json(self.changes)
+
+    def _repr_html_(self) -> str:
+        from orchestrator.report.changes_web import fragment
+
+        return fragment(self.changes)
+
+    def __repr__(self) -> str:
+        from orchestrator.report.changes_terminal import terminal
+
+        return printed(lambda console: terminal(self.changes, console))
 
 
 def printed(write: Callable[[Console], None]) -> str:

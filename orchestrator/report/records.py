@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from orchestrator.frames import Column, Library, frame
+from orchestrator.report.axis_columns import axis_values
 from orchestrator.report.table_text import shared_words
-from orchestrator.table.cases import AXES, HOST, SAMPLES, AxisValue, natural
 from orchestrator.table.comparison import Cell, Comparison
-from runner.schema import COLUMN, Row, Status, Validity
+from runner.schema import Row, Status, Validity
 
 VERSION = 1
 ABSENT = "absent"
-SAMPLES_ASKED = "samples_asked"
-# The axes that every record has, by column.
-ALWAYS: Mapping[str, str] = {HOST: HOST, **{name: name for name in AXES}, SAMPLES_ASKED: SAMPLES}
 CellStatus = Enum("CellStatus", {**{each.name: each.value for each in Status}, "ABSENT": ABSENT}, type=str)  # type: ignore[misc]
 
 
@@ -134,54 +131,11 @@ def records(comparison: Comparison) -> tuple[list[Column], dict[str, list[Any]]]
     imported files) follow the others.
     """
     cells = list(comparison.cells())
-    columns, values = [], {}
-    for column, axis in axes(cells):
-        columns.append(column)
-        values[column.name] = [_axis_value(comparison, cell, axis, column.kind) for cell in cells]
+    columns, values = axis_values(cells, comparison.caption, {column.name for column in CELL})
     for each in CELL:
         columns.append(each)
         values[each.name] = [each.of(comparison, cell) for cell in cells]
     return columns, values
-
-
-def axes(cells: Sequence[Cell]) -> list[tuple[Column, str]]:
-    """Returns a column for each axis. The setting of an imported file may have the name of another column."""
-    found = [(Column(name, _kind(name), meaning=_meaning(name)), axis) for name, axis in ALWAYS.items()]
-    taken = {column.name for column, _ in found} | {column.name for column in CELL}
-    for axis in sorted({axis for cell in cells for axis in cell.key if axis not in ALWAYS.values()}, key=natural):
-        name = axis
-        while name in taken:
-            name = f"{name} (axis)"
-        taken.add(name)
-        found.append((Column(name, _kind(axis)), axis))
-    return found
-
-
-def _kind(name: str) -> Any:
-    """Returns the type of an axis: that of its column in results.csv, or else text."""
-    if name == SAMPLES:
-        return int
-    kind = COLUMN[name].kind if name in COLUMN else str
-    return kind if kind in (int, float, bool) else str
-
-
-def _meaning(name: str) -> str:
-    own = {SAMPLES: COLUMN["n_samples"].meaning, "size": "width×height in pixels", HOST: "the host, or host@run"}
-    return own.get(name) or COLUMN[name].meaning
-
-
-def _axis_value(comparison: Comparison, cell: Cell, axis: str, kind: Any) -> Any:
-    value = cell.key[axis] if axis in cell.key else _shared(comparison, cell, axis)
-    if axis == SAMPLES and kind is int:
-        return cell.samples if cell.samples is not None else value if isinstance(value, int) else None
-    return value if value is None or kind is not str else str(value)
-
-
-def _shared(comparison: Comparison, cell: Cell, axis: str) -> AxisValue:
-    """Returns what the caption says of an axis. It does not hold for imported rows that state nothing."""
-    if cell.sources and all(row.is_imported and AXES[axis](row) is None for row in cell.sources):
-        return None
-    return comparison.caption.get(axis)
 
 
 def metadata(comparison: Comparison) -> str:

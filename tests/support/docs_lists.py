@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.frames import Column
 from orchestrator.hosts.kinds import KINDS
-from orchestrator.report import records
+from orchestrator.report import axis_columns, changes_records, records
 from orchestrator.report.changes_formats import ChangesFormat
 from orchestrator.report.formats import Format
 from orchestrator.scheduling import metrics_file
@@ -90,9 +91,16 @@ def formats() -> Iterator[str]:
 
 
 def cells() -> Iterator[str]:
-    axes = [(column.name, column.type_name, column.meaning) for column, _ in records.axes(())]
-    columns = [(column.name, column.type_name, column.meaning) for column in records.CELL]
-    yield from table(("column", "type", "meaning"), [(f"`{name}`", *rest) for name, *rest in (*axes, *columns)])
+    yield from _records((*axis_columns.axes((), ()), *records.CELL))
+
+
+def changes() -> Iterator[str]:
+    yield from _records(changes_records.CHANGE)
+
+
+def _records(columns: Iterable[Column]) -> Iterator[str]:
+    rows = [(f"`{column.name}`", column.type_name, column.meaning) for column in columns]
+    yield from table(("column", "type", "meaning"), rows)
 
 
 def compare_formats() -> Iterator[str]:
@@ -101,6 +109,7 @@ def compare_formats() -> Iterator[str]:
 
 LISTS: Mapping[str, Callable[[], Iterable[str]]] = {
     "cells": cells,
+    "changes": changes,
     "columns": columns,
     "compare formats": compare_formats,
     "engines": engines,
