@@ -248,6 +248,17 @@ def test_the_keyboard_reaches_and_works_everything(report: Open) -> None:
         assert focused().startswith("gpu2")
 
 
+def test_arrow_keys_go_from_value_to_value(report: Open) -> None:
+    with report() as opened:
+        page = opened.page
+        page.locator("button.cell").first.focus()
+        seen = []
+        for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowLeft"):
+            page.keyboard.press(key)
+            seen.append(page.evaluate("document.activeElement.innerText").split()[0])
+        assert seen == ["2.25", "2.25", "0.900", "0.900", "2.25", "1.500"]
+
+
 def test_the_details_of_a_cell_open_close_and_give_the_focus_back(report: Open) -> None:
     with report() as opened:
         page = opened.page

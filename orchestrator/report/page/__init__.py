@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import jinja2
 
 FOLDER = Path(__file__).parent
+MOST_FAILURES = 200
 SCRIPTS = ("data", "state", "table", "details", "controls", "theme", "printing", "live", "main")
 
 
@@ -28,13 +29,16 @@ def render(report: Report) -> str:
     """Returns the page. With `report.live`, the page also fetches itself from its server to show what is new."""
     import markupsafe
 
-    blocks = payload(report.table, text.results_command(report))
+    command = text.results_command(report)
+    blocks = payload(report.table, command)
     script, style = _script(), _asset("page.css")
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             report=report,
+            command=command,
+            most_failures=MOST_FAILURES,
             about=text.answer_groups(report.answer),
             environment_rows=text.facts(report.environment),
             lines=first_lines(blocks) if report.table.cases else None,

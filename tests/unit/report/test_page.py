@@ -11,7 +11,7 @@ from builders import a_row, around
 from reports import HOSTILE, a_hostile_report, a_report, a_table, rows
 
 from orchestrator.report.model import HostProgress, Live, Report, RunningJob, Table
-from orchestrator.report.page import render
+from orchestrator.report.page import MOST_FAILURES, render
 from orchestrator.report.page.payload import payload
 from orchestrator.report.page.static import MOST_LINES, first_lines
 from orchestrator.report.page.text import embedded, moment, printable_lines, svg_size
@@ -101,6 +101,13 @@ def test_a_report_without_anything_is_a_page() -> None:
     page = Read(render(Report("Empty", "1", "2026-11-29")))
     assert "No rows." in page.words
     assert "There is no measurement yet." in page.words
+
+
+def test_many_failures_are_counted_and_their_first_shown() -> None:
+    failure = a_report().failures[0]
+    page = Read(render(a_report(failures=(failure,) * 1000)))
+    assert len([tag for tag, attributes in page.elements if attributes.get("class") == "failure"]) == MOST_FAILURES
+    assert "orchestrator results 20261129-first -o json" in page.words
 
 
 def test_hostile_text_becomes_no_element_and_no_address() -> None:

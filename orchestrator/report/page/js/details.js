@@ -23,6 +23,23 @@ function showDetails(view, point) {
   by("details").showModal();
 }
 
+const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+// Arrow keys go from value to value, over cells without one.
+function walk(event) {
+  const cell = event.target.closest("button.cell")?.parentElement, step = STEPS[event.key];
+  if (!cell || !step || event.ctrlKey || event.altKey || event.metaKey) return;
+  const [down, right] = step, rows = by("body").rows;
+  let row = cell.parentElement.sectionRowIndex, column = cell.cellIndex;
+  do {
+    row += down;
+    column += right;
+    if (!rows[row]?.cells[column]) return;
+  } while (!rows[row].cells[column].querySelector("button.cell"));
+  event.preventDefault();
+  rows[row].cells[column].querySelector("button.cell").focus();
+}
+
 function figureWords(metric, shown, point) {
   if (shown.value[point] === null) return data.states[shown.state[point]].word;
   const mark = data.marks[shown.mark[point]];

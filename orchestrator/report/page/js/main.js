@@ -57,6 +57,7 @@ function listen() {
   by("previous").addEventListener("click", () => turn(-1));
   by("next").addEventListener("click", () => turn(1));
   by("table").addEventListener("click", pressed);
+  by("table").addEventListener("keydown", walk);
   addEventListener("hashchange", restore);
   addEventListener("popstate", restore);
 }
