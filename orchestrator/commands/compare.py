@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.commands import completion
-from orchestrator.commands.metrics import MetricName, idle_prices
+from orchestrator.commands.metrics import MetricName, prices_of
 from orchestrator.commands.options import Inventory, command, inventory_file
 from orchestrator.errors import ExitCode, InputError
 from orchestrator.report.changes_formats import ChangesFormat
 from orchestrator.table.metric import Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from orchestrator.runs.folder import Run
     from orchestrator.table.changes import Changes
-    from orchestrator.table.declaration import Price
     from runner.schema import Row
 
 
@@ -89,7 +88,7 @@ def comparison(
     from orchestrator.table.changes import changes
 
     (base_run, ours), (new_run, theirs) = _read("BASE", base), _read("NEW", new)
-    prices = _prices(metric, [*ours, *theirs], [*base_run, *new_run], inventory_file(inventory), price_file)
+    prices = prices_of(metric, [*ours, *theirs], [*base_run, *new_run], inventory_file(inventory), price_file)
     return changes(ours, theirs, metric, threshold, mapped, prices, any_quality, view_of(where=where).where)
 
 
@@ -108,15 +107,3 @@ def _read(title: str, name: str) -> tuple[list[Run], list[Row]]:
         raise InputError(f"{title} {name}: {has}")
     is_folder = not name.startswith("s3://") and not Path(name).is_file()
     return [runs.find(runs.ROOT, name)] if is_folder else [], list(found.rows)
-
-
-def _prices(
-    metric: Metric, rows: Sequence[Row], runs: Sequence[Run], inventory: Path | None, price_file: Path | None
-) -> Mapping[tuple[str | None, str | None], Price]:
-    if not metric.declared.needs_price:
-        if price_file:
-            raise InputError(idle_prices(price_file, metric))
-        return {}
-    from orchestrator.planning.prices import of_rows
-
-    return of_rows(rows, runs, inventory, price_file)

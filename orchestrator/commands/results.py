@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.commands import completion
-from orchestrator.commands.metrics import MetricName, idle_prices
+from orchestrator.commands.metrics import MetricName, prices_of
 from orchestrator.commands.options import Inventory, command, inventory_file
 from orchestrator.report.formats import Format
 from orchestrator.table.cases import HOST
@@ -78,6 +78,9 @@ def results(
     any_quality: Annotated[
         bool, typer.Option("--any-quality", help="Also rank rows whose images visibly differ from the baseline's.")
     ] = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="Follow each case over these runs, else over all runs, by date.")
+    ] = False,
     output: Annotated[Format, typer.Option("-o", help="Output format.")] = Format.TABLE,
 ) -> None:
     """RUN may also be an address, s3://BUCKET/PREFIX/RUN, to read a run from an object store."""
@@ -85,10 +88,17 @@ def results(
     from orchestrator.runs import folder as runs
     from orchestrator.terminal.console import console
 
-    names: Sequence[str | None] = run or [None]
+    view = view_of(rows, columns, where or (), sort, limit)
+    names: Sequence[str | None] = run or [each.name for each in runs.all_runs(runs.ROOT) if history] or [None]
     stored = [row for name in names if name and name.startswith("s3://") for row in stored_rows(name)]
     chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
-    view = view_of(rows, columns, where or (), sort, limit)
+    if history:
+        from orchestrator.commands.history import show
+
+        every = [*stored, *(row for each in chosen for row in each.all_rows())]
+        options = {"--baseline": baseline, "--rows": rows, "--columns": columns, "--sort": sort, "--limit": limit}
+        show(every, chosen, metric, view.where, inventory_file(inventory), prices, any_quality, output, options)
+        return
     found = comparison(chosen, metric, baseline, stored, inventory_file(inventory), prices, any_quality, view)
     output.write(found, console)
     if found.left_out and output in (Format.CSV, Format.PARQUET):
@@ -153,13 +163,8 @@ def comparison(
         )
     if baseline and not metric.declared.has_baseline:
         raise InputError(f"--baseline {baseline}: {metric.declared.no_ratio}; fix: leave out --baseline")
-    if not metric.declared.needs_price:
-        if price_file:
-            raise InputError(idle_prices(price_file, metric))
-        return table.compare(rows, metric, baseline, any_quality=any_quality, view=view)
-    from orchestrator.planning.prices import of_rows
-
-    return table.compare(rows, metric, baseline, of_rows(rows, chosen, inventory, price_file), any_quality, view)
+    prices = prices_of(metric, rows, chosen, inventory, price_file)
+    return table.compare(rows, metric, baseline, prices, any_quality, view)
 
 
 def stored_rows(address: str) -> Sequence[Row]:

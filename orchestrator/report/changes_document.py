@@ -65,7 +65,7 @@ def _overall(changes: Changes, overall: Overall) -> dict[str, Any]:
         "base_host": overall.base_host,
         "new_host": overall.new_host,
         "cases": overall.cases,
-        **_ratio(overall.ratio, overall.p),
+        **ratio_value(overall.ratio, overall.p),
         "verdict": overall.verdict.value,
         "words": verdict_words(changes.metric, overall.verdict, overall.ratio, changes.threshold),
     }
@@ -76,9 +76,9 @@ def _case(changes: Changes, change: Change) -> dict[str, Any]:
         "axes": dict(change.key),
         "base_host": change.base_host,
         "new_host": change.new_host,
-        "base": _cell(change.base),
-        "new": _cell(change.new),
-        **_ratio(change.ratio, change.p),
+        "base": cell_value(change.base),
+        "new": cell_value(change.new),
+        **ratio_value(change.ratio, change.p),
         "verdict": change.verdict.value,
         "words": verdict_words(changes.metric, change.verdict, change.ratio, changes.threshold),
         "why": change.why,
@@ -86,7 +86,7 @@ def _case(changes: Changes, change: Change) -> dict[str, Any]:
     }
 
 
-def _ratio(ratio: Ratio | None, p: float | None) -> dict[str, Any]:
+def ratio_value(ratio: Ratio | None, p: float | None) -> dict[str, Any]:
     return {
         "ratio": ratio.value if ratio else None,
         "ratio_ci": list(ratio.interval) if ratio and ratio.interval else None,
@@ -94,7 +94,7 @@ def _ratio(ratio: Ratio | None, p: float | None) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell | None) -> dict[str, Any] | None:
+def cell_value(cell: Cell | None) -> dict[str, Any] | None:
     if cell is None:
         return None
     return {
@@ -145,7 +145,7 @@ def schema() -> dict[str, Any]:
             cases=of("array", "broken and worse ones first", items={"$ref": "#/$defs/case"}),
             left_out=of("array", "hosts that only one run has, in words", items={"type": "string"}),
         ),
-        "$defs": {"case": _case_schema(axis_value), "cell": _cell_schema()},
+        "$defs": {"case": _case_schema(axis_value), "cell": cell_schema()},
     }
 
 
@@ -204,7 +204,7 @@ def _case_schema(axis_value: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _cell_schema() -> dict[str, Any]:
+def cell_schema() -> dict[str, Any]:
     return object_of(
         "The case in one run.",
         status={"enum": [*(status.value for status in Status), None]},

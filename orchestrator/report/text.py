@@ -36,9 +36,9 @@ def to_csv(comparison: Comparison) -> str:
     columns = told_apart((column.name for column in comparison.columns), None).values()
     everywhere = FOR_ALL if comparison.metric.declared.needs_price else FOR_ALL[:-1]
     names = [f"{column} {name}" for column in columns for name in (value_name, *PER_COLUMN)]
-    writer.writerow([_inert(text) for text in (*told_apart(comparison.axes, None).values(), *names, *everywhere)])
+    writer.writerow([inert(text) for text in (*told_apart(comparison.axes, None).values(), *names, *everywhere)])
     labels = [told_apart(values, None) for values in zip(*(line.labels for line in comparison.lines))]
-    for_all = [_inert(text) for text in _for_all(comparison)]
+    for_all = [inert(text) for text in _for_all(comparison)]
     for line in comparison.lines:
         cells = [value for cell in line.cells for value in _csv_cell(cell)]
         shown = [_csv_label(value, texts) for value, texts in zip(line.labels, labels)]
@@ -61,7 +61,7 @@ def _for_all(comparison: Comparison) -> tuple[str, ...]:
 
 def _csv_label(value: AxisValue, texts: Mapping[AxisValue, str]) -> str | int | float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number else _inert(texts[value])  # type: ignore[return-value]
+    return value if is_number else inert(texts[value])  # type: ignore[return-value]
 
 
 def _csv_cell(cell: Cell) -> list[str | float | None]:
@@ -70,10 +70,10 @@ def _csv_cell(cell: Cell) -> list[str | float | None]:
     parts = (cell.reason, limit_words(cell), cell.no_ratio, *cell.ratio_notes, *cell.notes)
     why = "; ".join(part for part in parts if part)
     status = cell.status.value if cell.status else "absent"
-    return [cell.value, *interval, status, cell.validity.value if cell.validity else None, _inert(why)]
+    return [cell.value, *interval, status, cell.validity.value if cell.validity else None, inert(why)]
 
 
-def _inert(text: str) -> str:
+def inert(text: str) -> str:
     """Returns the whole text so that a spreadsheet shows it and does not run it as a formula."""
     text = clean(text)
     return harmless(text, len(text) * 2 + 1) or ""

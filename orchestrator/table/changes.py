@@ -151,11 +151,11 @@ def changes(
     found = pairs(*sides, maps)
     if not any(pair.base and pair.new for pair in found):
         raise InputError(f"{sides[0].name} and {sides[1].name} have no case in common; {_what_differs(found)}")
-    judged = [_compared(metric, pair) for pair in found]
+    judged = [compared(metric, pair) for pair in found]
     whole = list(_overall(judged))
     p_values = adjusted([*(each.ratio for each in judged), *(each.ratio for each in whole)], threshold)
     order = sorted(
-        (_verdict(metric, each, p, threshold) for each, p in zip(judged, p_values)),
+        (with_verdict(metric, each, p, threshold) for each, p in zip(judged, p_values)),
         key=lambda change: list(Verdict).index(change.verdict),
     )
     return Changes(
@@ -205,7 +205,7 @@ def _what_differs(found: Sequence[Pair]) -> str:
     return f"they differ in {'; '.join(apart)}; fix: --map AXIS=BASE:NEW" if apart else "they differ in several axes"
 
 
-def _compared(metric: Metric, pair: Pair) -> Change:
+def compared(metric: Metric, pair: Pair) -> Change:
     """Returns the case with its ratio, or with the verdict that needs no test."""
     base, new = pair.base, pair.new
     change = Change(
@@ -285,7 +285,7 @@ def _notes(base: Cell | None, new: Cell | None) -> Iterator[str]:
     yield from (f"{NEW}: {note}" for note in theirs if note not in ours)
 
 
-def _verdict(metric: Metric, change: Change, p: float | None, threshold: float) -> Change:
+def with_verdict(metric: Metric, change: Change, p: float | None, threshold: float) -> Change:
     if change.ratio is None or p is None:
         return change
     return replace(change, p=p, verdict=_tested(metric, change.ratio, p, threshold))

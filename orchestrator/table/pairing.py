@@ -78,7 +78,7 @@ def host_of(cell: Cell) -> str:
     return row.host or row.device or "unnamed host"
 
 
-def _variant(cell: Cell) -> str:
+def variant(cell: Cell) -> str:
     """Returns what divides a host's cells beside its name and run, such as ` (threads 2)`."""
     rest = str(cell.key[HOST]).removeprefix(host_of(cell)).removeprefix(" (host)")
     return rest.removeprefix(f"@{cell.sources[0].run or 'unnamed'}")
@@ -155,7 +155,7 @@ def _by_key(side: Side, host: str, mapped: Mapping[str, Mapping[AxisValue, AxisV
         shared = [
             mapped[name][value] if name in mapped else value for name, value in cell.key.items() if name not in dropped
         ]
-        shared.append(_variant(cell))
+        shared.append(variant(cell))
         found[tuple(shared)].append(cell)
     return found
 

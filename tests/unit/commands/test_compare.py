@@ -81,7 +81,7 @@ def test_where_narrows_both_runs(capsys: pytest.CaptureFixture[str]) -> None:
         (["old", "new", "--map", "engine=eager:onxx"], "has no engine 'onxx'"),
         (["old", "new", "--where", "eager"], "expected KEY=VALUE"),
         (["old", "new", "--metric", "psnr"], "psnr of two runs cannot be tested: decibels have no ratio"),
-        (["old", "new", "--prices", "x.yaml"], "fix: add --metric cost"),
+        (["old", "new", "--prices", "x.yaml"], "does not change the latency; fix: add --metric cost"),
         (["runs", "new"], "holds 2 runs"),
     ],
 )
@@ -118,3 +118,37 @@ def test_a_renamed_host_is_compared_if_it_is_the_only_one(capsys: pytest.Capture
     a_run(NEW, [replace(row, host="b") for row in rounds(run=NEW)])
     assert orchestrate("compare", "old", "new") == ExitCode.OK
     assert "a → b: driver and versions are equal" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("two_runs")
+def test_the_history_is_that_of_all_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert orchestrate("results", "--history", "--where", "engine=graph") == ExitCode.OK
+    out = capsys.readouterr().out
+    assert "aaaaaa-old" in out
+    assert "bbbbbb-new" in out
+    assert out.count("slower") == 2  # the line and the legend
+
+
+@pytest.mark.usefixtures("two_runs")
+@pytest.mark.parametrize("output", ["json", "csv", "md"])
+def test_the_history_of_named_runs_is_written_for_programs(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert orchestrate("results", "new", "--history", "-o", output) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert "2026-03-02" in out
+    assert "2026-03-01" not in out
+
+
+@pytest.mark.usefixtures("two_runs")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rows", "engine"], "--history does not take --rows"),
+        (["-o", "parquet"], "--history -o parquet: expected table, json, csv or md"),
+        (["--metric", "psnr"], "psnr has no history"),
+    ],
+)
+def test_what_a_history_does_not_take_is_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert orchestrate("results", "--history", *words) == ExitCode.BAD_INPUT
+    assert message in capsys.readouterr().err
