@@ -21,6 +21,7 @@ from commands import orchestrate, write
 from fake_executor import Clock
 from stores import Proxy, Spoils, Store
 
+import orchestrator
 from orchestrator.commands.leftovers import remove_stored
 from orchestrator.config import S3, Collect, DockerHost
 from orchestrator.errors import BadResult, ExitCode, HostUnreachable, Incomplete, InputError
@@ -445,6 +446,16 @@ def test_results_prints_a_stored_run_where_nothing_of_it_is_on_this_machine(
     assert "1 rows" in printed.err
     assert "Not complete yet; missing: j" in printed.err
     assert not (here / "runs").exists()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_library_loads_a_stored_run_and_warns_of_what_is_missing(store: Store, job: Job) -> None:
+    result_store = announced(store, job)
+    put(upload_grant(result_store, first(job)), bundle(job, "c1").to_bytes())
+    address = f"s3://bench/sd/{job.run}"
+    with pytest.warns(orchestrator.LoadWarning, match=f"{job.run} is not complete yet; missing: j"):
+        frame = orchestrator.load(address, frame="polars")
+    assert frame.select("case", "latency", "source").rows() == [("c1", 0.5, address)]
 
 
 def inventory(**s3: str) -> Path:
