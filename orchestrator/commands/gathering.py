@@ -22,7 +22,7 @@ from orchestrator.report.answer import answer
 from orchestrator.report.cells import HOST, keyed
 from orchestrator.report.environment import environment
 from orchestrator.report.labels import label
-from orchestrator.report.model import Environment, Failure, Report, RunInfo, SourceFile
+from orchestrator.report.model import Environment, Failure, Report, RunInfo, SourceFile, Strip
 from orchestrator.runs import kept
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal
@@ -34,6 +34,8 @@ from orchestrator.table.declaration import Price
 from orchestrator.table.metric import Metric
 from runner.schema import Job, Row, Status
 
+IDENTICAL_DB = 150.0  # stands for infinity: runner/quality/similarity.py
+MOST_STRIPS = 12  # of up to 300 kB each
 MOST_LOGS = 50  # a matrix of a thousand failed cases needs no thousand logs
 # Each pair of a metric and a baseline is a comparison of all rows. This is the most rows that are compared in all; of a
 # larger table, the page holds fewer baselines.
@@ -81,6 +83,7 @@ def gather(runs: Sequence[Run], stored: Sequence[Row], asked: Asked, now: dateti
         answer=answer(firsts),
         table=values.table(metrics),
         environment=_environment(firsts[0], by_name),
+        strips=tuple(_strips(rows, by_name)),
         failures=tuple(_failures(rows, by_name, jobs)),
         notes=(*_incomplete(infos), *notes),
     )
@@ -183,6 +186,38 @@ def _jobs(run: Run) -> Mapping[str, Job]:
             return {progress.job.id: progress.job for progress in journal.progress()}
     except InputError:
         return {}  # damaged: the run's state says so
+
+
+def _strips(rows: Sequence[Row], by_name: Mapping[str, Run]) -> Iterator[Strip]:
+    """Yields the pictures of jobs: of each host, engine and precision, the first."""
+    seen: set[tuple[object, ...]] = set()
+    for row in rows:
+        what = (row.run, row.host, row.engine, row.precision, row.model, row.steps)
+        run = by_name.get(row.run or "")
+        if row.status is not Status.OK or what in seen or run is None or len(seen) >= MOST_STRIPS:
+            continue
+        found = kept.preview(run, row.job or "")
+        if found is None or found[0] != row.case:
+            continue
+        seen.add(what)
+        picture, who = found[1], f"{label(row.engine)} {label(row.precision)} on {label(row.host)}"
+        yield Strip(
+            caption=f"{who}, {row.batch} per call",
+            alt=f"Left: the reference image, by eager in single precision. Right: the image of {who}.",
+            png=picture.png,
+            width=picture.width,
+            height=picture.height,
+            quality=tuple(_quality(row)),
+        )
+
+
+def _quality(row: Row) -> Iterator[tuple[str, str]]:
+    if row.psnr is not None:
+        yield "PSNR", "identical image" if row.psnr >= IDENTICAL_DB else f"{row.psnr:.1f} dB"
+    if row.ssim is not None:
+        yield "SSIM", f"{row.ssim:.4f}"
+    if row.nrmse is not None:
+        yield "NRMSE", f"{row.nrmse:.4f}"
 
 
 def _failures(

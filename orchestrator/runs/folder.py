@@ -17,6 +17,7 @@ from pathlib import Path
 from orchestrator.errors import InputError
 from orchestrator.executors.contract import Attempt
 from orchestrator.files import private, write_atomically
+from orchestrator.results import preview
 from orchestrator.results.judge import environment_text
 from orchestrator.runs.rows import merge_results, read_rows, write_rows
 from orchestrator.sanitize import printable
@@ -132,12 +133,16 @@ class Run:
             yield from (line.rstrip("\n") for line in file)
 
     def keep_environment(self, job: Job, data: bytes | None) -> None:
-        """Stores `environment.json`. Without data, keeps the earlier file."""
+        """Stores `environment.json`, and the picture that it may hold as `preview.png`. Without data, keeps the earlier
+        files."""
         text = environment_text(data)
         if text is None:
             return
         folder = self.job(job.id)
         folder.mkdir(parents=True, exist_ok=True)
+        text, found = preview.taken_out(text, [case.id for case in job.cases])
+        if found:
+            write_atomically(folder / "preview.png", found.png)
         write_atomically(folder / "environment.json", text.encode())
 
     def keep_source(self, number: int, name: str, stored: bytes, url: str | None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.results.judge import environment_text
+from orchestrator.results.preview import LIMIT_BYTES, MEMBER, Preview, checked
 from orchestrator.runs.folder import Run
 from orchestrator.runs.joblog import in_words
 from orchestrator.sanitize import printable
@@ -57,6 +58,14 @@ def document(run: Run, job: str) -> Mapping[str, Any] | None:
     text = environment_text(_inside(run, run.job(job) / "environment.json", LONGEST_DOCUMENT))
     value = None if text is None else json.loads(text)
     return value if isinstance(value, dict) else None
+
+
+def preview(run: Run, job: str) -> tuple[str, Preview] | None:
+    """Returns the case of a job's picture, and the picture, checked again."""
+    member = (document(run, job) or {}).get(MEMBER)
+    case = member.get("case") if isinstance(member, dict) else None
+    found = checked(_inside(run, run.job(job) / "preview.png", LIMIT_BYTES)) if isinstance(case, str) else None
+    return (str(case), found) if found else None
 
 
 def log_file(run: Run, job: str) -> Path | None:

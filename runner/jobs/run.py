@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 from runner.jobs.reference import References
 from runner.jobs.search import Bounds, Tries, free_bytes, largest, result_of
 from runner.jobs.supervise import LastRow, Work, deliver, supervise
-from runner.jobs.worker import Provenance, utc_now, work
+from runner.jobs.worker import Preview, Provenance, utc_now, work
 from runner.models import secret
 from runner.schema import MAX, Case, Device, Event, EventKind, Job, Row, Status
 from runner.telemetry.environment import environment, row_cells
@@ -38,6 +39,8 @@ class Recorder:
         self._environment = environment(job)
         self._cells = row_cells(self._environment, job)
         self.written: list[Row] = []
+        self._case: str | None = None
+        self._preview: dict[str, Any] | None = None
         self._save()
 
     def row(self, row: Row) -> None:
@@ -48,7 +51,17 @@ class Recorder:
         self.written.append(row)
 
     def event(self, event: Event) -> None:
+        if event.kind is EventKind.CASE_STARTED:
+            self._case = event.case
+        elif event.kind is EventKind.JOB_ENDED and self._preview:
+            # once, at the end: where files travel through a log, it may hold 10 MiB in all
+            self._environment["preview"] = self._preview
+            self._save()
         self._events.emit(event)
+
+    def preview(self, preview: Preview) -> None:
+        """Keeps the job's first one."""
+        self._preview = self._preview or {"case": self._case, "png": base64.b64encode(preview.png).decode()}
 
     def provenance(self, provenance: Provenance) -> None:
         self._cells.update(provenance.cells)
@@ -119,7 +132,7 @@ def _measure(
         if event.kind is not EventKind.CASE_ENDED:
             recorder.event(event)
 
-    listener = LastRow(recorder.log, tell, recorder.provenance)
+    listener = LastRow(recorder.log, tell, recorder.provenance, recorder.preview)
     batch = dataclasses.replace(case, samples=samples)
     supervise(dataclasses.replace(job, cases=(batch,)), token, listener, work, processes)
     return listener.last or Row.of(job, batch, Status.FAILED, "the child process returned no row")

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from runner.jobs.worker import Message, Provenance, Send, utc_now
+from runner.jobs.worker import Message, Preview, Provenance, Send, utc_now
 from runner.schema import Case, Event, EventKind, Job, Row, Status
 from runner.telemetry import limits
 
@@ -32,6 +32,7 @@ class Listener(Protocol):
     def row(self, row: Row) -> None: ...
     def event(self, event: Event) -> None: ...
     def provenance(self, provenance: Provenance) -> None: ...
+    def preview(self, preview: Preview) -> None: ...
     def log(self, text: bytes) -> None: ...
 
 
@@ -45,6 +46,7 @@ class LastRow:
     log: Callable[[bytes], None]
     event: Callable[[Event], None] = _nothing
     provenance: Callable[[Provenance], None] = _nothing
+    preview: Callable[[Preview], None] = _nothing
     last: Row | None = None
 
     def row(self, row: Row) -> None:
@@ -158,6 +160,8 @@ def _run_child(
                     listener.event(message)
                 elif isinstance(message, Provenance):
                     listener.provenance(message)
+                elif isinstance(message, Preview):
+                    listener.preview(message)
                 talking = bool(left) and message is not None
             elif process.sentinel in ready:
                 talking = False

@@ -17,7 +17,7 @@ from typing import Any
 from runner import engines
 from runner.engines import Engine, Session
 from runner.errors import LoadError, Unsupported
-from runner.measuring.measure import BY_CLOCK_ALONE, BrokenImage, Instruments, measure
+from runner.measuring.measure import BY_CLOCK_ALONE, BrokenImage, Compare, Instruments, measure
 from runner.quality.similarity import Reference
 from runner.schema import MAX, Case, Device, Event, EventKind, Job, Row, Status
 from runner.telemetry.gpu_watch import Gpus
@@ -31,7 +31,14 @@ class Provenance:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-Message = Event | Row | Provenance
+@dataclass(frozen=True)
+class Preview:
+    """The first case's image beside the reference, as a small PNG."""
+
+    png: bytes
+
+
+Message = Event | Row | Provenance | Preview
 # Errors whose message is written for a reader: class name and traceback would add nothing.
 EXPLAINED = (Unsupported, LoadError, BrokenImage)
 Send = Callable[[Message], None]
@@ -52,8 +59,21 @@ def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, refer
         refuse(job, cases, Status.UNSUPPORTED, error, send)
         return
     gpu = gpus.watch(_gpu_uuid()) if gpus.cards else None
-    instruments = Instruments(reference.compare if reference else None, gpu)
+    instruments = Instruments(comparing(reference, send) if reference else None, gpu)
     run_cases(job, cases, engine, token, send, instruments, _remark_on, _weights_of)
+
+
+def comparing(reference: Reference, send: Send) -> Compare:
+    """Compares each case's image with the reference. Sends the first one beside it, after its trials were timed."""
+    left = [reference]
+
+    def compare(image: Any) -> tuple[dict[str, Any], str | None]:
+        found = reference.compare(image)
+        if left and (png := left.pop().beside(image)):
+            send(Preview(png))
+        return found
+
+    return compare
 
 
 def run_cases(

@@ -68,3 +68,16 @@ class Reference:
         far = found.psnr < GATE_DB
         remark = f"PSNR {found.psnr:.1f} dB against single-precision eager, below {GATE_DB:g}: visibly another image"
         return dict(vars(found)), remark if far else None
+
+    def beside(self, image: Image) -> bytes | None:
+        """A small PNG of the reference and the image; None without a reference, or where it cannot be made."""
+        if not self.png:
+            return None
+        from PIL import Image as images
+
+        from runner.quality.preview import preview
+
+        try:
+            return preview(image, images.open(io.BytesIO(self.png)))
+        except (OSError, ValueError):  # a picture to look at; the figures are in the row
+            return None

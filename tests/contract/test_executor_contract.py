@@ -21,6 +21,7 @@ from builders import a_job, a_task
 from clusters import LabCluster
 from engines import CONTRACT_IMAGE, Engine, let_go
 from fake_executor import Behaviour, FakeExecutor, FakeHost, sha256
+from fake_runner.__main__ import environment_with_picture
 from program import FAKE_RUNNER
 
 from orchestrator.config import DockerHost, KubernetesHost, ProcessHost
@@ -28,6 +29,7 @@ from orchestrator.errors import BadResult, StartError
 from orchestrator.executors.contract import Attempt, Executor, Observation, Slot, State, Task
 from orchestrator.executors.kubernetes.manifest import STOP_GRACE_S, object_name
 from orchestrator.executors.process.executor import ProcessExecutor
+from orchestrator.results.preview import taken_out
 from runner.schema import parse_rows
 
 PATIENCE_S = 60.0
@@ -156,6 +158,7 @@ def behaviour(deeds: str) -> Behaviour:
         runs_s=None if "hang" in does else float(does.get("sleep", 0.1)),
         exit_code=int(does.get("exit", 0)),
         rows=0 if "no" in does else None,
+        environment=environment_with_picture("c1").encode() if "picture" in does else None,
         ignores_term="hang" in does,
         log=tuple("x" * int(argument) if word == "chat" else argument for word, argument in words if word in SAID),
     )
@@ -279,6 +282,16 @@ def test_the_token_reaches_the_job(place: Place, token: str | None) -> None:
     seen = place.executor.fetch(task.attempt, "environment.json")
     assert seen is not None
     assert json.loads(seen)["sha256"] == sha256(token)
+
+
+def test_the_largest_picture_of_a_job_comes_whole(place: Place) -> None:
+    attempt, _ = place.exited("picture")
+    seen = place.executor.fetch(attempt, "environment.json")
+    assert seen is not None
+    case = json.loads(seen)["preview"]["case"]
+    _, found = taken_out(seen.decode(), [case])
+    assert found is not None
+    assert (found.width, found.height, len(found.png) > 290_000) == (512, 192, True)
 
 
 def test_two_attempts_at_one_job_are_two(place: Place) -> None:

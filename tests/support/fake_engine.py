@@ -21,7 +21,7 @@ from PIL import Image
 from runner.engines import Memory
 from runner.errors import LoadError, Unsupported
 from runner.jobs.supervise import context
-from runner.jobs.worker import Provenance, Send, run_cases
+from runner.jobs.worker import Provenance, Send, comparing, run_cases
 from runner.measuring.measure import Instruments
 from runner.quality.similarity import Reference
 from runner.schema import Case, Job, Validity
@@ -118,4 +118,4 @@ class FakeEngine:
 
 def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, reference: Reference | None = None) -> None:
     send(Provenance({"torch": "9.9"}, {"pid": os.getpid(), "imported_by": IMPORTED_BY}))
-    run_cases(job, cases, FakeEngine(), token, send, Instruments(reference.compare if reference else None))
+    run_cases(job, cases, FakeEngine(), token, send, Instruments(comparing(reference, send) if reference else None))

@@ -4,7 +4,8 @@ The prompt is a list of deeds, done in order: `sleep 0.5`, `wait` (until `go` is
 `chat BYTES`, `rows`, `half a line`, `no rows`, `big`, `link`, `fifo`, `folder`, `token`, `hog MEGABYTES` (in a child),
 `bloat MEGABYTES`, `fill` (its disk), `occupy FOLDER` (fails where another has a GPU of it), `compile` (says whether
 that was done before), `hang` (deaf to SIGTERM), `exit 3`, `gap` (frames begin anew, as if some were lost), `unfinished`
-(exits with 0 without the last frame), and `python CODE`, whose code is in base64 and knows job, folder, results and
+(exits with 0 without the last frame), `picture` (the largest that is taken, in
+environment.json) and `python CODE`, whose code is in base64 and knows job, folder, results and
 rows. Where no deed is about rows, it writes one for each case.
 """
 
@@ -14,9 +15,11 @@ import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 from runner.schema import Case, Event, EventKind, Job, Row, Status, Validity, format_rows
@@ -79,6 +82,10 @@ def misbehave(job: Job, folder: Path) -> int:
                 seen = json.dumps(seen_token())
                 (folder / "environment.json").write_text(seen)
                 framed.put("environment.json", seen)
+            case "picture":
+                seen = environment_with_picture(job.cases[0].id)
+                (folder / "environment.json").write_text(seen)
+                framed.put("environment.json", seen)
             case "compile":
                 compile_once(Path(os.environ["TRITON_CACHE_DIR"]))
             case "hog":
@@ -121,6 +128,18 @@ def good_row(job: Job, case: Case) -> Row:
         throughput=6000.0 * (1 if case.samples == "max" else case.samples),
         validity=Validity.VALID,
     )
+
+
+def environment_with_picture(case: str) -> str:
+    """environment.json with a PNG of noise, 512 × 192."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    lines = b"".join(b"\0" + os.urandom(3 * 512) for _ in range(192))
+    head = struct.pack(">II5B", 512, 192, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return json.dumps({"preview": {"case": case, "png": base64.b64encode(png).decode()}})
 
 
 def seen_token() -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +22,9 @@ from runner.schema import Case, Job, Row, Status
 
 NOW = datetime(2026, 3, 1, 13, tzinfo=timezone.utc)
 ID = "3cac81a0b1c2"
+PICTURE = (  # one white pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
+)
 
 
 def job(**fields: Any) -> Job:
@@ -116,6 +120,26 @@ def test_the_environment_of_a_job_is_read_and_foreign(tmp_path: Path) -> None:
     facts = {fact.name: fact.values for fact in report(run).environment.facts}
     assert facts["operating system"] == ("Ubuntu 24.04",)
     assert "kernel" not in facts
+
+
+def test_the_picture_of_a_job_stands_beside_its_quality(tmp_path: Path) -> None:
+    mine = job()
+    rows = [dataclasses.replace(ok_row(mine, case), psnr=59.84, ssim=0.99981, nrmse=0.0021) for case in mine.cases]
+    run = a_run(tmp_path, [(mine, rows)])
+    run.keep_environment(mine, json.dumps({"preview": {"case": "c1", "png": PICTURE}}).encode())
+    (strip,) = report(run).strips
+    assert (strip.width, strip.height) == (1, 1)
+    assert strip.png.startswith(b"\x89PNG")
+    assert strip.caption == "eager single on h, 1 per call"
+    assert strip.quality == (("PSNR", "59.8 dB"), ("SSIM", "0.9998"), ("NRMSE", "0.0021"))
+
+
+def test_a_picture_that_was_replaced_in_the_folder_is_left_out(tmp_path: Path) -> None:
+    mine = job()
+    run = a_run(tmp_path, [(mine, [ok_row(mine, case) for case in mine.cases])])
+    run.keep_environment(mine, json.dumps({"preview": {"case": "c1", "png": PICTURE}}).encode())
+    (run.job(ID) / "preview.png").write_bytes(b"<svg onload=alert(1)>")
+    assert report(run).strips == ()
 
 
 def test_the_asked_metric_and_baseline_are_shown_first(tmp_path: Path) -> None:

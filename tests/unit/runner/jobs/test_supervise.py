@@ -19,7 +19,7 @@ from paths import ROOT
 
 from runner.jobs.run import run_job
 from runner.jobs.supervise import ChildExit, Tail, context, supervise
-from runner.jobs.worker import Provenance
+from runner.jobs.worker import Preview, Provenance
 from runner.schema import EventKind, Job, Row, Status, parse_rows
 from runner.telemetry import limits
 from runner.wire.output import EventStream, RowFile
@@ -46,6 +46,9 @@ class Ear:
     def provenance(self, provenance: Provenance) -> None:
         self.pids.append(provenance.details["pid"])
         self.imported_by.append(provenance.details["imported_by"])
+
+    def preview(self, preview: Preview) -> None:
+        raise AssertionError(preview)
 
     def log(self, text: bytes) -> None:
         self.text += text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import sys
@@ -16,10 +17,12 @@ from builders import a_job
 from fake_engine import FakeSession
 from PIL import Image
 
+from orchestrator.results.preview import checked, taken_out
 from runner.jobs.reference import References
 from runner.jobs.run import run_job
 from runner.jobs.worker import Send
 from runner.measuring.measure import Instruments, measure
+from runner.quality.preview import GAP, WIDTH, preview
 from runner.quality.similarity import IDENTICAL_DB, Reference, similarity
 from runner.schema import ENGINES, GATE_DB, Case, EngineFacts, Job, Row, Status, parse_rows
 from runner.wire.output import EventStream, RowFile
@@ -90,7 +93,7 @@ def draw_in_words(file: Path, job: Job, cases: tuple[Case, ...], token: str | No
     send(Row.of(job, cases[0], Status.OK))
 
 
-def rows(tmp_path: Path, job: Job, references: References | None = None) -> list[Row]:
+def rows(tmp_path: Path, job: Job, references: References | None = None, seen: Path | None = None) -> list[Row]:
     references = references or References(draw_in_words, fake_engine.processes())
     with RowFile.fresh(tmp_path / "rows.csv") as file, open(os.devnull, "w") as nowhere:
         run_job(
@@ -98,6 +101,7 @@ def rows(tmp_path: Path, job: Job, references: References | None = None) -> list
             file,
             EventStream(nowhere),
             references=references,
+            environment_file=seen,
             work=fake_engine.work,
             processes=fake_engine.processes(),
         )
@@ -118,6 +122,31 @@ def test_every_row_is_compared_with_one_reference_of_a_process_of_its_own(drawn:
     assert all(row.psnr is not None and row.ssim is not None and row.nrmse is not None for row in found)
     assert len(list(drawn.glob("drawn-*"))) == 1
     assert not list(drawn.glob("reference-*"))
+
+
+def test_the_first_case_leaves_one_small_picture_beside_the_reference(drawn: Path) -> None:
+    job, seen = a_job(quality=True), drawn / "environment.json"
+    rows(drawn, job, seen=seen)
+    text, found = taken_out(seen.read_text(), [case.id for case in job.cases])
+    assert found is not None
+    assert json.loads(text)["preview"] == {"case": job.cases[0].id}
+    sheet = Image.open(io.BytesIO(found.png))
+    assert sheet.size == (2 * 8 + GAP, 8)
+    assert similarity(sheet.crop((0, 0, 8, 8)), picture(NOISE[:8, :8])).psnr == IDENTICAL_DB
+
+
+def test_no_picture_is_left_where_nobody_asked_for_quality(drawn: Path) -> None:
+    rows(drawn, a_job(), seen=drawn / "environment.json")
+    assert "preview" not in json.loads((drawn / "environment.json").read_text())
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 48), (512, 512), (1024, 512), (512, 1024)])
+def test_a_picture_of_noise_stays_within_the_limits(height: int, width: int) -> None:
+    noise = picture(np.random.default_rng(1).integers(0, 256, (height, width, 3)))
+    found = checked(preview(noise, noise))
+    assert found is not None
+    assert found.width <= WIDTH
+    assert abs(found.width / 2 / found.height - width / height) < 0.1
 
 
 def test_no_reference_is_drawn_where_nobody_asked_for_it(drawn: Path) -> None:
