@@ -101,7 +101,7 @@ def _row(report: Report) -> Row:
         status=Status.OK,
         trials=latencies or None,
         repeats=len(latencies) or None,
-        load_s=report.quantity("report.load_model.latency", "mean"),
+        load_s=report.quantity(f"report.{_load_target(report)}.latency", "mean"),
         first_call_s=report.quantity("report.first_call.latency", "mean"),
         energy_j=_energy(report, samples) if on_gpu else None,
         python=report.text("config.environment.python_version"),
@@ -114,6 +114,10 @@ def _row(report: Report) -> Row:
     )
     report.problems.extend(_faults(found, mean))
     return made_harmless(_with_statistics(found, latencies, steps)) if latencies else found
+
+
+def _load_target(report: Report) -> str:
+    return "load_model" if report.get("report.load_model") else "load"  # optimum-benchmark 0.4
 
 
 def _samples(report: Report, mean: float | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import a_row, around
@@ -49,6 +50,29 @@ def test_a_table_says_which_of_its_hosts_are_imported_and_from_where(
         assert orchestrate("results", "lambda", "-o", output) == ExitCode.OK
         said = " ".join(capsys.readouterr().out.split())
         assert f"imported from lambda-benchmark.csv (sha256 {DIGEST[:12]})" in said
+
+
+def test_an_imported_row_has_no_ratio_to_work_that_it_does_not_state(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine").mkdir()
+    ours = a_row("mine", device="NVIDIA A10", trials=around(1.5), run="mine", prompt="p")
+    Path("mine/results.csv").write_text(format_rows([ours]))
+    assert orchestrate("import", str(PUBLISHED), "--name", "lambda") == ExitCode.OK
+    capsys.readouterr()
+    assert orchestrate("results", "lambda", "mine", "--baseline", "mine", "-o", "json") == ExitCode.OK
+    document = json.loads(capsys.readouterr().out)
+    cells = [cell for case in document["cases"] for cell in cells_of(case) if cell["rows"]]
+    foreign = [cell for cell in cells if "imported_from" in cell["rows"][0]]
+    assert len(foreign) == 80
+    assert {cell["ratio"] for cell in foreign} == {None}
+    assert not any(cell["best"] or cell["tied_best"] for cell in foreign)
+    assert "equal work is not known: a source does not state it" in {cell["no_ratio"] for cell in foreign}
+
+
+def cells_of(case: dict[str, Any]) -> list[dict[str, Any]]:
+    cells = case["cells"]
+    return list(cells.values() if isinstance(cells, dict) else cells)
 
 
 def test_several_reports_make_one_run_that_compares_them(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

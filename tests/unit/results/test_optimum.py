@@ -134,6 +134,21 @@ def test_what_it_states_goes_to_its_column(
     assert getattr(imported(tmp_path, set_(path, new)), column) == expected
 
 
+def test_a_report_of_version_0_4_names_the_load_otherwise(tmp_path: Path) -> None:
+    def edit(value: dict[str, Any]) -> None:
+        del value["report"]["first_call"], value["report"]["per_step"]
+        value["report"]["load"] = value["report"].pop("load_model")
+
+    row = imported(tmp_path, edit)
+    assert row.load_s == pytest.approx(0.175892711)
+    assert (row.first_call_s, row.repeats) == (None, 7)
+
+
+def test_a_report_of_version_0_2_has_the_call_alone(tmp_path: Path) -> None:
+    row = imported(tmp_path, lambda value: value.update(report={"call": value["report"]["call"]}))
+    assert (row.load_s, row.first_call_s, row.repeats) == (None, None, 7)
+
+
 def test_images_of_one_call_are_batch_times_images_of_a_prompt(tmp_path: Path) -> None:
     def edit(value: dict[str, Any]) -> None:
         value["config"]["scenario"]["call_kwargs"]["num_images_per_prompt"] = 4
