@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 from builders import a_row, around
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
 from orchestrator.report.document import to_json
-from orchestrator.results.foreign import read_file
+from orchestrator.results.foreign import read_file, read_text
+from orchestrator.results.foreign_bytes import ForeignText
 from orchestrator.table import compare
 from runner.schema import Row, Status, format_rows
 
@@ -55,7 +59,7 @@ def test_our_own_json_gives_back_its_rows(tmp_path: Path) -> None:
         ('[{"device": "A", "device": "B"}]', "the key 'device' appears twice in one object"),
         ('[{"device": "A", "n_samples": 1, "latency": Infinity}]', "Infinity is not a finite number"),
         ('[{"device": "A", "n_samples": 1, "latency": 1e999}]', "row 1: column latency"),
-        (f'[{{"device": "A", "n_samples": 1, "latency": 1{"0" * 5000}}}]', "x.json"),
+        (f'[{{"device": "A", "n_samples": 1, "latency": 1{"0" * 5000}}}]', "a number of 5001 digits is too long"),
         ('[{"device": "A", "n_samples": 1, "latency": {"a": [1]}}]', "row 1: column latency: .* is not a number"),
         ('[{"device": "A", "n_samples": 1}]', "no column latency or .* in any row"),
         ('[{"device": "A", "n_samples": 1, "latency": 2}', r"x\.json:1: is not JSON"),
@@ -81,3 +85,17 @@ def test_control_characters_in_json_never_reach_a_row(tmp_path: Path) -> None:
         tmp_path, json.dumps([{"device": "A\x1b[2J\u202e\x00", "n_samples": 1, "latency": 2, "a\x1b": "\x07"}])
     )
     assert not set(format_rows([row])) & set("\x1b\x00\x07\u202e")
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+keys = st.sampled_from(["device", "n_samples", "latency", "trials", "settings", "status", "used", "x"]) | st.text(
+    max_size=3
+)
+tables = st.lists(st.dictionaries(keys, scalars | st.lists(scalars, max_size=3), max_size=6), max_size=3)
+
+
+@given(tables | st.dictionaries(keys, tables))
+def test_any_json_is_rows_or_an_input_error(value: object) -> None:
+    content = json.dumps(value).encode()
+    with contextlib.suppress(InputError):
+        assert read_text(ForeignText("x.json", content, "utf-8-sig", content))

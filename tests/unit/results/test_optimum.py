@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import shutil
@@ -10,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from paths import DATA
 
 from orchestrator.errors import InputError
+from orchestrator.results import optimum
 from orchestrator.results.foreign import read_file
+from orchestrator.results.optimum_report import unflattened
 from orchestrator.table import Metric, compare
-from runner.schema import Row, Status
+from runner.schema import Row, Status, format_rows
 
 FILES = DATA / "optimum-benchmark"
 BENCHMARK: dict[str, Any] = json.loads((FILES / "benchmark.json").read_text())
@@ -200,3 +205,34 @@ def test_its_rows_compare_among_themselves_and_with_no_others(tmp_path: Path) ->
     lines = compare([eager, compiled], Metric.LATENCY, baseline="eager").lines
     ratios = [cell.ratio.value for line in lines for cell in line.cells if cell.ratio]
     assert ratios == [1.0]
+
+
+def paths(value: Any, prefix: str = "") -> list[str]:
+    """The paths of all values, branches included, but not those of steps and launchers."""
+    if not isinstance(value, dict):
+        return []
+    own = [prefix + key for key in value if key not in ("per_step", "launcher")]
+    return own + [path for key, below in value.items() for path in paths(below, f"{prefix}{key}.")]
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
+
+
+@given(st.sampled_from(paths(BENCHMARK)), values)
+def test_any_value_anywhere_in_a_report_is_a_row_or_an_input_error(path: str, new: Any) -> None:
+    value = copy.deepcopy(BENCHMARK)
+    set_(path, new)(value)
+    with contextlib.suppress(InputError):
+        row = optimum.row(value, "x.json")
+        assert row.status is Status.OK
+        assert row.trials
+        format_rows([row])
+
+
+@given(
+    st.lists(st.sampled_from(["config.backend.name", "config.backend.task", "report.call.latency", "a.b", ""])), values
+)
+def test_any_record_of_its_csv_is_a_row_or_an_input_error(header: list[str], new: Any) -> None:
+    with contextlib.suppress(InputError):
+        optimum.row(unflattened(["config.backend.name", *header], [str(new)] * 9), "x.csv")
