@@ -18,13 +18,15 @@ __version__ = "0.1.0"
 _PUBLIC = ("Changes", "InputError", "LoadWarning", "Table", "compare", "load", "tabulate")
 
 
-def __getattr__(name: str) -> Any:
-    """Imports the library when one of its names is first used."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from orchestrator import library
+if not TYPE_CHECKING:  # a type checker knows the names above, and reports any other
 
-    return getattr(library, name)
+    def __getattr__(name: str) -> Any:
+        """Imports the library when one of its names is first used."""
+        if name not in _PUBLIC:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from orchestrator import library
+
+        return getattr(library, name)
 
 
 def __dir__() -> list[str]:

@@ -256,7 +256,7 @@ def test_each_public_name_is_listed_and_others_are_refused() -> None:
     assert set(orchestrator._PUBLIC) <= set(dir(orchestrator))
     assert all(getattr(orchestrator, name) is getattr(library, name) for name in orchestrator._PUBLIC)
     with pytest.raises(AttributeError, match="has no attribute 'lode'"):
-        _ = orchestrator.lode
+        _ = orchestrator.lode  # type: ignore[attr-defined]
 
 
 def test_loading_a_run_keeps_every_row_of_its_results(runs: Path) -> None:
