@@ -4,7 +4,7 @@ Two runs of one host, simulated as in replication.py: a shift of each process, o
 all cases scatter alike; `uneven`: their deviations differ (log-normal, a factor of 1.6); `noisy`: one case scatters
 five times as much. The figures go through the functions of `compare` (orchestrator/table/beyond.py).
 
-  python benchmarks/compare_false_alarms.py [--pairs 250] [--seed 1] [--parts alarms coverage thresholds power sessions]
+  python benchmarks/compare_false_alarms.py [--pairs 200] [--seed 1] [--parts alarms coverage thresholds power sessions]
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ PARTS: dict[str, Callable[[int, int], Iterator[str]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=250, help="of runs, simulated for each figure")
+    parser.add_argument("--pairs", type=int, default=200, help="of runs, simulated for each figure")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=[*PARTS])
     flags = parser.parse_args()

@@ -18,9 +18,8 @@ from orchestrator.table.metric import Metric
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.runs.folder import Run
+    from orchestrator.library.sources import Found
     from orchestrator.table.changes import Changes
-    from runner.schema import Row
 
 
 def share(text: str) -> float:
@@ -70,6 +69,9 @@ def compare(
 
     found = comparison(base, new, metric, share(threshold), mapped or (), where or (), prices, inventory, any_quality)
     output.write(found, console)
+    if not found.tests and not found.has_regression:
+        untested = "No case was tested: exit code 0 does not say that nothing changed."
+        console(stderr=True).print(untested, style="yellow", soft_wrap=True)
     raise typer.Exit(ExitCode.SOME_FAILED if found.has_regression else ExitCode.OK)
 
 
@@ -85,25 +87,30 @@ def comparison(
     any_quality: bool = False,
 ) -> Changes:
     from orchestrator.commands.results import view_of
+    from orchestrator.runs.kept import jobs_of
     from orchestrator.table.changes import changes
 
-    (base_run, ours), (new_run, theirs) = _read("BASE", base), _read("NEW", new)
-    prices = prices_of(metric, [*ours, *theirs], [*base_run, *new_run], inventory_file(inventory), price_file)
-    return changes(ours, theirs, metric, threshold, mapped, prices, any_quality, view_of(where=where).where)
+    ours, theirs = _read("BASE", base), _read("NEW", new)
+    folders, rows = [*ours.runs, *theirs.runs], [*ours.rows, *theirs.rows]
+    return changes(
+        ours.rows,
+        theirs.rows,
+        metric,
+        threshold,
+        mapped,
+        prices_of(metric, rows, folders, inventory_file(inventory), price_file),
+        any_quality,
+        view_of(where=where).where,
+        (jobs_of(ours.runs), jobs_of(theirs.runs)),
+    )
 
 
-def _read(title: str, name: str) -> tuple[list[Run], list[Row]]:
-    """Returns the rows of one run, and its folder if it has one. Raises InputError for several runs."""
-    from orchestrator.library.sources import read
-    from orchestrator.runs import folder as runs
+def _read(title: str, name: str) -> Found:
+    """Returns the rows of one run, and prints what is missing. Raises InputError for several runs."""
+    from orchestrator.library.sources import one_run, read
     from orchestrator.terminal.console import console
 
-    found = read([name])
+    found = one_run(f"{title} {name}", read([name]))
     for fault in found.faults:
         console(stderr=True).print(fault, style="yellow", markup=False, soft_wrap=True)
-    names = sorted({row.run or "unnamed" for row in found.rows})
-    if len(names) != 1:
-        has = f"holds {len(names)} runs: {', '.join(names[:5])}; fix: name one of them" if names else "holds no rows"
-        raise InputError(f"{title} {name}: {has}")
-    is_folder = not name.startswith("s3://") and not Path(name).is_file()
-    return [runs.find(runs.ROOT, name)] if is_folder else [], list(found.rows)
+    return found

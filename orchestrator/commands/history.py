@@ -32,12 +32,14 @@ def show(
 
     unused: options that a history does not take, with what was given. Raises InputError if one was given.
     """
+    from orchestrator.runs.kept import facts_of_jobs
     from orchestrator.table.history import history
 
     if given := [name for name, value in unused.items() if value is not None]:
         raise InputError(f"--history does not take {', '.join(given)}")
     prices = prices_of(metric, rows, folders, inventory, price_file)
-    _write(output, history(rows, metric, prices=prices, any_quality=any_quality, where=where))
+    found = history(rows, metric, prices=prices, any_quality=any_quality, where=where, jobs=facts_of_jobs(folders))
+    _write(output, found)
 
 
 def _write(output: Format, found: History) -> None:

@@ -13,6 +13,7 @@ from orchestrator.library.sources import COLUMNS, Found, Source, one_run, read
 from orchestrator.library.tables import Changes as Changes
 from orchestrator.library.tables import Names, Prices, conditions, metric_of, names_of, prices_of
 from orchestrator.library.tables import Table as Table
+from orchestrator.runs.kept import jobs_of
 from orchestrator.table import compare as comparison_of
 from orchestrator.table.cases import HOST
 from orchestrator.table.changes import THRESHOLD, changes
@@ -112,7 +113,17 @@ def compare(
     priced = prices_of(measure, [*ours.rows, *theirs.rows], [*ours.runs, *theirs.runs], prices)
     maps = [f"{axis}={shown(before)}:{shown(after)}" for axis, (before, after) in (mapped or {}).items()]
     return Changes(
-        changes(ours.rows, theirs.rows, measure, threshold, maps, priced, any_quality, conditions(where or {}))
+        changes(
+            ours.rows,
+            theirs.rows,
+            measure,
+            threshold,
+            maps,
+            priced,
+            any_quality,
+            conditions(where or {}),
+            (jobs_of(ours.runs), jobs_of(theirs.runs)),
+        )
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from orchestrator.results.preview import LIMIT_BYTES, MEMBER, Preview, checked
 from orchestrator.runs.folder import Run
 from orchestrator.runs.joblog import in_words
 from orchestrator.sanitize import printable
+from orchestrator.table.software import Facts, Jobs, facts_of
 from runner.schema import Job
 
 LOG_LINES = 20
@@ -66,6 +67,22 @@ def preview(run: Run, job: str) -> tuple[str, Preview] | None:
     case = member.get("case") if isinstance(member, dict) else None
     found = checked(_inside(run, run.job(job) / "preview.png", LIMIT_BYTES)) if isinstance(case, str) else None
     return (str(case), found) if found else None
+
+
+def facts_of_jobs(folders: Iterable[Run]) -> dict[str | None, Jobs]:
+    """Returns what the environments of runs' jobs say, by run, as its rows name it, and by job."""
+    found: dict[str | None, dict[str | None, Facts]] = {}
+    for run in folders:
+        for row in run.all_rows():
+            jobs = found.setdefault(row.run, {})
+            if row.job and row.job not in jobs:
+                jobs[row.job] = facts_of(document(run, row.job) or {})
+    return dict(found)
+
+
+def jobs_of(folders: Iterable[Run]) -> Jobs:
+    """Returns what the environments of one run's jobs say, by job."""
+    return {job: facts for jobs in facts_of_jobs(folders).values() for job, facts in jobs.items()}
 
 
 def log_file(run: Run, job: str) -> Path | None:

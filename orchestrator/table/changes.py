@@ -18,7 +18,7 @@ from orchestrator.table.metric import Metric
 from orchestrator.table.overall import together
 from orchestrator.table.pairing import BASE, NEW, Mapped, Pair, Side, pairs, resolved, told_apart
 from orchestrator.table.prepared import Prepared
-from orchestrator.table.software import Difference, differences
+from orchestrator.table.software import Difference, Jobs, differences
 from orchestrator.table.statistics import Figure, Ratio, ratio
 from runner.schema import Row, Status, Validity
 
@@ -130,12 +130,13 @@ def changes(
     prices: Mapping[tuple[str | None, str | None], Price] | None = None,
     any_quality: bool = False,
     where: Mapping[str, tuple[str, ...]] | None = None,
+    jobs: tuple[Jobs, Jobs] = ({}, {}),
 ) -> Changes:
     """Compares every case of NEW with the same case of BASE. The rows' order does not matter.
 
     threshold: the smallest relative change that counts, such as 0.01.
     mapped: values of NEW that stand for other values of BASE, such as `engine=eager:compile`.
-    where: the values of an axis that rows must have.
+    where: the values of an axis that rows must have. jobs: what is known of the environment of each run's jobs.
     Raises InputError if nothing can be paired (no rows, no common host or case, an unknown axis or value), and for a
     metric whose values have no ratio.
     """
@@ -166,7 +167,7 @@ def changes(
         mapped=maps,
         axes=_axes(order, prepared.placed.axes, maps),
         caption=prepared.placed.caption,
-        environment=tuple(_environment(order)),
+        environment=tuple(_environment(order, *jobs)),
         overall=tuple(
             replace(each, verdict=_tested(metric, each.ratio, p, threshold), p=p)
             for each, p in zip(whole, p_values[len(judged) :])
@@ -320,7 +321,7 @@ def _axes(cases: Sequence[Change], known: Sequence[str], maps: Sequence[Mapped])
     )
 
 
-def _environment(cases: Sequence[Change]) -> Iterator[Environment]:
+def _environment(cases: Sequence[Change], base: Jobs, new: Jobs) -> Iterator[Environment]:
     """Yields what differs between each pair of hosts, from the rows of the cases that both have."""
     by_hosts: dict[tuple[str, str], list[tuple[Sequence[Row], Sequence[Row]]]] = defaultdict(list)
     for change in cases:
@@ -328,7 +329,7 @@ def _environment(cases: Sequence[Change]) -> Iterator[Environment]:
             measured = (change.base.used or change.base.sources, change.new.used or change.new.sources)
             by_hosts[change.base_host, change.new_host].append(measured)
     for (base_host, new_host), rows in by_hosts.items():
-        yield Environment(base_host, new_host, differences(rows))
+        yield Environment(base_host, new_host, differences(rows, base, new))
 
 
 def _left_out(base: Side, new: Side, found: Sequence[Pair]) -> Iterator[str]:

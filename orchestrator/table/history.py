@@ -16,7 +16,7 @@ from orchestrator.table.declaration import Price
 from orchestrator.table.metric import Metric
 from orchestrator.table.pairing import Pair, host_of, variant
 from orchestrator.table.prepared import Prepared
-from orchestrator.table.software import Difference, differences
+from orchestrator.table.software import Difference, Jobs, differences
 from runner.schema import Row, Validity
 
 
@@ -63,9 +63,11 @@ def history(
     prices: Mapping[tuple[str | None, str | None], Price] | None = None,
     any_quality: bool = False,
     where: Mapping[str, tuple[str, ...]] | None = None,
+    jobs: Mapping[str | None, Jobs] | None = None,
 ) -> History:
     """Follows cases by their full key and host over all runs of the rows. All ratios are tested as one family.
 
+    jobs: what is known of the environment of each run's jobs, by run.
     Raises InputError for a metric whose values have no ratio.
     """
     if metric.declared.no_ratio is not None:
@@ -76,7 +78,7 @@ def history(
         if cell.status is not None:
             key = tuple(value for name, value in cell.key.items() if name != HOST)
             by_case[key, host_of(cell) + variant(cell)].append(cell)
-    every = [_series(metric, host, cells) for (_, host), cells in by_case.items()]
+    every = [_series(metric, host, cells, jobs or {}) for (_, host), cells in by_case.items()]
     found = [point.change for series in every for point in series.points if point.change]
     p_values = adjusted([change.ratio for change in found], threshold)
     verdicts = (with_verdict(metric, change, p, threshold) for change, p in zip(found, p_values))
@@ -96,17 +98,20 @@ def history(
     )
 
 
-def _series(metric: Metric, host: str, cells: Sequence[Cell]) -> Series:
+def _series(metric: Metric, host: str, cells: Sequence[Cell], jobs: Mapping[str | None, Jobs]) -> Series:
     key = {name: value for name, value in cells[0].key.items() if name != HOST}
-    return Series(key, host, tuple(_points(metric, host, sorted(cells, key=_order))))
+    return Series(key, host, tuple(_points(metric, host, sorted(cells, key=_order), jobs)))
 
 
-def _points(metric: Metric, host: str, cells: Sequence[Cell]) -> Iterator[Point]:
+def _points(metric: Metric, host: str, cells: Sequence[Cell], jobs: Mapping[str | None, Jobs]) -> Iterator[Point]:
     measured: Cell | None = None
     before: Cell | None = None
     for cell in cells:
         change = compared(metric, Pair(measured, cell, host, host)) if measured else None
-        changed = differences([(before.used or before.sources, cell.used or cell.sources)]) if before else ()
+        changed: tuple[Difference, ...] = ()
+        if before:
+            rows = (before.used or before.sources, cell.used or cell.sources)
+            changed = differences([rows], *(jobs.get(each[0].run) for each in rows))
         yield Point(_run(cell), _started(cell), cell, change, changed)
         before = cell
         if cell.figure is not None and cell.validity in (Validity.VALID, None):

@@ -11,6 +11,7 @@ from builders import a_row, around, rounds
 from orchestrator.errors import InputError
 from orchestrator.table.changes import Change, Changes, Verdict, changes
 from orchestrator.table.metric import Metric
+from orchestrator.table.software import facts_of
 from runner.schema import Row, Status, Validity
 
 
@@ -247,3 +248,18 @@ def test_a_part_of_failed_rounds_is_noted() -> None:
     assert only(changes(a_run("old"), new), samples=1).notes == (
         "NEW: left out 1 of 3 rows of this case: failed: crashed",
     )
+
+
+def test_what_only_the_jobs_environments_say_is_listed_too() -> None:
+    old, new = rounds(run="old", job="j1"), rounds(run="new", job="j2")
+    before = facts_of({"kernel": "6.18", "packages": {"transformers": "5.17", "torch": "2.11"}})
+    after = facts_of({"kernel": "6.18", "packages": {"transformers": "5.18", "torch": "2.12", "triton": "3.6"}})
+    (environment,) = changes(old, new, jobs=({"j1": before}, {"j2": after})).environment
+    assert [(each.name, each.base, each.new) for each in environment.differences] == [
+        ("transformers", ("5.17",), ("5.18",))
+    ]
+
+
+@pytest.mark.parametrize("document", [{}, {"packages": 3}, {"process": []}, {"kernel": {"a": 1}}])
+def test_a_foreign_environment_of_any_form_has_no_facts(document: dict[str, object]) -> None:
+    assert facts_of(document) == {}

@@ -152,3 +152,22 @@ def test_what_a_history_does_not_take_is_refused(
 ) -> None:
     assert orchestrate("results", "--history", *words) == ExitCode.BAD_INPUT
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_a_package_that_no_column_holds_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, job, package in ((OLD, "aaaaaa", "5.17"), (NEW, "bbbbbb", "5.18")):
+        a_run(name, rounds(run=name, job=job))
+        folder = Path("runs", name, "jobs", job)
+        folder.mkdir(parents=True)
+        (folder / "environment.json").write_text(json.dumps({"packages": {"transformers": package}}))
+    assert orchestrate("compare", "old", "new") == ExitCode.OK
+    assert "a: transformers 5.17 → 5.18" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_comparison_without_a_test_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (OLD, NEW):
+        a_run(name, rounds(run=name, count=1))
+    assert orchestrate("compare", "old", "new") == ExitCode.OK
+    assert "No case was tested: exit code 0 does not say that nothing changed." in capsys.readouterr().err
