@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from orchestrator.errors import InputError as InputError
 from orchestrator.frames import Column, Library
 from orchestrator.frames import frame as frame_of
-from orchestrator.library.sources import COLUMNS, Found, Source, one_run, read
+from orchestrator.library.sources import COLUMNS, Found, Source, joined, one_run, read
 from orchestrator.library.tables import Changes as Changes
 from orchestrator.library.tables import Names, Prices, conditions, metric_of, names_of, prices_of
 from orchestrator.library.tables import Table as Table
@@ -102,6 +102,7 @@ def compare(
     base, new: as for `load`, each of one run. metric: as for `--metric`.
     threshold: the smallest relative change that counts as a regression, such as 0.01.
     mapped: for an axis, a value of base and the value of new that it is compared with: `{"host": ("h100", "h200")}`.
+        Parts of one run can be compared so, too.
     where: the value of an axis or column that rows must have, or several of them. prices: as for `tabulate`.
     any_quality: also compares rows whose images visibly differ.
     Raises InputError; warns as `load` does.
@@ -111,20 +112,11 @@ def compare(
     measure = metric_of(metric)
     ours, theirs = (one_run(title, _read([source])) for title, source in (("base", base), ("new", new)))
     priced = prices_of(measure, [*ours.rows, *theirs.rows], [*ours.runs, *theirs.runs], prices)
+    whole = joined(ours.rows, theirs.rows) if mapped else None
     maps = [f"{axis}={shown(before)}:{shown(after)}" for axis, (before, after) in (mapped or {}).items()]
-    return Changes(
-        changes(
-            ours.rows,
-            theirs.rows,
-            measure,
-            threshold,
-            maps,
-            priced,
-            any_quality,
-            conditions(where or {}),
-            (jobs_of(ours.runs), jobs_of(theirs.runs)),
-        )
-    )
+    settings = (measure, threshold, maps, priced, any_quality, conditions(where or {}))
+    kept = (jobs_of(ours.runs), jobs_of(theirs.runs))
+    return Changes(changes(whole or ours.rows, whole or theirs.rows, *settings, kept))
 
 
 def _read(sources: Sequence[Source], ignored: Sequence[str] = ()) -> Found:

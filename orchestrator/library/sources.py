@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -73,6 +73,16 @@ def one_run(title: str, found: Found) -> Found:
         has = f"holds {len(names)} runs: {', '.join(names[:5])}; fix: name one of them" if names else "holds no rows"
         raise InputError(f"{title}: {has}")
     return found
+
+
+def joined(base: Iterable[Row], new: Iterable[Row]) -> list[Row] | None:
+    """Returns the rows of both sides if they are parts of one run, such as a filter makes; None if they are not.
+
+    Two states of a run, such as a copy from before it was resumed, have different rows of one case.
+    """
+    rows = list(dict.fromkeys((*base, *new)))
+    cases = {(row.run, row.host, row.job, row.case) for row in rows if row.job and row.case and not row.is_imported}
+    return rows if len(cases) == len(rows) and len({row.run for row in rows}) == 1 else None
 
 
 def _parts(source: Source | None, ignored: Sequence[str]) -> Iterator[_Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from builders import a_row, rounds
 
 import orchestrator
 from orchestrator.errors import InputError
+from orchestrator.library.sources import joined
 from orchestrator.report.changes_document import to_json
 from orchestrator.report.changes_markdown import to_markdown
 from orchestrator.report.changes_records import CHANGE
@@ -62,6 +64,28 @@ def test_a_mapped_value_stands_for_another() -> None:
     found = orchestrator.compare("before", "elsewhere", mapped={"host": ("gpu1", "gpu2")}, where={"engine": "graph"})
     assert (found.verdicts, found.has_regression) == ({"within": 1}, False)
     assert [(change.base_host, change.new_host) for change in found.changes.cases] == [("gpu1", "gpu2")]
+
+
+def test_parts_of_one_run_are_compared_as_that_run_is() -> None:
+    """Whether two runs had equal weights may not be known; one run had."""
+    rows = [replace(row, model="/srv/sd", job=f"j{i}", case="c") for i, row in enumerate(of("whole", "gpu1"))]
+    folder = Path("runs/20260104-000000-aaaaaa-whole")
+    folder.mkdir()
+    (folder / "results.csv").write_text(format_rows(rows))
+    frame = orchestrator.load("whole", frame="polars")
+    base, new = (frame.filter(polars.col("engine") == engine) for engine in ("eager", "graph"))
+    mapped = {"engine": ("eager", "graph")}
+    found = orchestrator.compare(base, new, mapped=mapped)
+    assert found.changes == changes(rows, rows, mapped=["engine=eager:graph"])
+    assert found.verdicts["better"] == 1
+
+
+def test_two_states_of_one_run_are_not_joined() -> None:
+    before = [replace(row, job=f"j{i}", case="c") for i, row in enumerate(BASE)]
+    after = [replace(before[0], error="measured again"), *before[1:]]
+    assert joined(before[:2], before[2:]) == before
+    assert joined(before, after) is None
+    assert joined(before, NEW) is None
 
 
 def test_each_case_is_a_typed_record() -> None:
