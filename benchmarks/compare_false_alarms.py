@@ -184,18 +184,29 @@ def sessions(pairs: int, seed: int) -> Iterator[str]:
         yield f"session {session:6.2%}   {'   '.join(words)}"
 
 
+class Held(NamedTuple):
+    """The shares of 95% intervals that contain the true ratio: of all 12 cases, of the last one, of all together."""
+
+    cases: float
+    last: float
+    together: float
+
+
+def held(kind: Kind, rounds: int, pairs: int, seed: int, of_round: float = OF_ROUND) -> Held:
+    draw, found = random.Random(f"{seed} coverage {kind.__name__} {rounds} {of_round}"), []
+    for _ in range(pairs):
+        intervals = [each.interval for each in pair(kind, rounds, draw, [1.0] * 12, of_round=of_round)]
+        found.append([each is not None and each.low <= 1 <= each.high for each in intervals])
+    shares = [fmean(each) for each in zip(*found)]
+    return Held(fmean(shares[:-1]), shares[-2], shares[-1])
+
+
 def coverage(pairs: int, seed: int) -> Iterator[str]:
     yield "Coverage of the 95% interval of ratios of two runs: of all 12 cases, of the last one, of all together"
     for of_round in (OF_ROUND, 4 * OF_ROUND):
         for kind in KINDS:
-            words = []
-            for rounds in (2, *ROUNDS):
-                draw, held = random.Random(f"{seed} coverage {kind.__name__} {rounds} {of_round}"), []
-                for _ in range(pairs):
-                    intervals = [each.interval for each in pair(kind, rounds, draw, [1.0] * 12, of_round=of_round)]
-                    held.append([each is not None and each.low <= 1 <= each.high for each in intervals])
-                shares = [fmean(each) for each in zip(*held)]
-                words.append(f"{rounds}: {fmean(shares[:-1]):5.1%} {shares[-2]:5.1%} {shares[-1]:5.1%}")
+            found = {rounds: held(kind, rounds, pairs, seed, of_round) for rounds in (2, *ROUNDS)}
+            words = [f"{rounds}: {' '.join(f'{share:5.1%}' for share in each)}" for rounds, each in found.items()]
             yield f"rounds differ by {of_round:4.1%}  {kind.__name__:7}  {'   '.join(words)}"
 
 

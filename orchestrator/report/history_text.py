@@ -16,6 +16,7 @@ from orchestrator.report.table_text import Tone
 from orchestrator.report.text import inert, markdown
 from orchestrator.sanitize import clean
 from orchestrator.table.cases import AxisValue
+from orchestrator.table.changes import Verdict
 from orchestrator.table.history import History, Point, Series
 from orchestrator.table.pairing import BASE, NEW
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LONGEST_REASON = 150
+LEAST_ROOM = 20  # characters for a verdict
 _BEGINNING = re.compile(r"\d{8}-\d{6}-")  # of a run's name: its time, which stands beside it
 
 
@@ -58,22 +60,27 @@ def history_text(history: History) -> HistoryText:
     better = {True: " (less is better)", False: " (more is better)", None: ""}[metric.less_is_better]
     constant = {**history.caption, **_shared(history)}
     shared = ", ".join(f"{label(name)} {label(value)}" for name, value in constant.items() if value is not None)
-    limit = percent(history.threshold)
-    worse, better_word = metric.declared.worse, metric.declared.improved
-    together = f" for all {history.tests} tests together" if history.tests > 1 else ""
-    legend = [
-        "×: the value divided by that of the previous run that has one",
-        "[low–high]: 95% interval of this ratio alone",
-        f"{worse}, {better_word}: by more than {limit}, shown at 5%{together}",
-        f"within {limit}: the 95% interval excludes a change of more than {limit}",
-        "not tested: no difference can be shown with one process (round) on a side",
-        "a shift between sessions is part of a difference",
-    ]
     return HistoryText(
         head=(f"{metric.heading}, {metric.unit}{better}, by run", shared),
         series=tuple(_series(history, each) for each in history.series),
-        legend=tuple(legend) if history.tests else (legend[0], legend[4]),
+        legend=tuple(_legend(history)),
     )
+
+
+def _legend(history: History) -> list[str]:
+    """Explains the verdicts that occur."""
+    seen = {point.change.verdict for series in history.series for point in series.points if point.change}
+    declared, limit = history.metric.declared, percent(history.threshold)
+    together = f" for all {history.tests} tests together" if history.tests > 1 else ""
+    lines = {
+        "×: the value divided by that of the previous run that has one": bool(seen),
+        "[low–high]: 95% interval of this ratio alone": history.tests > 0,
+        f"{declared.worse}, {declared.improved}: by more than {limit}, shown at 5%{together}": history.tests > 0,
+        f"within {limit}: the 95% interval excludes a change of more than {limit}": Verdict.WITHIN in seen,
+        "not tested: no difference can be shown with one process (round) on a side": Verdict.UNTESTED in seen,
+        "a shift between sessions is part of a difference": history.tests > 0,
+    }
+    return [text for text, used in lines.items() if used]
 
 
 def _shared(history: History) -> dict[str, AxisValue]:
@@ -156,9 +163,10 @@ def terminal(history: History, console: Console) -> None:
         for point, cells in zip(series.points, _padded([form(point) for point in series.points])):
             if point.changed:
                 console.print(literal(console, f"    {point.changed}", "cyan"))
-            line = literal(console, f"  {cells}  {point.verdict}".rstrip())
+            room = max(LEAST_ROOM, console.width - len(cells) - 4)
+            line = literal(console, f"  {cells}  {clean(point.verdict, room)}".rstrip())
             line.stylize(STYLES[point.tone], len(cells) + 4)
-            console.print(line, soft_wrap=False)
+            console.print(line)
     console.print()
     console.print(literal(console, " · ".join(words.legend), "dim"))
 

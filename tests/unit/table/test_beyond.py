@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 from paths import ROOT
@@ -113,3 +114,27 @@ def test_a_change_at_the_threshold_is_not_a_regression() -> None:
 
 def test_five_rounds_find_a_tenth() -> None:
     assert simulation.called(even, 5, 0.10, 50, 1).against >= 0.9
+
+
+@pytest.mark.parametrize("rounds", [2, 3, 5])
+@pytest.mark.parametrize("of_round", [0.005, 0.02])
+def test_95_of_100_intervals_of_ratios_of_two_runs_hold_the_truth(rounds: int, of_round: float) -> None:
+    found = simulation.held(even, rounds, 60, 1, of_round)
+    assert 1 - found.cases <= 0.05 + 3.1 * math.sqrt(0.05 * 0.95 / 60)  # all cases of a run share its rounds
+    assert 1 - found.together <= 0.05 + 3.1 * math.sqrt(0.05 * 0.95 / 60)
+
+
+def test_a_ratio_of_two_runs_pools_part_of_the_scatter_of_their_cells() -> None:
+    def run(name: str) -> list[Figure]:
+        figures = {n: a_figure([1.0, 1.0 + 0.01 * (n + 1), 1.0 - 0.01 * (n + 1)], name) for n in range(4)}
+        return list(settled(figures).values())
+
+    base, new = run("b"), run("n")
+    pooled = [ratio(theirs, ours) for theirs, ours in zip(new, base)]
+    alone = [
+        ratio(*settled({"n": replace(theirs, common=None), "b": replace(ours, common=None)}).values())
+        for theirs, ours in zip(new, base)
+    ]
+    dfs = [(a.spread.df, b.spread.df) for a, b in zip(pooled, alone) if a and b and a.spread and b.spread]
+    assert len(dfs) == 4
+    assert all(with_others > own for with_others, own in dfs)
