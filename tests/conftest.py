@@ -16,15 +16,16 @@ import commands
 import docker
 import engines
 import groups
+import program
 import pytest
 import stores
 from clusters import LabCluster
 from engines import Engine, SshEngine, TlsEngine
 from hypothesis import HealthCheck, settings
-from program import FAKE_RUNNER
 from stores import Store
 
 from orchestrator import images
+from orchestrator.commands import reporting
 from orchestrator.config import DockerHost
 from orchestrator.executors.docker.connection import Connection, connect
 from orchestrator.executors.process import executor as process
@@ -99,8 +100,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, and the fake runner on this machine; commands of their own are `program.py`."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(process, "RUNNER", FAKE_RUNNER)
+    monkeypatch.setattr(process, "RUNNER", program.FAKE_RUNNER)
     monkeypatch.setattr(machine, "NEEDED", ())
+    monkeypatch.setattr(reporting, "drawn", program.without_figures)
     monkeypatch.setattr(commands, "IN_BACKGROUND", [])  # what another test started refuses nothing here
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "here"

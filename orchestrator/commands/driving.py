@@ -132,8 +132,9 @@ def drive(
         except (HostUnreachable, InputError) as error:  # the rows are here; `results s3://…` reads what was delivered
             warn(f"The merged rows are not in the store: {error}")
     write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
-    reporting.write_at_end(run, console)
-    return Outcome(run, tuple(rows), all(progress.is_settled for progress in journal.progress()))
+    has_ended = all(progress.is_settled for progress in journal.progress())
+    reporting.write_at_end(run, console, has_ended)
+    return Outcome(run, tuple(rows), has_ended)
 
 
 def _add_round(run: Run, journal: Journal, ready: Fleet, host: Host, one_at_a_time: threading.Lock) -> tuple[Job, ...]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT = Path("report.html")
 
 
-@command("report", "report", "report quick lambda -o page.html", "report --watch")
+@command("report", "report", "report quick lambda -o page.html --figures figures", "report --watch")
 def report(
     run: Annotated[
         list[str] | None,
@@ -44,6 +44,12 @@ def report(
     any_quality: Annotated[
         bool, typer.Option("--any-quality", help="Also rank rows whose images visibly differ from the baseline's.")
     ] = False,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures", metavar="DIR", file_okay=False, help="Also write each figure there: HTML, SVG and PNG."
+        ),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Serve the page of a run on this machine while the run goes on.")
     ] = False,
@@ -67,10 +73,10 @@ def report(
     if not watch:
         if port is not None:
             raise InputError(f"--port {port} is for --watch; fix: add --watch")
-        _write(names, asked, output or DEFAULT)
+        _write(names, asked, output or DEFAULT, figures)
         return
-    if output:
-        raise InputError("--watch writes no file; fix: leave out -o")
+    if output or figures:
+        raise InputError("--watch writes no file; fix: leave out -o and --figures")
     if len(names) > 1 or any(name.startswith("s3://") for name in names):
         raise InputError("--watch serves one run of this machine; fix: name one run")
     from orchestrator.commands.watching import serve
@@ -78,7 +84,7 @@ def report(
     serve(names[0] if names else None, asked, port or 0)
 
 
-def _write(names: list[str], asked: Asked, output: Path) -> None:
+def _write(names: list[str], asked: Asked, output: Path, figures: Path | None) -> None:
     from orchestrator.commands import reporting
     from orchestrator.commands.results import stored_rows
     from orchestrator.files import write_atomically
@@ -89,9 +95,9 @@ def _write(names: list[str], asked: Asked, output: Path) -> None:
     stored = [row for name in names if name.startswith("s3://") for row in stored_rows(name)]
     local: list[str | None] = [name for name in names if not name.startswith("s3://")] if names else [None]
     chosen = [runs.find(runs.ROOT, name) for name in local]
-    made = reporting.made(chosen, stored, asked)
+    made = reporting.made(chosen, stored, asked, figures)
     is_json = output.suffix.lower() == ".json"
-    text = reportfile.to_json(made.report) if is_json else reporting.html(made.report)
+    text = reportfile.to_json(made) if is_json else reporting.html(made)
     write_atomically(output, text.encode())
     err = console(stderr=True)
     err.print(f"Report: {output} ({len(text.encode()) / 1000:,.0f} kB)", soft_wrap=True)

@@ -3,31 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.gathering import Asked, Gathered, gather
 from orchestrator.errors import InputError
 from orchestrator.files import write_atomically
+from orchestrator.report.model import Picture, Report
 from orchestrator.runs.folder import Run
+from orchestrator.runs.journal import Journal
+from orchestrator.sanitize import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchestrator.report.model import Report
+    from orchestrator.report.figures import Figures, Span
     from runner.schema import Row
 
 
-def made(runs: Sequence[Run], stored: Sequence[Row], asked: Asked) -> Gathered:
-    """Gathers a report and draws its figures."""
+def made(runs: Sequence[Run], stored: Sequence[Row], asked: Asked, folder: Path | None = None) -> Report:
+    """Gathers a report and draws its figures. folder: also writes them there, as files.
+
+    Raises InputError; if there is no folder to write to, missing libraries are a note instead.
+    """
     gathered = gather(runs, stored, asked, datetime.now(timezone.utc))
-    return replace(gathered, report=drawn(gathered, runs))
+    if folder is None:
+        return drawn(gathered, runs)
+    from orchestrator.report.figures import write
+
+    found = figures_of(gathered, runs)
+    write(found.drawn, folder)
+    return _with(gathered.report, found)
 
 
 def drawn(gathered: Gathered, runs: Sequence[Run]) -> Report:
-    """Returns the report with its figures, and with a note for each that cannot be drawn."""
-    return gathered.report
+    """Returns the report with its figures; where libraries are missing, with a note that says how to install them."""
+    try:
+        return _with(gathered.report, figures_of(gathered, runs))
+    except InputError as error:
+        return replace(gathered.report, notes=(*gathered.report.notes, f"Figures are not drawn: {error}."))
+
+
+def figures_of(gathered: Gathered, runs: Sequence[Run]) -> Figures:
+    """Raises InputError with the command that installs what is missing."""
+    from orchestrator.commands.timeline import spans
+    from orchestrator.report.figures import figures
+
+    found: list[Span] = []
+    for run in runs:
+        if run.journal.exists():
+            with closing(Journal.open(run.journal)) as journal:
+                found += spans(journal)
+    return figures({comparison.metric: comparison for comparison in gathered.comparisons}, found)
+
+
+def _with(report: Report, found: Figures) -> Report:
+    """Returns the report with figures as SVG, and a note for each that is left out."""
+    from orchestrator.report.figures import svg
+
+    pictures = [Picture(one.name, one.title, one.alt, svg(one), svg(one, dark=True)) for one in found.drawn]
+    left_out = [f"Not drawn: {each.title} ({clean(each.reason)})." for each in found.left_out]
+    return replace(report, pictures=tuple(pictures), notes=(*report.notes, *left_out))
+
+
+def without_figures(report: Report) -> Report:
+    return replace(report, notes=(*report.notes, "Figures are drawn when the run ends."))
 
 
 def html(report: Report) -> str:
@@ -43,17 +86,26 @@ def html(report: Report) -> str:
         raise InputError(f"an HTML report needs {error.name}, which is not installed; fix: {fix}") from error
 
 
-def write_at_end(run: Run, console: Console) -> None:
-    """Writes report.html and report.json of a run that was driven. A failure is one line and changes nothing else.
+def write_at_end(run: Run, console: Console, has_ended: bool) -> None:
+    """Writes report.json and report.html of a run that was driven. A failure is one line and changes nothing else.
 
-    report.json comes first: it needs no extra.
+    An interrupted run gets no figures: its user waits for the prompt.
     """
     from orchestrator.report import reportfile
 
     try:
         gathered = gather([run], [], Asked(), datetime.now(timezone.utc))
-        write_atomically(run.report_json, reportfile.to_json(gathered.report).encode())
-        write_atomically(run.report, html(drawn(gathered, [run])).encode())
+        report = _drawn_if_possible(gathered, run) if has_ended else without_figures(gathered.report)
+        write_atomically(run.report_json, reportfile.to_json(report).encode())
+        write_atomically(run.report, html(report).encode())
     except Exception as error:  # the rows are what a run is for, and they are written
         reason = str(error).partition("\n")[0] or type(error).__name__
         console.print(f"report.html is not written: {reason}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _drawn_if_possible(gathered: Gathered, run: Run) -> Report:
+    try:
+        return drawn(gathered, [run])
+    except Exception as error:  # a page without figures is better than none
+        reason = clean(str(error).partition("\n")[0], 300) or type(error).__name__
+        return replace(gathered.report, notes=(*gathered.report.notes, f"Figures are not drawn: {reason}."))

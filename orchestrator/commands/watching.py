@@ -37,7 +37,6 @@ LEAST_S = 1.0  # between two looks at the run's folder, however many pages are o
 SHARE = 10  # of the time between two looks, one look may take a tenth
 LOGS_EVERY_S = 4.0
 MOST_LOGS = 16  # jobs whose log is asked for in one round
-FIGURES_LATER = "Figures are drawn when the run ends."
 
 
 def serve(name: str | None, asked: Asked, port: int) -> None:
@@ -119,10 +118,8 @@ class Page:
             return self._final
         at_work = [each for each in progress if each.is_at_work]
         self._lines.watch(at_work if self._run.is_driven else ())
-        report = self._gathered.report
         return replace(
-            report,
-            notes=(*report.notes, FIGURES_LATER),
+            reporting.without_figures(self._gathered.report),
             live=_live(status, at_work, self._lines.last(), self._run.name),
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from builders import a_job, ok_row
 from commands import orchestrate, write
+from rich.console import Console
 from runfolders import a_run
 
 from orchestrator.commands import reporting
@@ -19,6 +20,15 @@ from runner.schema import Row, Status
 
 MATRIX = "name: demo\nmatrix: {engine: [eager], samples: [1, 2]}\nprompt: say hello\nrepeats: 3\n"
 ID = "3cac81a0b1c2"
+
+
+REAL_DRAWN = reporting.drawn
+
+
+@pytest.fixture
+def figures(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn, as they are outside of tests."""
+    monkeypatch.setattr(reporting, "drawn", REAL_DRAWN)
 
 
 def submitted(here: Path) -> Path:
@@ -34,6 +44,47 @@ def test_a_run_leaves_a_report_as_html_and_as_json(here: Path) -> None:
     assert run.name in page
     document = json.loads((run / "report.json").read_text())
     assert (document["runs"][0]["state"], document["runs"][0]["counts"]) == ("done", {"ok": 2})
+
+
+@pytest.mark.usefixtures("figures")
+def test_the_page_of_a_run_holds_its_figures(here: Path) -> None:
+    run = submitted(here)
+    assert (run / "report.html").read_text().count("data:image/svg+xml") >= 4
+    document = json.loads((run / "report.json").read_text())
+    assert "latency" in {picture["name"] for picture in document["pictures"]}
+
+
+def test_an_interrupted_run_gets_its_page_without_figures(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(reporting, "drawn", drawn)
+    mine = a_job(samples=(1, 2), run="20260301-120000-abc123-one", id=ID)
+    run = a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
+    reporting.write_at_end(run, Console(stderr=True), False)
+    assert "Figures are drawn when the run ends." in run.report.read_text()
+
+
+@pytest.mark.usefixtures("figures")
+def test_without_the_figures_library_the_page_says_how_to_install_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = a_job(samples=(1,), run="20260301-120000-abc123-one", id=ID)
+    run = a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    reporting.write_at_end(run, Console(stderr=True), True)
+    page = run.report.read_text()
+    assert "Figures are not drawn: " in page
+    assert "fix: " in page.partition("Figures are not drawn: ")[2][:300]
+
+
+def test_report_writes_each_figure_as_files(here: Path) -> None:
+    mine = a_job(samples=(1, 2), run="20260301-120000-abc123-one", id=ID)
+    a_run(here / "runs", [(mine, [ok_row(mine, case) for case in mine.cases])], mine.run)
+    assert orchestrate("report", "--figures", "figures") == ExitCode.OK
+    names = {path.name for path in Path("figures").iterdir()}
+    assert {"latency.html", "latency.svg", "latency-dark.svg", "latency.png"} <= names
+    assert "data:image/svg+xml" in Path("report.html").read_text()
 
 
 def test_without_jinja2_a_run_ends_as_well_with_one_line(

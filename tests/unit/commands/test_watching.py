@@ -12,7 +12,7 @@ from runfolders import BEGAN, a_run
 
 from orchestrator.commands import watching
 from orchestrator.commands.gathering import Asked
-from orchestrator.commands.watching import FIGURES_LATER, LastLines, Page
+from orchestrator.commands.watching import LastLines, Page
 from orchestrator.errors import HostUnreachable
 from orchestrator.report.model import Live, Report
 from orchestrator.runs import joblog
@@ -21,6 +21,7 @@ from orchestrator.runs.job_state import Entry, JobState, Kind
 from orchestrator.runs.journal import Journal
 from runner.schema import Job
 
+FIGURES_LATER = "Figures are drawn when the run ends."
 NAME, ID = "20260301-120000-abc123-quick", "3cac81a0b1c2"
 
 
