@@ -21,10 +21,10 @@ def test_the_notebook_was_executed_from_top_to_bottom_without_an_error() -> None
     assert len(outputs) == len(CODE)
 
 
-def test_the_notebook_shows_a_frame_a_table_and_a_picture() -> None:
+def test_the_notebook_shows_frames_two_tables_and_a_picture() -> None:
     shown = [kind for cell in CODE for output in cell.outputs for kind in output.data]
     assert shown.count("image/png") == 1
-    assert sum("orchestrator-table" in text for texts in notebook.texts(BOOK) for text in texts) == 1
+    assert sum("orchestrator-table" in text for texts in notebook.texts(BOOK) for text in texts) == 2
 
 
 @pytest.mark.parametrize("name", re.findall(r"\]\(([\w.-]+)\)", "".join(cell.source for cell in BOOK.cells)))
