@@ -11,7 +11,7 @@ from orchestrator.table.cases import Key
 from orchestrator.table.comparison import Cell
 from orchestrator.table.declaration import Better
 from orchestrator.table.metric import Metric
-from orchestrator.table.statistics import corrected, ratio
+from orchestrator.table.statistics import LEVEL, holm, p_of_difference
 from orchestrator.table.work import is_on_cpu
 
 
@@ -66,11 +66,11 @@ def _leaders(metric: Metric, ranked: Mapping[Key, Cell], groups: Iterable[Sequen
         for key in keys:
             other = ranked[key].figure
             if key != leader and other is not None:
-                tests.append((leader, key, ratio(other, lead)))
-    known = iter(corrected([found for *_, found in tests if found is not None]))
+                tests.append((leader, key, p_of_difference(other, lead)))
+    adjusted = iter(holm([p for *_, p in tests if p is not None]))
     others: dict[Key, dict[Key, bool | None]] = defaultdict(dict)
-    for leader, key, found in tests:
-        others[leader][key] = None if found is None else next(known).shows_difference
+    for leader, key, p in tests:
+        others[leader][key] = None if p is None else next(adjusted) <= LEVEL
     best, tied = set[Key](), set[Key]()
     for leader, shown in others.items():
         if all(shown.values()):
