@@ -153,16 +153,9 @@ def comparison(
     any_quality, view: as in `compare`.
     """
     from orchestrator import table
-    from orchestrator.errors import InputError
 
     rows: list[Row] = [*stored, *(row for run in chosen for row in run.all_rows())]
-    if baseline and metric.declared.precision:
-        raise InputError(
-            f"--baseline {baseline}: {metric.value} always compares with precision={metric.declared.precision}; "
-            f"fix: leave out --baseline, or ask for --metric {Metric.THROUGHPUT.value}"
-        )
-    if baseline and not metric.declared.has_baseline:
-        raise InputError(f"--baseline {baseline}: {metric.declared.no_ratio}; fix: leave out --baseline")
+    table.check_baseline(metric, baseline)
     prices = prices_of(metric, rows, chosen, inventory, price_file)
     return table.compare(rows, metric, baseline, prices, any_quality, view)
 

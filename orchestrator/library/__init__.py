@@ -14,6 +14,7 @@ from orchestrator.library.tables import Changes as Changes
 from orchestrator.library.tables import Names, Prices, conditions, metric_of, names_of, prices_of
 from orchestrator.library.tables import Table as Table
 from orchestrator.runs.kept import jobs_of
+from orchestrator.table import check_baseline
 from orchestrator.table import compare as comparison_of
 from orchestrator.table.cases import HOST
 from orchestrator.table.changes import THRESHOLD, changes
@@ -80,6 +81,7 @@ def tabulate(
     Raises InputError; warns as `load` does.
     """
     found, measure, down = _read(sources), metric_of(metric), names_of(rows)
+    check_baseline(measure, baseline)
     across = names_of(columns) if columns is not None else tuple({HOST} - {*down})
     view = View(down, across, conditions(where or {}), sort, limit)
     priced = prices_of(measure, list(found.rows), found.runs, prices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -155,10 +156,12 @@ def printed(write: Callable[[Console], None]) -> str:
 
 
 def metric_of(name: str) -> Metric:
-    """Returns the metric of this name. Raises InputError with all names."""
+    """Returns the metric of this name. Raises InputError with the nearest name, or all."""
     by_name = {each.value: each for each in Metric}
     if name not in by_name:
-        raise InputError(f"metric {name[:40]!r} is unknown; expected one of {', '.join(by_name)}")
+        close = difflib.get_close_matches(name, by_name, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(by_name)}"
+        raise InputError(f"metric {name[:40]!r} is unknown; {hint}")
     return by_name[name]
 
 
@@ -189,13 +192,15 @@ def prices_of(
             priced = " or ".join(repr(each.value) for each in Metric if each.declared.needs_price)
             raise InputError(f"prices do not change the {metric.value}; fix: metric={priced}")
         return {}
-    from orchestrator.planning.prices import of_rows
+    from orchestrator.planning.prices import check_names, of_rows
 
     if not isinstance(prices, Mapping):
         return of_rows(rows, runs, None, Path(prices) if prices else None)
     for host, price in prices.items():
         if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price < float("inf"):
             raise InputError(f"the price of {host!r} is {price!r}; expected a number of at least 0")
+    if prices:
+        check_names("prices", prices, {(row.run, row.host) for row in rows if row.host})
     found = of_rows(rows, runs, None, None)
     for row in rows:
         for name in (f"{row.host}", f"{row.host}@{row.run}"):

@@ -36,8 +36,8 @@ def of_rows(
     then = {name: _of_run(run) for run in runs if run.hosts.exists() for name in _names(run)}
     found: dict[tuple[str | None, str | None], Price] = {}
     priced = {(row.run, row.host) for row in rows if row.host}
-    if given and priced:
-        _check_names(f"{file}", given, priced)
+    if given:
+        check_names(f"{file}", given, priced)
     for run, host in priced:
         candidates = (
             (given.get(f"{host}@{run}"), f"{file}"),
@@ -51,13 +51,13 @@ def of_rows(
     return found
 
 
-def _check_names(file: str, given: Iterable[str], priced: Iterable[tuple[str | None, str | None]]) -> None:
+def check_names(file: str, given: Iterable[str], priced: Iterable[tuple[str | None, str | None]]) -> None:
     """A file may list more hosts than the rows have, but not only others: a misspelt name would be without effect."""
     hosts = sorted({f"{host}" for _, host in priced})
-    if not {*hosts, *(f"{host}@{run}" for run, host in priced)} & set(given):
+    if hosts and not {*hosts, *(f"{host}@{run}" for run, host in priced)} & set(given):
         near = [host for name in given for host in difflib.get_close_matches(name, hosts, n=1)]
         hint = f"did you mean {near[0]!r}?" if near else f"they have {', '.join(hosts[:MOST_NAMED])}"
-        raise InputError(f"{file}: prices none of the hosts of these rows; {hint}")
+        raise InputError(f"{file}: it names none of the hosts of these rows; {hint}")
 
 
 def _of_run(run: Run) -> dict[str, float]:

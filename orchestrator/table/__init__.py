@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from orchestrator.table.baseline import check_baseline
 from orchestrator.table.comparison import Baseline, Cell, Column, Comparison, Line
 from orchestrator.table.declaration import Price
 from orchestrator.table.metric import Metric
@@ -27,6 +28,7 @@ __all__ = [
     "Price",
     "Ratio",
     "View",
+    "check_baseline",
     "compare",
 ]
 

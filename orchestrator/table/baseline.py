@@ -43,6 +43,19 @@ TWO_MEMORIES = (
 )
 
 
+def check_baseline(metric: Metric, name: str | None) -> None:
+    """Raises InputError for a baseline that a metric would ignore."""
+    declared = metric.declared
+    if name is not None and declared.precision:
+        always = f"{metric.value} always compares with precision={declared.precision}"
+        fix = f"leave the baseline out, or ask for the metric {Metric.THROUGHPUT.value}"
+        raise InputError(f"baseline {name!r}: {always}; fix: {fix}")
+    if name is not None and not declared.has_baseline:
+        raise InputError(
+            f"baseline {name!r}: {metric.value} has no ratios, since {declared.no_ratio}; fix: leave it out"
+        )
+
+
 def find_baseline(name: str | None, rows: Sequence[Row], placed: Placement) -> Baseline | None:
     """Finds the host, the engine or the `axis=value` by name; by default the engine eager if there are other engines,
     else the first host.

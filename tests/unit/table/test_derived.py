@@ -114,7 +114,9 @@ def test_rows_without_single_precision_have_no_speed_up_and_no_error() -> None:
 
 
 def test_a_baseline_for_the_speed_up_is_refused_with_the_fix() -> None:
-    with pytest.raises(InputError, match="half-speedup always compares with precision=single; fix: leave out"):
+    with pytest.raises(
+        InputError, match="half-speedup always compares with precision=single; fix: leave the baseline out"
+    ):
         comparison([], Metric.HALF_SPEEDUP, "eager", stored=[EAGER, SINGLE])
 
 
