@@ -14,7 +14,8 @@ from orchestrator.report.changes_text import interval_words, verdict_words
 from orchestrator.report.labels import label
 from orchestrator.report.numbers import significant
 from orchestrator.sanitize import clean
-from orchestrator.table.changes import Change, Changes
+from orchestrator.table.change import Change
+from orchestrator.table.changes import Changes
 
 KEY = ("engine", "precision", "samples")
 SMALLER, BIGGER = "customSmallerIsBetter", "customBiggerIsBetter"

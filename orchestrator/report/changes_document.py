@@ -11,7 +11,8 @@ from typing import Any
 
 from orchestrator.report.changes_text import summary, verdict_words
 from orchestrator.report.schema_parts import DIALECT, interval, object_of, of
-from orchestrator.table.changes import Change, Changes, Environment, Overall, Verdict
+from orchestrator.table.change import Change, Verdict
+from orchestrator.table.changes import Changes, Environment, Overall
 from orchestrator.table.comparison import Cell
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import Ratio

@@ -11,7 +11,8 @@ from orchestrator.report.axis_columns import axis_values
 from orchestrator.report.changes_text import verdict_words
 from orchestrator.report.records import CellStatus
 from orchestrator.table.cases import HOST
-from orchestrator.table.changes import Change, Changes, Verdict
+from orchestrator.table.change import Change, Verdict
+from orchestrator.table.changes import Changes
 from orchestrator.table.comparison import Cell
 from orchestrator.table.statistics import Ratio
 

@@ -11,7 +11,8 @@ from orchestrator.report.numbers import Widths, significant
 from orchestrator.report.table_text import LONGEST_REASON, Tone
 from orchestrator.sanitize import clean
 from orchestrator.table.cases import AxisValue
-from orchestrator.table.changes import Change, Changes, Environment, Overall, Verdict
+from orchestrator.table.change import Change, Verdict
+from orchestrator.table.changes import Changes, Environment, Overall
 from orchestrator.table.comparison import Cell
 from orchestrator.table.metric import Metric
 from orchestrator.table.software import Difference

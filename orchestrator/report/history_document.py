@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.report.changes_document import cell_schema, cell_value, dumped, ratio_value
 from orchestrator.report.changes_text import verdict_words
 from orchestrator.report.schema_parts import DIALECT, interval, object_of, of
-from orchestrator.table.changes import Verdict
+from orchestrator.table.change import Verdict
 from orchestrator.table.history import History, Point
 from orchestrator.table.metric import Metric
 

@@ -16,7 +16,7 @@ from orchestrator.report.table_text import Tone
 from orchestrator.report.text import inert, markdown
 from orchestrator.sanitize import clean
 from orchestrator.table.cases import AxisValue
-from orchestrator.table.changes import Verdict
+from orchestrator.table.change import Verdict
 from orchestrator.table.history import History, Point, Series
 from orchestrator.table.pairing import BASE, NEW
 

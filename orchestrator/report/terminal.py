@@ -25,7 +25,7 @@ STYLES = {
     Tone.FAULT: "bold red",
     Tone.ABSENT: "dim",
 }
-ASCII = str.maketrans({"×": "x", "±": "+-", "≈": "~", "–": "-", "…": "...", "·": "-"})
+ASCII = str.maketrans({"×": "x", "±": "+-", "≈": "~", "–": "-", "…": "...", "·": "-", "→": "->"})
 
 
 def terminal(comparison: Comparison, console: Console) -> None:

@@ -10,7 +10,8 @@ from datetime import datetime, timezone
 from orchestrator.errors import InputError
 from orchestrator.table.beyond import adjusted
 from orchestrator.table.cases import HOST, AxisValue, Key
-from orchestrator.table.changes import THRESHOLD, Change, compared, with_verdict
+from orchestrator.table.change import Change, compared, with_verdict
+from orchestrator.table.changes import THRESHOLD
 from orchestrator.table.comparison import Cell
 from orchestrator.table.declaration import Price
 from orchestrator.table.metric import Metric

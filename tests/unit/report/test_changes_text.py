@@ -105,6 +105,13 @@ def test_another_host_or_engine_is_named() -> None:
     assert any(line.startswith("a → b: ") for line in printed(found).splitlines())
 
 
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    terminal(a_comparison(), Console(file=out, width=120))
+    out.flush()
+    assert b"a: driver 580.1 -> 590.2" in out.buffer.getvalue()
+
+
 def test_markdown_folds_what_did_not_change() -> None:
     loud, folded = to_markdown(a_comparison()).split("<details>", 1)
     assert loud.startswith("**1 no longer runs, 1 slower")
@@ -128,7 +135,7 @@ def test_the_json_of_any_metric_is_what_its_schema_says(metric: Metric) -> None:
     library("jsonschema").Draft202012Validator(changes_document.schema()).validate(value)
 
 
-def test_the_json_of_a_mapped_and_untested_comparison_is_what_its_schema_says() -> None:
+def test_the_json_of_an_untested_comparison_is_what_its_schema_says() -> None:
     run = [*rounds(run="r", count=1), *rounds(engine="graph", run="r", count=1)]
     value = json.loads(to_json(changes(run, run, mapped=["engine=eager:graph"])))
     library("jsonschema").Draft202012Validator(changes_document.schema()).validate(value)

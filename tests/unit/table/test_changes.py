@@ -9,7 +9,8 @@ import pytest
 from builders import a_row, around, rounds
 
 from orchestrator.errors import InputError
-from orchestrator.table.changes import Change, Changes, Verdict, changes
+from orchestrator.table.change import Change, Verdict
+from orchestrator.table.changes import Changes, changes
 from orchestrator.table.metric import Metric
 from orchestrator.table.software import facts_of
 from runner.schema import Row, Status, Validity

@@ -8,7 +8,7 @@ import pytest
 from builders import rounds
 
 from orchestrator.errors import InputError
-from orchestrator.table.changes import Verdict
+from orchestrator.table.change import Verdict
 from orchestrator.table.history import Series, history
 from orchestrator.table.metric import Metric
 from runner.schema import Row, Status, Validity
