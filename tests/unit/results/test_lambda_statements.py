@@ -12,7 +12,7 @@ import pytest
 from paths import DATA
 
 from orchestrator.results.foreign import read_file
-from orchestrator.table import Metric
+from orchestrator.table import Metric, compare
 from orchestrator.table.measured import figure
 from runner.schema import Row, Status
 
@@ -154,3 +154,26 @@ def test_the_a100_fits_the_largest_batch_and_makes_most_images() -> None:
         for device, samples in frontier.items()
     }
     assert max(at_largest, key=at_largest.__getitem__) == A100
+
+
+def of_table(metric: Metric, rows: list[Row], **where: object) -> dict[object, float]:
+    """The values of a table of the rows, by host."""
+    cells = compare(rows, metric).cells()
+    chosen = [cell for cell in cells if all(cell.key.get(name) == value for name, value in where.items())]
+    return {cell.key["host"]: cell.value for cell in chosen if cell.value is not None}
+
+
+def test_the_tables_largest_batch_is_the_frontier_of_the_file() -> None:
+    """The same as above, by the metric `largest-batch`: out of memory is a limit, not a latency of -1."""
+    found = of_table(Metric.LARGEST_BATCH, IN_2022, precision="half")
+    assert found == largest(IN_2022)
+    assert of_table(Metric.LARGEST_BATCH, TODAY, precision="half")["Tesla V100-SXM2-16GB"] == 64
+
+
+def test_the_tables_half_speedup_says_what_the_document_says() -> None:
+    """«`40%` for Ampere GPUs, and by `52%` for the previous generation `RTX8000` GPU», by the metric `half-speedup`."""
+    found = of_table(Metric.HALF_SPEEDUP, IN_2022, samples=1)
+    assert 100 * (1 - 1 / found["Quadro RTX 8000"]) == pytest.approx(52, abs=0.5)
+    ampere = [speedup for host, speedup in found.items() if host in (*AMPERE, A100)]
+    assert len(ampere) == 4
+    assert all(100 * (1 - 1 / speedup) == pytest.approx(40, abs=2.5) for speedup in ampere)
