@@ -50,6 +50,10 @@ def report(
             "--figures", metavar="DIR", file_okay=False, help="Also write each figure there: HTML, SVG and PNG."
         ),
     ] = None,
+    quality: Annotated[
+        Path | None,
+        typer.Option("--quality", metavar="DIR", help="Also draw what `python -m runner quality` wrote there."),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Serve the page of a run on this machine while the run goes on.")
     ] = False,
@@ -73,10 +77,10 @@ def report(
     if not watch:
         if port is not None:
             raise InputError(f"--port {port} is for --watch; fix: add --watch")
-        _write(names, asked, output or DEFAULT, figures)
+        _write(names, asked, output or DEFAULT, figures, quality)
         return
-    if output or figures:
-        raise InputError("--watch writes no file; fix: leave out -o and --figures")
+    if output or figures or quality:
+        raise InputError("--watch writes no file; fix: leave out -o, --figures and --quality")
     if len(names) > 1 or any(name.startswith("s3://") for name in names):
         raise InputError("--watch serves one run of this machine; fix: name one run")
     from orchestrator.commands.watching import serve
@@ -84,7 +88,7 @@ def report(
     serve(names[0] if names else None, asked, port or 0)
 
 
-def _write(names: list[str], asked: Asked, output: Path, figures: Path | None) -> None:
+def _write(names: list[str], asked: Asked, output: Path, figures: Path | None, quality: Path | None) -> None:
     from orchestrator.commands import reporting
     from orchestrator.commands.results import stored_rows
     from orchestrator.files import write_atomically
@@ -95,9 +99,14 @@ def _write(names: list[str], asked: Asked, output: Path, figures: Path | None) -
     stored = [row for name in names if name.startswith("s3://") for row in stored_rows(name)]
     local: list[str | None] = [name for name in names if not name.startswith("s3://")] if names else [None]
     chosen = [runs.find(runs.ROOT, name) for name in local]
-    made = reporting.made(chosen, stored, asked, figures)
+    measured = reporting.read_quality(quality) if quality else []
+    made = reporting.made(chosen, stored, asked, figures, measured)
     is_json = output.suffix.lower() == ".json"
     text = reportfile.to_json(made) if is_json else reporting.html(made)
     write_atomically(output, text.encode())
     err = console(stderr=True)
     err.print(f"Report: {output} ({len(text.encode()) / 1000:,.0f} kB)", soft_wrap=True)
+    if figures:
+        err.print(f"Figures: {len(made.pictures)} in {figures}", soft_wrap=True)
+        for note in (note for note in made.notes if note.startswith(reporting.NOT_DRAWN)):
+            err.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)

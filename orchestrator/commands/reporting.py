@@ -20,34 +20,44 @@ from orchestrator.sanitize import clean
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchestrator.report.figures import Figures, Span
+    from orchestrator.report.figures import Figures, Span, StepQuality
     from runner.schema import Row
 
 
-def made(runs: Sequence[Run], stored: Sequence[Row], asked: Asked, folder: Path | None = None) -> Report:
-    """Gathers a report and draws its figures. folder: also writes them there, as files.
+NOT_DRAWN = "Not drawn: "
+LARGEST_QUALITY = 1 << 20  # bytes of a quality.csv
+
+
+def made(
+    runs: Sequence[Run],
+    stored: Sequence[Row],
+    asked: Asked,
+    folder: Path | None = None,
+    quality: Sequence[StepQuality] = (),
+) -> Report:
+    """Gathers a report and draws its figures. folder: also writes them there, as files. quality: see `read_quality`.
 
     Raises InputError; if there is no folder to write to, missing libraries are a note instead.
     """
     gathered = gather(runs, stored, asked, datetime.now(timezone.utc))
     if folder is None:
-        return drawn(gathered, runs)
+        return drawn(gathered, runs, quality)
     from orchestrator.report.figures import write
 
-    found = figures_of(gathered, runs)
+    found = figures_of(gathered, runs, quality)
     write(found.drawn, folder)
     return _with(gathered.report, found)
 
 
-def drawn(gathered: Gathered, runs: Sequence[Run]) -> Report:
+def drawn(gathered: Gathered, runs: Sequence[Run], quality: Sequence[StepQuality] = ()) -> Report:
     """Returns the report with its figures; where libraries are missing, with a note that says how to install them."""
     try:
-        return _with(gathered.report, figures_of(gathered, runs))
+        return _with(gathered.report, figures_of(gathered, runs, quality))
     except InputError as error:
         return replace(gathered.report, notes=(*gathered.report.notes, f"Figures are not drawn: {error}."))
 
 
-def figures_of(gathered: Gathered, runs: Sequence[Run]) -> Figures:
+def figures_of(gathered: Gathered, runs: Sequence[Run], quality: Sequence[StepQuality]) -> Figures:
     """Raises InputError with the command that installs what is missing."""
     from orchestrator.commands.timeline import spans
     from orchestrator.report.figures import figures
@@ -57,7 +67,21 @@ def figures_of(gathered: Gathered, runs: Sequence[Run]) -> Figures:
         if run.journal.exists():
             with closing(Journal.open(run.journal)) as journal:
                 found += spans(journal)
-    return figures({comparison.metric: comparison for comparison in gathered.comparisons}, found)
+    return figures({comparison.metric: comparison for comparison in gathered.comparisons}, found, quality)
+
+
+def read_quality(path: Path) -> list[StepQuality]:
+    """Reads the quality.csv of `python -m runner quality`, or of the folder that holds it. Raises InputError."""
+    from orchestrator.report.figures import steps
+
+    file = path / "quality.csv" if path.is_dir() else path
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(LARGEST_QUALITY).decode("utf-8-sig")
+        return list(steps.read_quality(text, file.absolute().parent.name))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{file}: {reason}; fix: give the folder that `python -m runner quality` wrote") from error
 
 
 def _with(report: Report, found: Figures) -> Report:
@@ -65,7 +89,7 @@ def _with(report: Report, found: Figures) -> Report:
     from orchestrator.report.figures import svg
 
     pictures = [Picture(one.name, one.title, one.alt, svg(one), svg(one, dark=True)) for one in found.drawn]
-    left_out = [f"Not drawn: {each.title} ({clean(each.reason)})." for each in found.left_out]
+    left_out = [f"{NOT_DRAWN}{each.title} ({clean(each.reason)})." for each in found.left_out]
     return replace(report, pictures=tuple(pictures), notes=(*report.notes, *left_out))
 
 

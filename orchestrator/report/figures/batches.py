@@ -145,7 +145,9 @@ def _panel(
 
     x, y = _scales(panel.rivals, series, size)
     base = alt.Chart().encode(x=x.title("images per call (batch size)" if has_x_title else None))
-    of_value = base.encode(y=y.title(axis), tooltip=[alt.Tooltip("case:N"), alt.Tooltip("value:Q")])
+    of_value = base.encode(
+        y=y.title(axis), tooltip=[alt.Tooltip("case:N"), alt.Tooltip("value:Q", format=charts.NUMBER)]
+    )
     colour, shape = (charts.colour("series", series.names, channel=channel) for channel in (alt.Color, alt.Shape))
     stroke = charts.colour("series", series.names, legend=False, channel=alt.Stroke)
     states = [point.state for point in panel.points]

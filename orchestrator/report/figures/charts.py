@@ -18,6 +18,7 @@ WIDTH = 540  # of a whole row of panels, without the labels of its axis
 CHARACTER = 8.4  # pixels of a character, on average
 ROOM_OF_TICK = 34  # pixels from a tick of a logarithmic axis to the next
 PANEL_TITLE = "panel"
+NUMBER = ".4~g"  # of a value under the pointer
 
 
 def own(values: Values) -> alt.Chart:

@@ -210,7 +210,7 @@ def _panel(panel: Panel, end: float, precisions: Sequence[str], axis: str | None
     )
     base = alt.Chart().encode(
         y=alt.Y("row:N", scale=alt.Scale(domain=rows, paddingInner=0.22), title=None),
-        tooltip=[alt.Tooltip("case:N"), alt.Tooltip("value:Q"), alt.Tooltip("text:N")],
+        tooltip=[alt.Tooltip("case:N"), alt.Tooltip("value:Q", format=charts.NUMBER), alt.Tooltip("text:N")],
     )
     bars = base.encode(x=x)
     fill = charts.colour("precision", precisions, legend=False)

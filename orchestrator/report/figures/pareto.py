@@ -143,7 +143,10 @@ def _chart(offers: Sequence[Offer], best: Sequence[Offer], subtitle: Sequence[st
     base = alt.Chart().encode(
         x=x.title(f"{COST} · {words.LEFT}"),
         y=y.title([SPEED, words.MORE]),
-        tooltip=[alt.Tooltip("case:N"), alt.Tooltip("speed:Q", title=SPEED), alt.Tooltip("cost:Q")],
+        tooltip=[
+            alt.Tooltip("case:N"),
+            *(alt.Tooltip(f"{name}:Q", format=charts.NUMBER) for name in ("speed", "cost")),
+        ],
     )
     colour, shape = (charts.colour("place", named, channel=channel) for channel in (alt.Color, alt.Shape))
     stroke = charts.colour("place", named, legend=False, channel=alt.Stroke)

@@ -78,7 +78,7 @@ def _chart(shown: Sequence[Point], subtitle: Sequence[str]) -> Any:
         .axis(values=charts.log_ticks(low, high), format="~g")
         .title(f"{UNIT} · {words.LEFT}"),
         y=alt.Y("row:N").scale(domain=list(dict.fromkeys(rows))).axis(grid=True).title(None),
-        tooltip=[alt.Tooltip("row:N", title="case"), alt.Tooltip("value:Q", title=UNIT)],
+        tooltip=[alt.Tooltip("row:N", title="case"), alt.Tooltip("value:Q", title=UNIT, format=charts.NUMBER)],
     )
     colour, shape = (charts.colour("kind", [GPU, CPU], channel=channel) for channel in (alt.Color, alt.Shape))
     stroke = charts.colour("kind", [GPU, CPU], legend=False, channel=alt.Stroke)

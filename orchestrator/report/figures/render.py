@@ -112,7 +112,7 @@ def _sha256(text: str) -> str:
 _SCRIPT = """
 const specs = SPECS, scheme = matchMedia("(prefers-color-scheme: dark)");
 const draw = () => vegaEmbed("#figure", specs[scheme.matches ? "dark" : "light"], {
-  ast: true, expr: vega.expressionInterpreter, renderer: "svg", downloadFileName: NAME,
+  ast: true, renderer: "svg", downloadFileName: NAME,
   actions: {export: true, source: false, compiled: false, editor: false},
 });
 scheme.addEventListener("change", draw);
