@@ -30,6 +30,8 @@ def largest_batch(key: Mapping[str, AxisValue], rows: Sequence[Row], works: Sequ
     used = tuple(row for samples, row in fitted if samples == max(within))
     conflict = max(samples for samples, _ in fitted)
     notes = [] if conflict == max(within) else [f"{conflict} fitted too, although {beyond} was out of memory"]
+    if any(_spilled(row) and row.n_samples == beyond for row in rows):
+        notes.append(f"{beyond} ran, in memory beyond the GPU's")
     return Cell(
         key,
         Status.OK,
@@ -48,12 +50,16 @@ def _fits(row: Row) -> bool:
     return row.status is Status.OK and row.validity not in NOT_IN_MEMORY
 
 
+def _spilled(row: Row) -> bool:
+    return row.status is Status.OK and row.validity is Validity.SPILLED
+
+
 def _beyond(rows: Sequence[Row]) -> Iterator[int]:
     """Yields each batch size that is known not to fit."""
     for row in rows:
         if row.status is Status.OOM:
             yield row.n_samples or 1  # a search for `max` is out of memory if a single image is
-        elif row.status is Status.OK and row.validity is Validity.SPILLED and row.n_samples:
+        elif _spilled(row) and row.n_samples:
             yield row.n_samples
         elif row.samples_asked == MAX and (found := _FOUND.search(row.error or "")):
             yield int(found[1])

@@ -100,6 +100,12 @@ def test_prices_come_from_the_run_a_file_or_the_caller(run: Path, here: Path) ->
     ("options", "said"),
     [
         ({"metric": "speed"}, r"metric 'speed' is unknown; expected one of latency, throughput"),
+        ({"metric": "latancy"}, r"metric 'latancy' is unknown; did you mean 'latency'"),
+        (
+            {"metric": "psnr", "baseline": "eager"},
+            r"psnr has no ratios, since .*; fix: leave it out",
+        ),
+        ({"metric": "cost", "prices": {"gpu9": 1}}, r"prices: it names none of the hosts of these rows; did you mean"),
         ({"prices": {"gpu1": 1}}, r"prices do not change the latency; fix: metric='cost'"),
         ({"metric": "cost", "prices": {"gpu1": -1}}, r"the price of 'gpu1' is -1; expected a number of at least 0"),
         ({"metric": "cost", "prices": "none.yaml"}, r"none\.yaml"),

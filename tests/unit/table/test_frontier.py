@@ -88,6 +88,10 @@ def test_a_batch_that_fitted_beyond_one_that_did_not_is_noted() -> None:
     assert (found.value, found.notes) == (8, ("32 fitted too, although 16 was out of memory",))
 
 
+def test_a_batch_that_spilled_is_noted_as_beyond_the_gpus_memory() -> None:
+    assert only([fits(4), fits(8, validity=Validity.SPILLED)]).notes == ("8 ran, in memory beyond the GPU's",)
+
+
 @pytest.mark.parametrize("samples", [1, None])
 def test_where_one_image_does_not_fit_there_is_no_largest_batch(samples: int | None) -> None:
     found = only([oom(samples, samples_asked="max" if samples is None else "1")])

@@ -12,6 +12,7 @@ from builders import a_row, rounds
 
 from orchestrator.commands.results import comparison
 from orchestrator.errors import InputError
+from orchestrator.report.numbers import number_text
 from orchestrator.report.table_text import table_text
 from orchestrator.table import Cell, Comparison, Metric, compare
 from orchestrator.table.declaration import Better, Price
@@ -114,6 +115,11 @@ def test_decibels_are_averaged_as_they_are_even_below_0() -> None:
     assert found.value == pytest.approx(1.0)
     # Student: 4.302653 * 3.605551 / sqrt(3)
     assert found.interval == pytest.approx((1 - 8.956687, 1 + 8.956687), rel=1e-5)
+
+
+def test_a_value_below_0_is_printed_with_its_interval() -> None:
+    rows = [replace(graph_row(round=n), psnr=psnr) for n, psnr in enumerate((-12.0, -12.5, -13.0), start=1)]
+    assert number_text(cell(compare(rows, Metric.PSNR, any_quality=True))) == "-12.50 ±1.24"  # 4.302653 * 0.5 / sqrt(3)
 
 
 def test_decibels_have_no_ratio_and_the_caption_says_so_once() -> None:
