@@ -14,7 +14,7 @@ from orchestrator.table.comparison import Cell
 from orchestrator.table.declaration import Price
 from orchestrator.table.metric import Metric
 from orchestrator.table.overall import together
-from orchestrator.table.pairing import BASE, NEW, Mapped, Pair, Side, pairs, resolved, told_apart
+from orchestrator.table.pairing import BASE, NEW, Mapped, Pair, Side, divided, pairs, resolved, told_apart
 from orchestrator.table.prepared import Prepared
 from orchestrator.table.software import Difference, Jobs, differences
 from orchestrator.table.statistics import Figure, Ratio
@@ -99,8 +99,8 @@ def changes(
     if set(base) == set(new) and not mapped:
         raise InputError(SAME_RUN)
     prepared = Prepared([*base, *new], prices, any_quality, where)
-    cells = prepared.compare(metric).cells()
-    sides = _sides(base, new, [cell for cell in cells if cell.status is not None])
+    cells, conditions = divided(cell for cell in prepared.compare(metric).cells() if cell.status is not None)
+    sides = _sides(base, new, cells)
     maps = resolved(mapped, *sides)
     found = pairs(*sides, maps)
     if not any(pair.base and pair.new for pair in found):
@@ -118,7 +118,7 @@ def changes(
         base=sides[0].name,
         new=sides[1].name,
         mapped=maps,
-        axes=_axes(order, prepared.placed.axes, maps),
+        axes=_axes(order, (*prepared.placed.axes, *conditions), maps),
         caption=prepared.placed.caption,
         environment=tuple(_environment(order, *jobs)),
         overall=tuple(

@@ -15,7 +15,7 @@ from orchestrator.table.changes import THRESHOLD
 from orchestrator.table.comparison import Cell
 from orchestrator.table.declaration import Price
 from orchestrator.table.metric import Metric
-from orchestrator.table.pairing import Pair, host_of, variant
+from orchestrator.table.pairing import Pair, divided, host_of
 from orchestrator.table.prepared import Prepared
 from orchestrator.table.software import Difference, Jobs, differences
 from runner.schema import Row, Validity
@@ -75,10 +75,10 @@ def history(
         raise InputError(f"{metric.value} has no history: {metric.declared.no_ratio}")
     prepared = Prepared(rows, prices, any_quality, where)
     by_case: dict[tuple[Key, str], list[Cell]] = defaultdict(list)
-    for cell in prepared.compare(metric).cells():
-        if cell.status is not None:
-            key = tuple(value for name, value in cell.key.items() if name != HOST)
-            by_case[key, host_of(cell) + variant(cell)].append(cell)
+    cells, conditions = divided(cell for cell in prepared.compare(metric).cells() if cell.status is not None)
+    for cell in cells:
+        key = tuple(value for name, value in cell.key.items() if name != HOST)
+        by_case[key, host_of(cell)].append(cell)
     every = [_series(metric, host, cells, jobs or {}) for (_, host), cells in by_case.items()]
     found = [point.change for series in every for point in series.points if point.change]
     p_values = adjusted([change.ratio for change in found], threshold)
@@ -91,7 +91,9 @@ def history(
         metric=metric,
         threshold=threshold,
         axes=tuple(
-            axis for axis in prepared.placed.axes if axis != HOST and len({series.key[axis] for series in judged}) > 1
+            axis
+            for axis in (*prepared.placed.axes, *conditions)
+            if axis != HOST and len({series.key[axis] for series in judged}) > 1
         ),
         caption=prepared.placed.caption,
         series=judged,

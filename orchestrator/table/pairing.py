@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import InputError
-from orchestrator.table.cases import HOST, PROMPT, TIE_BREAKERS, AxisValue, Key, natural
+from orchestrator.table.cases import CONDITIONS, HOST, PROMPT, TIE_BREAKERS, AxisValue, Key, natural
 from orchestrator.table.comparison import Cell
 from orchestrator.table.naming import listed, means, near, shown
 from runner.schema import Row
@@ -78,10 +78,24 @@ def host_of(cell: Cell) -> str:
     return row.host or row.device or "unnamed host"
 
 
-def variant(cell: Cell) -> str:
-    """Returns what divides a host's cells beside its name and run, such as ` (threads 2)`."""
-    rest = str(cell.key[HOST]).removeprefix(host_of(cell)).removeprefix(" (host)")
-    return rest.removeprefix(f"@{cell.sources[0].run or 'unnamed'}")
+def divided(cells: Iterable[Cell]) -> tuple[list[Cell], tuple[str, ...]]:
+    """Returns the cells with the conditions in their keys that divide a case of one host and run, such as `threads`,
+    and these conditions' names.
+    """
+    cells = list(cells)
+    together: dict[Hashable, list[Row]] = defaultdict(list)
+    for cell in cells:
+        row = cell.sources[0]
+        case = tuple(value for name, value in cell.key.items() if name != HOST)
+        together[row.run, host_of(cell), case].append(row)
+    names = tuple(
+        name for name, of in CONDITIONS.items() if any(len({of(row) for row in rows}) > 1 for rows in together.values())
+    )
+    if not names:
+        return cells, ()
+    return [
+        replace(cell, key={**cell.key, **{name: CONDITIONS[name](cell.sources[0]) for name in names}}) for cell in cells
+    ], names
 
 
 def resolved(texts: Iterable[str], base: Side, new: Side) -> tuple[Mapped, ...]:
@@ -152,11 +166,10 @@ def _by_key(side: Side, host: str, mapped: Mapping[str, Mapping[AxisValue, AxisV
     for cell in side.cells:
         if host_of(cell) != host or any(cell.key.get(axis) not in values for axis, values in mapped.items()):
             continue
-        shared = [
+        shared = tuple(
             mapped[name][value] if name in mapped else value for name, value in cell.key.items() if name not in dropped
-        ]
-        shared.append(variant(cell))
-        found[tuple(shared)].append(cell)
+        )
+        found[shared].append(cell)
     return found
 
 

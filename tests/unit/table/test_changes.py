@@ -264,3 +264,22 @@ def test_what_only_the_jobs_environments_say_is_listed_too() -> None:
 @pytest.mark.parametrize("document", [{}, {"packages": 3}, {"process": []}, {"kernel": {"a": 1}}])
 def test_a_foreign_environment_of_any_form_has_no_facts(document: dict[str, object]) -> None:
     assert facts_of(document) == {}
+
+
+def test_a_case_in_two_numbers_of_threads_is_paired_by_them() -> None:
+    def run(name: str, *middles: float) -> list[Row]:
+        return [
+            row for n, middle in enumerate(middles, start=1) for row in rounds(middle=middle, run=name, threads=2 * n)
+        ]
+
+    found = changes(run("old", 1.0, 0.5), run("new", 1.2, 0.5))
+    assert [(change.key["threads"], change.verdict) for change in found.cases] == [
+        (2, Verdict.WORSE),
+        (4, Verdict.WITHIN),
+    ]
+    assert found.axes == ("threads",)
+    one = changes(run("old", 1.0, 0.5), run("new", 1.2))
+    assert [(change.key["threads"], change.verdict) for change in one.cases] == [
+        (2, Verdict.WORSE),
+        (4, Verdict.NOT_COMPARABLE),
+    ]
