@@ -61,6 +61,11 @@ class Prepared:
         Rows were chosen before: `where` of the view is not used. A metric with a fixed baseline ignores the one that is
         asked for.
         """
+        for axis in metric.declared.spans:
+            if axis in (*view.rows, *view.columns):
+                raise InputError(
+                    f"{metric.value} is one value of all {axis}; fix: leave {axis} out of rows and columns"
+                )
         placed = spanning(self.placed, metric.declared.spans)
         base = self._baseline(baseline, placed)
         if metric.declared.precision:

@@ -11,7 +11,7 @@ from orchestrator.errors import InputError
 from orchestrator.table.cases import HOST, SAMPLES, AxisValue, Key, Placement, key_order
 from orchestrator.table.comparison import Cell, Column, Line
 from orchestrator.table.naming import named, near
-from orchestrator.table.sorting import ordered
+from orchestrator.table.sorting import VALUE, ordered
 from runner.schema import MAX
 
 NOT_PLANNED = "not in the matrix"
@@ -135,14 +135,14 @@ def _noting_found(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _columns(across: Sequence[str], labels: Sequence[Key]) -> tuple[Column, ...]:
-    """Names each column by its values; a number with its axis: `half, samples 4`."""
-    names = [", ".join(_word(axis, value) for axis, value in zip(across, values)) for values in labels]
-    times, seen, columns = Counter(names), Counter[str](), []
-    for name, values in zip(names, labels):
-        seen[name] += 1
-        unique = name if times[name] == 1 else f"{name} ({seen[name]})"
-        columns.append(Column(unique or "value", dict(zip(across, values))))
-    return tuple(columns)
+    """Names each column by its values, a number with its axis: `half, samples 4`; `value` if no axis lies across."""
+    columns: dict[str, Column] = {}
+    for values in labels:
+        name = ", ".join(_word(axis, value) for axis, value in zip(across, values)) or VALUE
+        while name in columns:  # two hostile values may read the same
+            name += "'"
+        columns[name] = Column(name, dict(zip(across, values)))
+    return tuple(columns.values())
 
 
 def _word(axis: str, value: AxisValue) -> str:

@@ -77,6 +77,21 @@ def test_an_unknown_axis_is_an_error_with_the_nearest_name() -> None:
         compare(ROWS, view=View(rows=("engin",)))
 
 
+def test_an_axis_that_the_metric_spans_is_an_error() -> None:
+    with pytest.raises(InputError, match="largest-batch is one value of all samples; fix: leave samples out of rows"):
+        compare(ROWS, Metric.LARGEST_BATCH, view=View(rows=("samples",)))
+
+
+def test_columns_whose_values_read_the_same_have_different_names() -> None:
+    rows = [
+        *rounds("a, b", model="c", work="one"),
+        *rounds("a", model="b, c", work="two"),
+        *rounds("a, b, c", model="", work="three"),
+    ]
+    found = compare(rows, view=View(columns=("host", "model")))
+    assert len(set(columns(found))) == len(found.columns) == 3
+
+
 def test_a_cell_knows_its_value_on_every_axis() -> None:
     found = compare(ROWS, view=View(columns=("engine",)))
     for line in found.lines:
@@ -118,17 +133,20 @@ some_rows = st.lists(
     ),
     max_size=6,
 ).map(lambda groups: [row for group in groups for row in group])
-axes = ["engine", "precision", "samples", "host"]
+axes = ["engine", "precision", "host", "steps", "threads", "run", "device"]
 layouts = st.permutations(axes).flatmap(
-    lambda order: st.tuples(st.integers(0, 4), st.integers(0, 4)).map(
+    lambda order: st.tuples(st.integers(0, 7), st.integers(0, 7)).map(
         lambda ends: View(rows=tuple(order[: min(ends)]), columns=tuple(order[min(ends) : max(ends)]))
     )
 )
 
 
-def computed(comparison: Comparison) -> dict[object, Any]:
+def computed(comparison: Comparison, axes: Sequence[str]) -> dict[object, Any]:
     """All that a table claims of each planned cell, by the cell's key."""
-    return {tuple(sorted(cell.key.items())): claims(cell) for cell in comparison.cells() if cell.status}
+    cells = [cell for cell in comparison.cells() if cell.status]
+    found: dict[object, Any] = {tuple(cell.key[axis] for axis in axes): claims(cell) for cell in cells}
+    assert len(found) == len(cells)
+    return found
 
 
 def claims(cell: Cell) -> object:
@@ -136,9 +154,21 @@ def claims(cell: Cell) -> object:
     return (cell.status, cell.reason, cell.figure, cell.validity, cell.ratio, cell.no_ratio, marks, cell.pays_off_after)
 
 
-@given(some_rows, layouts, st.sampled_from([Metric.LATENCY, Metric.THROUGHPUT]))
-def test_no_layout_changes_a_number_a_verdict_or_a_mark(rows: Sequence[Row], view: View, metric: Metric) -> None:
-    assert computed(compare(rows, metric, view=view)) == computed(compare(rows, metric))
+@given(
+    some_rows,
+    layouts,
+    st.sampled_from([each for each in Metric if not each.declared.spans]),
+    st.sampled_from([None, "engine=eager", "host=a"]),
+)
+def test_no_layout_changes_a_number_a_verdict_or_a_mark(
+    rows: Sequence[Row], view: View, metric: Metric, baseline: str | None
+) -> None:
+    try:
+        default = compare(rows, metric, baseline)
+    except InputError:  # these rows have no such baseline
+        return
+    axes = (*default.axes, *default.across)
+    assert computed(compare(rows, metric, baseline, view=view), axes) == computed(default, axes)
 
 
 @pytest.mark.parametrize(
