@@ -15,6 +15,7 @@ from orchestrator.commands.options import command
 
 if TYPE_CHECKING:
     from orchestrator.runs.folder import Run
+    from runner.schema import Row
 
 
 @command(
@@ -49,7 +50,7 @@ def import_(
 
     imported = import_rows(files, name, ignore or (), source)
     rows = imported.all_rows()
-    console().print(f"{len(rows)} rows in {imported.path}", soft_wrap=True)
+    console().print(f"{_counted(rows)} in {imported.path}", soft_wrap=True)
     settings = list(dict.fromkeys(name for row in rows for name in row.other_settings))
     if settings:
         names = ", ".join(map(repr, settings[:20])) + (", …" if len(settings) > 20 else "")
@@ -59,6 +60,14 @@ def import_(
             markup=False,
             soft_wrap=True,
         )
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    """Says how many rows there are, and of which status: `80 rows (73 ok, 7 oom)`."""
+    from runner.schema import Status
+
+    counts = [(sum(row.status is status for row in rows), status.value) for status in Status]
+    return f"{len(rows)} rows ({', '.join(f'{count} {status}' for count, status in counts if count)})"
 
 
 def import_rows(

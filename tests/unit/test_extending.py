@@ -99,7 +99,7 @@ def test_a_host_kind_is_listed_checked_and_planned(copy: Path) -> None:
 
 def test_a_column_is_imported_and_shown_in_json(copy: Path) -> None:
     (copy / "other.csv").write_text("host,n_samples,latency,fan_rpm\na,1,2.0,1500\n")
-    assert "1 rows in" in run(copy, "-m", "orchestrator", "import", "other.csv")
+    assert "1 rows (1 ok) in" in run(copy, "-m", "orchestrator", "import", "other.csv")
     assert '"fan_rpm": 1500.0' in run(copy, "-m", "orchestrator", "results", "-o", "json")
     (copy / "other.csv").write_text("host,n_samples,latency,fan_rpm\na,1,2.0,-3\n")
     assert "column fan_rpm: -3 is negative" in run(copy, "-m", "orchestrator", "import", "other.csv")

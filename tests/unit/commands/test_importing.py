@@ -31,6 +31,11 @@ def rows_of(name: str) -> list[Row]:
     return read_rows(the_run(name) / "results.csv")
 
 
+def test_an_import_says_how_many_rows_ran_and_how_many_did_not(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert orchestrate("import", str(PUBLISHED), "--name", "lambda") == ExitCode.OK
+    assert capsys.readouterr().out.startswith("80 rows (73 ok, 7 oom) in runs/")
+
+
 def test_a_run_keeps_the_imported_file_its_hash_and_its_address(here: Path) -> None:
     assert orchestrate("import", str(PUBLISHED), "--name", "lambda", "--source", URL) == ExitCode.OK
     sources = the_run("lambda") / "sources"
