@@ -319,7 +319,7 @@ def _span(numbers: Sequence[int]) -> str:
 def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
     """Explains the marks that the table uses."""
     ratios = [cell.ratio for cell in cells if cell.ratio]
-    tested = [ratio for ratio in ratios if ratio.p is not None]
+    tested, family = [ratio for ratio in ratios if ratio.p is not None], comparison.tested
     processes = sorted({len(cell.figure.processes) for cell in cells if cell.figure})
     marks = {_mark(cell) for cell in cells}
     case = "its line" if comparison.across == (HOST,) else "its case on all hosts"
@@ -336,7 +336,7 @@ def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
         "(oom at n): the smallest batch that is out of memory": any(limit and limit.beyond for limit in limits),
         "×: the value divided by the baseline's": bool(ratios),
         "× [low–high]: 95% interval of this ratio alone": bool(tested),
-        f"≈: no difference shown at 5%{f' for all {len(tested)} ratios together' if tested[1:] else ''}": any(
+        f"≈: no difference shown at 5%{f' for all {family} ratios together' if family > 1 else ''}": any(
             not ratio.shows_difference for ratio in tested
         ),
         "(1 round): a single process on one side, so no difference is claimed": any(

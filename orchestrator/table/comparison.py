@@ -105,7 +105,8 @@ class Comparison:
 
     caption: what all rows share, by axis. devices: the devices that each host's rows state. runs: the compared runs.
     prices: what each host's cost was computed with. where: the values that rows had to have to be compared.
-    left_out: the number of lines that a limit left out, after all was compared.
+    left_out: the number of lines that a limit left out, after all was compared. tested: the number of ratios that were
+    tested together, on those lines too.
     """
 
     metric: Metric
@@ -120,6 +121,7 @@ class Comparison:
     prices: Mapping[str, Price] = field(default_factory=dict)
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: int = 0
+    tested: int = 0
 
     def cells(self) -> Iterator[Cell]:
         """Yields every cell, line by line, with and without a value."""

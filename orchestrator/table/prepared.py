@@ -83,8 +83,11 @@ class Prepared:
             columns=layout.columns,
             lines=layout.lines,
             left_out=layout.left_out,
+            tested=sum(cell.ratio is not None and cell.ratio.p is not None for cell in cells.values()),
             where=self.where,
-            caption={name: value for name, value in self.placed.caption.items() if name not in layout.axes},
+            caption={
+                name: value for name, value in self.placed.caption.items() if name not in (*layout.axes, *layout.across)
+            },
             devices=self._devices(),
             runs=tuple(sorted({row.run for row in self.rows if row.run})),
             prices=self._prices() if metric.declared.needs_price else {},

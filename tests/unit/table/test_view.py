@@ -362,3 +362,13 @@ def test_a_limit_shows_the_first_lines_and_compares_all() -> None:
     found = compare(rows, Metric.THROUGHPUT, baseline="samples=4", view=View(limit=1))
     assert (found.lines, found.left_out) == (whole.lines[:1], 1)
     assert found.lines[0].cells[0].ratio is not None
+
+
+def test_the_ratios_that_are_tested_together_include_those_left_out() -> None:
+    rows = [*rounds("a", samples=1), *rounds("a", samples=4), *rounds("b", samples=1), *rounds("b", samples=4)]
+    found = compare(rows, view=View(limit=1))
+    assert (found.tested, sum(cell.ratio is not None for cell in found.cells())) == (2, 1)
+
+
+def test_an_axis_that_lies_across_is_not_in_the_caption() -> None:
+    assert "steps" not in compare(ROWS, view=View(columns=("host", "steps"))).caption
