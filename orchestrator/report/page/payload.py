@@ -11,7 +11,7 @@ shows. A cell is a case of `Table.cases`; lists named "per cell" are in that ord
     baselines: name, title. The block of the first metric's ratios to the first one is `ratio-0-0`. Not all exist.
     view: the default metric, baseline and axis across; "none" is no baseline, or one column.
     states: word, kind (value, imported, invalid, missing or fault) and meaning. marks: words. verdicts: word and kind.
-    texts: notes and reasons. command: prints the ratios that the page does not hold.
+    ratios: the ids of the ratios' blocks. texts: notes and reasons. command: prints what the page does not hold.
 `metric-M`, per cell
     value (to nine digits, or null), text and spread (formatted), state, mark, notes. about: lines for all cells.
 `ratio-M-B`, per cell
@@ -100,6 +100,7 @@ def payload(table: Table, command: str = "orchestrator results") -> dict[str, Bl
         "states": states.values,
         "marks": MARKS,
         "verdicts": VERDICTS,
+        "ratios": [name for name in blocks if name.startswith("ratio-")],
         "texts": texts.values,
         "command": clean(command),
     }

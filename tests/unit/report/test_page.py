@@ -103,6 +103,12 @@ def test_a_report_without_anything_is_a_page() -> None:
     assert "There is no measurement yet." in page.words
 
 
+def test_the_first_view_comes_before_the_script_and_the_rest_after() -> None:
+    ids = [attributes.get("id", "script") for tag, attributes in Read(render(a_report())).elements if tag == "script"]
+    assert ids[:4] == ["data", "metric-0", "ratio-0-0", "script"]
+    assert {"metric-1", "ratio-2-1"} <= set(ids[4:])
+
+
 def test_many_failures_are_counted_and_their_first_shown() -> None:
     failure = a_report().failures[0]
     page = Read(render(a_report(failures=(failure,) * 1000)))

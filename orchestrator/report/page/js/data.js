@@ -11,25 +11,27 @@ function load(from) {
   data.axis = new Map(data.axes.map((axis) => [axis.name, axis]));
 }
 
-// A metric's or ratio's block is parsed when it is first asked for; null if the page does not hold it.
+// A metric's or ratio's block is parsed when it is first asked for; null if the page does not hold it, or not yet.
 function block(id) {
-  if (!blocks.has(id)) {
-    const element = document.getElementById(id);
-    blocks.set(id, element && JSON.parse(element.textContent));
-  }
-  return blocks.get(id);
+  const element = blocks.has(id) ? null : document.getElementById(id);
+  if (element) blocks.set(id, JSON.parse(element.textContent));
+  return blocks.get(id) ?? null;
+}
+
+// Calls at once if the page holds what a view needs; else when it is loaded whole: most blocks come after the script.
+function whenHere(view, show) {
+  const isHere = figures(view) && (view.baseline === NONE || !isOffered(metricOf(view), baselineOf(view)) || ratios(view));
+  if (isHere || document.readyState !== "loading") show();
+  else addEventListener("DOMContentLoaded", show, { once: true });
 }
 
 const metricOf = (view) => data.metrics.find((metric) => metric.name === view.metric);
 const figures = (view) => block(`metric-${data.metrics.indexOf(metricOf(view))}`);
 
-function ratios(view) {
-  const baseline = data.baselines.findIndex((each) => each.name === view.baseline);
-  return block(`ratio-${data.metrics.indexOf(metricOf(view))}-${baseline}`);
-}
-
-const isOffered = (metric, baseline) =>
-  document.getElementById(`ratio-${data.metrics.indexOf(metric)}-${data.baselines.indexOf(baseline)}`) !== null;
+const baselineOf = (view) => data.baselines.find((each) => each.name === view.baseline);
+const ratioId = (metric, baseline) => `ratio-${data.metrics.indexOf(metric)}-${data.baselines.indexOf(baseline)}`;
+const isOffered = (metric, baseline) => data.ratios.includes(ratioId(metric, baseline));
+const ratios = (view) => block(ratioId(metricOf(view), baselineOf(view)));
 
 const label = (axis, point) => axis.values[axis.at[point]];
 

@@ -34,7 +34,7 @@ function take(next) {
       shown.querySelector(`#${CSS.escape(open.id)}`)?.setAttribute("open", "");
     if (old.get(name).isEqualNode(shown)) continue;
     old.get(name).replaceWith(shown);
-    hasNewData ||= name === "data";
+    hasNewData ||= name.endsWith("data");
   }
   document.title = next.title;
   if (!next.documentElement.dataset.live) delete document.documentElement.dataset.live;

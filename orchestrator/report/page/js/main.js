@@ -23,16 +23,20 @@ function say() {
 function change(changes, { replacing = false } = {}) {
   view = { ...view, page: 1, ...changes };
   if (!sortable(view).includes(view.sort.replace(/^-/, ""))) view.sort = "";
-  show();
-  remember(view, { replacing });
-  say();
+  whenHere(view, () => {
+    show();
+    remember(view, { replacing });
+    say();
+  });
 }
 
 function restore() {
   if (isPlace(location.hash)) return;
   view = fromFragment(location.hash);
-  show();
-  say();
+  whenHere(view, () => {
+    show();
+    say();
+  });
 }
 
 function listen() {
@@ -84,7 +88,7 @@ function start() {
     load(document);
     view = isPlace(location.hash) ? defaults() : fromFragment(location.hash);
     listen();
-    show();
+    whenHere(view, () => show());
   }
   document.documentElement.classList.add("js");
   if (document.documentElement.dataset.live) follow();
