@@ -114,6 +114,8 @@ def test_the_wheel_holds_what_images_are_built_from_and_clusters_need(wheel: Pat
     page = engines.ROOT / "orchestrator/report/page"
     for file in (file for pattern in ("*.css", "js/*.js", "templates/*.j2") for file in page.glob(pattern)):
         assert (installed.package / file.relative_to(engines.ROOT)).is_file()
+    for name in ("orchestrator/report/styles/table.css", "orchestrator/py.typed", "runner/py.typed"):
+        assert (installed.package / name).is_file()
     with zipfile.ZipFile(wheel) as opened:
         assert not [name for name in opened.namelist() if name.startswith("tests/")]
 
