@@ -158,9 +158,11 @@ COMMANDS = (
     "results -o csv",
     "results -o json",
     "results -o md",
+    "results -o html",
     "report",
     "submit matrix.yaml --set engine=eager --set samples=1 --set repeats=1 --set rounds=1 --name second --detach",
     "resume",
+    "compare first second",
 )
 
 
