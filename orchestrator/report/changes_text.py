@@ -221,7 +221,7 @@ def difference_words(difference: Difference) -> str:
         for side in (difference.base, difference.new)
     )
     engines = f" ({', '.join(label(engine) for engine in difference.engines)})" if difference.engines else ""
-    return f"{difference.name} {before} → {after}{engines}"
+    return f"{label(difference.name)} {before} → {after}{engines}"
 
 
 def _legend(changes: Changes) -> list[str]:

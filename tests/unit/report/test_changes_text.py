@@ -21,6 +21,7 @@ from orchestrator.report.changes_terminal import terminal
 from orchestrator.report.changes_text import changes_text
 from orchestrator.table.changes import Changes, changes
 from orchestrator.table.metric import Metric
+from orchestrator.table.software import Jobs
 from runner.schema import Row, Status
 
 
@@ -110,6 +111,13 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
     terminal(a_comparison(), Console(file=out, width=120))
     out.flush()
     assert b"a: driver 580.1 -> 590.2" in out.buffer.getvalue()
+
+
+def test_a_foreign_name_of_a_package_controls_no_terminal() -> None:
+    facts: tuple[Jobs, Jobs] = ({"j": {"\x1b[31mevil": "1"}}, {"j": {"\x1b[31mevil": "2\x07"}})
+    found = changes(rounds(run="old", job="j"), rounds(run="new", job="j"), jobs=facts)
+    assert "evil 1 → 2" in printed(found)
+    assert not {"\x1b", "\x07"} & set(printed(found) + to_markdown(found))
 
 
 def test_markdown_folds_what_did_not_change() -> None:
