@@ -78,8 +78,6 @@ def cell_of(
             *_remarks(pooled),
             *([unranked] if unranked else []),
         ),
-        startup_s=_value_of(Metric.STARTUP, pooled),
-        image_s=_value_of(Metric.BREAK_EVEN, pooled),
     )
 
 
@@ -152,10 +150,3 @@ def _as_one(texts: Sequence[str]) -> str:
         return f"{shares[0]}%" if shares[0] == shares[-1] else f"{shares[0]}–{shares[-1]}%"
 
     return _PERCENTAGE.sub(span, texts[0])
-
-
-def _value_of(metric: Metric, rows: Sequence[Row]) -> float | None:
-    try:
-        return figure(metric, rows, None).value
-    except NoFigureError:
-        return None

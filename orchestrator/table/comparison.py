@@ -42,7 +42,7 @@ class Cell:
         no difference from the best value is shown.
     samples: images in one call; they may differ between hosts where `max` was asked for.
     pays_off_after: images after which a load and first call slower than the baseline's pay off; None if that is
-        unknown, or never happens. startup_s, image_s: its inputs.
+        unknown, or never happens.
     sources: all rows of this case on this host. used: the rows that the value comes from.
     """
 
@@ -65,8 +65,6 @@ class Cell:
     pays_off_after: int | None = None
     samples: int | None = None
     work: Work | None = None
-    startup_s: float | None = field(default=None, repr=False)
-    image_s: float | None = field(default=None, repr=False)
     sources: tuple[Row, ...] = field(default=(), repr=False)
     used: tuple[Row, ...] = field(default=(), repr=False)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from orchestrator.table.comparison import Cell
 from orchestrator.table.declaration import Derived, NoFigureError
+from orchestrator.table.measured import figure
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import Figure, Process, Ratio
 
@@ -41,14 +42,16 @@ def break_even(cell: Cell, against: Cell, found: Ratio) -> int:
     """
     if found.shows_difference is False:
         raise NoFigureError("no difference in speed to the baseline is shown")
-    if cell.image_s is None or against.image_s is None:
-        raise NoFigureError("the throughput is not known")
-    saved_s = against.image_s - cell.image_s
+    saved_s = _seconds(Metric.BREAK_EVEN, against) - _seconds(Metric.BREAK_EVEN, cell)
     if saved_s <= 0:
         raise NoFigureError("it is not faster than the baseline, so a slower start never pays off")
-    if cell.startup_s is None or against.startup_s is None:
-        raise NoFigureError("load_s or first_call_s was not measured")
-    return max(0, math.ceil((cell.startup_s - against.startup_s) / saved_s))
+    extra_s = _seconds(Metric.STARTUP, cell) - _seconds(Metric.STARTUP, against)
+    return max(0, math.ceil(extra_s / saved_s))
+
+
+def _seconds(metric: Metric, cell: Cell) -> float:
+    """Returns the startup, or the seconds per image, of the cell's rows."""
+    return figure(metric, cell.used, None).value
 
 
 def _with(metric: Metric, cell: Cell, figure: Figure, notes: Sequence[str] = ()) -> Cell:
