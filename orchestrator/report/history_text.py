@@ -19,6 +19,7 @@ from orchestrator.table.cases import AxisValue
 from orchestrator.table.change import Verdict
 from orchestrator.table.history import History, Point, Series
 from orchestrator.table.pairing import BASE, NEW
+from runner.schema import Validity
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +116,7 @@ def _point(history: History, point: Point, widths: Widths) -> PointText:
         ratio=ratio,
         verdict=_verdict(history, point),
         changed=", ".join(map(difference_words, point.differences)),
-        tone=TONES[change.verdict] if change else Tone.PLAIN if cell.figure else Tone.NO_VALUE,
+        tone=TONES[change.verdict] if change else Tone.NO_VALUE,
     )
 
 
@@ -127,7 +128,9 @@ def _status(point: Point) -> str:
 def _verdict(history: History, point: Point) -> str:
     change = point.change
     if change is None:
-        return clean(point.cell.reason, LONGEST_REASON) if point.cell.reason else ""
+        validity = point.cell.validity
+        invalid = validity.value if validity not in (Validity.VALID, None) else ""
+        return clean(point.cell.reason, LONGEST_REASON) if point.cell.reason else invalid
     words = verdict_words(history.metric, change.verdict, change.ratio, history.threshold)
     why = "1 round" if change.ratio and change.p is None else change.why
     return clean(f"{words}: {_of_previous(why)}", LONGEST_REASON) if why else words

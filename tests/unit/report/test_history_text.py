@@ -16,7 +16,7 @@ from orchestrator.report import history_document
 from orchestrator.report.history_document import to_json
 from orchestrator.report.history_text import terminal, to_csv, to_markdown
 from orchestrator.table.history import History, history
-from runner.schema import Row, Status
+from runner.schema import Row, Status, Validity
 
 DAYS = ("20260301-120000-aaaaaa-first", "20260302-120000-bbbbbb-second", "20260303-120000-cccccc-third")
 
@@ -80,3 +80,10 @@ def test_hostile_text_is_neither_markup_nor_a_formula() -> None:
     text = to_markdown(a_history("<b>=1+1</b>"))
     assert "<b>" not in text
     assert all(record["model"].startswith("'=") for record in csv.DictReader(io.StringIO(to_csv(a_history("=1+1")))))
+
+
+def test_an_invalid_first_value_says_so() -> None:
+    rows = [replace(row, validity=Validity.CONTENDED) for row in rounds(run=DAYS[0])]
+    out = io.StringIO()
+    terminal(history(rows), Console(file=out, width=120))
+    assert any(line.rstrip().endswith("contended") for line in out.getvalue().splitlines())
