@@ -112,7 +112,7 @@ def compare(
     if not 0 <= threshold < 1:
         raise InputError(f"threshold {threshold}: expected a share below 1, such as 0.01")
     measure = metric_of(metric)
-    ours, theirs = (one_run(title, _read([source])) for title, source in (("base", base), ("new", new)))
+    ours, theirs = one_run("base", _read([base])), one_run("new", _read([new]))
     priced = prices_of(measure, [*ours.rows, *theirs.rows], [*ours.runs, *theirs.runs], prices)
     whole = joined(ours.rows, theirs.rows) if mapped else None
     maps = [f"{axis}={shown(before)}:{shown(after)}" for axis, (before, after) in (mapped or {}).items()]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,25 @@ def test_a_library_that_is_not_installed_is_named_with_its_command(
     with pytest.raises(InputError, match=said) as raised:
         orchestrator.load("two", frame=frame)
     assert isinstance(raised.value, ImportError) == bool(hidden)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda address: orchestrator.load(address),
+        lambda address: orchestrator.tabulate(address),
+        lambda address: orchestrator.compare(address, "one"),
+    ],
+    ids=["load", "tabulate", "compare"],
+)
+def test_a_warning_names_the_callers_line(
+    runs: Path, read: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = from_store.Stored("r", (replace(ROWS[0], run="r"),), ("job2",))
+    monkeypatch.setattr(from_store, "read", lambda address: stored)
+    with pytest.warns(library.LoadWarning, match="r is not complete yet; missing: job2") as caught:
+        read("s3://bench/sd/r")
+    assert [each.filename for each in caught] == [__file__]
 
 
 def test_what_a_store_refuses_or_lacks_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
