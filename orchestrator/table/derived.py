@@ -42,16 +42,19 @@ def break_even(cell: Cell, against: Cell, found: Ratio) -> int:
     """
     if found.shows_difference is False:
         raise NoFigureError("no difference in speed to the baseline is shown")
-    saved_s = _seconds(Metric.BREAK_EVEN, against) - _seconds(Metric.BREAK_EVEN, cell)
+    saved_s = _seconds(Metric.BREAK_EVEN, against, " for the baseline") - _seconds(Metric.BREAK_EVEN, cell)
     if saved_s <= 0:
         raise NoFigureError("it is not faster than the baseline, so a slower start never pays off")
-    extra_s = _seconds(Metric.STARTUP, cell) - _seconds(Metric.STARTUP, against)
+    extra_s = _seconds(Metric.STARTUP, cell) - _seconds(Metric.STARTUP, against, " for the baseline")
     return max(0, math.ceil(extra_s / saved_s))
 
 
-def _seconds(metric: Metric, cell: Cell) -> float:
-    """Returns the startup, or the seconds per image, of the cell's rows."""
-    return figure(metric, cell.used, None).value
+def _seconds(metric: Metric, cell: Cell, whose: str = "") -> float:
+    """Returns the startup, or the seconds per image, of the cell's rows. whose: the end of a reason for none."""
+    try:
+        return figure(metric, cell.used, None).value
+    except NoFigureError as error:
+        raise NoFigureError(f"{error}{whose}") from error
 
 
 def _with(metric: Metric, cell: Cell, figure: Figure, notes: Sequence[str] = ()) -> Cell:

@@ -57,7 +57,7 @@ def _spilled(row: Row) -> bool:
 def _beyond(rows: Sequence[Row]) -> Iterator[int]:
     """Yields each batch size that is known not to fit."""
     for row in rows:
-        if row.status is Status.OOM:
+        if row.status is Status.OOM and (row.n_samples or row.samples_asked == MAX):
             yield row.n_samples or 1  # a search for `max` is out of memory if a single image is
         elif _spilled(row) and row.n_samples:
             yield row.n_samples

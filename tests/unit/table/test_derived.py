@@ -70,6 +70,12 @@ def test_a_start_that_never_pays_off_has_no_break_even_and_says_why(rows: list[R
     assert (found.value, found.reason) == (None, reason)
 
 
+def test_a_baseline_whose_start_was_not_measured_is_named_in_the_reason() -> None:
+    rows = [*rounds("h200", "eager", 1, 2.0), *started("graph", 1.0, 5.0)]
+    found = cell(compare(rows, Metric.BREAK_EVEN), engine="graph")
+    assert (found.value, found.reason) == (None, "load_s was not measured for the baseline")
+
+
 def test_an_engine_that_starts_no_later_pays_off_at_once() -> None:
     rows = [*started("eager", 2.0, 5.0), *started("graph", 1.0, 4.0)]
     assert cell(compare(rows, Metric.BREAK_EVEN), engine="graph").value == 0

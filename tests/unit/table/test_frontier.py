@@ -66,6 +66,7 @@ def limit(rows: list[Row]) -> tuple[float | None, int | None]:
         ([fits(8, validity=Validity.THROTTLED)], (8, None)),
         ([fits(4), fits(8, validity=Validity.SPILLED)], (4, 8)),
         ([fits(4), a_row(samples=8, error="a pod was evicted")], (4, None)),
+        ([fits(4), oom(None)], (4, None)),
     ],
 )
 def test_the_frontier_is_between_the_largest_that_fits_and_the_next(
@@ -136,7 +137,7 @@ def test_a_published_frontier_is_not_called_valid() -> None:
 
 def test_an_axis_that_a_largest_batch_spans_cannot_be_laid_out() -> None:
     assert largest([fits(16)], View(rows=("precision",))).axes == ("precision", "engine")
-    with pytest.raises(InputError, match="these rows have no axis 'samples'"):
+    with pytest.raises(InputError, match="one value of all samples; fix: leave samples out"):
         largest([fits(16), fits(1)], View(rows=("samples",)))
 
 
