@@ -137,7 +137,8 @@ def _axis(table: Table, axis: str, name: str, values: Sequence[AxisValue]) -> Bl
         "at": [place[value] for value in values],
     }
     if axis == HOST and table.hosts:
-        block["about"] = [clean(table.hosts.get(str(value), ""), 120) for value in ordered]
+        devices = [clean(table.hosts.get(str(value), ""), 120) for value in ordered]
+        block["about"] = ["" if device == texts[value] else device for device, value in zip(devices, ordered)]
     return block
 
 
@@ -154,7 +155,8 @@ def _metric_words(metric: MetricValues) -> Block:
 
 def _metric(metric: MetricValues, texts: _Texts, states: _Texts) -> Block:
     values = metric.values
-    shared = _shared([value.notes for value in values if value.number is not None])
+    of_all = _shared([value for value in values if value.number is not None])
+    of_imported = _shared([value for value in values if _is_imported(value)])
     split = [_figure(value) for value in values]
     return {
         "value": [_rounded(value.number) for value in values],
@@ -162,14 +164,18 @@ def _metric(metric: MetricValues, texts: _Texts, states: _Texts) -> Block:
         "spread": [spread for _, spread in split],
         "state": [_state(value, states) for value in values],
         "mark": [_mark(value) for value in values],
-        "notes": [texts.notes((*_reasons(value), *(n for n in value.notes if n not in shared))) for value in values],
-        "about": [clean(text) for text in _about(metric, shared)],
+        "notes": [
+            texts.notes((*_reasons(value), *_without(value.notes, of_all, of_imported if _is_imported(value) else ())))
+            for value in values
+        ],
+        "about": [clean(text) for text in _about(metric, of_all, _without(of_imported, of_all))],
     }
 
 
-def _about(metric: MetricValues, shared: Sequence[str]) -> Iterator[str]:
+def _about(metric: MetricValues, of_all: Sequence[str], of_imported: Sequence[str]) -> Iterator[str]:
     """Yields what holds for all values of a metric."""
-    yield from (f"All values: {note}." for note in shared)
+    yield from (f"All values: {note}." for note in of_all)
+    yield from (f"All imported values: {note}." for note in of_imported)
     yield from metric.prices
     yield from metric.legend
 
@@ -179,9 +185,17 @@ def _rounded(number: float | None) -> float | None:
     return None if number is None else float(f"{number:.9g}")
 
 
-def _shared(notes: Sequence[Sequence[str]]) -> list[str]:
+def _is_imported(value: Value) -> bool:
+    return value.number is not None and not value.validity
+
+
+def _shared(values: Sequence[Value]) -> list[str]:
     """Returns the notes of all values, if there are several values."""
-    return [note for note in notes[0] if all(note in others for others in notes)] if len(notes) > 1 else []
+    return [note for note in values[0].notes if all(note in each.notes for each in values)] if len(values) > 1 else []
+
+
+def _without(notes: Sequence[str], *left_out: Sequence[str]) -> list[str]:
+    return [note for note in notes if not any(note in each for each in left_out)]
 
 
 def _figure(value: Value) -> tuple[str, str]:

@@ -101,7 +101,7 @@ def _line(
     notes: _Numbers,
 ) -> StaticLine:
     labels = tuple(axis["values"][at] for axis, at in zip(down, key))
-    rest = [f"{axis['name']} {text}" if axis["named"] else text for axis, text in zip(down[1:], labels[1:])]
+    rest = [f"{axis['name']}\u00a0{text}" if axis["named"] else text for axis, text in zip(down[1:], labels[1:])]
     return StaticLine(labels, " · ".join(rest), tuple(_cell(blocks, point, notes) for point in points))
 
 

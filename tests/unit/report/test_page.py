@@ -165,7 +165,7 @@ def test_without_javascript_the_first_lines_are_there() -> None:
     assert first.labels == ("eager", "half", "1")
     assert first.cells[0] is not None
     assert (first.cells[0].whole, first.cells[0].part, first.cells[0].ratio[2]) == ("1", ".500", "baseline")
-    assert first.joined == "half · samples 1"
+    assert first.joined == "half · samples\u00a01"
     absent = next(line for line in made.lines if line.labels[0] == "compile")
     assert absent.cells[0] is None
 

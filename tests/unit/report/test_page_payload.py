@@ -123,6 +123,21 @@ def test_a_note_of_every_value_is_stated_once() -> None:
     assert blocks["metric-0"]["about"] == ["All values: the mean latency: the source gives neither median nor trials."]
 
 
+def test_a_note_of_every_imported_value_is_stated_once() -> None:
+    ours = Value(1.0, "1.00", "ok", validity="valid")
+    theirs = Value(2.0, "2.00", "ok", notes=("the source states no steps", "one's own"))
+    others = Value(3.0, "3.00", "ok", notes=("the source states no steps",))
+    metric = MetricValues("latency", "s per call", True, (ours, theirs, others))
+    blocks = payload(Table(("host",), (("a",), ("b",), ("c",)), ("host",), (metric,), ()))
+    assert [words(blocks, "metric-0", point)["notes"] for point in range(3)] == [[], ["one's own"], []]
+    assert blocks["metric-0"]["about"] == ["All imported values: the source states no steps."]
+
+
+def test_a_device_that_is_its_hosts_name_is_not_said_twice() -> None:
+    table = Table(("host",), (("NVIDIA A10",), ("b",)), hosts={"NVIDIA A10": "NVIDIA A10", "b": "NVIDIA H100"})
+    assert payload(table)["data"]["axes"][0]["about"] == ["", "NVIDIA H100"]
+
+
 def test_ratios_that_were_not_computed_have_no_block() -> None:
     table = a_table(rows(), [Metric.LATENCY], [None])
     assert [name for name in payload(table) if name.startswith("ratio")] == ["ratio-0-0"]

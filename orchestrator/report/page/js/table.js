@@ -99,7 +99,7 @@ function tableLine(view, { down, columns }, line, widths, footnotes) {
   const [first, ...rest] = down.map((axis) => [axis, label(axis, line.first)]);
   const row = make("tr");
   if (first) {
-    const whole = rest.map(([axis, text]) => (axis.named ? `${axis.name} ${text}` : text)).join(" · ");
+    const whole = rest.map(([axis, text]) => (axis.named ? `${axis.name}\u00a0${text}` : text)).join(" · ");
     row.append(make("th", { scope: "row", class: first[0].numeric ? "first number" : "first" },
       first[1], whole && make("span", { class: "joined" }, whole)));
   }
