@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import altair as alt
 import pytest
 from builders import a_row, around, rounds
+from paths import ROOT
 
 from orchestrator import table
 from orchestrator.report.figures import METRICS, Figure, Figures, Phase, Span, StepQuality, figures
@@ -103,6 +104,11 @@ def test_rows_prices_and_a_journal_give_every_figure(all_figures: Figures) -> No
         "quality-by-steps",
         "time",
     ]
+
+
+def test_the_guide_has_a_section_for_every_figure(all_figures: Figures) -> None:
+    guide = (ROOT / "docs" / "figures.md").read_text()
+    assert [figure.name for figure in all_figures.drawn if f"? `{figure.name}`\n" not in guide] == []
 
 
 def test_every_figure_is_valid_vega_lite(all_figures: Figures) -> None:
