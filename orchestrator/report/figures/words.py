@@ -11,7 +11,7 @@ from orchestrator.report.labels import label
 from orchestrator.table.cases import MODEL
 from orchestrator.table.comparison import Comparison
 
-LONGEST_LINE = 96
+LONGEST_LINE = 84
 MOST_NAMED = 3
 LESS, MORE = "less is better ↓", "more is better ↑"
 LEFT, RIGHT = "← less is better", "more is better →"
