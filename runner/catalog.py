@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 
 class Device(str, Enum):
@@ -21,11 +22,65 @@ class Precision(str, Enum):
     """The precision of weights and activations."""
 
     SINGLE = "single"
+    TF32 = "tf32"
     HALF = "half"
+    BFLOAT16 = "bfloat16"
+    FP8 = "fp8"
+    INT8 = "int8"
+    INT8_WEIGHT = "int8-weight"
+
+    @property
+    def facts(self) -> PrecisionFacts:
+        return PRECISION_FACTS[self]
 
 
+@dataclass(frozen=True)
+class PrecisionFacts:
+    """The facts about a precision.
+
+    dtype: PyTorch's name of the type of weights and activations. quantised: torchao's configuration of the denoiser's
+    linear layers; empty where nothing is quantised. capability: the least CUDA compute capability that has the
+    arithmetic. on_cpu: a CPU may have it.
+    """
+
+    summary: str
+    dtype: str
+    quantised: str = ""
+    capability: tuple[int, int] = (0, 0)
+    on_cpu: bool = True
+
+
+_LAYERS = "bfloat16, with the linear layers of the denoiser's blocks"
+PRECISION_FACTS: Mapping[Precision, PrecisionFacts] = {
+    Precision.SINGLE: PrecisionFacts("float32, without TF32", "float32"),
+    Precision.TF32: PrecisionFacts(
+        "float32; tensor cores round the factors of products to 10 bits", "float32", capability=(8, 0), on_cpu=False
+    ),
+    Precision.HALF: PrecisionFacts("float16", "float16"),
+    Precision.BFLOAT16: PrecisionFacts("bfloat16", "bfloat16", capability=(8, 0)),
+    Precision.FP8: PrecisionFacts(
+        f"{_LAYERS} in 8-bit floating point, scaled by row",
+        "bfloat16",
+        "Float8DynamicActivationFloat8WeightConfig",
+        capability=(8, 9),
+        on_cpu=False,
+    ),
+    Precision.INT8: PrecisionFacts(
+        f"{_LAYERS} in 8-bit integers, scaled by token and channel",
+        "bfloat16",
+        "Int8DynamicActivationInt8WeightConfig",
+        capability=(8, 0),
+    ),
+    Precision.INT8_WEIGHT: PrecisionFacts(
+        f"{_LAYERS} holding their weights as 8-bit integers, scaled by channel",
+        "bfloat16",
+        "Int8WeightOnlyConfig",
+        capability=(8, 0),
+    ),
+}
 DEVICES = tuple(device.value for device in Device)
 PRECISIONS = tuple(precision.value for precision in Precision)
+FLOATING = tuple(precision for precision in Precision if not precision.facts.quantised)
 
 
 @dataclass(frozen=True)
@@ -39,6 +94,7 @@ class EngineFacts:
     runtime: the Lambda benchmark's name for it.
     takes_latents: it starts from the given noise, so that its images can be compared with another engine's.
     precisions: those that it has kernels for.
+    families: the model families that it runs.
     """
 
     summary: str
@@ -48,6 +104,7 @@ class EngineFacts:
     runtime: str = "pytorch"
     takes_latents: bool = True
     precisions: tuple[Precision, ...] = tuple(Precision)
+    families: tuple[str, ...] = ("sd", "sdxl", "sd3", "flux")
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -65,6 +122,8 @@ ENGINES: Mapping[str, EngineFacts] = {
         {**_ONNX, "onnxruntime": "onnxruntime"},
         extra="runner",
         runtime="onnx",
+        precisions=(Precision.SINGLE, Precision.TF32, Precision.HALF),
+        families=("sd",),
     ),
     "openvino": EngineFacts(
         "the same ONNX files, run by OpenVINO",
@@ -72,14 +131,25 @@ ENGINES: Mapping[str, EngineFacts] = {
         {**_ONNX, "openvino": "openvino"},
         extra="openvino",
         runtime="onnx",
+        precisions=(Precision.SINGLE,),
+        families=("sd",),
     ),
-    "compile": EngineFacts("torch.compile of UNet and VAE, CUDA graphs on a GPU", _BOTH, extra="runner"),
-    "graph": EngineFacts("the whole call compiled into one CUDA graph", {Device.CUDA: "cuda"}, extra="runner"),
+    "compile": EngineFacts(
+        "torch.compile of denoiser and VAE, CUDA graphs on a GPU", _BOTH, extra="runner", precisions=FLOATING
+    ),
+    "graph": EngineFacts(
+        "the whole call compiled into one CUDA graph",
+        {Device.CUDA: "cuda"},
+        extra="runner",
+        precisions=FLOATING,
+        families=("sd",),
+    ),
     "deepspeed": EngineFacts(
         "DeepSpeed inference with its kernels injected",
         {Device.CUDA: "deepspeed"},
         {"deepspeed": "deepspeed"},
         precisions=(Precision.HALF,),
+        families=("sd",),
     ),
     "mii": EngineFacts(
         "DeepSpeed-MII's server, called over gRPC",
@@ -87,6 +157,7 @@ ENGINES: Mapping[str, EngineFacts] = {
         {"deepspeed": "deepspeed", "grpc": "grpcio", "mii": "deepspeed-mii"},
         takes_latents=False,
         precisions=(Precision.HALF,),
+        families=("sd",),
     ),
 }
 # The default engine, with which the others are compared.
@@ -100,6 +171,7 @@ SCHEDULERS: Mapping[str, str] = {
     "ddim": "DDIMScheduler",
     "euler": "EulerDiscreteScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
+    "flow-euler": "FlowMatchEulerDiscreteScheduler",
 }
 
 # How attention is computed; `runner.engines.session.set_attention` sets it.
@@ -107,32 +179,93 @@ ATTENTIONS = ("default", "sliced", "math")
 
 
 @dataclass(frozen=True)
-class Size:
-    """The parameters of a synthetic model.
+class Family:
+    """An architecture of models.
 
-    heads: of the UNet, passed as diffusers' misnamed `attention_head_dim`. is_xl: it has SDXL's components, with two
-    text encoders.
+    pipeline: diffusers' class. denoiser: its component that runs at each step. parts: all components with weights, in
+    the order of a call. schedulers: those that fit; the first is the default.
     """
 
+    pipeline: str
+    denoiser: str
+    parts: tuple[str, ...]
+    schedulers: tuple[str, ...]
+
+
+_DIFFUSION = ("pndm", "ddim", "euler", "dpm++")
+FAMILIES: Mapping[str, Family] = {
+    "sd": Family("StableDiffusionPipeline", "unet", ("text_encoder", "unet", "vae"), _DIFFUSION),
+    "sdxl": Family("StableDiffusionXLPipeline", "unet", ("text_encoder", "text_encoder_2", "unet", "vae"), _DIFFUSION),
+    "sd3": Family(
+        "StableDiffusion3Pipeline",
+        "transformer",
+        ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "vae"),
+        ("flow-euler",),
+    ),
+    "flux": Family(
+        "FluxPipeline", "transformer", ("text_encoder", "text_encoder_2", "transformer", "vae"), ("flow-euler",)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is known by name.
+
+    hub: the id of the original, whose architecture `synthetic:NAME` has, with random weights; empty: a small model for
+    tests. image: height and width in pixels. steps, guidance, scheduler, precision: the defaults of a matrix, as the
+    original's card recommends them.
+    """
+
+    family: str
     image: int
-    unet_channels: tuple[int, ...]
-    heads: int | tuple[int, ...]
-    vae_channels: tuple[int, ...]
-    text_width: int
-    text_layers: int
-    text_heads: int
-    groups: int = 32
-    layers: int = 2
-    is_xl: bool = False
+    hub: str = ""
+    steps: int = 50
+    guidance: float = 7.5
+    scheduler: str = "pndm"
+    precision: Precision = Precision.SINGLE
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """What a matrix takes where it does not say."""
+        return {name: getattr(self, name) for name in ("steps", "guidance", "scheduler", "precision")}
 
 
-# `synthetic:SIZE` is a model of that size with random weights.
+_FLOW: dict[str, Any] = {"scheduler": "flow-euler", "precision": Precision.BFLOAT16}
 SYNTHETIC = "synthetic:"
-SIZES: Mapping[str, Size] = {
-    "tiny": Size(128, (32, 64), 4, (16, 16, 32, 32), 32, 2, 4, groups=16, layers=1),
-    "small": Size(256, (64, 128, 256, 256), 8, (32, 64, 128, 128), 128, 4, 4, layers=1),
-    "sd-v1-4": Size(512, (320, 640, 1280, 1280), 8, (128, 256, 512, 512), 768, 12, 12),
-    "sdxl": Size(1024, (320, 640, 1280), (5, 10, 20), (128, 256, 512, 512), 768, 12, 12, is_xl=True),
+# By the name after `synthetic:`. runner/models/architectures.py has the configuration of each.
+MODELS: Mapping[str, Model] = {
+    "tiny": Model("sd", 128),
+    "tiny-sdxl": Model("sdxl", 128),
+    "tiny-sd3": Model("sd3", 128, **_FLOW),
+    "tiny-flux": Model("flux", 128, guidance=3.5, **_FLOW),
+    "small": Model("sd", 256),
+    "sd-v1-4": Model("sd", 512, "CompVis/stable-diffusion-v1-4"),
+    "sd-v2-1": Model("sd", 768, "stabilityai/stable-diffusion-2-1"),
+    "sdxl": Model("sdxl", 1024, "stabilityai/stable-diffusion-xl-base-1.0"),
+    "sdxl-turbo": Model("sdxl", 512, "stabilityai/sdxl-turbo", steps=1, guidance=0.0, scheduler="euler"),
+    "sd-v3.5-medium": Model("sd3", 1024, "stabilityai/stable-diffusion-3.5-medium", steps=40, guidance=4.5, **_FLOW),
+    "sd-v3.5-large": Model("sd3", 1024, "stabilityai/stable-diffusion-3.5-large", steps=28, guidance=3.5, **_FLOW),
+    "flux-dev": Model("flux", 1024, "black-forest-labs/FLUX.1-dev", steps=28, guidance=3.5, **_FLOW),
+    "flux-schnell": Model("flux", 1024, "black-forest-labs/FLUX.1-schnell", steps=4, guidance=0.0, **_FLOW),
 }
 # The forms of `model`, for help texts.
-MODEL_FORMS = f"a hub id, a folder, or {SYNTHETIC}{'|'.join(SIZES)}"
+MODEL_FORMS = f"a hub id, a folder, or {SYNTHETIC}{'|'.join(MODELS)}"
+
+
+def known_model(model: str) -> Model | None:
+    """The declaration of `synthetic:NAME`, or of a hub id with or without a revision; None for any other model."""
+    if model.startswith(SYNTHETIC):
+        return MODELS.get(model.removeprefix(SYNTHETIC))
+    return next((each for each in MODELS.values() if each.hub and each.hub == model.partition("@")[0]), None)
+
+
+def misfit(engine: str, scheduler: str, family: str) -> str | None:
+    """Returns why an engine or a scheduler cannot run a model of a family; None where both can."""
+    facts, able = FAMILIES[family], ENGINES[engine].families
+    if family not in able:
+        names = " or ".join(FAMILIES[name].pipeline for name in able)
+        return f"{engine} supports {names} only; this model is a {facts.pipeline}"
+    if scheduler not in facts.schedulers:
+        return f"scheduler {scheduler!r} does not fit a {facts.pipeline}; fix: scheduler: {facts.schedulers[0]}"
+    return None

@@ -14,9 +14,9 @@ from runner.catalog import (
     BASELINE,
     ENGINES,
     MODEL_FORMS,
+    MODELS,
     PRECISIONS,
     SCHEDULERS,
-    SIZES,
     SYNTHETIC,
     Device,
     Precision,
@@ -54,9 +54,9 @@ SamplesWord: TypeAlias = Annotated[
 
 def _known_model(model: str) -> str:
     size = model.removeprefix(SYNTHETIC)
-    if size != model and size not in SIZES:
-        near = difflib.get_close_matches(size, SIZES, n=1)
-        hint = f"did you mean '{SYNTHETIC}{near[0]}'?" if near else "the sizes are " + ", ".join(SIZES)
+    if size != model and size not in MODELS:
+        near = difflib.get_close_matches(size, MODELS, n=1)
+        hint = f"did you mean '{SYNTHETIC}{near[0]}'?" if near else "the models are " + ", ".join(MODELS)
         raise ValueError(f"{model!r} is unknown; {hint}")
     return model
 
@@ -76,12 +76,12 @@ class Point(Value):
     engine: Engine = Field(default=BASELINE, description="what executes the pipeline")
     precision: PrecisionWord = Field(
         default=Precision.SINGLE,
-        description="of weights and activations: " + " or ".join(PRECISIONS),
+        description=f"of weights and activations: {', '.join(PRECISIONS)}; without it: the model's own",
     )
     samples: SamplesWord = Field(
         default=1, description="batch size: images made by one call; max: the largest that fits"
     )
-    steps: int = Field(default=50, ge=1, le=10_000, description="denoising steps")
+    steps: int = Field(default=50, ge=1, le=10_000, description="denoising steps; without it: the model's own")
     height: int | None = Field(
         default=None, ge=8, le=16_384, multiple_of=8, description="pixels; without it: the model's own"
     )
@@ -89,9 +89,9 @@ class Point(Value):
         default=None, ge=8, le=16_384, multiple_of=8, description="pixels; without it: the model's own"
     )
     guidance: float = Field(
-        default=7.5, ge=0, le=1000, allow_inf_nan=False, description="classifier-free guidance scale"
+        default=7.5, ge=0, le=1000, allow_inf_nan=False, description="guidance scale; without it: the model's own"
     )
-    scheduler: Scheduler = Field(default="pndm", description="noise scheduler")
+    scheduler: Scheduler = Field(default="pndm", description="noise scheduler; without it: the model's own")
     seed: int = Field(default=0, ge=0, lt=2**63, description="of the latents, the same for every engine")
     autocast: bool = Field(default=False, description="mixed precision by torch.autocast")
     attention: Attention = Field(default="default", description="how attention is computed")

@@ -20,6 +20,7 @@ from orchestrator.config.problems import shown
 from orchestrator.config.values import Duration, Name, Value
 from orchestrator.config.yamlfile import Position
 from orchestrator.errors import InputError
+from runner.catalog import known_model
 
 MAX_CASES = 10_000
 MAX_ENTRIES = 100
@@ -93,14 +94,14 @@ def expand(file: MatrixFile, where: Callable[[Position], str]) -> Matrix:
         if (entries := len(getattr(file, key))) > MAX_ENTRIES:
             raise InputError(f"{where((key,))}: {key} has {entries} entries, and {MAX_ENTRIES} are the limit")
     problems = list(_empty_entries(file, where))
-    scalars = {key: getattr(file, key) for key in Point.model_fields}
+    scalars = {key: getattr(file, key) for key in Point.model_fields if key in file.model_fields_set}
     excludes = [_given(entry) for entry in file.exclude]
     everywhere = [entry for entry in excludes if not entry.keys() & {"host", "device"}]
     kept: list[dict[str, Any]] = []
     excluded: list[dict[str, Any]] = []
     for values in itertools.product(*axes.values()) if axes else ():
         original = dict(zip(axes, values))
-        whole = {**scalars, **original}
+        whole = _whole(scalars, original)
         is_out = any(all(whole[key] == value for key, value in entry.items()) for entry in everywhere)
         (excluded if is_out else kept).append(original)
     combinations = [_Combination(original) for original in kept]
@@ -116,16 +117,24 @@ def expand(file: MatrixFile, where: Callable[[Position], str]) -> Matrix:
     if problems:
         raise InputError(problems)
     found = [{**c.original, **c.added} for c in combinations] + alone
-    points = tuple(dict.fromkeys(Point(**{**scalars, **values}) for values in found))
+    points = tuple(dict.fromkeys(Point(**_whole(scalars, values)) for values in found))
     if not points:
         raise InputError(f"{where(('exclude',))}: exclude leaves no case of the matrix")
     return Matrix(
         **{key: getattr(file, key) for key in Settings.model_fields},
         timeout_s=file.timeout,
         points=points,
-        excluded=_without(points, (Point(**{**scalars, **values}) for values in excluded)),
+        excluded=_without(points, (Point(**_whole(scalars, values)) for values in excluded)),
         exclude_hosts=tuple(_host_exclude(entry) for entry in excludes if entry not in everywhere),
     )
+
+
+def _whole(scalars: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Completes a combination by the top of the file, then by its model's defaults, then by the general ones."""
+    given = {**scalars, **values}
+    general = {key: info.default for key, info in Point.model_fields.items()}
+    model = known_model(given.get("model", general["model"]))
+    return {**general, **(model.defaults if model else {}), **given}
 
 
 def _without(points: Iterable[Point], excluded: Iterable[Point]) -> tuple[Point, ...]:

@@ -15,7 +15,7 @@ from orchestrator.config import Host, Matrix, Point
 from orchestrator.config.matrixfile import MAX_CASES
 from orchestrator.errors import InputError
 from orchestrator.planning.estimate import History, HostEstimate, JobTime, host_estimate
-from runner.catalog import BASELINE
+from runner.catalog import BASELINE, known_model, misfit
 from runner.schema import ENGINES, MAX, SCHEMA_VERSION, Case, Job, Precision, Row, Samples, Status, stable_hash
 
 # The fields of a host, besides its name, that change the environment of a job.
@@ -190,7 +190,8 @@ def _why_not(job: Job) -> str | None:
         return f"{job.engine} runs on {able}, and host {job.host!r} gives its jobs {job.device.value}"
     if job.precision not in facts.precisions:
         return f"{job.engine} has kernels for {' or '.join(each.value for each in facts.precisions)} precision only"
-    return None
+    model = known_model(job.model)
+    return misfit(job.engine, job.scheduler, model.family) if model else None
 
 
 def _lines(plan: Plan) -> Iterator[Line]:

@@ -1,4 +1,7 @@
-"""diffusers with UNet and VAE compiled by torch.compile: channels last, fused QKV projections, CUDA graphs on a GPU."""
+"""diffusers with denoiser and VAE compiled by torch.compile, with CUDA graphs on a GPU.
+
+Convolutions are channels-last, and a UNet's QKV projections are fused.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import torch
 
 from runner.engines.captured import CapturedSession
+from runner.engines.session import denoiser
 from runner.errors import Unsupported
 from runner.models import pipeline
 from runner.schema import Job
@@ -21,10 +25,18 @@ def load(job: Job, token: str | None) -> CapturedSession:
     check(job)
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipeline.set_threads(job)
-    pipe = prepared(pipeline.load(job, dtype, token).to(device))
+    pipe = prepared(pipeline.load(job, dtype, token, device))
     options: dict[str, Any] = {**INDUCTOR, "triton.cudagraphs": device.type == "cuda"}
     compiled = functools.partial(torch.compile, fullgraph=True, dynamic=False, options=options)
-    pipe.unet.forward = step_of(compiled(pipe.unet.forward), keep=job.guidance <= 1)
+    network: Any = denoiser(pipe)
+    if hasattr(pipe, "transformer"):
+        # Its blocks are alike: compiling one of each kind takes seconds, the whole network minutes. They are large
+        # enough to hide the launches, and need no CUDA graph.
+        for block in blocks(network):
+            block.compile(fullgraph=True, dynamic=False, options=INDUCTOR)
+        network.forward = step_of(network.forward, keep=False)
+    else:
+        network.forward = step_of(compiled(network.forward), keep=job.guidance <= 1)
     pipe.vae.decode = compiled(pipe.vae.decode)
     keep_timesteps_here(pipe.scheduler)
     return CapturedSession(pipe, job, device, dtype, fused_attention=True)
@@ -41,28 +53,49 @@ def check(job: Job) -> None:
 
 
 def step_of(forward: Any, *, keep: bool) -> Any:
-    """The UNet's `forward` for timesteps on the CPU.
+    """The denoiser's `forward` for timesteps on the CPU.
 
     keep: copies the output, which the next call's graph would overwrite. Needed because some schedulers keep earlier
     outputs, unless guidance has already made a new tensor.
     """
 
-    def step(sample: torch.Tensor, timestep: torch.Tensor, *inputs: Any, **named: Any) -> Any:
-        output = forward(sample, timestep.to(sample.device, non_blocking=True), *inputs, **named)
+    def step(*inputs: Any, **named: Any) -> Any:
+        """A UNet takes sample and timestep by place, a transformer by name."""
+        device = (inputs[0] if inputs else named["hidden_states"]).device
+        there = tuple(_on(device, each) for each in inputs)
+        output = forward(*there, **{name: _on(device, each) for name, each in named.items()})
         return tuple(part.clone() for part in output) if keep else output
 
     return step
 
 
+def _on(device: torch.device, value: Any) -> Any:
+    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+
+
 def keep_timesteps_here(scheduler: Any) -> None:
     """Keeps timesteps on the CPU, where a scheduler looks up its coefficients: else each step waits for the GPU."""
     set_timesteps = scheduler.set_timesteps
-    scheduler.set_timesteps = lambda steps, device=None, **named: set_timesteps(steps, device="cpu", **named)
+
+    @functools.wraps(set_timesteps)  # the pipeline looks at its parameters
+    def on_the_cpu(steps: int | None = None, device: Any = None, **named: Any) -> None:
+        set_timesteps(steps, device="cpu", **named)
+
+    scheduler.set_timesteps = on_the_cpu
+
+
+def blocks(transformer: Any) -> list[Any]:
+    """The blocks of an SD 3.5 or FLUX transformer, in the order of a call."""
+    return [*transformer.transformer_blocks, *getattr(transformer, "single_transformer_blocks", ())]
 
 
 def prepared(pipe: Any) -> Any:
-    """Converts UNet and VAE to channels-last with fused QKV projections, which compile best."""
-    for network in (pipe.unet, pipe.vae):
-        network.to(memory_format=torch.channels_last)
-        network.fuse_qkv_projections()
+    """Converts networks with convolutions to channels-last, and fuses their QKV projections: they compile best so.
+
+    diffusers cannot fuse the projections of SD 3.5's and FLUX's transformers.
+    """
+    for network in (denoiser(pipe), pipe.vae):
+        if network is not getattr(pipe, "transformer", None):
+            network.to(memory_format=torch.channels_last)
+            network.fuse_qkv_projections()
     return pipe

@@ -10,6 +10,6 @@ from runner.schema import Job
 def load(job: Job, token: str | None) -> PipelineSession:
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipeline.set_threads(job)
-    pipe = pipeline.load(job, dtype, token)
+    pipe = pipeline.load(job, dtype, token, device)
     fused = set_attention(pipe, job.attention)
-    return PipelineSession(pipe.to(device), job, device, dtype, fused_attention=fused)
+    return PipelineSession(pipe, job, device, dtype, fused_attention=fused)

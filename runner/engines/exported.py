@@ -46,10 +46,7 @@ def load(job: Job, token: str | None, opened: Callable[[Path, Network, torch.dev
     """Loads the pipeline with its networks exported. opened: opens a network's file and returns what runs it."""
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipeline.set_threads(job)
-    pipe = pipeline.load(job, dtype, token)
-    if not isinstance(pipe, StableDiffusionPipeline):
-        raise Unsupported(f"the ONNX export supports StableDiffusionPipeline only; this is a {type(pipe).__name__}")
-    pipe = pipe.to(device)
+    pipe = pipeline.load(job, dtype, token, device)
     folder = tempfile.TemporaryDirectory(prefix="onnx-")
     try:
         height, width = image_size(pipe, job)

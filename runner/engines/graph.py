@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -33,14 +32,10 @@ def load(job: Job, token: str | None) -> GraphSession:
     if job.device is not Device.CUDA:
         raise Unsupported("there are no CUDA graphs without a GPU")
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
-    pipe = pipeline.load(job, dtype, token)
-    if not isinstance(pipe, StableDiffusionPipeline):
-        raise Unsupported(
-            f"the captured loop supports StableDiffusionPipeline only; this model is a {type(pipe).__name__}"
-        )
+    pipe = pipeline.load(job, dtype, token, device)
     # cuDNN tries its algorithms for each convolution, before the capture.
     torch.backends.cudnn.benchmark = True
-    return GraphSession(pipe.to(device), job, device, dtype)
+    return GraphSession(pipe, job, device, dtype)
 
 
 class Denoiser(torch.nn.Module):

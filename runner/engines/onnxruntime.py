@@ -23,7 +23,7 @@ def load(job: Job, token: str | None) -> ExportedSession:
 
     def compute(file: Path, network: Network, device: torch.device) -> OrtNetwork:
         before = psutil.Process().num_threads()
-        session = open_session(file, provider, job.threads)
+        session = open_session(file, provider, job.threads, tf32=job.precision is Precision.TF32)
         # onnxruntime does not report its thread count. Its pool has started all threads; the caller is one more.
         started = psutil.Process().num_threads() - before
         return OrtNetwork(network, session, device, max(started, 0) + 1 if device.type == "cpu" else None)
@@ -47,13 +47,17 @@ def provider_of(job: Job) -> str:
     return provider
 
 
-def open_session(file: Path, provider: str, threads: int | None) -> Any:
-    """Opens a network on a provider. Raises LoadError where onnxruntime would use another provider."""
+def open_session(file: Path, provider: str, threads: int | None, *, tf32: bool = False) -> Any:
+    """Opens a network on a provider. Raises LoadError where onnxruntime would use another provider.
+
+    tf32: on a GPU, where it is onnxruntime's own default.
+    """
+    settings = {"use_tf32": str(int(tf32))} if provider == PROVIDERS[Device.CUDA] else {}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     # Errors only: warnings are about nodes for shape arithmetic, which belong on the CPU.
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=[provider])
+    session = onnxruntime.InferenceSession(str(file), options, providers=[(provider, settings)])
     session.disable_fallback()
     if session.get_providers()[0] != provider:
         got = ", ".join(session.get_providers())

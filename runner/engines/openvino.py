@@ -28,8 +28,10 @@ def check(job: Job) -> None:
     exported.check(job)
     if job.device is not Device.CPU:
         raise Unsupported("OpenVINO has no plugin for NVIDIA's GPUs; it would compute on the CPU")
-    if job.precision is Precision.HALF:
-        raise Unsupported("half precision: OpenVINO's CPU plugin would compute in bfloat16 or single where it chooses")
+    if job.precision is not Precision.SINGLE:
+        raise Unsupported(
+            f"precision {job.precision.value}: OpenVINO on a CPU would choose bfloat16 or single by itself"
+        )
 
 
 def compiled(file: Path, threads: int | None) -> Any:

@@ -25,6 +25,8 @@ def set_attention(pipe: Any, attention: str) -> bool:
     """
     if attention == "default":
         return True
+    if attention in ATTENTIONS and denoiser(pipe) is not getattr(pipe, "unet", None):
+        raise Unsupported(f"attention {attention!r}: diffusers has it for a UNet, and this model has a transformer")
     if attention == "sliced":
         pipe.enable_attention_slicing()
         return False
@@ -37,9 +39,14 @@ def set_attention(pipe: Any, attention: str) -> bool:
     raise Unsupported(f"unknown attention {attention!r}; expected one of {', '.join(ATTENTIONS)}")
 
 
+def denoiser(pipe: Any) -> Any:
+    """The network that runs at each step: a UNet or a transformer."""
+    return pipe.transformer if hasattr(pipe, "transformer") else pipe.unet
+
+
 def image_size(pipe: Any, job: Job) -> tuple[int, int]:
     """Height and width: the job's, else the model's own."""
-    own = pipe.unet.config.sample_size
+    own = pipe.unet.config.sample_size if hasattr(pipe, "unet") else pipe.default_sample_size
     height, width = own if isinstance(own, (list, tuple)) else (own, own)
     return job.height or height * pipe.vae_scale_factor, job.width or width * pipe.vae_scale_factor
 
@@ -47,15 +54,20 @@ def image_size(pipe: Any, job: Job) -> tuple[int, int]:
 def initial_latents(pipe: Any, job: Job, samples: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """The initial noise, equal for every engine, device and precision: drawn on the CPU in float32, then converted.
 
-    Shape (samples, 4, height / 8, width / 8). A larger batch begins with the noise of a smaller one.
+    Shape (samples, channels, height / 8, width / 8), with the decoder's channels; of FLUX, packed into patches of 2×2:
+    (samples, height / 16 × width / 16, 4 × channels). A larger batch begins with the noise of a smaller one.
     """
     height, width = image_size(pipe, job)
-    shape = (samples, pipe.unet.config.in_channels, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
+    rows, columns = height // pipe.vae_scale_factor, width // pipe.vae_scale_factor
+    shape = (samples, pipe.vae.config.latent_channels, rows, columns)
     generator = torch.Generator("cpu").manual_seed(job.seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float32).to(device, dtype)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float32).to(device, dtype)
+    return noise if not hasattr(pipe, "_pack_latents") else pipe._pack_latents(noise, *shape)
 
 
-NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
+def networks(pipe: Any) -> dict[str, torch.nn.Module]:
+    """A pipeline's components that have weights, by name."""
+    return {name: each for name, each in pipe.components.items() if isinstance(each, torch.nn.Module)}
 
 
 def _is_off_gpu(network: torch.nn.Module) -> bool:
@@ -121,8 +133,7 @@ class PipelineSession:
         """
         if self._device.type != "cuda":
             return None
-        held = {name: getattr(self.pipe, name, None) for name in NETWORKS}
-        off = [name for name, each in held.items() if isinstance(each, torch.nn.Module) and _is_off_gpu(each)]
+        off = [name for name, each in networks(self.pipe).items() if _is_off_gpu(each)]
         if (decoded := self.decoded()) is not None and decoded.device.type != "cuda":
             off.append("the decoded image")
         if off:

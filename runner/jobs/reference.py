@@ -58,10 +58,24 @@ class References:
         return self._drawn[key]
 
     def _draw(self, job: Job, token: str | None, log: Callable[[bytes], None]) -> Reference:
+        """In single precision; where that is out of memory, in bfloat16."""
+        reasons: list[str] = []
+        for precision in (Precision.SINGLE, Precision.BFLOAT16):
+            found, status = self._draw_in(precision, job, token, log)
+            if found.png:
+                return found
+            reasons.append(found.reason)
+            if status is not Status.OOM:
+                break
+        return Reference(reason="; ".join(reasons))
+
+    def _draw_in(
+        self, precision: Precision, job: Job, token: str | None, log: Callable[[bytes], None]
+    ) -> tuple[Reference, Status | None]:
         asked = dataclasses.replace(
             job,
             engine=BASELINE,
-            precision=Precision.SINGLE,
+            precision=precision,
             autocast=False,
             attention="default",
             cases=(Case("reference", 1),),
@@ -70,6 +84,6 @@ class References:
             file, listener = Path(folder) / "reference.png", LastRow(log)
             supervise(asked, token, listener, functools.partial(self.draw, file), self.processes)
             if listener.last and listener.last.status is Status.OK:
-                return Reference(png=file.read_bytes())
-        error = listener.last.error if listener.last else None
-        return Reference(reason=f"single-precision eager made no reference image: {error}")
+                return Reference(png=file.read_bytes(), precision=precision), Status.OK
+        error, status = (listener.last.error, listener.last.status) if listener.last else (None, None)
+        return Reference(reason=f"{precision.value}-precision eager made no reference image: {error}"), status

@@ -14,19 +14,19 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import DiffusionPipeline
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from runner.catalog import SCHEDULERS
+from runner.catalog import FAMILIES, MODELS, SCHEDULERS, misfit
 from runner.errors import LoadError, Unsupported
-from runner.models import components, synthetic, variants, weights
+from runner.models import components, quantised, synthetic, variants, weights
 from runner.models.folders import first_obstacle
 from runner.models.source import Source
 from runner.schema import Device, Job, Precision
 
 # diffusers loads its classes lazily; naming them here loads them with this module.
-PIPELINES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
+PIPELINES = {getattr(diffusers, family.pipeline): name for name, family in FAMILIES.items()}
 
 
 def torch_device(job: Job) -> torch.device:
@@ -38,12 +38,27 @@ def torch_device(job: Job) -> torch.device:
 
 
 def torch_dtype(job: Job) -> torch.dtype:
-    """Raises Unsupported for half precision on a CPU without float16 arithmetic, which would emulate it slowly."""
-    if job.precision is Precision.SINGLE:
-        return torch.float32
-    if job.device is Device.CPU and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
-        raise Unsupported("half precision: this CPU has no float16 arithmetic (AVX512-FP16 or AMX-FP16 is needed)")
-    return torch.float16
+    """The type of weights and activations. Allows TF32 in this process where the job's precision has it, else not.
+
+    Raises Unsupported for arithmetic that the device lacks: it would be emulated slowly, or replaced.
+    """
+    asked, facts = job.precision, job.precision.facts
+    if job.device is Device.CPU:
+        if not facts.on_cpu:
+            raise Unsupported(f"precision {asked.value}: CPUs have no such arithmetic; it is one of NVIDIA's GPUs")
+        if asked is Precision.HALF and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
+            raise Unsupported("half precision: this CPU has no float16 arithmetic (AVX512-FP16 or AMX-FP16 is needed)")
+        if facts.dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            raise Unsupported(
+                f"precision {asked.value}: this CPU has no bfloat16 arithmetic (AVX512-BF16 or AMX-BF16 is needed)"
+            )
+    elif (found := torch.cuda.get_device_capability()) < facts.capability:
+        needed, has = (".".join(map(str, version)) for version in (facts.capability, found))
+        raise Unsupported(f"precision {asked.value} needs compute capability {needed} or later, and this GPU has {has}")
+    # PyTorch's own default is TF32 in convolutions, and none in matrix products.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = asked is Precision.TF32
+    dtype: torch.dtype = getattr(torch, facts.dtype)
+    return dtype
 
 
 def set_threads(job: Job) -> None:
@@ -51,15 +66,39 @@ def set_threads(job: Job) -> None:
         torch.set_num_threads(job.threads)
 
 
-def load(job: Job, dtype: torch.dtype, token: str | None) -> Any:
-    """The pipeline on the CPU in `dtype`, with the job's scheduler. Raises LoadError where the model does not load."""
+def load(job: Job, dtype: torch.dtype, token: str | None, device: torch.device | str = "cpu") -> Any:
+    """The pipeline on a device in `dtype`, quantised as the job's precision says, with the job's scheduler.
+
+    Raises LoadError where the model does not load, Unsupported where the engine or the scheduler does not fit it.
+    """
     source = Source.parse(job.model)
-    pipe = synthetic.build(source.synthetic, dtype) if source.synthetic else _from_pretrained(source, dtype, token)
+    if source.synthetic:
+        check_fits(job, MODELS[source.synthetic].family)
+        pipe = synthetic.build(source.synthetic, dtype, device)
+    else:
+        pipe = _from_pretrained(source, dtype, token)
+        check_fits(job, family_of(pipe))
+        pipe = pipe.to(device)
+    quantised.apply(pipe, job.precision)
     scheduler = getattr(diffusers, SCHEDULERS[job.scheduler])
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     remember_decoded(pipe)
     return pipe
+
+
+def family_of(pipe: Any) -> str:
+    """The model family. Raises Unsupported for a pipeline of another class."""
+    if name := PIPELINES.get(type(pipe)):
+        return name
+    known = ", ".join(family.pipeline for family in FAMILIES.values())
+    raise Unsupported(f"the model is a {type(pipe).__name__}; expected one of {known}")
+
+
+def check_fits(job: Job, family: str) -> None:
+    """Raises Unsupported where the job's engine or scheduler cannot run a model of this family."""
+    if why := misfit(job.engine, job.scheduler, family):
+        raise Unsupported(why)
 
 
 def remember_decoded(pipe: Any) -> None:

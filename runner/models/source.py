@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.catalog import SIZES, SYNTHETIC
+from runner.catalog import MODELS, SYNTHETIC
 from runner.errors import LoadError
 
 # Relative paths start here, for a runner whose working folder is its own.
@@ -36,8 +36,8 @@ class Source:
         """
         if model.startswith(SYNTHETIC):
             size = model.removeprefix(SYNTHETIC)
-            if size not in SIZES:
-                raise LoadError(f"there is no model {model!r}; synthetic are {', '.join(SIZES)}")
+            if size not in MODELS:
+                raise LoadError(f"there is no model {model!r}; synthetic are {', '.join(MODELS)}")
             return cls(model, synthetic=size)
         match = re.fullmatch(r"([\w.-]+/[\w.-]+|[\w-]+)(?:@([\w./-]+))?", model)
         if match and not model.startswith(("/", ".", "~")):

@@ -1,45 +1,98 @@
 """Builds models of real architectures with random weights: same speed and memory as the originals, no download.
 
-The configurations of `sd-v1-4` and `sdxl` are those of CompVis/stable-diffusion-v1-4 and
-stabilityai/stable-diffusion-xl-base-1.0. `small` and `tiny` are narrower versions of the former.
+`runner.models.architectures` has the configurations.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from accelerate import init_empty_weights
-from diffusers import (
-    AutoencoderKL,
-    PNDMScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from runner.catalog import SIZES, SYNTHETIC, Size
+from runner.catalog import FAMILIES, MODELS, SCHEDULERS, SYNTHETIC
+from runner.models.architectures import COMPONENTS, END, START, Component
 from runner.schema import stable_hash
 
 WEIGHTS_SEED = 20220822
 # Random numbers are drawn once and repeated over all weights. A prime, so that no two rows of a matrix are equal.
 POOL = 4_194_301
+# Of models whose weights are the same as when an identity was a hash of fewer facts: rows of then still compare.
+IDENTITIES = {
+    "tiny": "a3f13003cab3",
+    "small": "ca3e9c04f009",
+    "sd-v1-4": "42d2c1caba13",
+    "sdxl": "36d9c3ebe507",
+}
 
 WORDS = ("a", "an", "and", "astronaut", "cat", "horse", "in", "mars", "of", "on", "photo", "picture", "riding", "the")
-START, END = 49406, 49407
+CLIP_LENGTH, T5_LENGTH = 77, 512
 
 
-def identity(size: str) -> str:
-    """The identity of a size's weights: a hash of its configuration and of the random numbers' seed and count."""
-    shape = {name: value for name, value in dataclasses.asdict(SIZES[size]).items() if name != "is_xl"}
-    return f"{SYNTHETIC}{stable_hash([shape, WEIGHTS_SEED, POOL])}"
+def identity(name: str) -> str:
+    """The identity of a model's weights: a hash of its configuration and of the random numbers' seed and count."""
+    if (WEIGHTS_SEED, POOL) == (20220822, 4_194_301) and name in IDENTITIES:
+        return f"{SYNTHETIC}{IDENTITIES[name]}"
+    parts = {part: [component.kind, dict(component.config)] for part, component in COMPONENTS[name].items()}
+    return f"{SYNTHETIC}{stable_hash([parts, WEIGHTS_SEED, POOL])}"
 
 
-def tokenizer() -> CLIPTokenizer:
+def build(name: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> Any:
+    """The pipeline of `synthetic:NAME` on a device, always with the same weights. Raises KeyError for another name.
+
+    The weights are made on the device: a large model needs no memory of the host, and no copy.
+    """
+    model = MODELS[name]
+    family = FAMILIES[model.family]
+    parts = {part: made(component, dtype, device) for part, component in COMPONENTS[name].items()}
+    pipe = getattr(diffusers, family.pipeline)(
+        **parts, **dict(_tokenizers(name)), scheduler=_scheduler(model.scheduler), **_MORE.get(model.family, {})
+    )
+    # FLUX's own size is a constant of the pipeline, and a small model has a smaller one.
+    if family.denoiser == "transformer":
+        pipe.default_sample_size = model.image // pipe.vae_scale_factor
+    return pipe
+
+
+_MORE: dict[str, dict[str, Any]] = {
+    "sd": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+    "sdxl": {"add_watermarker": False},
+}
+
+
+def made(component: Component, dtype: torch.dtype, device: torch.device | str) -> torch.nn.Module:
+    """A component with its weights."""
+    module = empty(component)
+    _fill(module, dtype, torch.device(device), component.last)
+    return module.to(device).eval()  # buffers were made on the CPU
+
+
+def empty(component: Component) -> torch.nn.Module:
+    """A component whose weights have a shape and no storage."""
+    with init_empty_weights(include_buffers=False):
+        if kind := getattr(diffusers, component.kind, None):
+            module: torch.nn.Module = kind(**component.config)
+            return module
+        kind = getattr(transformers, component.kind)
+        encoder = kind(kind.config_class(**component.config))
+    encoder.tie_weights()  # without storage each parameter became one of its own
+    tied: torch.nn.Module = encoder
+    return tied
+
+
+def _tokenizers(name: str) -> Iterator[tuple[str, Any]]:
+    for part, component in COMPONENTS[name].items():
+        if part.startswith("text_encoder"):
+            kind = t5_tokenizer if component.kind == "T5EncoderModel" else tokenizer
+            yield part.replace("text_encoder", "tokenizer"), kind()
+
+
+def tokenizer() -> transformers.CLIPTokenizer:
     """CLIP's tokenizer with a vocabulary of single characters and a few words, so that it needs no file of merges."""
     byte_characters = [chr(code) for code in _byte_alphabet()]
     vocabulary = [*byte_characters, *(character + "</w>" for character in byte_characters)]
@@ -52,8 +105,8 @@ def tokenizer() -> CLIPTokenizer:
     merges = list(dict.fromkeys(merges))
     vocabulary += [left + right for left, right in merges]
     ids = {token: number for number, token in enumerate(dict.fromkeys(vocabulary))}
-    return CLIPTokenizer(
-        vocab={**ids, "<|startoftext|>": START, "<|endoftext|>": END}, merges=merges, model_max_length=77
+    return transformers.CLIPTokenizer(
+        vocab={**ids, "<|startoftext|>": START, "<|endoftext|>": END}, merges=merges, model_max_length=CLIP_LENGTH
     )
 
 
@@ -63,146 +116,63 @@ def _byte_alphabet() -> list[int]:
     return printable + [256 + number for number in range(256 - len(printable))]
 
 
-def _text_config(size: Size, **overrides: Any) -> CLIPTextConfig:
-    fields: dict[str, Any] = {
-        "hidden_size": size.text_width,
-        "intermediate_size": 4 * size.text_width,
-        "num_hidden_layers": size.text_layers,
-        "num_attention_heads": size.text_heads,
-        "projection_dim": size.text_width,
-        "hidden_act": "quick_gelu",
-        "vocab_size": 49408,
-        "max_position_embeddings": 77,
-        "bos_token_id": START,
-        "eos_token_id": END,
-        "pad_token_id": END,
-    }
-    return CLIPTextConfig(**{**fields, **overrides})
+def t5_tokenizer() -> transformers.T5Tokenizer:
+    """T5's tokenizer with a vocabulary of the printable ASCII characters and a few words; others become `<unk>`."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    characters = [("▁", -3.0), *((chr(code), -3.0) for code in range(0x21, 0x7F))]
+    words = [(f"▁{word}", -1.0) for word in WORDS if len(word) > 1]
+    return transformers.T5Tokenizer(vocab=[*special, *characters, *words], extra_ids=0, model_max_length=T5_LENGTH)
 
 
-def _unet(size: Size, **overrides: Any) -> UNet2DConditionModel:
-    deep = len(size.unet_channels)
-    fields: dict[str, Any] = {
-        "sample_size": size.image // 8,
-        "block_out_channels": size.unet_channels,
-        "layers_per_block": size.layers,
-        "attention_head_dim": size.heads,
-        "cross_attention_dim": size.text_width,
-        "norm_num_groups": size.groups,
-        "down_block_types": ("CrossAttnDownBlock2D",) * (deep - 1) + ("DownBlock2D",),
-        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (deep - 1),
-    }
-    return UNet2DConditionModel(**{**fields, **overrides})
-
-
-def _vae(size: Size, **overrides: Any) -> AutoencoderKL:
-    deep = len(size.vae_channels)
-    fields: dict[str, Any] = {
-        "block_out_channels": size.vae_channels,
-        "down_block_types": ("DownEncoderBlock2D",) * deep,
-        "up_block_types": ("UpDecoderBlock2D",) * deep,
-        "latent_channels": 4,
-        "layers_per_block": size.layers,
-        "norm_num_groups": size.groups,
-        "sample_size": size.image,
-    }
-    return AutoencoderKL(**{**fields, **overrides})
-
-
-def _scheduler() -> PNDMScheduler:
-    return PNDMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        num_train_timesteps=1000,
-        set_alpha_to_one=False,
-        skip_prk_steps=True,
-        steps_offset=1,
+def _scheduler(name: str) -> Any:
+    """The scheduler of a model's own repository: its settings, in the class that the model's default names."""
+    if name == "flow-euler":
+        return diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return getattr(diffusers, SCHEDULERS[name])(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, **_OWN[name]
     )
 
 
+_OWN: dict[str, dict[str, Any]] = {
+    "pndm": {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1},
+    "euler": {"timestep_spacing": "trailing"},
+}
+
+
 @functools.cache
-def _pool() -> torch.Tensor:
-    return torch.randn(POOL, generator=torch.Generator().manual_seed(WEIGHTS_SEED))
+def _pool(device: torch.device) -> torch.Tensor:
+    return torch.randn(POOL, generator=torch.Generator().manual_seed(WEIGHTS_SEED)).to(device)
 
 
-def _fill(module: torch.nn.Module, dtype: torch.dtype, last: str | None = None) -> None:
+def _fill(module: torch.nn.Module, dtype: torch.dtype, device: torch.device, last: str | None = None) -> None:
     """Fills a module on the meta device with weights: variance-preserving, so that half precision does not overflow.
 
     last: the output layer; its weights are scaled down, so that images are neither saturated nor flat.
     """
-    offset = 0
+    offset, tied = 0, dict[torch.nn.Parameter, torch.nn.Parameter]()
     for path, owner in module.named_modules():
         for name, parameter in list(owner.named_parameters(recurse=False)):
-            if parameter.ndim == 1:
-                value = torch.full(parameter.shape, float(name == "weight"), dtype=dtype)
-            else:
-                # An embedding's rows are looked up, not summed.
-                scale = 0.5 if isinstance(owner, torch.nn.Embedding) else 1 / math.sqrt(parameter[0].numel())
-                value = _drawn(parameter.shape, scale * (0.3 if path == last else 1.0), offset).to(dtype)
-                offset = (offset + parameter.numel()) % POOL
-            setattr(owner, name, torch.nn.Parameter(value, requires_grad=False))
+            if parameter not in tied:
+                if parameter.ndim == 1:
+                    value = torch.full(parameter.shape, float(name == "weight"), dtype=dtype, device=device)
+                else:
+                    # An embedding's rows are looked up, not summed.
+                    scale = 0.5 if isinstance(owner, torch.nn.Embedding) else 1 / math.sqrt(parameter[0].numel())
+                    scale *= 0.3 if path == last else 1.0
+                    value = _drawn(parameter.shape, scale, offset, dtype, device)
+                    offset = (offset + parameter.numel()) % POOL
+                tied[parameter] = torch.nn.Parameter(value, requires_grad=False)
+            setattr(owner, name, tied[parameter])
 
 
-def _drawn(shape: torch.Size, scale: float, offset: int) -> torch.Tensor:
-    """The pool's numbers from `offset`, repeated."""
-    value = torch.empty(shape)
+def _drawn(shape: torch.Size, scale: float, offset: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The pool's numbers from `offset`, scaled, rounded to `dtype` and repeated."""
+    value = torch.empty(shape, dtype=dtype, device=device)
     flat, done = value.view(-1), 0
+    whole = (_pool(device) * scale).to(dtype) if flat.numel() > POOL else None
     while done < flat.numel():
         count = min(flat.numel() - done, POOL - offset)
-        flat[done : done + count] = _pool()[offset : offset + count]
+        piece = slice(offset, offset + count)
+        flat[done : done + count] = (_pool(device)[piece] * scale).to(dtype) if whole is None else whole[piece]
         done, offset = done + count, 0
-    return value.mul_(scale)
-
-
-def build(name: str, dtype: torch.dtype) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
-    """The pipeline of `synthetic:NAME` on the CPU, always with the same weights. Raises KeyError for another name."""
-    size = SIZES[name]
-    with init_empty_weights(include_buffers=False):
-        parts = _sdxl_parts(size) if size.is_xl else _sd_parts(size)
-    for part, module in parts.items():
-        _fill(module, dtype, {"unet": "conv_out", "vae": "decoder.conv_out"}.get(part))
-        module.eval()
-    if size.is_xl:
-        return StableDiffusionXLPipeline(
-            **parts, tokenizer=tokenizer(), tokenizer_2=tokenizer(), scheduler=_scheduler(), add_watermarker=False
-        )
-    return StableDiffusionPipeline(
-        **parts,
-        tokenizer=tokenizer(),
-        scheduler=_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
-def _sd_parts(size: Size) -> dict[str, Any]:
-    return {"unet": _unet(size), "vae": _vae(size), "text_encoder": CLIPTextModel(_text_config(size))}
-
-
-def _sdxl_parts(size: Size) -> dict[str, Any]:
-    second = {
-        "hidden_size": 1280,
-        "intermediate_size": 5120,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 20,
-        "projection_dim": 1280,
-        "hidden_act": "gelu",
-    }
-    return {
-        "unet": _unet(
-            size,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10),
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        ),
-        "vae": _vae(size, scaling_factor=0.13025, force_upcast=True),
-        "text_encoder": CLIPTextModel(_text_config(size)),
-        "text_encoder_2": CLIPTextModelWithProjection(_text_config(size, **second)),
-    }
+    return value

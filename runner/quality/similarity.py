@@ -10,7 +10,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.schema import GATE_DB
+from runner.schema import GATE_DB, Precision
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,10 +53,14 @@ def similarity(image: Image, reference: Image) -> Similarity:
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference image as PNG, or the reason why there is none."""
+    """The reference image as PNG, or the reason why there is none.
+
+    precision: what eager made it in: single, or bfloat16 where the model does not fit the device in single.
+    """
 
     png: bytes = b""
     reason: str = ""
+    precision: Precision = Precision.SINGLE
 
     def compare(self, image: Image) -> tuple[dict[str, Any], str | None]:
         """The cells of a row, and a remark for its reader: why they are empty, or that the image differs visibly."""
@@ -65,9 +69,15 @@ class Reference:
         from PIL import Image as images
 
         found = similarity(image, images.open(io.BytesIO(self.png)))
-        far = found.psnr < GATE_DB
-        remark = f"PSNR {found.psnr:.1f} dB against single-precision eager, below {GATE_DB:g}: visibly another image"
-        return dict(vars(found)), remark if far else None
+        remarks = []
+        if self.precision is not Precision.SINGLE:
+            remarks.append(f"quality is against {self.precision.value} eager: single precision does not fit the device")
+        if found.psnr < GATE_DB:
+            remarks.append(
+                f"PSNR {found.psnr:.1f} dB against {self.precision.value}-precision eager, below {GATE_DB:g}: "
+                "visibly another image"
+            )
+        return dict(vars(found)), "; ".join(remarks) or None
 
     def beside(self, image: Image) -> bytes | None:
         """A small PNG of the reference and the image; None without a reference, or where it cannot be made."""

@@ -17,7 +17,7 @@ from orchestrator.report.changes_formats import ChangesFormat
 from orchestrator.report.formats import Format
 from orchestrator.scheduling import metrics_file
 from orchestrator.table.metric import Metric
-from runner.catalog import ENGINES, Device
+from runner.catalog import ENGINES, FAMILIES, MODELS, SYNTHETIC, Device, Precision
 from runner.schema import COLUMN
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -67,19 +67,56 @@ def prometheus() -> Iterator[str]:
     yield from table(("metric", "labels", "meaning"), rows)
 
 
+def _these(precisions: tuple[Precision, ...]) -> str:
+    if precisions == tuple(Precision):
+        return "all"
+    return ", ".join(precision.value for precision in precisions)
+
+
 def engines() -> Iterator[str]:
     rows = [
         (
             f"`{name}`",
             ", ".join({Device.CPU: "CPU", Device.CUDA: "GPU"}[device] for device in facts.devices),
-            " or ".join(precision.value for precision in facts.precisions),
+            _these(facts.precisions),
             ", ".join(dict.fromkeys(facts.images.values())),
             f"`[{facts.extra}]`" if facts.extra else "only in its image",
+            ", ".join(facts.families) if len(facts.families) < len(FAMILIES) else "all",
             facts.summary,
         )
         for name, facts in ENGINES.items()
     ]
-    yield from table(("engine", "on", "precision", "image", "extra", "what it is"), rows)
+    yield from table(("engine", "on", "precision", "image", "extra", "models", "what it is"), rows)
+
+
+def models() -> Iterator[str]:
+    rows = [
+        (
+            f"`{SYNTHETIC}{name}`",
+            f"`{it.hub}`" if it.hub else "for tests",
+            f"`{FAMILIES[it.family].pipeline}`",
+            f"{it.image}×{it.image}",
+            f"{it.steps}",
+            f"{it.guidance:g}",
+            f"`{it.scheduler}`",
+            f"`{it.precision.value}`",
+        )
+        for name, it in MODELS.items()
+    ]
+    yield from table(("model", "original", "pipeline", "image", "steps", "guidance", "scheduler", "precision"), rows)
+
+
+def precisions() -> Iterator[str]:
+    rows = [
+        (
+            f"`{it.value}`",
+            it.facts.summary,
+            "yes" if it.facts.on_cpu else "no",
+            ".".join(map(str, it.facts.capability)) if it.facts.capability > (0, 0) else "any",
+        )
+        for it in Precision
+    ]
+    yield from table(("`precision`", "what it is", "on a CPU", "on a GPU of compute capability"), rows)
 
 
 def host_kinds() -> Iterator[str]:
@@ -116,6 +153,8 @@ LISTS: Mapping[str, Callable[[], Iterable[str]]] = {
     "formats": formats,
     "host kinds": host_kinds,
     "metrics": metrics,
+    "models": models,
+    "precisions": precisions,
     "prometheus": prometheus,
 }
 

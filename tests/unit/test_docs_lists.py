@@ -10,13 +10,11 @@ from pathlib import Path
 import docs_lists
 import pytest
 
-from runner.catalog import ATTENTIONS, FLAVOURS, PRECISIONS, SCHEDULERS, SIZES
+from runner.catalog import ATTENTIONS, FLAVOURS, SCHEDULERS
 
 PAGES = sorted(docs_lists.DOCS.glob("*.md"))
 # Names that stand within a cell: the page, how its line begins, and the names.
 MENTIONS = [
-    ("matrix.md", "| `model` |", SIZES),
-    ("matrix.md", "| `precision` |", PRECISIONS),
     ("matrix.md", "| `scheduler` |", SCHEDULERS),
     ("matrix.md", "| `attention` |", ATTENTIONS),
     ("images.md", "| `sd-orchestrator/", FLAVOURS),

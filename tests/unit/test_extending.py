@@ -133,7 +133,7 @@ def test_each_new_thing_is_in_the_files_that_are_written_from_declarations(copy:
         "docs/reading-the-table.md": ["| `fastest` | the fastest call |", "| `names` | the names of the columns"],
         "docs/hosts.md": ["| `scratch` | this machine, in a folder of its own |"],
         "orchestrator/data/hosts.schema.json": ['"scratch"', "where its jobs work"],
-        "orchestrator/data/matrix.schema.json": ['"sliced"', "synthetic:mini|tiny|small"],
+        "orchestrator/data/matrix.schema.json": ['"sliced"', "synthetic:mini|tiny|tiny-sdxl"],
         "orchestrator/data/results.schema.json": ['"fan_rpm"', '"fastest"'],
     }
     for file, said in derived.items():

@@ -169,7 +169,7 @@ seed:
         "m.yaml:14: name must be text, not 1.0: put it in quotes",
         "m.yaml:15: autocast must be true or false, not 'maybe'",
         "m.yaml:16: samples must be a whole number, not [1]; fix: put lists of values under matrix:",
-        "m.yaml:17: precision 'full' is unknown; it is one of single, half",
+        "m.yaml:17: precision 'full' is unknown; it is one of single, tf32, half, bfloat16, fp8, int8, int8-weight",
         "m.yaml:18: model 'synthetic:tinny' is unknown; did you mean 'synthetic:tiny'?",
         "m.yaml:19: prompt must be text, not true (YAML reads yes, no, on and off so): put it in quotes",
         "m.yaml:20: guidance must be a number, not nan",

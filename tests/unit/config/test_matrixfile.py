@@ -122,3 +122,22 @@ def test_an_exclude_of_a_host_or_a_device_waits_for_the_hosts() -> None:
 def test_a_matrix_of_nothing_or_of_too_much_is_an_error(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         expanded(**keys)
+
+
+def test_each_model_brings_its_own_defaults() -> None:
+    found = expanded(matrix={"model": ["synthetic:sd-v1-4", "synthetic:flux-dev", "black-forest-labs/FLUX.1-schnell"]})
+    assert [cells(found, "steps", "guidance", "scheduler", "precision")[i] for i in range(3)] == [
+        (50, 7.5, "pndm", "single"),
+        (28, 3.5, "flow-euler", "bfloat16"),
+        (4, 0.0, "flow-euler", "bfloat16"),
+    ]
+
+
+def test_what_the_file_says_goes_before_a_models_defaults() -> None:
+    found = expanded(steps=9, matrix={"model": ["synthetic:flux-dev"], "guidance": [1.0]})
+    assert cells(found, "steps", "guidance", "scheduler") == [(9, 1.0, "flow-euler")]
+
+
+def test_an_exclude_sees_a_models_defaults() -> None:
+    found = expanded(matrix={"model": ["synthetic:tiny", "synthetic:tiny-flux"]}, exclude=[{"scheduler": "flow-euler"}])
+    assert cells(found, "model") == [("synthetic:tiny",)]

@@ -163,7 +163,8 @@ def test_an_engine_that_cannot_run_on_a_host_is_an_unsupported_row_and_no_job(mo
 
 
 def test_an_engine_without_kernels_for_a_precision_is_an_unsupported_row_and_no_job() -> None:
-    points = [Point(engine=engine, precision=each) for engine in ("eager", "deepspeed", "mii") for each in Precision]
+    asked = (Precision.SINGLE, Precision.HALF)
+    points = [Point(engine=engine, precision=each) for engine in ("eager", "deepspeed", "mii") for each in asked]
     plan = make_plan(Matrix(points=tuple(points), rounds=1), [GPU])
     assert [(job.engine, job.precision.value) for job in plan.jobs] == [
         ("eager", "single"),
@@ -173,6 +174,17 @@ def test_an_engine_without_kernels_for_a_precision_is_an_unsupported_row_and_no_
     ]
     assert [row.error for row in plan.unsupported] == [
         f"{engine} has kernels for half precision only" for engine in ("deepspeed", "mii")
+    ]
+
+
+def test_a_model_that_an_engine_cannot_run_is_an_unsupported_row_and_no_job() -> None:
+    points = tuple(
+        Point(engine=engine, model="synthetic:sdxl", precision=Precision.HALF) for engine in ("graph", "eager")
+    )
+    plan = make_plan(Matrix(points=points, rounds=1), [GPU])
+    assert [job.engine for job in plan.jobs] == ["eager"]
+    assert [row.error for row in plan.unsupported] == [
+        "graph supports StableDiffusionPipeline only; this model is a StableDiffusionXLPipeline"
     ]
 
 

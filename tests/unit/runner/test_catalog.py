@@ -13,7 +13,21 @@ from orchestrator import images
 from orchestrator.config import Point
 from orchestrator.images import pins, recipe
 from orchestrator.results import foreign
-from runner.catalog import ATTENTIONS, BASELINE, ENGINES, FLAVOURS, MODEL_FORMS, SCHEDULERS, SIZES, Device
+from runner.catalog import (
+    ATTENTIONS,
+    BASELINE,
+    ENGINES,
+    FAMILIES,
+    FLAVOURS,
+    MODEL_FORMS,
+    MODELS,
+    PRECISION_FACTS,
+    SCHEDULERS,
+    Device,
+    Precision,
+    known_model,
+    misfit,
+)
 from runner.jobs import by_hand
 
 
@@ -25,7 +39,7 @@ def test_the_matrix_takes_each_engine_scheduler_and_attention() -> None:
     fields = Point.model_fields
     for key, declared in (("engine", ENGINES), ("scheduler", SCHEDULERS), ("attention", ATTENTIONS)):
         assert typing.get_args(fields[key].annotation) == tuple(declared)
-    assert [Point(model=f"synthetic:{size}").model for size in SIZES] == [f"synthetic:{size}" for size in SIZES]
+    assert [Point(model=f"synthetic:{size}").model for size in MODELS] == [f"synthetic:{size}" for size in MODELS]
     assert fields["model"].description == MODEL_FORMS
 
 
@@ -92,3 +106,35 @@ def test_the_synthetic_weights_have_the_identities_of_earlier_rows() -> None:
     assert {size: synthetic.identity(size) for size in earlier} == {
         size: f"synthetic:{digest}" for size, digest in earlier.items()
     }
+
+
+@pytest.mark.parametrize("engine", ["deepspeed", "mii", "graph", "onnxruntime", "openvino"])
+def test_an_engine_of_one_family_refuses_the_others_with_their_names(engine: str) -> None:
+    assert misfit(engine, "pndm", "sd") is None
+    assert misfit(engine, "pndm", "sdxl") == (
+        f"{engine} supports StableDiffusionPipeline only; this model is a StableDiffusionXLPipeline"
+    )
+
+
+def test_a_scheduler_of_another_kind_is_refused_with_one_that_fits() -> None:
+    assert misfit("eager", "pndm", "flux") == (
+        "scheduler 'pndm' does not fit a FluxPipeline; fix: scheduler: flow-euler"
+    )
+    assert "fix: scheduler: pndm" in str(misfit("eager", "flow-euler", "sd"))
+
+
+def test_each_model_fits_its_own_defaults() -> None:
+    assert [name for name, model in MODELS.items() if misfit("eager", model.scheduler, model.family)] == []
+
+
+def test_each_scheduler_fits_some_family() -> None:
+    assert set(SCHEDULERS) == {name for family in FAMILIES.values() for name in family.schedulers}
+
+
+def test_each_precision_has_its_facts() -> None:
+    assert set(PRECISION_FACTS) == set(Precision)
+
+
+def test_a_hub_id_is_known_with_and_without_its_revision() -> None:
+    assert known_model("black-forest-labs/FLUX.1-dev@main") is known_model("synthetic:flux-dev") is MODELS["flux-dev"]
+    assert known_model("someone/else") is known_model("/folder") is known_model("synthetic:none") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def test_openvino_in_another_precision_than_asked_is_a_fault(monkeypatch: pytest
 def test_the_exported_files_go_with_the_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(export_module, "export", lambda *_: None)
-    monkeypatch.setattr(onnx_engine, "open_session", lambda *_: None)
+    monkeypatch.setattr(onnx_engine, "open_session", lambda *_, **__: None)
     session = onnx_engine.load(tiny(), None)
     assert len(list(tmp_path.iterdir())) == 1
     session.close()
@@ -162,7 +163,7 @@ def test_a_failed_export_leaves_no_files(monkeypatch: pytest.MonkeyPatch, tmp_pa
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"precision": Precision.HALF}, "half precision"),
+        ({"precision": Precision.HALF}, "precision"),
         ({"autocast": True}, "autocast"),
         ({"attention": "sliced"}, "attention"),
     ],
@@ -202,7 +203,20 @@ def test_a_session_on_another_provider_than_asked_is_a_fault(monkeypatch: pytest
     monkeypatch.setattr(onnx_engine.onnxruntime, "InferenceSession", OnCpu)
     with pytest.raises(LoadError, match="gave CPUExecutionProvider for CUDAExecutionProvider"):
         onnx_engine.open_session(Path("x.onnx"), "CUDAExecutionProvider", 1)
-    assert asked == [["CUDAExecutionProvider"], "no fallback"]
+    assert asked == [[("CUDAExecutionProvider", {"use_tf32": "0"})], "no fallback"]
+
+
+@pytest.mark.parametrize(("tf32", "said"), [(False, "0"), (True, "1")])
+def test_onnxruntime_on_a_gpu_has_tf32_only_if_asked(tf32: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def opened(*_: Any, providers: list[Any], **__: Any) -> Any:
+        asked.extend(providers)
+        return types.SimpleNamespace(disable_fallback=lambda: None, get_providers=lambda: ["CUDAExecutionProvider"])
+
+    monkeypatch.setattr(onnx_engine.onnxruntime, "InferenceSession", opened)
+    onnx_engine.open_session(Path("x.onnx"), "CUDAExecutionProvider", 1, tf32=tf32)
+    assert asked == [("CUDAExecutionProvider", {"use_tf32": said})]
 
 
 def test_every_engine_that_is_offered_can_be_found() -> None:

@@ -24,7 +24,7 @@ def test_without_flags_it_is_what_the_lambda_benchmark_runs(monkeypatch: pytest.
 
 def test_half_on_a_cpu_runs_only_if_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [job.precision for job in jobs(monkeypatch)] == [Precision.SINGLE]
-    assert [job.precision for job in jobs(monkeypatch, "--precision both")] == list(Precision)
+    assert [job.precision for job in jobs(monkeypatch, "--precision both")] == [Precision.SINGLE, Precision.HALF]
 
 
 def test_autocast_adds_runs_and_keeps_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ torch = pytest.importorskip("torch", reason="the runner's extra is not installed
 from diffusers import DiffusionPipeline  # noqa: E402
 from huggingface_hub import constants  # noqa: E402
 
-from runner.catalog import SCHEDULERS  # noqa: E402
+from runner.catalog import FAMILIES, SCHEDULERS  # noqa: E402
 from runner.engines import eager  # noqa: E402
 from runner.engines.session import initial_latents  # noqa: E402
 from runner.errors import LoadError, Unsupported  # noqa: E402
@@ -114,7 +114,7 @@ def test_the_threads_that_pytorch_computes_with_are_a_fact_of_a_cpu() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Euler's sigmas, in diffusers
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", FAMILIES["sd"].schedulers)
 def test_each_scheduler_makes_an_image_of_its_own(scheduler: str) -> None:
     session = eager.load(tiny(scheduler=scheduler, steps=3), None)
     assert type(session.pipe.scheduler).__name__ == SCHEDULERS[scheduler]

@@ -24,7 +24,7 @@ from runner.jobs.worker import Send
 from runner.measuring.measure import Instruments, measure
 from runner.quality.preview import GAP, WIDTH, preview
 from runner.quality.similarity import IDENTICAL_DB, Reference, similarity
-from runner.schema import ENGINES, GATE_DB, Case, EngineFacts, Job, Row, Status, parse_rows
+from runner.schema import ENGINES, GATE_DB, Case, EngineFacts, Job, Precision, Row, Status, parse_rows
 from runner.wire.output import EventStream, RowFile
 
 pytest.importorskip("skimage", reason="scikit-image is not installed")
@@ -133,6 +133,20 @@ def test_the_first_case_leaves_one_small_picture_beside_the_reference(drawn: Pat
     sheet = Image.open(io.BytesIO(found.png))
     assert sheet.size == (2 * 8 + GAP, 8)
     assert similarity(sheet.crop((0, 0, 8, 8)), picture(NOISE[:8, :8])).psnr == IDENTICAL_DB
+
+
+def draw_what_fits(file: Path, job: Job, cases: tuple[Case, ...], token: str | None, send: Send) -> None:
+    """Draws in bfloat16; in single precision the model does not fit."""
+    if job.precision is Precision.SINGLE:
+        send(Row.of(job, cases[0], Status.OOM, "CUDA out of memory"))
+    else:
+        draw_in_words(file, job, cases, token, send)
+
+
+def test_where_single_does_not_fit_the_reference_is_bfloat16_and_the_row_says_so(drawn: Path) -> None:
+    found = rows(drawn, a_job(quality=True), References(draw_what_fits, fake_engine.processes()))
+    assert all(row.psnr is not None for row in found)
+    assert all("quality is against bfloat16 eager" in str(row.error) for row in found)
 
 
 def test_no_picture_is_left_where_nobody_asked_for_quality(drawn: Path) -> None:
