@@ -40,7 +40,7 @@ def to_csv(comparison: Comparison) -> str:
     labels = [told_apart(values, None) for values in zip(*(line.labels for line in comparison.lines))]
     for_all = [inert(text) for text in _for_all(comparison)]
     for line in comparison.lines:
-        cells = [value for cell in line.cells for value in _csv_cell(cell)]
+        cells = [value for cell in line.cells for value in _csv_cell(comparison, cell)]
         shown = [_csv_label(value, texts) for value, texts in zip(line.labels, labels)]
         writer.writerow([*shown, *cells, *for_all])
     return out.getvalue()
@@ -64,10 +64,11 @@ def _csv_label(value: AxisValue, texts: Mapping[AxisValue, str]) -> str | int | 
     return value if is_number else inert(texts[value])  # type: ignore[return-value]
 
 
-def _csv_cell(cell: Cell) -> list[str | float | None]:
+def _csv_cell(comparison: Comparison, cell: Cell) -> list[str | float | None]:
     ratio = cell.ratio.value if cell.ratio else None
     interval = (*(cell.interval or (None, None)), ratio, *((cell.ratio and cell.ratio.interval) or (None, None)))
-    parts = (cell.reason, limit_words(cell), cell.no_ratio, *cell.ratio_notes, *cell.notes)
+    no_ratio = None if cell.no_ratio == comparison.metric.declared.no_ratio else cell.no_ratio  # else it is of all
+    parts = (cell.reason, limit_words(cell), no_ratio, *cell.ratio_notes, *cell.notes)
     why = "; ".join(part for part in parts if part)
     status = cell.status.value if cell.status else "absent"
     return [cell.value, *interval, status, cell.validity.value if cell.validity else None, inert(why)]

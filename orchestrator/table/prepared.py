@@ -23,6 +23,10 @@ from orchestrator.table.work import works as works_of
 from runner.schema import Row, Status, Validity
 
 
+def _without_ratio(metric: Metric, cell: Cell) -> Cell:
+    return replace(cell, no_ratio=metric.declared.no_ratio) if cell.figure else cell
+
+
 class Prepared:
     """Compares the same rows as often as asked. The values of a metric are computed once."""
 
@@ -71,7 +75,9 @@ class Prepared:
         if metric.declared.precision:
             base = Baseline(PRECISION, metric.declared.precision)
         cells = self._values(metric, placed)
-        if base and metric.declared.has_baseline:
+        if not metric.declared.has_baseline:
+            cells = {key: _without_ratio(metric, cell) for key, cell in cells.items()}
+        elif base:
             cells = with_ratios(metric, base, placed, cells)
         view = replace(view, where=self.where)
         layout = laid_out(with_best(metric, cells), placed, view, less_is_better=metric.less_is_better is not False)
