@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from orchestrator.report.labels import label, told_apart
 from orchestrator.report.numbers import Widths, significant
-from orchestrator.report.table_text import LONGEST_REASON, Tone
+from orchestrator.report.reasons import LONGEST_REASON
+from orchestrator.report.table_text import Tone
 from orchestrator.sanitize import clean
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.change import Change, Verdict

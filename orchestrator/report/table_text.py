@@ -7,18 +7,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from orchestrator.report.labels import label, told_apart
-from orchestrator.report.numbers import Widths, is_skewed, significant
-from orchestrator.sanitize import clean
+from orchestrator.report.legend import legend, mark_of
+from orchestrator.report.numbers import Widths, significant
+from orchestrator.report.reasons import CUT, is_cut, reason_text
 from orchestrator.table.cases import HOST
 from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, Cell, Comparison, Line
-from orchestrator.table.statistics import Limit, Ratio
-from orchestrator.table.view import NO_ROW
+from orchestrator.table.statistics import Ratio
 from runner.schema import Status, Validity
-
-LONGEST_REASON = 200  # two lines of a usual width
-ELLIPSIS = "…"
-CUT = f"{ELLIPSIS}: the whole text is in -o json and in the run's results.csv"
-BEST, TIED, BEST_OF_CASE, TIED_OF_CASE = "**", "**≈", "*", "*≈"
 
 
 class Tone(Enum):
@@ -70,20 +65,6 @@ class TableText:
     legend: tuple[str, ...]
 
 
-def _reason(text: str) -> str:
-    whole = clean(text)
-    return whole if len(whole) <= LONGEST_REASON else cut(whole[: LONGEST_REASON - 2])
-
-
-def cut(text: str) -> str:
-    """Ends a text that goes on after its last whole word, so that no number is cut."""
-    return f"{text.rpartition(' ')[0] or text} {ELLIPSIS}"
-
-
-def is_cut(text: str) -> bool:
-    return text.endswith(f" {ELLIPSIS}")
-
-
 def table_text(comparison: Comparison) -> TableText:
     cells = list(comparison.cells())
     shared = _shared_notes(comparison)
@@ -111,7 +92,7 @@ def table_text(comparison: Comparison) -> TableText:
         more=_more(comparison),
         footnotes=notes.texts,
         payoffs=_payoffs(comparison, columns, lines),
-        legend=(*_legend(comparison, cells), *([CUT] if any(map(is_cut, notes.texts)) else [])),
+        legend=(*legend(comparison, cells), *([CUT] if any(map(is_cut, notes.texts)) else [])),
     )
 
 
@@ -131,7 +112,7 @@ class _Footnotes:
         return tuple(self._numbers)
 
     def marks(self, *reasons: str) -> str:
-        return "".join(f" [{self._numbers.setdefault(_reason(r), len(self._numbers) + 1)}]" for r in reasons)
+        return "".join(f" [{self._numbers.setdefault(reason_text(r), len(self._numbers) + 1)}]" for r in reasons)
 
 
 def _shared_notes(comparison: Comparison) -> dict[str, tuple[int, ...]]:
@@ -157,10 +138,11 @@ def _without(cell: Cell, shared: Mapping[str, tuple[int, ...]], place: int) -> C
 
 
 def _shared_words(shared: Mapping[str, tuple[int, ...]], columns: Sequence[str]) -> list[str]:
-    return [
-        f"{'All values' if len(places) == len(columns) else ', '.join(columns[i] for i in places)}: {_reason(note)}."
-        for note, places in shared.items()
-    ]
+    texts = []
+    for note, places in shared.items():
+        whose = "All values" if len(places) == len(columns) else ", ".join(columns[i] for i in places)
+        texts.append(f"{whose}: {reason_text(note)}.")
+    return texts
 
 
 def _words(comparison: Comparison, cell: Cell, widths: Widths, notes: _Footnotes) -> CellText:
@@ -168,7 +150,7 @@ def _words(comparison: Comparison, cell: Cell, widths: Widths, notes: _Footnotes
         return CellText(cell.reason or "", "", Tone.ABSENT)
     if cell.figure is None:
         return _without_value(cell, notes)
-    best = _mark(cell)
+    best = mark_of(cell)
     value = f"{widths.figure(cell)} {best}".rstrip() + notes.marks(*cell.notes)
     if cell.ratio:
         ratio = ratio_words(cell.ratio) + notes.marks(*cell.ratio_notes)
@@ -180,11 +162,6 @@ def _words(comparison: Comparison, cell: Cell, widths: Widths, notes: _Footnotes
     if cell.is_baseline:
         return CellText(value, "baseline", Tone.SAME, bool(best))
     return CellText(value, "no ratio" + notes.marks(cell.no_ratio) if cell.no_ratio else "", Tone.PLAIN, bool(best))
-
-
-def _mark(cell: Cell) -> str:
-    marks = {BEST: cell.best, TIED: cell.tied_best, BEST_OF_CASE: cell.best_of_case}
-    return next((mark for mark, is_so in marks.items() if is_so), TIED_OF_CASE if cell.tied_best_of_case else "")
 
 
 def _without_value(cell: Cell, notes: _Footnotes) -> CellText:
@@ -287,67 +264,3 @@ def _payoffs(comparison: Comparison, columns: Sequence[str], lines: Sequence[Lin
         if after:
             texts.append(f"{' '.join(words.labels)}: {', '.join(after)}")
     return tuple(texts)
-
-
-_INVALID = {
-    Validity.THROTTLED: "the GPU slowed its clock down while it was measured",
-    Validity.CONTENDED: "something else used the device, or kept the process from its CPUs, while it was measured",
-    Validity.FALLBACK: "another provider or device did the work",
-    Validity.SPILLED: "memory beyond the GPU's was used",
-    Validity.UNSTABLE: "the trials scatter too much to rank",
-}
-
-
-def _is_of_one_work(comparison: Comparison, cells: Sequence[Cell]) -> bool:
-    return len({cell.work.key(comparison.metric) for cell in cells if cell.figure and cell.work}) == 1
-
-
-def price_words(comparison: Comparison) -> list[str]:
-    """Returns the prices per hour, grouped by the file that sets them."""
-    hosts = told_apart(dict.fromkeys((*(cell.key[HOST] for cell in comparison.cells()), *comparison.prices)))
-    by_source: dict[str, list[str]] = {}
-    for host, price in comparison.prices.items():
-        by_source.setdefault(price.source, []).append(f"{hosts[host]} {label(price.per_hour)}")
-    return [f"price per hour, of {_reason(source)}: {', '.join(each)}" for source, each in by_source.items()]
-
-
-def _span(numbers: Sequence[int]) -> str:
-    """Formats the range of sorted numbers."""
-    return f"{numbers[0]} to {numbers[-1]}" if numbers[1:] else "".join(map(str, numbers))
-
-
-def _legend(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
-    """Explains the marks that the table uses."""
-    ratios = [cell.ratio for cell in cells if cell.ratio]
-    tested, family = [ratio for ratio in ratios if ratio.p is not None], comparison.tested
-    processes = sorted({len(cell.figure.processes) for cell in cells if cell.figure})
-    marks = {_mark(cell) for cell in cells}
-    case = "its line" if comparison.across == (HOST,) else "its case on all hosts"
-    rivals = "the table" if _is_of_one_work(comparison, cells) else "all rows with equal work"
-    seen = {cell.validity for cell in cells if cell.figure and not cell.notes}  # with notes, those say why
-    limits = [cell.figure.limit for cell in cells if cell.figure]
-    left_out = ", or --where leaves it out" if comparison.where else ""
-    skewed = [is_skewed(c.value, c.interval) for c in cells if c.value is not None and c.interval]
-    lines = {
-        f"value: geometric mean of {_span(processes)} processes (rounds)": processes[-1:] > [1],
-        "±: half the width of the value's 95% confidence interval between processes": not all(skewed),
-        "[low–high]: the value's 95% confidence interval, if it is skewed": any(skewed),
-        f"≥: no larger batch was tried{left_out}": Limit(None) in limits,
-        "(oom at n): the smallest batch that is out of memory": any(limit and limit.beyond for limit in limits),
-        "×: the value divided by the baseline's": bool(ratios),
-        "× [low–high]: 95% interval of this ratio alone": bool(tested),
-        f"≈: no difference shown at 5%{f' for all {family} ratios together' if family > 1 else ''}": any(
-            not ratio.shows_difference for ratio in tested
-        ),
-        "(1 round): a single process on one side, so no difference is claimed": any(
-            ratio.p is None and ratio.value for ratio in ratios
-        ),
-        **{f"{validity.value}: {_INVALID[validity]}": validity in seen for validity in _INVALID},
-        f"{NO_ROW}: not in the matrix, or left out by --where": any(cell.reason == NO_ROW for cell in cells),
-        **dict.fromkeys(price_words(comparison), True),
-        f"{BEST_OF_CASE}: best of {case}": BEST_OF_CASE in marks,
-        f"{TIED_OF_CASE}: tied best of {case} (the best value, or no shown difference to it)": TIED_OF_CASE in marks,
-        f"{BEST}: best of {rivals}": BEST in marks,
-        f"{TIED}: tied best of {rivals} (the best value, or no shown difference to it)": TIED in marks,
-    }
-    return [text for text, used in lines.items() if used]

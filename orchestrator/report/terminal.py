@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.report.fitting import Shape, cell_lines, fitting, heading_lines, value_width
-from orchestrator.report.table_text import CUT, CellText, TableText, Tone, cut, is_cut, table_text
+from orchestrator.report.reasons import CUT, cut, is_cut
+from orchestrator.report.table_text import CellText, TableText, Tone, table_text
 from orchestrator.table.comparison import Comparison
 
 FOOTNOTE_LINES = 2

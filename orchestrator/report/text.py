@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.report.labels import label, told_apart
+from orchestrator.report.legend import price_words
 from orchestrator.report.numbers import limit_words
-from orchestrator.report.table_text import CellText, TableText, price_words, shared_words, table_text, where_words
+from orchestrator.report.table_text import CellText, TableText, shared_words, table_text, where_words
 from orchestrator.sanitize import clean, harmless
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import Cell, Comparison

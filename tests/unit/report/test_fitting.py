@@ -9,7 +9,8 @@ import pytest
 from builders import a_row, rounds
 from rich.console import Console
 
-from orchestrator.report.table_text import CUT, LONGEST_REASON, table_text
+from orchestrator.report.reasons import CUT, LONGEST_REASON
+from orchestrator.report.table_text import table_text
 from orchestrator.report.terminal import terminal
 from orchestrator.table import Comparison, compare
 from runner.schema import Row, Status, Validity
