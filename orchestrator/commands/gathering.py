@@ -143,7 +143,9 @@ def _info(run: Run, rows: Sequence[Row]) -> RunInfo:
     with closing(Journal.open(run.journal)) as journal:
         span = journal.span
     if span:
-        info = replace(info, start=_iso(span[0]), end=_iso(span[1]), took=in_words(span[1] - span[0]))
+        info = replace(info, start=_iso(span[0]))
+        if found.state is not RunState.RUNNING:
+            info = replace(info, end=_iso(span[1]), took=in_words(span[1] - span[0]))
     return replace(info, **_reproduction(run))
 
 

@@ -89,8 +89,17 @@ class Page:
             return self._made
 
     def has_ended(self) -> bool:
+        """Whether every job has ended. Called every second; asks for the logs' lines before anyone opens the page."""
         with closing(Journal.open(self._run.journal)) as journal:
-            return all(state.is_settled for state in journal.progress())
+            progress = journal.progress()
+        self._ask_for_lines(progress)
+        return all(state.is_settled for state in progress)
+
+    def _ask_for_lines(self, progress: Sequence[JobState]) -> list[JobState]:
+        """Returns the jobs at work."""
+        at_work = [each for each in progress if each.is_at_work]
+        self._lines.watch(at_work if self._run.is_driven else ())
+        return at_work
 
     def close(self) -> None:
         self._lines.close()
@@ -112,12 +121,10 @@ class Page:
         if self._gathered is None or seen != self._seen:
             self._gathered = gather([self._run], [], self._asked, datetime.now(timezone.utc))
             self._seen, self._final = seen, None
+        at_work = self._ask_for_lines(progress)
         if not status["open"]:
-            self._lines.watch(())
             self._final = self._final or reporting.drawn(self._gathered, [self._run])
             return self._final
-        at_work = [each for each in progress if each.is_at_work]
-        self._lines.watch(at_work if self._run.is_driven else ())
         return replace(
             reporting.without_figures(self._gathered.report),
             live=_live(status, at_work, self._lines.last(), self._run.name),
@@ -150,11 +157,15 @@ def _live(status: Mapping[str, Any], at_work: list[JobState], lines: Mapping[str
         done=total - sum(host.cases.get(word, 0) for host in hosts for word in waiting),
         total=total,
         elapsed="" if status["elapsed_s"] is None else in_words(status["elapsed_s"]),
-        left=f"{in_words(left[0])} to {in_words(left[1])}" if left else "",
+        left=_span(*map(in_words, left)) if left else "",
         hosts=hosts,
         jobs=tuple(_running(each, lines) for each in at_work),
         notice="" if is_driven else f"No process drives this run; fix: orchestrator resume {run}",
     )
+
+
+def _span(least: str, most: str) -> str:
+    return least if least == most else f"{least} to {most}"
 
 
 def _running(state: JobState, lines: Mapping[str, str]) -> RunningJob:

@@ -157,6 +157,14 @@ def test_an_unfinished_run_is_said_to_be_one(tmp_path: Path) -> None:
     )
 
 
+def test_a_run_that_goes_on_has_not_taken_any_time_yet(tmp_path: Path) -> None:
+    mine = job()
+    run = a_run(tmp_path, [(mine, [ok_row(mine, mine.cases[0])])])
+    with run.lock():
+        (info,) = report(run).runs
+    assert (info.state, info.start, info.end, info.took) == ("running", "2026-03-01T12:00:00+00:00", None, None)
+
+
 def test_the_json_of_a_report_is_what_its_schema_says(tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     mine = job()

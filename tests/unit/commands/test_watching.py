@@ -72,6 +72,13 @@ def test_a_run_that_goes_on_shows_its_progress_and_a_log_line(run: Run) -> None:
     assert found.jobs[0].line == "samples 2: trial 1 of 3, 0.5 s"
 
 
+def test_the_log_is_asked_for_before_anyone_opens_the_page(run: Run) -> None:
+    lines = FakeLines(run)
+    with run.lock():
+        Page(run, Asked(), lines).has_ended()
+    assert lines.watched == (ID,)
+
+
 def test_the_table_fills_in_as_rows_are_committed(run: Run) -> None:
     page, mine = page_of(run), job()
     assert len(shown(page).table.cases) == 1
