@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.report.figures import words
+from orchestrator.report.figures import devices, words
 from orchestrator.report.figures.figure import Figure, NothingToDraw
 from orchestrator.report.figures.points import Point, State, busiest, device_beside, measured, ordered, points, segments
 from orchestrator.report.figures.theme import MOST_SERIES
@@ -17,6 +17,8 @@ from runner.schema import Status
 THROUGHPUT, MEMORY, ENERGY = "Throughput by batch size", "Memory by batch size", "Energy by batch size"
 MOST_PANELS = 12
 CROSS = "M-0.7,-0.7L0.7,0.7M0.7,-0.7L-0.7,0.7"
+WIDER = ", where it is wider than the mark"
+MARK = 9.0  # pixels that an interval must be high to be seen
 CROSS_ROW = 17  # pixels between the `oom` marks of two series
 
 
@@ -32,7 +34,20 @@ def memory(comparison: Comparison) -> Figure:
 
 
 def energy(comparison: Comparison) -> Figure:
-    return _lines("energy-by-batch", comparison, ENERGY, "joules per image")
+    """Draws bars where no case has several batch sizes."""
+    if has_batches(measured(points(comparison))):
+        return _lines("energy-by-batch", comparison, ENERGY, "joules per image")
+    if not measured(points(comparison)):
+        raise NothingToDraw(why_nothing(comparison))
+    return devices.energy(comparison)
+
+
+def has_batches(found: Sequence[Point]) -> bool:
+    """Whether any place and series has points at several batch sizes."""
+    sizes: dict[tuple[str, str], set[int | None]] = {}
+    for point in found:
+        sizes.setdefault((point.place, point.series), set()).add(point.samples)
+    return any(len(its) > 1 for its in sizes.values())
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,8 @@ def _lines(name: str, comparison: Comparison, title: str, unit: str, *, with_oom
     found = [point for point in points(comparison) if point.samples and (with_oom or point.value is not None)]
     if not measured(found):
         raise NothingToDraw(why_nothing(comparison))
+    if not has_batches(found):
+        raise NothingToDraw("no case has several batch sizes")
     is_split = len(ordered(point.series for point in found)) > MOST_SERIES
     series_of: Callable[[Point], str] = (lambda point: point.how) if is_split else (lambda point: point.series)
     title_of: Callable[[Point], str] = (
@@ -75,7 +92,7 @@ def _lines(name: str, comparison: Comparison, title: str, unit: str, *, with_oom
     limits = [words.limited(panels_out, "panel"), words.limited(series_out, "series", "series")]
     series = _series(shown, series_of)
     less = bool(comparison.metric.less_is_better)
-    marks = [*words.states(shown), *(["×: out of memory"] if series.out else [])]
+    marks = [*words.states(shown, WIDER), *(["×: out of memory"] if series.out else [])]
     subtitle = words.lines(words.scope(comparison), "; ".join(marks), *limits)
     axis = [unit, words.LESS if less else words.MORE]
     return Figure(
@@ -143,7 +160,7 @@ def _panel(
 
     from orchestrator.report.figures import charts
 
-    x, y = _scales(panel.rivals, series, size)
+    x, y, end = _scales(panel.rivals, series, size)
     base = alt.Chart().encode(x=x.title("images per call (batch size)" if has_x_title else None))
     of_value = base.encode(
         y=y.title(axis), tooltip=[alt.Tooltip("case:N"), alt.Tooltip("value:Q", format=charts.NUMBER)]
@@ -162,7 +179,7 @@ def _panel(
         layers.append(out.mark_point(style="oom", filled=False).encode(colour, shape))
         layers.append(out.mark_point(shape=CROSS, style="oom-cross", filled=False).encode(colour))
     return charts.panel(
-        _values(panel.points, series),
+        _values(panel.points, series, end / size.height * MARK),
         *layers,
         title=title,
         subtitle=panel.subtitle if title else "",
@@ -171,8 +188,11 @@ def _panel(
     )
 
 
-def _scales(rivals: Sequence[Point], series: Series, size: Size) -> tuple[Any, Any]:
-    """Returns the axes that all panels of equal work share. Above the values there is room for rows of `oom` marks."""
+def _scales(rivals: Sequence[Point], series: Series, size: Size) -> tuple[Any, Any, float]:
+    """Returns the axes that all panels of equal work share, and their largest value.
+
+    Above the values there is room for rows of `oom` marks.
+    """
     import altair as alt
 
     sizes = sorted({point.samples for point in rivals if point.samples})
@@ -181,14 +201,17 @@ def _scales(rivals: Sequence[Point], series: Series, size: Size) -> tuple[Any, A
     room = size.height - CROSS_ROW * (len(series.out) + 0.7 if series.out else 0)
     top = max((point.high for point in rivals), default=1.0) * 1.06 or 1.0
     x = alt.X("batch:Q").scale(type="log", base=2, domain=[low, high], nice=False)
-    y = alt.Y("value:Q").scale(domain=[0, top * size.height / max(room, size.height * 0.3)], nice=False)
-    return x.axis(values=ticks, grid=False, format="d"), y.axis(tickCount=5)
+    end = top * size.height / max(room, size.height * 0.3)
+    y = alt.Y("value:Q").scale(domain=[0, end], nice=False)
+    return x.axis(values=ticks, grid=False, format="d"), y.axis(tickCount=5), end
 
 
-def _values(its: Sequence[Point], series: Series) -> list[dict[str, Any]]:
+def _values(its: Sequence[Point], series: Series, least: float) -> list[dict[str, Any]]:
+    """least: how wide an interval must be to be drawn."""
     values = []
     for name in series.names:
         for point, part in segments([point for point in its if series.of(point) == name]):
+            interval = point.interval if point.interval and point.interval.high - point.interval.low > least else None
             values.append(
                 {
                     "series": name,
@@ -196,8 +219,8 @@ def _values(its: Sequence[Point], series: Series) -> list[dict[str, Any]]:
                     "batch": point.samples,
                     "state": point.state.value,
                     "value": point.value,
-                    "low": point.interval.low if point.interval else None,
-                    "high": point.interval.high if point.interval else None,
+                    "low": interval.low if interval else None,
+                    "high": interval.high if interval else None,
                     "place": CROSS_ROW * (series.out.index(name) + 0.6) if name in series.out else None,
                     "case": point.name,
                 }

@@ -16,7 +16,7 @@ from orchestrator.report.figures.points import State
 Values: TypeAlias = Sequence[Mapping[str, Any]]
 WIDTH = 540  # of a whole row of panels, without the labels of its axis
 CHARACTER = 8.4  # pixels of a character, on average
-ROOM_OF_TICK = 34  # pixels from a tick of a logarithmic axis to the next
+ROOM_OF_TICK = 36  # pixels from a tick of a logarithmic axis to the next
 PANEL_TITLE = "panel"
 NUMBER = ".4~g"  # of a value under the pointer
 
@@ -109,20 +109,18 @@ def room(value: float, label: str, width: float) -> float:
 
 
 def log_ticks(low: float, high: float, length: float = WIDTH) -> list[float]:
-    """Returns ticks at 1, 2 and 5 of each decade; at more where the axis is shorter, at 1 alone over many decades.
+    """Returns ticks whose labels find room: powers of 10, then 2 and 5 times those, then others on a short axis.
 
-    length: of the axis in pixels; only ticks whose labels find room are returned.
+    length: of the axis in pixels.
     """
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    narrow = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9) if high < 4 * low else (1, 2, 5)
-    steps: Sequence[float] = narrow if last - first <= 3 else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ranks: list[tuple[float, ...]] = [(1,), (2, 5), (1.5, 3, 7)] if high < 4 * low else [(1,), (2, 5)]
     kept: list[float] = []
-    for tick in (step * 10.0**decade for decade in range(first, last + 1) for step in steps):
-        if low * 0.999 <= tick <= high * 1.001:
-            apart = math.log(tick / kept[-1]) / math.log(high / low) * length if kept else math.inf
-            if apart > ROOM_OF_TICK:
-                kept.append(tick)
-    return kept
+    for tick in (step * 10.0**decade for steps in ranks for step in steps for decade in decades):
+        apart = (abs(math.log(tick / other)) / math.log(high / low) * length for other in kept)
+        if low * 0.999 <= tick <= high * 1.001 and all(pixels > ROOM_OF_TICK for pixels in apart):
+            kept.append(tick)
+    return sorted(kept)
 
 
 def log_domain(values: Sequence[float]) -> tuple[float, float]:

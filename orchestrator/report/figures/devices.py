@@ -22,7 +22,7 @@ from orchestrator.report.numbers import significant, spread
 from orchestrator.table.comparison import Comparison
 
 LATENCY, MEMORY = "Latency by device and precision", "Memory by device and precision"
-LARGEST_BATCH = "Throughput at the largest batch"
+ENERGY, LARGEST_BATCH = "Energy by device and precision", "Throughput at the largest batch"
 BAR = 31
 MOST_PANELS, MOST_ROWS, MOST_BARS = 6, 16, 32
 
@@ -64,6 +64,10 @@ def memory(comparison: Comparison) -> Figure:
     is_cpu = all(point.is_cpu for point in picked.points)
     axis = "GB, peak resident set of the process" if is_cpu else "GB reserved on the GPU"
     return _bars("memory", comparison, MEMORY, axis, picked)
+
+
+def energy(comparison: Comparison) -> Figure:
+    return _bars("energy", comparison, ENERGY, "joules per image", at_one_batch(points(comparison)))
 
 
 def largest_batch(comparison: Comparison) -> Figure:

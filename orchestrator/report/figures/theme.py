@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FONT = "Arial, Helvetica, 'Liberation Sans', sans-serif"
+# All of about one width: a figure is laid out with Liberation Sans, and a reader's machine may have another of them.
+FONT = "Arial, Helvetica, 'Liberation Sans', Arimo, 'Nimbus Sans', Roboto, 'DejaVu Sans Condensed', sans-serif"
 # At half size, text of 16 pixels is 8 pixels high and can still be read.
 TEXT, SMALL, TITLE = 16, 15, 21
 
@@ -34,7 +35,7 @@ def config(dark: bool = False) -> Mapping[str, Any]:
     return {
         "aria": False,  # one text alternative for the whole figure, instead of one for each mark
         "background": PAGE[dark],
-        "padding": 14,
+        "padding": {"left": 20, "right": 34, "top": 14, "bottom": 14},  # a wider font still finds room
         "font": FONT,
         "range": {
             "category": list(palette(dark)),

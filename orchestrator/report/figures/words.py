@@ -11,7 +11,7 @@ from orchestrator.report.labels import label
 from orchestrator.table.cases import MODEL
 from orchestrator.table.comparison import Comparison
 
-LONGEST_LINE = 96
+LONGEST_LINE = 84
 MOST_NAMED = 3
 LESS, MORE = "less is better ↓", "more is better ↑"
 LEFT, RIGHT = "← less is better", "more is better →"
@@ -38,8 +38,8 @@ def scope(comparison: Comparison, *more: str) -> str:
     return " · ".join(filter(None, (shared, *more)))
 
 
-def states(points: Sequence[Point], *, with_whiskers: bool = True) -> list[str]:
-    """Returns what the marks mean that differ from a plain value."""
+def states(points: Sequence[Point], which: str = "", *, with_whiskers: bool = True) -> list[str]:
+    """Returns what the marks mean that differ from a plain value. which: intervals are drawn."""
     found = {point.state for point in points}
     said = []
     if State.DOUBTFUL in found:
@@ -49,7 +49,7 @@ def states(points: Sequence[Point], *, with_whiskers: bool = True) -> list[str]:
         only = found <= {State.UNCHECKED, State.OOM}
         said.append("all values are published or unchecked" if only else "pale: published or unchecked, not ranked")
     if with_whiskers and any(point.interval for point in points):
-        said.append("whiskers: 95% interval")
+        said.append(f"whiskers: 95% interval{which}")
     return said
 
 

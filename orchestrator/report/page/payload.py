@@ -243,8 +243,8 @@ def _ratios(ratios: Sequence[RatioTo | None], values: Sequence[Value], texts: _T
         "interval": [interval for _, interval in split],
         "verdict": verdicts,
         "notes": [
-            texts.notes([ratio.text] if ratio and verdict == NO_RATIO else [])
-            for ratio, verdict in zip(ratios, verdicts)
+            texts.notes([ratio.text] if ratio and verdict == NO_RATIO and ratio.text != value.validity else [])
+            for ratio, verdict, value in zip(ratios, verdicts, values)
         ],
         "about": [f"A difference is shown at the level of 5%{family}."] if tested else [],
     }

@@ -9,9 +9,11 @@ from typing import Any, TypeAlias
 import altair as alt
 import pytest
 from builders import a_row, around, rounds
+from paths import ROOT
 
 from orchestrator import table
 from orchestrator.report.figures import METRICS, Figure, Figures, Phase, Span, StepQuality, figures
+from orchestrator.report.figures.charts import log_ticks
 from orchestrator.report.figures.steps import read_quality
 from orchestrator.table import Price
 from runner.schema import Row, Status, Validity
@@ -102,6 +104,11 @@ def test_rows_prices_and_a_journal_give_every_figure(all_figures: Figures) -> No
         "quality-by-steps",
         "time",
     ]
+
+
+def test_the_guide_has_a_section_for_every_figure(all_figures: Figures) -> None:
+    guide = (ROOT / "docs" / "figures.md").read_text()
+    assert [figure.name for figure in all_figures.drawn if f"? `{figure.name}`\n" not in guide] == []
 
 
 def test_every_figure_is_valid_vega_lite(all_figures: Figures) -> None:
@@ -264,6 +271,36 @@ def test_one_host_with_two_cases_is_drawn() -> None:
     rows = [a_row(samples=batch, trials=around(batch), memory=2.0, energy_j=9.0) for batch in (1, 2)]
     names = {figure.name for figure in drawn(rows).drawn}
     assert {"latency", "memory", "throughput-by-batch", "memory-by-batch", "energy-by-batch"} <= names
+
+
+def test_one_batch_size_gives_bars_of_energy_and_no_lines() -> None:
+    found = drawn(engine("a", "eager", 1.0, batches=(4,)))
+    assert reason(found, "throughput-by-batch") == "no case has several batch sizes"
+    assert [value["value"] for value in values(a_figure(found, "energy"))] == pytest.approx([75.0])
+
+
+def test_an_interval_that_its_mark_covers_has_no_whisker() -> None:
+    rows = [*engine("a", "eager", 1.0, batches=(1,)), *engine("a", "eager", 1.0, batches=(2,))]
+    wide = [
+        replace(row, latency_median=1.0 + (row.round or 0) / 3, trials=None) if row.n_samples == 2 else row
+        for row in rows
+    ]
+    found = {value["batch"]: value["low"] for value in values(a_figure(drawn(wide), "throughput-by-batch"))}
+    assert found[1] is None
+    assert found[2] is not None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "length", "ticks"),
+    [
+        (0.2, 300, 540, [0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200]),
+        (0.2, 300, 200, [0.2, 1, 10, 100]),
+        (0.45, 1.1, 165, [0.5, 0.7, 1]),
+        (1e-3, 1e6, 200, [0.001, 0.1, 10, 1000, 100000]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_find_room(low: float, high: float, length: float, ticks: list[float]) -> None:
+    assert log_ticks(low, high, length) == pytest.approx(ticks)
 
 
 def test_no_rows_give_no_figure_and_eleven_reasons() -> None:
