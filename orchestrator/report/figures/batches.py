@@ -64,7 +64,7 @@ class Panel:
     """The points of one host and work. rivals: of all hosts with equal work, whose panels have the same axes."""
 
     title: str
-    subtitle: str
+    subtitle: Sequence[str]
     points: Sequence[Point]
     rivals: Sequence[Point]
 
@@ -85,9 +85,9 @@ def _lines(name: str, comparison: Comparison, title: str, unit: str, *, with_oom
     is_split = len(ordered(point.series for point in found)) > MOST_SERIES
     series_of: Callable[[Point], str] = (lambda point: point.how) if is_split else (lambda point: point.series)
     title_of: Callable[[Point], str] = (
-        (lambda point: f"{point.precision} · {point.place}") if is_split else (lambda point: point.place)
+        (lambda point: f"{point.precision} · {point.host}") if is_split else (lambda point: point.host)
     )
-    shown, panels_out = busiest(found, title_of, MOST_PANELS)
+    shown, panels_out = busiest(found, lambda point: f"{title_of(point)} · {point.work}", MOST_PANELS)
     shown, series_out = busiest(shown, series_of, MOST_SERIES)
     limits = [words.limited(panels_out, "panel"), words.limited(series_out, "series", "series")]
     series = _series(shown, series_of)
@@ -121,7 +121,8 @@ def _panels(shown: Sequence[Point], title_of: Callable[[Point], str]) -> list[Pa
     for rivals in sorted(by_work.values(), key=lambda its: -len(its)):
         for title in ordered(map(title_of, rivals)):
             its = [point for point in rivals if title_of(point) == title]
-            panels.append(Panel(title, device_beside(its[0]), its, rivals))
+            subtitle = [*filter(None, (its[0].work, device_beside(its[0])))]
+            panels.append(Panel(title, subtitle, its, rivals))
     return panels
 
 
@@ -182,7 +183,7 @@ def _panel(
         _values(panel.points, series, end / size.height * MARK),
         *layers,
         title=title,
-        subtitle=panel.subtitle if title else "",
+        subtitle=panel.subtitle if title else (),
         width=size.width,
         height=size.height,
     )

@@ -17,6 +17,7 @@ Values: TypeAlias = Sequence[Mapping[str, Any]]
 WIDTH = 540  # of a whole row of panels, without the labels of its axis
 CHARACTER = 8.4  # pixels of a character, on average
 ROOM_OF_TICK = 36  # pixels from a tick of a logarithmic axis to the next
+ROOM_OF_SYMBOL = 45  # pixels beside the text of an entry of the legend
 PANEL_TITLE = "panel"
 NUMBER = ".4~g"  # of a value under the pointer
 
@@ -34,16 +35,21 @@ def of_state(chart: alt.Chart, *states: State) -> alt.Chart:
 
 
 def panel(
-    values: Values, *layers: alt.Chart, title: str = "", subtitle: str = "", width: float = WIDTH, height: float
+    values: Values,
+    *layers: alt.Chart,
+    title: str = "",
+    subtitle: Sequence[str] = (),
+    width: float = WIDTH,
+    height: float,
 ) -> dict[str, Any]:
     """Lays layers over each other. values: the data of those without their own.
 
-    title, subtitle: of one line each; text that has no room is cut off.
+    title, subtitle: text that has no room is cut off.
     """
     found: dict[str, Any] = {"data": {"values": list(values)}, "width": width, "height": height}
     if title:
         heading = {"text": title, "style": PANEL_TITLE, "anchor": "start", "frame": "group", "offset": 8}
-        found["title"] = {**heading, "limit": width + 20, **({"subtitle": subtitle} if subtitle else {})}
+        found["title"] = {**heading, "limit": width + 20, **({"subtitle": list(subtitle)} if subtitle else {})}
     return {**found, "layer": [_layer(layer) for layer in layers]}
 
 
@@ -80,7 +86,7 @@ def marks(
     if State.VALID in states:
         layers.append(of_state(chart, State.VALID).mark_point(**size).encode(*channels))
     if State.UNCHECKED in states:
-        pale = of_state(chart, State.UNCHECKED).mark_point(style="published", **size)
+        pale = of_state(chart, State.UNCHECKED).mark_point(style="pale", **size)
         layers.append(pale.encode(*channels, stroke))
     if State.DOUBTFUL in states:
         hollow = of_state(chart, State.DOUBTFUL).mark_point(style="hollow", filled=False, **size)
@@ -99,7 +105,8 @@ def whiskers(chart: alt.Chart, *, across: bool = False) -> list[alt.Chart]:
 
 def colour(field: str, domain: Sequence[str], *, legend: bool = True, channel: Any = alt.Color) -> Any:
     """Encodes a field of text as a colour. The legend is left out where one entry would say nothing."""
-    shown = alt.Legend(title=None) if legend and len(domain) > 1 else None
+    columns = max(1, int(WIDTH // (CHARACTER * max(map(len, domain), default=1) + ROOM_OF_SYMBOL)))
+    shown = alt.Legend(title=None, columns=columns) if legend and len(domain) > 1 else None
     return channel(f"{field}:N", scale=alt.Scale(domain=list(domain)), legend=shown)
 
 

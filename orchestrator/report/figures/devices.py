@@ -190,7 +190,7 @@ def _text(point: Point, remark: Callable[[Point], str]) -> str:
 def _chart(panels: Sequence[Panel], axis: str, title: str, subtitle: Sequence[str]) -> Any:
     from orchestrator.report.figures import charts
 
-    end = max(charts.room(bar.point.high, bar.text, charts.WIDTH) for panel in panels for bar in panel.bars)
+    end = max(charts.room(bar.point.high, bar.text, charts.WIDTH) for panel in panels for bar in panel.bars) or 1.0
     precisions = ordered(bar.point.precision for panel in panels for bar in panel.bars)
     last = panels[-1]
     drawn = [

@@ -72,7 +72,7 @@ def _said(offers: Sequence[Offer], best: Sequence[Offer]) -> list[str]:
     costs = [number(end(offer.cost for offer in offers)) for end in (min, max)]
     said = [f"{COST.capitalize()}, less is better, is from {costs[0]} to {costs[1]}"]
     listed = [f"{offer.point.name}: {number(offer.speed)} {SPEED} at {number(offer.cost)}" for offer in best]
-    return [*said, *([f"Pareto front, from the cheapest to the fastest: {'; '.join(listed)}"] if listed else [])]
+    return [*said, *([f"On a Pareto front: {'; '.join(listed)}"] if listed else [])]
 
 
 def _offer(point: Point, paired: Point, throughput: Comparison) -> Offer | None:
@@ -178,4 +178,6 @@ def _list(best: Sequence[Offer]) -> Any:
         .mark_text(style="line")
         .encode(x=alt.value(0), y=alt.Y("place:Q", scale=None, axis=None), text=alt.Text("text:N"))
     )
-    return charts.panel(values, lines, title="On the Pareto front, the cheapest first", height=ROW * len(best))
+    return charts.panel(
+        values, lines, title="On a Pareto front, the cheapest of each work first", height=ROW * len(best)
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import re
 import struct
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
@@ -113,3 +115,8 @@ def test_without_the_extra_one_message_names_the_command(monkeypatch: pytest.Mon
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=rf"figures need {absent}, which is not installed; fix: .*install"):
         act()
+
+
+def test_charting_libraries_are_imported_only_to_draw() -> None:
+    code = "import sys, orchestrator.report.figures as f; print(*{'altair', 'vl_convert'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
