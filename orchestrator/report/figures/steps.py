@@ -36,7 +36,7 @@ def quality_over_steps(comparison: Comparison, measured: Sequence[StepQuality] =
     shown = [dot for dot in dots if dot.series in series[:MOST_SERIES]]
     if not shown:
         raise NothingToDraw(
-            "no host has PSNR at several numbers of steps; fix: quality: true and several steps, or --quality FILE"
+            "no host has PSNR at several numbers of steps; fix: quality: true and several steps, or --quality DIR"
         )
     limit = words.limited(max(0, len(series) - MOST_SERIES), "series", "series")
     identical = [dot for dot in shown if dot.psnr >= IDENTICAL]
