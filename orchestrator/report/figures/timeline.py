@@ -104,9 +104,8 @@ def ordered_ends(lanes: Sequence[Lane]) -> list[Lane]:
 def _chart(runs: Sequence[Run], unit: str, seconds: float, subtitle: Sequence[str]) -> Any:
     from orchestrator.report.figures import charts
 
-    phases = [
-        phase for phase in BARS if any(s.phase is phase for run in runs for lane in run.lanes for s in lane.spans)
-    ]
+    seen = {span.phase for run in runs for lane in run.lanes[:MOST_LANES] for span in lane.spans}
+    phases = [phase for phase in BARS if phase in seen]
     panels = [_panel(run, phases, unit, seconds, title=run.name if len(runs) > 1 else "") for run in runs]
     return charts.specification(panels, TITLE, subtitle)
 

@@ -371,3 +371,13 @@ def _evaluated(part: Any, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(part, (list, tuple)):
         for each in part:
             yield from _evaluated(each, path)
+
+
+def test_the_legend_of_time_names_only_the_phases_that_are_drawn() -> None:
+    hosts = [Span("r", f"host{number}", "1", Phase.RUNNING, 0.0, 60.0) for number in range(24)]
+    figure = a_figure(drawn(ROWS, spans=[*hosts, Span("r", "zzz", "1", Phase.QUEUED, 0.0, 60.0)]), "time")
+    assert "1 more slot not drawn" in subtitle(figure)
+    legends = [
+        layer["encoding"]["color"]["legend"]["values"] for layer in layers(figure) if "color" in layer["encoding"]
+    ]
+    assert legends == [["running"]]
