@@ -16,9 +16,9 @@ from orchestrator.config.values import Size, Value
 class Tls(Value):
     """Client certificates for a `tcp://` engine; paths, `~` allowed."""
 
-    ca: str = Field(min_length=1, description="certificate of the authority that signed the engine's")
-    cert: str = Field(min_length=1, description="this client's certificate")
-    key: str = Field(min_length=1, description="this client's private key")
+    ca: str = Field(min_length=1, description="CA certificate that signed the engine's certificate")
+    cert: str = Field(min_length=1, description="client certificate")
+    key: str = Field(min_length=1, description="private key of the client certificate")
 
 
 class DockerHost(BaseHost):
@@ -27,9 +27,9 @@ class DockerHost(BaseHost):
     kind: Literal["docker"] = "docker"
     weights: str | None = Field(default=None, min_length=1, description=WEIGHTS_MEAN)
     url: str | None = Field(default=None, description="ssh://user@host, unix:///path, or tcp://host:port with tls")
-    context: str | None = Field(default=None, min_length=1, description="a Docker context by name")
+    context: str | None = Field(default=None, min_length=1, description="name of a Docker context")
     insecure: bool = Field(
-        default=False, description="true: tcp:// to another machine without TLS, where whoever reaches the port is root"
+        default=False, description="true: allow tcp:// without TLS; anyone who can reach the port has root access"
     )
     tls: Tls | None = Field(default=None, validate_default=True, description="client certificates, for a tcp:// url")
     gpus: Gpus = Field(default="all", description="all, none, or a list of indices and UUIDs (GPU-…, MIG-…)")
@@ -37,18 +37,18 @@ class DockerHost(BaseHost):
         "auto",
         description="how a container gets its GPU: NVIDIA's toolkit, CDI, or raw device nodes; auto asks the engine",
     )
-    memory: Size | None = Field(default=None, description="limit of each job, such as 16g")
-    shm: Size = Field(default="1g", description="shared memory of each job")
+    memory: Size | None = Field(default=None, description="memory limit of each job, such as 16g")
+    shm: Size = Field(default="1g", description="size of each job's /dev/shm")
     collect: Collect | None = Field(default=None, description=COLLECT_MEANS)
     cache: str | None = Field(
         default=None,
         min_length=1,
-        description="a folder of that host where jobs keep what they compile, for later ones",
+        description="folder on the host where jobs cache compiled code for later jobs",
     )
     base: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_./:@-]{0,254}$",
-        description="an image of that host that brings PyTorch and the engines: the runner alone is added to it",
+        description="image on the host that contains PyTorch and the engines; only the runner is added",
     )
 
     @field_validator("url")
@@ -80,7 +80,7 @@ class DockerHost(BaseHost):
             raise ValueError("goes with a tcp:// url; ssh and unix need none")
         if tls is None and urlsplit(url).scheme == "tcp" and not is_loopback(url) and not info.data.get("insecure"):
             raise ValueError(
-                f"is missing: without it {url} makes whoever reaches that port root on that machine; "
+                f"is missing: without it {url} gives anyone who can reach that port root access to that machine; "
                 "fix: add tls: {ca: ca.pem, cert: cert.pem, key: key.pem}, use ssh://, or say insecure: true"
             )
         return tls

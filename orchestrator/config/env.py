@@ -61,5 +61,5 @@ Env: TypeAlias = Annotated[
             "properties": {name: {"type": ["string", "null"]} for name in VARIABLES},
         }
     ),
-    Field(description="variables for jobs that use the network; one without a value is taken from the command's own"),
+    Field(description="network variables of the jobs; one without a value is copied from your environment"),
 ]

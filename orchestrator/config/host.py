@@ -34,19 +34,21 @@ class BaseHost(Value):
 
     name: SkipJsonSchema[Name] = "unnamed"
     price_per_hour: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="of one slot, in any currency"
+        default=None, ge=0, allow_inf_nan=False, description="price of one slot per hour, in any currency"
     )
     gpus: Gpus = Field(default="none", description="all, none, or a list of indices and UUIDs (GPU-…, MIG-…)")
-    gpus_per_job: int = Field(default=1, ge=1, le=1024, description="GPUs that one job occupies: they are one slot")
+    gpus_per_job: int = Field(
+        default=1, ge=1, le=1024, description="number of GPUs that each job uses; they form one slot"
+    )
     threads: int | None = Field(
-        default=None, ge=1, le=4096, description="CPU threads of each job; without it: the library's own choice"
+        default=None, ge=1, le=4096, description="CPU threads of each job; default: the library's choice"
     )
 
     env: Env = Field(default_factory=dict)
     ca_bundle: str | None = Field(
         default=None,
         min_length=1,
-        description="a PEM file of that host with the authorities that its jobs trust, a company's own among them",
+        description="PEM file on the host with the CA certificates that its jobs trust",
     )
 
     @property

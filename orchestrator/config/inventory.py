@@ -103,7 +103,7 @@ def _are_secured(defaults: object) -> bool:
 def _without_tls(name: str, address: str) -> str:
     entry = ", ".join(f"{key}: {value}" for key, value in entry_of(address).items())
     return (
-        f"--hosts {address}: is without TLS, so that whoever reaches that port is root on that machine, and --hosts "
+        f"--hosts {address}: is without TLS, so anyone who can reach that port has root access, and --hosts "
         f"takes no certificates; fix: use ssh://, or say --hosts {name} and write to hosts.yaml:\n"
         f"  hosts:\n    {name}: {{{entry}, tls: {{ca: ca.pem, cert: cert.pem, key: key.pem}}}}\n"
         "In a network where nobody else reaches that port, `insecure: true` may stand there instead of `tls`."

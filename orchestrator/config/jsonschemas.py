@@ -51,7 +51,7 @@ def hosts_schema() -> dict[str, Any]:
                 "additionalProperties": host,
             },
             "defaults": {
-                "description": "merged under every host of the file that knows the key",
+                "description": "default values for every host that has the key",
                 "type": "object",
                 "additionalProperties": False,
                 "properties": defaults,

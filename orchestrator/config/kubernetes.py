@@ -52,15 +52,21 @@ ImageReference: TypeAlias = Annotated[str, AfterValidator(_pinned_image)]
 
 
 class Toleration(Value):
-    """A taint that a pod puts up with, in Kubernetes' own words."""
+    """A toleration, as in a pod."""
 
-    key: LabelKey | None = Field(default=None, description="of the taint; without it, with Exists: every taint")
-    operator: Literal["Exists", "Equal"] | None = Field(default=None, description="Equal compares the value")
-    value: LabelValue | None = Field(default=None, description="of the taint")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="of the taint; without it: any"
+    key: LabelKey | None = Field(
+        default=None, description="key of the taint; without a key, Exists tolerates every taint"
     )
-    tolerationSeconds: int | None = Field(default=None, ge=0, description="for how long, with NoExecute")
+    operator: Literal["Exists", "Equal"] | None = Field(
+        default=None, description="Exists ignores the value, Equal compares it"
+    )
+    value: LabelValue | None = Field(default=None, description="value of the taint")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="effect of the taint; default: every effect"
+    )
+    tolerationSeconds: int | None = Field(
+        default=None, ge=0, description="how long a pod stays on a node with a NoExecute taint"
+    )
 
 
 # The three resources for which a job has its own key, by their names in Kubernetes.
@@ -70,13 +76,13 @@ ASKED = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeral-stora
 class Claim(Value):
     """A PersistentVolumeClaim in the host's namespace."""
 
-    claim: ObjectName = Field(description="its name")
+    claim: ObjectName = Field(description="name of the claim")
 
 
 class KubernetesHost(BaseHost):
-    """One pool of nodes of a Kubernetes cluster: those that `node_selector` picks. Without `context`: the current one.
+    """The nodes of a Kubernetes cluster that `node_selector` selects. Without `context`: the current one.
 
-    parallel: Jobs at once; where each runs is for the cluster's scheduler to say.
+    parallel: Jobs at once; the cluster's scheduler places them.
     """
 
     # the names that a pod has for them
@@ -92,61 +98,65 @@ class KubernetesHost(BaseHost):
     }
 
     kind: Literal["kubernetes"] = "kubernetes"
-    context: str | None = Field(default=None, min_length=1, description="of the kubeconfig; default: the current one")
-    namespace: Annotated[str, StringConstraints(pattern=NAMESPACE_PATTERN)] | None = Field(
-        default=None, description="of the Jobs; without it: the context's own, or else default"
+    context: str | None = Field(
+        default=None, min_length=1, description="context in the kubeconfig; default: the current one"
     )
-    parallel: int = Field(default=1, ge=1, le=10_000, description="Jobs at once")
+    namespace: Annotated[str, StringConstraints(pattern=NAMESPACE_PATTERN)] | None = Field(
+        default=None, description="namespace of the Jobs; default: the context's, or else default"
+    )
+    parallel: int = Field(default=1, ge=1, le=10_000, description="maximum number of Jobs at once")
     node_selector: dict[LabelKey, LabelValue] = Field(
-        default_factory=dict, description="labels that a node must have, such as nvidia.com/gpu.product"
+        default_factory=dict, description="required labels of a node, such as nvidia.com/gpu.product"
     )
     tolerations: Annotated[tuple[Toleration, ...], Field(strict=False)] = Field(
-        default=(), description="taints that its pods put up with"
+        default=(), description="tolerations of its pods"
     )
-    runtime_class: ObjectName | None = Field(default=None, description="a RuntimeClass, such as nvidia")
-    queue: ObjectName | None = Field(default=None, description="a LocalQueue of Kueue that admits the Jobs")
-    service_account: ObjectName | None = Field(default=None, description="of its pods; its token is not mounted")
-    image_pull_secret: ObjectName | None = Field(default=None, description="a Secret with a registry's password")
+    runtime_class: ObjectName | None = Field(default=None, description="RuntimeClass of its pods, such as nvidia")
+    queue: ObjectName | None = Field(default=None, description="Kueue LocalQueue that admits the Jobs")
+    service_account: ObjectName | None = Field(
+        default=None, description="service account of its pods; its token is not mounted"
+    )
+    image_pull_secret: ObjectName | None = Field(default=None, description="Secret with the registry's credentials")
     images: dict[Literal[FLAVOURS], ImageReference] = Field(  # type: ignore[valid-type]
-        default_factory=dict, description=f"what its pods are made from, by flavour: {', '.join(FLAVOURS)}"
+        default_factory=dict, description=f"image of its pods by flavour: {', '.join(FLAVOURS)}"
     )
-    gpus: Literal["all", "none"] = Field(default="all", description="all: each job gets gpus_per_job of them; or none")
+    gpus: Literal["all", "none"] = Field(
+        default="all", description="all: each job gets gpus_per_job GPUs; none: no GPUs"
+    )
     gpu_resource: Annotated[str, StringConstraints(pattern=RESOURCE_PATTERN)] = Field(
-        default="nvidia.com/gpu", description="what a GPU is to the scheduler, such as nvidia.com/mig-1g.10gb"
+        default="nvidia.com/gpu", description="resource name of a GPU, such as nvidia.com/mig-1g.10gb"
     )
     env: PodEnv = Field(default_factory=dict)  # type: ignore[assignment]  # wider: the cluster may have the value
-    cpu: Cpus | None = Field(default=None, description="CPUs of each job, its limit and request: 4, 0.5, 500m")
-    memory: Bytes | None = Field(default=None, description="of each job, its limit and request, such as 16Gi")
+    cpu: Cpus | None = Field(default=None, description="CPU limit and request of each job: 4, 0.5, 500m")
+    memory: Bytes | None = Field(default=None, description="memory limit and request of each job, such as 16Gi")
     ephemeral_storage: Bytes | None = Field(
-        default=None, description="of the node's disk for each job, its limit and request, such as 50Gi"
+        default=None, description="ephemeral storage limit and request of each job, such as 50Gi"
     )
     requests: Requests = Field(
-        default_factory=Requests, description="{cpu, memory, ephemeral_storage}, where less than the limit is requested"
+        default_factory=Requests, description="{cpu, memory, ephemeral_storage}: requests that are lower than the limit"
     )
-    shm: Bytes = Field(default="1g", description="shared memory of each job; it counts as the job's memory")
-    labels: Labels = Field(default_factory=dict, description="of its Jobs and pods, beside those of the run")
-    annotations: Annotations = Field(default_factory=dict, description="of its Jobs and pods")
-    priority_class: ObjectName | None = Field(default=None, description="a PriorityClass of its pods")
-    affinity: Affinity | None = Field(default=None, description="as in a pod: nodeAffinity, podAffinity, …")
-    topology_spread: Many[Spread] = Field(default=(), description="as a pod's topologySpreadConstraints")
-    volumes: Many[Volume] = Field(default=(), description="as in a pod, beside those that each pod has")
-    volume_mounts: Many[Mount] = Field(default=(), description="as in a pod: where its jobs see the volumes")
+    shm: Bytes = Field(default="1g", description="size of each job's /dev/shm; it counts towards the job's memory")
+    labels: Labels = Field(default_factory=dict, description="labels of its Jobs and pods, in addition to the run's")
+    annotations: Annotations = Field(default_factory=dict, description="annotations of its Jobs and pods")
+    priority_class: ObjectName | None = Field(default=None, description="PriorityClass of its pods")
+    affinity: Affinity | None = Field(default=None, description="affinity as in a pod: nodeAffinity, podAffinity, …")
+    topology_spread: Many[Spread] = Field(default=(), description="topologySpreadConstraints as in a pod")
+    volumes: Many[Volume] = Field(default=(), description="volumes as in a pod, in addition to those of every pod")
+    volume_mounts: Many[Mount] = Field(default=(), description="volumeMounts as in a pod: where jobs mount the volumes")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
-        default=None, description="as in a pod; without it: IfNotPresent"
+        default=None, description="imagePullPolicy as in a pod; default: IfNotPresent"
     )
     pod_template: PodTemplate = Field(
-        default=None, description="a file with a strategic-merge patch over each pod, or the patch: {metadata, spec}"
+        default=None, description="strategic-merge patch for every pod, {metadata, spec}, or a file with it"
     )
     allow_unsafe: bool = Field(
-        default=False, description="true: `volumes` and `pod_template` may also weaken the pod's confinement"
+        default=False, description="true: allow `volumes` and `pod_template` to weaken the pod's isolation"
     )
     collect: Collect | None = Field(default=None, description=COLLECT_MEANS)
     weights: Claim | str | None = Field(
-        default=None, description="a Hugging Face cache: {claim: NAME}, or a folder of every node"
+        default=None, description="Hugging Face cache: {claim: NAME}, or a folder on every node"
     )
-    patience: Duration = Field(
-        default=600.0, description="how long to wait for an image that does not come, or a node that no node is yet"
-    )
+    patience: Duration = Field(default=600.0, description="how long to wait for an image pull, or for a suitable node")
 
     @field_validator("gpus", mode="before")
     @classmethod

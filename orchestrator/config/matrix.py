@@ -25,7 +25,7 @@ from runner.schema import MAX, MOST_SAMPLES
 
 
 class Until(Value):
-    """When enough was measured: the confidence interval is narrow, or the limit is reached.
+    """When to stop measuring: the confidence interval is narrow enough, or a limit is reached.
 
     Calls are added within a process by the interval of its median; rounds, by that of the value between processes.
     """
@@ -33,8 +33,8 @@ class Until(Value):
     rel_ci: float = Field(
         gt=0, lt=1, description="half-width of the 95% confidence interval, as a fraction of the value"
     )
-    max_repeats: int = Field(default=30, ge=2, le=10_000, description="timed calls of a process at most")
-    max_rounds: int = Field(default=10, ge=1, le=1000, description="rounds at most, those of `rounds` included")
+    max_repeats: int = Field(default=30, ge=2, le=10_000, description="maximum number of timed calls per process")
+    max_rounds: int = Field(default=10, ge=1, le=1000, description="maximum number of rounds, including `rounds`")
 
 
 # pydantic reads the names at run time
@@ -71,49 +71,54 @@ class Point(Value):
     prompt: str = Field(
         default="a photo of an astronaut riding a horse on mars",
         max_length=10_000,
-        description="what to draw, for every image",
+        description="text prompt of every image",
     )
-    engine: Engine = Field(default=BASELINE, description="what executes the pipeline")
+    engine: Engine = Field(default=BASELINE, description="engine that executes the pipeline")
     precision: PrecisionWord = Field(
         default=Precision.SINGLE,
-        description=f"of weights and activations: {', '.join(PRECISIONS)}; without it: the model's own",
+        description=f"precision of weights and activations: {', '.join(PRECISIONS)}; if not set: the model's own",
     )
-    samples: SamplesWord = Field(
-        default=1, description="batch size: images made by one call; max: the largest that fits"
-    )
-    steps: int = Field(default=50, ge=1, le=10_000, description="denoising steps; without it: the model's own")
+    samples: SamplesWord = Field(default=1, description="batch size: images per call; max: the largest that fits")
+    steps: int = Field(default=50, ge=1, le=10_000, description="denoising steps; if not set: the model's own")
     height: int | None = Field(
-        default=None, ge=8, le=16_384, multiple_of=8, description="pixels; without it: the model's own"
+        default=None, ge=8, le=16_384, multiple_of=8, description="pixels; if not set: the model's own"
     )
     width: int | None = Field(
-        default=None, ge=8, le=16_384, multiple_of=8, description="pixels; without it: the model's own"
+        default=None, ge=8, le=16_384, multiple_of=8, description="pixels; if not set: the model's own"
     )
     guidance: float = Field(
-        default=7.5, ge=0, le=1000, allow_inf_nan=False, description="guidance scale; without it: the model's own"
+        default=7.5, ge=0, le=1000, allow_inf_nan=False, description="guidance scale; if not set: the model's own"
     )
-    scheduler: Scheduler = Field(default="pndm", description="noise scheduler; without it: the model's own")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="of the latents, the same for every engine")
-    autocast: bool = Field(default=False, description="mixed precision by torch.autocast")
-    attention: Attention = Field(default="default", description="how attention is computed")
+    scheduler: Scheduler = Field(default="pndm", description="noise scheduler; if not set: the model's own")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="seed of the latents, the same for every engine")
+    autocast: bool = Field(default=False, description="use mixed precision (torch.autocast)")
+    attention: Attention = Field(default="default", description="implementation of attention")
 
 
 class Settings(Value):
     """How the points are measured; the same for all of them."""
 
-    name: Name = Field(default="bench", description="part of the run's name")
-    warmup: int = Field(default=2, ge=0, le=1000, description="calls before the clock counts")
-    repeats: int = Field(default=3, ge=1, le=10_000, description="timed calls, at least")
+    name: Name = Field(default="bench", description="name of the benchmark; part of the run's name")
+    warmup: int = Field(default=2, ge=0, le=1000, description="untimed calls before the timed ones")
+    repeats: int = Field(default=3, ge=1, le=10_000, description="minimum number of timed calls")
     until: Until | None = Field(
-        default=None, description="more calls and rounds than `repeats` and `rounds`, until they agree"
+        default=None, description="add calls and rounds until the confidence interval is narrow enough"
     )
     rounds: int = Field(
         default=3,
         ge=1,
         le=1000,
-        description="how often all of a host's jobs run, in rotated order; 1 shows no difference",
+        description="how often each host runs all its jobs, in rotated order; 1 cannot show differences",
     )
-    quality: bool = Field(default=False, description="compare images with single-precision eager's of the same latents")
-    retries: int = Field(default=2, ge=0, le=100, description="of infrastructure faults; an out-of-memory is a result")
+    quality: bool = Field(
+        default=False, description="compare the images with those of single-precision eager from the same latents"
+    )
+    retries: int = Field(
+        default=2,
+        ge=0,
+        le=100,
+        description="retries after infrastructure faults; out of memory is a result and is not retried",
+    )
 
     @field_validator("until")
     @classmethod

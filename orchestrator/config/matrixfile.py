@@ -52,10 +52,12 @@ Axes: Any = _partial(
     "Every combination of these values is a case.",
     {key: _axis(kind) for key, kind in _POINT_TYPES.items()},
 )
-IncludeEntry: Any = _partial("Include", "Keys for the combinations that it fits, or a case of its own.", _POINT_TYPES)
+IncludeEntry: Any = _partial(
+    "Include", "Extra keys for the matching combinations, or an additional case.", _POINT_TYPES
+)
 ExcludeEntry: Any = _partial(
     "Exclude",
-    "Combinations with all of these values are left out.",
+    "Excludes combinations with all of these values.",
     _POINT_TYPES,
     host=(Name, Field(default=None, description="a name in hosts.yaml")),
     device=(DeviceWord, Field(default=None, description="cpu or cuda")),
@@ -65,8 +67,10 @@ ExcludeEntry: Any = _partial(
 class MatrixFile(Settings, Point):
     """One matrix of benchmarks: what to measure, and how."""
 
-    timeout: Duration = Field(default=1800.0, description="for each case, model load included: 90s, 30m, 1h30m")
-    matrix: Axes = Field(default_factory=Axes, description="the axes: lists of values of any of the keys of a point")
+    timeout: Duration = Field(
+        default=1800.0, description="time limit of each case, including the model load: 90s, 30m, 1h30m"
+    )
+    matrix: Axes = Field(default_factory=Axes, description="axes: lists of values for any key of a case")
     include: Annotated[tuple[IncludeEntry, ...], Field(strict=False)] = ()
     exclude: Annotated[tuple[ExcludeEntry, ...], Field(strict=False)] = ()
 

@@ -65,123 +65,147 @@ Annotations: TypeAlias = Annotated[dict[LabelKey, str], AfterValidator(_free)]
 
 
 class Requests(Value):
-    """What the scheduler keeps for a job, where that is not the limit."""
+    """The resources that the scheduler reserves for a job, if lower than the limit."""
 
     cpu: Cpus | None = Field(default=None, description="CPUs, such as 2 or 500m")
-    memory: Bytes | None = Field(default=None, description="such as 4Gi")
+    memory: Bytes | None = Field(default=None, description="memory, such as 4Gi")
     ephemeral_storage: Bytes | None = Field(
         default=None,
-        description="of the node's disk, such as 20Gi",
+        description="ephemeral storage, such as 20Gi",
         validation_alias=AliasChoices("ephemeral_storage", "ephemeral-storage"),
     )
 
 
 class Requirement(Value):
-    """A label that must have, or not have, some value."""
+    """A condition on a label."""
 
-    key: LabelKey = Field(description="of the label")
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="how the values count")
-    values: Many[str] | None = Field(default=None, description="with In and NotIn")
+    key: LabelKey = Field(description="key of the label")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
+        description="how the label is compared with the values"
+    )
+    values: Many[str] | None = Field(default=None, description="values to compare with, for In and NotIn")
 
 
 class NodeRequirement(Requirement):
-    """A label of a node, or a field of it."""
+    """A condition on a node's label or field."""
 
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(  # type: ignore[assignment]
-        description="how the values count"
+        description="how the label is compared with the values"
     )
 
 
 class Selector(Value):
-    """Which pods are meant, by their labels."""
+    """Selects pods by their labels."""
 
-    matchLabels: dict[LabelKey, LabelValue] | None = Field(default=None, description="all of these")
-    matchExpressions: Many[Requirement] | None = Field(default=None, description="and all of these")
+    matchLabels: dict[LabelKey, LabelValue] | None = Field(default=None, description="labels that a pod must have")
+    matchExpressions: Many[Requirement] | None = Field(default=None, description="conditions that a pod must also meet")
 
 
 class NodeTerm(Value):
-    """Nodes that fulfil all of it."""
+    """Nodes that meet all conditions."""
 
-    matchExpressions: Many[NodeRequirement] | None = Field(default=None, description="on labels")
-    matchFields: Many[NodeRequirement] | None = Field(default=None, description="on fields, such as metadata.name")
+    matchExpressions: Many[NodeRequirement] | None = Field(default=None, description="conditions on labels")
+    matchFields: Many[NodeRequirement] | None = Field(
+        default=None, description="conditions on fields, such as metadata.name"
+    )
 
 
 class NodeTerms(Value):
-    """Nodes that fulfil one of the terms."""
+    """Nodes that match any of the terms."""
 
-    nodeSelectorTerms: Annotated[tuple[NodeTerm, ...], Field(strict=False, min_length=1)] = Field(description="or-ed")
+    nodeSelectorTerms: Annotated[tuple[NodeTerm, ...], Field(strict=False, min_length=1)] = Field(
+        description="terms; a node must match one of them"
+    )
 
 
 class PreferredNodes(Value):
-    """Nodes that are better than others."""
+    """Nodes that are preferred, with a weight."""
 
     weight: int = Field(ge=1, le=100, description="1 to 100")
-    preference: NodeTerm = Field(description="which nodes")
+    preference: NodeTerm = Field(description="conditions on the nodes")
 
 
 class NodeAffinity(Value):
-    """Which nodes a pod goes to."""
+    """Restricts a pod to nodes."""
 
-    requiredDuringSchedulingIgnoredDuringExecution: NodeTerms | None = Field(default=None, description="only these")
+    requiredDuringSchedulingIgnoredDuringExecution: NodeTerms | None = Field(
+        default=None, description="nodes that are required"
+    )
     preferredDuringSchedulingIgnoredDuringExecution: Many[PreferredNodes] | None = Field(
-        default=None, description="rather these"
+        default=None, description="nodes that are preferred"
     )
 
 
 class PodTerm(Value):
-    """Pods, and how near is beside them."""
+    """Pods, and the topology domain that counts as next to them."""
 
-    topologyKey: LabelKey = Field(description="nodes with one value of this label are one place")
-    labelSelector: Selector | None = Field(default=None, description="which pods")
+    topologyKey: LabelKey = Field(description="nodes with the same value of this label form one topology domain")
+    labelSelector: Selector | None = Field(default=None, description="selects the pods by label")
     namespaces: Many[Annotated[str, StringConstraints(pattern=NAMESPACE_PATTERN)]] | None = Field(
-        default=None, description="of these namespaces; without: the host's"
+        default=None, description="namespaces of the pods; default: the host's"
     )
-    namespaceSelector: Selector | None = Field(default=None, description="of namespaces with these labels")
-    matchLabelKeys: Many[LabelKey] | None = Field(default=None, description="labels that both pods share")
-    mismatchLabelKeys: Many[LabelKey] | None = Field(default=None, description="labels that they do not share")
+    namespaceSelector: Selector | None = Field(default=None, description="selects the namespaces by label")
+    matchLabelKeys: Many[LabelKey] | None = Field(
+        default=None, description="keys of labels with equal values on both pods"
+    )
+    mismatchLabelKeys: Many[LabelKey] | None = Field(
+        default=None, description="keys of labels with different values on the pods"
+    )
 
 
 class PreferredPods(Value):
-    """Places that are better than others."""
+    """Topology domains that are preferred, with a weight."""
 
     weight: int = Field(ge=1, le=100, description="1 to 100")
-    podAffinityTerm: PodTerm = Field(description="which places")
+    podAffinityTerm: PodTerm = Field(description="the pods that determine the domain")
 
 
 class PodAffinity(Value):
-    """Beside which pods, or away from which."""
+    """Places a pod next to other pods, or away from them."""
 
-    requiredDuringSchedulingIgnoredDuringExecution: Many[PodTerm] | None = Field(default=None, description="only there")
+    requiredDuringSchedulingIgnoredDuringExecution: Many[PodTerm] | None = Field(
+        default=None, description="rules that are required"
+    )
     preferredDuringSchedulingIgnoredDuringExecution: Many[PreferredPods] | None = Field(
-        default=None, description="rather there"
+        default=None, description="rules that are preferred"
     )
 
 
 class Affinity(Value):
-    """As in a pod."""
+    """A pod's affinity."""
 
-    nodeAffinity: NodeAffinity | None = Field(default=None, description="nodes")
-    podAffinity: PodAffinity | None = Field(default=None, description="beside pods")
-    podAntiAffinity: PodAffinity | None = Field(default=None, description="away from pods")
+    nodeAffinity: NodeAffinity | None = Field(default=None, description="affinity to nodes")
+    podAffinity: PodAffinity | None = Field(default=None, description="affinity to pods")
+    podAntiAffinity: PodAffinity | None = Field(default=None, description="anti-affinity to pods")
 
 
 class Spread(Value):
     """As in a pod's topologySpreadConstraints. Without a labelSelector: the pods of this host."""
 
-    maxSkew: int = Field(ge=1, description="how many pods one place may have more than another")
-    topologyKey: LabelKey = Field(description="nodes with one value of this label are one place")
-    whenUnsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(description="what if not")
-    labelSelector: Selector | None = Field(default=None, description="which pods count; without: this host's")
-    matchLabelKeys: Many[LabelKey] | None = Field(default=None, description="labels that they share")
-    minDomains: int | None = Field(default=None, ge=1, description="places there must be")
-    nodeAffinityPolicy: Literal["Honor", "Ignore"] | None = Field(default=None, description="of node affinity")
-    nodeTaintsPolicy: Literal["Honor", "Ignore"] | None = Field(default=None, description="of taints")
+    maxSkew: int = Field(ge=1, description="maximum difference in pods between two topology domains")
+    topologyKey: LabelKey = Field(description="nodes with the same value of this label form one topology domain")
+    whenUnsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(
+        description="what to do with a pod that does not satisfy the constraint"
+    )
+    labelSelector: Selector | None = Field(default=None, description="pods that are counted; default: this host's")
+    matchLabelKeys: Many[LabelKey] | None = Field(
+        default=None, description="keys of labels that the counted pods share"
+    )
+    minDomains: int | None = Field(default=None, ge=1, description="minimum number of topology domains")
+    nodeAffinityPolicy: Literal["Honor", "Ignore"] | None = Field(
+        default=None, description="whether to honor the node affinity"
+    )
+    nodeTaintsPolicy: Literal["Honor", "Ignore"] | None = Field(
+        default=None, description="whether to honor the nodes' taints"
+    )
 
 
 class Volume(Value):
     """As in a pod: a name and one source."""
 
-    name: Annotated[str, StringConstraints(pattern=NAMESPACE_PATTERN)] = Field(description="that volume_mounts says")
+    name: Annotated[str, StringConstraints(pattern=NAMESPACE_PATTERN)] = Field(
+        description="name that volume_mounts refers to"
+    )
     configMap: dict[str, Any] | None = Field(default=None, description="{name: …}")
     csi: dict[str, Any] | None = Field(default=None, description="{driver: …}")
     downwardAPI: dict[str, Any] | None = Field(default=None, description="{items: …}")
@@ -204,10 +228,10 @@ class Volume(Value):
 class Mount(Value):
     """As in a pod's volumeMounts."""
 
-    name: str = Field(description="of a volume")
-    mountPath: Annotated[str, StringConstraints(pattern=r"^/[^:]*$")] = Field(description="where the job sees it")
-    subPath: str | None = Field(default=None, description="a folder of the volume")
-    readOnly: bool | None = Field(default=None, description="whether it may only be read")
+    name: str = Field(description="name of a volume")
+    mountPath: Annotated[str, StringConstraints(pattern=r"^/[^:]*$")] = Field(description="path in the container")
+    subPath: str | None = Field(default=None, description="folder in the volume")
+    readOnly: bool | None = Field(default=None, description="whether the mount is read-only")
 
     @model_validator(mode="after")
     def _hides_nothing(self) -> Mount:
@@ -227,16 +251,18 @@ def hides(path: str) -> str:
 class KeyOf(Value):
     """One entry of a Secret or ConfigMap in the host's namespace."""
 
-    name: ObjectName = Field(description="of the object")
-    key: Annotated[str, StringConstraints(pattern=DATA_KEY_PATTERN, max_length=253)] = Field(description="in its data")
-    optional: bool | None = Field(default=None, description="true: the variable is left out where it is not there")
+    name: ObjectName = Field(description="name of the object")
+    key: Annotated[str, StringConstraints(pattern=DATA_KEY_PATTERN, max_length=253)] = Field(
+        description="key in its data"
+    )
+    optional: bool | None = Field(default=None, description="true: omit the variable if the object or key is missing")
 
 
 class Source(Value):
-    """One of the two."""
+    """The source of a value: a Secret or a ConfigMap."""
 
-    secretKeyRef: KeyOf | None = Field(default=None, description="an entry of a Secret")
-    configMapKeyRef: KeyOf | None = Field(default=None, description="an entry of a ConfigMap")
+    secretKeyRef: KeyOf | None = Field(default=None, description="entry of a Secret")
+    configMapKeyRef: KeyOf | None = Field(default=None, description="entry of a ConfigMap")
 
     @model_validator(mode="after")
     def _is_one(self) -> Source:
@@ -296,10 +322,12 @@ PodEnv: TypeAlias = Annotated[
             "properties": {name: {"anyOf": [{"type": ["string", "null"]}, _FROM]} for name in VARIABLES},
         }
     ),
-    Field(description="as on other hosts; a value may also be {valueFrom: …}, of a Secret or ConfigMap there"),
+    Field(
+        description="environment variables of the jobs; a value may also be {valueFrom: …} with a Secret or ConfigMap"
+    ),
 ]
 
-UNSAFE = "may weaken the pod's confinement; fix: remove it, or set allow_unsafe: true in the host's entry"
+UNSAFE = "may weaken the pod's isolation; fix: remove it, or set allow_unsafe: true in the host's entry"
 
 
 def unsafe_source(volume: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 # A key has at most 1024 bytes; a run uses up to 300 of them below its prefix.
 LONGEST_PREFIX_BYTES = 700
 IN_THE_CLEAR = (
-    "without TLS, whoever is on the way can read and write results; write https://, or insecure: true beside the bucket"
+    "without TLS, others on the network can read and change results; "
+    "use https://, or set insecure: true beside the bucket"
 )
 
 
@@ -29,30 +30,33 @@ def _folder(prefix: str) -> str:
 
 
 class S3(Value):
-    """A bucket of S3 or a store that speaks like it, or a folder of one. Its keys are boto3's matter."""
+    """A bucket of S3 or of an S3-compatible store, or a folder in one. boto3 finds the credentials."""
 
-    bucket: Annotated[str, StringConstraints(pattern=BUCKET_PATTERN)] = Field(description="its name")
+    bucket: Annotated[str, StringConstraints(pattern=BUCKET_PATTERN)] = Field(description="name of the bucket")
     prefix: Annotated[str, AfterValidator(_folder)] = Field(
-        default="", description="the folder of the bucket that all runs go into"
+        default="", description="folder in the bucket that holds all runs"
     )
     endpoint_url: str | None = Field(
-        default=None, description="of MinIO, R2 and the like; without it: AWS_ENDPOINT_URL, or else AWS"
+        default=None,
+        description="endpoint of an S3-compatible store, such as MinIO; default: AWS_ENDPOINT_URL, or else AWS",
     )
-    region: str | None = Field(default=None, min_length=1, max_length=64, description="without it: boto3's own choice")
+    region: str | None = Field(
+        default=None, min_length=1, max_length=64, description="AWS region; default: boto3's choice"
+    )
     profile: str | None = Field(
         default=None,
         min_length=1,
         max_length=256,
-        description="of ~/.aws, for the keys; without it: boto3's own choice",
+        description="profile in ~/.aws with the credentials; default: boto3's choice",
     )
     addressing: Literal["auto", "path", "virtual"] = Field(
         default="auto",
-        description="whether the bucket stands in an address's path or in its host name; auto: path except at AWS",
+        description="bucket in the URL's path or in its host name; auto: path, except at AWS",
     )
 
     insecure: bool = Field(
         default=False,
-        description="true: an http:// store on another machine; what is sent there can be read on the way",
+        description="true: allow an http:// store on another machine; the data can be read in transit",
     )
 
     @field_validator("endpoint_url")
@@ -62,9 +66,9 @@ class S3(Value):
 
 
 class Collect(Value):
-    """How results come back, where not by the host itself."""
+    """How results are collected, if not from the host."""
 
-    s3: S3 = Field(description="containers put their results into this bucket, by an address that is for them alone")
+    s3: S3 = Field(description="bucket to which containers upload their results with presigned URLs")
 
     @field_validator("s3")
     @classmethod
@@ -79,4 +83,4 @@ class Collect(Value):
         return s3
 
 
-COLLECT_MEANS = "{s3: …}: results come by an object store; without it: from the host itself"
+COLLECT_MEANS = "{s3: …}: collect results through an object store; default: from the host"

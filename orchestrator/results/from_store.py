@@ -77,7 +77,7 @@ def _opened(address: str, bucket: str, prefix: str) -> Bucket:
     store = Bucket(_where(address, bucket, prefix))
     if store.is_in_the_clear:
         raise InputError(
-            f"{store.name}: without TLS, whoever is on the way can change results; set AWS_ENDPOINT_URL to "
+            f"{store.name}: without TLS, others on the network can change results; set AWS_ENDPOINT_URL to "
             f"https://…, or {INSECURE}=1"
         )
     return store

@@ -107,7 +107,7 @@ def _plain(endpoint: Endpoint, host: DockerHost) -> list[str]:
     if not endpoint.url.startswith("tcp://") or endpoint.tls or host.insecure or is_loopback(endpoint.url):
         return []
     return [
-        f"{endpoint.origin} {endpoint.url} is without TLS: whoever reaches that port is root on that machine; fix: TLS "
+        f"{endpoint.origin} {endpoint.url} is without TLS: anyone who can reach that port has root access; fix: TLS "
         "(DOCKER_TLS_VERIFY=1 with DOCKER_CERT_PATH, or docker context create with ca, cert and key), an ssh:// "
         f"address, or insecure: true under {host.name} in hosts.yaml"
     ]

@@ -108,8 +108,8 @@ def _others(host: KubernetesHost, namespace: str, facts: Facts) -> Iterator[Find
         if names := sorted({*map(str, others)} - {host.image_pull_secret}):
             more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
             text = (
-                f"{namespace} holds {kind} of others ({', '.join(names[:MOST_NAMED])}{more}); whoever may create Jobs "
-                f"there can mount every Secret in it"
+                f"{namespace} holds {kind} of others ({', '.join(names[:MOST_NAMED])}{more}); anyone who may create "
+                f"Jobs there can mount every Secret in it"
             )
             yield Finding(
                 "neighbours",

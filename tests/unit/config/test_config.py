@@ -104,7 +104,8 @@ host: {}
     assert found == [
         "m.yaml:2: kind 'dcker' is unknown; did you mean 'docker'?",
         "m.yaml:3: host 'b' has no kind; it is one of process, docker, kubernetes",
-        "m.yaml:4: tls is missing: without it tcp://desk:2376 makes whoever reaches that port root on that machine; "
+        "m.yaml:4: tls is missing: without it tcp://desk:2376 gives anyone who can reach that port "
+        "root access to that machine; "
         "fix: add tls: {ca: ca.pem, cert: cert.pem, key: key.pem}, use ssh://, or say insecure: true",
         "m.yaml:4: memory must be a size such as 16g, not 16",
         'm.yaml:5: gpus must be all, none, or a list of indices and UUIDs such as [0, 1] or [GPU-…], not [0, "first"]',

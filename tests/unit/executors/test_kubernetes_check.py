@@ -153,7 +153,7 @@ def things(*names: str, account: str = "") -> list[dict[str, Any]]:
 def test_a_namespace_with_secrets_or_pods_of_others_is_a_warning() -> None:
     finding = found(others_secrets=things("e", "d", "c", "b", "a"))["neighbours"]
     assert finding.grade is Grade.WARNING
-    assert finding.text.startswith("bench holds Secrets of others (a, b, c, d, and 1 more); whoever may create Jobs")
+    assert finding.text.startswith("bench holds Secrets of others (a, b, c, d, and 1 more); anyone who may create Jobs")
     assert "a namespace for benchmarks alone" in finding.remedy
     assert "pods of others (shop)" in found(others_pods=things("shop"))["neighbours"].text
     assert "neighbours" in found(others_secrets=things("t", account="admin"))

@@ -156,7 +156,7 @@ UNSAFE: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_protects_a_pod_takes_a_word_and_one_message_names_it(what: str) -> None:
     patch, path = UNSAFE[what]
     (message,) = said(patch)
-    assert f"{path} may weaken the pod's confinement" in message
+    assert f"{path} may weaken the pod's isolation" in message
     assert "allow_unsafe: true" in message
     assert said(patch, allow_unsafe=True) == []
 
@@ -195,7 +195,7 @@ def test_what_no_patch_may_say_is_refused_with_allow_unsafe_too(patch: object, w
 def test_a_patch_gives_our_container_no_variable_of_a_token(name: str) -> None:
     secret = {"valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
     (message,) = said(ours(env=[{"name": name, **secret}]), allow_unsafe=False)
-    assert f"env[name={name}] may weaken the pod's confinement" in message
+    assert f"env[name={name}] may weaken the pod's isolation" in message
 
 
 def test_a_patch_adds_a_sidecar_a_variable_and_a_mount_to_the_pod() -> None:
