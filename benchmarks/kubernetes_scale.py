@@ -120,7 +120,7 @@ def through_the_orchestrator(asked: argparse.Namespace) -> dict[str, float]:
             def watching() -> int:
                 if not driving.is_alive():
                     driving.start()
-                return sum(progress.phase is Phase.QUEUED for progress in journal.progress())
+                return sum(progress.phase is Phase.QUEUED for progress in journal.states())
 
             try:
                 return measure(watching, asked)

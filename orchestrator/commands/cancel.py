@@ -56,7 +56,7 @@ def request_cancel(run: Run, job: str | None) -> list[Job]:
     from orchestrator.runs.journal import Journal
 
     with closing(Journal.open(run.journal)) as journal:
-        chosen = journal.progress() if job is None else (find_job(journal.progress(), job),)
+        chosen = journal.states() if job is None else (find_job(journal.states(), job),)
         asked = [each.job for each in chosen if not each.is_settled]
         for one in asked:
             journal.record(Entry(max(time.time(), journal.latest), Kind.CANCEL, one.id))

@@ -61,7 +61,7 @@ def drive(
     lost_after_s = journal.options["lost_after_s"] if lost_after is None else lost_after
     for name, ready_host in ready.ready_hosts.items():
         _equip(journal, ready_host, name, clock)
-    jobs = [progress.job for progress in journal.progress()]
+    jobs = [state.job for state in journal.states()]
     counts = {name: len(ready_host.slots) for name, ready_host in ready.ready_hosts.items()}
     machines = {host.name: shared for host in hosts if (shared := kind_of(host).shared)}
     board = Board(jobs, run.all_rows(), history=earlier.history(), slots=counts, pools=machines)
@@ -120,7 +120,7 @@ def drive(
         ]
         # if no host answers, the user is told at once instead, and the jobs stay open
         for name, reason in ready.unreachable.items() if loops else ():
-            if any(not progress.is_settled for progress in journal.progress(name)):
+            if any(not state.is_settled for state in journal.states(name)):
                 late = {"get_ready": partial(answered, name), "silence": reason}
                 loops.append(loop(name, ready.silent[name], (), MOST_ACTIONS, ready.result_stores.get(name), **late))
         drive_all(loops, stop)
@@ -132,7 +132,7 @@ def drive(
         except (HostUnreachable, InputError) as error:  # the rows are here; `results s3://…` reads what was delivered
             warn(f"The merged rows are not in the store: {error}")
     write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
-    has_ended = all(progress.is_settled for progress in journal.progress())
+    has_ended = all(state.is_settled for state in journal.states())
     reporting.write_at_end(run, console, has_ended)
     return Outcome(run, tuple(rows), has_ended)
 
@@ -141,7 +141,7 @@ def _add_round(run: Run, journal: Journal, ready: Fleet, host: Host, one_at_a_ti
     """Another round of a host's jobs if `until` asks for it; announced to the stores that they deliver to."""
     if "most_rounds" not in journal.options:
         return ()
-    jobs = [progress.job for progress in journal.progress(host.name)]
+    jobs = [state.job for state in journal.states(host.name)]
     rows = [row for row in run.all_rows() if row.host == host.name]
     added = next_round(jobs, rows, host, journal.options["rel_ci"], journal.options["most_rounds"])
     if added:
@@ -153,16 +153,16 @@ def _add_round(run: Run, journal: Journal, ready: Fleet, host: Host, one_at_a_ti
 
 def _equip(journal: Journal, ready_host: ReadyHost, host: str, clock: Callable[[], float]) -> None:
     """Records, once, the images that the jobs of a ready host use."""
-    for progress in journal.progress(host):
-        image = ready_host.images.get(progress.job.image_flavour)
-        if image and not progress.job.image and not progress.is_settled:
-            journal.record(Entry(clock(), Kind.EQUIPPED, progress.job.id, progress.attempt, progress.slot, image))
+    for state in journal.states(host):
+        image = ready_host.images.get(state.job.image_flavour)
+        if image and not state.job.image and not state.is_settled:
+            journal.record(Entry(clock(), Kind.EQUIPPED, state.job.id, state.attempt, state.slot, image))
 
 
 def _announce(run: Run, journal: Journal, ready: Fleet) -> None:
     """Writes all jobs of the run into each store; rows read from the store are checked against them."""
     for result_store in _distinct(ready):
-        result_store.announce(run.name, [progress.job for progress in journal.progress()])
+        result_store.announce(run.name, [state.job for state in journal.states()])
 
 
 def _distinct(ready: Fleet) -> list[ResultStore]:

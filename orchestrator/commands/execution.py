@@ -91,33 +91,33 @@ def resume(run: Run, console: Console, asked: Resumption | None = None, detach: 
     if asked.metrics_file:
         metrics_file.check_usable(asked.metrics_file)
     with closing(Journal.open(run.journal)) as journal, run.lock():
-        names = {progress.job.host for progress in journal.progress()}
+        names = {state.job.host for state in journal.states()}
         hosts = config.select(config.load_hosts(run.hosts), asked.hosts or sorted(names)) if names else ()
         clock = steady(journal.latest)
         reopen(run, journal, clock())
         if asked.retry_lost:
             reopen_lost(run, journal, clock(), [host.name for host in hosts])
         run.merge()
-        jobs = [progress.job for host in hosts for progress in journal.progress(host.name)]
+        jobs = [state.job for host in hosts for state in journal.states(host.name)]
         leave = Leave(ExitCode.INTERRUPTED, unfinished(run))
         with _ready(console, hosts, jobs, asked.registry, asked.wheels, leave=leave) as ready:
             for host, reason in ready.unreachable.items():
                 if not ready.ready_hosts:
                     console.print(reason, style="red", markup=False, soft_wrap=True)
-                for progress in journal.progress(host):
-                    if progress.is_settled or _has_delivered(run, journal, ready, progress, console):
+                for state in journal.states(host):
+                    if state.is_settled or _has_delivered(run, journal, ready, state, console):
                         continue
-                    if progress.cancelled:
-                        rows = closing_rows(run, progress.job, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
-                        commit(run, journal, progress, rows, clock())
+                    if state.cancelled:
+                        rows = closing_rows(run, state.job, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
+                        commit(run, journal, state, rows, clock())
             console = detach(run) if detach else console
             return drive(run, journal, ready, hosts, console, clock, asked.lost_after_s, asked.metrics_file)
 
 
-def _has_delivered(run: Run, journal: Journal, ready: Fleet, progress: JobState, console: Console) -> bool:
+def _has_delivered(run: Run, journal: Journal, ready: Fleet, state: JobState, console: Console) -> bool:
     """Whether the rows in its store settle a job whose host does not answer."""
     try:
-        return collect_delivered(run, journal, ready.result_stores.get(progress.job.host), progress, time.time())
+        return collect_delivered(run, journal, ready.result_stores.get(state.job.host), state, time.time())
     except (HostUnreachable, BadResult) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return False

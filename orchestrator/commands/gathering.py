@@ -185,7 +185,7 @@ def _jobs(run: Run) -> Mapping[str, Job]:
         return {}
     try:
         with closing(Journal.open(run.journal)) as journal:
-            return {progress.job.id: progress.job for progress in journal.progress()}
+            return {state.job.id: state.job for state in journal.states()}
     except InputError:
         return {}  # damaged: the run's state says so
 

@@ -79,7 +79,7 @@ def hosts_of(run: Run) -> tuple[Host, ...]:
     if not run.journal.exists():
         return tuple(config.load_hosts(run.hosts).values())
     with closing(Journal.open(run.journal)) as journal:
-        names = sorted({progress.job.host for progress in journal.progress()})
+        names = sorted({state.job.host for state in journal.states()})
     return config.select(config.load_hosts(run.hosts), names) if names else ()
 
 
@@ -148,7 +148,7 @@ def _journalled(run: Run | None) -> Iterator[Mapping[str, JobState]]:
         yield {}
         return
     with run.lock(), closing(Journal.open(run.journal)) as journal:
-        yield {progress.job.id: progress for progress in journal.progress()}
+        yield {state.job.id: state for state in journal.states()}
 
 
 @contextmanager

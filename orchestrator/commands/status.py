@@ -65,19 +65,19 @@ def status_value(
     by_host: dict[str, Counter[str]] = {}
     for row in run.all_rows():
         by_host.setdefault(row.host or "", Counter())[row.status.value if row.status else "?"] += 1
-    progress = journal.progress()
-    for each in progress:
+    states = journal.states()
+    for each in states:
         open_cases = 0 if each.is_settled else len(run.open_cases(each.job))
         if open_cases:
             word = "queued" if each.phase is Phase.QUEUED else "running" if each.is_at_work else "waiting"
             by_host.setdefault(each.job.host, Counter())[word] += open_cases
     waits = journal.waits()
     driver = run.driver
-    jobs = [_job_status(each, journal, waits if driver else {}) for each in progress]
-    is_open = any(not each.is_settled for each in progress)
+    jobs = [_job_status(each, journal, waits if driver else {}) for each in states]
+    is_open = any(not each.is_settled for each in states)
     began, last = journal.span or (None, None)
     end = (time.time() if now is None else now) if is_open else last
-    left = Board([each.job for each in progress], run.all_rows(), history=history).remaining() if is_open else Span()
+    left = Board([each.job for each in states], run.all_rows(), history=history).remaining() if is_open else Span()
     return {
         "run": run.name,
         "folder": str(run.path),
@@ -90,20 +90,20 @@ def status_value(
     }
 
 
-def _job_status(progress: JobState, journal: Journal, waits: Mapping[str, tuple[str, float | None]]) -> dict[str, Any]:
+def _job_status(state: JobState, journal: Journal, waits: Mapping[str, tuple[str, float | None]]) -> dict[str, Any]:
     from orchestrator.runs.job_state import FAULTS, Kind
     from orchestrator.runs.labels import job_label
 
-    history = journal.history(progress.job.id)
+    history = journal.history(state.job.id)
     return {
-        "job": progress.job.id,
-        "host": progress.job.host,
-        "what": job_label(progress.job),
-        "samples": [case.samples for case in progress.job.cases],
-        "phase": "cancelled" if progress.cancelled and not progress.is_settled else progress.phase.value,
-        "slot": progress.slot,
-        "attempts": progress.attempt,
-        "waiting_for": None if progress.is_settled else _waiting_for(waits.get(progress.job.id)),
+        "job": state.job.id,
+        "host": state.job.host,
+        "what": job_label(state.job),
+        "samples": [case.samples for case in state.job.cases],
+        "phase": "cancelled" if state.cancelled and not state.is_settled else state.phase.value,
+        "slot": state.slot,
+        "attempts": state.attempt,
+        "waiting_for": None if state.is_settled else _waiting_for(waits.get(state.job.id)),
         "faults": [_fault(entry) for entry in history if entry.kind in (*FAULTS, Kind.SETTLED) and entry.reason],
     }
 

@@ -16,7 +16,7 @@ def spans(journal: Journal) -> list[Span]:
     """Returns what each job of a run did, and when. A phase that is still open ends with the journal's last event."""
     latest = journal.latest
     found = []
-    for state in journal.progress():
+    for state in journal.states():
         job = state.job
         what = " ".join((job.engine, job.precision.value))
         blank = Span(journal.run, job.host, "", Phase.STAGING, 0.0, latest, what)

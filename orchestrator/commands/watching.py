@@ -91,13 +91,13 @@ class Page:
     def has_ended(self) -> bool:
         """Whether every job has ended. Called every second; asks for the logs' lines before anyone opens the page."""
         with closing(Journal.open(self._run.journal)) as journal:
-            progress = journal.progress()
-        self._ask_for_lines(progress)
-        return all(state.is_settled for state in progress)
+            states = journal.states()
+        self._ask_for_lines(states)
+        return all(state.is_settled for state in states)
 
-    def _ask_for_lines(self, progress: Sequence[JobState]) -> list[JobState]:
+    def _ask_for_lines(self, states: Sequence[JobState]) -> list[JobState]:
         """Returns the jobs at work."""
-        at_work = [each for each in progress if each.is_at_work]
+        at_work = [each for each in states if each.is_at_work]
         self._lines.watch(at_work if self._run.is_driven else ())
         return at_work
 
@@ -115,13 +115,13 @@ class Page:
 
     def _report(self) -> Report:
         with closing(Journal.open(self._run.journal)) as journal:
-            progress = journal.progress()
+            states = journal.states()
             status = status_value(self._run, journal, self._history)
             seen = (journal.latest, _times(self._run), self._run.driver)
         if self._gathered is None or seen != self._seen:
             self._gathered = gather([self._run], [], self._asked, datetime.now(timezone.utc))
             self._seen, self._final = seen, None
-        at_work = self._ask_for_lines(progress)
+        at_work = self._ask_for_lines(states)
         if not status["open"]:
             self._final = self._final or reporting.drawn(self._gathered, [self._run])
             return self._final

@@ -32,10 +32,10 @@ def startups(root: Path = runs.ROOT, most: int = 20) -> Iterator[tuple[str, floa
     """Yields (host, seconds) of the last runs' jobs without model load and cases. Skips damaged runs, like `rows`."""
     for run in runs.all_runs(root)[-most:]:
         with suppress(InputError), closing(Journal.open(run.journal)) as journal:
-            for progress in journal.progress():
-                took = _took_s(journal.history(progress.job.id))
-                if took is not None and (known := measured_s(progress.job, run.rows(progress.job))) is not None:
-                    yield progress.job.host, max(0.0, took - known)
+            for state in journal.states():
+                took = _took_s(journal.history(state.job.id))
+                if took is not None and (known := measured_s(state.job, run.rows(state.job))) is not None:
+                    yield state.job.host, max(0.0, took - known)
 
 
 def _took_s(entries: Sequence[Entry]) -> float | None:

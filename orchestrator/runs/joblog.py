@@ -35,7 +35,7 @@ def choose(root: Path, words: Sequence[str]) -> tuple[Run, Job]:
         return newest, find_job(_jobs(newest), words[0]).job
     run = runs.find(root, words[0], driven=True) if words else runs.find(root, None, driven=True)
     jobs = _jobs(run)
-    at_work = [progress for progress in jobs if progress.is_at_work]
+    at_work = [state for state in jobs if state.is_at_work]
     for fitting in (jobs, at_work):
         if len(fitting) == 1:
             return run, fitting[0].job
@@ -45,12 +45,12 @@ def choose(root: Path, words: Sequence[str]) -> tuple[Run, Job]:
 
 def _jobs(run: Run) -> tuple[JobState, ...]:
     with closing(Journal.open(run.journal)) as journal:
-        return journal.progress()
+        return journal.states()
 
 
 def find_job(jobs: Sequence[JobState], name: str) -> JobState:
     """The job with this id, or the only one whose id begins with it."""
-    fitting = [progress for progress in jobs if progress.job.id.startswith(name)]
+    fitting = [state for state in jobs if state.job.id.startswith(name)]
     if len(fitting) == 1:
         return fitting[0]
     raise InputError(
@@ -72,9 +72,9 @@ def lines(
 
 
 def _present(run: Run, job: Job) -> Iterator[str]:
-    progress = find_job(_jobs(run), job.id)
-    if progress.is_at_work:
-        yield from _on_host(run, progress)
+    state = find_job(_jobs(run), job.id)
+    if state.is_at_work:
+        yield from _on_host(run, state)
         return
     kept = run.job(job.id) / "log.txt"
     if not kept.exists():
@@ -86,20 +86,20 @@ def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) ->
     attempt = seen = 0  # lines of this attempt that were yielded
     told = silent = ""
     while True:
-        progress = find_job(_jobs(run), job.id)
-        if progress.is_settled:
+        state = find_job(_jobs(run), job.id)
+        if state.is_settled:
             if not seen:  # the job ended between two requests
                 yield from deque(_kept(run, job), maxlen=tail)
             say(_ending(run, job))
             return
-        if progress.is_at_work:
+        if state.is_at_work:
             try:
-                if progress.attempt != attempt:
-                    skip = 0 if tail is None or attempt else max(0, sum(1 for _ in _on_host(run, progress)) - tail)
-                    attempt, seen = progress.attempt, skip
-                for number, line in enumerate(_on_host(run, progress, follow=True)):
+                if state.attempt != attempt:
+                    skip = 0 if tail is None or attempt else max(0, sum(1 for _ in _on_host(run, state)) - tail)
+                    attempt, seen = state.attempt, skip
+                for number, line in enumerate(_on_host(run, state, follow=True)):
                     if silent:
-                        say(f"host {progress.job.host} answers again")
+                        say(f"host {state.job.host} answers again")
                         silent = ""
                     if number >= seen:
                         seen = number + 1
@@ -110,24 +110,24 @@ def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) ->
                 if not silent:
                     silent = str(error)
                     say(f"{silent}; retrying")
-            progress = find_job(_jobs(run), job.id)
-        if not progress.is_settled:
-            waiting = _waiting(progress)
+            state = find_job(_jobs(run), job.id)
+        if not state.is_settled:
+            waiting = _waiting(state)
             if not run.is_driven:
                 say(f"{waiting} and no process drives its run. fix: orchestrator resume {run.name}")
                 return
-            if waiting != told and not progress.is_at_work:
+            if waiting != told and not state.is_at_work:
                 say(waiting)
                 told = waiting
             time.sleep(LOOK_EVERY_S)
 
 
-def _waiting(progress: JobState) -> str:
-    what = f"job {progress.job.id} ({job_label(progress.job)} on {progress.job.host})"
-    if progress.is_at_work:
+def _waiting(state: JobState) -> str:
+    what = f"job {state.job.id} ({job_label(state.job)} on {state.job.host})"
+    if state.is_at_work:
         return f"{what} has ended, but its rows are not collected yet,"
-    if progress.phase is Phase.PENDING and progress.faults:
-        return f"{what} waits for its next attempt, after: {progress.reason}"
+    if state.phase is Phase.PENDING and state.faults:
+        return f"{what} waits for its next attempt, after: {state.reason}"
     return f"{what} waits for a free slot"
 
 
@@ -136,13 +136,13 @@ def _ending(run: Run, job: Job) -> str:
     return f"job {job.id} has ended: {', '.join(f'{count} {status}' for status, count in counts.items())}"
 
 
-def _on_host(run: Run, progress: JobState, *, follow: bool = False) -> Iterator[str]:
+def _on_host(run: Run, state: JobState, *, follow: bool = False) -> Iterator[str]:
     from orchestrator import config
     from orchestrator.hosts import access  # its clients are slow to import; a finished job's log needs none
 
     hosts = config.load_hosts(run.hosts)
-    with access.executor(hosts[progress.job.host]) as executor:
-        yield from map(printable, executor.log(progress.key, follow=follow))
+    with access.executor(hosts[state.job.host]) as executor:
+        yield from map(printable, executor.log(state.key, follow=follow))
 
 
 def _kept(run: Run, job: Job) -> list[str]:

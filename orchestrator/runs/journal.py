@@ -40,7 +40,7 @@ class Journal:
         self.path = path
         self._db = connection
         self._lock = threading.Lock()
-        self._progress: dict[str, JobState] = {}
+        self._states: dict[str, JobState] = {}
         self._seq = 0
         self._position = -1
         self.run = ""
@@ -91,11 +91,11 @@ class Journal:
             "SELECT position, spec FROM jobs WHERE position > ? ORDER BY position", (self._position,)
         ):
             job = Job.from_json(spec)
-            self._progress[job.id], self._position = JobState(job), position
+            self._states[job.id], self._position = JobState(job), position
         query = "SELECT * FROM events WHERE seq > ? ORDER BY seq"
         for seq, at, kind, *rest in self._db.execute(query, (self._seq,)):
             entry = Entry(at, Kind(kind), *rest)
-            self._progress[entry.job] = self._progress[entry.job].after(entry)
+            self._states[entry.job] = self._states[entry.job].after(entry)
             self._seq = seq
 
     def add(self, jobs: Iterable[Job]) -> None:
@@ -114,13 +114,13 @@ class Journal:
                 values = (entry.at, entry.kind.value, entry.job, entry.attempt, entry.slot, entry.reason)
                 self._db.execute("INSERT INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?)", values)
             self._catch_up()
-            return self._progress[entry.job]
+            return self._states[entry.job]
 
-    def progress(self, host: str | None = None) -> tuple[JobState, ...]:
+    def states(self, host: str | None = None) -> tuple[JobState, ...]:
         """The states of all jobs, or of one host's, in the order of the plan."""
         with self._lock, _translated(self.path):
             self._catch_up()
-            return tuple(p for p in self._progress.values() if host in (None, p.job.host))
+            return tuple(p for p in self._states.values() if host in (None, p.job.host))
 
     @property
     def latest(self) -> float:
@@ -136,7 +136,7 @@ class Journal:
 
     def note_waits(self, host: str, waits: Mapping[str, tuple[str, float | None]]) -> None:
         """Records why jobs of a host wait now, by id, and since when. Replaces what was noted before."""
-        its = [job for job, progress in self._progress.items() if progress.job.host == host]
+        its = [job for job, state in self._states.items() if state.job.host == host]
         with self._lock, _translated(self.path), self._db:
             self._db.execute(WAITS)
             self._db.executemany("DELETE FROM waits WHERE job = ?", [(job,) for job in its])

@@ -63,10 +63,10 @@ def summary(run: Run) -> Summary:
         if run.journal.exists():
             open_jobs = 0
             with closing(Journal.open(run.journal)) as journal:
-                for progress in journal.progress():
-                    hosts.setdefault(progress.job.host)
-                    open_jobs += not progress.is_settled
-                    cases[OPEN] += 0 if progress.is_settled else len(run.open_cases(progress.job))
+                for job_state in journal.states():
+                    hosts.setdefault(job_state.job.host)
+                    open_jobs += not job_state.is_settled
+                    cases[OPEN] += 0 if job_state.is_settled else len(run.open_cases(job_state.job))
             state = RunState.DONE if not open_jobs else RunState.RUNNING if run.is_driven else RunState.INTERRUPTED
         elif run.matrix.exists():
             state, problem = RunState.DAMAGED, f"{run.journal}: there is no journal"

@@ -79,7 +79,7 @@ class Effects:
         return Result(action, self.clock(), response, said)
 
     def _state(self, job: str) -> JobState:
-        return next(it for it in self.recorder.journal.progress(self.recorder.host) if it.job.id == job)
+        return next(it for it in self.recorder.journal.states(self.recorder.host) if it.job.id == job)
 
     def _perform(self, action: Action) -> bool:
         """Returns False where a start found that its slot is taken."""

@@ -125,7 +125,7 @@ class HostLoop:
         return policy.is_done(jobs, seen, self._failures) and not self._has_further_round(jobs)
 
     def _jobs(self) -> tuple[JobState, ...]:
-        return self.journal.progress(self.host)
+        return self.journal.states(self.host)
 
     def _act(self, action: Action) -> None:
         """Writes the intent, then hands the effect to the pool."""

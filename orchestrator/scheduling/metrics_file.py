@@ -77,14 +77,14 @@ class Family:
 
 
 def families(
-    run: str, progress: Sequence[JobState], rows: Iterable[Row], began: float, now: float, *, finished: bool
+    run: str, states: Sequence[JobState], rows: Iterable[Row], began: float, now: float, *, finished: bool
 ) -> Iterator[Family]:
     """began, now: seconds since the epoch. finished: whether the run is no longer driven."""
-    hosts = sorted({each.job.host for each in progress})
-    states = Counter((each.job.host, STATES[each.phase]) for each in progress)
+    hosts = sorted({each.job.host for each in states})
+    by_state = Counter((each.job.host, STATES[each.phase]) for each in states)
     outcomes = Counter((row.host or "", row.status.value if row.status else "failed") for row in rows)
     retries, cases, waited = Counter[str](), Counter[str](), dict.fromkeys(hosts, 0.0)
-    for each in progress:
+    for each in states:
         retries[each.job.host] += each.faults
         cases[each.job.host] += len(each.job.cases)
         if each.phase in WAITING:
@@ -100,7 +100,7 @@ def families(
             for name in VALUES[label]
         ]
 
-    yield Family("jobs", by("state", states))
+    yield Family("jobs", by("state", by_state))
     yield Family("cases", by_host(cases))
     yield Family("rows", by("status", outcomes))
     yield Family("retries_total", by_host(retries))
@@ -154,7 +154,7 @@ def written(
 
     def write(finished: bool) -> None:
         try:
-            found = families(journal.run, journal.progress(), rows(), began, clock(), finished=finished)
+            found = families(journal.run, journal.states(), rows(), began, clock(), finished=finished)
             write_atomically(file, exposition(found).encode())
         except (OSError, InputError) as error:
             if not problems:

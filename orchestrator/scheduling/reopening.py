@@ -14,7 +14,7 @@ AT_WORK = (Kind.STARTING, Kind.QUEUED, Kind.RUNNING, Kind.STOPPING)
 
 def reopen(run: Run, journal: Journal, now: float) -> None:
     """Opens jobs whose rows are gone from the run's folder since they were settled."""
-    for state in journal.progress():
+    for state in journal.states():
         if state.is_settled and len(run.rows(state.job)) < len(state.job.cases):
             journal.record(Entry(now, Kind.REOPENED, state.job.id, state.attempt, reason="its rows are gone"))
 
@@ -24,7 +24,7 @@ def reopen_lost(run: Run, journal: Journal, now: float, hosts: Collection[str]) 
 
     An attempt that was at work when its host was given up may still be there, with its rows: it is looked for first.
     """
-    for state in journal.progress():
+    for state in journal.states():
         job = state.job
         if not (state.is_settled and job.host in hosts and run.open_cases(job)):
             continue

@@ -116,7 +116,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(here: Path, monkeypatc
         (run,) = (here / "runs").iterdir()
         orchestrate("cancel", run.name)
         with closing(Journal.open(run / "journal.db")) as journal:
-            until(lambda: journal.progress()[0].phase is Phase.STOPPING)
+            until(lambda: journal.states()[0].phase is Phase.STOPPING)
         window.press(b"\x03")
         window.read_until("again to exit at once")
         window.press(b"\x03")

@@ -188,7 +188,7 @@ def followed_and_cancelled() -> Iterator[None]:
         (run,) = set(runs.all_runs(runs.ROOT)) - earlier
         engines.wait_until(lambda: started(run), 120, "no job began")
         with closing(Journal.open(run.journal)) as journal:
-            (progress,) = journal.progress()
+            (progress,) = journal.states()
         next(joblog.lines(run, progress.job, follow=True))
         request_cancel(run, None)
 
@@ -200,7 +200,7 @@ def followed_and_cancelled() -> Iterator[None]:
 
 def started(run: runs.Run) -> bool:
     with suppress(InputError), closing(Journal.open(run.journal)) as journal:
-        return any(progress.attempt for progress in journal.progress())
+        return any(progress.attempt for progress in journal.states())
     return False  # it is just being made
 
 

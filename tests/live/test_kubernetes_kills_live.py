@@ -62,7 +62,7 @@ def assert_undisturbed(live_run: LiveRun, between: Proxy, cluster: LabCluster) -
     assert live_run.outcomes() == {PROMPT: (Status.OK,)}
     assert Kind.FAULT not in live_run.kinds()
     with closing(Journal.open(live_run.run.journal)) as journal:
-        (progress,) = journal.progress()
+        (progress,) = journal.states()
     told = json.loads(cluster.kubectl("get", "events", "--field-selector", "reason=SuccessfulCreate", "-o", "json"))
     made = Counter(event["involvedObject"]["name"] for event in told["items"])
     assert made[object_name(progress.key)] == 1

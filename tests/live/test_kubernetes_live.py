@@ -81,7 +81,7 @@ def faults(run: Run) -> list[str]:
     with contextlib.closing(Journal.open(run.journal)) as journal:
         return [
             entry.reason
-            for progress in journal.progress()
+            for progress in journal.states()
             for entry in journal.history(progress.job.id)
             if entry.kind in (Kind.FAULT, Kind.LOST)
         ]
@@ -103,7 +103,7 @@ def until_seen_running(cluster: LabCluster, count: int = 1) -> list[dict[str, An
 
     def seen() -> bool:
         with contextlib.closing(Journal.open(run.journal)) as journal:
-            return sum(progress.phase is Phase.RUNNING for progress in journal.progress()) >= count
+            return sum(progress.phase is Phase.RUNNING for progress in journal.states()) >= count
 
     wait_until(seen, 120, f"the orchestrator does not see {count} jobs run")
     return found
@@ -126,7 +126,7 @@ def test_one_run_over_an_engine_a_gpu_pool_and_a_cpu_pool_makes_one_table(
     told = kubernetes_cluster.kubectl("get", "events", "--field-selector", "reason=Scheduled", "-o", "json")
     placed = {event["involvedObject"]["name"]: event["message"].split()[-1] for event in json.loads(told)["items"]}
     with contextlib.closing(Journal.open(run.journal)) as journal:
-        for progress in journal.progress():
+        for progress in journal.states():
             name = object_name(progress.key)
             nodes = {node for pod, node in placed.items() if pod.startswith(name)}
             assert nodes == {"engine": set(), "gpus": {"node-a"}, "cpus": {"node-b"}}[progress.job.host]
@@ -198,7 +198,7 @@ def test_an_orchestrator_that_is_killed_goes_on_where_it_was(here: Path, kuberne
     told = kubernetes_cluster.kubectl("get", "events", "--field-selector", "reason=SuccessfulCreate", "-o", "json")
     made = Counter(event["involvedObject"]["name"] for event in json.loads(told)["items"])
     with contextlib.closing(Journal.open(only_run().journal)) as journal:
-        assert [made[object_name(progress.key)] for progress in journal.progress()] == [1] * 4
+        assert [made[object_name(progress.key)] for progress in journal.states()] == [1] * 4
 
 
 def test_two_runs_share_a_pool_and_neither_waits_for_the_other(here: Path, kubernetes_cluster: LabCluster) -> None:
@@ -236,7 +236,7 @@ def test_a_followed_log_shows_what_the_job_says_and_not_how_its_rows_travel(
     until_running(kubernetes_cluster)
     run = only_run()
     with contextlib.closing(Journal.open(run.journal)) as journal:
-        (progress,) = journal.progress()
+        (progress,) = journal.states()
     cli_out = run_in_background("logs", run.name, progress.job.id, "--follow")
     out, err = cli_out.communicate(timeout=PATIENCE_S)
     events = re.compile(r"\d\d:\d\d:\d\d  ")

@@ -59,7 +59,7 @@ def states() -> str:
     """What the journal says of the jobs; nothing before there is one."""
     try:
         with closing(Journal.open(only_run().journal)) as journal:
-            return " ".join(progress.phase.value for progress in journal.progress())
+            return " ".join(progress.phase.value for progress in journal.states())
     except (OSError, ValueError, InputError):  # the run, or its journal, is being made
         return ""
 

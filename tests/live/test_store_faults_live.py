@@ -84,7 +84,7 @@ def assert_undisturbed(live_run: LiveRun, between: Proxy, prefix: str, starts: M
     assert live_run.containers() == []
     assert live_run.ran_twice(starts) == []
     with closing(Journal.open(live_run.run.journal)) as journal:
-        attempts = [(p.job.id, number) for p in journal.progress() for number in range(1, p.attempt + 1)]
+        attempts = [(p.job.id, number) for p in journal.states() for number in range(1, p.attempt + 1)]
     assert len(attempts) == 3
     bundles = {f"{prefix}/{live_run.run.name}/{job}/{number}/parcel.json": 1 for job, number in attempts}
     assert between.bundles() == bundles

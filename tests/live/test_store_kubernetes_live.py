@@ -118,7 +118,7 @@ def away(bench: Bench, cluster: LabCluster) -> None:
     until_running(cluster, bench)
     stop.set()
     driving.join()
-    assert not bench.journal.progress()[0].is_settled
+    assert not bench.journal.states()[0].is_settled
 
 
 def test_what_arrived_while_nobody_was_at_home_counts_though_its_job_is_gone(
@@ -131,7 +131,7 @@ def test_what_arrived_while_nobody_was_at_home_counts_though_its_job_is_gone(
     bench.drive()
     assert bench.is_whole()
     assert bench.faults() == []
-    assert bench.journal.progress()[0].attempt == 1
+    assert bench.journal.states()[0].attempt == 1
 
 
 def test_a_second_pod_of_one_attempt_adds_no_row_and_doubles_none(

@@ -140,13 +140,13 @@ def test_what_arrived_while_nobody_was_at_home_counts_though_its_container_is_go
     engines.wait_until(lambda: has_upload_grant(api, bench.attempt().name), 60, "no upload grant came")
     stop.set()
     driving.join()
-    assert not bench.journal.progress()[0].is_settled
+    assert not bench.journal.states()[0].is_settled
     engines.wait_until(bench.delivered, 60, "nothing was delivered")
     api.remove_container(bench.attempt().name, v=True, force=True)
     bench.drive()
     assert bench.is_whole()
     assert bench.faults() == []
-    assert bench.journal.progress()[0].attempt == 1
+    assert bench.journal.states()[0].attempt == 1
 
 
 def spoiling(*words: str) -> Fault:
@@ -194,7 +194,7 @@ def test_an_object_that_somebody_else_wrote_is_a_fault_with_both_hashes_and_the_
         assert bench.is_whole()
     (fault,) = bench.faults()
     assert "is not what the container delivered: 8 bytes with SHA-256" in fault
-    assert bench.journal.progress()[0].attempt == 2
+    assert bench.journal.states()[0].attempt == 2
 
 
 def test_resume_collects_what_a_dead_host_had_delivered(

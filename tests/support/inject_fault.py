@@ -32,11 +32,11 @@ def die_after(events: int = 0, kind: str = "") -> None:
     record, written = Journal.record, [0]
 
     def fatal(journal: Journal, entry: Entry) -> Any:
-        progress = record(journal, entry)
+        after = record(journal, entry)
         written[0] += 1
         if written[0] == events or entry.kind.value == kind:
             os.kill(os.getpid(), signal.SIGKILL)
-        return progress
+        return after
 
     Journal.record = fatal  # type: ignore[method-assign, assignment]
 

@@ -187,7 +187,7 @@ class LiveRun:
     def outcomes(self) -> dict[str, tuple[object, ...]]:
         """Of the cases of each prompt, by batch size."""
         with closing(Journal.open(self.run.journal)) as journal:
-            prompts = {progress.job.id: progress.job.prompt for progress in journal.progress()}
+            prompts = {progress.job.id: progress.job.prompt for progress in journal.states()}
         found: dict[str, list[Row]] = {prompt: [] for prompt in prompts.values()}
         for row in self.rows():
             found[prompts[str(row.job)]].append(row)
@@ -199,7 +199,7 @@ class LiveRun:
     def journal(self) -> dict[str, list[Entry]]:
         """What happened to each job."""
         with closing(Journal.open(self.run.journal)) as journal:
-            return {p.job.id: list(journal.history(p.job.id)) for p in journal.progress()}
+            return {p.job.id: list(journal.history(p.job.id)) for p in journal.states()}
 
     def rows(self) -> list[Row]:
         return read_rows(self.run.results)
@@ -227,7 +227,7 @@ class LiveRun:
         """Attempts that began twice, and jobs that began again though no attempt before was lost."""
         wrong = [name for name, count in starts.items() if count > 1]
         with closing(Journal.open(self.run.journal)) as journal:
-            for progress in journal.progress():
+            for progress in journal.states():
                 faults = {e.attempt for e in journal.history(progress.job.id) if e.kind in (Kind.FAULT, Kind.LOST)}
                 attempts = [progress.key._replace(number=number) for number in range(1, progress.attempt + 1)]
                 began = [attempt for attempt in attempts if starts.get(attempt.name)]

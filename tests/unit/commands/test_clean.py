@@ -117,7 +117,7 @@ def test_a_hosts_listing_removes_nothing_on_another_host(
     killed: Run, liar: LyingEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with closing(Journal.open(killed.journal)) as journal:
-        (running,) = [progress.key for progress in journal.progress()]
+        (running,) = [progress.key for progress in journal.states()]
     said_dead = [ended_container(running), ended_container(running._replace(number=7))]
     liar.answers["/containers/json"] = as_json([{**each, "State": "dead"} for each in said_dead])
     write(f"hosts: {{local: {{kind: process}}, liar: {{kind: docker, url: '{liar.url}', gpus: none}}}}\n", "hosts.yaml")
@@ -156,7 +156,7 @@ def test_a_folder_that_a_kill_left_half_made_is_removed_with_its_run(here: Path)
     assert orchestrate("submit", write("matrix: {engine: [eager]}\n")) == ExitCode.OK
     run = Run(next((here / "runs").iterdir()))
     journal = Journal.open(run.journal)
-    (job,) = journal.progress()
+    (job,) = journal.states()
     journal.close()
     draft = processes_folder() / f".{job.key.name}.x1y2z3"
     draft.mkdir()

@@ -52,7 +52,7 @@ def imported(words: list[str], environment: dict[str, str]) -> set[str]:
 def a_job(run: Run) -> str:
     """The first job of a run, given a log."""
     with closing(Journal.open(run.journal)) as journal:
-        job = journal.progress()[0].job.id
+        job = journal.states()[0].job.id
     (run.job(job) / "log.txt").parent.mkdir(parents=True)
     (run.job(job) / "log.txt").write_text("said\n")
     return job

@@ -51,7 +51,7 @@ class FakeStore:
 
 
 def job_of(one: FakeRun) -> Job:
-    return one.journal.progress()[0].job
+    return one.journal.states()[0].job
 
 
 def faults(one: FakeRun) -> list[str]:
@@ -132,7 +132,7 @@ def test_a_store_that_is_silent_is_waited_for_where_it_has_the_rows(fake_run: An
     for _ in range(20):
         loop.step()
         one.host.clock.advance(1.0)
-    assert not one.journal.progress()[0].is_settled
+    assert not one.journal.states()[0].is_settled
     result_store.fault = None
     assert one.finish(loop)["a0"].latency == 0.25
 

@@ -31,7 +31,7 @@ def reopened(journal: Journal) -> Journal:
 
 def test_the_plan_is_remembered_in_its_order(journal: Journal) -> None:
     again = reopened(journal)
-    assert [p.job for p in again.progress()] == [job("b", "h1"), job("a", "h2")]
+    assert [p.job for p in again.states()] == [job("b", "h1"), job("a", "h2")]
     assert (again.run, again.options) == ("r", {"retries": 2})
 
 
@@ -40,7 +40,7 @@ def test_progress_after_a_restart_is_what_it_was(journal: Journal) -> None:
     journal.record(Entry(2.0, Kind.STARTING, "a", 1, "cpu"))
     journal.record(Entry(3.0, Kind.FAULT, "a", 1, "cpu", "the host rebooted"))
     before = journal.record(Entry(4.0, Kind.STAGING, "a", 2, "cpu"))
-    (after,) = reopened(journal).progress("h2")
+    (after,) = reopened(journal).states("h2")
     assert after == before
     assert (after.phase, after.attempt, after.faults, after.reason) == (Phase.STAGING, 2, 1, "the host rebooted")
 
@@ -48,7 +48,7 @@ def test_progress_after_a_restart_is_what_it_was(journal: Journal) -> None:
 def test_a_job_whose_host_answered_late_keeps_the_image_that_it_got(journal: Journal) -> None:
     journal.record(Entry(1.0, Kind.EQUIPPED, "a", reason="sd:1@sha256:2"))
     journal.record(Entry(2.0, Kind.STAGING, "a", 1, "cpu"))
-    (after,) = reopened(journal).progress("h2")
+    (after,) = reopened(journal).states("h2")
     assert (after.job.image, after.phase, after.attempt) == ("sd:1@sha256:2", Phase.STAGING, 1)
 
 
@@ -68,7 +68,7 @@ def test_refusals_in_the_same_words_are_counted(
     for number, (kind, reason) in enumerate(faults, 1):
         journal.record(Entry(1.0, Kind.STAGING, "a", number, "cpu"))
         journal.record(Entry(2.0, kind, "a", number, "cpu", reason))
-    (after,) = reopened(journal).progress("h2")
+    (after,) = reopened(journal).states("h2")
     assert (after.refusals, after.faults) == (refusals, len(faults))
 
 
@@ -82,17 +82,17 @@ def test_history_keeps_the_reason_of_every_attempt(journal: Journal) -> None:
 def test_a_cancel_from_another_process_is_seen(journal: Journal) -> None:
     other = Journal.open(journal.path)
     other.record(Entry(1.0, Kind.CANCEL, "a"))
-    assert [p.cancelled for p in journal.progress()] == [False, True]
+    assert [p.cancelled for p in journal.states()] == [False, True]
 
 
 def test_jobs_that_are_added_stand_last_and_are_seen_by_another_process(journal: Journal) -> None:
     with closing(Journal.open(journal.path)) as other:
-        before = [progress.job.id for progress in other.progress()]
+        before = [state.job.id for state in other.states()]
         journal.add([job("later"), job("last")])
         journal.add([job("later")])
         journal.record(Entry(1.0, Kind.CANCEL, "later"))
-        assert [progress.job.id for progress in other.progress()] == [*before, "later", "last"]
-        assert [progress.job.id for progress in other.progress() if progress.cancelled] == ["later"]
+        assert [state.job.id for state in other.states()] == [*before, "later", "last"]
+        assert [state.job.id for state in other.states() if state.cancelled] == ["later"]
 
 
 def test_an_event_outlives_a_process_that_is_killed_right_after_it(journal: Journal) -> None:
@@ -102,7 +102,7 @@ def test_an_event_outlives_a_process_that_is_killed_right_after_it(journal: Jour
         "os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == -9
-    assert journal.progress("h2")[0].phase is Phase.STARTING
+    assert journal.states("h2")[0].phase is Phase.STARTING
 
 
 def test_a_second_journal_is_never_made_over_the_first(journal: Journal) -> None:

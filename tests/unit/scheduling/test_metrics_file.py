@@ -57,7 +57,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def told(journal: Journal, **more: Any) -> dict[str, Any]:
     rows = [Row(host="gpu", case="b1", status=Status.OK), Row(host="gpu", case="b2", status=Status.OOM)]
-    made = metrics_file.families("nightly", journal.progress(), rows, 100, 200, **{"finished": False, **more})
+    made = metrics_file.families("nightly", journal.states(), rows, 100, 200, **{"finished": False, **more})
     return parsed(metrics_file.exposition(made))
 
 
@@ -90,7 +90,7 @@ def test_every_metric_has_its_type_and_help_and_no_sample_stands_twice(journal: 
 
 
 def test_every_declared_metric_is_written_with_its_declared_labels(journal: Journal) -> None:
-    made = metrics_file.families("nightly", journal.progress(), [], 100, 200, finished=False)
+    made = metrics_file.families("nightly", journal.states(), [], 100, 200, finished=False)
     written = {family.name: {tuple(labels) for labels, _ in family.samples} for family in made}
     assert written == {name: {declared.labels} for name, declared in metrics_file.DECLARED.items()}
 

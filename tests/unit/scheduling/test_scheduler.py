@@ -115,7 +115,7 @@ def test_a_host_goes_on_with_rounds_that_are_added_once_it_is_settled(fake_run: 
     rounds = [(replace(make_job(sd.run.name, "c"), round=4),), ()]
 
     def add_round() -> tuple[Job, ...]:
-        assert all(progress.is_settled for progress in sd.journal.progress())
+        assert all(state.is_settled for state in sd.journal.states())
         added = rounds.pop(0)
         sd.journal.add(added)
         return added
@@ -258,11 +258,11 @@ def test_an_orchestrator_that_dies_at_a_fault_counts_it_once(
     record, written = Journal.record, [0]
 
     def fatal(journal: Journal, entry: Entry) -> Any:
-        progress = record(journal, entry)
+        after = record(journal, entry)
         written[0] += entry.kind is kind
         if written[0] == nth and entry.kind is kind:
             raise Died
-        return progress
+        return after
 
     monkeypatch.setattr(Journal, "record", fatal)
     with contextlib.suppress(Died):
@@ -290,7 +290,7 @@ def test_what_was_created_and_not_filled_is_staged_again_before_its_start(
     sd.host.after = lambda call: None
     sd.restart()
     assert sd.finish()["a0"].status is Status.OK
-    assert sd.journal.progress()[0].attempt == 1
+    assert sd.journal.states()[0].attempt == 1
 
 
 @pytest.mark.parametrize(("model", "given"), [("owner/gated", "hf_secret"), ("synthetic:tiny", None), ("/sd", None)])
@@ -511,7 +511,7 @@ def test_a_refused_start_that_took_place_counts_to_no_refusal_of_its_rows(fake_r
             raise HostUnreachable("its answer is lost")
 
     sd.host.after = lose
-    sd.journal.progress("fake")
+    sd.journal.states("fake")
     loop = sd.loop()
     loop.limits = replace(loop.limits, lost_after_s=100.0)
     assert sd.finish(loop)["a0"].status in (Status.OK, Status.TIMEOUT)
@@ -563,7 +563,7 @@ def test_rows_that_are_gone_from_the_runs_folder_are_measured_again(fake_run: An
     reopen(sd.run, sd.journal, sd.host.clock())
     assert {case: row.status for case, row in sd.finish().items()} == dict.fromkeys(("a0", "b0"), Status.OK)
     assert {attempt.job: times for attempt, times in sd.host.starts.items()} == {"a": 1, "b": 1}
-    assert [p.attempt for p in sd.journal.progress()] == [2, 1]
+    assert [p.attempt for p in sd.journal.states()] == [2, 1]
 
 
 def silent_at_first(sd: FakeRun, until: float, error: Exception | None = None) -> HostLoop:
@@ -660,11 +660,11 @@ def test_lost_cases_of_other_hosts_and_measured_cases_stay_settled(fake_run: Any
     sd.host.unreachable_for(10**9)
     sd.finish(loop)
     reopen_lost(sd.run, sd.journal, sd.host.clock(), ["other"])
-    assert all(progress.is_settled for progress in sd.journal.progress())
+    assert all(state.is_settled for state in sd.journal.states())
     reopen(sd.run, sd.journal, sd.host.clock())
-    assert all(progress.is_settled for progress in sd.journal.progress()), "a plain resume leaves lost cases"
+    assert all(state.is_settled for state in sd.journal.states()), "a plain resume leaves lost cases"
     reopen_lost(sd.run, sd.journal, sd.host.clock(), ["fake"])
-    assert [progress.is_settled for progress in sd.journal.progress()] == [True, False]
+    assert [state.is_settled for state in sd.journal.states()] == [True, False]
 
 
 def test_lost_cases_that_are_lost_again_have_the_new_reason(fake_run: Any) -> None:
@@ -993,7 +993,7 @@ def test_a_job_that_no_attempt_could_run_is_not_tried_again(fake_run: Any) -> No
     sd.host.behave("a", Behaviour(stage_error=HostUnfit("there is no weights folder /data on it")))
     row = sd.finish()["a0"]
     assert (row.status, row.error) == (Status.FAILED, "there is no weights folder /data on it")
-    assert sd.journal.progress()[0].attempt == 1
+    assert sd.journal.states()[0].attempt == 1
 
 
 def test_a_journal_that_cannot_be_written_stops_every_host(fake_run: Any) -> None:
