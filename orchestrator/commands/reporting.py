@@ -106,7 +106,7 @@ def html(report: Report) -> str:
     except ImportError as error:
         from orchestrator import installation
 
-        fix = installation.command("report")
+        fix = installation.command("report", [(error.name or "jinja2").partition(".")[0]])
         raise InputError(f"an HTML report needs {error.name}, which is not installed; fix: {fix}") from error
 
 

@@ -85,6 +85,7 @@ def results(
 ) -> None:
     """RUN may also be an address, s3://BUCKET/PREFIX/RUN, to read a run from an object store."""
     from orchestrator.commands.hints import hint_lost
+    from orchestrator.report.table_text import more
     from orchestrator.runs import folder as runs
     from orchestrator.terminal.console import console
 
@@ -102,7 +103,7 @@ def results(
     found = comparison(chosen, metric, baseline, stored, inventory_file(inventory), prices, any_quality, view)
     output.write(found, console)
     if found.left_out and output in (Format.CSV, Format.PARQUET):
-        console(stderr=True).print(f"{found.left_out} more lines are not shown", soft_wrap=True)
+        console(stderr=True).print(more(found), soft_wrap=True)
     for each in chosen:
         hint_lost(each)
 

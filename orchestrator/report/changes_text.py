@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.report.labels import label, told_apart
-from orchestrator.report.numbers import Widths, significant
+from orchestrator.report.numbers import Widths, is_skewed, significant
 from orchestrator.report.reasons import LONGEST_REASON
 from orchestrator.report.table_text import Tone
 from orchestrator.sanitize import clean
@@ -231,10 +231,11 @@ def _legend(changes: Changes) -> list[str]:
     worse, better = changes.metric.declared.worse, changes.metric.declared.improved
     together = f" for all {changes.tests} tests together" if changes.tests > 1 else ""
     beyond = f"by more than {limit}, shown at 5%{together}" if changes.threshold else f"shown at 5%{together}"
+    known = [cell for cells in _cells(changes) for cell in cells if cell.value is not None]
+    skewed = [is_skewed(cell.value, cell.interval) for cell in known if cell.value is not None and cell.interval]
     lines: Mapping[str, bool] = {
-        "±: half the width of the value's 95% confidence interval": any(
-            cell.interval for cells in _cells(changes) for cell in cells
-        ),
+        "±: half the width of the value's 95% confidence interval": not all(skewed),
+        "[low–high]: the value's 95% confidence interval, if it is skewed": any(skewed),
         "×: NEW divided by BASE": True,
         "[low–high]: 95% interval of this ratio alone": changes.tests > 0,
         f"{worse}, {better}: {beyond}": bool(seen & {Verdict.WORSE, Verdict.BETTER, Verdict.NOT_SHOWN}),

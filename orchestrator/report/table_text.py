@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -89,14 +89,15 @@ def table_text(comparison: Comparison) -> TableText:
         numeric=tuple(_is_numeric(comparison.lines, i) for i in range(len(comparison.axes))),
         columns=columns,
         lines=lines,
-        more=_more(comparison),
+        more=more(comparison),
         footnotes=notes.texts,
         payoffs=_payoffs(comparison, columns, lines),
         legend=(*legend(comparison, cells), *([CUT] if any(map(is_cut, notes.texts)) else [])),
     )
 
 
-def _more(comparison: Comparison) -> str:
+def more(comparison: Comparison) -> str:
+    """Says how many lines a limit cut, such as `2 more lines are not shown`; empty if none."""
     lines = "line is" if comparison.left_out == 1 else "lines are"
     return f"{comparison.left_out} more {lines} not shown" if comparison.left_out else ""
 
@@ -243,9 +244,14 @@ def _where(comparison: Comparison, base: Baseline) -> str:
 
 def _some_state_no_work(comparison: Comparison) -> bool:
     """Whether some rows do not state their work, such as published rows: the caption may not hold for them."""
-    works = [cell.work for line in comparison.lines for cell in line.cells if cell.figure and cell.work]
-    states = {work.prompt is not None for work in works}
-    return len(states) > 1
+    if comparison.left_out:  # the lines that are cut may be those that state it
+        return any(cell.work.prompt is None for cell in comparison.cells() if cell.figure and cell.work)
+    return stated_by_some(comparison.cells())
+
+
+def stated_by_some(cells: Iterable[Cell]) -> bool:
+    """Whether some of the measured cells state their work, and others, such as published ones, do not."""
+    return len({cell.work.prompt is not None for cell in cells if cell.figure and cell.work}) > 1
 
 
 def _is_numeric(lines: Sequence[Line], axis: int) -> bool:

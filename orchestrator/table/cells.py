@@ -120,7 +120,9 @@ def _outcome(row: Row) -> str:
     if row.status is Status.OK:
         validity = str(row.validity.value) if row.validity else "of unstated validity"
         what = f"{validity}, {row.batch}" if row.samples_asked == MAX else validity
-        return what if row.validity is Validity.VALID or not row.error else f"{what}: {row.error}"
+        if row.validity is Validity.VALID or not row.error:
+            return what
+        return row.error if row.error.startswith(what) else f"{what}: {row.error}"
     status = str((row.status or Status.FAILED).value)
     return status + (f": {row.error}" if row.error and row.error != status else "")
 

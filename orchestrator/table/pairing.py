@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -142,7 +143,7 @@ def host_pairs(base: Side, new: Side, mapped: Sequence[Mapped]) -> list[tuple[st
         return [(base.hosts[0], new.hosts[0])]
     raise InputError(
         f"the runs have no host in common: {base.name} ran on {listed(base.hosts)}, {new.name} on {listed(new.hosts)}; "
-        f"fix: --map host={base.hosts[0]}:{new.hosts[0]}"
+        f"fix: --map {shlex.quote(f'host={base.hosts[0]}:{new.hosts[0]}')}"
     )
 
 

@@ -83,3 +83,9 @@ def test_a_wrong_option_is_one_clear_error(
     said = published.readouterr().err
     assert message in " ".join(said.split())
     assert "Traceback" not in said
+
+
+def test_one_line_that_is_cut_is_said_in_the_singular(published: pytest.CaptureFixture[str]) -> None:
+    options = ("--where", "precision=half", "--where", "samples=1,2", "--limit", "1")
+    assert orchestrate("results", "lambda", "-o", "csv", *options) == ExitCode.OK
+    assert published.readouterr().err == "1 more line is not shown\n"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import rounds
+from builders import a_row, rounds
 from rich.console import Console
 
 from orchestrator.errors import InputError
@@ -191,3 +191,13 @@ def test_the_action_is_told_which_direction_is_better() -> None:
     assert tool_of(a_comparison(Metric.THROUGHPUT)) == "customBiggerIsBetter"
     with pytest.raises(InputError, match="-o action: of power, neither more nor less is better"):
         to_action(a_comparison(Metric.POWER))
+
+
+def test_the_legend_explains_only_the_spreads_that_occur() -> None:
+    old, new = (
+        [a_row(trials=(time,), run=run, round=number) for number, time in enumerate((1.0, 1.5), start=1)]
+        for run in ("old", "new")
+    )
+    skewed = changes(old, new)
+    assert "±" not in "".join(changes_text(skewed).legend)
+    assert "±" in "".join(changes_text(a_comparison()).legend)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from orchestrator.report import history_document
 from orchestrator.report.history_document import to_json
-from orchestrator.report.history_text import terminal, to_csv, to_markdown
+from orchestrator.report.history_text import history_text, terminal, to_csv, to_markdown
 from orchestrator.table.history import History, history
 from runner.schema import Row, Status, Validity
 
@@ -87,3 +87,10 @@ def test_an_invalid_first_value_says_so() -> None:
     out = io.StringIO()
     terminal(history(rows), Console(file=out, width=120))
     assert any(line.rstrip().endswith("contended") for line in out.getvalue().splitlines())
+
+
+def test_a_history_does_not_ascribe_ones_own_settings_to_published_rows() -> None:
+    published = [replace(row, model=None, steps=None, work=None, prompt=None) for row in rounds(host="b", run=DAYS[0])]
+    own = [replace(row, prompt="a prompt") for row in rounds(run=DAYS[1])]
+    assert history_text(history([*published, *own])).head[1].startswith("where the source states it: ")
+    assert not history_text(history(own)).head[1].startswith("where")

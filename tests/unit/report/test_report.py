@@ -23,11 +23,13 @@ from orchestrator.report import document
 from orchestrator.report.document import to_json
 from orchestrator.report.labels import label, told_apart
 from orchestrator.report.numbers import significant, spread
+from orchestrator.report.table_text import shared_words
 from orchestrator.report.terminal import terminal
 from orchestrator.report.text import to_csv, to_markdown
 from orchestrator.sanitize import clean
 from orchestrator.table import Comparison, Metric, Price, compare
 from orchestrator.table.statistics import Interval
+from orchestrator.table.view import View
 from runner.schema import Status, Validity
 
 
@@ -459,3 +461,11 @@ def test_a_validity_without_a_reason_of_its_own_is_explained_below() -> None:
     printed = io.StringIO()
     terminal(compare([contended]), Console(file=printed, width=200))
     assert "contended: something else used the device" in printed.getvalue()
+
+
+def test_a_limit_that_leaves_published_rows_ascribes_nothing_to_them() -> None:
+    published = a_row("a100", "eager", 1, (1.5,), model=None, steps=None, height=None, width=None, work=None)
+    own = a_row("desk", "eager", 2, around(2.0), prompt="a prompt")
+    comparison = compare([own, published], view=View(limit=1, sort="samples"))
+    assert shared_words(comparison).startswith("where the source states it: ")
+    assert not shared_words(compare([own], view=View(limit=1))).startswith("where")

@@ -283,3 +283,9 @@ def test_a_case_in_two_numbers_of_threads_is_paired_by_them() -> None:
         (2, Verdict.WORSE),
         (4, Verdict.NOT_COMPARABLE),
     ]
+
+
+def test_a_host_with_a_space_is_quoted_in_the_fix() -> None:
+    old = [*rounds(host="NVIDIA A10", run="old"), *rounds(host="b", run="old")]
+    with pytest.raises(InputError, match=r"fix: --map 'host=NVIDIA A10:c'$"):
+        changes(old, rounds(host="c", run="new"))

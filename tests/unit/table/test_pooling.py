@@ -444,3 +444,9 @@ def test_of_equal_work_one_is_best_or_the_leader_is_tied(groups: list[list[Row]]
         assert (len(best), len(tied)) in {(0, 0), (1, 0)} or (not best and tied)
         least = min if metric.less_is_better else max
         assert not [*best, *tied] or least(c.value or 0.0 for c in cells) in {c.value for c in (*best, *tied)}
+
+
+def test_a_row_left_out_names_its_validity_once() -> None:
+    doubtful = a_row("a", trials=(2.0,), validity=Validity.CONTENDED, error="contended: other processes")
+    notes = cell(compare([a_row("a", trials=(1.0,)), doubtful]), "a").notes
+    assert "left out 1 of 2 rows of this case: contended: other processes" in notes
