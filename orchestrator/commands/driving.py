@@ -15,7 +15,7 @@ from rich.console import Console
 
 from orchestrator import table
 from orchestrator.commands import reporting
-from orchestrator.commands.outcome import Outcome
+from orchestrator.commands.outcome import RunOutcome
 from orchestrator.config import Host
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors.contract import Executor, Slot
@@ -56,11 +56,11 @@ def drive(
     clock: Callable[[], float],
     lost_after: float | None = None,
     metrics: Path | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Drives the hosts that answer, and the others once they answer. If none answers, nothing is driven."""
     lost_after_s = journal.options["lost_after_s"] if lost_after is None else lost_after
     for name, ready_host in ready.ready_hosts.items():
-        _equip(journal, ready_host, name, clock)
+        _record_images(journal, ready_host, name, clock)
     jobs = [state.job for state in journal.states()]
     counts = {name: len(ready_host.slots) for name, ready_host in ready.ready_hosts.items()}
     machines = {host.name: shared for host in hosts if (shared := kind_of(host).shared)}
@@ -104,7 +104,7 @@ def drive(
         def answered(name: str) -> Ready:
             ready_host = ready.late(name)
             board.hosts[name].slots = len(ready_host.slots)
-            _equip(journal, ready_host, name, clock)
+            _record_images(journal, ready_host, name, clock)
             _announce(run, journal, ready)
             return Ready(ready_host.executor, ready_host.slots, ready_host.result_store)
 
@@ -134,7 +134,7 @@ def drive(
     write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
     has_ended = all(state.is_settled for state in journal.states())
     reporting.write_at_end(run, console, has_ended)
-    return Outcome(run, tuple(rows), has_ended)
+    return RunOutcome(run, tuple(rows), has_ended)
 
 
 def _add_round(run: Run, journal: Journal, ready: Fleet, host: Host, one_at_a_time: threading.Lock) -> tuple[Job, ...]:
@@ -151,12 +151,12 @@ def _add_round(run: Run, journal: Journal, ready: Fleet, host: Host, one_at_a_ti
     return added
 
 
-def _equip(journal: Journal, ready_host: ReadyHost, host: str, clock: Callable[[], float]) -> None:
+def _record_images(journal: Journal, ready_host: ReadyHost, host: str, clock: Callable[[], float]) -> None:
     """Records, once, the images that the jobs of a ready host use."""
     for state in journal.states(host):
         image = ready_host.images.get(state.job.image_flavour)
         if image and not state.job.image and not state.is_settled:
-            journal.record(Entry(clock(), Kind.EQUIPPED, state.job.id, state.attempt, state.slot, image))
+            journal.record(Entry(clock(), Kind.IMAGE_READY, state.job.id, state.attempt, state.slot, image))
 
 
 def _announce(run: Run, journal: Journal, ready: Fleet) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from orchestrator import config
 from orchestrator.commands.driving import drive
 from orchestrator.commands.hints import unfinished
-from orchestrator.commands.outcome import Outcome
+from orchestrator.commands.outcome import RunOutcome
 from orchestrator.commands.request import Request, planned
 from orchestrator.config import Host
 from orchestrator.errors import BadResult, ExitCode, HostUnreachable, InputError
@@ -51,7 +51,7 @@ class Resumption:
     metrics_file: Path | None = None
 
 
-def submit(request: Request, console: Console, detach: Detach | None = None) -> Outcome:
+def submit(request: Request, console: Console, detach: Detach | None = None) -> RunOutcome:
     """Plans, prepares the hosts, and drives the run until it ends or the user interrupts it.
 
     A host that does not answer is asked again while the others run. Raises InputError, before anything runs, also if no
@@ -82,7 +82,7 @@ def submit(request: Request, console: Console, detach: Detach | None = None) -> 
             return drive(run, journal, ready, hosts, console, clock, metrics=request.metrics_file)
 
 
-def resume(run: Run, console: Console, asked: Resumption | None = None, detach: Detach | None = None) -> Outcome:
+def resume(run: Run, console: Console, asked: Resumption | None = None, detach: Detach | None = None) -> RunOutcome:
     """Continues a run where its journal says it is: adopts what still runs, collects what has ended.
 
     A host that does not answer is asked again while others run. If no host answers, their jobs stay open.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """rows: of all cases that have ended. finished: False if the user interrupted the run, with work left."""
 
     run: Run
@@ -33,7 +33,7 @@ class Outcome:
         return ExitCode.SOME_FAILED if has_faults else ExitCode.OK
 
 
-def finish(outcome: Outcome, output: Shape = Shape.TABLE) -> None:
+def finish(outcome: RunOutcome, output: Shape = Shape.TABLE) -> None:
     """Prints how a run went, and exits with its exit code."""
     from orchestrator.commands.hints import hint_lost, unfinished
     from orchestrator.commands.results import comparison
@@ -54,7 +54,7 @@ def finish(outcome: Outcome, output: Shape = Shape.TABLE) -> None:
     raise typer.Exit(outcome.exit_code)
 
 
-def outcome_value(outcome: Outcome) -> dict[str, Any]:
+def outcome_value(outcome: RunOutcome) -> dict[str, Any]:
     """How a run went. exit: the exit code of the command. A row's empty columns are left out."""
     counts = Counter(row.status.value if row.status else "?" for row in outcome.rows)
     rows = [{k: v for k, v in dataclasses.asdict(row).items() if v is not None} for row in outcome.rows]

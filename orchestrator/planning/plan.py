@@ -47,7 +47,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Line:
+class PlanLine:
     """One line of the `plan` output: a job, or a point that does not run and the reason.
 
     host: None is every host. samples: the batch sizes. expected_s: of the job; None is unknown. round: of the job.
@@ -71,7 +71,7 @@ class Line:
 class Description:
     """A plan as a table; `dataclasses.asdict` of it is its JSON."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[PlanLine, ...]
     hosts: tuple[HostEstimate, ...]
 
 
@@ -194,9 +194,9 @@ def _why_not(job: Job) -> str | None:
     return misfit(job.engine, job.scheduler, model.family) if model else None
 
 
-def _lines(plan: Plan) -> Iterator[Line]:
+def _lines(plan: Plan) -> Iterator[PlanLine]:
     for job, time in zip(plan.jobs, plan.times):
-        yield Line(
+        yield PlanLine(
             fate="run",
             host=job.host,
             job=job.id,
@@ -210,7 +210,7 @@ def _lines(plan: Plan) -> Iterator[Line]:
             round=job.round,
         )
     for row in plan.unsupported:
-        yield Line(
+        yield PlanLine(
             fate="unsupported",
             host=row.host,
             job=row.job,
@@ -223,7 +223,7 @@ def _lines(plan: Plan) -> Iterator[Line]:
             reason=row.error or "",
         )
     for gone in plan.excluded:
-        yield Line(
+        yield PlanLine(
             fate="excluded",
             host=gone.host,
             job=None,

@@ -17,7 +17,7 @@ from orchestrator.config.problems import FORMS
 from orchestrator.config.values import NAME_PATTERN
 from orchestrator.errors import BadResult, InputError
 from orchestrator.executors.contract import Attempt
-from orchestrator.results.judge import Ending, judge
+from orchestrator.results.judge import Termination, judge
 from orchestrator.results.validate import LONGEST_ERROR, kept_fault, made_harmless, unmeasured_fault
 from orchestrator.sanitize import harmless
 from orchestrator.store.bucket import Bucket
@@ -189,7 +189,7 @@ def _delivered(result_store: S3ResultStore, job: Job, numbers: list[int]) -> Ite
     for number in numbers:
         bundle = result_store.take(Attempt(job.run, job.id, number)) if len(done) < len(job.cases) else None
         if bundle is not None:
-            judged = judge(job, bundle.results.encode(), Ending(bundle.exit_code))
+            judged = judge(job, bundle.results.encode(), Termination(bundle.exit_code))
             rows = [row for row in judged.rows if row not in judged.missing and row.case not in done]
             done |= {row.case for row in rows}
             yield from rows

@@ -32,7 +32,7 @@ MAX_RESULT_BYTES = 4 << 20  # a row is 0.5 to 2 kB, and 10 000 trials are 200 kB
 
 
 @dataclass(frozen=True)
-class Ending:
+class Termination:
     """How an attempt ended: what the host reports, and what the orchestrator decided.
 
     status, reason: for cases without a row, if the orchestrator ended the attempt or gave up on it (timeout, cancelled,
@@ -61,7 +61,7 @@ class Judged:
     missing: tuple[Row, ...] = ()
 
 
-def judge(job: Job, data: bytes | None, ended: Ending, cases: Sequence[Case] | None = None) -> Judged:
+def judge(job: Job, data: bytes | None, ended: Termination, cases: Sequence[Case] | None = None) -> Judged:
     """Returns one row per case from the bytes of a job's results.csv (None: no such file). Never raises.
 
     cases: the subset of the job's cases to return; the file may hold others whose rows are already known.
@@ -166,7 +166,7 @@ def _believed(job: Job, case: Case, claimed: Sequence[Row]) -> Row:
     return row
 
 
-def _missing(job: Job, case: Case, ended: Ending, faults: Sequence[str], dead: Case | None) -> Row:
+def _missing(job: Job, case: Case, ended: Termination, faults: Sequence[str], dead: Case | None) -> Row:
     """Builds the row of a case that has none. dead: the first such case, which was running when the attempt ended."""
     status, reason = _why(ended)
     if faults:
@@ -179,7 +179,7 @@ def _missing(job: Job, case: Case, ended: Ending, faults: Sequence[str], dead: C
     return Row.of(job, case, status, harmless(reason, LONGEST_ERROR))
 
 
-def _why(ended: Ending) -> tuple[Status, str]:
+def _why(ended: Termination) -> tuple[Status, str]:
     """Derives status and reason of a case without a row from how the attempt ended."""
     remark = f" ({ended.reason})" if ended.reason else ""
     if ended.status is not None:

@@ -16,7 +16,7 @@ class Kind(str, Enum):
     QUEUED, RUNNING: as observed on a host that queues started jobs; the reason of RUNNING is the instance.
     LOST: a fault after which the attempt's state is unknown.
     REFUSED: a fault where the host reports why it did not create or start the attempt.
-    EQUIPPED: the job's host did not answer when the run began and now has the image, which is the reason.
+    IMAGE_READY: the job's host did not answer when the run began and now has the image, which is the reason.
     """
 
     STAGING = "staging"
@@ -28,7 +28,7 @@ class Kind(str, Enum):
     LOST = "lost"
     REFUSED = "refused"
     CANCEL = "cancel"
-    EQUIPPED = "equipped"
+    IMAGE_READY = "equipped"  # the word in journals that exist already
     SETTLED = "settled"
     REOPENED = "reopened"
 
@@ -114,7 +114,7 @@ class JobState:
     def after(self, entry: Entry) -> JobState:
         if entry.kind is Kind.CANCEL:
             return replace(self, cancelled=True)
-        if entry.kind is Kind.EQUIPPED:
+        if entry.kind is Kind.IMAGE_READY:
             return replace(self, job=replace(self.job, image=entry.reason))
         if entry.kind is Kind.RUNNING:
             return replace(self, phase=Phase.RUNNING, since=entry.at, instance=entry.reason)

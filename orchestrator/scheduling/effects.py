@@ -9,7 +9,7 @@ from itertools import islice
 from orchestrator.errors import BadResult, HostUnreachable, StartError
 from orchestrator.executors.contract import Executor, Observation, Slot, Task, needs_download
 from orchestrator.results.fetch import Files, bring_home
-from orchestrator.results.judge import Ending, judge, with_trials
+from orchestrator.results.judge import Termination, judge, with_trials
 from orchestrator.runs.job_state import JobState, Kind, Phase
 from orchestrator.scheduling import retries
 from orchestrator.scheduling.actions import (
@@ -149,7 +149,7 @@ class Effects:
         run.keep_environment(state.job, files.environment)
         # a crash may have come after some of its rows were committed, and before that was recorded
         still_open = run.open_cases(state.job)
-        judged = judge(state.job, files.results, _ending(state, observation), still_open)
+        judged = judge(state.job, files.results, _termination(state, observation), still_open)
         if judged.missing and retries.may_retry(state, observation, self.limits):
             run.add_rows(state.job, [row for row in judged.rows if row not in judged.missing])
             recorder.fault(state, judged.missing[0].error or "no row")
@@ -167,9 +167,9 @@ class Effects:
             return False
 
 
-def _ending(state: JobState, observation: Observation) -> Ending:
+def _termination(state: JobState, observation: Observation) -> Termination:
     """How an attempt ended: by our own will, or as the host says."""
     status, reason = observation.status, observation.reason
     if state.phase is Phase.STOPPING:
         status, reason = Status.CANCELLED if state.cancelled else Status.TIMEOUT, state.reason
-    return Ending(observation.exit_code, observation.oom_killed, reason, status)
+    return Termination(observation.exit_code, observation.oom_killed, reason, status)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import InputError
 from orchestrator.executors.contract import State
-from orchestrator.results.judge import Ending, judge
+from orchestrator.results.judge import Termination, judge
 from orchestrator.runs.folder import Run
 from orchestrator.runs.job_state import Entry, JobState, Kind
 from orchestrator.runs.journal import Journal
@@ -111,7 +111,7 @@ def collect_delivered(
     bundle = result_store.take(state.key)
     if bundle is None:
         return False
-    judged = judge(state.job, bundle.results.encode(), Ending(bundle.exit_code))
+    judged = judge(state.job, bundle.results.encode(), Termination(bundle.exit_code))
     run.keep_environment(state.job, bundle.environment.encode())
     run.add_rows(state.job, [row for row in judged.rows if row not in judged.missing])
     if run.open_cases(state.job):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # Docker's SDK is slow to import
 REFRESH_PER_S = 4
 FEWEST_LINES = 5  # of the comparison; with less room it is drawn only at the end
 
-Line = tuple[str, str, Text, str]  # name, cases, state, time
+BoardLine = tuple[str, str, Text, str]  # name, cases, state, time
 
 
 def summary(board: Board) -> str:
@@ -44,7 +44,7 @@ def summary(board: Board) -> str:
     return ", ".join(parts)
 
 
-def progress_lines(board: Board, height: int) -> list[Line]:
+def progress_lines(board: Board, height: int) -> list[BoardLine]:
     """At most `height` lines: running hosts with their jobs, then waiting hosts, then hosts that are done."""
     with board.lock:
         blocks = [(_rank(host), _host_lines(board, name, host)) for name, host in board.hosts.items()]
@@ -65,7 +65,7 @@ def _rank(host: HostBoard) -> int:
     return 3 if host.is_done else 0 if host.running else 1 if host.message else 2
 
 
-def _host_lines(board: Board, name: str, host: HostBoard) -> list[Line]:
+def _host_lines(board: Board, name: str, host: HostBoard) -> list[BoardLine]:
     """A host's line, and one for each of its running jobs; a single job is on the host's own line."""
     cases = f"{host.done}/{host.total}"
     if host.is_done:
@@ -86,7 +86,7 @@ def _host_lines(board: Board, name: str, host: HostBoard) -> list[Line]:
     return [(name, cases, Text(f"{len(jobs)} jobs running{waiting}"), left), *_job_lines(jobs)]
 
 
-def _job_lines(jobs: list[tuple[str, str]]) -> list[Line]:
+def _job_lines(jobs: list[tuple[str, str]]) -> list[BoardLine]:
     return [("", "", Text(f"  {doing}, {since}"), "") for doing, since in jobs]
 
 

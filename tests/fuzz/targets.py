@@ -25,7 +25,7 @@ from orchestrator.errors import BadResult, InputError
 from orchestrator.executors import bounded_http, gpus
 from orchestrator.executors.docker import archive, events, logs
 from orchestrator.results import foreign
-from orchestrator.results.judge import Ending, environment_text, judge
+from orchestrator.results.judge import Termination, environment_text, judge
 from orchestrator.sanitize import clean, harmless, printable
 from orchestrator.scheduling.progress import Board
 from orchestrator.scheduling.updates import Update
@@ -49,7 +49,7 @@ JOB = Job(
 
 def results(data: bytes) -> None:
     """results.csv of a job."""
-    judged = judge(JOB, data, Ending(exit_code=0))
+    judged = judge(JOB, data, Termination(exit_code=0))
     assert [row.case for row in judged.rows] == [case.id for case in JOB.cases]
     assert parse_rows(format_rows(judged.rows)) == list(judged.rows)
 

@@ -42,7 +42,7 @@ from orchestrator.executors.kubernetes.watch import whole_lines
 from orchestrator.images.vouched import Vouched
 from orchestrator.results.foreign import read_rows
 from orchestrator.results.from_store import _claimed
-from orchestrator.results.judge import MAX_ENVIRONMENT_BYTES, MAX_RESULT_BYTES, Ending, environment_text, judge
+from orchestrator.results.judge import MAX_ENVIRONMENT_BYTES, MAX_RESULT_BYTES, Termination, environment_text, judge
 from orchestrator.store.bucket import ANSWER_LIMIT_BYTES as STORE_BYTES
 from orchestrator.store.bucket import ANSWER_LIMIT_TAGS as STORE_TAGS
 from orchestrator.store.bucket import Bucket
@@ -172,9 +172,9 @@ def test_more_rows_of_a_store_than_a_run_has_are_refused_unread(data: bytes) -> 
 @pytest.mark.parametrize(
     ("parser", "data", "megabytes"),
     [
-        (lambda data: judge(a_job(), data, Ending(0)), HEADER + b"," * (MAX_RESULT_BYTES - 2000) + b"\n", 300),
-        (lambda data: judge(a_job(), data, Ending(0)), HEADER + b"\n" * (MAX_RESULT_BYTES - 2000), 50),
-        (lambda data: judge(a_job(), data, Ending(0)), HEADER + b'"' * (MAX_RESULT_BYTES - 2000) + b"\n", 50),
+        (lambda data: judge(a_job(), data, Termination(0)), HEADER + b"," * (MAX_RESULT_BYTES - 2000) + b"\n", 300),
+        (lambda data: judge(a_job(), data, Termination(0)), HEADER + b"\n" * (MAX_RESULT_BYTES - 2000), 50),
+        (lambda data: judge(a_job(), data, Termination(0)), HEADER + b'"' * (MAX_RESULT_BYTES - 2000) + b"\n", 50),
         (lambda data: Event.from_line(data.decode()), b'{"kind":"trial","at":[' + b"[]," * 20_000 + b"1]}", 30),
         (lambda data: read_rows(data.decode(), "x.csv"), HEADER + b"," * (4 << 20), 100),
     ],

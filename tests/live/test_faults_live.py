@@ -123,7 +123,7 @@ def undisturbed(two: dict[str, Engine], tmp_path_factory: pytest.TempPathFactory
     assert live_run.did("submit", "matrix.yaml", **QUICK).returncode == ExitCode.SOME_FAILED
     assert len(live_run.kinds()) == EVENTS
     by_users, by_hosts_that_queue = {Kind.CANCEL, Kind.REOPENED}, {Kind.QUEUED, Kind.RUNNING}
-    by_hosts_that_refuse_or_were_silent = {Kind.REFUSED, Kind.EQUIPPED, Kind.LOST}
+    by_hosts_that_refuse_or_were_silent = {Kind.REFUSED, Kind.IMAGE_READY, Kind.LOST}
     assert {*live_run.kinds()} == {*Kind} - by_users - by_hosts_that_queue - by_hosts_that_refuse_or_were_silent
     return live_run.table()
 
@@ -270,7 +270,7 @@ def test_killed_once_a_late_host_has_its_image_it_resumes_to_the_whole_table(liv
     daemon.stop()
     live_run.write(**SLOW)
     with witnessed(list(live_run.engines.values())[:1]) as starts:
-        orchestrator = live_run.start("submit", "matrix.yaml", die_at=Kind.EQUIPPED.value)
+        orchestrator = live_run.start("submit", "matrix.yaml", die_at=Kind.IMAGE_READY.value)
         live_run.wait_for_event(Kind.STARTING)
         daemon.start()
         orchestrator.communicate(timeout=180)
@@ -278,7 +278,7 @@ def test_killed_once_a_late_host_has_its_image_it_resumes_to_the_whole_table(liv
         ended = live_run.did("resume")
     assert ended.returncode == ExitCode.OK, ended.stderr
     assert [row.status for row in live_run.rows()] == [Status.OK] * 4
-    assert live_run.kinds().count(Kind.EQUIPPED) == len({row.job for row in live_run.rows() if row.host == "near"})
+    assert live_run.kinds().count(Kind.IMAGE_READY) == len({row.job for row in live_run.rows() if row.host == "near"})
     assert live_run.containers() == []
     assert live_run.ran_twice(starts) == []
 

@@ -187,7 +187,7 @@ class LiveRun:
     def outcomes(self) -> dict[str, tuple[object, ...]]:
         """Of the cases of each prompt, by batch size."""
         with closing(Journal.open(self.run.journal)) as journal:
-            prompts = {progress.job.id: progress.job.prompt for progress in journal.states()}
+            prompts = {state.job.id: state.job.prompt for state in journal.states()}
         found: dict[str, list[Row]] = {prompt: [] for prompt in prompts.values()}
         for row in self.rows():
             found[prompts[str(row.job)]].append(row)
@@ -227,9 +227,9 @@ class LiveRun:
         """Attempts that began twice, and jobs that began again though no attempt before was lost."""
         wrong = [name for name, count in starts.items() if count > 1]
         with closing(Journal.open(self.run.journal)) as journal:
-            for progress in journal.states():
-                faults = {e.attempt for e in journal.history(progress.job.id) if e.kind in (Kind.FAULT, Kind.LOST)}
-                attempts = [progress.key._replace(number=number) for number in range(1, progress.attempt + 1)]
+            for state in journal.states():
+                faults = {e.attempt for e in journal.history(state.job.id) if e.kind in (Kind.FAULT, Kind.LOST)}
+                attempts = [state.key._replace(number=number) for number in range(1, state.attempt + 1)]
                 began = [attempt for attempt in attempts if starts.get(attempt.name)]
                 wrong += [f"{attempt.name} and again" for attempt in began[:-1] if attempt.number not in faults]
         return wrong

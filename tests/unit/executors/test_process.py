@@ -136,11 +136,11 @@ def test_a_process_that_a_signal_ended_has_a_shells_exit_code(executor: ProcessE
     assert seen(executor).exit_code == 128 + signal.SIGKILL
 
 
-def test_what_vanished_with_its_attendant_has_exited_and_nobody_knows_how(executor: ProcessExecutor) -> None:
+def test_what_vanished_with_its_shim_has_exited_and_nobody_knows_how(executor: ProcessExecutor) -> None:
     process = start(executor, "hang")
-    attendant = process.parent()
-    assert attendant is not None
-    attendant.kill()
+    shim = process.parent()
+    assert shim is not None
+    shim.kill()
     process.kill()
     until(lambda: seen(executor).state is State.EXITED)
     assert seen(executor).exit_code is None
@@ -149,22 +149,22 @@ def test_what_vanished_with_its_attendant_has_exited_and_nobody_knows_how(execut
     assert seen(executor).state is State.EXITED
 
 
-def test_a_process_without_its_attendant_still_runs_and_can_be_stopped(executor: ProcessExecutor) -> None:
+def test_a_process_without_its_shim_still_runs_and_can_be_stopped(executor: ProcessExecutor) -> None:
     process = start(executor, "hang")
-    attendant = process.parent()
-    assert attendant is not None
-    attendant.kill()
-    until(lambda: not is_alive(attendant.pid))
+    shim = process.parent()
+    assert shim is not None
+    shim.kill()
+    until(lambda: not is_alive(shim.pid))
     assert seen(executor).state is State.RUNNING
     executor.stop(ATTEMPT, grace_s=0.1)
     assert seen(executor).state is State.EXITED
 
 
-def test_an_attendant_that_is_asked_to_end_stays_until_its_process_has(executor: ProcessExecutor) -> None:
+def test_a_shim_that_is_asked_to_end_stays_until_its_process_has(executor: ProcessExecutor) -> None:
     process = start(executor, "say here; sleep 0.5; exit 5")
-    attendant = process.parent()
-    assert attendant is not None
-    attendant.terminate()
+    shim = process.parent()
+    assert shim is not None
+    shim.terminate()
     until(lambda: seen(executor).state is State.EXITED)
     assert seen(executor).exit_code == 5
 
@@ -248,7 +248,7 @@ def test_a_folder_that_cannot_be_made_is_a_start_error(tmp_path: Path) -> None:
 
 
 def test_a_job_that_is_followed_before_it_has_said_anything_is_heard(executor: ProcessExecutor, folder: Path) -> None:
-    """Its attendant opens the log after it holds the lock: between the two it runs, and has no log of its own yet."""
+    """Its shim opens the log after it holds the lock: between the two it runs, and has no log of its own yet."""
     executor.stage(task("say hello"))
     (folder / "started").touch()
     with (folder / "lock").open("rb") as lock:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
-from orchestrator.results.judge import MAX_RESULT_BYTES, Ending, Judged, judge, with_trials
+from orchestrator.results.judge import MAX_RESULT_BYTES, Judged, Termination, judge, with_trials
 from orchestrator.results.validate import LONGEST_ERROR
 from orchestrator.runs.rows import merge_results, read_rows, write_rows
 from orchestrator.sanitize import harmless
@@ -31,7 +31,7 @@ from runner.schema import (
 
 JOB = a_job(samples=(1, 2, 4), id="job1", steps=10, image="cpu:abc")
 GOOD = [ok_row(JOB, case) for case in JOB.cases]
-EXITED = Ending(exit_code=0)
+EXITED = Termination(exit_code=0)
 
 
 def csv_of(*rows: Row) -> bytes:
@@ -66,7 +66,7 @@ def test_rows_count_in_the_order_of_the_cases_whatever_theirs_is() -> None:
 
 @pytest.mark.parametrize("code", [0, 1, 137, 255, None])
 def test_complete_rows_count_whatever_the_exit_code(code: int | None) -> None:
-    assert not judge(JOB, csv_of(*GOOD), Ending(code)).missing
+    assert not judge(JOB, csv_of(*GOOD), Termination(code)).missing
 
 
 def test_exit_code_0_without_rows_is_failed() -> None:
@@ -79,16 +79,20 @@ def test_exit_code_0_without_rows_is_failed() -> None:
 @pytest.mark.parametrize(
     ("ended", "status", "reason"),
     [
-        (Ending(137, oom_killed=True), Status.OOM, "out of memory"),
-        (Ending(137), Status.FAILED, "not for its memory"),
-        (Ending(255), Status.FAILED, "host went down"),
-        (Ending(3, reason="device lost"), Status.FAILED, "exited with 3 without a row for this case (device lost)"),
-        (Ending(None), Status.LOST, "does not say"),
-        (Ending(143, reason="over 30 min", status=Status.TIMEOUT), Status.TIMEOUT, "over 30 min"),
-        (Ending(143, status=Status.CANCELLED), Status.CANCELLED, "cancelled"),
+        (Termination(137, oom_killed=True), Status.OOM, "out of memory"),
+        (Termination(137), Status.FAILED, "not for its memory"),
+        (Termination(255), Status.FAILED, "host went down"),
+        (
+            Termination(3, reason="device lost"),
+            Status.FAILED,
+            "exited with 3 without a row for this case (device lost)",
+        ),
+        (Termination(None), Status.LOST, "does not say"),
+        (Termination(143, reason="over 30 min", status=Status.TIMEOUT), Status.TIMEOUT, "over 30 min"),
+        (Termination(143, status=Status.CANCELLED), Status.CANCELLED, "cancelled"),
     ],
 )
-def test_a_missing_row_tells_how_the_attempt_ended(ended: Ending, status: Status, reason: str) -> None:
+def test_a_missing_row_tells_how_the_attempt_ended(ended: Termination, status: Status, reason: str) -> None:
     row = judge(JOB, None, ended).rows[0]
     assert (row.status, row.case) == (status, "c1")
     assert reason in (row.error or "")
@@ -96,14 +100,14 @@ def test_a_missing_row_tells_how_the_attempt_ended(ended: Ending, status: Status
 
 def test_after_an_oom_only_larger_batches_are_out_of_memory_too() -> None:
     job = replace(JOB, cases=(Case("c1", 1), Case("c4", 4), Case("c8", 8), Case("c2", 2)))
-    judged = judge(job, csv_of(ok_row(job, job.cases[0])), Ending(137, oom_killed=True))
+    judged = judge(job, csv_of(ok_row(job, job.cases[0])), Termination(137, oom_killed=True))
     assert statuses(judged) == [Status.OK, Status.OOM, Status.OOM, Status.FAILED]
     assert "not tried" in (judged.rows[3].error or "")
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 7))
 def test_complete_rows_before_a_torn_last_line_are_kept(cut: int) -> None:
-    judged = judge(JOB, csv_of(*GOOD)[:-cut], Ending(137))
+    judged = judge(JOB, csv_of(*GOOD)[:-cut], Termination(137))
     assert list(judged.rows[:2]) == GOOD[:2]
     assert judged.rows[2].status is Status.FAILED
 
@@ -112,7 +116,7 @@ def test_a_line_torn_within_a_quoted_cell_or_a_character_costs_that_line_alone()
     last = Row.of(JOB, JOB.cases[2], Status.FAILED, "a\nbäc")
     data = csv_of(*GOOD[:2], last)
     for end in range(data.index(b'"a'), len(data) - 1):
-        assert list(judge(JOB, data[:end], Ending(137)).rows[:2]) == GOOD[:2]
+        assert list(judge(JOB, data[:end], Termination(137)).rows[:2]) == GOOD[:2]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +209,7 @@ def test_a_cell_of_the_wrong_type_costs_its_own_row_alone(name: str, text: str) 
 
 
 def test_rows_of_cases_that_are_known_already_neither_count_nor_spoil_the_others() -> None:
-    judged = judge(JOB, csv_of(*GOOD[:2]), Ending(137), JOB.cases[1:])
+    judged = judge(JOB, csv_of(*GOOD[:2]), Termination(137), JOB.cases[1:])
     assert judged.rows[0] == GOOD[1]
     assert [row.case for row in judged.missing] == ["c4"]
     assert "killed (exit code 137)" in (judged.missing[0].error or "")
@@ -408,7 +412,7 @@ def test_a_case_that_does_not_ask_for_the_largest_cannot_have_been_answered_so()
 
 
 def test_a_largest_batch_that_was_never_found_is_a_row_without_a_size() -> None:
-    row = judge(LARGEST, None, Ending(137, oom_killed=True)).rows[0]
+    row = judge(LARGEST, None, Termination(137, oom_killed=True)).rows[0]
     assert (row.status, row.batch) == (Status.OOM, "max")
 
 

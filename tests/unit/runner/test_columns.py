@@ -11,7 +11,7 @@ import pytest
 from builders import a_job, ok_row
 from paths import ROOT
 
-from orchestrator.results.judge import Ending, judge
+from orchestrator.results.judge import Termination, judge
 from orchestrator.runs.rows import write_rows
 from runner.schema import COLUMN, COLUMNS, LAMBDA_COLUMNS, Row, SetBy, Status, Validity, column, format_rows
 
@@ -25,7 +25,7 @@ OTHER: dict[Any, Any] = {str: "other", int: 12345, float: 0.123, bool: True}
 
 def judged(**cells: Any) -> Row:
     row = dataclasses.replace(GOOD, **cells)
-    return judge(JOB, format_rows([row]).encode(), Ending(exit_code=0)).rows[0]
+    return judge(JOB, format_rows([row]).encode(), Termination(exit_code=0)).rows[0]
 
 
 def of(*who: SetBy) -> list[str]:

@@ -46,7 +46,7 @@ def test_progress_after_a_restart_is_what_it_was(journal: Journal) -> None:
 
 
 def test_a_job_whose_host_answered_late_keeps_the_image_that_it_got(journal: Journal) -> None:
-    journal.record(Entry(1.0, Kind.EQUIPPED, "a", reason="sd:1@sha256:2"))
+    journal.record(Entry(1.0, Kind.IMAGE_READY, "a", reason="sd:1@sha256:2"))
     journal.record(Entry(2.0, Kind.STAGING, "a", 1, "cpu"))
     (after,) = reopened(journal).states("h2")
     assert (after.job.image, after.phase, after.attempt) == ("sd:1@sha256:2", Phase.STAGING, 1)
