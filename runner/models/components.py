@@ -31,6 +31,16 @@ def again(where: str) -> str:
     return f"fix: on that host, HF_HOME=<folder> hf download {where} --force-download"
 
 
+def pipeline_class(folder: Path) -> str | None:
+    """Name of the pipeline class of a model's folder; None where its index cannot be read or names no class."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    made_by = index.get("_class_name") if isinstance(index, dict) else None
+    return made_by if isinstance(made_by, str) else None
+
+
 def fault(folder: Path, required: Callable[[str], Sequence[str] | None]) -> str | None:
     """Describes what a pipeline's folder lacks, with the fix; None where it is complete.
 

@@ -114,7 +114,7 @@ def remember_decoded(pipe: Any) -> None:
 
 def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> Any:
     """Loads with diffusers, which honours HF_HOME and HF_HUB_OFFLINE. Local files determine the variant."""
-    asked: dict[str, Any] = {"dtype": dtype, "token": token, "revision": source.revision, "safety_checker": None}
+    asked: dict[str, Any] = {"dtype": dtype, "token": token, "revision": source.revision}
     if source.is_folder:
         asked["local_files_only"] = True
         if lacking := components.fault(Path(source.where), _required):
@@ -127,7 +127,8 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
             with translated(source, token):
                 return DiffusionPipeline.from_pretrained(
                     source.where,
-                    **{k: v for k, v in asked.items() if v is not None or k == "safety_checker"},
+                    **{k: v for k, v in asked.items() if v is not None},
+                    **_without_checker(source),
                     variant=variant,
                 )
         except (ValueError, LoadError) as error:
@@ -138,6 +139,15 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
             missing = error if variant is None or missing is None else missing  # the default's error says more
     assert missing is not None  # noqa: S101  # `tried` is never empty
     raise missing
+
+
+def _without_checker(source: Source) -> dict[str, None]:
+    """Leaves the safety checker out. Empty for a local model whose pipeline takes none: diffusers would warn."""
+    folder = folder_of(source)
+    made_by = components.pipeline_class(folder) if folder else None
+    found = getattr(diffusers, made_by.removeprefix("Flax"), None) if made_by else None
+    takes_one = found is None or "safety_checker" in inspect.signature(found.__init__).parameters
+    return {"safety_checker": None} if takes_one else {}
 
 
 def _variants(source: Source, *, half: bool) -> list[str | None]:

@@ -24,6 +24,7 @@ from runner.models.source import Source
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
+import diffusers  # noqa: E402
 from diffusers import DiffusionPipeline  # noqa: E402
 from huggingface_hub import constants  # noqa: E402
 
@@ -233,6 +234,44 @@ def test_a_folder_whose_part_has_no_weights_for_pytorch_is_unsupported(tmp_path:
         file.rename(file.with_name("diffusion_flax_model.msgpack"))
     with pytest.raises(Unsupported, match=r"unet has no PyTorch weights, only diffusion_flax_model\.msgpack"):
         pipeline.load(tiny(model=str(tmp_path)), torch.float32, None)
+
+
+@pytest.mark.parametrize(
+    ("index", "asked"),
+    [
+        ('{"_class_name": "StableDiffusionPipeline"}', {"safety_checker": None}),
+        ('{"_class_name": "FlaxStableDiffusionPipeline"}', {"safety_checker": None}),
+        ('{"_class_name": "StableDiffusionXLPipeline"}', {}),
+        ('{"_class_name": "StableDiffusion3Pipeline"}', {}),
+        ('{"_class_name": "FluxPipeline"}', {}),
+        ('{"_class_name": ["own.py", "Own"]}', {"safety_checker": None}),
+        ("not JSON", {"safety_checker": None}),
+    ],
+)
+def test_only_pipelines_that_take_a_safety_checker_are_told_of_it(
+    tmp_path: Path, index: str, asked: dict[str, None]
+) -> None:
+    (tmp_path / "model_index.json").write_text(index)
+    assert pipeline._without_checker(Source.parse(str(tmp_path))) == asked
+
+
+def test_a_hub_model_outside_the_cache_loads_without_its_safety_checker() -> None:
+    assert pipeline._without_checker(Source.parse("owner/not-here")) == {"safety_checker": None}
+
+
+@pytest.mark.parametrize(
+    ("model", "scheduler"), [("tiny-sdxl", "euler"), ("tiny-sd3", "flow-euler"), ("tiny-flux", "flow-euler")]
+)
+def test_a_folder_of_a_later_family_loads_without_a_warning_of_diffusers(
+    tmp_path: Path, model: str, scheduler: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline.load(tiny(model=f"synthetic:{model}", scheduler=scheduler), torch.float32, None).save_pretrained(tmp_path)
+    diffusers.utils.logging.enable_propagation()
+    try:
+        pipeline._from_pretrained(Source.parse(str(tmp_path)), torch.float32, None)
+    finally:
+        diffusers.utils.logging.disable_propagation()
+    assert "safety_checker" not in caplog.text
 
 
 def test_a_hub_model_with_one_variant_alone_is_loaded_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
