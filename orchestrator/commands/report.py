@@ -32,7 +32,9 @@ def report(
     ] = Metric.LATENCY,
     baseline: Annotated[
         str | None,
-        typer.Option("--baseline", metavar="HOST|ENGINE", help="What ratios compare with first. Default: eager."),
+        typer.Option(
+            "--baseline", metavar="HOST|ENGINE|AXIS=VALUE", help="What ratios compare with first. Default: eager."
+        ),
     ] = None,
     prices: Annotated[
         Path | None,

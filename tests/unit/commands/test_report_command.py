@@ -178,3 +178,10 @@ def test_hostile_text_of_a_row_and_a_log_is_no_markup_in_the_page(here: Path) ->
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
+
+
+def test_the_page_takes_a_value_of_any_axis_as_baseline(here: Path) -> None:
+    mine = a_job(samples=(1, 2), run="20260301-120000-abc123-one", id=ID)
+    a_run(here / "runs", [(mine, [ok_row(mine, case) for case in mine.cases])], mine.run)
+    assert orchestrate("report", "--metric", "throughput", "--baseline", "samples=2", "-o", "page.html") == ExitCode.OK
+    assert "samples=2" in Path("page.html").read_text()
