@@ -27,12 +27,13 @@ from orchestrator.runs.job_state import JobState
 from orchestrator.runs.journal import Journal
 from orchestrator.scheduling import metrics_file
 from orchestrator.scheduling.clock import steady
+from orchestrator.scheduling.limits import Limits
 from orchestrator.scheduling.recording import closing_rows, collect_delivered, commit
 from orchestrator.scheduling.reopening import reopen, reopen_lost
-from orchestrator.scheduling.silence import CANCELLED_UNSEEN
+from orchestrator.scheduling.silence import Silence, decide_unanswered
 from orchestrator.terminal.interrupts import Leave, leaving_at_once
 from orchestrator.terminal.live import image_progress
-from runner.schema import Job, Status
+from runner.schema import Job
 
 THIS_MACHINE = "hosts:\n  local: {kind: process}\n"
 
@@ -104,14 +105,18 @@ def resume(run: Run, console: Console, asked: Resumption | None = None, detach: 
             for host, reason in ready.unreachable.items():
                 if not ready.ready_hosts:
                     console.print(reason, style="red", markup=False, soft_wrap=True)
-                for state in journal.states(host):
-                    if state.is_settled or _has_delivered(run, journal, ready, state, console):
-                        continue
-                    if state.cancelled:
-                        rows = closing_rows(run, state.job, Status.CANCELLED, f"{CANCELLED_UNSEEN}: {reason}")
-                        commit(run, journal, state, rows, clock())
+                _end_unanswered(run, journal, ready, host, clock(), console)
             console = detach(run) if detach else console
             return drive(run, journal, ready, hosts, console, clock, asked.lost_after_s, asked.metrics_file)
+
+
+def _end_unanswered(run: Run, journal: Journal, ready: Fleet, host: str, now: float, console: Console) -> None:
+    """Commits what a silent host's jobs have delivered to a store, and ends those that the policy gives up at once."""
+    states = [state for state in journal.states(host) if not state.is_settled]
+    undelivered = [state for state in states if not _has_delivered(run, journal, ready, state, console)]
+    silence = Silence().unanswered(ready.unreachable[host], now)
+    for end in decide_unanswered(undelivered, silence, now, Limits()):
+        commit(run, journal, end.state, closing_rows(run, end.state.job, end.status, end.reason), now)
 
 
 def _has_delivered(run: Run, journal: Journal, ready: Fleet, state: JobState, console: Console) -> bool:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import sd_orchestrator
 from orchestrator.commands import root
 from orchestrator.errors import ExitCode
 from orchestrator.runs.folder import Run
+from orchestrator.runs.job_state import Entry, Kind
 from orchestrator.runs.journal import Journal
 from orchestrator.runs.rows import read_rows
 from orchestrator.scheduling import limits
@@ -304,6 +306,23 @@ def test_cancel_ends_the_jobs_of_a_host_that_does_not_answer(here: Path) -> None
     assert orchestrate("cancel", name) == ExitCode.SOME_FAILED
     (row,) = run.all_rows()
     assert (row.status, "engine's socket does not exist" in str(row.error)) == (Status.CANCELLED, True)
+
+
+def test_resume_ends_only_the_cancelled_jobs_of_a_silent_host(here: Path) -> None:
+    name = "20260101-000000-sd"
+    run = Run(here / "runs" / name)
+    run.path.mkdir(parents=True)
+    run.hosts.write_text(f"hosts:\n  {DEAD}\n")
+    run.matrix.write_text("")
+    jobs = [a_job(samples=(1,), run=name, id=each, host="dead") for each in ("a", "b")]
+    with closing(Journal.create(run.journal, name, jobs, {"retries": 2, "lost_after_s": 900.0})) as journal:
+        journal.record(Entry(1.0, Kind.CANCEL, "a"))
+    assert orchestrate("resume") == ExitCode.INTERRUPTED
+    (row,) = run.all_rows()
+    assert (row.job, row.status) == ("a", Status.CANCELLED)
+    assert str(row.error).startswith("given up while its host did not answer: ")
+    with closing(Journal.open(run.journal)) as journal:
+        assert [state.is_settled for state in journal.states()] == [True, False]
 
 
 DEAD = "dead: {kind: docker, url: 'unix:///nowhere/docker.sock', gpus: none}"
