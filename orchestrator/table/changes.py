@@ -13,6 +13,7 @@ from orchestrator.table.change import Change, Verdict, compared, tested, with_ve
 from orchestrator.table.comparison import Cell
 from orchestrator.table.declaration import Price
 from orchestrator.table.metric import Metric
+from orchestrator.table.naming import shown
 from orchestrator.table.overall import together
 from orchestrator.table.pairing import BASE, NEW, Mapped, Pair, Side, divided, pairs, resolved, told_apart
 from orchestrator.table.prepared import Prepared
@@ -152,7 +153,7 @@ def _what_differs(found: Sequence[Pair]) -> str:
         return "fix: see 'orchestrator results' for the cases of each"
     values = {axis: ({key[axis] for key in base}, {key.get(axis) for key in new}) for axis in base[0] if axis != HOST}
     apart = [
-        f"{axis} {', '.join(map(str, ours))} against {', '.join(map(str, theirs))}"
+        f"{axis} {', '.join(sorted(map(shown, ours)))} against {', '.join(sorted(map(shown, theirs)))}"
         for axis, (ours, theirs) in values.items()
         if not ours & theirs
     ]

@@ -289,3 +289,8 @@ def test_a_host_with_a_space_is_quoted_in_the_fix() -> None:
     old = [*rounds(host="NVIDIA A10", run="old"), *rounds(host="b", run="old")]
     with pytest.raises(InputError, match=r"fix: --map 'host=NVIDIA A10:c'$"):
         changes(old, rounds(host="c", run="new"))
+
+
+def test_a_setting_that_a_run_does_not_state_is_said_in_words() -> None:
+    with pytest.raises(InputError, match="differ in steps not stated against 10, 50;"):
+        changes(rounds(run="old", steps=None), [*rounds(run="new", steps=50), *rounds(run="new", steps=10)])
