@@ -24,7 +24,7 @@ from orchestrator.runs.journal import Journal
 ATTEMPT = Attempt("r", "a", 2)
 
 
-def progress(phase: Phase, attempt: int = 2) -> JobState:
+def job_state(phase: Phase, attempt: int = 2) -> JobState:
     job = a_job(samples=(1,), id="a")
     return JobState(job, phase, attempt)
 
@@ -33,13 +33,13 @@ def progress(phase: Phase, attempt: int = 2) -> JobState:
     ("state", "job", "expected"),
     [
         (State.RUNNING, None, Fate.RUNS),
-        (State.RUNNING, progress(Phase.SETTLED), Fate.RUNS),
-        (State.EXITED, progress(Phase.STARTING), Fate.NOT_HOME),
-        (State.EXITED, progress(Phase.STARTING, attempt=3), Fate.REMOVED),
-        (State.EXITED, progress(Phase.SETTLED), Fate.REMOVED),
+        (State.RUNNING, job_state(Phase.SETTLED), Fate.RUNS),
+        (State.EXITED, job_state(Phase.STARTING), Fate.NOT_HOME),
+        (State.EXITED, job_state(Phase.STARTING, attempt=3), Fate.REMOVED),
+        (State.EXITED, job_state(Phase.SETTLED), Fate.REMOVED),
         (State.EXITED, None, Fate.REMOVED),
-        (State.STAGED, progress(Phase.STAGING), Fate.REMOVED),
-        (State.LOST, progress(Phase.STARTING), Fate.REMOVED),
+        (State.STAGED, job_state(Phase.STAGING), Fate.REMOVED),
+        (State.LOST, job_state(Phase.STARTING), Fate.REMOVED),
     ],
 )
 def test_what_runs_or_has_rows_that_are_not_home_stays(state: State, job: JobState | None, expected: Fate) -> None:
