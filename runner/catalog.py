@@ -56,8 +56,10 @@ PRECISION_FACTS: Mapping[Precision, PrecisionFacts] = {
     Precision.TF32: PrecisionFacts(
         "float32; tensor cores round the factors of products to 10 bits", "float32", capability=(8, 0), on_cpu=False
     ),
-    Precision.HALF: PrecisionFacts("float16", "float16"),
-    Precision.BFLOAT16: PrecisionFacts("bfloat16", "bfloat16", capability=(8, 0)),
+    Precision.HALF: PrecisionFacts("float16; on a CPU with AVX512-FP16 or AMX-FP16", "float16"),
+    Precision.BFLOAT16: PrecisionFacts(
+        "bfloat16; on a CPU with AVX512-BF16 or AMX-BF16", "bfloat16", capability=(8, 0)
+    ),
     Precision.FP8: PrecisionFacts(
         f"{_LAYERS} in 8-bit floating point, scaled by row",
         "bfloat16",

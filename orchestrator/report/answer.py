@@ -17,6 +17,7 @@ from orchestrator.report.table_text import ratio_words
 from orchestrator.sanitize import clean
 from orchestrator.table.cases import PRECISION, SAMPLES
 from orchestrator.table.comparison import OUT_OF_MEMORY, Cell, Comparison
+from orchestrator.table.frontier import known_not_to_fit
 from orchestrator.table.metric import IMAGES_PRICED, Metric
 from orchestrator.table.work import Work
 from runner.schema import MAX, Status, Validity
@@ -210,7 +211,9 @@ def _not_fitting(cells: Sequence[Keyed]) -> Iterator[str]:
                 else (f"{_upper(what)} do not fit: {who}{largest}.")
             )
         elif found:
-            yield f"The largest batch that fits: {max(found)} images, {who}."
+            beyond = [size for each in group if _is_max(each) for size in known_not_to_fit(each.cell.sources)]
+            limit = f" ({min(beyond)} do not)" if beyond else ""
+            yield f"The largest batch that fits: {max(found)} images{limit}, {who}."
 
 
 def _is_max(each: Keyed) -> bool:

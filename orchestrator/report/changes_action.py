@@ -16,6 +16,8 @@ from orchestrator.report.numbers import significant
 from orchestrator.sanitize import clean
 from orchestrator.table.change import Change
 from orchestrator.table.changes import Changes
+from orchestrator.table.comparison import Cell
+from runner.schema import Validity
 
 KEY = ("engine", "precision", "samples")
 SMALLER, BIGGER = "customSmallerIsBetter", "customBiggerIsBetter"
@@ -32,8 +34,13 @@ def tool_of(changes: Changes) -> str:
 
 def to_action(changes: Changes) -> str:
     tool_of(changes)
-    found = [_entry(changes, change) for change in changes.cases if change.new and change.new.value is not None]
+    found = [_entry(changes, change) for change in changes.cases if change.new and _is_sound(change.new)]
     return json.dumps(found, indent=1, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+
+
+def _is_sound(cell: Cell) -> bool:
+    """Whether a value may stand in a history of values: the action would take a disturbed one for a regression."""
+    return cell.value is not None and cell.validity in (Validity.VALID, None)
 
 
 def _entry(changes: Changes, change: Change) -> dict[str, Any]:

@@ -214,8 +214,8 @@ def _settings(report: Report) -> str | None:
     """Returns the options that were set and that no column holds, so that rows that differ there are not compared."""
     options: list[tuple[str, Any]] = []
     for path, known in (("config.backend", IN_COLUMNS | NO_EFFECT), ("config.scenario.call_kwargs", CALL_IN_COLUMNS)):
-        found = report.get(path)
-        options += [(key, value) for key, value in (found or {}).items() if key not in known] if found else []
+        found = report.mapping(path)
+        options += [(key, value) for key, value in found.items() if key not in known]
     set_ = {key: value for key, value in options if value not in (None, False, "", {}, [])}
     if set_.get("processor_kwargs") == set_.get("model_kwargs"):
         set_.pop("processor_kwargs", None)

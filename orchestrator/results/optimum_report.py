@@ -83,6 +83,12 @@ class Report:
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
+    def mapping(self, path: str) -> Mapping[str, Any]:
+        value = self.get(path)
+        if value is not None and not isinstance(value, Mapping):
+            self.problems.append(f"{path} is not an object")
+        return value if isinstance(value, Mapping) else {}
+
     def text(self, path: str) -> str | None:
         value = self.get(path)
         if value is not None and not isinstance(value, (str, int, float)):

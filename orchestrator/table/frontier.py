@@ -22,7 +22,7 @@ def largest_batch(key: Mapping[str, AxisValue], rows: Sequence[Row], works: Sequ
     A measurement that is throttled or contended fitted all the same. If a batch both fitted and did not, in different
     rounds, it is not counted as fitting.
     """
-    beyond = min(_beyond(rows), default=None)
+    beyond = min(known_not_to_fit(rows), default=None)
     fitted = [(row.n_samples, row) for row in rows if row.n_samples and _fits(row)]
     within = [samples for samples, _ in fitted if beyond is None or samples < beyond]
     if not within:
@@ -54,7 +54,7 @@ def _spilled(row: Row) -> bool:
     return row.status is Status.OK and row.validity is Validity.SPILLED
 
 
-def _beyond(rows: Sequence[Row]) -> Iterator[int]:
+def known_not_to_fit(rows: Sequence[Row]) -> Iterator[int]:
     """Yields each batch size that is known not to fit."""
     for row in rows:
         if row.status is Status.OOM and (row.n_samples or row.samples_asked == MAX):

@@ -18,7 +18,7 @@ TITLE = "Where a run's time went"
 # Height of each phase's bar and how far it is from the middle of its lane, in pixels: colour is not all that tells them
 # apart, and the next job is staged while one runs.
 BARS = {Phase.RUNNING: (22, -3), Phase.QUEUED: (11, -3), Phase.STAGING: (6, 12)}
-NAMES = {Phase.RUNNING: "running", Phase.QUEUED: "queued", Phase.STAGING: "staging, beside a running job or alone"}
+NAMES = {Phase.RUNNING: "running", Phase.QUEUED: "queued", Phase.STAGING: "staging, or waiting for its slot"}
 UNITS = (("seconds", 1.0, 180.0), ("minutes", 60.0, 3 * 3600.0), ("hours", 3600.0, float("inf")))
 
 

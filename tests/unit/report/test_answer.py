@@ -85,6 +85,12 @@ def test_the_batch_found_for_max_is_stated() -> None:
     assert "The largest batch that fits: 273 images, eager on a." in said(rows)
 
 
+def test_the_batch_that_no_longer_fits_is_stated_beside_it() -> None:
+    found = "max: 273 fit, and 278 are oom (OutOfMemoryError)"
+    rows = [a_row("a", samples=273, samples_asked="max", trials=(1.0,), error=found)]
+    assert "The largest batch that fits: 273 images (278 do not), eager on a." in said(rows)
+
+
 def test_a_run_in_which_nothing_is_ok_says_why() -> None:
     rows = [a_row("a", error="CUDA driver too old"), a_row("a", samples=2, status=Status.OOM)]
     assert said(rows) == [

@@ -22,7 +22,7 @@ from orchestrator.report.changes_text import changes_text
 from orchestrator.table.changes import Changes, changes
 from orchestrator.table.metric import Metric
 from orchestrator.table.software import Jobs
-from runner.schema import Row, Status
+from runner.schema import Row, Status, Validity
 
 
 def a_comparison(metric: Metric = Metric.LATENCY, **options: Any) -> Changes:
@@ -184,6 +184,13 @@ def test_a_name_for_the_action_is_the_same_however_many_cases_there_are() -> Non
     all_ = {entry["name"] for entry in json.loads(to_action(a_comparison()))}
     one = changes(rounds(samples=1, run="old"), rounds(samples=1, run="new"))
     assert {entry["name"] for entry in json.loads(to_action(one))} < all_
+
+
+def test_the_action_gets_no_value_of_a_disturbed_row() -> None:
+    old, new = rounds(samples=1, run="old"), rounds(samples=1, run="new")
+    disturbed = [replace(row, validity=Validity.CONTENDED) for row in new]
+    assert len(json.loads(to_action(changes(old, new)))) == 1
+    assert json.loads(to_action(changes(old, disturbed))) == []
 
 
 def test_the_action_is_told_which_direction_is_better() -> None:
