@@ -32,9 +32,8 @@ from orchestrator.scheduling.progress import in_words
 from orchestrator.table.comparison import Comparison
 from orchestrator.table.declaration import Price
 from orchestrator.table.metric import Metric
-from runner.schema import Job, Row, Status
+from runner.schema import IDENTICAL_DB, Job, Row, Status
 
-IDENTICAL_DB = 150.0  # stands for infinity: runner/quality/similarity.py
 MOST_STRIPS = 12  # of up to 300 kB each
 MOST_LOGS = 50  # a matrix of a thousand failed cases needs no thousand logs
 # Each pair of a metric and a baseline is a comparison of all rows. This is the most rows that are compared in all; of a

@@ -10,14 +10,10 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.schema import GATE_DB, Precision
+from runner.schema import GATE_DB, IDENTICAL_DB, Precision
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-# Stands for infinity, which JSON and readers of CSV cannot represent. Two 8-bit images of the largest size that a job
-# may ask for (16384 × 16384) that differ by one level in one channel of one pixel have 137.2 dB.
-IDENTICAL_DB = 150.0
 
 
 @dataclass(frozen=True)

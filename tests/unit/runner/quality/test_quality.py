@@ -23,8 +23,8 @@ from runner.jobs.run import run_job
 from runner.jobs.worker import Send
 from runner.measuring.measure import Instruments, measure
 from runner.quality.preview import GAP, WIDTH, preview
-from runner.quality.similarity import IDENTICAL_DB, Reference, similarity
-from runner.schema import ENGINES, GATE_DB, Case, EngineFacts, Job, Precision, Row, Status, parse_rows
+from runner.quality.similarity import Reference, similarity
+from runner.schema import ENGINES, GATE_DB, IDENTICAL_DB, Case, EngineFacts, Job, Precision, Row, Status, parse_rows
 from runner.wire.output import EventStream, RowFile
 
 pytest.importorskip("skimage", reason="scikit-image is not installed")
