@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from runner.engines.captured import CapturedSession
-from runner.engines.session import denoiser
 from runner.errors import Unsupported
 from runner.models import pipeline
+from runner.models.networks import denoiser
 from runner.schema import Job
 
 # In channels-last, a 1×1 convolution is a matrix product, which cuBLAS computes faster than cuDNN.
@@ -30,8 +30,8 @@ def load(job: Job, token: str | None) -> CapturedSession:
     compiled = functools.partial(torch.compile, fullgraph=True, dynamic=False, options=options)
     network: Any = denoiser(pipe)
     if hasattr(pipe, "transformer"):
-        # Its blocks are alike: compiling one of each kind takes seconds, the whole network minutes. They are large
-        # enough to hide the launches, and need no CUDA graph.
+        # Its blocks are alike: compiling one of each kind takes seconds, the whole network minutes (docs/models.md).
+        # They have no CUDA graphs; whether these would save time was not measured.
         for block in blocks(network):
             block.compile(fullgraph=True, dynamic=False, options=INDUCTOR)
         network.forward = step_of(network.forward, keep=False)

@@ -14,6 +14,7 @@ from PIL.Image import Image
 from runner.catalog import ATTENTIONS
 from runner.engines import Memory
 from runner.errors import Unsupported
+from runner.models.networks import denoiser, networks
 from runner.schema import Job, Validity
 from runner.telemetry import memory
 
@@ -39,11 +40,6 @@ def set_attention(pipe: Any, attention: str) -> bool:
     raise Unsupported(f"unknown attention {attention!r}; expected one of {', '.join(ATTENTIONS)}")
 
 
-def denoiser(pipe: Any) -> Any:
-    """The network that runs at each step: a UNet or a transformer."""
-    return pipe.transformer if hasattr(pipe, "transformer") else pipe.unet
-
-
 def image_size(pipe: Any, job: Job) -> tuple[int, int]:
     """Height and width: the job's, else the model's own."""
     own = pipe.unet.config.sample_size if hasattr(pipe, "unet") else pipe.default_sample_size
@@ -63,11 +59,6 @@ def initial_latents(pipe: Any, job: Job, samples: int, dtype: torch.dtype, devic
     generator = torch.Generator("cpu").manual_seed(job.seed)
     noise = torch.randn(shape, generator=generator, dtype=torch.float32).to(device, dtype)
     return noise if not hasattr(pipe, "_pack_latents") else pipe._pack_latents(noise, *shape)
-
-
-def networks(pipe: Any) -> dict[str, torch.nn.Module]:
-    """A pipeline's components that have weights, by name."""
-    return {name: each for name, each in pipe.components.items() if isinstance(each, torch.nn.Module)}
 
 
 def _is_off_gpu(network: torch.nn.Module) -> bool:

@@ -9,6 +9,7 @@ import torch
 
 from runner.catalog import Precision
 from runner.errors import Unsupported
+from runner.models.networks import denoiser
 
 # torchao's kernels need both dimensions to be multiples of this.
 MULTIPLE = 16
@@ -29,7 +30,7 @@ def apply(pipe: Any, precision: Precision) -> None:
         quantisation = importlib.import_module("torchao.quantization")
     except ImportError as error:
         raise Unsupported(f"precision {precision.value} needs torchao; fix: pip install torchao") from error
-    network = pipe.transformer if hasattr(pipe, "transformer") else pipe.unet
+    network = denoiser(pipe)
     if not any(fits(module, name) for name, module in network.named_modules()):
         raise Unsupported(f"precision {precision.value}: no linear layer of the denoiser has sizes that fit")
     quantisation.quantize_(network, settings(precision, quantisation), fits)

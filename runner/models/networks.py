@@ -1,0 +1,17 @@
+"""The networks of a diffusers pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def denoiser(pipe: Any) -> Any:
+    """The network that runs at each step: a UNet or a transformer."""
+    return pipe.transformer if hasattr(pipe, "transformer") else pipe.unet
+
+
+def networks(pipe: Any) -> dict[str, torch.nn.Module]:
+    """The components that have weights, by name."""
+    return {name: each for name, each in pipe.components.items() if isinstance(each, torch.nn.Module)}
