@@ -137,7 +137,10 @@ ENGINES: Mapping[str, EngineFacts] = {
         families=("sd",),
     ),
     "compile": EngineFacts(
-        "torch.compile of denoiser and VAE, CUDA graphs on a GPU", _BOTH, extra="runner", precisions=FLOATING
+        "torch.compile of denoiser and VAE, CUDA graphs on a GPU",
+        _BOTH,
+        extra="runner",
+        precisions=FLOATING,
     ),
     "graph": EngineFacts(
         "the whole call compiled into one CUDA graph",

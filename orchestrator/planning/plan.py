@@ -189,7 +189,7 @@ def _why_not(job: Job) -> str | None:
         able = " or ".join(device.value for device in facts.devices)
         return f"{job.engine} runs on {able}, and host {job.host!r} gives its jobs {job.device.value}"
     if job.precision not in facts.precisions:
-        return f"{job.engine} has kernels for {' or '.join(each.value for each in facts.precisions)} precision only"
+        return f"{job.engine} has kernels for {', '.join(each.value for each in facts.precisions)} precision only"
     model = known_model(job.model)
     return misfit(job.engine, job.scheduler, model.family) if model else None
 

@@ -1,7 +1,8 @@
 """The configuration of each known model's components, by the class that takes it.
 
-Those of real models are the originals' own: the `config.json` of each component at the hub id that `runner.catalog`
-names. `small` and the tiny ones are narrower versions, for tests and CPUs.
+Those of real models follow the `config.json` of each component at the hub id that `runner.catalog` names.
+tests/unit/runner/models/test_synthetic.py says how their parameter counts are checked. `small` and the tiny ones are
+narrower versions, for tests and CPUs.
 """
 
 from __future__ import annotations
