@@ -1,29 +1,35 @@
-"""A thousand Jobs submitted and watched: what it costs the API server and this machine, against a plain loop.
+"""Jobs that no node takes, submitted and watched: what they cost the API server and this machine, against a plain loop.
 
 The pods fit no node, so that nothing but submitting and watching happens. Two ways, each in a process of its own, one
-after the other on the same cluster: through the orchestrator (journal, staging, one watch), and by the loop that one
-would write with the Kubernetes client (`create_namespaced_job` for each, then every few seconds `read_namespaced_job`
-for each that has no pod yet; once all have one, for each). Counted at the client: requests and bytes read. A Job is
-seen, by the orchestrator, when it knows that the pod waits for a node and why; by hand, when the Job says that it has a
-pod, which tells nothing of the pod. Neither is waited for longer than `--most`.
+after the other on the same cluster: through the orchestrator (journal, staging, looks), and by the loop that
+one would write with the Kubernetes client (`create_namespaced_job` for each, then every few seconds
+`read_namespaced_job` for each that has no pod yet; once all have one, for each). Counted at the client: requests and
+bytes read. A Job is seen, by the orchestrator, when it knows that the pod waits for a node and why; by hand, when the
+Job says that it has a pod, which tells nothing of the pod. Neither is waited for longer than `--most`.
 
-usage: KUBECONFIG=… python benchmarks/kubernetes_scale.py [--jobs 1000] [--steady 60] [--every 10] [--most 240]
+Without KUBECONFIG it starts a cluster of its own, without a kubelet, where LAB (default: ../shared/lab) has the scripts
+for it and it runs as root; its controllers and scheduler get --kube-api-qps=1000, as 10,000 Jobs take them half an hour
+with the default of 20 and 50.
+
+usage: [KUBECONFIG=…] python benchmarks/kubernetes_scale.py [--jobs 300] [--steady 60] [--most 60] [--orchestrator-only]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import shutil
 import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,17 +38,31 @@ from typing import Any
 import psutil
 import urllib3
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from goals import (
+    BYTES_PER_JOB,
+    BYTES_PER_MINUTE,
+    CALLS_PER_JOB,
+    CALLS_PER_MINUTE,
+    KUBERNETES_MEMORY,
+    Figure,
+    show,
+)
+
 from orchestrator.commands.driving import MOST_ACTIONS
 from orchestrator.config import KubernetesHost
 from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.runs import folder as runs
-from orchestrator.runs.job_state import Phase
 from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.all_hosts import drive_all
 from orchestrator.scheduling.host_loop import HostLoop
 from runner.schema import Case, Device, Job, Precision
 
 NAMESPACE = "sd-benchmark"
+UNPLACED = "no node takes it"
 IMAGE = "sd-orchestrator/cpu:none"
 JOB = Job(
     run="", id="", host="bench", device=Device.CPU, engine="eager", precision=Precision.SINGLE,
@@ -120,7 +140,7 @@ def through_the_orchestrator(asked: argparse.Namespace) -> dict[str, float]:
             def watching() -> int:
                 if not driving.is_alive():
                     driving.start()
-                return sum(progress.phase is Phase.QUEUED for progress in journal.states())
+                return sum(reason.startswith(UNPLACED) for reason, _ in journal.waits().values())
 
             try:
                 return measure(watching, asked)
@@ -158,6 +178,8 @@ def by_hand(asked: argparse.Namespace) -> dict[str, float]:
 
 
 WAYS = {"orchestrator": through_the_orchestrator, "by hand": by_hand}
+GOALS = (CALLS_PER_JOB, BYTES_PER_JOB, CALLS_PER_MINUTE, BYTES_PER_MINUTE, KUBERNETES_MEMORY)
+KEYS = ("calls_per_job", "kb_per_job", "calls_per_minute", "mb_per_minute", "peak_rss_mb")
 
 
 def alone(way: str, arguments: list[str]) -> dict[str, float]:
@@ -167,32 +189,89 @@ def alone(way: str, arguments: list[str]) -> dict[str, float]:
         command = [sys.executable, __file__, "--way", way, *arguments]
         return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
     finally:
-        kubectl("delete", "namespace", NAMESPACE)
+        kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+        kubectl("wait", "--for=delete", f"namespace/{NAMESPACE}", "--timeout=600s")
 
 
-def kubectl(*words: str) -> None:
-    subprocess.run(["kubectl", *words], check=True, stdout=subprocess.DEVNULL)
+def kubectl(*words: str, text: str = "") -> None:
+    subprocess.run(["kubectl", *words], check=True, stdout=subprocess.DEVNULL, input=text.encode())
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """The cluster of KUBECONFIG, or one of our own; yields why there is none, or nothing."""
+    if os.environ.get("KUBECONFIG"):
+        yield ""
+        return
+    from clusters import BUILT, PROGRAMS, SCRIPTS, LabCluster
+    from engines import free_port
+
+    needed = [name for name in PROGRAMS if name not in ("kubelet", "dockerd")]
+    absent = [name for name in needed if shutil.which(name, path=f"{BUILT}:{os.environ['PATH']}") is None]
+    if os.geteuid() != 0 or not (SCRIPTS / "cluster").exists() or absent:
+        yield f"needs KUBECONFIG, or root and {SCRIPTS}/cluster" + f" with {', '.join(absent)}" * bool(absent)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        own = LabCluster(Path(folder), ())
+        environment = {**os.environ, "LAB_PORT": str(free_port())}
+        script = [str(SCRIPTS / "cluster")]
+        try:
+            subprocess.run([*script, "up", folder], env=environment, check=True, stdout=subprocess.DEVNULL)
+            own.make_ready()
+            for part in ("controllers", "scheduler"):
+                with (own.folder / f"{part}.command").open("ab") as command:
+                    command.write(b"\0--kube-api-qps=1000\0--kube-api-burst=2000")
+                own.stop(part)
+                own.start(part)
+            os.environ["KUBECONFIG"] = str(own.kubeconfig)
+            kubectl(
+                "apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}})
+            )
+            yield ""
+        finally:
+            os.environ.pop("KUBECONFIG", None)
+            subprocess.run([*script, "down", folder], env=environment, check=False, stdout=subprocess.DEVNULL)
+
+
+def figures(its: dict[str, float], count: int) -> list[Figure]:
+    of = f"{count} Jobs, all seen after {its['seen_s']:.0f} s"
+    if its["seen"] < count:
+        why = f"only {its['seen']:.0f} of {count} Jobs had a pod with a reason after {its['seen_s']:.0f} s"
+        return [Figure.not_run(goal, why) for goal in GOALS]
+    return [Figure(goal, [its[key]], of) for goal, key in zip(GOALS, KEYS)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--steady", type=float, default=60.0, help="seconds of watching once all are seen")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two rounds of the loop by hand")
-    parser.add_argument("--most", type=float, default=240.0, help="seconds to wait for the last to be seen, at most")
+    parser.add_argument("--most", type=float, default=60.0, help="seconds to wait for the last to be seen, at most")
+    parser.add_argument("--orchestrator-only", action="store_true", help="without the loop by hand")
     parser.add_argument("--way", choices=WAYS, help="one alone, into a namespace that is there; prints JSON")
     asked = parser.parse_args()
     if asked.way:
         print(json.dumps(WAYS[asked.way](asked)))
         return
-    arguments = [f"--{name}={getattr(asked, name)}" for name in ("jobs", "steady", "every", "most")]
-    print(f"{'':20}{'until all are seen':>34}{'a minute of watching':>24}{'memory':>18}")
-    print(f"{'':14}{'seen':>6}{'s':>8}{'calls/Job':>13}{'kB/Job':>13}{'calls':>12}{'MB':>12}{'MB':>9}{'peak':>9}")
-    for way in WAYS:
-        its = alone(way, arguments)
+    with cluster() as lacking:
+        if lacking:
+            show(*(Figure.not_run(goal, lacking) for goal in GOALS))
+            return
+        arguments = [f"--{name}={getattr(asked, name)}" for name in ("jobs", "every", "most")]
+        its = alone("orchestrator", [*arguments, f"--steady={asked.steady}"])
+        show(*figures(its, asked.jobs))
+        if not asked.orchestrator_only:
+            compare(its, alone("by hand", [*arguments, f"--steady={asked.steady / 6}"]))
+
+
+def compare(its: dict[str, float], by_hand: dict[str, float]) -> None:
+    """Prints both ways side by side."""
+    print("\n| way | seen | s | calls/Job | kB/Job | calls/min | MB/min | MB of memory, peak |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for way, one in (("orchestrator", its), ("by hand", by_hand)):
         print(
-            f"{way:14}{its['seen']:6.0f}{its['seen_s']:8.1f}{its['calls_per_job']:13.1f}{its['kb_per_job']:13.1f}"
-            f"{its['calls_per_minute']:12.0f}{its['mb_per_minute']:12.1f}{its['rss_mb']:9.0f}{its['peak_rss_mb']:9.0f}"
+            f"| {way} | {one['seen']:.0f} | {one['seen_s']:.0f} | {one['calls_per_job']:.1f} | {one['kb_per_job']:.1f} "
+            f"| {one['calls_per_minute']:.0f} | {one['mb_per_minute']:.2f} | {one['peak_rss_mb']:.0f} |"
         )
 
 

@@ -52,7 +52,7 @@ class LabCluster:
         """Ends a part at once: `apiserver`, `kubelet-node-a`, …"""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid(part), signal.SIGKILL)
-        wait_until(lambda: not self.runs(part), 120, f"{part} did not end")
+        wait_until(lambda: not self.runs(part), 240, f"{part} did not end")
 
     def freeze(self, part: str) -> None:
         """It holds its connections and says nothing any more, as behind a cable that was cut."""
@@ -85,7 +85,7 @@ class LabCluster:
         pid = subprocess.run(words, check=True, capture_output=True, text=True).stdout
         (self.folder / f"{part}.pid").write_text(pid)
         if part == "apiserver":
-            wait_until(lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), 60, "no API server")
+            wait_until(lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), 240, "no API server")
 
     def revision(self) -> int:
         """Of the last change to any object: what resourceVersions are."""
@@ -154,7 +154,9 @@ def lab_cluster() -> Iterator[LabCluster]:
         if shutil.which("kubectl") is None:
             missing("a Kubernetes cluster: kubectl is not installed")
         cluster = LabCluster(Path(named).resolve())
-        if "ok" not in cluster.kubectl("get", "--raw", "/readyz", check=False):
+        try:
+            wait_until(lambda: "ok" in cluster.kubectl("get", "--raw", "/readyz", check=False), 240, "60 s")
+        except TimeoutError:
             missing(f"LAB_CLUSTER={named} does not answer")
         with _ready(cluster):
             yield cluster

@@ -28,7 +28,8 @@ from program import FAKE_RUNNER
 QUEUE = "kueue.x-k8s.io/queue-name"
 KINDS = {"configmaps": "ConfigMap", "events": "Event", "jobs": "Job", "namespaces": "Namespace", "nodes": "Node",
          "pods": "Pod", "secrets": "Secret"}  # fmt: skip
-WATCH_S = 0.3  # a watch that ends is opened anew, and its holder looks
+WATCH_S = 0.3  # it keeps no history: each watch ends after this long with a 410, and its holder lists
+GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "no history"}}
 Object = dict[str, Any]
 
 
@@ -116,7 +117,8 @@ class QueueingCluster:
                 ended = {"exitCode": 143, "reason": "Error"}
                 pod["status"] |= {"phase": "Failed"}
                 pod["status"]["containerStatuses"] = [{"name": "runner", "state": {"terminated": ended}}]
-        timer = threading.Timer(2.0, lambda: [self.delete("pods", pod["metadata"]["name"]) for pod in pods])
+        # a slow reader still sees how it ended; it is removed with its Job, or after this time
+        timer = threading.Timer(60.0, lambda: [self.delete("pods", pod["metadata"]["name"]) for pod in pods])
         timer.daemon = True
         timer.start()
 
@@ -176,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "NotFound")
         elif query.get("watch"):
             time.sleep(WATCH_S)
-            self._answer("")
+            self._answer(json.dumps(GONE) + "\n")
         elif sub == "log":
             self._answer(self.cluster.logs.get(name, ""))
         elif name:
@@ -225,9 +227,9 @@ def _fits(thing: Object, query: dict[str, str]) -> bool:
     for wanted in filter(None, query.get("fieldSelector", "").split(",")):
         key, _, value = wanted.partition("=")
         found: Any = thing
-        for part in key.split("."):
-            found = found.get(part, {}) if isinstance(found, dict) else {}
-        if found != value:
+        for part in key.rstrip("!").split("."):
+            found = found.get(part, "") if isinstance(found, dict) else ""
+        if (found == value) == key.endswith("!"):
             return False
     return True
 

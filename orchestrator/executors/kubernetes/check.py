@@ -127,14 +127,26 @@ def _rights(host: KubernetesHost, namespace: str, refused: Sequence[Permission])
             "permissions", Grade.PROBLEM, text, f"granted by {permission.where}; {how_to_make(host, namespace)}"
         )
     for permission in refused:
-        if not permission.is_needed and _matters(permission, host):
+        if not permission.is_needed and _matters(permission, host) and not _is_said(permission, refused):
             where = "all namespaces" if permission.in_all_namespaces else namespace
-            less = "why a job does not start is not told" if permission.role is Role.RUN else "this check says less"
-            text = f"may not {permission} in {where}, so {less}; jobs run all the same"
+            text = f"may not {permission} in {where}, so {_less_without(permission)}; jobs still run"
             yield Finding("permissions", Grade.WARNING, text, f"granted by {permission.where}")
     if not needed:
         count = sum(permission.is_needed for permission in permissions.permissions())
         yield Finding("permissions", Grade.OK, f"all {count} that jobs need, in {namespace}")
+
+
+def _is_said(permission: Permission, refused: Sequence[Permission]) -> bool:
+    """Whether the right to list is missing too: without it, the right to watch is of no use."""
+    return permission.verb == "watch" and any(
+        (it.verb, it.group, it.resource) == ("list", permission.group, permission.resource) for it in refused
+    )
+
+
+def _less_without(permission: Permission) -> str:
+    if permission.verb == "watch":
+        return "they are listed every few seconds, which loads the API server"
+    return "nothing says why a job does not start" if permission.role is Role.RUN else "this check says less"
 
 
 def _matters(permission: Permission, host: KubernetesHost) -> bool:

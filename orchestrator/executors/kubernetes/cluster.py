@@ -21,7 +21,7 @@ import urllib3
 
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError
-from orchestrator.executors.bounded_http import MALFORMED, ResponseTooLarge, chunks
+from orchestrator.executors.bounded_http import MALFORMED, ResponseTooLarge, chunks, unpacked
 from orchestrator.executors.kubernetes.context import Access, resolve
 from orchestrator.executors.kubernetes.kubeconfig import Unusable
 
@@ -38,8 +38,12 @@ REFUSAL_LIMIT_BYTES, LONGEST_MESSAGE = 2**20, 2000
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?", re.I)
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+# Servers that do not know a form send the whole object.
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+ONES_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 Keep: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+# Takes resource, name and the answered object; None: the server has deleted it.
+Heard: TypeAlias = Callable[[str, str, "Mapping[str, Any] | None"], None]
 # The user that an API server assumes when it ignores a caller's credentials.
 ANONYMOUS = '"system:anonymous"'
 EVERYONES = ("nodes", "namespaces")
@@ -54,11 +58,16 @@ class Refused(HostUnfit):
         self.code, self.reason = code, reason
 
 
+class Expired(HostUnreachable):
+    """A version of a watch or a page of a list that the server no longer has (410): a new list is needed."""
+
+
 class Cluster:
     """One namespace of a cluster, as one user. Safe to use from several threads.
 
     skew_s: how far the cluster's clock was ahead of ours at its last response; its stamps are in whole seconds.
-    writes: number of finished calls, successful or not, that may have changed something.
+    writes: number of finished calls, successful or not, that may have changed something. unclear: those of them whose
+    effect is unknown. heard: called with each object that a call returned or deleted, before the call returns.
     """
 
     def __init__(self, host: KubernetesHost) -> None:
@@ -66,7 +75,8 @@ class Cluster:
         self.context = resolve(host)
         self.namespace = self.context.namespace
         self.skew_s = 0.0
-        self.writes = 0
+        self.writes = self.unclear = 0
+        self.heard: Heard = lambda resource, name, found: None
         self._access: Access | None = None
         self._lock = threading.Lock()
         self._refused: tuple[float, Unusable] | None = None
@@ -89,11 +99,13 @@ class Cluster:
     def get(self, resource: str, name: str) -> dict[str, Any] | None:
         """Returns an object; None if there is none."""
         try:
-            return self.call("GET", self.path(resource, name))
+            found = self.call("GET", self.path(resource, name))
         except Refused as refusal:
             if refusal.code == 404:
                 return None
             raise
+        self.heard(resource, name, found)
+        return found
 
     def items(
         self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON, keep: Keep | None = None
@@ -102,22 +114,32 @@ class Cluster:
 
         accept: METADATA_ONLY fetches only each object's metadata. keep: returns the part of an object to keep; without
         it a large cluster's pods or nodes need too much memory.
+        """
+        return self.versioned(path, query, accept=accept, keep=keep)[0]
+
+    def versioned(
+        self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON, keep: Keep | None = None
+    ) -> tuple[list[dict[str, Any]], str]:
+        """As `items`, with the version from which a watch continues the list.
+
+        The server compresses pages of more than 128 kB (objects that are much alike: to a twentieth), but no watch.
         Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
         """
         found: list[dict[str, Any]] = []
         asked, room = {"limit": str(PAGE_OBJECTS), **(query or {})}, _Room()
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while True:
-            with self.stream("GET", path, asked, accept=accept) as response:
+            with self.stream("GET", path, asked, accept=accept, packed=True) as response:
                 page = _object(_read(response), _Room() if keep else room)
                 items = [{**each} for each in page.get("items") or ()]
                 if keep:
                     items = [keep(each) for each in items]
                     room.take(json.dumps(items).encode())
                 found += items
-                asked["continue"] = (page.get("metadata") or {}).get("continue") or ""
+                metadata = page.get("metadata") or {}
+                asked["continue"] = metadata.get("continue") or ""
                 if not asked["continue"]:
-                    return found
+                    return found, str(metadata.get("resourceVersion") or "")
                 if time.monotonic() > deadline:
                     raise ResponseTooLarge(f"a list that is not complete after {ANSWER_TIMEOUT_S:.0f} s")
 
@@ -127,10 +149,16 @@ class Cluster:
         return self.items(self.path(resource), query, accept=accept, keep=keep)
 
     def create(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self.call("POST", self.path(resource), body=body)
+        """Creates an object and returns its metadata."""
+        made = self.call("POST", self.path(resource), body=body, accept=ONES_METADATA)
+        self.heard(resource, body["metadata"]["name"], made)
+        return made
 
     def patch(self, resource: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self.call("PATCH", self.path(resource, name), body=body, content=MERGE_PATCH)
+        """Changes an object and returns its metadata."""
+        now = self.call("PATCH", self.path(resource, name), body=body, accept=ONES_METADATA, content=MERGE_PATCH)
+        self.heard(resource, name, now)
+        return now
 
     def delete(self, resource: str, name: str, uid: str | None = None) -> None:
         """Deletes an object and what it owns. Succeeds if it does not exist or has another uid."""
@@ -138,11 +166,14 @@ class Cluster:
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         try:
-            self.call("DELETE", self.path(resource, name), body=body)
+            left = self.call("DELETE", self.path(resource, name), body=body, accept=ONES_METADATA)
         except Refused as refusal:
             # a failed precondition also answers 409
             if refusal.code != 404 and not (refusal.code == 409 and refusal.reason == "Conflict"):
                 raise
+            return
+        # an object in place of a status: it stays until its finalizers are done
+        self.heard(resource, name, None if left.get("kind") == "Status" else left)
 
     def call(
         self,
@@ -158,6 +189,10 @@ class Cluster:
         try:
             with self.stream(method, path, query, body, accept=accept, content=content) as response:
                 return _object(_read(response), _Room())
+        except HostUnreachable:
+            if method != "GET":
+                self.unclear += 1
+            raise
         finally:
             if method != "GET":
                 with self._lock:
@@ -174,10 +209,14 @@ class Cluster:
         accept: str = JSON,
         content: str = JSON,
         silence_s: float = CALL_TIMEOUT_S,
+        packed: bool = False,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """Opens a response for a watch or a log. silence_s: after so long without a byte it counts as broken."""
+        """Opens a response for a watch or a log. silence_s: after so long without a byte it counts as broken.
+
+        packed: the body may be compressed.
+        """
         try:
-            response = self._sent(method, path, query, body, accept, content, silence_s)
+            response = self._sent(method, path, query, body, accept, content, silence_s, packed)
             try:
                 self._judge(response, path)
                 yield response
@@ -210,11 +249,14 @@ class Cluster:
         accept: str,
         content: str,
         silence_s: float,
+        packed: bool,
     ) -> urllib3.BaseHTTPResponse:
         for last in (False, True):
             access = self._reached()
             headers = urllib3.HTTPHeaderDict({"Accept": accept, "Content-Type": content})
             headers["User-Agent"] = "sd-orchestrator"
+            if packed and access.compresses:
+                headers["Accept-Encoding"] = "gzip"
             for name, value in access.login.headers:
                 headers.add(name, value)
             response = access.pool.request(
@@ -274,8 +316,9 @@ class Cluster:
             remedy = f"kubectl --context {self.context.name} get pods tells more"
             kind = HostUnreachable if self._has_answered else InputError
             raise kind(f"{where}: the cluster does not accept your credentials ({message}); {remedy}")
-        if response.status in (410, 429) or response.status >= 500:  # 410: a list's continuation has expired
-            raise HostUnreachable(f"{where}: its API server says: {message} ({response.status})")
+        if response.status in (410, 429) or response.status >= 500:
+            kind = Expired if response.status == 410 else HostUnreachable
+            raise kind(f"{where}: its API server says: {message} ({response.status})")
         if response.status == 403 and reason == "Forbidden" and "cannot" in message:
             message += "; ask the cluster's admin for that right"
             if f"/namespaces/{self.namespace}/" in path:  # a 403 does not tell whether it exists
@@ -321,7 +364,9 @@ class _Room:
 
 
 def _read(response: urllib3.BaseHTTPResponse, limit_bytes: int = ANSWER_LIMIT_BYTES) -> bytes:
-    return b"".join(chunks(response, ANSWER_TIMEOUT_S, limit_bytes))
+    body = chunks(response, ANSWER_TIMEOUT_S, limit_bytes)
+    is_packed = response.headers.get("Content-Encoding") == "gzip"
+    return b"".join(unpacked(body, limit_bytes) if is_packed else body)
 
 
 def _said(response: urllib3.BaseHTTPResponse) -> tuple[str, str]:

@@ -33,11 +33,15 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 @dataclass(frozen=True)
 class Access:
-    """An API server's address (without a trailing slash), the connections to it, and the caller's identity."""
+    """An API server's address (without a trailing slash), the connections to it, and the caller's identity.
+
+    compresses: whether lists may arrive compressed.
+    """
 
     server: str
     pool: urllib3.PoolManager
     login: Login
+    compresses: bool = True
 
     def is_stale(self) -> bool:
         return self.login.is_stale(datetime.now(timezone.utc))
@@ -123,12 +127,14 @@ def _access(cluster: Named, as_whom: Login, environ: Mapping[str, str], before: 
         **({"server_hostname": name} if tls is not None and (name := cluster.text("tls-server-name")) else {}),
     }
     proxy = _proxy(cluster, environ)
+    compresses = not cluster.flag("disable-compression")
     if proxy is None:
-        return Access(server.geturl(), urllib3.PoolManager(**options), as_whom)
+        return Access(server.geturl(), urllib3.PoolManager(**options), as_whom, compresses)
     if server.scheme == "http" and sum(name == "Impersonate-Group" for name, _ in as_whom.headers) > 1:
         raise Unusable(f"{cluster.what}: several as-groups cannot be sent to an http server through a proxy")
     headers = urllib3.make_headers(proxy_basic_auth=proxy.login) if proxy.login else None
-    return Access(server.geturl(), urllib3.ProxyManager(proxy.url, proxy_headers=headers, **options), as_whom)
+    pool = urllib3.ProxyManager(proxy.url, proxy_headers=headers, **options)
+    return Access(server.geturl(), pool, as_whom, compresses)
 
 
 def _server(cluster: Named) -> SplitResult:

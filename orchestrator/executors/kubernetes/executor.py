@@ -39,7 +39,7 @@ from orchestrator.executors.kubernetes.namespaces import must_be_there
 from orchestrator.executors.kubernetes.observation import chosen, last_word
 from orchestrator.executors.kubernetes.pods import has_begun, has_ended
 from orchestrator.executors.kubernetes.waiting import seconds_of
-from orchestrator.executors.kubernetes.watch import SETTLE_S, PodWatch
+from orchestrator.executors.kubernetes.watch import SETTLE_S, HostWatch
 from orchestrator.executors.network import at_start, variables_of
 from runner.wire.result_bundle import Receipt
 
@@ -70,10 +70,12 @@ class KubernetesExecutor:
     def __init__(self, host: KubernetesHost, cluster: Cluster | None = None) -> None:
         self.host = host
         self.cluster = cluster or Cluster(host)
-        self._watch = PodWatch(self.cluster, selector(host))
+        self._watch = HostWatch(self.cluster)
         self._view = ClusterView(self.cluster, host)
         # what this process staged: the only source of a start's Job
         self._tasks: dict[Attempt, Task] = {}
+        # the version in which this process created an attempt's ConfigMap; empty: it was there
+        self._made: dict[Attempt, str] = {}
         # by pod uid, for ended pods: their logs no longer change
         self._files: dict[str, Mapping[str, str]] = {}
 
@@ -86,9 +88,9 @@ class KubernetesExecutor:
 
     @understood
     def stage(self, task: Task) -> None:
-        self._create_or_adopt(
-            "configmaps", staged(task, self.host, at_start(lambda: variables_of(self.host, os.environ)))
-        )
+        rendered = staged(task, self.host, at_start(lambda: variables_of(self.host, os.environ)))
+        made, is_new = self._create_or_adopt("configmaps", rendered)
+        self._made[task.attempt] = str(made["metadata"].get("resourceVersion")) if is_new else ""
         self._tasks[task.attempt] = task
 
     def hold(self, attempt: Attempt, slot: Slot) -> AbstractContextManager[None]:
@@ -96,22 +98,21 @@ class KubernetesExecutor:
 
     @understood
     def start(self, attempt: Attempt, token: str | None = None, upload_grant: str | None = None) -> None:
-        name = object_name(attempt)
-        config = self.cluster.get("configmaps", name)
-        if config is None or attempt_of(config["metadata"]) != attempt:
-            raise StartError(f"host {self.host.name}: nothing is staged as {name}; stage it again")
-        owners = config["metadata"].get("ownerReferences")
-        if owners:
-            if self.cluster.get("jobs", name) is None:
-                raise StartError(f"host {self.host.name}: Job {name} was deleted")
-            return
-        task = self._tasks.get(attempt)
-        if task is None:
-            raise StartError(f"host {self.host.name}: {name} was not staged by this process; stage it again")
+        name, task = object_name(attempt), self._tasks.get(attempt)
         network = at_start(lambda: variables_of(self.host, os.environ))
-        self._must_not_differ(name, "ConfigMap", compare.of_config(config, staged(task, self.host, network)))
+        if task is None or not self._is_as_staged(attempt):
+            config = self.cluster.get("configmaps", name)
+            if config is None or attempt_of(config["metadata"]) != attempt:
+                raise StartError(f"host {self.host.name}: nothing is staged as {name}; stage it again")
+            if config["metadata"].get("ownerReferences"):
+                if self.cluster.get("jobs", name) is None:
+                    raise StartError(f"host {self.host.name}: Job {name} was deleted")
+                return
+            if task is None:
+                raise StartError(f"host {self.host.name}: {name} was not staged by this process; stage it again")
+            self._must_not_differ(name, "ConfigMap", compare.of_config(config, staged(task, self.host, network)))
         wanted = job_manifest(task, self.host, network)
-        job = self._create_or_adopt("jobs", wanted)
+        job, _ = self._create_or_adopt("jobs", wanted)
         wanted["metadata"]["uid"] = job["metadata"]["uid"]
         if needs_secrets(wanted):
             self._hand_over(wanted, token, upload_grant)
@@ -119,7 +120,7 @@ class KubernetesExecutor:
 
     @understood
     def observe(self) -> Mapping[Attempt, Observation]:
-        return self._view.all(self._watch.told)
+        return self._view.all(self._watch.shared)
 
     def wait(self, timeout_s: float) -> None:
         # a refresh begins a little after its wake-up
@@ -179,19 +180,31 @@ class KubernetesExecutor:
                 self.cluster.delete("secrets", name)
         self.cluster.delete("configmaps", name)
         self._tasks.pop(attempt, None)
+        self._made.pop(attempt, None)
 
     def close(self) -> None:
         self._watch.close()
         self.cluster.close()
 
-    def _create_or_adopt(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Creates or finds the object. Raises StartError if one of that name is foreign or has another spec."""
+    def _is_as_staged(self, attempt: Attempt) -> bool:
+        """Whether the watch shows that nobody has changed the ConfigMap since this process created it.
+
+        That saves a call for each Job. The pod compares the file in it with the Job's hash once more.
+        """
+        version, watch = self._made.get(attempt), self._watch.shared
+        return bool(version) and watch is not None and watch.configs.shows(object_name(attempt), str(version))
+
+    def _create_or_adopt(self, resource: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Creates or finds the object, and tells whether it is new.
+
+        Raises StartError if one of that name is foreign or has another spec.
+        """
         name = body["metadata"]["name"]
         for _ in range(3):
             try:
                 made = self._created(resource, body)
                 self._must_be_the_same(made, body)
-                return made
+                return made, True
             except Refused as refusal:
                 if refusal.reason != "AlreadyExists":
                     raise
@@ -200,7 +213,7 @@ class KubernetesExecutor:
                 self._must_be_the_same(there, body)
                 if resource == "jobs":  # the cluster's own admission may change one that we create now
                     self._must_not_differ(name, "Job", compare.of_job(there, body))
-                return there
+                return there, False
         raise HostUnreachable(f"host {self.host.name}: {resource} {name} keeps coming and going")
 
     def _created(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from orchestrator.errors import BadResult, HostUnreachable, Incomplete
 from orchestrator.executors.kubernetes.cluster import ANSWER_TIMEOUT_S, Cluster, Refused
+from orchestrator.executors.kubernetes.lines import whole_lines
 from orchestrator.executors.kubernetes.manifest import CONTAINER
 from orchestrator.executors.kubernetes.pods import ended_well, has_begun, has_ended
-from orchestrator.executors.kubernetes.watch import whole_lines
 from runner.wire import frames
 
 # A quiet job is normal, and a cut connection raises no error: a followed log is reopened after this long.

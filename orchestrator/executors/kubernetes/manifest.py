@@ -81,14 +81,20 @@ def label_value(text: str) -> str:
 
 def selector(host: KubernetesHost, attempt: Attempt | None = None) -> str:
     """Returns the label selector for the objects of a host, or of one attempt on it."""
-    wanted = {LABEL: "job", f"{LABEL}.host": host.name}
+    wanted = {}
     if attempt is not None:
-        wanted |= {
+        wanted = {
             f"{LABEL}.run": label_value(attempt.run),
             f"{LABEL}.job": attempt.job,
             f"{LABEL}.attempt": str(attempt.number),
         }
-    return ",".join(f"{name}={value}" for name, value in wanted.items())
+    return ",".join((selector_of(host.name), *(f"{name}={value}" for name, value in wanted.items())))
+
+
+def selector_of(*hosts: str) -> str:
+    """Returns the label selector for the objects of several hosts."""
+    among = f"={hosts[0]}" if len(hosts) == 1 else f" in ({','.join(hosts)})"
+    return f"{LABEL}=job,{LABEL}.host{among}"
 
 
 def attempt_of(metadata: Mapping[str, Any]) -> Attempt | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.executors.contract import LABEL, Observation, State
@@ -66,6 +66,12 @@ def finished(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def observation(shown: AttemptObjects, now: float, patience_s: float, evidence: WaitingEvidence) -> Observation | None:
     """Returns the attempt's observation; None if it no longer exists. now: the cluster's time."""
+    found = _observed(shown, now, patience_s, evidence)
+    before = evidence.before.get(str(shown.job["metadata"]["uid"]), "") if shown.job and evidence.before else ""
+    return replace(found, ended_before=before) if found and before else found
+
+
+def _observed(shown: AttemptObjects, now: float, patience_s: float, evidence: WaitingEvidence) -> Observation | None:
     slot, pod = shown.slot, shown.pod
     if shown.job is None:
         # a ConfigMap is deleted after its Job

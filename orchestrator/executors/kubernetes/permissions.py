@@ -31,8 +31,11 @@ class Permission:
 
     @property
     def is_needed(self) -> bool:
-        """Whether jobs need it to run. Without events jobs run, but a job that does not start is explained less."""
-        return self.role is Role.RUN and self.resource != "events"
+        """Whether jobs need it to run.
+
+        Without events, jobs run, but less is known of why a job does not start. Without watches, objects are listed.
+        """
+        return self.role is Role.RUN and self.resource != "events" and self.verb != "watch"
 
     @property
     def in_all_namespaces(self) -> bool:

@@ -40,6 +40,7 @@ class WaitingEvidence:
 
     warnings: messages of warning events by the uid of their object, oldest first. misfits: by pod uid, why no existing
     node could ever take it. pulls: by pod uid, why its image pull failed. ends: by pod uid, who ends it.
+    before: by Job uid, how its pod was ended that is gone by now.
     no_events, no_nodes: what is unknown because the account may not list them.
     """
 
@@ -47,16 +48,15 @@ class WaitingEvidence:
     misfits: Mapping[str, str] = field(default_factory=dict)
     pulls: Mapping[str, str] = field(default_factory=dict)
     ends: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, str] = field(default_factory=dict)
     no_events: str = ""
     no_nodes: str = ""
 
 
 def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence: WaitingEvidence) -> Why:
     """Explains a pod in which no container has run."""
-    status, uid = pod["status"], pod["metadata"]["uid"]
-    scheduled: Mapping[str, Any] = next(
-        (c for c in status.get("conditions") or () if c["type"] == "PodScheduled"), {"status": "Unknown"}
-    )
+    uid = pod["metadata"]["uid"]
+    scheduled = scheduled_condition(pod)
     if scheduled["status"] != "True":
         return _unscheduled(pod, scheduled, now, patience_s, evidence)
     waited_s = now - seconds_of(scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"])
@@ -67,9 +67,12 @@ def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence:
         return f"image {image} is not on node {pod['spec'].get('nodeName', '?')}; {PUSH_OR_LOAD}", Status.FAILED
     if reason in HOPELESS and not NOT_READ_YET.search(message):
         return f"its container cannot be made: {said}", Status.FAILED
-    if reason in IMAGE_TROUBLE:
+    if reason in IMAGE_TROUBLE or uid in evidence.pulls:
         why = evidence.pulls.get(uid) or reason_in(message)
-        is_over = waited_s > patience_s or is_final(why, image)
+        is_awaited = not why and not evidence.no_events  # its event may come after its pod's state
+        if is_awaited and waited_s < SLOW_AFTER_S:
+            return "", None
+        is_over = waited_s > patience_s + SLOW_AFTER_S * is_awaited or is_final(why, image)
         return f"image {image} cannot be pulled: {why or said}", Status.FAILED if is_over else None
     if before := _held_up_by(pod):
         return before, Status.FAILED if waited_s > patience_s else None
@@ -83,6 +86,12 @@ def why_pending(pod: Mapping[str, Any], now: float, patience_s: float, evidence:
     if evidence.no_events and waited_s > SLOW_AFTER_S:
         return f"its container is not made for over {SLOW_AFTER_S:.0f} s; {evidence.no_events}", None
     return "", None
+
+
+def scheduled_condition(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the scheduler's condition of a pod."""
+    conditions = pod["status"].get("conditions") or ()
+    return next((c for c in conditions if c["type"] == "PodScheduled"), {"status": "Unknown"})
 
 
 def why_waiting(state: Mapping[str, Any]) -> tuple[str, str]:

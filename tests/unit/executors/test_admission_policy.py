@@ -80,8 +80,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "namespace": (None, "bench"),
     "model": MODELS,
 }
-# Where a cluster is, how many Jobs there are at once, how long they are waited for, and what they cost.
-IN_NO_JOB = {"allow_unsafe", "name", "kind", "context", "parallel", "images", "patience", "price_per_hour"}
+# Where a cluster is, how many Jobs there are at once, how long they are waited for, and what they cost or lack.
+IN_NO_JOB = {"allow_unsafe", "name", "kind", "context", "parallel", "images", "patience"}
+IN_NO_JOB |= {"price_per_hour", "compute_capability"}
 # What decides on volumes, accounts and variables, which is what the rules are about.
 MATTER = ("weights", "collect", "ca_bundle", "service_account", "image_pull_secret", "env", "memory", "gpus", "model")
 Point = Mapping[str, Any]

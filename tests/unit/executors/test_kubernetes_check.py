@@ -99,7 +99,7 @@ def test_a_right_to_look_is_missed_only_where_the_host_needs_the_look() -> None:
 
 
 def test_without_a_right_to_list_events_jobs_run_and_less_is_told() -> None:
-    events = [p for p in permissions() if p.resource == "events"]
+    events = [p for p in permissions() if p.resource == "events" and p.verb == "list"]
     its = list(findings(ANY_GPU_HOST, "bench", replace(WELL, refused=events)))
     worst = next(it for it in its if it.grade is not Grade.OK)
     assert (worst.topic, worst.grade) == ("permissions", Grade.WARNING)
@@ -376,3 +376,18 @@ def test_a_run_does_not_begin_where_no_node_has_an_image_that_was_not_pushed() -
 
 def test_disk_that_a_job_asks_for_is_shown_as_memory_is() -> None:
     assert shown("ephemeral-storage", Decimal(50 << 30)) == "50 GiB of disk (ephemeral-storage)"
+
+
+def test_without_a_right_to_watch_jobs_run_and_everything_is_listed() -> None:
+    watches = [p for p in permissions() if p.verb == "watch"]
+    its = [it for it in findings(ANY_GPU_HOST, "bench", replace(WELL, refused=watches)) if it.grade is not Grade.OK]
+    assert {it.grade for it in its} == {Grade.WARNING}
+    assert len(its) == len(watches)
+    assert "may not watch jobs.batch in bench, so they are listed every few seconds" in " ".join(it.text for it in its)
+
+
+def test_a_right_to_watch_what_may_not_be_listed_is_not_asked_for() -> None:
+    events = [p for p in permissions() if p.resource == "events"]
+    its = [it for it in findings(ANY_GPU_HOST, "bench", replace(WELL, refused=events)) if it.grade is not Grade.OK]
+    assert len(events) == 2
+    assert ["may not list events" in it.text for it in its] == [True]

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import KubernetesHost
 from orchestrator.executors.kubernetes.cluster import Refused
-from orchestrator.executors.kubernetes.cluster_view import ClusterView
 from orchestrator.executors.kubernetes.disruption import why_ended, why_node_leaves
-from orchestrator.executors.kubernetes.observation import AttemptObjects
+from orchestrator.executors.kubernetes.evidence import WRITTEN_WITHIN_S, Evidence
+from orchestrator.executors.kubernetes.observation import AttemptObjects, observation
 
 
 def node(*taints: str) -> dict[str, Any]:
@@ -23,7 +22,8 @@ def node(*taints: str) -> dict[str, Any]:
 def pod(*, deleted: bool = True, **status: Any) -> dict[str, Any]:
     metadata = {"uid": "p1", "creationTimestamp": "2026-11-28T00:00:00Z"}
     gone = {"deletionTimestamp": "2026-11-28T00:00:10Z"} if deleted else {}
-    return {"metadata": {**metadata, **gone}, "spec": {"nodeName": "spot-1"}, "status": status}
+    spec = {"nodeName": "spot-1", "containers": [{"name": "runner", "image": "i"}]}
+    return {"metadata": {**metadata, **gone}, "spec": spec, "status": status}
 
 
 def target(reason: str, status: str = "True") -> dict[str, Any]:
@@ -81,8 +81,8 @@ class Lists:
         return [keep(each) for each in answer]
 
 
-def ends(cluster: Lists) -> tuple[str, ClusterView]:
-    view = ClusterView(cluster, KubernetesHost(name="lab"))  # type: ignore[arg-type]
+def ends(cluster: Lists) -> tuple[str, Evidence]:
+    view = Evidence(cluster, 600.0)  # type: ignore[arg-type]
     return view._ends([AttemptObjects(pods=(pod(),))])["p1"], view
 
 
@@ -93,6 +93,69 @@ def test_events_and_the_node_are_asked_once_for_each_pod_that_is_told_to_end() -
     assert said == "Preempted: by bench/urgent; its node spot-1 is cordoned, as a drain does"
     view._ends([AttemptObjects(pods=(pod(),))])
     assert cluster.asked == ["events", "nodes"]
+
+
+def test_what_an_event_says_after_the_first_query_is_known_at_the_pods_end() -> None:
+    event = {"reason": "Preempted", "message": "by bench/urgent", "lastTimestamp": "2026-11-28T00:00:10Z"}
+    cluster = Lists(events=[], nodes=[node()])
+    said, view = ends(cluster)
+    assert said == ""
+    cluster.answers["events"] = [event]
+    ended = AttemptObjects(pods=(pod(phase="Failed"),))
+    assert view._ends([ended]) == {"p1": "Preempted: by bench/urgent"}
+    view._ends([ended])
+    assert cluster.asked == ["events", "nodes"] * 2
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_an_event_may_be_written_a_moment_after_its_pod_has_ended(
+    monkeypatch: pytest.MonkeyPatch, is_written: bool
+) -> None:
+    event = {"reason": "Preempted", "message": "by bench/urgent", "lastTimestamp": "2026-11-28T00:00:10Z"}
+    cluster = Lists(events=[], nodes=[node()])
+    paused: list[float] = []
+
+    def written(pause_s: float) -> None:
+        paused.append(pause_s)
+        cluster.answers["events"] = [event] if is_written else []
+
+    monkeypatch.setattr("time.sleep", written)
+    view = Evidence(cluster, 600.0)  # type: ignore[arg-type]
+    ended = AttemptObjects(pods=(pod(phase="Failed"),))
+    for _ in range(2):
+        assert view._ends([ended]) == {"p1": "Preempted: by bench/urgent" if is_written else ""}
+    assert cluster.asked == ["events", "nodes"] * 2
+    assert paused == [WRITTEN_WITHIN_S]
+
+
+@pytest.mark.parametrize(
+    "follows", [(), ({**pod(deleted=False), "metadata": {"uid": "p2", "creationTimestamp": "z"}},)]
+)
+@pytest.mark.parametrize("is_known", [True, False])
+def test_how_a_pod_was_ended_is_known_though_no_look_showed_its_end(
+    monkeypatch: pytest.MonkeyPatch, is_known: bool, follows: tuple[Any, ...]
+) -> None:
+    stamp = "2026-11-28T00:00:10Z"
+    event: dict[str, Any] = {"reason": "Preempted", "message": "by bench/urgent", "lastTimestamp": stamp}
+    event |= {"involvedObject": {"uid": "p1"}, "metadata": {"name": "e", "creationTimestamp": stamp}}
+    cluster = Lists(events=[], nodes=[node()])
+    paused: list[float] = []
+    monkeypatch.setattr("time.sleep", paused.append)
+    job = {"metadata": {"uid": "j", "creationTimestamp": "2026-11-28T00:00:00Z", "labels": {}}, "spec": {}}
+    view = Evidence(cluster, 600.0)  # type: ignore[arg-type]
+    assert view.of([AttemptObjects(job=job, pods=(pod(phase="Running"),))], 0.0, None).before == {}
+    cluster.answers["events"] = [event] if is_known else []
+    by = "Preempted: by bench/urgent" if is_known else "by whom, the cluster does not say"
+    said = f"{'preempted: ' if is_known else ''}its pod was deleted while it ran ({by})"
+    shown = AttemptObjects(job=job, pods=follows)
+    for _ in range(2):
+        found = view.of([shown], 0.0, None)
+        assert found.before == {"j": said}
+        seen = observation(shown, 0.0, 600.0, found)
+        assert seen is not None
+        assert seen.ended_before == said
+    assert paused == ([] if is_known else [WRITTEN_WITHIN_S])
+    assert view.of([], 0.0, None).before == {}
 
 
 def test_where_nodes_may_not_be_listed_the_events_still_tell() -> None:

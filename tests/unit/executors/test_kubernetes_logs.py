@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 import urllib3
@@ -10,19 +11,32 @@ import urllib3
 from orchestrator.config import KubernetesHost
 from orchestrator.executors import bounded_http
 from orchestrator.executors.contract import Attempt
-from orchestrator.executors.kubernetes import cluster, logs, watch
+from orchestrator.executors.kubernetes import cluster, lines, logs
 from orchestrator.executors.kubernetes.context import Context
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from runner.wire.frames import FrameWriter
 
 
 def test_a_line_without_end_comes_in_pieces_that_together_are_what_was_sent() -> None:
-    sent = b"x" * (7 * watch.LINE_LIMIT_BYTES) + b"\nshort\n"
+    sent = b"x" * (7 * lines.LINE_LIMIT_BYTES) + b"\nshort\n"
     response = urllib3.HTTPResponse(io.BytesIO(sent), preload_content=False)
-    pieces = list(watch.whole_lines(response))
-    assert max(map(len, pieces)) <= watch.LINE_LIMIT_BYTES + bounded_http.CHUNK_BYTES
+    pieces = list(lines.whole_lines(response))
+    assert max(map(len, pieces)) <= lines.LINE_LIMIT_BYTES + bounded_http.CHUNK_BYTES
     assert b"".join(pieces) == sent.replace(b"\n", b"")
     assert pieces[-1] == b"short"
+
+
+def test_an_overlong_line_is_cut_at_the_same_bytes_however_it_arrives() -> None:
+    def pieces(*parts: bytes) -> list[bytes]:
+        left = iter(parts)
+        return list(lines.whole_lines(SimpleNamespace(read1=lambda *_, **__: next(left))))  # type: ignore[arg-type]
+
+    sent = bytes(range(1, 10)) * (3 * lines.LINE_LIMIT_BYTES // 9) + b"\n"
+    at_once, in_two = pieces(sent, b""), pieces(sent[: -lines.FRAME_BYTES], sent[-lines.FRAME_BYTES :], b"")
+    assert at_once == in_two == pieces(*(sent[at : at + 50_001] for at in range(0, len(sent), 50_001)), b"")
+    assert b"".join(at_once) == sent[:-1]
+    assert max(map(len, at_once)) <= lines.LINE_LIMIT_BYTES
+    assert len(at_once[-1]) > lines.FRAME_BYTES
 
 
 def test_half_a_surrogate_in_a_pods_log_is_a_question_mark_in_its_file(monkeypatch: pytest.MonkeyPatch) -> None:

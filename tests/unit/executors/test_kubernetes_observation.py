@@ -173,7 +173,7 @@ QUOTED = 'pods "x" is'
         (pending("ErrImagePull", "manifest unknown"), NOW, Status.FAILED),
         (pending("ErrImagePull", "dial tcp: i/o timeout"), NOW, None),
         (pending("ErrImagePull", "Get https://sd/v2/: dial tcp: lookup sd on 10.0.0.2:53: no such host"), NOW, None),
-        (pending("ImagePullBackOff", "Back-off pulling image"), LATE, Status.FAILED),
+        (pending("ImagePullBackOff", "Back-off pulling image"), LATE + 30, Status.FAILED),
         (UNSCHEDULABLE, LATE, None),
     ],
     ids=[
@@ -195,6 +195,28 @@ def test_what_cannot_start_ends_in_a_row_and_what_may_yet_start_waits(
 ) -> None:
     seen = see(waiting, now=at)
     assert (seen.state, seen.status) == (State.QUEUED, status)
+
+
+BACK_OFF = pending("ImagePullBackOff", 'Back-off pulling image "sd:1"')
+
+
+@pytest.mark.parametrize(
+    ("at", "evidence", "reason", "status"),
+    [
+        (29, {}, "", None),
+        (601, {}, "Back-off", None),
+        (631, {}, "Back-off", Status.FAILED),
+        (29, {"pulls": {"p1": "no such host"}}, "no such host", None),
+        (601, {"pulls": {"p1": "no such host"}}, "no such host", Status.FAILED),
+        (29, {"no_events": "events may not be listed"}, "Back-off", None),
+        (601, {"no_events": "events may not be listed"}, "Back-off", Status.FAILED),
+    ],
+)
+def test_a_back_off_waits_for_the_event_that_says_why(
+    at: float, evidence: dict[str, Any], reason: str, status: Status | None
+) -> None:
+    seen = see(BACK_OFF, now=seconds_of(BEGAN) + at, **evidence)
+    assert (seen.reason.count(reason or "image"), seen.status) == (1 if reason else 0, status)
 
 
 def test_what_waits_for_a_node_is_told_in_the_schedulers_words() -> None:

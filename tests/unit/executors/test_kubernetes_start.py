@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from orchestrator.executors.kubernetes import compare
 from orchestrator.executors.kubernetes.cluster import Refused
 from orchestrator.executors.kubernetes.executor import KubernetesExecutor
 from orchestrator.executors.kubernetes.manifest import JOB_FILE, MANIFEST, SPEC, job_manifest, object_name, staged
+from orchestrator.executors.kubernetes.watch import HostWatch
 
 HOST = KubernetesHost(name="lab", gpus="none", cpu=2, memory="2g", node_selector={"pool": "cpu"})
 JOB = a_job(samples=(1,), host="lab", model="owner/gated")
@@ -38,11 +40,13 @@ class FakeCluster:
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.sent: list[Mapping[str, Any]] = []
+        self.read: list[str] = []
 
     def understood(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def get(self, resource: str, name: str) -> dict[str, Any] | None:
+        self.read.append(resource)
         return copy.deepcopy(self.objects.get((resource, name)))
 
     def create(self, resource: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +55,7 @@ class FakeCluster:
             raise Refused("already exists", 409, "AlreadyExists")
         self.sent.append(body)
         made = copy.deepcopy(dict(body))
-        made["metadata"]["uid"] = f"uid of {resource}"
+        made["metadata"] |= {"uid": f"uid of {resource}", "resourceVersion": f"version of {resource}"}
         self.objects[key] = made
         return copy.deepcopy(made)
 
@@ -120,6 +124,44 @@ TAMPERED: dict[str, tuple[Tamper, str]] = {
     ),
     "another pool": (lambda job: pod(job).update(nodeSelector={"pool": "mine"}), "spec.template.spec.nodeSelector"),
 }
+
+
+def watched(version: str) -> Any:
+    """A watch that shows the ConfigMap in this version."""
+    return SimpleNamespace(configs=SimpleNamespace(shows=lambda name, asked: (name, asked) == (NAME, version)))
+
+
+def test_a_configmap_that_the_watch_shows_as_created_is_not_read_again(
+    cluster: FakeCluster, executor: KubernetesExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostWatch, "shared", watched("version of configmaps"))
+    executor.stage(TASK)
+    executor.start(TASK.attempt)
+    assert [body["kind"] for body in cluster.sent] == ["ConfigMap", "Job", "Secret"]
+    assert cluster.read == []
+
+
+@pytest.mark.parametrize("version", ["another version", ""])
+def test_a_configmap_that_the_watch_shows_changed_is_read_and_compared(
+    cluster: FakeCluster, executor: KubernetesExecutor, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(HostWatch, "shared", watched(version))
+    executor.stage(TASK)
+    cluster.objects["configmaps", NAME]["data"] = {JOB_FILE: "{}"}
+    with pytest.raises(StartError, match="is not what was staged"):
+        executor.start(TASK.attempt)
+    assert cluster.read == ["configmaps"]
+
+
+def test_a_configmap_that_was_there_already_is_always_compared(
+    cluster: FakeCluster, executor: KubernetesExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostWatch, "shared", watched("version of configmaps"))
+    executor.stage(TASK)
+    executor.stage(TASK)
+    cluster.objects["configmaps", NAME]["data"] = {JOB_FILE: "{}"}
+    with pytest.raises(StartError, match="is not what was staged"):
+        executor.start(TASK.attempt)
 
 
 def test_a_start_makes_the_job_that_was_rendered_and_hands_over_the_token(
