@@ -1,108 +1,180 @@
 """What the orchestrator costs, or saves, against the loop that one would write by hand.
 
-Runs 20 short containers, one at a time, in two ways, paired in one run: through the orchestrator (journal, staging,
-hardened containers, collecting, judging, merging), and by the shell loop of the Lambda benchmark's document
-(`docker run -d`, `docker wait`, `docker cp`, `docker rm`). Prints the ratio of the wall times. Where an engine's bridge
-network makes `docker run` slow, a loop with `--network none` is the fairer peer: it is measured too.
+Runs 20 short containers, one at a time, paired in one run: through the orchestrator (journal, staging, hardened
+containers, collecting, judging, merging), and by the shell loop of the Lambda benchmark's document (`docker run -d`,
+`docker wait`, `docker cp`, `docker rm`). Where an engine's bridge network makes `docker run` slow, a loop with
+`--network none` is the fairer peer: it is measured too. Then: how long a slot idles between two jobs, two engines
+instead of one, and an SSH host instead of a local socket.
 
-usage: DOCKER_HOST=unix:///var/run/docker.sock python benchmarks/overhead.py [--containers 20] [--pairs 5]
+Uses the engine of DOCKER_HOST or of this machine, or a private one. Two engines and SSH need root.
+
+usage: DOCKER_HOST=unix:///var/run/docker.sock python benchmarks/overhead.py [--containers 20] [--pairs 2]
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).parent))
 
+import docker_hosts
 import engines
-from builders import a_job
+from builders import a_task
+from docker_hosts import Missing, Recording, by_hand, orchestrated, timed, timed_with_load
 from engines import Engine
+from goals import IDLE_SLOT, OVER_SSH, TWENTY, TWENTY_NO_NETWORK, TWO_ENGINES, Figure, Goal, show
 
-from orchestrator.commands.driving import ACTIONS_AT_ONCE
 from orchestrator.config import DockerHost
 from orchestrator.executors.docker.executor import DockerExecutor
-from orchestrator.runs import folder as runs
-from orchestrator.runs.journal import Journal
-from orchestrator.scheduling.all_hosts import drive_all
-from orchestrator.scheduling.host_loop import HostLoop
-from runner.schema import Job
 
-LOOP = """
-for i in $(seq {count}); do
-    id=$(docker run -d {options} --entrypoint python {image} -m runner --job /opt/job/job.json) &&
-    docker wait "$id" >/dev/null && docker cp "$id":/opt/job/results.csv {folder}/"$i".csv &&
-    docker rm "$id" >/dev/null || exit
-done
-"""
+# A job that computes nothing for half a second, as one whose time passes on a GPU.
+WAITS = "rows; sleep 0.5"
+# Long enough that the last job is collected and the next one staged before its end, also on busy cores.
+LONGER = "rows; sleep 2.2"
 
 
-def job(run: str, number: int) -> Job:
-    return a_job("rows", (1,), run=run, id=f"job{number}", host="bench", case=f"case{number}-")
+def paired(ways: Mapping[str, Callable[[], object]], pairs: int) -> dict[str, list[float]]:
+    """Seconds of each way, in turn; every other time in the other order."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for pair in range(pairs):
+        for way in list(ways)[:: -1 if pair % 2 else 1]:
+            seconds[way].append(timed(ways[way]))
+    return seconds
 
 
-def through_the_orchestrator(engine: Engine, image: str, count: int) -> None:
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(ACTIONS_AT_ONCE) as pool:
-        run = runs.create(Path(folder), "overhead", datetime.now(timezone.utc))
-        jobs = [replace(job(run.name, number), image=image) for number in range(count)]
-        with closing(Journal.create(run.journal, run.name, jobs, {})) as journal:
-            executor = DockerExecutor(DockerHost(name="bench", url=engine.url, gpus="none"))
-            with closing(executor):
-                drive_all([HostLoop(executor, executor.slots(), journal, run, pool)], threading.Event())
-        rows = run.all_rows()
-        if len(rows) != count or any(row.error for row in rows):
-            raise SystemExit(f"{len(rows)} rows of {count}: {[row.error for row in rows if row.error][:1]}")
+def ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    return [one / other for one, other in zip(ours, theirs)]
 
 
-def by_hand(engine: Engine, image: str, count: int, options: str = "") -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        script = LOOP.format(count=count, image=image, folder=folder, options=options)
-        subprocess.run(["sh", "-c", script], check=True, env={**os.environ, "DOCKER_HOST": engine.url})
-        if len(list(Path(folder).glob("*.csv"))) != count:
-            raise SystemExit("the loop by hand lost a result")
+def in_seconds(ours: list[float], theirs: list[float]) -> str:
+    return f"{statistics.median(ours):.2f} s against {statistics.median(theirs):.2f} s"
 
 
-def timed(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def one_slot(engine: Engine, image: str, count: int, pairs: int) -> None:
+    with_job = engines.image_with_job(engine, image, docker_hosts.job("by-hand", 0))
+    orchestrated({"bench": engine.url}, image, 3)  # warms the engine's caches
+    seconds = paired(
+        {
+            "ours": lambda: orchestrated({"bench": engine.url}, image, count),
+            "bridge": lambda: by_hand(engine, with_job, count),
+            "none": lambda: by_hand(engine, with_job, count, "--network none"),
+        },
+        pairs,
+    )
+    for goal, peer in ((TWENTY, "bridge"), (TWENTY_NO_NETWORK, "none")):
+        show(Figure(goal, ratios(seconds["ours"], seconds[peer]), in_seconds(seconds["ours"], seconds[peer])))
+
+
+def idle_slot(engine: Engine, image: str, count: int, rounds: int) -> None:
+    idle, alone, least = [], [], []
+    for _ in range(rounds):
+        idle.append(idle_between(engine, image, count))
+        alone.append(statistics.median(starts(engine, image, count)))
+        least.append(statistics.median(idle_at_least(engine, image, count // 2 + 1)))
+    longer = idle_between(engine, image, 5, LONGER) / statistics.median(alone)
+    detail = (
+        f"{in_seconds(idle, alone)}; jobs of over 2 s: {longer:.2f}; a bare loop that starts what is created at the "
+        f"engine's event: {statistics.median(ratios(least, alone)):.2f}"
+    )
+    show(Figure(IDLE_SLOT, ratios(idle, alone), detail))
+
+
+def idle_between(engine: Engine, image: str, count: int, deeds: str = "rows") -> float:
+    (executor,) = orchestrated({"bench": engine.url}, image, count, deeds)
+    return statistics.median(executor.idle())
+
+
+def idle_at_least(engine: Engine, image: str, count: int) -> list[float]:
+    """Seconds from an end to the next start where nothing is written down, locked, checked or collected between."""
+    with closing(Recording(DockerHost(name="bench", url=engine.url, gpus="none"))) as executor:
+        tasks = [a_task(docker_hosts.job("bare", number), image=image) for number in range(count)]
+        for task in tasks:
+            executor.stage(task)
+        with executor.connection.api() as api, executor.connection.api() as told:
+            ends = told.events(decode=True, filters={"type": "container", "event": "die"})
+            for task in tasks:
+                api.start(task.attempt.name)
+                while next(ends)["Actor"]["Attributes"]["name"] != task.attempt.name:
+                    pass
+            ends.close()
+        for task in tasks:
+            executor.remove(task.attempt)
+        return executor.idle()
+
+
+def starts(engine: Engine, image: str, count: int) -> list[float]:
+    """Seconds of the engine's start call, of containers like the orchestrator's, each while nothing else is done."""
+    seconds = []
+    with closing(DockerExecutor(DockerHost(name="bench", url=engine.url, gpus="none"))) as executor:
+        for number in range(count):
+            task = a_task(docker_hosts.job("alone", number), image=image)
+            executor.stage(task)
+            with executor.connection.api() as api:
+                seconds.append(timed(lambda name=task.attempt.name: api.start(name)))  # type: ignore[misc]
+                api.wait(task.attempt.name)
+            executor.remove(task.attempt)
+    return seconds
+
+
+def two_engines(engine: Engine, image: str, count: int, pairs: int) -> None:
+    with docker_hosts.further_engines(1) as (second,):
+        engines.contract_image(second, engine)
+        one, both = {"one": engine.url}, {"one": engine.url, "two": second.url}
+        orchestrated({"two": second.url}, image, 2)
+        ways = {
+            "one": lambda: orchestrated(one, image, count, WAITS),
+            "both": lambda: orchestrated(both, image, count, WAITS),
+        }
+        seconds = paired(ways, pairs)
+        alone, alone_busy = timed_with_load(lambda: orchestrated(one, image, count))
+        together, together_busy = timed_with_load(lambda: orchestrated(both, image, count))
+    short = f"jobs that end at once: {together / alone:.2f}, cores {together_busy:.0f}% busy against {alone_busy:.0f}%"
+    detail = f"jobs of 0.5 s: {in_seconds(seconds['both'], seconds['one'])}; {short}"
+    show(Figure(TWO_ENGINES, ratios(seconds["both"], seconds["one"]), detail))
+
+
+def over_ssh(engine: Engine, image: str, count: int, pairs: int) -> None:
+    with engines.ssh_in_front_of(engine) as ssh:
+        ways: dict[str, Callable[[], object]] = {
+            "ssh": lambda: orchestrated({"bench": ssh.url}, image, count),
+            "local": lambda: orchestrated({"bench": engine.url}, image, count),
+        }
+        seconds = paired(ways, pairs)
+    show(Figure(OVER_SSH, ratios(seconds["ssh"], seconds["local"]), in_seconds(seconds["ssh"], seconds["local"])))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--containers", type=int, default=20)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=2)
     asked = parser.parse_args()
-    engine = Engine(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
-    image = engines.contract_image(engine)
-    by_hand_image = engines.image_with_job(engine, image, job("by-hand", 0))
-    ways: dict[str, Callable[[], None]] = {
-        "orchestrator": lambda: through_the_orchestrator(engine, image, asked.containers),
-        "by hand": lambda: by_hand(engine, by_hand_image, asked.containers),
-        "by hand, --network none": lambda: by_hand(engine, by_hand_image, asked.containers, "--network none"),
-    }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for pair in range(asked.pairs + 1):
-        for way in list(ways)[:: 1 if pair % 2 else -1]:
-            took = timed(ways[way])
-            if pair:  # the first round warms the engine's caches
-                seconds[way].append(took)
-    for way, measured in seconds.items():
-        each = statistics.median(measured) / asked.containers
-        ratio = statistics.median(ours / theirs for ours, theirs in zip(seconds["orchestrator"], measured))
-        print(f"{way:26} {each:6.3f} s a container   orchestrator / this: {ratio:.2f}")
+    count, pairs = asked.containers, asked.pairs
+    try:
+        with docker_hosts.some_engine() as engine:
+            image = engines.contract_image(engine)
+            one_slot(engine, image, count, pairs)
+            idle_slot(engine, image, max(3, count * 2 // 5), pairs + 1)
+            try_to(OVER_SSH, lambda: over_ssh(engine, image, count, pairs))
+            try_to(TWO_ENGINES, lambda: two_engines(engine, image, count, max(1, pairs - 1)))
+    except Missing as missing:
+        show(
+            *(
+                Figure.not_run(goal, str(missing))
+                for goal in (TWENTY, TWENTY_NO_NETWORK, IDLE_SLOT, OVER_SSH, TWO_ENGINES)
+            )
+        )
+
+
+def try_to(goal: Goal, measure: Callable[[], None]) -> None:
+    try:
+        measure()
+    except Missing as missing:
+        show(Figure.not_run(goal, str(missing)))
 
 
 if __name__ == "__main__":

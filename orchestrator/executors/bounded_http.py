@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import requests
@@ -39,6 +40,24 @@ def chunks(
         yield chunk
         if time.monotonic() > deadline:
             raise ResponseTooLarge(f"an answer that is not complete after {timeout_s:.0f} s")
+
+
+def unpacked(parts: Iterable[bytes], limit_bytes: float) -> Iterator[bytes]:
+    """Decompresses a gzip body. Raises ResponseTooLarge past the limit: a kilobyte may hold a megabyte of zeros."""
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS + 16)
+    for part in parts:
+        while part:
+            try:
+                plain = inflate.decompress(part, CHUNK_BYTES)
+            except zlib.error as error:
+                raise ValueError(f"a compressed body that is broken: {error}") from error
+            limit_bytes -= len(plain)
+            if limit_bytes < 0:
+                raise ResponseTooLarge("an answer that is longer than it should be")
+            yield plain
+            part = inflate.unconsumed_tail
+    if not inflate.eof:
+        raise ValueError("a compressed body that ends too early")
 
 
 def lines(response: requests.Response, limit_bytes: int = LINE_LIMIT_BYTES, *, last: bool = False) -> Iterator[bytes]:

@@ -70,6 +70,7 @@ class State(Enum):
     STAGED = "staged"
     QUEUED = "queued"
     RUNNING = "running"
+    ENDING = "ending"
     EXITED = "exited"
     LOST = "lost"
 
@@ -78,7 +79,8 @@ class State(Enum):
 class Observation:
     """What a host reports about one attempt.
 
-    QUEUED means started but not running yet: the host has no room for it, or is pulling its image.
+    QUEUED means started but not running yet: the host has no room for it, or is pulling its image. ENDING means that
+    all its processes have ended, so its slot is free; how it ended is not known yet, and a later look shows EXITED.
 
     exit_code: None until it has exited, and if the host no longer knows it. slot: the slot's name. reason: the host's
         explanation (OOM-killed, a failed start, what it waits for), for people. devices: the slot's devices; default:
@@ -86,6 +88,7 @@ class Observation:
     status: set if the host itself gave up on it (it can never start; the host's deadline passed): the status of the
         cases without a row.
     instance: identifies the start, on hosts that may restart an attempt by themselves. Results come from one start.
+    ended_before: how an earlier instance was ended, if the host tells, and nobody saw how.
     for_s: how long it has been running, approximately, if the host tells.
     """
 
@@ -97,6 +100,7 @@ class Observation:
     devices: frozenset[str] = field(default=frozenset(), compare=False)
     status: Status | None = None
     instance: str = ""
+    ended_before: str = ""
     for_s: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

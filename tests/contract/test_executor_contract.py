@@ -32,7 +32,7 @@ from orchestrator.executors.process.executor import ProcessExecutor
 from orchestrator.results.preview import taken_out
 from runner.schema import parse_rows
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 SLACK_S = 8.0  # an engine that takes no notice of the grace that it is given takes its own, of 10 s
 
 
@@ -381,14 +381,18 @@ def test_what_is_stopped_ends_long_before_its_grace(place: Place) -> None:
 
 
 def test_what_is_deaf_to_being_stopped_ends_after_its_grace(place: Place) -> None:
-    attempt = place.started("hang")
-    if not isinstance(place.executor, FakeExecutor):
-        next(line for line in place.executor.log(attempt, follow=True) if line == "hanging")
-    began = place.clock()
-    place.executor.stop(attempt, grace_s=1)
-    code = place.until(State.EXITED, attempt).exit_code
-    assert code == 137 or (place.forgets_exit_codes and code is None)
-    assert 1 <= place.clock() - began < 1 + place.slack_s
+    took_s: list[float] = []
+    # a busy machine may be slow once; what takes no notice of the grace is so each time
+    while not took_s or (took_s[-1] >= 1 + place.slack_s and len(took_s) < 3):
+        attempt = place.started("hang", job=f"job{len(took_s)}")
+        if not isinstance(place.executor, FakeExecutor):
+            next(line for line in place.executor.log(attempt, follow=True) if line == "hanging")
+        began = place.clock()
+        place.executor.stop(attempt, grace_s=1)
+        code = place.until(State.EXITED, attempt).exit_code
+        took_s.append(place.clock() - began)
+        assert code == 137 or (place.forgets_exit_codes and code is None)
+    assert 1 <= took_s[-1] < 1 + place.slack_s
 
 
 def test_stopping_what_is_not_there_not_started_or_has_ended_is_success(place: Place) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from docker.errors import APIError
@@ -17,6 +15,7 @@ from orchestrator.executors.docker import probe as probing
 from orchestrator.executors.docker.connection import Connection
 from orchestrator.executors.docker.executor import DockerExecutor
 from orchestrator.executors.docker.gpu_access import NO_GPU
+from orchestrator.executors.docker.starts import seconds_of
 from orchestrator.executors.environment import HUB
 from orchestrator.executors.finding import Finding, Grade
 from orchestrator.sanitize import printable
@@ -95,17 +94,6 @@ def _clock(info: dict[str, Any], asked: float, answered: float) -> Finding:
         text = f"its clock is {abs(skew_s):.0f} s {way} this machine's"
         return Finding("clock", Grade.WARNING, text, "there and here: sudo timedatectl set-ntp true")
     return Finding("clock", Grade.OK, f"within {SKEW_ALLOWED_S:g} s of this machine's")
-
-
-def seconds_of(stamp: str) -> float:
-    """Converts Go's RFC 3339 (up to nine decimals, any zone) to seconds since the epoch."""
-    match = re.fullmatch(r"(.{19})(\.\d+)?(Z|[+-]\d\d:\d\d)", stamp)
-    if match is None:
-        raise ValueError(f"{stamp!r} is not a time")
-    whole, fraction, zone = match.groups()
-    # before Python 3.11 fromisoformat accepts neither Z nor nine decimals
-    at = datetime.fromisoformat(whole + zone.replace("Z", "+00:00"))
-    return at.timestamp() + float(fraction or 0)
 
 
 def _images(host: DockerHost, wanted: Sequence[str], there: Sequence[str]) -> Iterator[Finding]:

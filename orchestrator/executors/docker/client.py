@@ -14,15 +14,27 @@ from typing import Any
 import docker
 import requests
 from docker.auth import AuthConfig, encode_header
-from docker.constants import DEFAULT_NUM_POOLS, DEFAULT_USER_AGENT
+from docker.constants import DEFAULT_USER_AGENT
 from docker.tls import TLSConfig
 from docker.transport import UnixHTTPAdapter
+from docker.transport.unixconn import UnixHTTPConnectionPool
 from docker.utils.proxy import ProxyConfig
 
 from orchestrator.executors.bounded_http import lines
 
 # A line of a build, a pull or a push can have several kB: an error repeats the whole command.
 MESSAGE_LIMIT_BYTES = 2**20
+
+
+class SocketAdapter(UnixHTTPAdapter):
+    """Keeps connections to a local socket open for any next call.
+
+    docker-py keeps one for each URL. Most URLs name a container, so it opened 18 connections for a job and left up to
+    25 open; over SSH, each is a channel of its own.
+    """
+
+    def get_connection(self, url: str | bytes, proxies: Any = None) -> UnixHTTPConnectionPool:
+        return super().get_connection("http+docker://localhost", proxies)
 
 
 class Client(docker.APIClient):
@@ -42,7 +54,7 @@ class Client(docker.APIClient):
         self._version = version
         if url.startswith("unix://"):
             socket = url.removeprefix("unix://")  # unparsed: a path may hold characters that a URL may not
-            self._custom_adapter = UnixHTTPAdapter(socket, timeout_s, pool_connections=DEFAULT_NUM_POOLS)
+            self._custom_adapter = SocketAdapter(socket, timeout_s)
             self.mount("http+docker://", self._custom_adapter)
             del self.adapters["http://"], self.adapters["https://"]
             self.base_url = "http+docker://localhost"

@@ -27,6 +27,8 @@ from orchestrator.executors.docker.ssh import Forward
 
 # Long enough for a create on a busy disk; slower calls pass a timeout of their own.
 CALL_TIMEOUT_S = 60
+# Clients kept for later calls: as many as a host's actions, its loop and its event stream use at once.
+MOST_IDLE = 8
 # any version works for the one call that asks for the engine's version
 FIRST_VERSION = "1.41"
 # OpenSSL's words → the remedy.
@@ -49,26 +51,29 @@ def connect(host: DockerHost) -> Connection:
 
 
 class Connection:
-    """Clients of one engine, one per thread: a shared one fails under load («Pool is closed», 200 threads)."""
+    """Clients of one engine, each lent to one caller at a time: a shared one fails under load («Pool is closed», 200
+    threads). A client that is given back keeps its connection, so that the next call needs no new one.
+    """
 
     def __init__(self, host_name: str, endpoint: Endpoint) -> None:
         self.host_name, self.endpoint = host_name, endpoint
         self._forward = Forward(host_name, endpoint.url) if endpoint.parts.scheme == "ssh" else None
         self._version: str | None = None
-        self._local = threading.local()
         self._clients: WeakSet[Client] = WeakSet()
+        self._idle: list[Client] = []
         self._lock = threading.Lock()
 
     @contextmanager
     def api(self) -> Iterator[Client]:
-        """Yields this thread's client, and translates every error raised inside.
+        """Yields a client that nobody else uses meanwhile, and translates every error raised inside.
 
         A caller that handles 404 or similar codes itself catches them inside.
         """
         try:
             if self._forward:
                 self._forward.ensure()
-            yield self._client()
+            with self._lent() as client:
+                yield client
         except FAULTS as error:
             raise self.translated(error) from error
         except MALFORMED as error:
@@ -103,11 +108,10 @@ class Connection:
 
     def close(self) -> None:
         with self._lock:
-            clients, self._clients = list(self._clients), WeakSet()
+            clients, self._clients, self._idle = list(self._clients), WeakSet(), []
         for client in clients:
             with suppress(*FAULTS):
                 client.close()
-        self._local = threading.local()
         if self._forward:
             self._forward.close()
 
@@ -117,13 +121,24 @@ class Connection:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _client(self) -> Client:
-        client: Client | None = getattr(self._local, "client", None)
+    @contextmanager
+    def _lent(self) -> Iterator[Client]:
+        with self._lock:
+            client = self._idle.pop() if self._idle else None
         if client is None:
-            client = self._local.client = self._new_client()
+            client = self._new_client()
+        with self._lock:
+            self._clients.add(client)
+        try:
+            yield client
+        finally:
             with self._lock:
-                self._clients.add(client)
-        return client
+                is_kept = client in self._clients and len(self._idle) < MOST_IDLE
+                if is_kept:
+                    self._idle.append(client)
+            if not is_kept:
+                with suppress(*FAULTS):
+                    client.close()
 
     def _new_client(self) -> Client:
         if self._version is None:

@@ -24,8 +24,10 @@ from orchestrator.executors.container_paths import (
 )
 from orchestrator.executors.contract import LABEL, Attempt, Observation, State, Task, needs_download
 from orchestrator.executors.docker.gpu_access import NO_GPU, Access
+from orchestrator.executors.docker.logged_files import stream
 from orchestrator.executors.environment import HUB, hub_environment
 from orchestrator.executors.network import CA_BUNDLE, NOTHING, authorities
+from runner.wire import frames
 
 SCRATCH = f"{FOLDER}/scratch"
 COMPILED = "/compiled"
@@ -118,6 +120,15 @@ def up_s(status: object) -> float | None:
     return float(found[1] if found[1].isdigit() else 1) * UNITS_S[found[2]]
 
 
+def is_up_since_before(died: float, status: object, now: float) -> bool:
+    """Whether a listing's status proves a start before `died`. now: at or after the listing, by the same clock.
+
+    Short uptimes are rounded down. From a minute on, only the minute counts: hours are rounded up.
+    """
+    up = up_s(status)
+    return up is not None and "Less than" not in str(status) and min(up, 60) > now - died
+
+
 def observation(state: str, labelled: Mapping[str, str], ended: Mapping[str, Any] | None = None) -> Observation:
     """Maps the engine's state to an Observation. ended: `State` from an inspect, for a container that has exited."""
     seen = STATES.get(state, State.LOST)
@@ -152,7 +163,7 @@ def _environment(task: Task, host: DockerHost, online: bool, network: Mapping[st
         "PYTHONSAFEPATH": "1",
         **hub_environment(WEIGHTS if host.weights else CACHE, CACHE, online=online),
         **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {}),
-        **({"RUNNER_TICKET_FILE": GRANT_FILE} if host.collect else {}),
+        **({"RUNNER_TICKET_FILE": GRANT_FILE} if host.collect else {frames.VARIABLE: stream(task.attempt)}),
         **(_compiled_environment(task.image) if host.cache else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }

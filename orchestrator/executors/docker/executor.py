@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -25,13 +26,22 @@ from orchestrator.executors.contract import LABEL, Attempt, Observation, Slot, S
 from orchestrator.executors.docker import probe as probing
 from orchestrator.executors.docker.archive import PathStat, check_stat, pack, read_member
 from orchestrator.executors.docker.connection import Connection, checked, connect
-from orchestrator.executors.docker.container import SCRATCH, attempt_of, container_spec, observation, up_s
-from orchestrator.executors.docker.events import Changes
+from orchestrator.executors.docker.container import (
+    SCRATCH,
+    attempt_of,
+    container_spec,
+    is_up_since_before,
+    observation,
+    up_s,
+)
+from orchestrator.executors.docker.events import Changes, engine_time
 from orchestrator.executors.docker.gpu_access import NO_GPU, Access
+from orchestrator.executors.docker.logged_files import LoggedFiles, for_people
 from orchestrator.executors.docker.logs import last_lines, lines
 from orchestrator.executors.docker.network import network_of
 from orchestrator.executors.docker.secret import hand_over
-from orchestrator.executors.docker.slot import held, let_go
+from orchestrator.executors.docker.slot import held, let_go, prepare
+from orchestrator.executors.docker.starts import Starts
 from orchestrator.executors.environment import HUB
 from orchestrator.executors.gpus import CPU_SLOT
 from orchestrator.executors.network import at_start
@@ -65,6 +75,8 @@ class DockerExecutor:
         self._gpus: tuple[Access, tuple[Slot, ...]] | None = None
         # results of containers that have exited, by the engine's id: each is inspected once
         self._ended: dict[str, Observation] = {}
+        self._starts = Starts()
+        self._logged = LoggedFiles()
 
     def slots(self) -> tuple[Slot, ...]:
         if self.host.gpus == "none":
@@ -82,15 +94,14 @@ class DockerExecutor:
             try:
                 if self._create(api, task, spec):
                     api.put_archive(name, FOLDER, files)
+                    prepare(api, task.attempt, task.slot.devices)
             except NotFound as error:
                 raise StartError(f"host {self.host.name}: container {name} vanished while it was staged") from error
 
     @contextmanager
     def hold(self, attempt: Attempt, slot: Slot) -> Iterator[None]:
-        with self.connection.api() as api:
-            probing.make_empty_image(api)
-            with held(api, attempt, slot.devices, probing.EMPTY_IMAGE):
-                yield
+        with self.connection.api() as api, held(api, attempt, slot.devices):
+            yield
 
     def start(self, attempt: Attempt, token: str | None = None, upload_grant: str | None = None) -> None:
         with self.connection.api() as api:
@@ -115,12 +126,15 @@ class DockerExecutor:
                 # it would stay as `created` with exit code 128 and look staged
                 self._remove(api, attempt)
                 raise StartError(f"host {self.host.name}: {attempt.name} did not start: {_said(error)}") from error
+            self._starts.note(api, attempt)
 
     def observe(self) -> Mapping[Attempt, Observation]:
         seen: dict[Attempt, Observation] = {}
         ended: dict[str, Observation] = {}
         with self.connection.api() as api:
-            for listed in api.containers(all=True, filters={"label": [LABEL]}):
+            ending = self._changes.ending
+            listing, now = _listing(api)
+            for listed in listing:
                 attempt = attempt_of(listed["Labels"])
                 if attempt is None:
                     continue
@@ -129,6 +143,12 @@ class DockerExecutor:
                     seen.setdefault(attempt, Observation(State.LOST, "", reason="only its slot's lock is left of it"))
                     continue
                 found = observation(listed["State"], listed["Labels"])
+                died = ending.get(listed["Id"])
+                # unproved, it may be one that somebody started again after that end
+                if found.state is State.RUNNING and died:
+                    is_older = is_up_since_before(died, listed.get("Status"), now)
+                    if is_older or self._starts.has_ended(attempt, died, listed):
+                        found = replace(found, state=State.ENDING)
                 if found.state is State.RUNNING:
                     found = replace(found, for_s=up_s(listed.get("Status")))
                 if found.state is State.EXITED:
@@ -144,6 +164,8 @@ class DockerExecutor:
         self._changes.wait(timeout_s)
 
     def fetch(self, attempt: Attempt, file: str) -> bytes | None:
+        if (logged := self._logged.of(attempt)) is not None:
+            return logged.get(file)
         with self.connection.api() as api:
             url = f"{api.base_url}/v{api.api_version}/containers/{attempt.name}/archive"
             with api.get(url, params={"path": f"{FOLDER}/{file}"}, stream=True, timeout=api.timeout) as response:
@@ -160,7 +182,8 @@ class DockerExecutor:
         return next((receipt for receipt in found if receipt is not None), None)
 
     def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
-        return lines(self.connection, attempt.name, follow=follow)
+        found = lines(self.connection, attempt.name, follow=follow)
+        return for_people(found) if follow else self._logged.taken_from(attempt, found)
 
     def stop(self, attempt: Attempt, grace_s: float) -> None:
         with self.connection.api() as api:
@@ -171,8 +194,9 @@ class DockerExecutor:
                 return
 
     def remove(self, attempt: Attempt) -> None:
+        self._logged.forget(attempt)
+        self._starts.forget(attempt)
         with self.connection.api() as api:
-            let_go(api, attempt)
             self._remove(api, attempt)
 
     def close(self) -> None:
@@ -235,6 +259,7 @@ class DockerExecutor:
         return observation(state["Status"], labelled, state)
 
     def _remove(self, api: docker.APIClient, attempt: Attempt) -> None:
+        let_go(api, attempt)
         try:
             api.remove_container(attempt.name, v=True, force=True)
         except APIError as error:
@@ -252,6 +277,19 @@ class DockerExecutor:
         # 4xx: a fault of the request, not of the engine's current state
         kind = TaskUnfit if error.is_client_error() and error.status_code != 409 else StartError
         return kind(f"{where}: {task.attempt.name} was not created: {said}")
+
+
+def _listing(api: docker.APIClient) -> tuple[list[dict[str, Any]], float]:
+    """Returns the containers of all orchestrators, and a time by the engine's clock at or after this listing.
+
+    An engine that removed a container while somebody renamed it lists it without a name until the engine is restarted.
+    """
+    url = f"{api.base_url}/v{api.api_version}/containers/json"
+    asked = {"all": "1", "filters": json.dumps({"label": [LABEL]})}
+    response = checked(api.get(url, params=asked, timeout=api.timeout))
+    told = engine_time(response)
+    named = [listed for listed in response.json() if listed["Names"]]
+    return named, math.inf if told is None else told + 1
 
 
 def _not_there(folder: str, host: DockerHost, model: str) -> str:

@@ -136,6 +136,7 @@ class ProcessExecutor:
             with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
                 task = _read_json(folder / "task.json")
                 found = _observation(folder, task["slot"], frozenset(task["devices"]))
+                (folder / "task.json").stat()  # else it was removed since, and what it lacked says nothing of its job
                 states[folder.name] = found.state
                 run, job, number = task["attempt"]
                 attempt = Attempt.named(run, job, str(number))
@@ -185,7 +186,7 @@ class ProcessExecutor:
             line = b""
             while True:
                 over = not follow or _state(folder) is not State.RUNNING  # checked first, so the last output is read
-                while chunk := source.readline(LONGEST_LINE):
+                while chunk := source.readline(LONGEST_LINE - len(line)):  # cut at the same bytes, however it grows
                     line += chunk
                     if chunk.endswith(b"\n") or len(line) >= LONGEST_LINE:
                         yield line.decode(errors="replace").rstrip("\r\n")

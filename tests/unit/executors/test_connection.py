@@ -10,6 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -272,6 +273,32 @@ def test_threads_that_waited_for_a_host_in_vain_do_not_try_again_one_after_anoth
     with connection, ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(call, range(8)))) == 1
     assert len(tries.read_text().splitlines()) == 1
+
+
+def test_one_command_runs_on_each_login_that_forwards_the_engines_socket(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Only then does sshd set TCP_NODELAY on it."""
+    calls = tmp_path / "calls"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        f'#!/bin/sh\necho "$*" >>{calls}\n'
+        'case "$*" in *-nNT*) ;; *) exit ;; esac\n'
+        'for word; do case "$word" in ControlPath=*) : >"${word#*=}" ;; esac; done\n'
+        "exec sleep 60\n"
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(Link, "forward", lambda *_: True)
+    threads = set(threading.enumerate())
+    with contextlib.closing(Forward("lab", "ssh://lab")) as forward:
+        forward.ensure()
+        forward.ensure()
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(60)
+    login, command = calls.read_text().splitlines()
+    assert login.endswith("-- lab")
+    assert command.endswith("-- over exit")
 
 
 def test_a_machines_name_is_never_an_option() -> None:

@@ -109,6 +109,7 @@ def engine(tmp_path: Path) -> Iterator[Recorder]:
 
     class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         daemon_threads = True
+        request_queue_size = 64  # a connection to a full queue is refused at once
 
     with Server(str(tmp_path / "d.sock"), Answers) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

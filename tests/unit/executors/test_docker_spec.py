@@ -51,6 +51,7 @@ def test_the_whole_of_a_create_call() -> None:
             "HF_HUB_OFFLINE=1",
             "TRANSFORMERS_OFFLINE=1",
             "HF_DATASETS_OFFLINE=1",
+            f"RUNNER_FRAMES={TASK.attempt.name}",
             "OMP_NUM_THREADS=2",
             "MKL_NUM_THREADS=2",
         ],

@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,8 +25,9 @@ from orchestrator.config import ProcessHost
 from orchestrator.errors import HostUnfit, StartError
 from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.environment import HUB_CACHES, WORK_CACHES
+from orchestrator.executors.process import executor as process
 from orchestrator.executors.process import machine
-from orchestrator.executors.process.executor import ProcessExecutor
+from orchestrator.executors.process.executor import LONGEST_LINE, ProcessExecutor
 from orchestrator.executors.process.machine import check_paths, find_slots, job_environment
 from runner.wire.tokens import TOKEN_VARIABLES
 
@@ -56,6 +59,20 @@ def until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_long_line_is_cut_at_the_same_bytes_however_it_grows(
+    executor: ProcessExecutor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor.stage(task("rows"))
+    parts = [b"a" * 10, b"b" * LONGEST_LINE, b"c" * 10 + b"\n"]
+    with (folder / "lock").open("rb") as lock, (folder / "log.txt").open("ab", buffering=0) as log:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / "started").touch()
+        steps = iter([*(partial(log.write, part) for part in parts), partial((folder / "exit").write_text, "0")])
+        monkeypatch.setattr(time, "sleep", lambda _: next(steps)())
+        followed = list(executor.log(ATTEMPT, follow=True))
+    assert followed == list(executor.log(ATTEMPT)) == ["a" * 10 + "b" * (LONGEST_LINE - 10), "b" * 10 + "c" * 10]
 
 
 def begin(executor: ProcessExecutor, deeds: str = "", token: str | None = None) -> None:
@@ -134,6 +151,24 @@ def test_a_process_that_a_signal_ended_has_a_shells_exit_code(executor: ProcessE
     process.kill()
     until(lambda: seen(executor).state is State.EXITED)
     assert seen(executor).exit_code == 128 + signal.SIGKILL
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_what_is_removed_while_it_is_looked_at_is_gone(
+    executor: ProcessExecutor, monkeypatch: pytest.MonkeyPatch, is_done: bool
+) -> None:
+    executor.stage(task("exit 3"))
+    if is_done:
+        executor.start(ATTEMPT)
+        until(lambda: seen(executor).state is State.EXITED)
+    look = process._observation
+
+    def removed_meanwhile(*about: Any) -> Observation:
+        executor.remove(ATTEMPT)
+        return look(*about)
+
+    monkeypatch.setattr(process, "_observation", removed_meanwhile)
+    assert executor.observe() == {}
 
 
 def test_what_vanished_with_its_shim_has_exited_and_nobody_knows_how(executor: ProcessExecutor) -> None:
