@@ -5,7 +5,8 @@ from orchestrator.images.ensure import ensure
 from orchestrator.images.image import ImageEvent, ImageInfo, ImageStep
 from orchestrator.images.publish import publish
 from orchestrator.images.recipe import CUSTOM_BASE, FLAVOURS, context, reference
-from orchestrator.images.transfer import pull, push, ship
+from orchestrator.images.shipping import ship, ship_to_all
+from orchestrator.images.transfer import pull, push
 
 __all__ = [
     "CUSTOM_BASE",
@@ -22,4 +23,5 @@ __all__ = [
     "push",
     "reference",
     "ship",
+    "ship_to_all",
 ]

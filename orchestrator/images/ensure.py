@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TypeAlias
 
 from orchestrator.concurrency import map_concurrently
-from orchestrator.errors import HostUnfit, HostUnreachable, ImageError, InputError
+from orchestrator.errors import HostUnreachable, ImageError
 from orchestrator.executors.docker.connection import Connection
 from orchestrator.images.build import build, find
 from orchestrator.images.image import ImageInfo, OnProgress, engine_of
 from orchestrator.images.recipe import reference
 from orchestrator.images.record import Record
-from orchestrator.images.transfer import architecture, pull, push, ship
+from orchestrator.images.shipping import FAULTS, ship_to_all
+from orchestrator.images.transfer import architecture, pull, push
 
-# Errors that end one host's part while the others go on.
-FAULTS = (ImageError, HostUnreachable, HostUnfit, InputError)
 ImageOrError: TypeAlias = ImageInfo | Exception
 
 
@@ -104,7 +103,7 @@ class _Provision:
             if isinstance(pushed, Exception):
                 return {**dict.fromkeys(there, pushed), **{h: o for h, o in have.items() if isinstance(o, Exception)}}
         still = [host for host in lack if host not in have]
-        brought, failed = map_concurrently(still, lambda host: self._bring(origin, host), FAULTS)
+        brought, failed = self._bring(origin, still)
         return {**have, **brought, **failed}
 
     def _may_give(self, host: str, image: ImageOrError) -> bool:
@@ -149,14 +148,18 @@ class _Provision:
         except FAULTS as error:
             return error
 
-    def _bring(self, origin: str, host: str) -> ImageInfo:
-        name, connection = reference(self.flavour, self.base), self.connections[host]
+    def _bring(self, origin: str, hosts: Sequence[str]) -> tuple[dict[str, ImageInfo], dict[str, Exception]]:
+        name = reference(self.flavour, self.base)
         if self.registry is None:
-            return ship(self.connections[origin], connection, name, self.progress, record=self.record)
-        if (pulled := pull(connection, name, self.registry, self.progress, record=self.record)) is None:
-            raise ImageError(
-                f"{name} is not at {self.registry} as {host} sees it, though {origin} just pushed it there"
-            )
+            targets = {host: self.connections[host] for host in hosts}
+            return ship_to_all(self.connections[origin], targets, name, self.progress, record=self.record)
+        registry = self.registry
+        return map_concurrently(hosts, lambda host: self._pulled(origin, host, name, registry), FAULTS)
+
+    def _pulled(self, origin: str, host: str, name: str, registry: str) -> ImageInfo:
+        pulled = pull(self.connections[host], name, registry, self.progress, record=self.record)
+        if pulled is None:
+            raise ImageError(f"{name} is not at {registry} as {host} sees it, though {origin} just pushed it there")
         return pulled
 
 

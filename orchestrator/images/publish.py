@@ -8,10 +8,10 @@ from pathlib import Path
 from orchestrator.errors import HostUnreachable, ImageError
 from orchestrator.executors.docker.connection import Connection
 from orchestrator.images.build import build
-from orchestrator.images.ensure import FAULTS
 from orchestrator.images.image import OnProgress
 from orchestrator.images.recipe import reference
 from orchestrator.images.record import Record
+from orchestrator.images.shipping import FAULTS
 from orchestrator.images.transfer import architecture, in_registry, push, remote
 
 

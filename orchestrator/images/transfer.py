@@ -1,9 +1,9 @@
-"""Transfers an image from one engine to another: streamed through this machine, or through a registry."""
+"""Transfers images through a registry; shipping.py streams them from engine to engine instead."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from docker.errors import APIError, ImageNotFound, NotFound
@@ -14,7 +14,6 @@ from orchestrator.executors.docker.connection import Connection
 from orchestrator.images.build import find
 from orchestrator.images.image import ImageEvent, ImageInfo, ImageStep, OnProgress, engine_of, events, login_of, patient
 from orchestrator.images.record import Record, is_digest
-from orchestrator.images.vouched import Vouched
 
 
 def architecture(connection: Connection) -> str:
@@ -23,82 +22,9 @@ def architecture(connection: Connection) -> str:
         return str(api.version()["Arch"])
 
 
-def ship(
-    source: Connection,
-    target: Connection,
-    name: str,
-    progress: OnProgress = lambda _: None,
-    *,
-    record: Record | None = None,
-) -> ImageInfo:
-    """Streams an image that this user built from one engine into another, with at most a few MB of it in memory.
-
-    Raises ImageError if the source lacks it or has another image, the architectures differ, or the hashes of the sent
-    data are not those of the build. The target then has nothing of it.
-    """
-    record = record or Record.of_user()
-    image = find(source, name)
-    if image is None:
-        raise ImageError(f"{name} is not on {source.host_name}; build it there: orchestrator build")
-    if not record.knows(image):
-        raise ImageError(f"{name} on {source.host_name} was not built by this user, so it is sent to no other host")
-    there = find(target, name)
-    if there is not None and there.id == image.id:
-        return there
-    if (has := architecture(source)) != (wants := architecture(target)):
-        raise ImageError(
-            f"{name} on {source.host_name} is for {has}, and {target.host_name} is {wants}: build it there"
-        )
-    doing = f"{name} did not load on {target.host_name}"
-    vouched = Vouched(name, image.id, record.size_bytes(name, image.id))
-    sending = closing(_saved(source, target.host_name, image, vouched, progress))
-    with patient(target) as api, sending as stream:
-        for _ in events(api.load_image(stream), doing):  # type: ignore[no-untyped-call]
-            pass
-    arrived = find(target, name)
-    if arrived is None or arrived.layers != vouched.layers or not _is(target, arrived, vouched):
-        _untag(target, name)
-        got = arrived.id if arrived else "nothing"
-        raise ImageError(f"{doing}: it was sent {vouched.config_digest}, and says that {got} arrived")
-    return arrived
-
-
-def _is(target: Connection, arrived: ImageInfo, vouched: Vouched) -> bool:
-    """Whether the id is that of the sent image; a containerd store makes its own manifest, and so its own id."""
-    if arrived.id in (vouched.config_digest, vouched.image_id):
-        return True
-    with target.api() as api:
-        status = api.info().get("DriverStatus") or []
-    return any("containerd" in str(value) for value in status)
-
-
-def _untag(connection: Connection, name: str) -> None:
+def untag(connection: Connection, name: str) -> None:
     with connection.api() as api, suppress(ImageNotFound):
         api.remove_image(name, noprune=True)
-
-
-def _saved(
-    source: Connection, target: str, image: ImageInfo, vouched: Vouched, progress: OnProgress
-) -> Generator[bytes, None, None]:
-    """Yields the image as our own tar stream. Errors at the source name the source, not the reader."""
-    sent = 0
-
-    def counted(chunks: Iterable[bytes]) -> Iterator[bytes]:
-        nonlocal sent
-        for chunk in chunks:
-            sent += len(chunk)
-            total = max(sent, image.size_bytes)
-            progress(ImageEvent(ImageStep.SHIPPING, target, image.reference, done_bytes=sent, of_bytes=total))
-            yield chunk
-
-    with patient(source) as api:
-        try:
-            yield from vouched.passed(counted(api.get_image(image.id)))
-        except ImageError as error:
-            raise ImageError(
-                f"{source.host_name} did not send {image.reference} as it was built ({image.id}): {error}; "
-                f"nothing of it is on {target}. Leave {source.host_name} out (--hosts), or trust it no more"
-            ) from error
 
 
 def push(
@@ -203,7 +129,7 @@ def pull(
         api.tag(f"{repository}@{digest}", own_repository, own_tag)
     pulled_image = find(connection, name)
     if pulled_image is not None and pulled_image.layers != record.layers(f"{repository}:{tag}", digest):
-        _untag(connection, name)
+        untag(connection, name)
         raise ImageError(f"{doing}: {digest} was pushed with other layers than arrived")
     return pulled_image
 
