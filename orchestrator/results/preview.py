@@ -33,6 +33,8 @@ class Preview:
 def taken_out(environment: str, cases: Collection[str]) -> tuple[str, Preview | None]:
     """Takes the picture out of environment.json's text, which keeps the case that it is of. A picture that is refused,
     or is of no case of the job, leaves nothing."""
+    if f'"{MEMBER}"' not in environment:  # most have no picture, and need not be parsed again
+        return environment, None
     value = json.loads(environment)
     if not isinstance(value, dict) or MEMBER not in value:
         return environment, None

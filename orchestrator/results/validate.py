@@ -38,14 +38,14 @@ def row_fault(job: Job, case: Case, row: Row) -> str | None:
     The identity columns must be as requested. Numbers must be possible and agree with their trials. The status must be
     one that a runner can know.
     """
-    return _identity_fault(job, case, row) or _number_fault(row) or _outcome_fault(job, row)
+    return _identity_fault(job, case, row) or _number_fault(row) or _trials_fault(job, row) or _outcome_fault(job, row)
 
 
 def kept_fault(job: Job, case: Case, row: Row) -> str | None:
     """Like row_fault, for a row that an orchestrator stored; it may have set a status of its own."""
     if row.status in CLAIMABLE or row.status is None:
         return row_fault(job, case, row)
-    return _identity_fault(job, case, row) or _number_fault(row)
+    return _identity_fault(job, case, row) or _number_fault(row) or _trials_fault(job, row)
 
 
 def unmeasured_fault(row: Row) -> str | None:
@@ -115,6 +115,12 @@ def _number_fault(row: Row) -> str | None:
     """Returns the fault of the first number outside its column's bounds."""
     faults = (column.name for column in CLAIMS if not within(column, getattr(row, column.name)))
     return next((f"{name} is impossible" for name in faults), None)
+
+
+def _trials_fault(job: Job, row: Row) -> str | None:
+    """Whatever the status: a cell longer than a reader takes would make the merged file of all jobs unreadable."""
+    count, most = len(row.trials or ()), max(job.repeats, job.max_repeats)
+    return f"{count} trials, and the job asked for {most} at most" if count > most else None
 
 
 def _outcome_fault(job: Job, row: Row) -> str | None:

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from orchestrator.errors import InputError
 from orchestrator.executors.contract import Attempt
-from orchestrator.files import private, write_atomically
+from orchestrator.files import private, sync_folder, write_atomically
 from orchestrator.results import preview
 from orchestrator.results.judge import environment_text
-from orchestrator.runs.rows import merge_results, read_rows, write_rows
+from orchestrator.results.validate import made_harmless
+from orchestrator.runs.merging import alone, merge_results
+from orchestrator.runs.rows import read_rows, write_rows
 from orchestrator.sanitize import printable
 from runner.schema import Case, Job, Row, Status
 
 ROOT = Path("runs")
 # The most that an engine keeps of a container's output; only a process's log can be longer.
 LONGEST_LOG_CHARACTERS = 32 << 20
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """On stderr, unless the program that imports this has a handler of its own."""
+    logging.getLogger(__name__).warning(text)
 
 
 @dataclass(frozen=True)
@@ -85,20 +95,32 @@ class Run:
         path = self.job(job.id) / "results.csv"
         return read_rows(path) if path.exists() else []
 
+    def count_rows(self, job: Job) -> int:
+        """Returns the number of a job's committed rows, by its lines: no text in a row has a line break.
+
+        Parsing them takes nine times as long: 14 s for 100,000 jobs of 3 rows, and 1.6 s to count them.
+        """
+        path = self.job(job.id) / "results.csv"
+        return sum(map(bool, path.read_bytes().splitlines())) - 1 if path.exists() else 0
+
     def open_cases(self, job: Job) -> tuple[Case, ...]:
         """Returns the job's cases that have no committed row yet, or only a `lost` one."""
         done = {row.case for row in self.rows(job) if row.status is not Status.LOST}
         return tuple(case for case in job.cases if case.id not in done)
 
-    def add_rows(self, job: Job, rows: Iterable[Row]) -> None:
-        """Commits rows of a job's open cases and keeps the existing rows; replaces only the row of a lost case."""
+    def add_rows(self, job: Job, rows: Iterable[Row]) -> list[Row]:
+        """Commits rows of a job's open cases and keeps the existing rows; replaces only the row of a lost case.
+
+        Returns all rows of the job.
+        """
         there = self.rows(job)
         lost = [row for row in there if row.status is Status.LOST]
         kept = [row for row in there if row.status is not Status.LOST]
         known = {row.case: row for row in [*lost, *rows, *kept]}
         self.job(job.id).mkdir(parents=True, exist_ok=True)
-        ordered = [known[case.id] for case in job.cases if case.id in known]
+        ordered = [made_harmless(known[case.id]) for case in job.cases if case.id in known]
         write_rows(self.job(job.id) / "results.csv", ordered)
+        return ordered
 
     def add_planned(self, rows: Iterable[Row]) -> None:
         """Commits rows that are known before anything runs, each in its job's folder."""
@@ -109,12 +131,45 @@ class Run:
             self.job(job).mkdir(parents=True, exist_ok=True)
             write_rows(self.job(job) / "results.csv", its_rows)
 
-    def all_rows(self) -> list[Row]:
-        """Returns the merged rows of all jobs."""
+    def all_rows(self, warn: Callable[[str], None] = warn_once) -> list[Row]:
+        """Returns the merged rows of all jobs; first merges rows that a killed orchestrator left unmerged.
+
+        warn: told why that failed; the rows are then those that were merged before. Raises InputError if none were.
+        """
+        if self._unmerged.exists() and not self.is_driven:
+            try:
+                with suppress(OSError):  # a folder that cannot be written to
+                    self._merge_as_reader()
+            except InputError as error:
+                if not self.results.exists():
+                    raise
+                warn(f"{error}. Until then, rows of run {self.name} may be missing: those merged before are read.")
         return read_rows(self.results) if self.results.exists() else []
 
     def merge(self) -> None:
         merge_results(self.path)
+
+    def _merge_as_reader(self) -> None:
+        """An orchestrator that began to drive the run meanwhile has marked it anew, and that mark stays."""
+        marked = self._unmerged.stat().st_mtime_ns
+        self.merge()
+        with alone(self.path):
+            if not self.is_driven and self._unmerged.stat().st_mtime_ns == marked:
+                self.mark_merged()
+
+    @property
+    def _unmerged(self) -> Path:
+        """Exists while rows of jobs may be missing in `results.csv`."""
+        return self.path / ".unmerged"
+
+    def mark_unmerged(self) -> None:
+        """Durable when it returns. Call it, with the run locked, before rows are committed."""
+        with alone(self.path):
+            self._unmerged.touch()
+            sync_folder(self.path)
+
+    def mark_merged(self) -> None:
+        self._unmerged.unlink(missing_ok=True)
 
     def keep_log(self, attempt: Attempt, lines: Iterable[str]) -> None:
         """Stores an attempt's log. `log.txt` points to the last attempt's; `attempts/` keeps the earlier ones."""

@@ -45,7 +45,8 @@ class Entry:
     reason: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", shortened(self.reason))
+        if (kept := shortened(self.reason)) is not self.reason:
+            object.__setattr__(self, "reason", kept)
 
 
 class Phase(Enum):
@@ -75,7 +76,7 @@ _PHASES = {
 FAULTS = (Kind.FAULT, Kind.LOST, Kind.REFUSED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobState:
     """The state of a job, folded from all its events.
 
@@ -118,8 +119,10 @@ class JobState:
             return replace(self, job=replace(self.job, image=entry.reason))
         if entry.kind is Kind.RUNNING:
             return replace(self, phase=Phase.RUNNING, since=entry.at, instance=entry.reason)
-        return replace(
-            self,
+        # Every field by hand: `replace` takes twice as long, which is 1 s of the resume of 100,000 jobs.
+        return JobState(
+            job=self.job,
+            cancelled=self.cancelled,
             phase=_PHASES[entry.kind],
             attempt=entry.attempt,
             slot=entry.slot,

@@ -15,7 +15,7 @@ from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.job_state import JobState, Phase
 from orchestrator.runs.journal import Journal
-from orchestrator.runs.labels import job_label
+from orchestrator.runs.labels import Labels
 from orchestrator.sanitize import printable
 from runner.schema import Event, EventKind, Job
 
@@ -39,7 +39,8 @@ def choose(root: Path, words: Sequence[str]) -> tuple[Run, Job]:
     for fitting in (jobs, at_work):
         if len(fitting) == 1:
             return run, fitting[0].job
-    ids = "\n".join(f"  {p.job.id}  {p.job.host}: {job_label(p.job)}" for p in (at_work or jobs)[:20])
+    named = Labels(p.job for p in jobs)
+    ids = "\n".join(f"  {p.job.id}  {p.job.host}: {named.job(p.job)}" for p in (at_work or jobs)[:20])
     raise InputError(f"run {run.name} has {len(jobs)} jobs; name one of them:\n{ids}")
 
 
@@ -86,9 +87,13 @@ def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) ->
     attempt = seen = 0  # lines of this attempt that were yielded
     told = silent = ""
     while True:
-        state = find_job(_jobs(run), job.id)
+        jobs = _jobs(run)
+        state = find_job(jobs, job.id)
         if state.is_settled:
-            if not seen:  # the job ended between two requests
+            # what came after the last request, which may have been cut, or of another attempt
+            if attempt:
+                yield from _kept(run, job, state.attempt)[seen if state.attempt == attempt else 0 :]
+            else:
                 yield from deque(_kept(run, job), maxlen=tail)
             say(_ending(run, job))
             return
@@ -110,9 +115,10 @@ def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) ->
                 if not silent:
                     silent = str(error)
                     say(f"{silent}; retrying")
-            state = find_job(_jobs(run), job.id)
+            jobs = _jobs(run)
+            state = find_job(jobs, job.id)
         if not state.is_settled:
-            waiting = _waiting(state)
+            waiting = _waiting(state, jobs)
             if not run.is_driven:
                 say(f"{waiting} and no process drives its run. fix: orchestrator resume {run.name}")
                 return
@@ -122,8 +128,8 @@ def _follow(run: Run, job: Job, tail: int | None, say: Callable[[str], None]) ->
             time.sleep(LOOK_EVERY_S)
 
 
-def _waiting(state: JobState) -> str:
-    what = f"job {state.job.id} ({job_label(state.job)} on {state.job.host})"
+def _waiting(state: JobState, jobs: Sequence[JobState]) -> str:
+    what = f"job {state.job.id} ({Labels(p.job for p in jobs).job(state.job)} on {state.job.host})"
     if state.is_at_work:
         return f"{what} has ended, but its rows are not collected yet,"
     if state.phase is Phase.PENDING and state.faults:
@@ -145,8 +151,9 @@ def _on_host(run: Run, state: JobState, *, follow: bool = False) -> Iterator[str
         yield from map(printable, executor.log(state.key, follow=follow))
 
 
-def _kept(run: Run, job: Job) -> list[str]:
-    kept = run.job(job.id) / "log.txt"
+def _kept(run: Run, job: Job, attempt: int = 0) -> list[str]:
+    """Returns the lines of an attempt's log; 0: of the last one that has a log."""
+    kept = run.job(job.id) / (f"attempts/{attempt}.txt" if attempt else "log.txt")
     return kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
 
 

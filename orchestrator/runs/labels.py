@@ -1,20 +1,63 @@
-"""Display names of jobs and cases, and their outcomes in one line."""
+"""How jobs, cases and outcomes are named on a terminal: by what tells the jobs of a run apart."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+from orchestrator.report.labels import label
+from runner.catalog import NONE, OPTIONS, SETTINGS
 from runner.schema import Case, Job, Row
 
-
-def job_label(job: Job) -> str:
-    return f"{job.engine} {job.precision.value}"
+LONGEST = 40
 
 
-def case_label(job: Job, case: Case) -> str:
-    return f"{job_label(job)} samples {case.samples}"
+class Labels:
+    """Names by engine, precision and options, and by the settings in which a run's jobs differ."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._settings = varying(jobs)
+
+    def job(self, asked: Job | Row) -> str:
+        precision = asked.precision.value if isinstance(asked, Job) else str(asked.precision)
+        return " ".join([str(asked.engine), precision, *options(asked), *self._told(asked)])
+
+    def case(self, job: Job, case: Case) -> str:
+        return f"{self.job(job)} samples {case.samples}"
+
+    def outcome(self, row: Row) -> str:
+        """Returns one line that says how a case ended."""
+        status = row.status.value if row.status else "?"
+        what = f"{self.job(row)} samples {row.batch}: {status}"
+        return what + (f": {row.error}" if row.error and row.error != status else "")
+
+    def _told(self, asked: Job | Row) -> Iterator[str]:
+        for name in self._settings:
+            text = setting(getattr(asked, name))
+            yield text if name == "model" else f"{name} {text}"
 
 
-def outcome(row: Row) -> str:
-    """Returns one line that says how a case ended."""
-    status = row.status.value if row.status else "?"
-    what = f"{row.engine} {row.precision} samples {row.batch}: {status}"
-    return what + (f": {row.error}" if row.error and row.error != status else "")
+def varying(asked: Iterable[object]) -> tuple[str, ...]:
+    """Returns the settings that tell jobs, or lines of a plan, apart.
+
+    A setting that follows from those before it, as the default scheduler from the model, tells nothing more.
+    """
+    asked = list(asked)
+    found: list[str] = []
+    for name in SETTINGS:
+        values = [getattr(each, name) for each in asked]
+        if len(set(values)) > 1:
+            before = [tuple(getattr(each, other) for other in found) for each in asked]
+            if len(set(zip(before, values))) > len(set(before)):
+                found.append(name)
+    return tuple(found)
+
+
+def setting(value: str | float | bool | None) -> str:
+    """Formats a setting's value. None is the model's own."""
+    return "default" if value is None else label(value, LONGEST)
+
+
+def options(asked: Job | Row) -> list[str]:
+    """Returns the options that a job or a row uses, such as `offload model`."""
+    used = ((name, getattr(asked, name)) for name in OPTIONS)
+    return [f"{name.replace('_', ' ')} {value}" for name, value in used if value not in (None, NONE)]

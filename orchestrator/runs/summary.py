@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -14,7 +14,7 @@ from orchestrator.errors import InputError
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal
-from runner.schema import Status
+from runner.schema import Row, Status
 
 OPEN = "open"
 
@@ -52,12 +52,13 @@ def summaries(root: Path) -> Iterator[Summary]:
         yield summary(run)
 
 
-def summary(run: Run) -> Summary:
+def summary(run: Run, rows: Iterable[Row] | None = None) -> Summary:
+    """rows: the run's, if they were read already."""
     cases: Counter[str] = Counter()
     hosts: dict[str, None] = {}
-    state, problem = RunState.IMPORTED, ""
+    state, problem, damage = RunState.IMPORTED, "", list[str]()
     try:
-        for row in run.all_rows():
+        for row in run.all_rows(damage.append) if rows is None else rows:
             cases[row.status.value if row.status else "?"] += 1
             hosts.setdefault(row.host or "")
         if run.journal.exists():
@@ -70,6 +71,8 @@ def summary(run: Run) -> Summary:
             state = RunState.DONE if not open_jobs else RunState.RUNNING if run.is_driven else RunState.INTERRUPTED
         elif run.matrix.exists():
             state, problem = RunState.DAMAGED, f"{run.journal}: there is no journal"
+        if damage:
+            state, problem = RunState.DAMAGED, damage[0]
     except InputError as error:
         state, problem = RunState.DAMAGED, str(error)
     counts = {status: cases[status] for status in sorted(cases, key=_order) if cases[status]}

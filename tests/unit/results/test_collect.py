@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
-import os
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,9 @@ from builders import a_job, ok_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import InputError
 from orchestrator.results.judge import MAX_RESULT_BYTES, Judged, Termination, judge, with_trials
 from orchestrator.results.validate import LONGEST_ERROR
-from orchestrator.runs.rows import merge_results, read_rows, write_rows
+from orchestrator.runs.rows import read_rows, write_rows
 from orchestrator.sanitize import harmless
 from runner.schema import (
     COLUMN,
@@ -67,6 +63,15 @@ def test_rows_count_in_the_order_of_the_cases_whatever_theirs_is() -> None:
 @pytest.mark.parametrize("code", [0, 1, 137, 255, None])
 def test_complete_rows_count_whatever_the_exit_code(code: int | None) -> None:
     assert not judge(JOB, csv_of(*GOOD), Termination(code)).missing
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.OOM, Status.TIMEOUT, Status.OK])
+def test_more_trials_than_the_job_asked_for_are_refused_in_every_status(status: Status) -> None:
+    most = max(JOB.repeats, JOB.max_repeats)
+    claimed = {"status": status, "error": "it broke", "latency": None}
+    assert f"{most + 1} trials" in (judged_first(**claimed, trials=(1.0,) * (most + 1)).error or "")
+    if status is not Status.OK:
+        assert judged_first(**claimed, trials=(1.0,) * most).error == "it broke"
 
 
 def test_exit_code_0_without_rows_is_failed() -> None:
@@ -308,52 +313,6 @@ def test_a_long_error_is_cut() -> None:
     assert len(judge(JOB, csv_of(row), EXITED).rows[0].error or "") == LONGEST_ERROR
 
 
-def test_merged_results_equal_what_the_job_folders_hold(tmp_path: Path) -> None:
-    other = replace(JOB, id="job0", host="a")
-    for job in (JOB, other):
-        (tmp_path / "jobs" / job.id).mkdir(parents=True)
-        write_rows(tmp_path / "jobs" / job.id / "results.csv", [ok_row(job, case) for case in job.cases])
-    merge_results(tmp_path)
-    merged = read_rows(tmp_path / "results.csv")
-    assert [(row.n_samples, row.host) for row in merged] == [(n, host) for n in (1, 2, 4) for host in ("a", "h")]
-    assert {path.name for path in tmp_path.iterdir()} == {".merging", "jobs", "results.csv"}
-
-
-def test_merged_results_of_no_jobs_are_a_header(tmp_path: Path) -> None:
-    merge_results(tmp_path)
-    assert read_rows(tmp_path / "results.csv") == []
-
-
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "jobs/x").mkdir(parents=True)
-    (tmp_path / "jobs/x/results.csv").write_bytes(b"\xff")
-    with pytest.raises(InputError, match=r"jobs/x/results\.csv"):
-        merge_results(tmp_path)
-
-
-def test_a_row_order_that_merging_cannot_change(tmp_path: Path) -> None:
-    for position, row in enumerate([*GOOD, Row()]):
-        (tmp_path / "jobs" / str(position)).mkdir(parents=True)
-        write_rows(tmp_path / "jobs" / str(position) / "results.csv", [row])
-    merge_results(tmp_path)
-    assert read_rows(tmp_path / "results.csv") == [Row(), *GOOD]
-
-
-def test_of_many_merges_at_once_the_last_one_has_every_job(tmp_path: Path) -> None:
-    def settle(number: int) -> None:
-        folder = tmp_path / "jobs" / str(number)
-        folder.mkdir(parents=True)
-        write_rows(folder / "results.csv", [replace(GOOD[0], job=str(number))])
-        merge_results(tmp_path)
-
-    threads = [threading.Thread(target=settle, args=(number,)) for number in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(read_rows(tmp_path / "results.csv")) == 12
-
-
 def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
     write_rows(tmp_path / "results.csv", GOOD)
 
@@ -414,17 +373,6 @@ def test_a_case_that_does_not_ask_for_the_largest_cannot_have_been_answered_so()
 def test_a_largest_batch_that_was_never_found_is_a_row_without_a_size() -> None:
     row = judge(LARGEST, None, Termination(137, oom_killed=True)).rows[0]
     assert (row.status, row.batch) == (Status.OOM, "max")
-
-
-def test_who_locks_a_folder_that_lets_others_in_holds_up_no_merge(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    handle = os.open(tmp_path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        merge_results(tmp_path)
-    finally:
-        os.close(handle)
-    assert (tmp_path / ".merging").stat().st_mode & 0o777 == 0o600
 
 
 # --- a case under way when its job was cancelled

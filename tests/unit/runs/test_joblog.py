@@ -103,9 +103,9 @@ def test_follow_waits_for_a_job_and_says_how_it_ended(here: Path, capsys: pytest
     assert reader.stderr
     assert "waits for a free slot" in reader.stderr.readline()
     (here / "go").touch()
-    out, told = reader.communicate(timeout=60)
+    out, told = reader.communicate(timeout=600)
     assert (reader.returncode, "at last" in out, "has ended: 1 ok" in told) == (ExitCode.OK, True, True)
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=600)
 
 
 def wait_code(here: Path) -> str:
@@ -141,6 +141,29 @@ def test_a_job_collected_between_two_looks_is_followed_from_its_kept_log(monkeyp
     assert list(joblog.lines(None, JOB, follow=True)) == ["first", "last"]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("attempt", "wanted"), [(1, ["first", "last"]), (2, ["first", "of 2: first", "of 2: last"])])
+def test_what_a_cut_follower_has_not_shown_comes_from_the_kept_log(
+    monkeypatch: pytest.MonkeyPatch, attempt: int, wanted: list[str]
+) -> None:
+    """The job ends, or its next attempt, before its host answers again."""
+    seen = [
+        SimpleNamespace(job=JOB, is_settled=done, is_at_work=not done, attempt=attempt if done else 1)
+        for done in (False, False, True)
+    ]
+
+    def on_host(*args: object, **options: object) -> Iterator[str]:
+        yield "first"
+        raise HostUnreachable("host lab: its API server did not answer")
+
+    kept = {1: ["first", "last"], 2: ["of 2: first", "of 2: last"]}
+    monkeypatch.setattr(joblog, "_jobs", lambda run: (seen.pop(0),))
+    monkeypatch.setattr(joblog, "_on_host", on_host)
+    monkeypatch.setattr(joblog, "_kept", lambda run, job, number: kept[number])
+    monkeypatch.setattr(joblog, "_ending", lambda *args: "")
+    monkeypatch.setattr(joblog, "LOOK_EVERY_S", 0.0)
+    assert list(joblog.lines(SimpleNamespace(is_driven=True), JOB, follow=True)) == wanted  # type: ignore[arg-type]
+
+
 def test_ctrl_c_ends_a_follower_without_a_word(here: Path) -> None:
     write("matrix: {engine: [eager]}\n" + f"prompt: say begun; python {wait_code(here)}\n")
     driver = run_in_background("submit", "matrix.yaml")
@@ -148,10 +171,10 @@ def test_ctrl_c_ends_a_follower_without_a_word(here: Path) -> None:
     reader = run_in_background("logs", "-f")
     read_until(reader.stdout, "begun")
     reader.send_signal(signal.SIGINT)
-    _, told = reader.communicate(timeout=120)
+    _, told = reader.communicate(timeout=600)
     assert (reader.returncode, told) == (130, "")
     (here / "go").touch()
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=600)
 
 
 def test_a_follower_goes_on_where_it_was_once_a_silent_host_answers_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +191,7 @@ def test_a_follower_goes_on_where_it_was_once_a_silent_host_answers_again(monkey
 
     monkeypatch.setattr(joblog, "_jobs", lambda run: (looks.pop(0),))
     monkeypatch.setattr(joblog, "_on_host", on_host)
+    monkeypatch.setattr(joblog, "_kept", lambda *args: ["first", "last"])
     monkeypatch.setattr(joblog, "_ending", lambda *args: "it has ended")
     monkeypatch.setattr(joblog, "LOOK_EVERY_S", 0.0)
     said: list[str] = []

@@ -114,7 +114,7 @@ def test_a_driven_run_is_not_deleted_nor_one_whose_host_holds_it(
     assert orchestrate("runs", "delete", "bench", "--yes", "--force") == ExitCode.BAD_INPUT
     assert f"driven by process {first.pid}" in capsys.readouterr().err
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=120)
+    first.communicate(timeout=600)
     assert [run["state"] for run in listed(capsys)] == ["interrupted"]
     (name,) = runs_here()
     assert orchestrate("runs", "delete", "bench", "--yes") == ExitCode.BAD_INPUT
