@@ -24,7 +24,11 @@ class Followers:
         self._free = threading.Semaphore(MOST_FOLLOWED)
 
     def follow(self, executor: Executor, jobs: Sequence[JobState], seen: Mapping[Attempt, Observation]) -> None:
-        """Starts to follow the running jobs that are not followed yet; after a restart also those of before."""
+        """Starts to follow the running jobs that are not followed yet; after a restart also those of before.
+
+        jobs: those that are open or listed; what it knows of others is forgotten.
+        """
+        self._followed -= self._followed - {state.key for state in jobs}
         for state in jobs:
             observation = seen.get(state.key)
             is_new = observation and observation.state is State.RUNNING and state.key not in self._followed

@@ -18,6 +18,7 @@ from orchestrator.errors import InputError
 from orchestrator.files import write_atomically
 from orchestrator.runs.job_state import JobState, Phase
 from orchestrator.runs.journal import Journal
+from orchestrator.scheduling.progress import Outcome
 from runner.schema import Row, Status
 
 SUFFIX = ".prom"  # the collector reads no other file
@@ -77,7 +78,7 @@ class Family:
 
 
 def families(
-    run: str, states: Sequence[JobState], rows: Iterable[Row], began: float, now: float, *, finished: bool
+    run: str, states: Sequence[JobState], rows: Iterable[Row | Outcome], began: float, now: float, *, finished: bool
 ) -> Iterator[Family]:
     """began, now: seconds since the epoch. finished: whether the run is no longer driven."""
     hosts = sorted({each.job.host for each in states})
@@ -136,7 +137,7 @@ def check_usable(file: Path) -> None:
 def written(
     file: Path | None,
     journal: Journal,
-    rows: Callable[[], Iterable[Row]],
+    rows: Callable[[], Iterable[Row | Outcome]],
     clock: Callable[[], float],
     say: Callable[[str], None],
     every_s: float = EVERY_S,

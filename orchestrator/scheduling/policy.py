@@ -31,6 +31,10 @@ from orchestrator.scheduling.retries import backoff_s, exhausted
 from runner.schema import Status
 
 NOTHING_FAILED = Failures()
+# A start goes before other work for its slot, for this long. An engine starts a container in 0.15 to 0.4 s.
+START_ALONE_S = 1.0
+# An attempt in one of these states no longer occupies a slot.
+ENDED = (State.ENDING, State.EXITED)
 
 
 def decide(
@@ -48,9 +52,30 @@ def decide(
     action on these jobs ended. slots: those that jobs of this run may use. failures: what the host has not done so far.
     busy: targets of the actions that were under way when the host was listed: nothing else is done to them.
     """
-    due = _due(jobs, seen, _Host(slots, now, limits, failures))
+    due = _starts_first(_due(jobs, seen, _Host(slots, now, limits, failures)), jobs, seen, now)
     permitted = (failures.permitted(action, now, limits) for action in due if target(action) not in busy)
     return [action for action in permitted if action is not None]
+
+
+def of_interest(jobs: Sequence[JobState], seen: Collection[Attempt], slots: int) -> Sequence[JobState]:
+    """The jobs of a host on which its next actions depend. A look then takes hardly longer on a host with many jobs.
+
+    Left out are settled jobs of which nothing is there, and jobs that wait for their first attempt behind as many
+    others as the host has slots: one look stages at most one job for each slot.
+    """
+    listed = {attempt.job for attempt in seen}
+    untried = max(1, slots)  # how many of these are still kept
+    found = []
+    for state in jobs:
+        if state.job.id not in listed:
+            if state.phase is Phase.SETTLED:
+                continue
+            if state.phase is Phase.PENDING and state.faults == 0 and not state.cancelled:
+                if untried == 0:
+                    continue
+                untried -= 1
+        found.append(state)
+    return found
 
 
 def is_done(jobs: Sequence[JobState], seen: Collection[Attempt], failures: Failures) -> bool:
@@ -58,6 +83,24 @@ def is_done(jobs: Sequence[JobState], seen: Collection[Attempt], failures: Failu
     ours = {(state.job.run, state.job.id) for state in jobs}
     left = (attempt for attempt in seen if (attempt.run, attempt.job) in ours)
     return all(state.is_settled for state in jobs) and failures.left_behind.issuperset(left)
+
+
+def is_calm(jobs: Sequence[JobState], seen: Mapping[Attempt, Observation], failures: Failures) -> bool:
+    """Whether nothing is due on the host until something changes there: each open job runs, waits for one that runs on
+    its slot, or has not been tried yet."""
+    running = _devices(seen[it.key] for it in jobs if it.key in seen and seen[it.key].state is State.RUNNING)
+    return bool(running) and not failures.refusals and all(_is_calm(it, seen.get(it.key), running) for it in jobs)
+
+
+def _is_calm(state: JobState, observation: Observation | None, running: frozenset[str]) -> bool:
+    if state.phase is Phase.SETTLED:
+        return observation is None
+    if state.phase is Phase.PENDING:
+        return state.faults == 0
+    if observation is None or state.phase is Phase.STOPPING:
+        return False
+    is_next = state.phase is Phase.STAGING and observation.state is State.STAGED
+    return not observation.devices.isdisjoint(running) if is_next else observation.state is State.RUNNING
 
 
 def may_add_round(jobs: Sequence[JobState]) -> bool:
@@ -105,6 +148,29 @@ def _due(jobs: Sequence[JobState], seen: Mapping[Attempt, Observation], host: _H
     return [*steps, *_stage_ahead(idle, waiting, staged, taken, host), *_sweep(jobs, seen)]
 
 
+def _starts_first(
+    due: Sequence[Action], jobs: Sequence[JobState], seen: Mapping[Attempt, Observation], now: float
+) -> list[Action]:
+    """Puts off what would slow down a start on the same slot: the slot idles meanwhile, and the rest can wait."""
+    starting = {it.state.key for it in due if isinstance(it, Start) and it.state.phase is Phase.STAGING}
+    starting |= {it.key for it in jobs if it.phase is Phase.STARTING and now - it.since < START_ALONE_S}
+    busy = _devices(seen[key] for key in starting if key in seen and seen[key].state is State.STAGED)
+    return [action for action in due if busy.isdisjoint(_occupies(action, seen))]
+
+
+def _occupies(action: Action, seen: Mapping[Attempt, Observation]) -> frozenset[str]:
+    """The devices whose next start an action can be put off for; none if it cannot wait."""
+    match action:
+        case Stage(_, _, slot):
+            return slot.devices
+        case Collect(_, observation):
+            return observation.devices
+        case Remove(attempt):
+            return seen[attempt].devices
+        case _:
+            return frozenset()
+
+
 def _devices(observations: Iterable[Observation]) -> frozenset[str]:
     return frozenset(device for observation in observations for device in observation.devices)
 
@@ -113,7 +179,7 @@ def _told(jobs: Sequence[JobState], seen: Mapping[Attempt, Observation]) -> Iter
     """Of the jobs of this run that were told to start: those that have not ended."""
     for state in jobs:
         observation = seen.get(state.key)
-        if observation is not None and observation.state is not State.EXITED and state.is_at_work:
+        if observation is not None and observation.state not in ENDED and state.is_at_work:
             yield observation
 
 
@@ -168,10 +234,13 @@ def _step_of_started(
     if observation is None:
         return Fault(state, "it vanished from the host while it ran")
     if state.instance and observation.instance not in ("", state.instance):
-        return Fault(state, "it was ended from outside, and the host has started it anew; that start does not count")
+        anew = "it was ended from outside, and the host has started it anew; that start does not count"
+        return Fault(state, observation.ended_before or anew)
     match observation.state:
         case State.STAGED:  # a crash came between intent and effect, or another run was there first
             return _start_of_staged(state, observation, taken, host)
+        case State.ENDING:
+            return None
         case State.EXITED:
             return Collect(state, observation)
         case State.LOST:
@@ -184,7 +253,8 @@ def _step_of_started(
 
 def _step_of_lost(state: JobState, observation: Observation) -> JobAction:
     """What was told to end ends as that: it is not tried again because its host does not say that it did."""
-    reason = observation.reason or "the host does not say what became of it"
+    before = "" if observation.instance else observation.ended_before
+    reason = before or observation.reason or "the host does not say what became of it"
     if state.phase is Phase.STOPPING:
         status = Status.CANCELLED if state.cancelled else Status.TIMEOUT
         return _given_up(state, status, f"{state.reason}; {reason}")
@@ -203,7 +273,7 @@ def _step_of_queued(state: JobState, observation: Observation) -> JobAction | No
     if state.cancelled:
         return _never_began(state)
     if state.instance:
-        return Fault(state, "it was ended from outside, and the host would start it anew")
+        return Fault(state, observation.ended_before or "it was ended from outside, and the host would start it anew")
     if observation.status is not None:
         return _given_up(state, observation.status, observation.reason)
     return None if state.phase is Phase.QUEUED else Note(state, observation)

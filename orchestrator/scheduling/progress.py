@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.planning.estimate import UNKNOWN, History, Span, longest, over_slots
-from orchestrator.runs.labels import case_label, outcome
+from orchestrator.runs.labels import Labels
 from runner.schema import MAX, Case, Event, EventKind, Job, Row, Status
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # A range is shown as one number if its ends are less than CLOSE_S apart, or differ by at most the factor CLOSE.
 CLOSE_S, CLOSE = 10.0, 1.5
+# A row takes 3 kB: all rows of 1,000 hosts with 100 jobs each took 300 MB. A comparison that is drawn again whenever a
+# row comes needs 0.3 s of processor time for this many.
+MOST_ROWS = 2000
 
 
 @dataclass
@@ -53,28 +56,44 @@ class RunningJob:
 class HostBoard:
     """One host. waiting: its jobs that have neither started nor ended, in order. slots: None if unknown.
 
-    ended: cases that a running job reports as ended; their rows come when the job ends.
+    outcomes: of the cases that have a row. ended: cases that a running job reports as ended; their rows come when the
+    job ends. faults: how many of the outcomes are faults.
     """
 
     total: int = 0
     slots: int | None = None
-    rows: dict[str, Row] = field(default_factory=dict)
+    outcomes: dict[str, Status | None] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     waiting: dict[str, Job] = field(default_factory=dict)
     running: dict[str, RunningJob] = field(default_factory=dict)
     message: str = ""
+    faults: int = 0
 
     @property
     def done(self) -> int:
-        return len(self.rows.keys() | self.ended)
+        return len(self.outcomes) + len(self.ended)
+
+    def count(self, row: Row) -> None:
+        case = row.case or ""
+        self.faults += _is_fault(row.status) - _is_fault(self.outcomes.get(case))
+        self.outcomes[case] = row.status
+        self.ended.discard(case)
+        self.total = max(self.total, self.done)
 
     @property
     def is_done(self) -> bool:
         return self.done >= self.total and not self.running
 
-    @property
-    def faults(self) -> int:
-        return sum(row.status is not None and row.status.is_fault for row in self.rows.values())
+
+def _is_fault(status: Status | None) -> bool:
+    return status is not None and status.is_fault
+
+
+class Outcome(NamedTuple):
+    """The part of a row that the board needs."""
+
+    host: str
+    status: Status | None
 
 
 class Board:
@@ -82,6 +101,7 @@ class Board:
 
     history: durations of earlier runs; those of this run are added to it. slots: of each host, where known.
     pools: by host, the name of a machine that it shares with other hosts: their jobs wait for one another.
+    rows: of the cases that have ended, by case, up to MOST_ROWS; of a larger run, none.
     """
 
     def __init__(
@@ -95,10 +115,14 @@ class Board:
     ) -> None:
         self.pools = pools or {}
         self.hosts: dict[str, HostBoard] = {}
+        self.rows: dict[str, Row] = {}
         self.clock = clock
         self.history = history or History()
         self.lock = threading.RLock()
+        self._keeps_rows = True
         self.began = clock()
+        jobs = list(jobs)
+        self.labels = Labels(jobs)
         for job in jobs:
             board = self._host(job.host)
             board.total += len(job.cases)
@@ -114,17 +138,20 @@ class Board:
         return self.hosts.setdefault(name, HostBoard())
 
     def _count(self, row: Row) -> None:
-        board = self._host(row.host or "")
-        board.rows[row.case or ""] = row
-        board.total = max(board.total, board.done)
+        self._host(row.host or "").count(row)
+        if self._keeps_rows:
+            self.rows[row.case or ""] = row
+            if len(self.rows) > MOST_ROWS:
+                self._keeps_rows = False
+                self.rows.clear()
 
     @staticmethod
     def _open_cases(board: HostBoard, job: Job) -> list[Case]:
-        return [case for case in job.cases if case.id not in board.rows and case.id not in board.ended]
+        return [case for case in job.cases if case.id not in board.outcomes and case.id not in board.ended]
 
-    def all_rows(self) -> list[Row]:
+    def outcomes(self) -> list[Outcome]:
         with self.lock:
-            return [row for board in self.hosts.values() for row in board.rows.values()]
+            return [Outcome(name, status) for name, board in self.hosts.items() for status in board.outcomes.values()]
 
     @property
     def elapsed_s(self) -> float:
@@ -203,10 +230,10 @@ class Board:
     def _job_ended(self, board: HostBoard, job: Job, rows: Iterable[Row]) -> str | None:
         board.running.pop(job.id, None)
         board.waiting.pop(job.id, None)
-        self.history.add(rows)
+        self.history.add(rows, by_case=False)
         for row in rows:
             self._count(row)
-        told = [outcome(row) for row in rows if row.status is not Status.OK]
+        told = [self.labels.outcome(row) for row in rows if row.status is not Status.OK]
         return "\n".join(f"{job.host}: {text}" for text in told) or None
 
     def _event(self, board: HostBoard, at_work: RunningJob, event: Event) -> str | None:
@@ -230,14 +257,14 @@ class Board:
                 if event.latency_s is not None and case is not None and case == at_work.case:
                     at_work.trials.append(event.latency_s)
                     at_work.trial_of = event.of or 0
-            case EventKind.CASE_ENDED if case and case.id not in board.ended:
+            case EventKind.CASE_ENDED if case and case.id not in board.ended and case.id not in board.outcomes:
                 board.ended.add(case.id)
                 at_work.doing = f"{of_case}{event.status.value if event.status else 'ended'}"
                 if event.status is Status.OK:
                     self._learn(at_work, case)
                 at_work.case = None
                 if event.status is Status.OK:  # other outcomes are printed with their rows, which have the reason
-                    return f"{job.host}: {case_label(job, case)}: ok"
+                    return f"{job.host}: {self.labels.case(job, case)}: ok"
         return None
 
     def _learn(self, at_work: RunningJob, case: Case) -> None:
@@ -249,7 +276,7 @@ class Board:
         first_s = max(0.0, at_work.warmed_up - at_work.case_since - job.warmup * each)
         load_s = (at_work.loaded - at_work.loading) if at_work.loaded and at_work.loading else None
         row = Row.of(job, case, Status.OK, latency_median=each, first_call_s=first_s, load_s=load_s)
-        self.history.add([row])
+        self.history.add([row], by_case=False)
 
 
 def in_words(seconds: float) -> str:

@@ -21,13 +21,17 @@ from runner.schema import Job, Row, Status
 
 @dataclass(frozen=True)
 class Recorder:
-    """The records of one host's jobs. tell: is told of each outcome. clock: seconds since the epoch."""
+    """The records of one host's jobs. tell: is told of each outcome. clock: seconds since the epoch.
+
+    merge: brings committed rows into the run's one table, now or soon.
+    """
 
     host: str
     run: Run
     journal: Journal
     tell: Callable[[Update], None]
     clock: Callable[[], float]
+    merge: Callable[[], None]
 
     def intent(self, action: Action) -> Action:
         """Writes down what is about to be done. Returns the action with the job's state after that."""
@@ -59,13 +63,15 @@ class Recorder:
         self.commit(state, closing_rows(self.run, state.job, status, reason))
 
     def commit(self, state: JobState, rows: Sequence[Row]) -> None:
-        commit(self.run, self.journal, state, rows, self.clock())
-        self.tell(Update(self.host, state.job, rows=tuple(self.run.rows(state.job))))
+        committed = commit(self.run, self.journal, state, rows, self.clock())
+        self.merge()
+        self.tell(Update(self.host, state.job, rows=tuple(committed)))
 
     def delivered(self, state: JobState, result_store: ResultStore | None) -> bool:
         """Whether what an attempt delivered to a store settles its job; if so that is committed."""
         if not collect_delivered(self.run, self.journal, result_store, state, self.clock()):
             return False
+        self.merge()
         message = f"attempt {state.attempt} of {state.job.id} is not on its host; its rows are those it delivered"
         self.tell(Update(self.host, state.job, rows=tuple(self.run.rows(state.job)), message=message))
         return True
@@ -91,12 +97,15 @@ def closing_rows(run: Run, job: Job, status: Status, reason: str) -> list[Row]:
     return [Row.of(job, case, status, reason) for case in run.open_cases(job)]
 
 
-def commit(run: Run, journal: Journal, state: JobState, rows: Sequence[Row], now: float) -> None:
-    """Writes a job's last rows, then records that it is settled: a crash in between loses nothing."""
-    run.add_rows(state.job, rows)
+def commit(run: Run, journal: Journal, state: JobState, rows: Sequence[Row], now: float) -> list[Row]:
+    """Writes a job's last rows, then records that it is settled: a crash in between loses nothing.
+
+    The rows are then to be merged. Returns all rows of the job.
+    """
+    committed = run.add_rows(state.job, rows)
     reason = next((row.error for row in rows if row.error), "")
     journal.record(Entry(now, Kind.SETTLED, state.job.id, state.attempt, state.slot, reason))
-    run.merge()
+    return committed
 
 
 def collect_delivered(

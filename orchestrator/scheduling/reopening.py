@@ -14,9 +14,11 @@ AT_WORK = (Kind.STARTING, Kind.QUEUED, Kind.RUNNING, Kind.STOPPING)
 
 def reopen(run: Run, journal: Journal, now: float) -> None:
     """Opens jobs whose rows are gone from the run's folder since they were settled."""
-    for state in journal.states():
-        if state.is_settled and len(run.rows(state.job)) < len(state.job.cases):
-            journal.record(Entry(now, Kind.REOPENED, state.job.id, state.attempt, reason="its rows are gone"))
+    gone = [
+        state for state in journal.states() if state.is_settled and run.count_rows(state.job) < len(state.job.cases)
+    ]
+    reason = "its rows are gone"
+    journal.record_all([Entry(now, Kind.REOPENED, state.job.id, state.attempt, reason=reason) for state in gone])
 
 
 def reopen_lost(run: Run, journal: Journal, now: float, hosts: Collection[str]) -> None:
@@ -24,12 +26,15 @@ def reopen_lost(run: Run, journal: Journal, now: float, hosts: Collection[str]) 
 
     An attempt that was at work when its host was given up may still be there, with its rows: it is looked for first.
     """
+    histories = journal.histories()
+    entries = []
     for state in journal.states():
         job = state.job
         if not (state.is_settled and job.host in hosts and run.open_cases(job)):
             continue
-        before = [entry.kind for entry in journal.history(job.id) if entry.kind not in (Kind.SETTLED, Kind.CANCEL)]
+        before = [entry.kind for entry in histories.get(job.id, ()) if entry.kind not in (Kind.SETTLED, Kind.CANCEL)]
         again = Entry(now, Kind.REOPENED, job.id, state.attempt, state.slot, "its lost cases are tried again")
-        journal.record(again)
+        entries.append(again)
         if before and before[-1] in AT_WORK:
-            journal.record(replace(again, kind=Kind.STARTING))
+            entries.append(replace(again, kind=Kind.STARTING))
+    journal.record_all(entries)

@@ -37,13 +37,7 @@ def waits(
     Does not include those that wait for other jobs of this run, or for their backoff.
     """
     found: dict[str, Wait] = {}
-    ours = {(state.job.run, state.job.id) for state in jobs}
-    own = {slot.name for slot in slots if slot.exclusive_per_run}
-    foreign = [
-        (attempt, its)
-        for attempt, its in sorted(seen.items())
-        if (attempt.run, attempt.job) not in ours and its.state is State.RUNNING and its.slot not in own
-    ]
+    foreign = running_of_others(jobs, seen, slots)
     for state in jobs:
         observation = seen.get(state.key)
         if state.is_settled:
@@ -59,6 +53,19 @@ def waits(
             reason = f"slot {its.slot} is held by run {attempt.run}, job {attempt.job}"
             found[state.job.id] = Wait(reason, None if its.for_s is None else now - its.for_s)
     return found if failures is None else {**found, **_without_room(jobs, failures)}
+
+
+def running_of_others(
+    jobs: Sequence[JobState], seen: Mapping[Attempt, Observation], slots: Sequence[Slot]
+) -> list[tuple[Attempt, Observation]]:
+    """What other runs run on a host. jobs: of this run, those of which an attempt is there at least."""
+    ours = {(state.job.run, state.job.id) for state in jobs}
+    own = {slot.name for slot in slots if slot.exclusive_per_run}
+    return [
+        (attempt, its)
+        for attempt, its in sorted(seen.items())
+        if (attempt.run, attempt.job) not in ours and its.state is State.RUNNING and its.slot not in own
+    ]
 
 
 def _holder(slot: Slot, running: Sequence[tuple[Attempt, Observation]]) -> tuple[Attempt, Observation] | None:

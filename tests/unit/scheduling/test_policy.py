@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import pytest
 from builders import a_job
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.executors.contract import Attempt, Observation, Slot, State
 from orchestrator.runs.job_state import JobState, Phase
 from orchestrator.scheduling.actions import Action, Collect, Fault, GiveUp, HandOver, Note, Remove, Stage, Start, Stop
-from orchestrator.scheduling.failures import Failures
+from orchestrator.scheduling.failures import Failures, Result
 from orchestrator.scheduling.limits import Limits, deadline_s
-from orchestrator.scheduling.policy import decide, is_done, is_taken, may_add_round
-from orchestrator.scheduling.retries import backoff_s, may_retry
-from orchestrator.scheduling.waiting import Wait, waits
+from orchestrator.scheduling.policy import decide, is_calm, is_done, is_taken, may_add_round, of_interest
+from orchestrator.scheduling.retries import Response, backoff_s, may_retry
+from orchestrator.scheduling.waiting import Wait, running_of_others, waits
 from runner.schema import Case, Job, Status
 
 CPU = Slot("cpu")
@@ -74,9 +76,21 @@ def test_the_next_job_is_staged_while_one_runs_and_not_started() -> None:
     assert decide_on([a, b, c], shown(a, State.RUNNING) | shown(b, State.STAGED)) == []
 
 
-def test_the_next_job_is_staged_in_the_same_look_that_starts_one() -> None:
-    a, b, c = staged("a"), pending("b"), pending("c")
-    assert decide_on([a, b, c], shown(a, State.STAGED)) == [Start(a), Stage(b, 1, CPU)]
+def test_a_start_goes_before_other_work_for_its_slot_for_a_second() -> None:
+    ended, a, b, old = started("z"), staged("a"), pending("b"), pending("y", phase=Phase.SETTLED, attempt=1)
+    jobs, seen = [ended, a, b, old], shown(ended, State.EXITED) | shown(a, State.STAGED) | shown(old, State.EXITED)
+    assert decide_on(jobs, seen) == [Start(a)]
+    rest = [Collect(ended, seen[ended.key]), Stage(b, 1, CPU), Remove(old.key)]
+    a = jobs[1] = started("a", since=10.0)
+    assert [action for action in decide_on(jobs, seen, now=10.9) if action in rest] == []
+    assert [action for action in decide_on(jobs, seen, now=11.1) if action in rest] == rest
+    assert decide_on(jobs, seen | shown(a, State.RUNNING), now=10.2) == rest
+
+
+def test_a_start_puts_off_nothing_on_another_slot() -> None:
+    a, b = staged("a", "gpu0"), started("b", "gpu1")
+    seen = shown(a, State.STAGED) | shown(b, State.EXITED)
+    assert decide_on([a, b], seen, slots=GPUS) == [Start(a), Collect(b, seen[b.key])]
 
 
 def test_only_one_job_is_staged_ahead_for_a_slot_however_long_that_takes() -> None:
@@ -99,10 +113,18 @@ def test_a_gpu_that_another_runs_slot_has_in_it_is_left_alone(theirs: str) -> No
     assert [step for step in decide_on([a, b], seen | other, slots=GPUS) if isinstance(step, Start)] == free
 
 
-def test_a_slot_is_handed_on_in_the_same_look_that_collects_its_last_job() -> None:
+@pytest.mark.parametrize("state", [State.ENDING, State.EXITED])
+def test_a_slot_is_handed_on_in_the_look_that_shows_its_last_job_ended(state: State) -> None:
     a, b = started("a"), staged("b")
-    seen = shown(a, State.EXITED) | shown(b, State.STAGED)
-    assert decide_on([a, b], seen) == [Collect(a, seen[a.key]), Start(b)]
+    seen = shown(a, state) | shown(b, State.STAGED)
+    assert decide_on([a, b], seen) == [Start(b)]
+
+
+def test_what_has_ended_is_collected_once_its_host_says_how() -> None:
+    a = started("a")
+    assert decide_on([a], shown(a, State.ENDING)) == []
+    seen = shown(a, State.EXITED)
+    assert decide_on([a], seen) == [Collect(a, seen[a.key])]
 
 
 def test_two_staged_jobs_never_start_on_one_slot() -> None:
@@ -320,6 +342,20 @@ def test_a_start_by_the_host_itself_in_place_of_the_seen_one_is_a_fault(state: S
     assert isinstance(action, Fault)
 
 
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.LOST])
+def test_how_the_seen_start_was_ended_is_the_faults_reason(state: State) -> None:
+    a = started("a", "1", phase=Phase.RUNNING, instance="pod-1")
+    instance = "pod-2" if state is State.RUNNING else ""
+    seen = {a.key: Observation(state, "1", reason="r", instance=instance, ended_before="preempted: by b")}
+    assert decide_on([a], seen, slots=OWN) == [Fault(a, "preempted: by b", is_lost=state is State.LOST)]
+
+
+def test_a_silent_node_is_not_explained_by_an_earlier_end() -> None:
+    a = started("a", "1", phase=Phase.RUNNING, instance="pod-2")
+    seen = {a.key: Observation(State.LOST, "1", reason="silent", instance="pod-2", ended_before="preempted: by b")}
+    assert decide_on([a], seen, slots=OWN) == [Fault(a, "silent", is_lost=True)]
+
+
 def test_an_end_that_the_host_itself_set_is_not_tried_again() -> None:
     a = started("a", "1", phase=Phase.RUNNING, instance="pod-1")
     assert not may_retry(a, Observation(State.EXITED, "1", exit_code=137, status=Status.TIMEOUT), Limits(retries=2))
@@ -362,7 +398,8 @@ def test_a_slot_is_taken_by_whoever_runs_on_one_of_its_devices() -> None:
     a, both = Attempt("r", "a", 1), Slot("gpu0+1", ("0", "1"))
     assert is_taken({Attempt("other", "x", 1): on("gpu1", State.RUNNING)}, a, both)
     assert not is_taken({a: on("gpu0+1", State.RUNNING)}, a, both)
-    assert not is_taken({Attempt("other", "x", 1): on("gpu1", State.EXITED)}, a, both)
+    for state in (State.ENDING, State.EXITED):
+        assert not is_taken({Attempt("other", "x", 1): on("gpu1", state)}, a, both)
 
 
 def test_a_host_is_done_once_its_jobs_are_settled_and_removed() -> None:
@@ -402,3 +439,85 @@ def test_what_the_host_says_of_a_queued_job_is_its_reason() -> None:
     a = started("a")
     seen = {a.key: Observation(State.QUEUED, "cpu", reason="0/3 nodes are available")}
     assert waits([a], seen, (CPU,), 0.0) == {"a": Wait("0/3 nodes are available")}
+
+
+CALM = [started("a"), staged("b"), pending("c"), pending("d", phase=Phase.SETTLED, attempt=1)]
+CALM_SEEN = shown(CALM[0], State.RUNNING) | shown(CALM[1], State.STAGED)
+
+
+def test_a_host_is_calm_while_one_job_runs_and_the_next_waits_for_it() -> None:
+    assert is_calm(CALM, CALM_SEEN, Failures())
+
+
+@pytest.mark.parametrize(
+    ("jobs", "seen"),
+    [
+        ([*CALM, pending("e", faults=1)], CALM_SEEN),
+        ([replace(CALM[0], phase=Phase.STOPPING), *CALM[1:]], CALM_SEEN),
+        (CALM, CALM_SEEN | shown(CALM[3], State.EXITED)),
+        (CALM, CALM_SEEN | shown(CALM[0], State.EXITED)),
+        (CALM, shown(CALM[0], State.RUNNING)),
+        ([started("a", "gpu0"), staged("b", "gpu1")], shown(started("a", "gpu0"), State.RUNNING)
+         | shown(staged("b", "gpu1"), State.STAGED)),
+        ([pending("a")], {}),
+    ],
+    ids=["backoff", "stop", "to remove", "ended", "not staged", "idle slot", "nothing runs"],
+)  # fmt: skip
+def test_a_host_is_not_calm_while_anything_is_due_there(jobs: list[JobState], seen: dict[Attempt, Observation]) -> None:
+    assert not is_calm(jobs, seen, Failures())
+
+
+def test_a_host_is_not_calm_while_it_refuses_a_request() -> None:
+    refused = Failures().after(Result(Stage(CALM[1], 2, CPU), 0.0, Response.ASK_AGAIN, "no"))
+    assert not is_calm(CALM, CALM_SEEN, refused)
+
+
+def test_a_settled_job_is_of_interest_only_while_its_attempt_is_there() -> None:
+    over, other = pending("a", phase=Phase.SETTLED, attempt=1), pending("b")
+    assert list(of_interest((over, other), (), 1)) == [other]
+    assert list(of_interest((over, other), {over.key}, 1)) == [over, other]
+
+
+def test_of_the_jobs_that_wait_for_their_first_attempt_one_a_slot_is_of_interest() -> None:
+    a, b, c, tried, stopped = (pending(name) for name in "abcde")
+    tried, stopped = replace(tried, attempt=1, faults=1), replace(stopped, cancelled=True)
+    assert of_interest((a, tried, b, stopped, c), (), 2) == [a, tried, b, stopped]
+    assert of_interest((a, b), (), 0) == [a]
+
+
+STATES = st.fixed_dictionaries(
+    {
+        "phase": st.sampled_from([Phase.PENDING] * 6 + list(Phase)),
+        "attempt": st.integers(0, 2),
+        "faults": st.sampled_from([0, 0, 0, 1, 3]),
+        "cancelled": st.sampled_from([False, False, False, True]),
+        "since": st.floats(0, 100),
+        "slot": st.sampled_from(["gpu0", "gpu1"]),
+    }
+)
+
+
+@given(
+    fields=st.lists(STATES, max_size=8),
+    there=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2), st.sampled_from(list(State))), max_size=4),
+    slots=st.integers(0, 2),
+)
+def test_what_is_not_of_interest_changes_no_decision(
+    fields: list[dict[str, object]], there: list[tuple[int, int, State]], slots: int
+) -> None:
+    jobs = [pending(f"j{number}", **its) for number, its in enumerate(fields)]
+    names = [*(state.job for state in jobs), *(replace(job("x"), run=run) for run in ("other", "third"))]
+    seen = {
+        Attempt(of.run, of.id, number): on(f"gpu{number % 2}", state)
+        for place, number, state in there
+        for of in [names[place % len(names)]]
+    }
+    some = of_interest(jobs, seen, slots)
+
+    def found(jobs: Sequence[JobState]) -> tuple[object, ...]:
+        due = decide(jobs, seen, GPUS[:slots], 100.0, Limits(retries=2))
+        return due, is_done(jobs, seen, Failures()), is_calm(jobs, seen, Failures())
+
+    assert found(some) == found(jobs)
+    held = running_of_others(some, seen, GPUS[:slots])
+    assert waits(jobs if held else some, seen, GPUS[:slots], 100.0) == waits(jobs, seen, GPUS[:slots], 100.0)

@@ -9,9 +9,11 @@ from builders import a_job, ok_row
 from rich.console import Console
 
 from orchestrator.planning.estimate import History, Span
-from orchestrator.runs.labels import outcome
-from orchestrator.scheduling.progress import Board, clock_time, in_words, remaining_in_words
+from orchestrator.runs.labels import Labels
+from orchestrator.scheduling import progress
+from orchestrator.scheduling.progress import Board, HostBoard, clock_time, in_words, remaining_in_words
 from orchestrator.scheduling.updates import Update
+from orchestrator.terminal import live
 from orchestrator.terminal.live import Screen, summary, table, watched
 from runner.schema import Case, Event, EventKind, Job, Row, Status
 
@@ -287,4 +289,65 @@ def test_durations_read_as_one_says_them(seconds: float, words: str) -> None:
 )
 def test_an_outcome_says_its_status_once(error: str | None, said: str) -> None:
     row = Row(engine="eager", status=Status.CANCELLED, error=error)
-    assert outcome(row).endswith(f" {said}")
+    assert Labels([]).outcome(row).endswith(f" {said}")
+
+
+def test_the_board_keeps_the_rows_of_a_small_run_and_counts_those_of_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "MOST_ROWS", 2)
+    board = Board([JOB], [])
+    board.update(Update("box", JOB, rows=tuple(row(case, 1.0) for case in JOB.cases)))
+    assert len(board.rows) == 2
+    more = replace(JOB, id="k", cases=(Case("d", 4),))
+    board.update(Update("box", more, rows=(replace(row(more.cases[0], 1.0, more), status=Status.FAILED),)))
+    assert board.rows == {}
+    assert board.outcomes() == [("box", Status.OK), ("box", Status.OK), ("box", Status.FAILED)]
+    assert (board.hosts["box"].done, board.hosts["box"].total, board.hosts["box"].faults) == (3, 3, 1)
+
+
+def test_a_case_that_runs_again_counts_once_and_its_fault_no_more() -> None:
+    board = Board([JOB], [replace(row(JOB.cases[0], 1.0), status=Status.LOST)])
+    assert (board.hosts["box"].done, board.hosts["box"].faults) == (1, 1)
+    board.update(Update("box", JOB, rows=tuple(row(case, 1.0) for case in JOB.cases)))
+    assert (board.hosts["box"].done, board.hosts["box"].faults) == (2, 0)
+
+
+def test_only_hosts_that_are_shown_are_formatted(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [replace(JOB, id=f"j{number}", host=f"host{number}") for number in range(100)]
+    formatted: list[str] = []
+    plain = live._host_lines
+
+    def noted(board: Board, name: str, host: HostBoard) -> list[live.BoardLine]:
+        formatted.append(name)
+        return plain(board, name, host)
+
+    monkeypatch.setattr(live, "_host_lines", noted)
+    text = drawn(Board(jobs, []), height=5)
+    assert len(formatted) == 4
+    assert "… and 96 hosts more" in text
+
+
+def test_a_slow_drawing_is_shown_again_until_the_terminal_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SLOW_DRAWING_S", 0.0)
+    monkeypatch.setattr(live, "DRAWING_SHARE", 1e-9)
+    board, console = Board([JOB], []), Console(file=StringIO(), width=100, height=20)
+    screen = Screen(board, console)
+
+    def shown() -> str:
+        with console.capture() as captured:
+            console.print(screen)
+        return captured.get()
+
+    assert "0 of 2 cases" in shown()
+    board.update(Update("box", JOB, rows=tuple(row(case, 1.0) for case in JOB.cases)))
+    assert "0 of 2 cases" in shown()
+    console.width = 90
+    assert "2 of 2 cases" in shown()
+
+
+def test_rows_of_a_run_are_found_by_their_work_and_not_by_their_cases() -> None:
+    history, own = History(), replace(row(JOB.cases[0], 1.0), work=JOB.work(1))
+    history.add([own], by_case=False)
+    # a first call, two warm-up calls and three that are timed
+    assert history.case(JOB, JOB.cases[0]).high == pytest.approx((own.first_call_s or 0.0) + 5)
+    history.add([replace(own, work=None)], by_case=False)
+    assert sum(map(len, history._rows.values())) == 2, "by work, on its host and on any"

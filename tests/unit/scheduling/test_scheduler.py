@@ -47,7 +47,7 @@ from orchestrator.runs import folder as runs
 from orchestrator.runs.job_state import Entry, Kind
 from orchestrator.runs.journal import Journal
 from orchestrator.scheduling.all_hosts import drive_all
-from orchestrator.scheduling.host_loop import HostLoop
+from orchestrator.scheduling.host_loop import LOOK_EVERY_S, HostLoop, look_every_s
 from orchestrator.scheduling.late_host import Ready
 from orchestrator.scheduling.reopening import reopen, reopen_lost
 from orchestrator.scheduling.retries import ASK_AGAIN_S
@@ -76,6 +76,7 @@ def test_two_jobs_never_run_on_one_slot(fake_run: Any) -> None:
 
 def test_the_next_job_is_staged_before_the_one_that_runs_ends(fake_run: Any) -> None:
     sd = fake_run("a", "b")
+    sd.host.behave("a", Behaviour(runs_s=3.0))
     sd.finish()
     order = [(c.method, c.attempt.job) for c in sd.host.calls if c.method in ("stage", "fetch") and c.attempt]
     assert order.index(("stage", "b")) < order.index(("fetch", "a"))
@@ -1031,3 +1032,25 @@ def test_two_runs_that_begin_in_one_second_have_two_names_and_keep_their_order(t
         time.sleep(0.05)  # a file system's own clock ticks in milliseconds
     assert len({run.name for run in began}) == 3
     assert runs.all_runs(tmp_path / "one") == began[:2]
+
+
+def test_the_rows_that_are_told_are_those_on_disk(fake_run: Any) -> None:
+    sd = fake_run("a", cases=3)
+    sd.host.behave("a", Behaviour(exit_code=255, rows=1), Behaviour())
+    sd.finish()
+    (told,) = [update.rows for update in sd.updates if update.rows]
+    assert list(told) == sd.run.rows(make_job(sd.run.name, "a", 3))
+
+
+def test_of_many_hosts_a_calm_one_is_looked_at_less_often(fake_run: Any) -> None:
+    assert (look_every_s(1), look_every_s(250), look_every_s(1000)) == (LOOK_EVERY_S, LOOK_EVERY_S, 8.0)
+    sd = fake_run("a", "b")
+    sd.host.behave("a", NEVER_ENDS)
+    loop = sd.loop(look_every_s=8.0)
+    assert loop._pause_s() == LOOK_EVERY_S
+    for _ in range(5):
+        loop.step()
+    assert loop._pause_s() == 8.0
+    sd.host.unreachable_for(1.0)
+    loop.step()
+    assert loop._pause_s() == LOOK_EVERY_S
