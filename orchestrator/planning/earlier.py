@@ -19,7 +19,7 @@ def rows(root: Path = runs.ROOT, most: int = 20) -> list[Row]:
     found: list[Row] = []
     for run in runs.all_runs(root)[-most:]:
         with suppress(InputError):
-            found.extend(run.all_rows())
+            found.extend(run.all_rows(lambda damage: None))
     return found
 
 
@@ -32,8 +32,9 @@ def startups(root: Path = runs.ROOT, most: int = 20) -> Iterator[tuple[str, floa
     """Yields (host, seconds) of the last runs' jobs without model load and cases. Skips damaged runs, like `rows`."""
     for run in runs.all_runs(root)[-most:]:
         with suppress(InputError), closing(Journal.open(run.journal)) as journal:
+            histories = journal.histories()
             for state in journal.states():
-                took = _took_s(journal.history(state.job.id))
+                took = _took_s(histories.get(state.job.id, ()))
                 if took is not None and (known := measured_s(state.job, run.rows(state.job))) is not None:
                     yield state.job.host, max(0.0, took - known)
 

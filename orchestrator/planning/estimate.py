@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import statistics
+import sys
+from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from runner.catalog import NONE
 from runner.schema import MAX, Case, Job, Row, Status
 
 if TYPE_CHECKING:
@@ -15,10 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobTime:
-    """The known time of one job. known_s: seconds of its slot for the `known_cases`; None if no case is known."""
+    """The known time of one job. known_s: seconds of its slot for the `known_cases`; None if no case is known.
+
+    other_hosts: where those of the known cases ran that never ran on the job's own host; `other_cases` of them.
+    """
 
     known_cases: int
     known_s: float | None
+    other_cases: int = 0
+    other_hosts: frozenset[str] = frozenset()
+
+
+NO_TIME = JobTime(0, None)
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class HostEstimate:
     slot_s: seconds of one slot for the `known_cases`, run in sequence; None if no case is known.
     slots: the number of concurrent jobs; None until the host is asked (`gpus: all`).
     wall_s: slot_s divided over the slots. price: of slot_s, in the currency of price_per_hour.
+    other_cases: how many of the known cases ran only on other hosts, which are `other_hosts`.
     """
 
     host: str
@@ -41,6 +53,8 @@ class HostEstimate:
     price: float | None
     rounds: int = 1
     most_rounds: int = 1
+    other_cases: int = 0
+    other_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,10 +81,22 @@ class Span:
 UNKNOWN = Span(0.0, None)
 OVERDUE_S = 10.0
 LATEST = 5  # the startups of a host that count: it may be busier now than in earlier runs
+SIMILAR = 20  # the latest cases that count where only similar ones ran: all of 100,000 take 20 MB
 # How far the times of two cases may differ, by what the cases share. Guesses, deliberately wide: they give a range
 # instead of a number until the case itself has run.
 SAME, OTHER_JOB, OTHER_SAMPLES = (1.0, 1.0), (0.8, 1.2), (0.6, 1.5)
 OTHER_ENGINE, OTHER_HOST = (0.3, 3.0), (0.2, 5.0)
+
+
+class _Times(NamedTuple):
+    """What an estimate needs of a row, in seconds: a row takes ten times the memory. call_s: median of one call."""
+
+    host: str | None
+    n_samples: int | None
+    steps: int | None
+    load_s: float
+    first_call_s: float
+    call_s: float
 
 
 class History:
@@ -80,8 +106,8 @@ class History:
     """
 
     def __init__(self, rows: Iterable[Row] = (), startups: Iterable[tuple[str, float]] = ()) -> None:
-        self._rows: dict[Hashable, list[Row]] = {}
-        self._similar: dict[Hashable, list[Row]] = {}
+        self._rows: dict[Hashable, list[_Times]] = {}
+        self._similar: dict[Hashable, deque[_Times]] = {}
         self._sizes: dict[str | None, set[tuple[int | None, int | None]]] = {}
         self._unsupported: set[str | None] = set()
         self._startups: dict[str, list[float]] = {}
@@ -89,16 +115,25 @@ class History:
         for host, seconds in startups:
             self.add_startup(host, seconds)
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[Row], *, by_case: bool = True) -> None:
+        """by_case: also under each row's case, which `_nearest` prefers: for cases that may be planned again.
+
+        The cases of a run that goes on are not: without those keys, the rows of 100,000 of them take half the memory.
+        """
         for row in rows:
             if row.status is Status.UNSUPPORTED:
                 self._unsupported.add(row.case)
-            if row.status is Status.OK and (row.latency_median or row.latency):
-                for key in _keys(row.case, row.host, (row.work, row.engine, row.precision)):
-                    self._rows.setdefault(key, []).append(row)
+            call_s = row.latency_median or row.latency
+            # rows repeat the same few texts: 100,000 rows take 25 MB less
+            host, work, *how = (text and sys.intern(text) for text in (row.host, row.work, *_how(row)))
+            if row.status is Status.OK and call_s:
+                samples, load_s, first_s = row.n_samples, row.load_s or 0.0, row.first_call_s or 0.0
+                times = _Times(host, samples, row.steps, load_s, first_s, call_s)
+                for key in _keys(row.case if by_case else None, host, (work, *how)):
+                    self._rows.setdefault(key, []).append(times)
                 self._sizes.setdefault(row.model, set()).add((row.height, row.width))
-                for key in _similar_keys(row.host, row.engine, row.precision, row.model):
-                    self._similar.setdefault(key, []).append(row)
+                for key in _similar_keys(host, tuple(how), row.model):
+                    self._similar.setdefault(key, deque(maxlen=SIMILAR)).append(times)
 
     def add_startup(self, host: str, seconds: float) -> None:
         """seconds: a job's time without model load and cases: container start, imports, collecting results."""
@@ -118,7 +153,7 @@ class History:
         if not found:
             return UNKNOWN
         rows, around = min(found, key=lambda each: each[1][1] / each[1][0])
-        return _exactly(statistics.median(row.load_s or 0.0 for row in rows)).times(*around)
+        return _exactly(statistics.median(row.load_s for row in rows)).times(*around)
 
     def case(self, job: Job, case: Case) -> Span:
         """Estimates one case: its first call, warm-up and repeats."""
@@ -141,13 +176,11 @@ class History:
     def _is_unsupported(self, job: Job) -> bool:
         return all(case.id in self._unsupported for case in job.cases)
 
-    def _nearest(self, job: Job, case: Case) -> tuple[list[Row], tuple[float, float]] | None:
+    def _nearest(self, job: Job, case: Case) -> tuple[Sequence[_Times], tuple[float, float]] | None:
         """Returns the rows most similar to a case, and the factors by which their times may differ."""
-        work = (self._work(job, case), job.engine, job.precision.value)
+        work = (self._work(job, case), *_how(job))
         *near, elsewhere = [self._rows.get(key) for key in _all_keys(case.id, job.host, work)]
-        other_samples, other_engine = (
-            self._similar.get(key) for key in _similar_keys(job.host, job.engine, job.precision.value, job.model)
-        )
+        other_samples, other_engine = (self._similar.get(key) for key in _similar_keys(job.host, _how(job), job.model))
         candidates = [
             *((rows, SAME) for rows in near),
             (other_samples, OTHER_SAMPLES),
@@ -169,12 +202,15 @@ class History:
         """Estimates a job: model load, and for each case its first call, warm-up and minimum repeats."""
         found = [rows for case in job.cases if (rows := self._of(job, case))]
         if not found:
-            return JobTime(0, None)
-        load_s = max(statistics.median(row.load_s or 0.0 for row in rows) for rows in found)
-        return JobTime(len(found), load_s + sum(_case_s(job, rows) for rows in found))
+            return NO_TIME
+        load_s = max(statistics.median(row.load_s for row in rows) for rows in found)
+        known_s = load_s + sum(_case_s(job, rows) for rows in found)
+        elsewhere = [rows for rows in found if all(row.host != job.host for row in rows)]
+        hosts = frozenset(row.host or "?" for rows in elsewhere for row in rows)
+        return JobTime(len(found), known_s, len(elsewhere), hosts)
 
-    def _of(self, job: Job, case: Case) -> list[Row]:
-        work = (self._work(job, case), job.engine, job.precision.value)
+    def _of(self, job: Job, case: Case) -> list[_Times]:
+        work = (self._work(job, case), *_how(job))
         return next((self._rows[key] for key in _keys(case.id, job.host, work) if key in self._rows), [])
 
 
@@ -220,6 +256,8 @@ def host_estimate(host: Host, jobs: Sequence[Job], times: Sequence[JobTime], mos
         price=None if slot_s is None or host.price_per_hour is None else slot_s / 3600 * host.price_per_hour,
         rounds=rounds,
         most_rounds=max(rounds, most_rounds),
+        other_cases=sum(time.other_cases for time in times),
+        other_hosts=tuple(sorted(frozenset().union(*(time.other_hosts for time in times)))),
     )
 
 
@@ -238,8 +276,14 @@ def _all_keys(case: str, host: str, work: tuple[str | None, ...]) -> Iterator[Ha
     yield ("elsewhere", *work)
 
 
-def _similar_keys(host: str | None, engine: str | None, precision: str | None, model: str | None) -> Iterator[Hashable]:
-    yield ("engine", host, model, engine, precision)
+def _how(asked: Job | Row) -> tuple[str | None, ...]:
+    """Returns what executes a case, apart from its work."""
+    precision = asked.precision.value if isinstance(asked, Job) else asked.precision
+    return asked.engine, precision, asked.offload or NONE, asked.step_cache or NONE
+
+
+def _similar_keys(host: str | None, how: tuple[str | None, ...], model: str | None) -> Iterator[Hashable]:
+    yield ("engine", host, model, *how)
     yield ("host", host, model)
 
 
@@ -247,9 +291,9 @@ def _exactly(seconds: float) -> Span:
     return Span(seconds, seconds)
 
 
-def _case_s(job: Job, rows: Sequence[Row], repeats: int | None = None) -> float:
-    call_s = statistics.median(row.latency_median or row.latency or 0.0 for row in rows)
-    first_s = statistics.median(row.first_call_s or 0.0 for row in rows)
+def _case_s(job: Job, rows: Sequence[_Times], repeats: int | None = None) -> float:
+    call_s = statistics.median(row.call_s for row in rows)
+    first_s = statistics.median(row.first_call_s for row in rows)
     return first_s + (job.warmup + (job.repeats if repeats is None else repeats)) * call_s
 
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from orchestrator.config import Host, Matrix, Point
-from orchestrator.config.matrixfile import MAX_CASES
 from orchestrator.errors import InputError
 from orchestrator.planning.estimate import History, HostEstimate, JobTime, host_estimate
-from runner.catalog import BASELINE, known_model, misfit
-from runner.schema import ENGINES, MAX, SCHEMA_VERSION, Case, Job, Precision, Row, Samples, Status, stable_hash
+from runner.catalog import BASELINE, NONE, OPTIONS, SETTINGS, known_model, lacking, misfit, unfit
+from runner.schema import ENGINES, SCHEMA_VERSION, Case, Job, Precision, Row, Samples, Status, stable_hash
 
+# Of one run, over all hosts and rounds: 1,000 hosts with 100 cases each, and as many again.
+MOST_CASES = 200_000
 # The fields of a host, besides its name, that change the environment of a job.
 _LIMITS = {"threads", "gpus_per_job", "cpu", "memory", "shm"}
+# The fields of a job that are not in its id: `cases` are added to it as their batch sizes.
+_OF_NO_EFFECT = {"run", "id", "cases", "timeout_s", "image"}
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,33 @@ class Excluded:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A job that cannot run, as far as that is known without contacting its host, and why."""
+
+    job: Job
+    reason: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """jobs: by host, in the order in which they should run there; `run` and `image` are still empty.
 
-    unsupported: a row for each case that cannot run, as far as that is known without contacting a host.
     times: each job's times from earlier runs, in the order of `jobs`.
     most_rounds: includes rounds that `until` may add, which have no jobs yet.
     """
 
     jobs: tuple[Job, ...]
-    unsupported: tuple[Row, ...]
+    refused: tuple[Refused, ...]
     excluded: tuple[Excluded, ...]
     times: tuple[JobTime, ...]
     most_rounds: int = 1
+
+    @property
+    def unsupported(self) -> tuple[Row, ...]:
+        """Returns a row for each case of the refused jobs."""
+        return tuple(
+            Row.of(each.job, case, Status.UNSUPPORTED, each.reason) for each in self.refused for case in each.job.cases
+        )
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,8 @@ class PlanLine:
     """One line of the `plan` output: a job, or a point that does not run and the reason.
 
     host: None is every host. samples: the batch sizes. expected_s: of the job; None is unknown. round: of the job.
+    expected_from: the other hosts whose times these are, for cases that never ran on this host.
+    The other fields are as in the matrix; height and width None is the model's own size.
     """
 
     fate: Literal["run", "unsupported", "excluded"]
@@ -59,20 +78,36 @@ class PlanLine:
     device: str | None
     engine: str
     precision: str
-    model: str
-    steps: int
     samples: tuple[Samples, ...]
+    model: str
+    prompt: str
+    scheduler: str
+    steps: int
+    height: int | None
+    width: int | None
+    guidance: float
+    seed: int
+    autocast: bool
+    attention: str
+    offload: str
+    step_cache: str
     expected_s: float | None = None
     reason: str = ""
     round: int | None = None
+    expected_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Description:
-    """A plan as a table; `dataclasses.asdict` of it is its JSON."""
+    """A plan as a table."""
 
     lines: tuple[PlanLine, ...]
     hosts: tuple[HostEstimate, ...]
+
+    @property
+    def value(self) -> dict[str, list[dict[str, Any]]]:
+        """Returns the plan's JSON."""
+        return {"lines": [vars(line) for line in self.lines], "hosts": [vars(host) for host in self.hosts]}
 
 
 def make_plan(matrix: Matrix, hosts: Sequence[Host], history: Sequence[Row] = ()) -> Plan:
@@ -81,35 +116,39 @@ def make_plan(matrix: Matrix, hosts: Sequence[Host], history: Sequence[Row] = ()
     Raises InputError if no case is left, or if there are too many.
     """
     count = len(matrix.points) * len(hosts) * matrix.rounds
-    if count > MAX_CASES:
+    if count > MOST_CASES:
         raise InputError(
-            f"{matrix.name}: {len(matrix.points)} points on {len(hosts)} hosts in {matrix.rounds} rounds are {count} "
-            f"cases, and {MAX_CASES} are the limit" + ("; fix: rounds: 1" if matrix.rounds > 1 else "")
+            f"{matrix.name}: {len(matrix.points)} combinations on {len(hosts)} hosts in {matrix.rounds} rounds are "
+            f"{count} cases, and {MOST_CASES} are the limit" + ("; fix: rounds: 1" if matrix.rounds > 1 else "")
         )
-    shares = [_share(matrix, host) for host in hosts]
+    groups = _groups(matrix.points)
+    shares = [_share(matrix, host, groups) for host in hosts]
     jobs = tuple(job for share in shares for job in share.jobs)
-    unsupported = tuple(row for share in shares for row in share.unsupported)
-    if not jobs and not unsupported:
+    refused = tuple(each for share in shares for each in share.refused)
+    if not jobs and not refused:
         raise InputError(f"{matrix.name}: exclude leaves no case on any of {', '.join(host.name for host in hosts)}")
     everywhere = tuple(Excluded(None, point) for point in matrix.excluded)
     excluded = everywhere + tuple(gone for share in shares for gone in share.excluded)
     past = History(history)
-    return Plan(jobs, unsupported, excluded, tuple(past.time(job) for job in jobs), matrix.most_rounds)
+    return Plan(jobs, refused, excluded, tuple(past.time(job) for job in jobs), matrix.most_rounds)
 
 
 def describe(plan: Plan, hosts: Sequence[Host]) -> Description:
     """Describes what runs where, what does not run and why, and the expected time and cost."""
-    estimates = []
-    for host in hosts:
-        mine = [i for i, job in enumerate(plan.jobs) if job.host == host.name]
-        estimates.append(
-            host_estimate(host, [plan.jobs[i] for i in mine], [plan.times[i] for i in mine], plan.most_rounds)
-        )
+    jobs: dict[str, list[Job]] = {host.name: [] for host in hosts}
+    times: dict[str, list[JobTime]] = {host.name: [] for host in hosts}
+    for job, time in zip(plan.jobs, plan.times):
+        jobs[job.host].append(job)
+        times[job.host].append(time)
+    estimates = (host_estimate(host, jobs[host.name], times[host.name], plan.most_rounds) for host in hosts)
     return Description(tuple(_lines(plan)), tuple(estimates))
 
 
-def _share(matrix: Matrix, host: Host) -> Plan:
-    """Plans one host's part, without times. Each round starts one job later in the order than the previous one."""
+def _share(matrix: Matrix, host: Host, groups: Sequence[tuple[Point, ...]]) -> Plan:
+    """Plans one host's part, without times. Each round starts one job later in the order than the previous one.
+
+    groups: of all points of the matrix.
+    """
     points: list[Point] = []
     excluded: list[Excluded] = []
     for point in matrix.points:
@@ -117,19 +156,19 @@ def _share(matrix: Matrix, host: Host) -> Plan:
             excluded.append(Excluded(host.name, point))
         else:
             points.append(point)
-    able: list[tuple[Point, ...]] = []
-    unsupported: list[Row] = []
-    for group in _groups(points):
-        job = _job(matrix, host, group, 0)
-        if reason := _why_not(job):
-            unsupported += (Row.of(job, case, Status.UNSUPPORTED, reason) for case in job.cases)
+    able: list[Job] = []
+    refused: list[Refused] = []
+    for group in _groups(points) if excluded else groups:
+        job = _job(matrix, host, group)
+        if reason := _why_not(job, host):
+            refused.append(Refused(job, reason))
         else:
-            able.append(group)
-    jobs: list[Job] = []
-    for round_ in range(matrix.rounds):
+            able.append(job)
+    jobs = list(able)
+    for round_ in range(1, matrix.rounds):
         turn = round_ % max(1, len(able))
-        jobs += (_job(matrix, host, group, round_) for group in able[turn:] + able[:turn])
-    return Plan(tuple(jobs), tuple(unsupported), tuple(excluded), ())
+        jobs += (_in_round(job, host, round_) for job in able[turn:] + able[:turn])
+    return Plan(tuple(jobs), tuple(refused), tuple(excluded), ())
 
 
 def _groups(points: Sequence[Point]) -> list[tuple[Point, ...]]:
@@ -151,7 +190,8 @@ def _size(point: Point) -> float:
     return Case("", point.samples).size
 
 
-def _job(matrix: Matrix, host: Host, group: Sequence[Point], round_: int) -> Job:
+def _job(matrix: Matrix, host: Host, group: Sequence[Point]) -> Job:
+    """Returns the job of a group in the first round."""
     until, shared = matrix.until, group[0].model_dump(exclude={"samples"})
     job = Job(
         run="",
@@ -168,34 +208,44 @@ def _job(matrix: Matrix, host: Host, group: Sequence[Point], round_: int) -> Job
         threads=host.threads,
         **shared,
     )
-    return identified(job, host, [point.samples for point in group], round_)
+    return identified(job, host, [point.samples for point in group], 0)
+
+
+def _in_round(job: Job, host: Host, round_: int) -> Job:
+    return identified(job, host, [case.samples for case in job.cases], round_)
 
 
 def identified(job: Job, host: Host, samples: Sequence[Samples], round_: int) -> Job:
     """Returns the job with its own and its cases' ids for a round. round_: from 0."""
-    job = dataclasses.replace(job, round=round_ + 1)
-    asked = dataclasses.asdict(job)
-    for of_no_effect in ("run", "id", "cases", "timeout_s", "image"):
-        del asked[of_no_effect]
+    asked = {name: getattr(job, name) for name in job.__slots__ if name not in _OF_NO_EFFECT}
+    for option in OPTIONS:
+        if asked[option] == NONE:  # a case without it keeps the id that it had before the option existed
+            del asked[option]
     asked |= {"limits": host.model_dump(include=_LIMITS), "round": round_, "schema": SCHEMA_VERSION}
     cases = tuple(Case(stable_hash([asked, each]), each) for each in samples)
-    return dataclasses.replace(job, id=stable_hash([asked, [case.samples for case in cases]]), cases=cases)
+    own = stable_hash([asked, [case.samples for case in cases]])
+    return dataclasses.replace(job, id=own, cases=cases, round=round_ + 1)
 
 
-def _why_not(job: Job) -> str | None:
-    """Returns why a job cannot run, according to its engine's facts."""
+def _why_not(job: Job, host: Host) -> str | None:
+    """Returns why a job cannot run, according to the facts about its engine, precision and host."""
     facts = ENGINES[job.engine]
     if job.device not in facts.devices:
         able = " or ".join(device.value for device in facts.devices)
         return f"{job.engine} runs on {able}, and host {job.host!r} gives its jobs {job.device.value}"
     if job.precision not in facts.precisions:
         return f"{job.engine} has kernels for {', '.join(each.value for each in facts.precisions)} precision only"
+    if reason := lacking(job.precision, job.device, host.capability, f"hosts.yaml says that host {host.name!r} has"):
+        return reason
+    if reason := unfit(job.engine, job.device, job.precision, job.offload):
+        return reason
     model = known_model(job.model)
-    return misfit(job.engine, job.scheduler, model.family) if model else None
+    return misfit(job.engine, job.scheduler, model.family, job.step_cache) if model else None
 
 
 def _lines(plan: Plan) -> Iterator[PlanLine]:
     for job, time in zip(plan.jobs, plan.times):
+        is_known = time.known_cases == len(job.cases)
         yield PlanLine(
             fate="run",
             host=job.host,
@@ -203,24 +253,23 @@ def _lines(plan: Plan) -> Iterator[PlanLine]:
             device=job.device.value,
             engine=job.engine,
             precision=job.precision.value,
-            model=job.model,
-            steps=job.steps,
             samples=tuple(case.samples for case in job.cases),
-            expected_s=time.known_s if time.known_cases == len(job.cases) else None,
+            expected_s=time.known_s if is_known else None,
             round=job.round,
+            expected_from=tuple(sorted(time.other_hosts)) if is_known else (),
+            **_settings(job),
         )
-    for row in plan.unsupported:
+    for job, reason in ((each.job, each.reason) for each in plan.refused):
         yield PlanLine(
             fate="unsupported",
-            host=row.host,
-            job=row.job,
+            host=job.host,
+            job=job.id,
             device=None,
-            engine=row.engine or "",
-            precision=row.precision or "",
-            model=row.model or "",
-            steps=row.steps or 0,
-            samples=(MAX if row.n_samples is None else row.n_samples,),
-            reason=row.error or "",
+            engine=job.engine,
+            precision=job.precision.value,
+            samples=tuple(case.samples for case in job.cases),
+            reason=reason,
+            **_settings(job),
         )
     for gone in plan.excluded:
         yield PlanLine(
@@ -230,8 +279,11 @@ def _lines(plan: Plan) -> Iterator[PlanLine]:
             device=None,
             engine=gone.point.engine,
             precision=gone.point.precision.value,
-            model=gone.point.model,
-            steps=gone.point.steps,
             samples=(gone.point.samples,),
             reason="an exclude of the matrix",
+            **_settings(gone.point),
         )
+
+
+def _settings(asked: Job | Point) -> dict[str, Any]:
+    return {name: getattr(asked, name) for name in SETTINGS} | {name: getattr(asked, name) or NONE for name in OPTIONS}

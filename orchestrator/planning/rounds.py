@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from orchestrator.config import Host
-from orchestrator.config.matrixfile import MAX_CASES
-from orchestrator.planning.plan import identified
+from orchestrator.planning.plan import MOST_CASES, identified
 from orchestrator.table.declaration import NoFigureError
 from orchestrator.table.measured import figure
 from orchestrator.table.metric import Metric
@@ -28,7 +27,7 @@ def next_round(jobs: Sequence[Job], rows: Sequence[Row], host: Host, rel_ci: flo
     measured = {row.job for row in rows if row.status is Status.OK}
     known = {_asked(job) for job in jobs if job.id in measured}
     first = [job for job in jobs if job.round == 1 and _asked(job) in known]
-    if sum(len(job.cases) for job in (*jobs, *first)) > MAX_CASES:
+    if sum(len(job.cases) for job in (*jobs, *first)) > MOST_CASES:
         return ()
     again = [identified(job, host, [case.samples for case in job.cases], last) for job in first]
     turn = last % max(1, len(again))

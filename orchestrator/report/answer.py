@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from orchestrator.report.cells import HOST, Keyed, differing, images_per_call, in_words, keyed, number_text
 from orchestrator.report.labels import label
@@ -60,6 +61,11 @@ class _Group:
     work: Work
     cells: tuple[Keyed, ...]
     name: str = ""
+
+    @cached_property
+    def is_one_line(self) -> bool:
+        """Whether all cells of the work stand on one line, where the table marks the best of the line instead."""
+        return differing(self.cells) <= {HOST}
 
 
 def _best(comparison: Comparison) -> Iterator[Sentence]:
@@ -165,16 +171,11 @@ def _are_of_one_round(cells: Iterable[Keyed]) -> bool:
 
 
 def _is_best(group: _Group, cell: Cell) -> bool:
-    return cell.best or (cell.best_of_case and _is_one_line(group))
+    return cell.best or (cell.best_of_case and group.is_one_line)
 
 
 def _is_tied(group: _Group, cell: Cell) -> bool:
-    return cell.tied_best or (cell.tied_best_of_case and _is_one_line(group))
-
-
-def _is_one_line(group: _Group) -> bool:
-    """Whether all cells of the work stand on one line, where the table marks the best of the line instead."""
-    return differing(group.cells) <= {HOST}
+    return cell.tied_best or (cell.tied_best_of_case and group.is_one_line)
 
 
 def _amount(comparison: Comparison, each: Keyed) -> str:

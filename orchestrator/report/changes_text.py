@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.report.labels import label, told_apart
+from orchestrator.report.labels import in_use, label, told_apart
 from orchestrator.report.numbers import Widths, is_skewed, significant
 from orchestrator.report.reasons import LONGEST_REASON
 from orchestrator.report.table_text import Tone
@@ -207,7 +207,7 @@ def _caption(changes: Changes, with_host: bool) -> str:
         shown |= {
             axis: key[axis] for axis in key if axis not in (*changes.axes, *apart, "host") and key[axis] is not None
         }
-    words = [f"{label(name)} {label(value)}" for name, value in shown.items()]
+    words = [f"{label(name)} {label(value)}" for name, value in in_use(shown).items()]
     return ", ".join(words)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.report.changes_text import TONES, difference_words, interval_words, percent, verdict_words
-from orchestrator.report.labels import label
+from orchestrator.report.labels import in_use, label
 from orchestrator.report.numbers import Widths, significant
 from orchestrator.report.table_text import Tone, stated_by_some
 from orchestrator.report.text import inert, markdown
@@ -59,7 +59,7 @@ class HistoryText:
 def history_text(history: History) -> HistoryText:
     metric = history.metric
     better = {True: " (less is better)", False: " (more is better)", None: ""}[metric.less_is_better]
-    constant = {**history.caption, **_shared(history)}
+    constant = in_use({**history.caption, **_shared(history)})
     shared = ", ".join(f"{label(name)} {label(value)}" for name, value in constant.items() if value is not None)
     if shared and stated_by_some(point.cell for series in history.series for point in series.points):
         shared = f"where the source states it: {shared}"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from orchestrator.sanitize import clean
-from orchestrator.table.cases import AxisValue
+from runner.catalog import NONE, OPTIONS
+
+if TYPE_CHECKING:  # the table package is slow to import
+    from orchestrator.table.cases import AxisValue
 
 LONGEST = 120
 
@@ -23,6 +27,11 @@ def label(value: AxisValue, longest: int | None = LONGEST) -> str:
             return f"{value:g}" if float(f"{value:g}") == value else repr(value)
         case _:
             return _shortened(clean(str(value)), longest)
+
+
+def in_use(caption: Mapping[str, AxisValue]) -> dict[str, AxisValue]:
+    """Leaves out the options that no row uses: a reader need not know of them."""
+    return {name: value for name, value in caption.items() if not (name in OPTIONS and value == NONE)}
 
 
 def told_apart(values: Iterable[AxisValue], longest: int | None = LONGEST) -> dict[AxisValue, str]:

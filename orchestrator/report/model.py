@@ -105,7 +105,8 @@ class MetricValues:
     """A metric for all cases. values: in the order of `Table.cases`. prices: where the cost's prices come from.
 
     less_is_better: None if neither less nor more is better. remark: what the values compare with and why they have no
-    ratio, if they have none.
+    ratio, if they have none. spans: the axes that one value is of all values of; cases that differ there alone have the
+    same value.
     """
 
     name: str
@@ -115,6 +116,7 @@ class MetricValues:
     legend: tuple[str, ...] = ()
     prices: tuple[str, ...] = ()
     remark: str = ""
+    spans: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
-from orchestrator.report.labels import label, told_apart
+from orchestrator.report.labels import in_use, label, told_apart
 from orchestrator.report.legend import legend, mark_of
 from orchestrator.report.numbers import Widths, significant
 from orchestrator.report.reasons import CUT, is_cut, reason_text
 from orchestrator.table.cases import HOST
 from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, Cell, Comparison, Line
+from orchestrator.table.copies import copy_of
 from orchestrator.table.statistics import Ratio
 from runner.schema import Status, Validity
 
@@ -132,10 +133,8 @@ def _common(notes: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _without(cell: Cell, shared: Mapping[str, tuple[int, ...]], place: int) -> Cell:
-    """Returns the cell without the notes that are shown above the table."""
-    if cell.figure is None:
-        return cell
-    return replace(cell, notes=tuple(note for note in cell.notes if place not in shared.get(note, ())))
+    """Returns the cell without the notes that are shown above the table, also if it has no value."""
+    return copy_of(cell, notes=tuple(note for note in cell.notes if place not in shared.get(note, ())))
 
 
 def _shared_words(shared: Mapping[str, tuple[int, ...]], columns: Sequence[str]) -> list[str]:
@@ -202,7 +201,7 @@ def _title(comparison: Comparison) -> str:
 
 def shared_words(comparison: Comparison) -> str:
     """Describes what all rows share, such as `model synthetic:tiny, steps 50`."""
-    shared = ", ".join(f"{label(name)} {label(value)}" for name, value in comparison.caption.items())
+    shared = ", ".join(f"{label(name)} {label(value)}" for name, value in in_use(comparison.caption).items())
     return f"where the source states it: {shared}" if shared and _some_state_no_work(comparison) else shared
 
 

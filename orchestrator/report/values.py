@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.report.cells import Keyed, keyed, number_text
-from orchestrator.report.labels import label, told_apart
+from orchestrator.report.labels import in_use, label, told_apart
 from orchestrator.report.model import Mark, MetricValues, RatioTo, Table, Value
 from orchestrator.report.table_text import ratio_words
 from orchestrator.sanitize import clean
 from orchestrator.table.cases import AxisValue, Key
-from orchestrator.table.comparison import OUT_OF_MEMORY, Cell, Comparison
+from orchestrator.table.comparison import OUT_OF_MEMORY, Baseline, Cell, Comparison
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import Ratio
 from runner.schema import Status
@@ -37,14 +37,15 @@ def table(metrics: Sequence[Sequence[Comparison]]) -> Table:
         axes=tuple(map(label, axes)),
         cases=tuple(shown),
         metrics=tuple(_metric(comparisons, axes, keys) for comparisons in useful),
-        baselines=tuple(name for comparison in with_ratios if (name := baseline_name(comparison))),
-        caption={label(name): value if _is_plain(value) else label(value) for name, value in first.caption.items()},
+        baselines=tuple(name for comparison in with_ratios if (name := baseline_name(comparison.baseline))),
+        caption={
+            label(name): value if _is_plain(value) else label(value) for name, value in in_use(first.caption).items()
+        },
         hosts={label(host): label(", ".join(devices)) for host, devices in first.devices.items()},
     )
 
 
-def baseline_name(comparison: Comparison) -> str:
-    base = comparison.baseline
+def baseline_name(base: Baseline | None) -> str:
     return f"{label(base.axis)} {label(base.value)}" if base else ""
 
 
@@ -59,10 +60,14 @@ def _shown(value: AxisValue, texts: Mapping[AxisValue, str]) -> AxisValue:
 def _metric(comparisons: Sequence[Comparison], axes: Sequence[str], keys: Sequence[Key]) -> MetricValues:
     first = comparisons[0]
     metric = first.metric
+    spans = [axis for axis in axes if axis in metric.declared.spans]
+    kept = [i for i, axis in enumerate(axes) if axis not in spans]
+    names = [axes[i] for i in kept]
+    keys = [tuple(key[i] for i in kept) for key in keys] if spans else keys
     by_baseline = {}
     for comparison in comparisons:
-        by_baseline[baseline_name(comparison)] = {
-            tuple(each.key[axis] for axis in axes): each for each in keyed(comparison)
+        by_baseline[baseline_name(comparison.baseline)] = {
+            tuple(each.key[axis] for axis in names): each for each in keyed(comparison)
         }
     default = next(iter(by_baseline.values()))
     if metric.declared.no_ratio is not None:
@@ -74,12 +79,20 @@ def _metric(comparisons: Sequence[Comparison], axes: Sequence[str], keys: Sequen
     prices = tuple(
         f"{label(host)}: {price.per_hour:g} per hour, {clean(price.source)}" for host, price in first.prices.items()
     )
-    return MetricValues(metric.value, metric.unit, metric.less_is_better, values, prices=prices, remark=_remark(first))
+    return MetricValues(
+        metric.value,
+        metric.unit,
+        metric.less_is_better,
+        values,
+        prices=prices,
+        remark=_remark(first),
+        spans=tuple(map(label, spans)),
+    )
 
 
 def _remark(comparison: Comparison) -> str:
     declared = comparison.metric.declared
-    against = f"compared with {baseline_name(comparison)}" if declared.derived else ""
+    against = f"compared with {baseline_name(comparison.baseline)}" if declared.derived else ""
     return "; ".join(filter(None, (against, declared.no_ratio)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from orchestrator.errors import InputError
 from orchestrator.table.cases import (
@@ -12,6 +11,7 @@ from orchestrator.table.cases import (
     ENGINE,
     HOST,
     PROMPT,
+    RUN,
     TIE_BREAKERS,
     AxisValue,
     Key,
@@ -20,6 +20,7 @@ from orchestrator.table.cases import (
     rank,
 )
 from orchestrator.table.comparison import Baseline, Cell
+from orchestrator.table.copies import copy_of
 from orchestrator.table.declaration import NoFigureError
 from orchestrator.table.derived import break_even, derived
 from orchestrator.table.metric import Metric
@@ -88,7 +89,7 @@ def _host(name: str, rows: Sequence[Row], placed: Placement) -> str | None:
 
 
 def _at(axis: str, value: str, rows: Sequence[Row], placed: Placement) -> Baseline:
-    """Returns the baseline of `axis=value`."""
+    """Returns the baseline of `axis=value`. A run may be given by a part of its name, as in every command."""
     where = f"baseline {axis}={value}"
     if axis == HOST and (host := _host(value, rows, placed)):
         return Baseline(HOST, host)
@@ -100,6 +101,10 @@ def _at(axis: str, value: str, rows: Sequence[Row], placed: Placement) -> Baseli
     for each in known:
         if means(value, each):
             return Baseline(axis, each)
+    if axis == RUN and (fitting := [each for each in known if value and isinstance(each, str) and value in each]):
+        if len(fitting) > 1:
+            raise InputError(f"{where}: several runs fit: {', '.join(fitting)}")
+        return Baseline(axis, fitting[0])
     raise InputError(f"{where}: no row has it; {near(value, map(shown, known), 'the rows have')}")
 
 
@@ -124,16 +129,16 @@ def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Base
     if cell.figure is None:
         return cell, None
     if any(cell is candidate for candidate in candidates):
-        return replace(cell, is_baseline=True, no_ratio="the baseline"), None
+        return copy_of(cell, is_baseline=True, no_ratio="the baseline"), None
     candidates = _likest(metric, cell, candidates)
     if why := _no_ratio(metric, base, cell, candidates):
-        return replace(cell, no_ratio=why), None
+        return copy_of(cell, no_ratio=why), None
     against = candidates[0]
     assert against.figure is not None  # noqa: S101  # _no_ratio said so
     found = ratio(cell.figure, against.figure)
     if found is None:
-        return replace(cell, no_ratio="the baseline's value is 0"), None
-    return replace(cell, ratio=found, ratio_notes=_named(base, cell, against)), against
+        return copy_of(cell, no_ratio="the baseline's value is 0"), None
+    return copy_of(cell, ratio=found, ratio_notes=_named(base, cell, against)), against
 
 
 def _likest(metric: Metric, cell: Cell, candidates: Sequence[Cell]) -> Sequence[Cell]:
@@ -169,7 +174,7 @@ def _judged(metric: Metric, base: Baseline, cell: Cell, against: Cell | None, ra
     found = next(ratios)
     if metric.declared.derived:
         return derived(metric, cell, against, found)
-    return replace(cell, ratio=found, pays_off_after=_pays_off_after(metric, base, cell, against, found))
+    return copy_of(cell, ratio=found, pays_off_after=_pays_off_after(metric, base, cell, against, found))
 
 
 def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[Cell]) -> str | None:

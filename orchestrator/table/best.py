@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from orchestrator.table.cases import Key
 from orchestrator.table.comparison import Cell
+from orchestrator.table.copies import copy_of
 from orchestrator.table.declaration import Better
 from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import LEVEL, holm, p_of_difference
@@ -41,7 +41,7 @@ def with_best(metric: Metric, cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
     ):
         for key in keys:
             marked[key][name] = True
-    return {key: replace(cell, **marked[key]) if key in marked else cell for key, cell in cells.items()}
+    return {key: copy_of(cell, **marked[key]) if key in marked else cell for key, cell in cells.items()}
 
 
 def _work(metric: Metric, cell: Cell) -> Hashable:

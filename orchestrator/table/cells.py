@@ -1,18 +1,20 @@
-"""Builds a cell from the rows of one case on one host."""
+"""Pools the rows of one case on one host, and builds a metric's cell from them."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from orchestrator.table.cases import AxisValue
 from orchestrator.table.comparison import OUT_OF_MEMORY, Cell
+from orchestrator.table.copies import copy_of
 from orchestrator.table.declaration import NoFigureError, Price
 from orchestrator.table.measured import figure
 from orchestrator.table.metric import Metric
 from orchestrator.table.work import Work
+from runner.catalog import NONE, QUANTISED
 from runner.schema import GATE_DB, MAX, Row, Status, Validity
 
 UNSTATED_WORK = "the source does not state the work done; ratios within it assume that it was equal"
@@ -27,21 +29,29 @@ _WHY_NOT = {
 }
 
 
-def cell_of(
-    metric: Metric,
-    key: Mapping[str, AxisValue],
-    rows: Sequence[Row],
-    works: Mapping[int | None, Work],
-    prices: Mapping[tuple[str | None, str | None], Price],
-    any_quality: bool,
-) -> Cell:
-    """Builds a cell from the rows of one case on one host: pools the valid rows, else rows of one other validity.
+@dataclass(frozen=True)
+class Pool:
+    """The rows of one case on one host that are pooled, whatever the metric.
 
-    Without such rows, the cell holds the reason. works: by batch size; rounds of `max` may differ in it.
+    cell: without a value; the reason for it if no row was measured. rows: empty if none was. notes: what the value of
+    any metric is based on.
+    """
+
+    cell: Cell
+    rows: tuple[Row, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def pool_of(
+    key: Mapping[str, AxisValue], rows: Sequence[Row], works: Mapping[int | None, Work], any_quality: bool
+) -> Pool:
+    """Pools the valid rows of one case on one host, else rows of one other validity.
+
+    works: by batch size; rounds of `max` may differ in it.
     """
     measured = [row for row in rows if row.status is Status.OK]
     if not measured:
-        return _without_value(key, rows)
+        return Pool(_without_value(key, rows))
     order = [Validity.VALID, None, *(v for v in Validity if v is not Validity.VALID)]
     validity = min((row.validity for row in measured), key=order.index)
     pooled = [row for row in measured if row.validity is validity]
@@ -49,46 +59,70 @@ def cell_of(
     most = max((row.n_samples or 0 for row in pooled), default=0)
     pooled = [row for row in pooled if row.samples_asked != MAX or row.n_samples == most]
     first = pooled[0]
-    work = works[first.n_samples]
     unranked = _unranked(pooled, any_quality) if validity is Validity.VALID else None
-    shared = partial(
-        Cell,
+    cell = Cell(
         key,
         Status.OK,
         validity=validity,
         rows=len(pooled),
         samples=first.n_samples,
         unranked=unranked,
-        work=work,
+        work=works[first.n_samples],
         sources=tuple(rows),
     )
-    try:
-        price = prices.get((first.run, first.host))
-        shown = figure(metric, pooled, price.per_hour if price else None)
-    except NoFigureError as error:
-        return shared(reason=str(error))
-    return shared(
-        figure=shown,
-        used=tuple(pooled),
-        notes=(
-            *shown.notes,
-            *([] if first.work or first.prompt else [UNSTATED_WORK]),
-            *_origins(pooled),
-            *_left_out(rows, pooled),
-            *_remarks(pooled),
-            *([unranked] if unranked else []),
-        ),
+    notes = (
+        *([] if first.work or first.prompt else [UNSTATED_WORK]),
+        *_origins(pooled),
+        *_left_out(rows, pooled),
+        *_remarks(pooled),
+        *_losses(pooled, unranked),
+        *([unranked] if unranked else []),
     )
+    return Pool(cell, tuple(pooled), notes)
+
+
+def cell_of(metric: Metric, pool: Pool, prices: Mapping[tuple[str | None, str | None], Price]) -> Cell:
+    """Returns the pool's cell with its value, or with the reason why there is none."""
+    if not pool.rows:
+        return pool.cell
+    price = prices.get((pool.rows[0].run, pool.rows[0].host))
+    try:
+        shown = figure(metric, pool.rows, price.per_hour if price else None)
+    except NoFigureError as error:
+        return copy_of(pool.cell, reason=str(error))
+    return copy_of(pool.cell, figure=shown, used=pool.rows, notes=(*shown.notes, *pool.notes))
 
 
 def _unranked(rows: Sequence[Row], any_quality: bool) -> str | None:
     """Returns why valid rows are not ranked."""
     if any(row.is_imported for row in rows):
         return IMPORTED
+    if any_quality:
+        return None
+    if unknown := next((row for row in rows if row.psnr is None and _what_loses(row)), None):
+        known = "; the row's error says why" if "no quality: " in (unknown.error or "") else "; fix: quality: true"
+        return f"not ranked: {_what_loses(unknown)} is lossy, and its quality was not measured{known}"
     worst = min((row.psnr for row in rows if row.psnr is not None), default=None)
-    if any_quality or worst is None or worst >= GATE_DB:
+    if worst is None or worst >= GATE_DB:
         return None
     return f"not ranked: visibly another image, of {worst:.1f} dB PSNR; --any-quality ranks it"
+
+
+def _losses(rows: Sequence[Row], unranked: str | None) -> Iterator[str]:
+    """Yields the quality of lossy rows, or that it was not measured: their other values mean little without it."""
+    what = next(filter(None, map(_what_loses, rows)), None)
+    worst = min((row.psnr for row in rows if row.psnr is not None), default=None)
+    if what and worst is not None:
+        yield f"lossy: {what}, of {worst:.1f} dB PSNR"
+    elif what and unranked in (None, IMPORTED):  # any other reason says so itself
+        yield f"lossy: {what}, and its quality was not measured"
+
+
+def _what_loses(row: Row) -> str | None:
+    """Returns the settings of a row that approximate what the model computes; None where there are none."""
+    cached = f"step_cache {row.step_cache}" if row.step_cache not in (None, NONE) else ""
+    quantised = f"precision {row.precision}" if row.precision in QUANTISED else ""
+    return " with ".join(filter(None, (cached, quantised))) or None
 
 
 def _without_value(key: Mapping[str, AxisValue], rows: Sequence[Row]) -> Cell:

@@ -23,7 +23,8 @@ from runner.schema import Row, Validity
 
 @dataclass(frozen=True)
 class Point:
-    """A case in one run. started: of its first row, or by the run's name; None if neither says it.
+    """A case in one run. started: of its first row, or by the name of a run that was measured here; None if neither
+    says it. The name of an imported run states when it was imported.
 
     change: to the previous run with a valid value of the case; None for the first.
     differences: what changed in the environment since the previous run that has the case.
@@ -129,6 +130,8 @@ def _started(cell: Cell) -> datetime | None:
     times = [time for row in cell.sources if (time := _time(row.started))]
     if times:
         return min(times)
+    if all(row.is_imported for row in cell.sources):
+        return None
     try:
         return datetime.strptime(_run(cell)[:15], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc)
     except ValueError:

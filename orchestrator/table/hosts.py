@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import TypeAlias
 
 from runner.schema import Row
@@ -19,15 +20,15 @@ HOST, RUN = "host", "run"
 # on one host differ there: an engine may need a torch of its own, and is still compared with eager in its column.
 DEVICE = "device"
 CONDITIONS: Mapping[str, Callable[[Row], AxisValue]] = {
-    DEVICE: lambda row: row.device,
-    "threads": lambda row: row.threads,
-    "cpu": lambda row: row.cpu,
-    "driver": lambda row: row.driver,
-    "torch": lambda row: row.torch,
-    "diffusers": lambda row: row.diffusers,
-    "cuda": lambda row: row.cuda,
-    "python": lambda row: row.python,
-    "image": lambda row: row.image,
+    DEVICE: attrgetter("device"),
+    "threads": attrgetter("threads"),
+    "cpu": attrgetter("cpu"),
+    "driver": attrgetter("driver"),
+    "torch": attrgetter("torch"),
+    "diffusers": attrgetter("diffusers"),
+    "cuda": attrgetter("cuda"),
+    "python": attrgetter("python"),
+    "image": attrgetter("image"),
 }
 
 

@@ -11,6 +11,22 @@ from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import Figure, Process
 from runner.schema import COLUMN, Row, SetBy
 
+# What readers call the columns that metrics are computed from.
+NAMES = {
+    LATENCY_COLUMN: "latency",
+    "energy_j": "energy",
+    "first_call_s": "first call",
+    "gpu_busy": "GPU use",
+    "load_s": "load time",
+    "memory": "memory",
+    "memory_host": "host memory",
+    "memory_peak": "peak memory",
+    "n_samples": "batch size",
+    "power_w": "power",
+    "psnr": "PSNR",
+    "steps": "number of steps",
+}
+
 
 def figure(metric: Metric, rows: Sequence[Row], price_per_hour: float | None) -> Figure:
     """Computes the metric of one case, one value per row: a row is a process. Raises NoFigureError if rows lack it."""
@@ -48,7 +64,7 @@ def _latency(row: Row) -> float | None:
 
 def _was_missing(column: str) -> str:
     measured = COLUMN[column].set_by is SetBy.RUNNER
-    return f"{column} was not measured" if measured else f"{column} is not known"
+    return f"{NAMES[column]} was not measured" if measured else f"{NAMES[column]} is not known"
 
 
 def _value(metric: Metric, row: Row, values: tuple[float, ...], price_per_hour: float | None) -> float:
@@ -58,7 +74,7 @@ def _value(metric: Metric, row: Row, values: tuple[float, ...], price_per_hour: 
         if name == LATENCY_COLUMN and not 1e-9 < value < 1e9:
             raise NoFigureError(f"a latency of {value:g} s is not a valid measurement")
         if COLUMN[name].least >= 0 and not max(0, COLUMN[name].least) <= value < math.inf:
-            raise NoFigureError(f"{name} of {value:g} is not a valid measurement")
+            raise NoFigureError(f"{NAMES[name]} of {value:g} is not a valid measurement")
     found = declared.of(row, values, price_per_hour)
     if not math.isfinite(found):
         raise NoFigureError(f"the {metric.value} is too large to compute")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from orchestrator.errors import InputError
 from orchestrator.table.baseline import find_baseline, with_ratios
 from orchestrator.table.best import with_best
 from orchestrator.table.cases import PRECISION, Key, Placement, canonical, key_order, natural, place, spanning
-from orchestrator.table.cells import cell_of
+from orchestrator.table.cells import Pool, cell_of, pool_of
 from orchestrator.table.comparison import Baseline, Cell, Comparison
+from orchestrator.table.copies import copy_of
 from orchestrator.table.declaration import Price
 from orchestrator.table.frontier import largest_batch
 from orchestrator.table.metric import Metric
@@ -24,7 +26,7 @@ from runner.schema import Row, Status, Validity
 
 
 def _without_ratio(metric: Metric, cell: Cell) -> Cell:
-    return replace(cell, no_ratio=metric.declared.no_ratio) if cell.figure else cell
+    return copy_of(cell, no_ratio=metric.declared.no_ratio) if cell.figure else cell
 
 
 class Prepared:
@@ -53,6 +55,7 @@ class Prepared:
                 self._works[key][row.n_samples] = work
         self._groups = {key: groups[key] for key in sorted(groups, key=key_order(self.placed.axes))}
         self._measured: dict[Metric, dict[Key, Cell]] = {}
+        self._baselines: dict[tuple[str | None, tuple[str, ...]], Baseline | None] = {}
 
     def compare(
         self,
@@ -71,9 +74,7 @@ class Prepared:
                     f"{metric.value} is one value of all {axis}; fix: leave {axis} out of rows and columns"
                 )
         placed = spanning(self.placed, metric.declared.spans)
-        base = self._baseline(baseline, placed)
-        if metric.declared.precision:
-            base = Baseline(PRECISION, metric.declared.precision)
+        base = self.baseline(baseline, metric)
         cells = self._values(metric, placed)
         if not metric.declared.has_baseline:
             cells = {key: _without_ratio(metric, cell) for key, cell in cells.items()}
@@ -94,12 +95,21 @@ class Prepared:
             caption={
                 name: value for name, value in self.placed.caption.items() if name not in (*layout.axes, *layout.across)
             },
-            devices=self._devices(),
-            runs=tuple(sorted({row.run for row in self.rows if row.run})),
+            devices=self._devices,
+            runs=self._runs,
             prices=self._prices() if metric.declared.needs_price else {},
         )
 
-    def _baseline(self, name: str | None, placed: Placement) -> Baseline | None:
+    def baseline(self, name: str | None, metric: Metric) -> Baseline | None:
+        """Returns what a comparison by the metric compares with. Raises InputError if the rows do not have it."""
+        asked = (name, metric.declared.spans)
+        if asked not in self._baselines:
+            self._baselines[asked] = self._found(name, spanning(self.placed, metric.declared.spans))
+        if metric.declared.precision:
+            return Baseline(PRECISION, metric.declared.precision)
+        return self._baselines[asked]
+
+    def _found(self, name: str | None, placed: Placement) -> Baseline | None:
         try:
             return find_baseline(name, self.rows, placed)
         except InputError as error:
@@ -113,14 +123,18 @@ class Prepared:
             cells = self._spanning(placed) if metric.declared.spans else self._pooled(metric)
             disturbed = {key for key, cell in cells.items() if cell.validity is not Validity.VALID}
             spreads = settled({key: cell.figure for key, cell in cells.items() if cell.figure}, disturbed)
-            cells |= {key: replace(cells[key], figure=figure) for key, figure in spreads.items()}
+            cells |= {key: copy_of(cells[key], figure=figure) for key, figure in spreads.items()}
             self._measured[metric] = cells
         return self._measured[metric]
 
     def _pooled(self, metric: Metric) -> dict[Key, Cell]:
+        return {key: cell_of(metric, pool, self.prices) for key, pool in self._pools.items()}
+
+    @cached_property
+    def _pools(self) -> Mapping[Key, Pool]:
         axes = self.placed.axes
         return {
-            key: cell_of(metric, dict(zip(axes, key)), rows, self._works[key], self.prices, self.any_quality)
+            key: pool_of(dict(zip(axes, key)), rows, self._works[key], self.any_quality)
             for key, rows in self._groups.items()
         }
 
@@ -140,6 +154,11 @@ class Prepared:
         found = {host: self.prices.get((row.run, row.host)) for row, host in zip(self.rows, self.placed.hosts)}
         return {host: price for host, price in sorted(found.items(), key=lambda item: natural(item[0])) if price}
 
+    @cached_property
+    def _runs(self) -> tuple[str, ...]:
+        return tuple(sorted({row.run for row in self.rows if row.run}))
+
+    @cached_property
     def _devices(self) -> dict[str, tuple[str, ...]]:
         seen: dict[str, set[str]] = defaultdict(set)
         for row, host in zip(self.rows, self.placed.hosts):

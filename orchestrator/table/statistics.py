@@ -11,9 +11,11 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Container, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist, fmean
 from typing import NamedTuple, TypeVar
+
+from orchestrator.table.copies import copy_of
 
 LEVEL = 0.05  # the level of every interval, and of a whole family of tests
 # Values that are equal to the last digit were rounded: no process is known to better than a hundredth of a percent.
@@ -113,7 +115,30 @@ class Figure:
             return values[0]
         if self.is_linear:
             return fmean(values)
-        return math.exp(fmean(map(math.log, values))) if min(values) > 0 else fmean(values)
+        return math.exp(fmean([math.log(value) for value in values])) if min(values) > 0 else fmean(values)
+
+    @functools.cached_property
+    def logs(self) -> list[float]:
+        """The logs of the processes' values, in the order of their rounds; empty if they have none."""
+        values = [process.value for process in self._by_round]
+        return [math.log(value) for value in values] if min(values) > 0 and not self.is_linear else []
+
+    @functools.cached_property
+    def rounds(self) -> Hashable:
+        """The run, host and rounds by which its processes pair with another figure's; None if they do not pair."""
+        blocks = {process.block for process in self.processes}
+        rounds = [process.round for process in self.processes]
+        if len(blocks) > 1 or None in rounds or len(set(rounds)) < len(rounds) or not self.logs:
+            return None
+        return blocks.pop(), frozenset(rounds)
+
+    @property
+    def jobs(self) -> tuple[str | None, ...]:
+        return tuple(process.job for process in self._by_round)
+
+    @property
+    def _by_round(self) -> Sequence[Process]:
+        return sorted(self.processes, key=lambda process: process.round or 0)
 
     @property
     def interval(self) -> Interval | None:
@@ -155,47 +180,31 @@ def settled(figures: Mapping[Place, Figure], disturbed: Container[Place] = ()) -
     """
     together: dict[Hashable, list[Place]] = defaultdict(list)
     for place, figure in figures.items():
-        if place not in disturbed and (rounds := _rounds(figure)):
+        if place not in disturbed and (rounds := figure.rounds):
             together[rounds].append(place)
     common = {
         place: found
         for places in together.values()
         if (
             found := _common(
-                [_logs(figures[place]) for place in places], [_job(figures[place], place) for place in places]
+                [figures[place].logs for place in places], [_job(figures[place], place) for place in places]
             )
         )
         for place in places
     }
     return {
-        place: replace(figure, spread=_own_of(figure), common=common.get(place)) for place, figure in figures.items()
+        place: copy_of(figure, spread=_own_of(figure), common=common.get(place)) for place, figure in figures.items()
     }
-
-
-def _rounds(figure: Figure) -> Hashable:
-    """Returns the run, host and rounds by which its processes pair with another figure's; None if they do not pair."""
-    blocks = {process.block for process in figure.processes}
-    rounds = [process.round for process in figure.processes]
-    if len(blocks) > 1 or None in rounds or len(set(rounds)) < len(rounds) or not _logs(figure):
-        return None
-    return blocks.pop(), frozenset(rounds)
-
-
-def _logs(figure: Figure) -> list[float]:
-    """Returns the logs of the processes' values, in the order of their rounds; empty if they have none."""
-    values = [process.value for process in sorted(figure.processes, key=lambda process: process.round or 0)]
-    return [math.log(value) for value in values] if min(values) > 0 and not figure.is_linear else []
 
 
 def _job(figure: Figure, place: Place) -> Hashable:
     """Returns a key that cells sharing their processes have in common; an unknown one is unique to its cell."""
-    jobs = tuple(process.job for process in sorted(figure.processes, key=lambda process: process.round or 0))
-    return place if None in jobs else jobs
+    return place if None in figure.jobs else figure.jobs
 
 
 def _own_of(figure: Figure) -> Spread | None:
     if not figure.is_linear:
-        return _own(_logs(figure))
+        return _own(figure.logs)
     return _own([process.value for process in figure.processes], LEAST_DEVIATION * abs(figure.value))
 
 
@@ -265,9 +274,9 @@ def p_of_difference(ours: Figure, base: Figure) -> float | None:
 def _of_difference(ours: Figure, base: Figure) -> Spread | None:
     if ours.spread is None or base.spread is None:
         return None
-    if (rounds := _rounds(ours)) is None or rounds != _rounds(base):
+    if (rounds := ours.rounds) is None or rounds != base.rounds:
         return _unpaired(ours).plus(_unpaired(base))
-    logs = [a - b for a, b in zip(_logs(ours), _logs(base))]
+    logs = [a - b for a, b in zip(ours.logs, base.logs)]
     own, df, borrowed = max(variance(logs), 2 * LEAST_DEVIATION**2), len(logs) - 1, 0.0
     if ours.common is not None and own <= MOST_UNLIKE * 2 * max(ours.common.variance, LEAST_DEVIATION**2):
         borrowed = min(MOST_BORROWED, SHARE_BORROWED * ours.common.others_df)
@@ -291,7 +300,7 @@ def _unpaired(figure: Figure) -> Spread:
 def corrected(ratios: Sequence[Ratio]) -> list[Ratio]:
     """Sets `adjusted_p` of a family of ratios, in order, by Holm: the chance of any false difference is LEVEL."""
     found = iter(holm([each.p for each in ratios if each.p is not None]))
-    return [each if each.p is None else replace(each, adjusted_p=next(found)) for each in ratios]
+    return [each if each.p is None else copy_of(each, adjusted_p=next(found)) for each in ratios]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

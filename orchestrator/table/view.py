@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orchestrator.errors import InputError
 from orchestrator.table.cases import HOST, SAMPLES, AxisValue, Key, Placement, key_order
 from orchestrator.table.comparison import Cell, Column, Line
+from orchestrator.table.copies import copy_of
 from orchestrator.table.naming import named, near
 from orchestrator.table.sorting import VALUE, ordered
 from runner.schema import MAX
@@ -89,7 +90,7 @@ def _placed_at(
     """
     more = [name for name in (*axes, *across) if name not in placed.axes]
     of = {name: placed.on(name) for name in (*axes, *across)}
-    keyed = {key: replace(cell, key={**cell.key, **{name: of[name](key) for name in more}}) if more else cell
+    keyed = {key: copy_of(cell, key={**cell.key, **{name: of[name](key) for name in more}}) if more else cell
              for key, cell in cells.items()}  # fmt: skip
     whole = of[HOST]
     for host in (lambda key: placed.host_names[str(key[-1])].text(without=more), whole) if more else (whole,):
@@ -129,7 +130,7 @@ def _noting_found(cells: Sequence[Cell]) -> list[Cell]:
         return list(cells)
     apart = set(map(id, asked))
     return [
-        replace(cell, notes=(f"max is {cell.samples} here", *cell.notes)) if id(cell) in apart else cell
+        copy_of(cell, notes=(f"max is {cell.samples} here", *cell.notes)) if id(cell) in apart else cell
         for cell in cells
     ]
 

@@ -81,14 +81,23 @@ def _size(size: tuple[int | None, int | None]) -> str | None:
 
 
 def works(rows: Sequence[Row]) -> list[Work]:
-    """Returns each row's work."""
-    return [
-        Work(
+    """Returns each row's work. Rows of equal work share one object."""
+    known: dict[Hashable, Work] = {}
+    return [_shared(row, prompt, known) for row, prompt in zip(rows, prompts(rows))]
+
+
+def _shared(row: Row, prompt: int | None, known: dict[Hashable, Work]) -> Work:
+    weights = _weights(row, states_work=prompt is not None)
+    stated = (row.prompt is not None, row.weights is not None)
+    asked = (row.steps, row.width, row.height, row.guidance, row.scheduler, row.seed, row.n_samples)
+    key = (prompt, row.run, stated, row.model, weights, asked)
+    if key not in known:
+        known[key] = Work(
             prompt=prompt,
             run=row.run,
             states_prompt=row.prompt is not None,
             model=row.model,
-            weights=_weights(row, states_work=prompt is not None),
+            weights=weights,
             states_weights=row.weights is not None,
             steps=row.steps,
             size=(row.width, row.height),
@@ -97,8 +106,7 @@ def works(rows: Sequence[Row]) -> list[Work]:
             seed=row.seed,
             samples=row.n_samples,
         )
-        for row, prompt in zip(rows, prompts(rows))
-    ]
+    return known[key]
 
 
 def _weights(row: Row, *, states_work: bool) -> Hashable:

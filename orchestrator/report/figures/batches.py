@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.report.figures import devices, words
@@ -12,6 +12,7 @@ from orchestrator.report.figures.figure import Figure, NothingToDraw
 from orchestrator.report.figures.points import Point, State, busiest, device_beside, measured, ordered, points, segments
 from orchestrator.report.figures.theme import MOST_SERIES
 from orchestrator.table.comparison import Comparison
+from orchestrator.table.frontier import known_not_to_fit
 from runner.schema import Status
 
 THROUGHPUT, MEMORY, ENERGY = "Throughput by batch size", "Memory by batch size", "Energy by batch size"
@@ -31,6 +32,16 @@ def memory(comparison: Comparison) -> Figure:
     is_cpu = all(point.is_cpu for point in found)
     unit = "GB resident" if is_cpu else "GB resident or reserved" if any(p.is_cpu for p in found) else "GB reserved"
     return _lines("memory-by-batch", comparison, MEMORY, unit, with_oom=True)
+
+
+def _beyond(found: Sequence[Point]) -> Iterator[Point]:
+    """Yields, for each search for the largest batch, the smallest batch that it found out of memory, unless a case of
+    that size says so itself."""
+    known = {(point.place, point.series, point.samples) for point in found if point.state is State.OOM}
+    for point in found:
+        size = min(known_not_to_fit(point.cell.sources), default=None) if point.is_max else None
+        if size and (point.place, point.series, size) not in known:
+            yield replace(point, samples=size, state=State.OOM, value=None, interval=None, why="")
 
 
 def energy(comparison: Comparison) -> Figure:
@@ -77,7 +88,12 @@ class Size:
 
 
 def _lines(name: str, comparison: Comparison, title: str, unit: str, *, with_oom: bool = False) -> Figure:
-    found = [point for point in points(comparison) if point.samples and (with_oom or point.value is not None)]
+    found = points(comparison)
+    found = [
+        point
+        for point in [*found, *(_beyond(found) if with_oom else ())]
+        if point.samples and (with_oom or point.value is not None)
+    ]
     if not measured(found):
         raise NothingToDraw(why_nothing(comparison))
     if not has_batches(found):

@@ -26,10 +26,11 @@ from orchestrator.table.comparison import Cell, Comparison
 from orchestrator.table.naming import named
 from orchestrator.table.statistics import Interval
 from orchestrator.table.work import is_on_cpu
+from runner.catalog import OPTIONS
 from runner.schema import MAX, Status, Validity
 
 # How an image is computed. Every other axis is the work itself, and each work is a place of its own.
-HOW = ("autocast", "attention", *(name for name in TIE_BREAKERS if name != "weights"))
+HOW = ("autocast", "attention", *OPTIONS, *(name for name in TIE_BREAKERS if name != "weights"))
 LONGEST_HOST, LONGEST_WORK = 26, 40
 VENDOR = "NVIDIA "  # of most GPUs; their models say it
 LONGEST_REASON = 40

@@ -7,7 +7,8 @@ shows. A cell is a case of `Table.cases`; lists named "per cell" are in that ord
     points: the number of cells.
     axes: name, numeric, named (a value needs its axis' name), always (shown even with one value), values (labels in
         their order), at (per cell: the place of its value), about (per value: a device; hosts only).
-    metrics: name, title, unit, better (in words; empty without a direction). The block of the first one is `metric-0`.
+    metrics: name, title, unit, better (in words; empty without a direction), spans (the axes that one value is of all
+        values of: its lines have no such axis). The block of the first one is `metric-0`.
     baselines: name, title. The block of the first metric's ratios to the first one is `ratio-0-0`. Not all exist.
     view: the default metric, baseline and axis across; "none" is no baseline, or one column.
     states: word, kind (value, imported, invalid, missing or fault) and meaning. marks: words. verdicts: word and kind.
@@ -150,6 +151,7 @@ def _metric_words(metric: MetricValues) -> Block:
         "unit": metric.unit,
         "better": better,
         "remark": clean(metric.remark),
+        "spans": [clean(axis) for axis in metric.spans],
     }
 
 
@@ -201,7 +203,7 @@ def _without(notes: Sequence[str], *left_out: Sequence[str]) -> list[str]:
 def _figure(value: Value) -> tuple[str, str]:
     if value.number is None:
         return "", ""
-    text, _, spread = value.text.partition(" ")
+    text, _, spread = value.text.replace("≥ ", "≥\u00a0").partition(" ")
     return text, spread
 
 

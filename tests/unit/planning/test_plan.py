@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.commands.plan import show_plan
-from orchestrator.config import DockerHost, Exclude, Matrix, Point, ProcessHost
+from orchestrator.config import DockerHost, Exclude, Host, Matrix, Point, ProcessHost
 from orchestrator.config.matrix import Until
 from orchestrator.errors import InputError
 from orchestrator.planning.plan import describe, make_plan
@@ -90,11 +90,11 @@ def test_every_field_of_a_point_changes_the_case_id() -> None:
     changed: dict[str, Any] = {
         "model": "synthetic:small", "prompt": "a cat", "engine": "onnxruntime", "precision": Precision.HALF,
         "samples": 2, "steps": 3, "height": 64, "width": 64, "guidance": 1.0, "scheduler": "ddim", "seed": 1,
-        "autocast": True, "attention": "math",
+        "autocast": True, "attention": "math", "offload": "model", "step_cache": "taylorseer:3",
     }  # fmt: skip
     assert changed.keys() == Point.model_fields.keys()
     points = (Point(), *(Point(**{key: value}) for key, value in changed.items()))
-    cases = {case.id for job in make_plan(matrix(points), [CPU]).jobs for case in job.cases}
+    cases = {case.id for job in make_plan(matrix(points), [GPU]).jobs for case in job.cases}
     assert len(cases) == len(points)
 
 
@@ -148,8 +148,8 @@ def test_excluding_everything_on_every_host_is_an_error() -> None:
 
 
 def test_more_cases_than_anybody_means_is_an_error() -> None:
-    with pytest.raises(InputError, match="16000 cases"):
-        make_plan(matrix(rounds=1000), [CPU, GPU])
+    with pytest.raises(InputError, match="240000 cases"):
+        make_plan(matrix(rounds=1000), [CPU] * 30)
 
 
 def test_an_engine_that_cannot_run_on_a_host_is_an_unsupported_row_and_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,14 +177,63 @@ def test_an_engine_without_kernels_for_a_precision_is_an_unsupported_row_and_no_
     ]
 
 
+@pytest.mark.parametrize(
+    ("host", "able", "reason"),
+    [
+        (CPU, {"single", "int8"}, "precision fp8: CPUs do not support it; it needs an NVIDIA GPU"),
+        (GPU, {"single", "int8", "fp8"}, None),
+        (GPU.model_copy(update={"compute_capability": 8.9}), {"single", "int8", "fp8"}, None),
+        (
+            GPU.model_copy(update={"compute_capability": 8.6}),
+            {"single", "int8"},
+            "precision fp8 needs compute capability 8.9 or later, and hosts.yaml says that host 'gpu' has 8.6",
+        ),
+    ],
+)
+def test_a_precision_that_a_host_lacks_is_an_unsupported_row_and_no_job(
+    host: Host, able: set[str], reason: str | None
+) -> None:
+    points = tuple(Point(precision=each) for each in (Precision.SINGLE, Precision.INT8, Precision.FP8))
+    plan = make_plan(Matrix(points=points, rounds=1), [host])
+    assert {job.precision.value for job in plan.jobs} == able
+    assert [row.error for row in plan.unsupported] == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("host", "point", "reason"),
+    [
+        (CPU, {"offload": "model"}, "offload model: the job runs on the CPU, and offload saves memory of a GPU only"),
+        (GPU, {"offload": "model", "engine": "compile"}, "compile needs all weights on the GPU; fix: engine: eager"),
+        (GPU, {"offload": "sequential", "precision": Precision.INT8}, "fix: offload: model"),
+        (GPU, {"step_cache": "first-block:0.1"}, "diffusers has no first-block cache for a U-Net"),
+        (GPU, {"step_cache": "taylorseer:5", "engine": "graph"}, "no step cache; fix: engine: eager or compile"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_an_unsupported_row(host: Host, point: dict[str, Any], reason: str) -> None:
+    plan = make_plan(matrix((Point(**point),)), [host])
+    assert plan.jobs == ()
+    assert reason in (plan.unsupported[0].error or "")
+    assert [(line.offload, line.step_cache) for line in describe(plan, [host]).lines] == [
+        (point.get("offload", "none"), point.get("step_cache", "none"))
+    ]
+
+
+def test_a_plan_shows_a_refused_job_as_its_other_jobs() -> None:
+    points = tuple(Point(engine=engine, samples=size) for engine in ("eager", "graph") for size in (1, 2))
+    runs, refused = describe(make_plan(matrix(points, rounds=1), [CPU]), [CPU]).lines
+    assert (runs.fate, refused.fate) == ("run", "unsupported")
+    assert runs.samples == refused.samples == (1, 2)
+    assert runs.prompt == refused.prompt == points[0].prompt
+
+
 def test_a_model_that_an_engine_cannot_run_is_an_unsupported_row_and_no_job() -> None:
     points = tuple(
-        Point(engine=engine, model="synthetic:sdxl", precision=Precision.HALF) for engine in ("graph", "eager")
+        Point(engine=engine, model="synthetic:sdxl", precision=Precision.HALF) for engine in ("mii", "eager")
     )
     plan = make_plan(Matrix(points=points, rounds=1), [GPU])
     assert [job.engine for job in plan.jobs] == ["eager"]
     assert [row.error for row in plan.unsupported] == [
-        "graph supports StableDiffusionPipeline only; this model is a StableDiffusionXLPipeline"
+        "mii supports StableDiffusionPipeline only; this model is a StableDiffusionXLPipeline"
     ]
 
 
@@ -226,6 +275,17 @@ def test_a_plan_says_what_a_round_costs() -> None:
     assert "gpu: 3 rounds, about 50 s each, at 0.10" in out.getvalue()  # 100 s on one of its two slots
 
 
+def test_a_plan_of_several_models_says_which_job_is_whose() -> None:
+    points = tuple(
+        Point(model=f"synthetic:{name}", seed=seed) for name, seed in (("tiny", 0), ("small", 0), ("tiny", 7))
+    )
+    out = StringIO()
+    show_plan(describe(make_plan(matrix(points, rounds=1), [CPU]), [CPU]), Console(file=out, width=200))
+    head, *lines = (line.split() for line in out.getvalue().splitlines()[:4])
+    shown = {(found["model"], found["seed"]) for found in (dict(zip(head, line)) for line in lines)}
+    assert shown == {("synthetic:tiny", "0"), ("synthetic:small", "0"), ("synthetic:tiny", "7")}
+
+
 def test_a_plan_of_one_round_says_what_it_cannot_show() -> None:
     out = StringIO()
     show_plan(describe(make_plan(matrix(), [CPU]), [CPU]), Console(file=out, width=200))
@@ -240,6 +300,19 @@ def test_equal_work_on_another_host_tells_of_the_time_only_where_this_host_does_
     assert make_plan(one, [GPU], [elsewhere, here]).times[0].known_s == 2
 
 
+def test_a_plan_says_which_times_are_those_of_other_hosts() -> None:
+    two = matrix((Point(), Point(seed=1)), repeats=1, warmup=0)
+    elsewhere = make_plan(two, [CPU])
+    past = [row_of(elsewhere, i, latency_median=9.0) for i in (0, 1)]
+    past.append(row_of(make_plan(two, [GPU]), 0, latency_median=2.0))
+    found = describe(make_plan(two, [GPU], past), [GPU])
+    out = StringIO()
+    show_plan(found, Console(file=out, width=200))
+    assert [(line.expected_s, line.expected_from) for line in found.lines] == [(2.0, ()), (9.0, ("cpu",))]
+    assert "9 s on cpu\n" in out.getvalue()
+    assert "gpu: 1 case never ran on it; its time is from cpu\n" in out.getvalue()
+
+
 def test_failed_rows_tell_nothing_of_the_time() -> None:
     one = matrix((Point(),))
     failed = dataclasses.replace(row_of(make_plan(one, [CPU]), latency_median=9.0), status=Status.FAILED)
@@ -251,4 +324,6 @@ def test_a_description_tells_of_every_point_and_is_json() -> None:
     description = describe(make_plan(found, [CPU, GPU]), [CPU, GPU])
     assert [line.fate for line in description.lines].count("run") == 6
     assert [line.host for line in description.lines if line.fate == "excluded"] == [None, *["gpu"] * 4]
-    json.dumps(dataclasses.asdict(description), allow_nan=False)
+    assert json.loads(json.dumps(description.value, allow_nan=False)) == json.loads(
+        json.dumps(dataclasses.asdict(description))
+    )

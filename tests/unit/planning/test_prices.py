@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import a_row, columns
@@ -23,8 +25,14 @@ from orchestrator.report.text import to_csv
 from orchestrator.runs import folder as runs
 from orchestrator.runs.folder import Run
 from orchestrator.table import Comparison, Metric, View
+from runner.schema import Row
 
 TRIALS = (3.6,) * 7  # a thousand images take an hour
+
+
+def compared(chosen: Sequence[Run], metric: Metric, stored: Sequence[Row] = (), **options: Any) -> Comparison:
+    rows = [*stored, *(row for run in chosen for row in run.all_rows())]
+    return comparison(rows, chosen, metric, None, **options)
 
 
 def a_run(root: Path, name: str, price: float | None = None, host: str = "a") -> Run:
@@ -37,7 +45,7 @@ def a_run(root: Path, name: str, price: float | None = None, host: str = "a") ->
 
 
 def cost(chosen: list[Run], today: Path | None = None, file: Path | None = None) -> Comparison:
-    return comparison(chosen, Metric.COST, None, inventory=today, price_file=file)
+    return compared(chosen, Metric.COST, inventory=today, price_file=file)
 
 
 def values(comparison: Comparison) -> list[float | None]:
@@ -132,14 +140,15 @@ def test_a_file_that_prices_no_host_of_the_rows_is_refused_with_the_near_one(tmp
 def test_rows_of_a_store_have_the_price_of_a_file_or_of_todays_hosts(tmp_path: Path) -> None:
     stored = [replace(a_row("a", trials=TRIALS), job="job")]
     today = written(tmp_path, "hosts: {a: {kind: process, price_per_hour: 2.5}}\n", "hosts.yaml")
-    assert values(comparison([], Metric.COST, None, stored, today)) == [2.5]
-    assert values(comparison([], Metric.COST, None, stored, today, written(tmp_path, "a@first: 0.5\n"))) == [0.5]
+    assert values(compared([], Metric.COST, stored, inventory=today)) == [2.5]
+    file = written(tmp_path, "a@first: 0.5\n")
+    assert values(compared([], Metric.COST, stored, inventory=today, price_file=file)) == [0.5]
 
 
 def test_rows_that_are_selected_keep_their_prices(tmp_path: Path) -> None:
     first, second = a_run(tmp_path, "r1", 1.0), a_run(tmp_path, "r2", 4.0)
     view = View(where={"run": (second.name,)})
-    found = comparison([first, second], Metric.COST, None, price_file=written(tmp_path, "a: 7\n"), view=view)
+    found = compared([first, second], Metric.COST, price_file=written(tmp_path, "a: 7\n"), view=view)
     assert (values(found), [price.per_hour for price in found.prices.values()]) == ([7.0], [7.0])
 
 
@@ -154,13 +163,13 @@ def test_csv_says_the_prices_on_each_line_of_the_cost_alone(tmp_path: Path) -> N
     run = a_run(tmp_path, "r", 1234567.25)
     (line,) = csv.DictReader(io.StringIO(to_csv(cost([run]))))
     assert line["prices"] == f"price per hour, of hosts.yaml of run {run.name}: a 1234567.25"
-    assert "prices" not in to_csv(comparison([run], Metric.LATENCY, None))
+    assert "prices" not in to_csv(compared([run], Metric.LATENCY))
 
 
 def test_a_limited_table_says_the_prices_of_hosts_that_it_does_not_show(tmp_path: Path) -> None:
     first, second = a_run(tmp_path, "r1", 1.0, "a"), a_run(tmp_path, "r2", 4.0, "b")
     view = View(rows=("host",), columns=("engine",), limit=1)
-    words = table_text(comparison([first, second], Metric.COST, None, view=view))
+    words = table_text(compared([first, second], Metric.COST, view=view))
     assert len(words.lines) == 1
     said = [text.rpartition(": ")[2] for text in words.legend if text.startswith("price per hour")]
     assert said == ["a 1", "b 4"]
@@ -174,4 +183,4 @@ def test_a_missing_file_of_prices_is_told_without_a_word_on_init(tmp_path: Path)
 
 def test_a_file_of_prices_for_another_metric_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="fix: add --metric cost"):
-        comparison([], Metric.LATENCY, None, price_file=written(tmp_path, "a: 1\n"))
+        compared([], Metric.LATENCY, price_file=written(tmp_path, "a: 1\n"))

@@ -11,7 +11,7 @@ from runner.schema import Row, Status, Validity
 
 METRICS = (Metric.LATENCY, Metric.THROUGHPUT, Metric.COST, Metric.ENERGY)
 NO_PRICE = "Cost: no price: set price_per_hour of this host in hosts.yaml, or list it in --prices FILE."
-NO_ENERGY = "Energy: energy_j was not measured."
+NO_ENERGY = "Energy: energy was not measured."
 
 
 def said(rows: Sequence[Row], prices: Mapping[tuple[str | None, str | None], Price] | None = None) -> list[str]:

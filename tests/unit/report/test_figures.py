@@ -242,6 +242,20 @@ def test_memory_marks_a_batch_that_does_not_fit() -> None:
     assert "Out of memory: b, graph half, batch 16." in figure.alt
 
 
+def test_memory_marks_the_batch_at_which_a_search_for_the_largest_ended() -> None:
+    found = {"samples_asked": "max", "error": "max: 28 fit, and 32 are oom (CUDA out of memory)"}
+    rows = [*engine("a", "eager", 1.0), a_row("a", "eager", 28, around(9.0), device=GPU, memory=70.0, **found)]
+    out = [value for value in values(a_figure(drawn(rows), "memory-by-batch")) if value["state"] == "oom"]
+    assert [(value["case"], value["batch"]) for value in out] == [("a, eager half, batch 32", 32)]
+
+
+def test_a_model_that_fits_at_no_batch_size_is_marked_at_one_image() -> None:
+    rows = [*engine("a", "eager", 1.0), a_row("a", "graph", status=Status.OOM, device=GPU, samples_asked="max")]
+    rows = [replace(row, n_samples=None) if row.engine == "graph" else row for row in rows]
+    out = [value for value in values(a_figure(drawn(rows), "memory-by-batch")) if value["state"] == "oom"]
+    assert [value["batch"] for value in out] == [1]
+
+
 def test_ratios_are_filled_only_where_a_difference_is_shown() -> None:
     rows = [*engine("a", "eager", 1.0), *engine("a", "graph", 0.5), *engine("a", "compile", 1.0005, batches=(1,))]
     rows.append(a_row("a", "onnxruntime", 1, around(3.0), device=GPU))

@@ -167,3 +167,13 @@ def test_a_case_without_a_value_says_the_word_that_it_was_given() -> None:
 def test_a_table_without_cases_is_empty_json() -> None:
     data = payload(Table())["data"]
     assert (data["points"], data["view"]["baseline"], data["view"]["across"]) == (0, "none", "none")
+
+
+def test_a_largest_batch_is_the_value_of_all_batch_sizes_of_a_case() -> None:
+    table = a_table(rows(), [Metric.LATENCY, Metric.LARGEST_BATCH], [None])
+    blocks = payload(table)
+    assert blocks["data"]["metrics"][1]["spans"] == ["samples"]
+    for samples in ("1", "4"):
+        assert words(blocks, "metric-1", at(blocks, engine="graph", samples=samples, host="gpu2"))["text"] == "1"
+        assert words(blocks, "metric-1", at(blocks, engine="graph", samples=samples, host="gpu1"))["text"] == "≥\u00a04"
+    assert "ratio-1-0" not in blocks

@@ -318,6 +318,13 @@ def test_a_note_of_all_values_of_a_host_stands_once_above_the_table() -> None:
     assert "[1] the mean latency" in printed(compare([published[0], *own]), 200)
 
 
+def test_a_note_above_the_table_is_no_footnote_of_a_cell_without_a_value() -> None:
+    source: dict[str, Any] = {"job": "import", "imported_from": "benchmark.csv"}
+    rows = [a_row("a", "eager", 1, around(1.0), **source), a_row("a", "eager", 2, around(2.0), **source)]
+    said = printed(compare([*rows, a_row("a", "eager", 4, status=Status.OOM, **source)]), 200)
+    assert said.count("imported from benchmark.csv") == 1
+
+
 def test_the_name_of_a_column_is_no_markup() -> None:
     comparison = dataclasses.replace(compare(ROWS), axes=("engine", "[red]x", "=|y"))
     assert "[red]x" in printed(comparison, 200)

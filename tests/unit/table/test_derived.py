@@ -61,7 +61,7 @@ def test_a_break_even_takes_the_baseline_that_is_asked_for() -> None:
     [
         (started("graph", 3.0, 1.5), "it is not faster than the baseline, so a slower start never pays off"),
         (started("graph", 2.0, 9.0), "no difference in speed to the baseline is shown"),
-        (rounds("h200", "graph", 1, 1.0), "load_s was not measured"),
+        (rounds("h200", "graph", 1, 1.0), "load time was not measured"),
         ([a_row("h200", "graph", status=Status.UNSUPPORTED, error="no graphs")], "no graphs"),
     ],
 )
@@ -73,7 +73,7 @@ def test_a_start_that_never_pays_off_has_no_break_even_and_says_why(rows: list[R
 def test_a_baseline_whose_start_was_not_measured_is_named_in_the_reason() -> None:
     rows = [*rounds("h200", "eager", 1, 2.0), *started("graph", 1.0, 5.0)]
     found = cell(compare(rows, Metric.BREAK_EVEN), engine="graph")
-    assert (found.value, found.reason) == (None, "load_s was not measured for the baseline")
+    assert (found.value, found.reason) == (None, "load time was not measured for the baseline")
 
 
 def test_an_engine_that_starts_no_later_pays_off_at_once() -> None:
@@ -123,7 +123,7 @@ def test_a_baseline_for_the_speed_up_is_refused_with_the_fix() -> None:
     with pytest.raises(
         InputError, match="half-speedup always compares with precision=single; fix: leave the baseline out"
     ):
-        comparison([], Metric.HALF_SPEEDUP, "eager", stored=[EAGER, SINGLE])
+        comparison([EAGER, SINGLE], [], Metric.HALF_SPEEDUP, "eager")
 
 
 def test_the_json_of_a_derived_metric_has_its_baseline_and_no_ratio() -> None:

@@ -11,7 +11,7 @@ from orchestrator.errors import InputError
 from orchestrator.table.change import Verdict
 from orchestrator.table.history import Series, history
 from orchestrator.table.metric import Metric
-from runner.schema import Row, Status, Validity
+from runner.schema import IMPORT, Row, Status, Validity
 
 DAYS = ("20260301-120000-aaaaaa-x", "20260302-120000-bbbbbb-x", "20260303-120000-cccccc-x")
 
@@ -39,6 +39,13 @@ def test_runs_are_in_the_order_of_their_time_not_of_the_rows() -> None:
     rows = runs(1.0, 1.1, 1.1)
     late = [replace(row, started="2026-04-01T00:00:00+00:00") if row.run == DAYS[0] else row for row in rows]
     assert [point.run for point in the_series(late[::-1]).points] == [DAYS[1], DAYS[2], DAYS[0]]
+
+
+def test_an_imported_row_is_dated_by_its_own_time_and_not_by_its_import() -> None:
+    first, second = runs(1.0, 1.1)[0], runs(1.0, 1.1)[-1]
+    rows = [replace(first, job=IMPORT), replace(second, job=IMPORT, started="2022-10-01T00:00:00+00:00")]
+    points = the_series(rows).points
+    assert [(point.run, point.started and point.started.year) for point in points] == [(DAYS[0], None), (DAYS[1], 2022)]
 
 
 def test_a_case_is_followed_by_key_and_host_whatever_the_runs_are_called() -> None:

@@ -16,6 +16,7 @@ from orchestrator.report.numbers import number_text
 from orchestrator.report.table_text import table_text
 from orchestrator.table import Cell, Comparison, Metric, compare
 from orchestrator.table.declaration import Better, Price
+from orchestrator.table.measured import NAMES
 from runner.schema import COLUMN, Row, Validity
 
 OF_ONE_CASE = [metric for metric in Metric if not metric.declared.derived and not metric.declared.spans]
@@ -75,7 +76,7 @@ def test_a_metric_says_which_columns_it_comes_from(metric: Metric) -> None:
 @pytest.mark.parametrize(
     ("metric", "column", "reason"),
     [
-        (metric, column, f"{column} was not measured")
+        (metric, column, f"{NAMES[column]} was not measured")
         for metric in OF_ONE_CASE
         for column in metric.declared.columns
         if column not in ("latency", "n_samples", "steps")
@@ -86,16 +87,22 @@ def test_a_value_that_was_not_measured_is_missing_and_says_so(metric: Metric, co
     assert (found.value, found.reason) == (None, reason)
 
 
+def test_what_is_missing_is_named_in_the_readers_words() -> None:
+    columns = {name for metric in OF_ONE_CASE for name in metric.declared.columns}
+    assert columns <= NAMES.keys()
+    assert not [words for words in NAMES.values() if "_" in words]
+
+
 def test_a_row_that_does_not_state_its_batch_has_no_throughput() -> None:
     found = cell(compare([graph_row(n_samples=None)], Metric.THROUGHPUT))
-    assert (found.value, found.reason) == (None, "n_samples is not known")
+    assert (found.value, found.reason) == (None, "batch size is not known")
 
 
 def test_a_round_without_a_value_is_noted_and_not_counted_as_0() -> None:
     rows = [graph_row(round=1), graph_row(round=2, first_call_s=None)]
     found = cell(compare(rows, Metric.STARTUP))
     assert found.value == pytest.approx(84.7832316)
-    assert found.notes[0] == "first_call_s was not measured in 1 of 2 rows of this case"
+    assert found.notes[0] == "first call was not measured in 1 of 2 rows of this case"
 
 
 def test_a_busy_share_of_0_is_a_value_and_breaks_no_statistics() -> None:
@@ -135,7 +142,7 @@ def test_a_baseline_of_a_metric_without_ratios_is_refused_with_the_fix(metric: M
     with pytest.raises(
         InputError, match=rf"baseline 'eager': {metric.value} has no ratios, since .*; fix: leave it out"
     ):
-        comparison([], metric, "eager", stored=[graph_row()])
+        comparison([graph_row()], [], metric, "eager")
 
 
 @pytest.mark.parametrize("metric", [metric for metric in Metric if metric.declared.better is Better.NEITHER])

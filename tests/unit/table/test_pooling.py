@@ -11,6 +11,7 @@ from builders import a_job, a_row, around, columns, rounds
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.report.table_text import shared_words
 from orchestrator.results import foreign
 from orchestrator.table import Cell, Comparison, Metric, Price, compare
 from runner.schema import IMPORT, Device, Precision, Row, Status, Validity
@@ -397,6 +398,64 @@ def test_a_row_that_draws_another_image_is_best_only_if_asked() -> None:
     assert marks(comparison) == {("b", 1): "best best_of_case"}
     assert "visibly another image, of 5.0 dB PSNR" in cell(comparison, "a").notes[-1]
     assert marks(compare(rows, any_quality=True)) == {("a", 1): "best best_of_case"}
+
+
+@pytest.mark.parametrize(
+    ("lossy", "what"),
+    [
+        ({"step_cache": "first-block:0.1"}, "step_cache first-block:0.1"),
+        ({"precision": "fp8"}, "precision fp8"),
+        ({"step_cache": "taylorseer:3", "precision": "int8"}, "step_cache taylorseer:3 with precision int8"),
+    ],
+)
+def test_a_lossy_row_ranks_with_its_quality_alone(lossy: dict[str, Any], what: str) -> None:
+    plain = rounds("b", middle=2.0)
+    unknown = compare([*rounds("a", middle=1.0, **lossy), *plain])
+    assert [place for place in marks(unknown) if place[0] == "a"] == []
+    notes = next(each for each in unknown.cells() if each.key["host"] == "a" and each.figure).notes
+    assert notes[-1] == f"not ranked: {what} is lossy, and its quality was not measured; fix: quality: true"
+    tried = compare([*rounds("a", middle=1.0, error="no quality: out of memory", **lossy), *plain])
+    notes = next(each for each in tried.cells() if each.key["host"] == "a" and each.figure).notes
+    assert notes[-1].endswith("its quality was not measured; the row's error says why")
+    known = compare([*rounds("a", middle=1.0, psnr=41.0, **lossy), *plain])
+    assert [place for place in marks(known) if place[0] == "a"]
+    notes = next(each for each in known.cells() if each.key["host"] == "a" and each.figure).notes
+    assert notes[-1] == f"lossy: {what}, of 41.0 dB PSNR"
+    assert marks(compare([*rounds("a", middle=1.0, **lossy), *plain], any_quality=True)) == marks(known)
+
+
+@pytest.mark.parametrize(
+    ("row", "any_quality"),
+    [
+        ({"validity": Validity.CONTENDED}, False),
+        ({"validity": Validity.THROTTLED}, False),
+        ({"validity": None, "imported_from": "table.csv"}, False),
+        ({}, True),
+    ],
+)
+def test_a_lossy_row_without_quality_is_marked_wherever_it_is_shown(row: dict[str, Any], any_quality: bool) -> None:
+    said = "lossy: precision int8, and its quality was not measured"
+    lossy = compare(rounds("a", precision="int8", **row), any_quality=any_quality)
+    assert said in cell(lossy, "a").notes
+    plain = compare(rounds("a", precision="bfloat16", **row), any_quality=any_quality)
+    assert not any("lossy" in note for note in cell(plain, "a").notes)
+
+
+@pytest.mark.parametrize("option", [{"offload": "model"}, {"step_cache": "taylorseer:3"}])
+def test_rows_with_an_option_are_never_pooled_with_rows_without(option: dict[str, Any]) -> None:
+    (name,) = option
+    old, used = rounds(middle=1.0), rounds(middle=3.0, **option)
+    unused: dict[str, Any] = {name: "none"}
+    new = [replace(row, **unused) for row in old]
+    both = compare([*old, *new, *used])
+    found = {each.key[name]: each.rows for each in both.cells() if each.figure}
+    assert list(found.items()) == [("none", 6), (option[name], 3)]
+
+
+def test_an_option_that_no_row_uses_is_not_shown() -> None:
+    comparison = compare([*rounds("a", offload="none", step_cache="none"), *rounds("b")])
+    assert not {"offload", "step_cache"} & {*comparison.axes, *comparison.across}
+    assert "offload" not in shared_words(comparison)
 
 
 def test_an_imported_row_is_never_best() -> None:

@@ -249,6 +249,24 @@ def test_what_divides_a_host_may_be_the_baseline(baseline: str, base: str) -> No
     assert found.baseline.name == f"{column} {value}"
 
 
+RUNS = ("20260301-120000-abc123-quick", "20260302-120000-def456-night")
+
+
+@pytest.mark.parametrize("part", ["night", "def456", "20260302", RUNS[1]])
+def test_a_run_as_baseline_is_named_as_in_every_command(part: str) -> None:
+    found = compare([row for run in RUNS for row in rounds("a", run=run)], baseline=f"run={part}")
+    assert found.baseline is not None
+    assert found.baseline.value == RUNS[1]
+
+
+@pytest.mark.parametrize(
+    ("part", "message"), [("0000", "several runs fit: .*-quick, .*-night"), ("day", "no row has it"), ("", "no row")]
+)
+def test_a_part_of_no_or_two_run_names_is_an_error(part: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compare([row for run in RUNS for row in rounds("a", run=run)], baseline=f"run={part}")
+
+
 def test_an_axis_that_all_rows_share_leaves_the_caption_if_asked() -> None:
     found = compare(ROWS, view=View(rows=("steps",)))
     assert (found.axes[0], {line.labels[0] for line in found.lines}, "steps" in found.caption) == ("steps", {50}, False)

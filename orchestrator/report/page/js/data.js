@@ -36,7 +36,9 @@ const ratios = (view) => block(ratioId(metricOf(view), baselineOf(view)));
 const label = (axis, point) => axis.values[axis.at[point]];
 
 function downAxes(view) {
-  return data.axes.filter((axis) => axis.name !== view.across && (axis.always || axis.values.length > 1));
+  const { spans } = metricOf(view);
+  return data.axes.filter((axis) =>
+    axis.name !== view.across && !spans.includes(axis.name) && (axis.always || axis.values.length > 1));
 }
 
 // Lines in the axes' order. A line's cells are points by the position of their column; `undefined` is an absent case.
