@@ -1,152 +1,339 @@
-"""What the runner adds to a call: its eager row against the loop that one would write, in processes that take turns.
+"""What the runner adds to a call: its eager trials against the loop that one would write, in processes that take turns.
 
-The bare loop is `pipe(...)` between two synchronisations, in a script of its own, with the same warm-up and as many
-calls. --frozen lets it call `gc.freeze()` once the model is there, and --inference run under `torch.inference_mode`, as
-the runner does, so that the rest is compared.
+A set is three fresh processes: the runner's child, which runs a job as always (events, checks, telemetry), and twice a
+bare loop of `pipe(...)` between two synchronisations. All are loaded and warmed up; then they take turns of a few
+calls, in all six orders, so that whatever else the machine does meets all three. The runner's work between two trials
+ends before its turn does. Each set loads the model several times, because memory is then laid out anew.
 
---modes compares the two modes alone: calls under `inference_mode` and `no_grad` take turns in one process, and the CPU
-time of each is counted, which others on the machine disturb least.
+- The ratio of a turn is the runner's time / the geometric mean of both bare loops' times. The ratio of a load is the
+  interquartile mean over its turns, so that turns with a preempted call do not count. The ratio of a set is the mean
+  over its loads. The result is the mean over the sets with its 95% interval (Student's t over the sets, in logarithms).
+- The control is one bare loop / the other, computed in the same way. Its interval contains 1 unless the method is
+  biased, and its width shows what the method can resolve.
+- Wall time is the latency. The CPU time of the same calls is disturbed less by other work on the machine, but does not
+  include waiting.
+- What the runner does in less than a quarter of the turns does not show.
 
-  python benchmarks/bare_loop.py --model synthetic:small --steps 10 --threads 1 --pairs 5
-  python benchmarks/bare_loop.py --model FOLDER --device cuda --precision half --pairs 3
+The bare loop uses the runner's settings: `torch.inference_mode` and `gc.freeze()`. --plain leaves both out.
+
+  python benchmarks/bare_loop.py --threads 1 --sets 8
+  python benchmarks/bare_loop.py --model synthetic:sd-v1-4 --steps 50 --device cuda --precision half --calls 1
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import functools
 import gc
-import json
+import itertools
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from intervals import Ratios  # noqa: E402
+
+from runner.jobs import worker  # noqa: E402
+from runner.jobs.supervise import LastRow, supervise  # noqa: E402
+from runner.measuring import measure  # noqa: E402
+from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row  # noqa: E402
+
 PROMPT = "a photo of an astronaut riding a horse on mars"
-SHARED = ("model", "steps", "device", "precision", "samples", "warmup", "repeats")
+LEFT_OUT = 1  # turns of each load that are not counted
+STARTED_S = 300.0
+ENDED_S = 60.0
+RUNNER, BARE, CONTROL = "runner", "bare", "control"
 
 
-def bare(flags: argparse.Namespace) -> list[float]:
-    """Seconds of each call, in this process."""
+class Seconds(NamedTuple):
+    """Of one call; of a turn, the mean of its calls."""
+
+    wall: float
+    cpu: float
+
+
+def mean_of(calls: Sequence[Seconds]) -> Seconds:
+    return Seconds(*map(statistics.fmean, zip(*calls)))
+
+
+def median_of(calls: Sequence[Seconds]) -> Seconds:
+    return Seconds(*map(statistics.median, zip(*calls)))
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, Seconds]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    returned = call()
+    return returned, Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def job_of(flags: argparse.Namespace) -> Job:
+    """The runner's job. Its last trial is made after the last turn."""
+    return Job(
+        run="benchmark",
+        id="bare-loop",
+        host="",
+        device=Device(flags.device),
+        engine="eager",
+        precision=Precision(flags.precision),
+        model=flags.model,
+        cases=(Case("case", flags.samples),),
+        prompt=PROMPT,
+        steps=flags.steps,
+        threads=flags.threads,
+        warmup=flags.warmup,
+        repeats=(LEFT_OUT + flags.turns) * flags.calls + 1,
+    )
+
+
+class Turns:
+    """Replaces `measure.timed_call` in the runner's child: waits for a turn, makes its calls and tells their mean.
+
+    It tells when the next call is due: the runner's work between two trials belongs to the turn.
+    """
+
+    def __init__(self, address: str, untimed: int, calls: int) -> None:
+        self._call, self._untimed, self._calls = measure.timed_call, untimed, calls
+        self._turns = Client(address, "AF_UNIX")
+        self._made: list[Seconds] = []
+
+    def __call__(self, session: Any, samples: int) -> Any:
+        if self._untimed:
+            self._untimed -= 1
+            return self._call(session, samples)
+        if len(self._made) == self._calls:
+            self._turns.send(tuple(mean_of(self._made)))
+            self._made.clear()
+        if not self._made:
+            self._turns.recv()
+        (images, wall), seconds = timed(lambda: self._call(session, samples))
+        self._made.append(seconds._replace(wall=wall))
+        return images, wall
+
+    def tell_ready(self) -> None:
+        self._turns.send(None)
+
+
+def in_turns(address: str, calls: int, job: Job, cases: tuple[Case, ...], token: str | None, send: worker.Send) -> None:
+    """The work of the runner's child, whose trials wait for their turns."""
+    turns = Turns(address, 1 + job.warmup, calls)
+    measure.timed_call = turns  # type: ignore[assignment]
+
+    def tell(message: worker.Message) -> None:
+        send(message)
+        if isinstance(message, Event) and message.kind is EventKind.WARMED_UP:
+            turns.tell_ready()
+
+    worker.work(job, cases, token, tell)
+
+
+def by_runner(flags: argparse.Namespace, address: str) -> None:
+    """One job for each load, each in a child of its own."""
+    for _ in range(flags.loads):
+        listener = LastRow(lambda text: print(text.decode(errors="replace"), end="", file=sys.stderr))
+        supervise(job_of(flags), None, listener, functools.partial(in_turns, address, flags.calls))
+        row: Row | None = listener.last
+        if not row or not row.trials:
+            raise SystemExit(f"the runner has no trials: {row and row.error}")
+
+
+def by_hand(flags: argparse.Namespace, address: str) -> None:
+    """The bare loop: loads, warms up, and makes a few calls for each message."""
     import torch
-    from diffusers import DiffusionPipeline
+
+    if flags.precision == "single":
+        torch.backends.cudnn.allow_tf32 = False
+    if flags.threads:
+        torch.set_num_threads(flags.threads)
+    for _ in range(flags.loads):
+        pipe = loaded(flags)
+
+        def call_s(pipe: Any = pipe) -> Seconds:
+            if flags.device == "cuda":
+                torch.cuda.synchronize()
+            return timed(lambda: one_call(pipe))[1]
+
+        def one_call(pipe: Any) -> None:
+            with torch.inference_mode(not flags.plain):
+                pipe([PROMPT] * flags.samples, num_inference_steps=flags.steps)
+            if flags.device == "cuda":
+                torch.cuda.synchronize()
+
+        for _ in range(1 + flags.warmup):
+            call_s()
+        with Client(address, "AF_UNIX") as turns:
+            turns.send(None)
+            for _ in range(LEFT_OUT + flags.turns):
+                turns.recv()
+                turns.send(tuple(mean_of([call_s() for _ in range(flags.calls)])))
+            turns.recv()
+
+
+def loaded(flags: argparse.Namespace) -> Any:
+    import torch
 
     from runner.models import synthetic
 
     dtype = torch.float16 if flags.precision == "half" else torch.float32
-    name = flags.model.removeprefix("synthetic:")
-    made = name != flags.model
-    pipe = synthetic.build(name, dtype) if made else DiffusionPipeline.from_pretrained(flags.model, dtype=dtype)
-    pipe = pipe.to(flags.device)
+    if (name := flags.model.removeprefix("synthetic:")) != flags.model:
+        pipe: Any = synthetic.build(name, dtype, flags.device)
+    else:
+        from diffusers import DiffusionPipeline
+
+        pipe = DiffusionPipeline.from_pretrained(flags.model, dtype=dtype).to(flags.device)
     pipe.set_progress_bar_config(disable=True)
-    if flags.threads:
-        torch.set_num_threads(flags.threads)
-    if flags.frozen:
+    if not flags.plain:
         gc.collect()
         gc.freeze()
-
-    def synchronize() -> None:
-        if flags.device == "cuda":
-            torch.cuda.synchronize()
-
-    seconds = []
-    for _ in range(1 + flags.warmup + flags.repeats):
-        synchronize()
-        start = time.perf_counter()
-        with torch.inference_mode(flags.inference):
-            pipe([PROMPT] * flags.samples, num_inference_steps=flags.steps)
-        synchronize()
-        seconds.append(time.perf_counter() - start)
-    return seconds[-flags.repeats :]
+    return pipe
 
 
-def compare_modes(flags: argparse.Namespace) -> None:
-    """How much more CPU time a call takes under `no_grad`, the pipeline's own mode, than under `inference_mode`."""
-    import torch
+@dataclass
+class Side:
+    """One of the processes, and the connection by which its present load is told to make its calls."""
 
-    from runner.models import synthetic
+    kind: str
+    process: subprocess.Popen[bytes]
+    listener: Listener
+    turns: Connection = field(init=False)
 
-    if flags.threads:
-        torch.set_num_threads(flags.threads)
-    pipe = synthetic.build(flags.model.removeprefix("synthetic:"), torch.float32)
-    pipe.set_progress_bar_config(disable=True)
+    def get_ready(self) -> None:
+        """Waits until its next load is warmed up."""
+        self.turns = self.listener.accept()
+        if not self.turns.poll(STARTED_S):
+            raise SystemExit(f"the {self.kind} side did not get ready within {STARTED_S:g} s")
+        self.turns.recv()
 
-    def cpu_s(inference: bool) -> float:
-        start = time.process_time()
-        with torch.inference_mode(inference):
-            pipe([PROMPT] * flags.samples, num_inference_steps=flags.steps)
-        return time.process_time() - start
+    def turn(self) -> Seconds:
+        self.turns.send(None)
+        return Seconds(*self.turns.recv())  # a tuple: the other process names its classes after its own main module
 
-    for _ in range(flags.warmup):
-        cpu_s(True), cpu_s(False)
-    gc.collect()
-    gc.freeze()
-    ratios = []
-    for pair in range(flags.repeats):
-        times = {mode: cpu_s(mode) for mode in ((True, False) if pair % 2 else (False, True))}
-        ratios.append(times[False] / times[True])
-    low, _, high = statistics.quantiles(ratios, n=4)
-    print(f"no_grad / inference_mode: median {statistics.median(ratios):.4f} (quartiles {low:.4f} to {high:.4f})")
+    def end(self) -> None:
+        self.turns.send(None)
+        self.turns.close()
 
 
-def by_runner(flags: argparse.Namespace) -> list[float]:
-    with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "-m", "runner", "--output_file", f"{folder}/rows.csv", "--prompt", PROMPT]
-        for name in SHARED:
-            words += [f"--{name}", str(getattr(flags, name))]
-        words += ["--threads", str(flags.threads)] if flags.threads else []
-        subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        with Path(folder, "rows.csv").open() as file:
-            row = next(csv.DictReader(file))
-    if row["status"] != "ok":
-        raise SystemExit(f"the runner's row: {row['status']} {row['error']}")
-    return [float(trial) for trial in row["trials"].split(";")]
+@contextmanager
+def side(kind: str, words: Sequence[str]) -> Iterator[Side]:
+    """Starts a process, and ends it."""
+    with tempfile.TemporaryDirectory() as folder, Listener(f"{folder}/turns", "AF_UNIX") as listener:
+        process = subprocess.Popen([sys.executable, __file__, *words, "--side", kind, "--address", f"{folder}/turns"])
+        try:
+            yield Side(kind, process, listener)
+            process.wait(ENDED_S)
+        finally:
+            process.kill()
+            process.wait()
 
 
-def by_hand() -> list[float]:
-    done = subprocess.run([sys.executable, __file__, "--alone", *sys.argv[1:]], stdout=subprocess.PIPE, check=True)
-    seconds: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return seconds
+def one_load(sides: Sequence[Side], turns: int) -> list[dict[str, Seconds]]:
+    """The turns of one load, by kind of side."""
+    for each in sides:
+        each.get_ready()
+    orders = itertools.cycle(itertools.permutations(sides))
+    made = [{each.kind: each.turn() for each in next(orders)} for _ in range(LEFT_OUT + turns)]
+    for each in sides:
+        each.end()
+    return made[LEFT_OUT:]
 
 
-def main() -> None:
+@dataclass
+class Found:
+    """Ratios of sets by wall time, by CPU time, and of the control by both. calls: of a bare loop."""
+
+    wall: Ratios = field(default_factory=Ratios)
+    cpu: Ratios = field(default_factory=Ratios)
+    control_wall: Ratios = field(default_factory=Ratios)
+    control_cpu: Ratios = field(default_factory=Ratios)
+    calls: list[Seconds] = field(default_factory=list)
+
+    def add(self, loads: Sequence[Sequence[dict[str, Seconds]]]) -> None:
+        """Adds one set."""
+        for name, runner, control in (
+            ("wall", self.wall, self.control_wall),
+            ("cpu", self.cpu, self.control_cpu),
+        ):
+            times = [[{kind: getattr(s, name) for kind, s in turn.items()} for turn in turns] for turns in loads]
+            runner.add_loads([[to_both(turn) for turn in turns] for turns in times])
+            control.add_loads([[math.log(turn[CONTROL] / turn[BARE]) for turn in turns] for turns in times])
+        self.calls += [turn[BARE] for turns in loads for turn in turns]
+
+    def words(self) -> str:
+        wall, cpu = (1000 * seconds for seconds in median_of(self.calls))
+        return "\n".join(
+            (
+                f"a call of the bare loop: {wall:.1f} ms, CPU time {cpu:.1f} ms (medians)",
+                f"runner / bare loop, wall time: {self.wall.words()}",
+                f"runner / bare loop, CPU time: {self.cpu.words()}",
+                f"control, bare loop / bare loop, wall time: {self.control_wall.words()}",
+                f"control, bare loop / bare loop, CPU time: {self.control_cpu.words()}",
+            )
+        )
+
+
+def to_both(turn: dict[str, float]) -> float:
+    """The logarithm of the runner's time / the geometric mean of both bare loops'."""
+    return math.log(turn[RUNNER] / math.sqrt(turn[BARE] * turn[CONTROL]))
+
+
+def in_sets(flags: argparse.Namespace, words: Sequence[str], seconds: float = math.inf) -> Found:
+    """Measures sets and prints each; starts no further one that would not end within `seconds`."""
+    found, end = Found(), time.monotonic() + seconds
+    for number in range(1, flags.sets + 1):
+        begun = time.monotonic()
+        with ExitStack() as stack:
+            sides = [stack.enter_context(side(kind, words)) for kind in (RUNNER, BARE, CONTROL)]
+            found.add([one_load(sides, flags.turns) for _ in range(flags.loads)])
+        print(
+            f"set {number}: wall {found.wall.last:.4f}, control {found.control_wall.last:.4f}; "
+            f"CPU {found.cpu.last:.4f}, control {found.control_cpu.last:.4f}",
+            flush=True,
+        )
+        if 2 * time.monotonic() - begun > end:  # the next one takes as long
+            break
+    return found
+
+
+def flags_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="synthetic:small")
+    parser.add_argument("--model", default="synthetic:tiny")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("single", "half"), default="single")
     parser.add_argument("--samples", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=10, help="timed calls of each process")
-    parser.add_argument("--pairs", type=int, default=3, help="processes of each kind, taking turns")
-    parser.add_argument("--frozen", action="store_true", help="gc.freeze() in the bare loop as well")
-    parser.add_argument("--inference", action="store_true", help="torch.inference_mode in the bare loop as well")
-    parser.add_argument("--modes", action="store_true", help="compare inference_mode with no_grad, on the CPU")
-    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
-    flags = parser.parse_args()
+    parser.add_argument("--calls", type=int, default=4, help="of one turn")
+    parser.add_argument("--turns", type=int, default=12, help="of each process and load")
+    parser.add_argument("--loads", type=int, default=2, help="of the model in each set")
+    parser.add_argument("--sets", type=int, default=4, help="of processes")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="start no set that would end after this time")
+    parser.add_argument("--plain", action="store_true", help="a bare loop without inference_mode and gc.freeze()")
+    parser.add_argument("--side", choices=(RUNNER, BARE, CONTROL), help=argparse.SUPPRESS)
+    parser.add_argument("--address", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    flags = flags_of(words)
     if flags.threads:
         os.environ["OMP_NUM_THREADS"] = str(flags.threads)
-    if flags.modes:
-        compare_modes(flags)
-        return
-    if flags.alone:
-        print(json.dumps(bare(flags)))
-        return
-    ratios = []
-    for pair in range(flags.pairs):
-        turns = (by_hand, lambda: by_runner(flags))
-        first, second = turns if pair % 2 == 0 else turns[::-1]
-        medians = [statistics.median(turn()) for turn in (first, second)]
-        loop, row = medians if pair % 2 == 0 else medians[::-1]
-        ratios.append(row / loop)
-        print(f"pair {pair + 1}: bare loop {loop:.4f} s, runner {row:.4f} s, ratio {ratios[-1]:.4f}", flush=True)
-    print(f"median ratio {statistics.median(ratios):.4f} ({min(ratios):.4f} to {max(ratios):.4f})")
+    if flags.side:
+        (by_runner if flags.side == RUNNER else by_hand)(flags, flags.address)
+    else:
+        print(in_sets(flags, words, flags.seconds).words())
 
 
 if __name__ == "__main__":

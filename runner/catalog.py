@@ -5,6 +5,7 @@ Orchestrator and runner both read it. docs/extending.md says what else a new ent
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -38,9 +39,9 @@ class Precision(str, Enum):
 class PrecisionFacts:
     """The facts about a precision.
 
-    dtype: PyTorch's name of the type of weights and activations. quantised: torchao's configuration of the denoiser's
-    linear layers; empty where nothing is quantised. capability: the least CUDA compute capability that has the
-    arithmetic. on_cpu: a CPU may have it.
+    dtype: PyTorch's name of the type of weights and activations. quantised: torchao's configuration of the layers that
+    `runner.models.quantised` chooses; empty where nothing is quantised. capability: the least CUDA compute capability
+    that has the arithmetic. on_cpu: a CPU may have it.
     """
 
     summary: str
@@ -61,7 +62,7 @@ PRECISION_FACTS: Mapping[Precision, PrecisionFacts] = {
         "bfloat16; on a CPU with AVX512-BF16 or AMX-BF16", "bfloat16", capability=(8, 0)
     ),
     Precision.FP8: PrecisionFacts(
-        f"{_LAYERS} in 8-bit floating point, scaled by row",
+        f"{_LAYERS} in 8-bit floating point (e4m3), scaled by row",
         "bfloat16",
         "Float8DynamicActivationFloat8WeightConfig",
         capability=(8, 9),
@@ -80,9 +81,27 @@ PRECISION_FACTS: Mapping[Precision, PrecisionFacts] = {
         capability=(8, 0),
     ),
 }
+
+
+def lacking(precision: Precision, device: Device, capability: tuple[int, int] | None, whose: str) -> str | None:
+    """Returns why a device does not support a precision; None if it does, or if that is not known.
+
+    capability: the GPU's compute capability, if it is known. whose: what the message says of it: `this GPU has`.
+    """
+    facts = precision.facts
+    if device is Device.CPU:
+        reason = f"precision {precision.value}: CPUs do not support it; it needs an NVIDIA GPU"
+        return None if facts.on_cpu else reason
+    if capability is None or capability >= facts.capability:
+        return None
+    needed, has = (".".join(map(str, version)) for version in (facts.capability, capability))
+    return f"precision {precision.value} needs compute capability {needed} or later, and {whose} {has}"
+
+
 DEVICES = tuple(device.value for device in Device)
 PRECISIONS = tuple(precision.value for precision in Precision)
-FLOATING = tuple(precision for precision in Precision if not precision.facts.quantised)
+QUANTISED = tuple(precision.value for precision in Precision if precision.facts.quantised)
+_ALL = ("sd", "sdxl", "sd3", "flux")  # the families
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,7 @@ class EngineFacts:
     takes_latents: it starts from the given noise, so that its images can be compared with another engine's.
     precisions: those that it has kernels for.
     families: the model families that it runs.
+    offloads: whether it runs with weights outside the GPU's memory. step_caches: the families that it runs with one.
     """
 
     summary: str
@@ -106,7 +126,9 @@ class EngineFacts:
     runtime: str = "pytorch"
     takes_latents: bool = True
     precisions: tuple[Precision, ...] = tuple(Precision)
-    families: tuple[str, ...] = ("sd", "sdxl", "sd3", "flux")
+    families: tuple[str, ...] = _ALL
+    offloads: bool = False
+    step_caches: tuple[str, ...] = ()
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -117,7 +139,7 @@ _BOTH = {Device.CPU: "cpu", Device.CUDA: "cuda"}
 _ONNX = {"onnx": "onnx", "onnxscript": "onnxscript"}
 
 ENGINES: Mapping[str, EngineFacts] = {
-    "eager": EngineFacts("plain diffusers, the baseline", _BOTH, extra="runner"),
+    "eager": EngineFacts("plain diffusers, the baseline", _BOTH, extra="runner", offloads=True, step_caches=_ALL),
     "onnxruntime": EngineFacts(
         "the pipeline's networks exported to ONNX",
         _BOTH,
@@ -140,14 +162,12 @@ ENGINES: Mapping[str, EngineFacts] = {
         "torch.compile of denoiser and VAE, CUDA graphs on a GPU",
         _BOTH,
         extra="runner",
-        precisions=FLOATING,
+        step_caches=("sd3", "flux"),
     ),
     "graph": EngineFacts(
         "the whole call compiled into one CUDA graph",
         {Device.CUDA: "cuda"},
         extra="runner",
-        precisions=FLOATING,
-        families=("sd",),
     ),
     "deepspeed": EngineFacts(
         "DeepSpeed inference with its kernels injected",
@@ -182,34 +202,105 @@ SCHEDULERS: Mapping[str, str] = {
 # How attention is computed; `runner.engines.session.set_attention` sets it.
 ATTENTIONS = ("default", "sliced", "math")
 
+# Keys of a case, besides its engine, precision and batch size; the model comes first, because others follow from it.
+SETTINGS = ("model", "scheduler", "steps", "height", "width", "guidance", "seed", "autocast", "attention", "prompt")
+# Optional keys of a case that change how it is computed; NONE if a case does not use them.
+OPTIONS = ("offload", "step_cache")
+NONE = "none"
+# Where weights are kept while they are not needed; `runner.models.pipeline.offload` calls diffusers.
+OFFLOADS: Mapping[str, str] = {
+    NONE: "all weights stay on the GPU",
+    "model": "each network waits in the host's memory until it runs",
+    "sequential": "each layer waits in the host's memory until it runs",
+}
+
+
+@dataclass(frozen=True)
+class StepCache:
+    """A cache that replaces computations of a denoising step by those of earlier steps. Lossy.
+
+    parameter: the field of diffusers' configuration that the number in `NAME:NUMBER` sets. default: its value for
+    `NAME`. least, most: its bounds. whole: it is a whole number. families: those whose blocks it can replace.
+    """
+
+    summary: str
+    parameter: str
+    default: float
+    least: float
+    most: float
+    whole: bool
+    families: tuple[str, ...]
+
+
+STEP_CACHES: Mapping[str, StepCache] = {
+    "first-block": StepCache(
+        "skips the blocks after the first one while that one's residual changes by less than NUMBER, a share of it",
+        parameter="threshold",
+        default=0.05,
+        least=0.0,
+        most=10.0,
+        whole=False,
+        families=("sd3", "flux"),
+    ),
+    "taylorseer": StepCache(
+        "computes the transformer blocks at each NUMBER-th step, and extrapolates their outputs in between",
+        parameter="cache_interval",
+        default=5,
+        least=2,
+        most=100,
+        whole=True,
+        families=_ALL,
+    ),
+}
+
+
+def parse_step_cache(text: str) -> tuple[str, float] | None:
+    """The name and number of `NAME` or `NAME:NUMBER`; None for `none`. Raises ValueError with what is expected."""
+    if text == NONE:
+        return None
+    name, colon, number = text.partition(":")
+    if name not in STEP_CACHES:
+        near = difflib.get_close_matches(name, (NONE, *STEP_CACHES), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join((NONE, *STEP_CACHES))}"
+        raise ValueError(f"{text!r} is unknown; {hint}")
+    facts = STEP_CACHES[name]
+    if not colon:
+        return name, facts.default
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    if not facts.least <= value <= facts.most or (facts.whole and value != int(value)):
+        kind = "a whole number" if facts.whole else "a number"
+        raise ValueError(f"{text!r}: expected {kind} from {facts.least:g} to {facts.most:g} after {name}:")
+    return name, value
+
+
+def step_cache_name(text: str) -> str:
+    """A step cache with its number, so that equal ones have equal names. Raises ValueError as `parse_step_cache`."""
+    found = parse_step_cache(text)
+    return NONE if found is None else f"{found[0]}:{found[1]:g}"
+
 
 @dataclass(frozen=True)
 class Family:
     """An architecture of models.
 
-    pipeline: diffusers' class. denoiser: its component that runs at each step. parts: all components with weights, in
-    the order of a call. schedulers: those that fit; the first is the default.
+    pipeline: diffusers' class. denoiser: its component that runs at each step. schedulers: those that fit; the first
+    is the default.
     """
 
     pipeline: str
     denoiser: str
-    parts: tuple[str, ...]
     schedulers: tuple[str, ...]
 
 
 _DIFFUSION = ("pndm", "ddim", "euler", "dpm++")
 FAMILIES: Mapping[str, Family] = {
-    "sd": Family("StableDiffusionPipeline", "unet", ("text_encoder", "unet", "vae"), _DIFFUSION),
-    "sdxl": Family("StableDiffusionXLPipeline", "unet", ("text_encoder", "text_encoder_2", "unet", "vae"), _DIFFUSION),
-    "sd3": Family(
-        "StableDiffusion3Pipeline",
-        "transformer",
-        ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "vae"),
-        ("flow-euler",),
-    ),
-    "flux": Family(
-        "FluxPipeline", "transformer", ("text_encoder", "text_encoder_2", "transformer", "vae"), ("flow-euler",)
-    ),
+    "sd": Family("StableDiffusionPipeline", "unet", _DIFFUSION),
+    "sdxl": Family("StableDiffusionXLPipeline", "unet", _DIFFUSION),
+    "sd3": Family("StableDiffusion3Pipeline", "transformer", ("flow-euler",)),
+    "flux": Family("FluxPipeline", "transformer", ("flow-euler",)),
 }
 
 
@@ -247,7 +338,7 @@ MODELS: Mapping[str, Model] = {
     "small": Model("sd", 256),
     "sd-v1-4": Model("sd", 512, "CompVis/stable-diffusion-v1-4"),
     "sd-v2-1": Model("sd", 768, "stabilityai/stable-diffusion-2-1"),
-    "sdxl": Model("sdxl", 1024, "stabilityai/stable-diffusion-xl-base-1.0"),
+    "sdxl": Model("sdxl", 1024, "stabilityai/stable-diffusion-xl-base-1.0", guidance=5.0, scheduler="euler"),
     "sdxl-turbo": Model("sdxl", 512, "stabilityai/sdxl-turbo", steps=1, guidance=0.0, scheduler="euler"),
     "sd-v3.5-medium": Model("sd3", 1024, "stabilityai/stable-diffusion-3.5-medium", steps=40, guidance=4.5, **_FLOW),
     "sd-v3.5-large": Model("sd3", 1024, "stabilityai/stable-diffusion-3.5-large", steps=28, guidance=3.5, **_FLOW),
@@ -265,12 +356,46 @@ def known_model(model: str) -> Model | None:
     return next((each for each in MODELS.values() if each.hub and each.hub == model.partition("@")[0]), None)
 
 
-def misfit(engine: str, scheduler: str, family: str) -> str | None:
-    """Returns why an engine or a scheduler cannot run a model of a family; None where both can."""
+def unfit(engine: str, device: Device, precision: Precision, offload: str) -> str | None:
+    """Returns why an engine cannot run with weights outside the GPU's memory; None where it can, or need not."""
+    if offload == NONE:
+        return None
+    if device is Device.CPU:
+        return f"offload {offload}: the job runs on the CPU, and offload saves memory of a GPU only"
+    if not ENGINES[engine].offloads:
+        able = " or ".join(name for name, facts in ENGINES.items() if facts.offloads)
+        return f"offload {offload}: {engine} needs all weights on the GPU; fix: engine: {able}"
+    if offload == "sequential" and precision.facts.quantised:
+        return (
+            f"offload {offload}: accelerate cannot move the weights of precision {precision.value} layer by layer; "
+            "fix: offload: model"
+        )
+    return None
+
+
+def misfit(engine: str, scheduler: str, family: str, step_cache: str = NONE) -> str | None:
+    """Returns why an engine, a scheduler or a step cache cannot run a model of a family; None where all can."""
     facts, able = FAMILIES[family], ENGINES[engine].families
     if family not in able:
         names = " or ".join(FAMILIES[name].pipeline for name in able)
         return f"{engine} supports {names} only; this model is a {facts.pipeline}"
     if scheduler not in facts.schedulers:
         return f"scheduler {scheduler!r} does not fit a {facts.pipeline}; fix: scheduler: {facts.schedulers[0]}"
+    return _cannot_cache(engine, family, step_cache)
+
+
+def _cannot_cache(engine: str, family: str, step_cache: str) -> str | None:
+    found = parse_step_cache(step_cache)
+    if found is None:
+        return None
+    able = [name for name, facts in ENGINES.items() if facts.step_caches]
+    if engine not in able:
+        return f"step_cache {step_cache}: {engine} supports no step cache; fix: engine: {' or '.join(able)}"
+    if family not in STEP_CACHES[found[0]].families:
+        other = " or ".join(name for name, facts in STEP_CACHES.items() if family in facts.families)
+        what = f"diffusers has no {found[0]} cache for a U-Net"
+        return f"step_cache {step_cache}: {what}; fix: step_cache: {other}"
+    if family not in ENGINES[engine].step_caches:
+        whole = f"{engine} compiles a U-Net as one network, in which no block can be skipped"
+        return f"step_cache {step_cache}: {whole}; fix: engine: {BASELINE}"
     return None

@@ -40,6 +40,13 @@ class BaseHost(Value):
     gpus_per_job: int = Field(
         default=1, ge=1, le=1024, description="number of GPUs that each job uses; they form one slot"
     )
+    compute_capability: float | None = Field(
+        default=None,
+        ge=1,
+        lt=100,
+        allow_inf_nan=False,
+        description="lowest compute capability of its GPUs, such as 8.9: plan then says which precisions they lack",
+    )
     threads: int | None = Field(
         default=None, ge=1, le=4096, description="CPU threads of each job; default: the library's choice"
     )
@@ -54,6 +61,12 @@ class BaseHost(Value):
     @property
     def device(self) -> Device:
         return Device.CPU if self.gpus == "none" else Device.CUDA
+
+    @property
+    def capability(self) -> tuple[int, int] | None:
+        """The compute capability as major and minor version."""
+        tenths = round(10 * self.compute_capability) if self.compute_capability else None
+        return None if tenths is None else divmod(tenths, 10)
 
     @field_validator("gpus")
     @classmethod

@@ -15,11 +15,15 @@ from runner.catalog import (
     ENGINES,
     MODEL_FORMS,
     MODELS,
+    NONE,
+    OFFLOADS,
     PRECISIONS,
     SCHEDULERS,
+    STEP_CACHES,
     SYNTHETIC,
     Device,
     Precision,
+    step_cache_name,
 )
 from runner.schema import MAX, MOST_SAMPLES
 
@@ -41,6 +45,8 @@ class Until(Value):
 Engine: TypeAlias = Literal[tuple(ENGINES)]  # type: ignore[valid-type]
 Scheduler: TypeAlias = Literal[tuple(SCHEDULERS)]  # type: ignore[valid-type]
 Attention: TypeAlias = Literal[tuple(ATTENTIONS)]  # type: ignore[valid-type]
+Offload: TypeAlias = Literal[tuple(OFFLOADS)]  # type: ignore[valid-type]
+StepCacheWord: TypeAlias = Annotated[str, Field(max_length=100), AfterValidator(step_cache_name)]
 PrecisionWord: TypeAlias = Annotated[Precision, Field(strict=False)]
 DeviceWord: TypeAlias = Annotated[Device, Field(strict=False)]
 
@@ -54,6 +60,9 @@ SamplesWord: TypeAlias = Annotated[
 
 def _known_model(model: str) -> str:
     size = model.removeprefix(SYNTHETIC)
+    if model in MODELS:
+        hub = f", or '{MODELS[model].hub}' for the original" if MODELS[model].hub else ""
+        raise ValueError(f"{model!r} is unknown; did you mean '{SYNTHETIC}{model}'?{hub}")
     if size != model and size not in MODELS:
         near = difflib.get_close_matches(size, MODELS, n=1)
         hint = f"did you mean '{SYNTHETIC}{near[0]}'?" if near else "the models are " + ", ".join(MODELS)
@@ -93,6 +102,11 @@ class Point(Value):
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of the latents, the same for every engine")
     autocast: bool = Field(default=False, description="use mixed precision (torch.autocast)")
     attention: Attention = Field(default="default", description="implementation of attention")
+    offload: Offload = Field(default=NONE, description="where weights wait, to save the GPU's memory")
+    step_cache: StepCacheWord = Field(
+        default=NONE,
+        description=f"lossy cache between denoising steps: {NONE}, {', '.join(STEP_CACHES)}, or one as NAME:NUMBER",
+    )
 
 
 class Settings(Value):

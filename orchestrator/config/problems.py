@@ -23,6 +23,7 @@ from orchestrator.config.kubenames import (
 )
 from orchestrator.config.values import NAME_PATTERN
 from orchestrator.config.yamlfile import Position
+from runner.schema import MAX
 
 MAX_SHOWN = 100
 
@@ -49,7 +50,26 @@ PATTERNS: Mapping[str, str] = {
 }
 
 
-SYNONYMS = {"gpu": "cuda", "nvidia": "cuda"}  # too different in spelling for the similarity search
+# Other tools' words for ours, which the similarity search would not find, or take for another word.
+SYNONYMS: Mapping[str, str] = {
+    **dict.fromkeys(("gpu", "nvidia"), "cuda"),
+    **dict.fromkeys(("fp32", "float32", "float"), "single"),
+    **dict.fromkeys(("fp16", "float16", "f16"), "half"),
+    **dict.fromkeys(("bf16", "bfloat"), "bfloat16"),
+    **dict.fromkeys(("float8", "fp8_e4m3", "fp8-e4m3", "float8_e4m3fn", "e4m3"), "fp8"),
+    **dict.fromkeys(("w8a8", "int8-dynamic"), "int8"),
+    **dict.fromkeys(("w8a16", "int8wo", "int8_weight_only", "int8-weight-only"), "int8-weight"),
+    **dict.fromkeys(("pytorch", "torch", "diffusers"), "eager"),
+    **dict.fromkeys(("torch.compile", "inductor"), "compile"),
+    **dict.fromkeys(("cudagraph", "cudagraphs", "cuda-graphs"), "graph"),
+    **dict.fromkeys(("onnx", "ort"), "onnxruntime"),
+    **dict.fromkeys(("dtype", "torch_dtype", "quantization"), "precision"),
+    **dict.fromkeys(("batch", "batch_size", "num_images_per_prompt"), "samples"),
+    **dict.fromkeys(("num_inference_steps", "inference_steps"), "steps"),
+    **dict.fromkeys(("guidance_scale", "cfg"), "guidance"),
+    **dict.fromkeys(("backend", "runtime"), "engine"),
+    **dict.fromkeys(("cache", "teacache", "fbcache"), "step_cache"),
+}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -184,10 +204,14 @@ def _message(detail: ErrorDetails, owner: type[BaseModel], field: Position, valu
             return f"{name} {shown(given)} is unknown{nearest(given, known)}"
     if name in FORMS:
         return f"{name} must be {FORMS[name]}, not {shown(_at(value, field))}"
-    advice = _advice(kind, given)
-    if isinstance(given, list) and "matrix" in owner.model_fields and len(field) == 1:
+    if isinstance(given, list) and field[0] in ("include", "exclude") and len(field) == 3:
+        advice = f"; fix: write an entry of {field[0]} for each value"
+    elif isinstance(given, list) and "matrix" in owner.model_fields and len(field) == 1:
         advice = "; fix: put lists of values under matrix:"
-    return f"{name or 'the file'} must be {_wanted(kind, context)}, not {shown(given)}{advice}"
+    else:
+        advice = _advice(kind, given)
+    other = f" or {MAX}" if name == "samples" and isinstance(given, str) else ""
+    return f"{name or 'the file'} must be {_wanted(kind, context)}{other}, not {shown(given)}{advice}"
 
 
 def _wanted(kind: str, context: Mapping[str, Any]) -> str:

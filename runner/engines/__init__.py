@@ -61,6 +61,9 @@ class Session(Protocol):
     def misplaced(self) -> tuple[Validity, str] | None:
         """FALLBACK or SPILLED with the reason, where the requested device did not compute or hold everything."""
 
+    def remark(self) -> str | None:
+        """A remark on the last call, for the row's `error`; None if there is none."""
+
     def close(self) -> None:
         """Releases what outlives the process: servers, folders."""
 

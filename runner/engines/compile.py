@@ -11,29 +11,30 @@ from typing import Any
 
 import torch
 
+from runner.engines import step_cache
 from runner.engines.captured import CapturedSession
 from runner.errors import Unsupported
-from runner.models import pipeline
+from runner.models import pipeline, quantised
 from runner.models.networks import denoiser
-from runner.schema import Job
+from runner.schema import Job, Precision
 
 # In channels-last, a 1×1 convolution is a matrix product, which cuBLAS computes faster than cuDNN.
 INDUCTOR = {"conv_1x1_as_mm": True}
+# For a whole network of fixed shapes, or one block of it.
+SETTINGS: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": INDUCTOR}
 
 
 def load(job: Job, token: str | None) -> CapturedSession:
     check(job)
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipeline.set_threads(job)
-    pipe = prepared(pipeline.load(job, dtype, token, device))
-    options: dict[str, Any] = {**INDUCTOR, "triton.cudagraphs": device.type == "cuda"}
-    compiled = functools.partial(torch.compile, fullgraph=True, dynamic=False, options=options)
+    pipe = prepared(pipeline.load(job, dtype, token, device), job.precision)
+    options = {**INDUCTOR, "triton.cudagraphs": device.type == "cuda"}
+    compiled = functools.partial(torch.compile, **{**SETTINGS, "options": options})
     network: Any = denoiser(pipe)
     if hasattr(pipe, "transformer"):
-        # Its blocks are alike: compiling one of each kind takes seconds, the whole network minutes (docs/models.md).
-        # They have no CUDA graphs; whether these would save time was not measured.
-        for block in blocks(network):
-            block.compile(fullgraph=True, dynamic=False, options=INDUCTOR)
+        compile_blocks(network)
+        step_cache.apply(pipe, job.step_cache, dtype)
         network.forward = step_of(network.forward, keep=False)
     else:
         network.forward = step_of(compiled(network.forward), keep=job.guidance <= 1)
@@ -84,13 +85,25 @@ def keep_timesteps_here(scheduler: Any) -> None:
     scheduler.set_timesteps = on_the_cpu
 
 
+def compile_blocks(transformer: Any) -> None:
+    """Compiles each block. They are alike: one of each kind takes seconds, the whole network minutes (docs/models.md).
+
+    They have no CUDA graphs of their own. It compiles `forward`, which the hooks of a step cache wrap: these decide in
+    Python whether a block runs, which `fullgraph` does not allow inside of it.
+    """
+    for block in blocks(transformer):
+        block.forward = torch.compile(block.forward, **SETTINGS)
+
+
 def blocks(transformer: Any) -> list[Any]:
     """The blocks of an SD 3.5 or FLUX transformer, in the order of a call."""
     return [*transformer.transformer_blocks, *getattr(transformer, "single_transformer_blocks", ())]
 
 
-def prepared(pipe: Any) -> Any:
+def prepared(pipe: Any, precision: Precision) -> Any:
     """Converts networks with convolutions to channels-last, and fuses their QKV projections: they compile best so.
+
+    Quantises the denoiser after that, as the precision says.
 
     diffusers cannot fuse the projections of SD 3.5's and FLUX's transformers.
     """
@@ -98,4 +111,5 @@ def prepared(pipe: Any) -> Any:
         if network is not getattr(pipe, "transformer", None):
             network.to(memory_format=torch.channels_last)
             network.fuse_qkv_projections()
+    quantised.apply(pipe, precision)
     return pipe

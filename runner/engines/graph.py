@@ -1,7 +1,7 @@
-"""Runs token ids to pixels as one CUDA graph: text encoder, all denoising steps with the scheduler, VAE, 8-bit pixels.
+"""Runs token ids to pixels as one CUDA graph: text encoders, all denoising steps with the scheduler, VAE, 8-bit pixels.
 
-UNet and VAE are compiled as in `compile`. Of a call, only the tokenizer runs in Python. What is the same at every step
-is computed once per call (see `precompute`). The arithmetic is that of the pipeline.
+Denoiser and VAE are compiled as in `compile`. Of a call, only the tokenizers run in Python. What is the same at every
+step of a UNet is computed once per call (see `precompute`). The arithmetic is that of the pipeline (see `calls`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ import torch
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from runner.engines import compile
+from runner.engines import calls, compile
 from runner.engines.captured import CapturedSession
-from runner.engines.group_norm import replace_group_norms
-from runner.engines.precompute import Precomputed
 from runner.engines.session import initial_latents
 from runner.errors import Unsupported
 from runner.models import pipeline
 from runner.schema import Device, Job
 
 ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-INDUCTOR: dict[str, Any] = {**compile.INDUCTOR}
 
 
 def load(job: Job, token: str | None) -> GraphSession:
@@ -38,63 +35,29 @@ def load(job: Job, token: str | None) -> GraphSession:
     return GraphSession(pipe, job, device, dtype)
 
 
-class Denoiser(torch.nn.Module):
-    """One evaluation of the UNet with guidance, so that the compiler fuses the operations around the network."""
-
-    def __init__(self, unet: torch.nn.Module, guidance: float) -> None:
-        super().__init__()
-        self.unet, self.guidance = unet, guidance
-
-    def forward(self, latents: torch.Tensor, moment: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        if self.guidance <= 1:
-            plain: torch.Tensor = self.unet(latents, moment, states, return_dict=False)[0]
-            return plain
-        noise = self.unet(torch.cat([latents] * 2), moment, states, return_dict=False)[0]
-        blank, text = noise.chunk(2)
-        guided: torch.Tensor = blank + self.guidance * (text - blank)
-        return guided
-
-
 class GraphSession(CapturedSession):
     """The pipeline's components in our own loop, which the first call captures."""
 
     def __init__(self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__(compile.prepared(pipe), job, device, dtype, fused_attention=True)
-        for network in (pipe.unet, pipe.vae.decoder):
-            replace_group_norms(network)
-        self._precomputed = Precomputed(pipe.unet, guided=job.guidance > 1)
-        settings: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": INDUCTOR}
-        self._denoise = torch.compile(Denoiser(pipe.unet, job.guidance), **settings)
-        self._decode: Any = torch.compile(pipe.vae.decode, **settings)
+        super().__init__(compile.prepared(pipe, job.precision), job, device, dtype, fused_attention=True)
+        self._call = calls.of(pipe, job, (self.facts["height"], self.facts["width"]))
         self._graph: torch.cuda.CUDAGraph | None = None
         self._decoded: torch.Tensor | None = None
 
     def generate(self, samples: int) -> list[Image.Image]:
         with torch.inference_mode():
-            ids = self.token_ids(samples)
             if self._graph is None:
-                noise = initial_latents(self.pipe, self._job, samples, self._dtype, self._device)
-                self._graph = self._capture(ids, noise)
+                self.hold(samples)
+                self._graph = self._capture()
             else:
-                self._ids.copy_(ids)
+                for held, ids in zip(self._ids, self._call.token_ids(samples)):
+                    held.copy_(ids)
             self._graph.replay()
             pixels = self._pixels.cpu().numpy()
         return [Image.fromarray(image) for image in pixels]
 
-    def token_ids(self, samples: int) -> torch.Tensor:
-        """The token ids of the prompts; with guidance, preceded by as many of the empty prompt."""
-        tokenizer = self.pipe.tokenizer
-        texts = [self._job.prompt] * samples
-        if self._job.guidance > 1:
-            texts = [""] * samples + texts
-        length = tokenizer.model_max_length
-        encoded = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        ids: torch.Tensor = encoded.input_ids
-        return ids
-
-    def _capture(self, ids: torch.Tensor, noise: torch.Tensor) -> torch.cuda.CUDAGraph:
+    def _capture(self) -> torch.cuda.CUDAGraph:
         """Captures the graph after one run, which compiles and lets cuDNN and cuBLAS choose, on a side stream."""
-        self.hold(ids, noise)
         graph = torch.cuda.CUDAGraph()
         with sdpa_kernel(ATTENTION, set_priority=True):
             with side_stream(self._device):
@@ -103,28 +66,15 @@ class GraphSession(CapturedSession):
                 self._pixels = self.compute()
         return graph
 
-    def hold(self, ids: torch.Tensor, noise: torch.Tensor) -> None:
+    def hold(self, samples: int) -> None:
         """Allocates the input buffers, which each replay reads."""
-        self._ids, self._latents = ids.to(self._device), noise
-        self.pipe.scheduler.set_timesteps(self._job.steps, device="cpu")
-        self._timesteps = self.pipe.scheduler.timesteps.to(self._device)
+        self._ids = [ids.to(self._device) for ids in self._call.token_ids(samples)]
+        self._latents = initial_latents(self.pipe, self._job, samples, self._dtype, self._device)
+        self._call.hold(samples, self._device)
 
     def compute(self) -> torch.Tensor:
-        """Computes the pixels: bytes of shape (samples, height, width, 3).
-
-        The scheduler's timesteps stay on the CPU, so its coefficients become constants of the graph; the pipeline's own
-        loop waits for the GPU at each step to read the timestep.
-        """
-        scheduler = self.pipe.scheduler
-        scheduler.set_timesteps(self._job.steps, device="cpu")
-        states = self._precomputed.conditioning(self.pipe.text_encoder(self._ids)[0])
-        moments = self._precomputed.moments(self._timesteps, states.dtype)
-        latents = self._latents * scheduler.init_noise_sigma
-        for step, timestep in enumerate(scheduler.timesteps):
-            scaled = scheduler.scale_model_input(latents, timestep)
-            noise = self._denoise(scaled, moments[step], states)
-            latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
-        image: torch.Tensor = self._decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
+        """Computes the pixels: bytes of shape (samples, height, width, 3)."""
+        image = self._call.compute(self._ids, self._latents)
         self._decoded = image  # each replay rewrites it; it is checked after the call, outside the graph
         shades = (image * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float() * 255
         return shades.round().to(torch.uint8).contiguous()

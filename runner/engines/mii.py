@@ -199,6 +199,9 @@ class MiiSession:
     def memory(self) -> Memory:
         return Memory(None, None, memory.host_peak_gb())
 
+    def remark(self) -> None:
+        return None
+
     def misplaced(self) -> None:
         """Unknown: DeepSpeed's kernels run on GPUs only, and the server does not report its memory."""
 

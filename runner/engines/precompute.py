@@ -23,7 +23,7 @@ class Precomputed:
     """
 
     def __init__(self, unet: Any, *, guided: bool) -> None:
-        self._embed = _TimeEmbedding(unet)
+        self._embed, self._augment = _TimeEmbedding(unet), unet.get_aug_embed
         self._shifts = [block.time_emb_proj for block in _blocks(unet)]
         self._keys_values = [layer.to_kv for layer in _cross_attentions(unet)]
         _slice_shifts(unet)
@@ -31,10 +31,18 @@ class Precomputed:
         if guided:
             _compute_halves_once(unet)
 
-    def moments(self, timesteps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Every block's shift at each timestep, side by side: shape (timesteps, 1, sum of channels)."""
-        activated = silu(self._embed(timesteps, dtype))
-        return torch.cat([shift(activated) for shift in self._shifts], dim=-1)[:, None]
+    def moments(
+        self, timesteps: torch.Tensor, dtype: torch.dtype, added: dict[str, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Every block's shift at each timestep, side by side: shape (timesteps, batch or 1, sum of channels).
+
+        added: what the embedding of SDXL depends on besides the timestep, as its UNet takes it.
+        """
+        embedded = self._embed(timesteps, dtype)[:, None]
+        if added:
+            embedded = embedded + self._augment(emb=embedded, encoder_hidden_states=None, added_cond_kwargs=added)
+        activated = silu(embedded)
+        return torch.cat([shift(activated) for shift in self._shifts], dim=-1)
 
     def conditioning(self, states: torch.Tensor) -> torch.Tensor:
         """Every layer's keys and values, side by side: shape (batch, tokens, 2 × sum of channels)."""
@@ -116,6 +124,7 @@ def _slice_shifts(unet: Any) -> None:
         start += width
     unet.time_embedding = _Given()
     unet.get_time_embed = lambda sample, timestep: timestep
+    unet.get_aug_embed = lambda **_: None
 
 
 def _slice_keys_values(unet: Any) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from runner.catalog import ATTENTIONS
-from runner.engines import Memory
+from runner.catalog import ATTENTIONS, NONE
+from runner.engines import Memory, step_cache
 from runner.errors import Unsupported
 from runner.models.networks import denoiser, networks
 from runner.schema import Job, Validity
@@ -82,6 +82,8 @@ class PipelineSession:
         if samples not in self._noise:
             self._noise = {samples: initial_latents(self.pipe, self._job, samples, self._dtype, self._device)}
         self.pipe.decoded = None  # frees its memory before the call
+        if self._job.step_cache != NONE:
+            step_cache.reset(self.pipe)
         with torch.inference_mode(), torch.autocast(self._device.type, enabled=self._job.autocast):
             images: list[Image] = self.pipe(
                 [self._job.prompt] * samples,
@@ -109,8 +111,9 @@ class PipelineSession:
         host_gb = memory.host_peak_gb()
         if self._device.type != "cuda":
             return Memory(host_gb, host_gb, host_gb)
-        reserved, peak = torch.cuda.memory_reserved(self._device), torch.cuda.max_memory_allocated(self._device)
-        return Memory(reserved / 1e9, peak / 1e9, host_gb)
+        # With offload, diffusers returns the memory to the driver at the end of a call.
+        of = torch.cuda.memory_reserved if self._job.offload == NONE else torch.cuda.max_memory_reserved
+        return Memory(of(self._device) / 1e9, torch.cuda.max_memory_allocated(self._device) / 1e9, host_gb)
 
     def is_finite(self) -> bool:
         """Checks on the CPU: at the largest batch that fits, the GPU has no memory left for the check."""
@@ -124,7 +127,9 @@ class PipelineSession:
         """
         if self._device.type != "cuda":
             return None
-        off = [name for name, each in networks(self.pipe).items() if _is_off_gpu(each)]
+        off = []
+        if self._job.offload == NONE:
+            off = [name for name, each in networks(self.pipe).items() if _is_off_gpu(each)]
         if (decoded := self.decoded()) is not None and decoded.device.type != "cuda":
             off.append("the decoded image")
         if off:
@@ -134,6 +139,13 @@ class PipelineSession:
         if reserved > total:
             return Validity.SPILLED, f"spilled: {reserved / 1e9:.1f} GB reserved on a GPU of {total / 1e9:.1f} GB"
         return None
+
+    def remark(self) -> str | None:
+        """Says how much a step cache skipped: that depends on the weights, and may be nothing."""
+        if self._job.step_cache == NONE:
+            return None
+        seen = self.pipe.evaluations
+        return f"step cache {self._job.step_cache}: blocks computed in {seen.computed} of {seen.all} evaluations"
 
     def decoded(self) -> torch.Tensor | None:
         """The decoder's output of the last call."""

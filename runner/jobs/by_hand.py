@@ -12,11 +12,15 @@ from runner.catalog import (
     ATTENTIONS,
     BASELINE,
     ENGINES,
+    NONE,
+    OFFLOADS,
     PRECISIONS,
+    STEP_CACHES,
     Device,
     Precision,
+    step_cache_name,
 )
-from runner.flags import add_image_flags, positive
+from runner.flags import add_image_flags, guidance_and_scheduler, positive
 from runner.schema import MAX, Case, Job, Samples, stable_hash
 from runner.telemetry.probe import gpus_or_reason
 
@@ -46,6 +50,13 @@ def engine_names(text: str) -> tuple[str, ...]:
         if name not in ENGINES:
             raise argparse.ArgumentTypeError(f"unknown engine {name!r}; expected one of {', '.join(ENGINES)}")
     return names
+
+
+def step_cache(text: str) -> str:
+    try:
+        return step_cache_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,6 +104,16 @@ def parser() -> argparse.ArgumentParser:
     )
     add_image_flags(ours)
     ours.add_argument("--attention", choices=tuple(ATTENTIONS), default="default")
+    ours.add_argument(
+        "--offload", choices=tuple(OFFLOADS), default=NONE, help="where weights wait, to save the GPU's memory"
+    )
+    ours.add_argument(
+        "--step-cache",
+        type=step_cache,
+        default=NONE,
+        metavar="NAME[:NUMBER]",
+        help=f"lossy cache between denoising steps: {', '.join(STEP_CACHES)} (default {NONE})",
+    )
     ours.add_argument("--warmup", type=int, default=2, metavar="N", help="untimed calls after the first (default 2)")
     ours.add_argument(
         "--rel-ci",
@@ -122,6 +143,7 @@ def jobs(flags: argparse.Namespace) -> list[Job]:
 
 
 def _job(flags: argparse.Namespace, device: Device, engine: str, precision: Precision, autocast: bool) -> Job:
+    guidance, scheduler = guidance_and_scheduler(flags)
     job = Job(
         run="by-hand",
         id="",
@@ -135,11 +157,13 @@ def _job(flags: argparse.Namespace, device: Device, engine: str, precision: Prec
         steps=flags.steps,
         height=flags.height,
         width=flags.width,
-        guidance=flags.guidance,
-        scheduler=flags.scheduler,
+        guidance=guidance,
+        scheduler=scheduler,
         seed=flags.seed,
         autocast=autocast,
         attention=flags.attention,
+        offload=flags.offload,
+        step_cache=flags.step_cache,
         warmup=flags.warmup,
         repeats=flags.repeats,
         max_repeats=max(flags.repeats, flags.max_repeats if flags.rel_ci else 0),

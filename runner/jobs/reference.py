@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import engines
-from runner.catalog import BASELINE
+from runner.catalog import BASELINE, NONE
 from runner.jobs.supervise import LastRow, supervise
 from runner.jobs.worker import Send, refuse, status_of
 from runner.measuring.measure import check_call
@@ -78,6 +78,7 @@ class References:
             precision=precision,
             autocast=False,
             attention="default",
+            step_cache=NONE,
             cases=(Case("reference", 1),),
         )
         with tempfile.TemporaryDirectory(prefix="reference-") as folder:

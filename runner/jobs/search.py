@@ -100,7 +100,7 @@ class Bounds:
         """The remark on the search, for the row of the largest batch."""
         if self.why is None:
             return f"max: {self.fits} fit; no larger batch is tried"
-        status, error = self.why.status, self.why.error
+        status, (error, _, _) = self.why.status, (self.why.error or "").partition("; fix: ")  # the row is no fault
         return f"max: {self.fits} fit, and {self.fails} are {status.value}" + (f" ({error})" if error else "")
 
 

@@ -53,7 +53,7 @@ class LastRow:
         self.last = row
 
 
-def context(preload: tuple[str, ...] = ("runner.engines.session", "runner.models.pipeline")) -> Any:
+def context(preload: tuple[str, ...] = ("runner.jobs.preloaded",)) -> Any:
     """The multiprocessing context for children. On macOS forked frameworks crash, so each child is spawned."""
     if not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from runner import engines
+from runner.catalog import BASELINE, ENGINES, OFFLOADS, unfit
 from runner.engines import Engine, Session
 from runner.errors import LoadError, Unsupported
 from runner.measuring.measure import BY_CLOCK_ALONE, BrokenImage, Compare, Instruments, measure
@@ -42,6 +43,7 @@ Message = Event | Row | Provenance | Preview
 # Errors whose message is written for a reader: class name and traceback would add nothing.
 EXPLAINED = (Unsupported, LoadError, BrokenImage)
 Send = Callable[[Message], None]
+LESS_MEMORY = tuple(OFFLOADS)  # each needs less of the GPU's memory than the one before
 
 
 def utc_now() -> str:
@@ -94,6 +96,8 @@ def run_cases(
     send(Event(kind=EventKind.LOADING, at=time.time()))
     begun = time.perf_counter()
     try:
+        if why := unfit(job.engine, job.device, job.precision, job.offload):
+            raise Unsupported(why)
         session = engine.load(job, token)
         session.synchronize()
         load_s = time.perf_counter() - begun
@@ -131,7 +135,9 @@ def _run_case(
         return Row.of(job, case, Status.OK, **cells, **measured)
     except Exception as error:
         report(error)
-        return Row.of(job, case, status_of(error), message_of(error), **cells)
+        status = status_of(error)
+        why = message_of(error) + (oom_remedy(job, samples=case.size) if status is Status.OOM else "")
+        return Row.of(job, case, status, why, **cells)
 
 
 def _remark_on(job: Job) -> str | None:
@@ -151,8 +157,9 @@ def refuse(
 ) -> None:
     """Sends the same row for every case, because none can run."""
     report(error)
+    why = message_of(error) + (oom_remedy(job) if status is Status.OOM else "")
     for case in cases:
-        send(Row.of(job, case, status, message_of(error), started=started or utc_now()))
+        send(Row.of(job, case, status, why, started=started or utc_now()))
 
 
 def report(error: Exception) -> None:
@@ -166,6 +173,17 @@ def status_of(error: BaseException) -> Status:
     if isinstance(error, Unsupported):
         return Status.UNSUPPORTED
     return Status.OOM if is_out_of_memory(error) else Status.FAILED
+
+
+def oom_remedy(job: Job, samples: float = 1) -> str:
+    """What to change in the matrix so that the case may fit. samples: of the case; 1 where the model did not load."""
+    remedies = ["fewer samples"] if samples > 1 else []
+    if job.device is Device.CUDA and job.offload != LESS_MEMORY[-1]:
+        engine = "" if ENGINES[job.engine].offloads else f"engine: {BASELINE} with "
+        more = LESS_MEMORY[LESS_MEMORY.index(job.offload) + 1 :]
+        fitting = [each for each in more if unfit(BASELINE, job.device, job.precision, each) is None]
+        remedies += [f"{engine}offload: {' or '.join(fitting)}"] if fitting else []
+    return f"; fix: {', or '.join(remedies)}" if remedies else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

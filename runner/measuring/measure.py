@@ -22,6 +22,8 @@ from runner.telemetry.gpu_watch import GpuWatch
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# Trials are reported at most this often: the process that reads a report takes CPU time from the next trials.
+REPORT_PERIOD_S = 1.0
 # Beyond this, the spread within one row exceeds most differences between engines (docs/method.md, "Validity").
 UNSTABLE_RELATIVE_STD = 0.25
 # A level that a screen in a lit room shows as black: half of video's black level (16 of 255, ITU-R BT.601). In a dark
@@ -181,6 +183,26 @@ def timed_call(
     return images, clock() - start
 
 
+class Reports:
+    """Holds the events of short trials back, and passes them on together. clock: in seconds."""
+
+    def __init__(self, say: Callable[[Event], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
+        self._held: list[Event] = []
+        self._last = clock()
+
+    def add(self, event: Event) -> None:
+        self._held.append(event)
+        if self._clock() - self._last >= REPORT_PERIOD_S:
+            self.flush()
+
+    def flush(self) -> None:
+        for event in self._held:
+            self._say(event)
+        self._held.clear()
+        self._last = self._clock()
+
+
 def measure(
     job: Job,
     case: str,
@@ -192,7 +214,8 @@ def measure(
     """Measures one case and returns its cells. Raises BrokenImage, and whatever the session raises.
 
     The first call is timed separately. Memory is read after the first warm-up call, in which nothing is compiled;
-    without a warm-up, after the first call. Between two trials an event is sent and the threads' CPUs are sampled.
+    without a warm-up, after the first call. Between two trials the threads' CPUs are sampled, and at most once a second
+    the trials' events are sent.
     """
     session.reset_memory()
     images, first_call_s = timed_call(session, samples)
@@ -207,6 +230,7 @@ def measure(
     say(Event(kind=EventKind.WARMED_UP, at=time.time(), case=case))
 
     trials: list[float] = []
+    reports = Reports(say)
     cpus = CpuWatch() if job.device is Device.CPU else None
     with cpus or contextlib.nullcontext(), instruments.gpu or contextlib.nullcontext():
         while not is_enough(job, trials):
@@ -220,9 +244,10 @@ def measure(
                 of=most_trials(job),
                 latency_s=seconds,
             )
-            say(event)
+            reports.add(event)
             if cpus:
                 cpus.look()
+    reports.flush()
     check_call(session, images, samples)
     seen = instruments.gpu.seen if instruments.gpu else None
     compared, difference = instruments.compare(images[0]) if instruments.compare else ({}, None)
@@ -236,5 +261,5 @@ def measure(
         "memory_host": memory.host_gb,
         **(gpu.cells(seen, samples * len(trials)) if seen else {}),
         "validity": valid,
-        "error": "; ".join(filter(None, (disturbance, difference))) or None,
+        "error": "; ".join(filter(None, (session.remark(), disturbance, difference))) or None,
     }

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.models.variants import LEFT_OUT
+from runner.catalog import FAMILIES
+from runner.models.variants import LEFT_OUT, parts_of
 
 INDEX = "model_index.json"
 # Files of which a component needs one, by a word in its class name. The empty word matches models.
@@ -22,6 +23,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "Extractor": ("preprocessor_config.json", "config.json"),
     "": ("config.json",),
 }
+KNOWN = " or ".join(family.pipeline for family in FAMILIES.values())
 NOT_OF_PYTORCH = ("Onnx", "OV", "Flax")  # class name prefixes; such components have other files
 
 
@@ -39,6 +41,24 @@ def pipeline_class(folder: Path) -> str | None:
         return None
     made_by = index.get("_class_name") if isinstance(index, dict) else None
     return made_by if isinstance(made_by, str) else None
+
+
+def quantised(folder: Path) -> str:
+    """Names the components whose weights are stored quantised, with the method; empty where there are none."""
+    return ", ".join(f"{part}: {method}" for part in parts_of(folder) if (method := _method(folder / part)))
+
+
+def _method(part: Path) -> str:
+    """The library that quantised a component's weights (`torchao`, `bitsandbytes`, …); empty if they are plain."""
+    try:
+        config = json.loads((part / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    settings = config.get("quantization_config") if isinstance(config, dict) else None
+    if not settings:
+        return ""
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    return str(method or "unknown method")
 
 
 def fault(folder: Path, required: Callable[[str], Sequence[str] | None]) -> str | None:
@@ -66,7 +86,7 @@ def fault(folder: Path, required: Callable[[str], Sequence[str] | None]) -> str 
         return None
     wanted = required(made_by)
     if wanted is None:
-        return f"{folder}: the installed diffusers has no {made_by}; fix: choose a model of a StableDiffusionPipeline"
+        return f"{folder}: the installed diffusers has no {made_by}; fix: choose a model of a {KNOWN}"
     missing = ", ".join(_missing(folder, index, wanted))
     return f"{folder} lacks components of its {made_by}: {missing}; {anew}" if missing else None
 

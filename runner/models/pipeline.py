@@ -18,13 +18,19 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from runner.catalog import FAMILIES, MODELS, SCHEDULERS, misfit
+from runner.catalog import FAMILIES, MODELS, NONE, SCHEDULERS, lacking, misfit
 from runner.errors import LoadError, Unsupported
-from runner.models import components, quantised, synthetic, variants, weights
+from runner.models import components, synthetic, variants, weights
 from runner.models.folders import first_obstacle
 from runner.models.source import Source
 from runner.schema import Device, Job, Precision
 
+# The variants of a hub model's weights to try, in order, by the type to compute in.
+ON_THE_HUB: dict[str, list[str | None]] = {
+    "float32": [None, "fp16", "bf16"],
+    "float16": ["fp16", None, "bf16"],
+    "bfloat16": ["bf16", None, "fp16"],
+}
 # diffusers loads its classes lazily; naming them here loads them with this module.
 PIPELINES = {getattr(diffusers, family.pipeline): name for name, family in FAMILIES.items()}
 
@@ -38,27 +44,32 @@ def torch_device(job: Job) -> torch.device:
 
 
 def torch_dtype(job: Job) -> torch.dtype:
-    """The type of weights and activations. Allows TF32 in this process where the job's precision has it, else not.
+    """The type of weights and activations.
 
     Raises Unsupported for arithmetic that the device lacks: it would be emulated slowly, or replaced.
     """
     asked, facts = job.precision, job.precision.facts
+    capability = torch.cuda.get_device_capability() if job.device is Device.CUDA else None
+    if reason := lacking(asked, job.device, capability, "this GPU has"):
+        raise Unsupported(reason)
     if job.device is Device.CPU:
-        if not facts.on_cpu:
-            raise Unsupported(f"precision {asked.value}: CPUs have no such arithmetic; it is one of NVIDIA's GPUs")
         if asked is Precision.HALF and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
             raise Unsupported("half precision: this CPU has no float16 arithmetic (AVX512-FP16 or AMX-FP16 is needed)")
         if facts.dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             raise Unsupported(
                 f"precision {asked.value}: this CPU has no bfloat16 arithmetic (AVX512-BF16 or AMX-BF16 is needed)"
             )
-    elif (found := torch.cuda.get_device_capability()) < facts.capability:
-        needed, has = (".".join(map(str, version)) for version in (facts.capability, found))
-        raise Unsupported(f"precision {asked.value} needs compute capability {needed} or later, and this GPU has {has}")
-    # PyTorch's own default is TF32 in convolutions, and none in matrix products.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = asked is Precision.TF32
     dtype: torch.dtype = getattr(torch, facts.dtype)
     return dtype
+
+
+def set_tf32(precision: Precision) -> None:
+    """`single` has no TF32, `tf32` has it in all products. Any other has PyTorch's own default: in convolutions.
+
+    That concerns what stays in float32 there, such as SDXL's decoder in half precision.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = precision is Precision.TF32
+    torch.backends.cudnn.allow_tf32 = precision is not Precision.SINGLE
 
 
 def set_threads(job: Job) -> None:
@@ -67,24 +78,37 @@ def set_threads(job: Job) -> None:
 
 
 def load(job: Job, dtype: torch.dtype, token: str | None, device: torch.device | str = "cpu") -> Any:
-    """The pipeline on a device in `dtype`, quantised as the job's precision says, with the job's scheduler.
+    """The pipeline on a device in `dtype`, with the job's scheduler. Sets TF32 for this process, as the job says.
 
     Raises LoadError where the model does not load, Unsupported where the engine or the scheduler does not fit it.
     """
-    source = Source.parse(job.model)
+    set_tf32(job.precision)
+    source, home = Source.parse(job.model), "cpu" if job.offload != NONE else device
     if source.synthetic:
         check_fits(job, MODELS[source.synthetic].family)
-        pipe = synthetic.build(source.synthetic, dtype, device)
+        pipe = synthetic.build(source.synthetic, dtype, home)
     else:
+        if stated := _stated_family(source):
+            check_fits(job, stated)  # before tens of GB are read
         pipe = _from_pretrained(source, dtype, token)
         check_fits(job, family_of(pipe))
-        pipe = pipe.to(device)
-    quantised.apply(pipe, job.precision)
+        pipe = pipe.to(home)
     scheduler = getattr(diffusers, SCHEDULERS[job.scheduler])
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     remember_decoded(pipe)
     return pipe
+
+
+def offload(pipe: Any, how: str, device: torch.device | str) -> None:
+    """Keeps a pipeline's weights in the host's memory, as diffusers does, and computes on `device`.
+
+    Call it last: diffusers does it again after each call, and restores the networks' `forward` of this moment.
+    """
+    if how == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif how == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
 
 
 def family_of(pipe: Any) -> str:
@@ -95,9 +119,16 @@ def family_of(pipe: Any) -> str:
     raise Unsupported(f"the model is a {type(pipe).__name__}; expected one of {known}")
 
 
+def _stated_family(source: Source) -> str | None:
+    """The family that a local model's index names; None where there is no index, or none of the families in it."""
+    folder = folder_of(source)
+    made_by = components.pipeline_class(folder) if folder else None
+    return next((name for name, family in FAMILIES.items() if family.pipeline == made_by), None)
+
+
 def check_fits(job: Job, family: str) -> None:
-    """Raises Unsupported where the job's engine or scheduler cannot run a model of this family."""
-    if why := misfit(job.engine, job.scheduler, family):
+    """Raises Unsupported where the job's engine, scheduler or step cache cannot run a model of this family."""
+    if why := misfit(job.engine, job.scheduler, family, job.step_cache):
         raise Unsupported(why)
 
 
@@ -119,18 +150,24 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
         asked["local_files_only"] = True
         if lacking := components.fault(Path(source.where), _required):
             raise LoadError(_closed(source) or lacking)
+    _check_not_quantised(source)
     with translated(source, token):
-        tried = _variants(source, half=dtype is torch.float16)
+        tried = _variants(source, str(dtype).removeprefix("torch."))
     missing: Exception | None = None
     for variant in tried:
         try:
             with translated(source, token):
-                return DiffusionPipeline.from_pretrained(
+                pipe = DiffusionPipeline.from_pretrained(
                     source.where,
                     **{k: v for k, v in asked.items() if v is not None},
                     **_without_checker(source),
                     variant=variant,
                 )
+            _check_not_quantised(source)  # a hub model is in the cache only now
+            return pipe
+        except ImportError:
+            _check_not_quantised(source)  # the quantisation's library is missing
+            raise
         except (ValueError, LoadError) as error:
             if not _lacks_the_variant(error, variant):
                 if isinstance(error, LoadError):
@@ -139,6 +176,15 @@ def _from_pretrained(source: Source, dtype: torch.dtype, token: str | None) -> A
             missing = error if variant is None or missing is None else missing  # the default's error says more
     assert missing is not None  # noqa: S101  # `tried` is never empty
     raise missing
+
+
+def _check_not_quantised(source: Source) -> None:
+    """Raises Unsupported where a local model is stored quantised: no `precision` would say what is computed."""
+    folder = folder_of(source)
+    if stored := components.quantised(folder) if folder else "":
+        raise Unsupported(
+            f"{source.where} is stored quantised ({stored}); fix: take the original, and quantise by precision"
+        )
 
 
 def _without_checker(source: Source) -> dict[str, None]:
@@ -150,15 +196,15 @@ def _without_checker(source: Source) -> dict[str, None]:
     return {"safety_checker": None} if takes_one else {}
 
 
-def _variants(source: Source, *, half: bool) -> list[str | None]:
+def _variants(source: Source, dtype: str) -> list[str | None]:
     """The variants to try, in order. A reachable hub knows more than the cache."""
     local = folder_of(source)
     if local is not None and source.is_folder:
-        return [variants.choose(local, half=half).variant]
+        return [variants.choose(local, dtype).variant]
     if local is not None and _is_offline():
         with contextlib.suppress(Unsupported):  # an incomplete download: diffusers reports what is missing
-            return [variants.choose(local, half=half).variant]
-    return ["fp16", None] if half else [None, "fp16"]
+            return [variants.choose(local, dtype).variant]
+    return ON_THE_HUB[dtype]
 
 
 def _refused(source: Source, error: ValueError) -> str:
@@ -190,7 +236,7 @@ def remark(job: Job) -> str | None:
     source = Source.parse(job.model)
     local = None if source.synthetic else folder_of(source)
     with contextlib.suppress(Unsupported):
-        return variants.choose(local, half=job.precision is Precision.HALF).remark if local else None
+        return variants.choose(local, job.precision.facts.dtype).remark if local else None
     return None
 
 

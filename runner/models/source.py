@@ -39,6 +39,8 @@ class Source:
             if size not in MODELS:
                 raise LoadError(f"there is no model {model!r}; synthetic are {', '.join(MODELS)}")
             return cls(model, synthetic=size)
+        if model in MODELS:
+            raise LoadError(f"there is no model {model!r}; did you mean '{SYNTHETIC}{model}'?")
         match = re.fullmatch(r"([\w.-]+/[\w.-]+|[\w-]+)(?:@([\w./-]+))?", model)
         if match and not model.startswith(("/", ".", "~")):
             return cls(match[1], revision=match[2])

@@ -8,7 +8,9 @@ the variant.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,13 @@ from runner.errors import Unsupported
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}")
 DEFAULT = ""
-REDUCED = {"F16": "float16", "BF16": "bfloat16"}  # safetensors' names
+# By PyTorch's name of a type: what a row calls computing in it, and the variants of the weights, best first: those
+# stored in that type, then those of more precision. Variants of unknown names follow, then those of less precision.
+COMPUTED = {"float32": "single", "float16": "half", "bfloat16": "bfloat16"}
+BEST = {"float32": (DEFAULT, "fp32"), "float16": ("fp16", DEFAULT, "bf16"), "bfloat16": ("bf16", DEFAULT, "fp32")}
+WORST = {"float32": ("bf16", "fp16"), "float16": (), "bfloat16": ("fp16",)}
+# PyTorch's names of the types with less precision or range than single, by safetensors' names.
+REDUCED = {"F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 LONGEST_HEADER = 100_000_000
 # Pipelines are loaded without these components.
 LEFT_OUT = ("safety_checker",)
@@ -31,8 +39,8 @@ class Weights:
     remark: str | None = None
 
 
-def choose(folder: Path, *, half: bool) -> Weights:
-    """The best available variant for a precision. Raises Unsupported where no variant covers all components."""
+def choose(folder: Path, dtype: str) -> Weights:
+    """The best available variant to compute in `dtype`. Raises Unsupported where no variant covers all components."""
     parts = dict(_parts(folder))
     for part, found in parts.items():
         if not found:
@@ -40,9 +48,9 @@ def choose(folder: Path, *, half: bool) -> Weights:
             raise Unsupported(
                 f"{folder}: {part} has no PyTorch weights, only {', '.join(there) or 'its configuration'}"
             )
-    for variant in _in_order({one for found in parts.values() for one in found}, half=half):
+    for variant in _in_order({one for found in parts.values() for one in found}, dtype):
         if all(variant in found or DEFAULT in found for found in parts.values()):
-            return Weights(variant or None, _remark(folder, parts, variant, half=half))
+            return Weights(variant or None, _remark(parts, variant, dtype))
     if not parts:
         return Weights(None)  # not a pipeline's folder: diffusers reports what is missing
     has = "; ".join(f"{part}: {', '.join(one or 'default' for one in sorted(found))}" for part, found in parts.items())
@@ -73,35 +81,33 @@ def variant_of(file: Path) -> Iterator[str]:
         yield ".".join(SHARD.sub("", file.stem).split(".")[1:])
 
 
-def _in_order(there: set[str], *, half: bool) -> list[str]:
-    """Best first: weights stored in the requested precision, then lossless ones, then any other."""
-    best = ["fp16", DEFAULT, "bf16"] if half else [DEFAULT, "fp32"]
-    worst = [] if half else ["bf16", "fp16"]
-    others = sorted(there - {*best, *worst})
-    return [one for one in (*best, *others, *worst) if one in there]
+def _in_order(there: set[str], dtype: str) -> list[str]:
+    others = sorted(there - {*BEST[dtype], *WORST[dtype]})
+    return [one for one in (*BEST[dtype], *others, *WORST[dtype]) if one in there]
 
 
-def _remark(folder: Path, parts: Mapping[str, Mapping[str, Path]], variant: str, *, half: bool) -> str | None:
-    named = f"the variant {variant}" if variant and not (half and variant == "fp16") else ""
-    stored = [_stored_as(found.get(variant, found.get(DEFAULT))) for found in parts.values()]
-    reduced = "" if half else next((REDUCED[kind] for kind in stored if kind in REDUCED), "")
+def _remark(parts: Mapping[str, Mapping[str, Path]], variant: str, dtype: str) -> str | None:
+    named = f"the variant {variant}" if variant not in (DEFAULT, BEST[dtype][0]) else ""
+    stored = [REDUCED.get(_stored_as(found.get(variant, found.get(DEFAULT)))) for found in parts.values()]
+    reduced = next((each for each in stored if each not in (None, dtype)), None)
     if not named and not reduced:
         return None
-    return "weights: " + ", ".join(
-        filter(
-            None, (named, reduced and f"stored as {reduced} and computed in single", named and "the model has no other")
-        )
-    )
+    converted = reduced and f"stored as {reduced} and computed in {COMPUTED[dtype]}"
+    return "weights: " + ", ".join(filter(None, (named, converted, named and "the model has no other")))
 
 
 def _stored_as(file: Path | None) -> str:
-    """The safetensors name of the first tensor's type; empty where it is unknown."""
+    """The safetensors name of the type that most floating-point values have; empty where it is unknown."""
     if file is None or file.suffix != ".safetensors":
         return ""
     try:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
             header = json.loads(opened.read(min(length, LONGEST_HEADER)))
-        return str(next(tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        values: Counter[str] = Counter()
+        for name, tensor in header.items():
+            if name != "__metadata__" and tensor["dtype"].startswith(("F", "BF")):
+                values[tensor["dtype"]] += math.prod(tensor["shape"])
+        return max(values, key=values.__getitem__, default="")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.catalog import BASELINE
 from runner.errors import LoadError, Unsupported
-from runner.flags import add_image_flags, positive
+from runner.flags import add_image_flags, guidance_and_scheduler, positive
 from runner.measuring.measure import BrokenImage, check_images
 from runner.models import secret
 from runner.quality.similarity import Similarity, missing_library, similarity
@@ -107,7 +107,8 @@ def main(words: Sequence[str]) -> int:
         flags.output_folder.mkdir(parents=True, exist_ok=True)
         write(comparisons, flags.precisions, flags.output_folder)
     except (LoadError, Unsupported, OSError) as error:
-        hint = "; fix: --precisions single,bfloat16" if isinstance(error, Unsupported) else ""
+        lacks_it = isinstance(error, Unsupported) and "fix: " not in str(error)
+        hint = "; fix: --precisions single,bfloat16" if lacks_it else ""
         print(f"runner quality: {error}{hint}", file=sys.stderr)
         return 2
     print(f"quality.csv, {len(comparisons)} PNGs and history.gif are in {flags.output_folder}", file=sys.stderr)
@@ -115,6 +116,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _job(flags: argparse.Namespace) -> Job:
+    guidance, scheduler = guidance_and_scheduler(flags)
     return Job(
         run="quality",
         id="",
@@ -128,8 +130,8 @@ def _job(flags: argparse.Namespace) -> Job:
         steps=flags.steps[0],
         height=flags.height,
         width=flags.width,
-        guidance=flags.guidance,
-        scheduler=flags.scheduler,
+        guidance=guidance,
+        scheduler=scheduler,
         seed=flags.seed,
         threads=flags.threads,
     )
@@ -142,7 +144,8 @@ def compare(
     if missing := missing_library():
         raise LoadError(missing)
     dtypes = [_dtype(job, precision) for precision in precisions]
-    drawn = [_draw(job, *named, steps, token, say) for named in zip(precisions, dtypes)]
+    jobs = [dataclasses.replace(job, precision=Precision(precision)) for precision in precisions]
+    drawn = [_draw(*each, steps, token, say) for each in zip(jobs, precisions, dtypes)]
     return [_compared(number, precisions, images) for number, images in zip(steps, zip(*drawn))]
 
 

@@ -73,7 +73,7 @@ class Reference:
                 f"PSNR {found.psnr:.1f} dB against {self.precision.value}-precision eager, below {GATE_DB:g}: "
                 "visibly another image"
             )
-        return dict(vars(found)), "; ".join(remarks) or None
+        return {**vars(found), "reference": self.precision.value}, "; ".join(remarks) or None
 
     def beside(self, image: Image) -> bytes | None:
         """A small PNG of the reference and the image; None without a reference, or where it cannot be made."""

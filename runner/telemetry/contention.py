@@ -103,8 +103,9 @@ def disturbance(
     if (waited_s := _waited_s(before, after)) is None:
         share = taken_s / wall_s / max(1, len(usable))
         return f"other processes took {share:.0%} of the CPUs" if share > TAKEN_SHARE else None
-    # Threads that wait for each other are no contention: at most as much was lost to others as others computed.
-    if (lost := min(waited_s, taken_s) / wall_s) > LOST_SHARE:
+    # Threads that wait for each other are no contention: at most as much was lost to others as others computed. The
+    # waits of several threads can add up to more than the time that passed.
+    if (lost := min(waited_s, taken_s, wall_s) / wall_s) > LOST_SHARE:
         return f"its threads waited {lost:.0%} of the time for CPUs that other processes used"
     others_s = max(0.0, sum(busy.values()) - own_s)
     # A thread that moved is counted on the CPU where it was last seen. Use beyond a CPU's busy time (and beyond the

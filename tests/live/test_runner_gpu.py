@@ -42,11 +42,32 @@ def test_a_forked_child_computes_on_the_gpu(tmp_path: Path, precision: Precision
         assert 0 < (row.memory_peak or 0) <= (row.memory or 0) < (row.memory_host or 0)
 
 
+@pytest.mark.parametrize(
+    ("engine", "model", "precision"),
+    [
+        ("compile", "tiny-flux", Precision.FP8),
+        ("compile", "tiny-sd3", Precision.INT8_WEIGHT),
+        ("graph", "tiny", Precision.INT8),
+    ],
+)
+def test_a_compiled_network_in_8_bit_makes_the_image(
+    tmp_path: Path, engine: str, model: str, precision: Precision
+) -> None:
+    scheduler = "pndm" if model == "tiny" else "flow-euler"
+    asked = {"engine": engine, "model": f"synthetic:{model}", "precision": precision, "scheduler": scheduler}
+    row = rows(tmp_path, samples=(1,), quality=True, timeout_s=280.0, **asked)[0]
+    assert row.status is Status.OK, row.error
+    assert (row.psnr or 0) > 30, row.error
+    assert row.reference == "single"
+
+
+@pytest.mark.alone
 def test_a_batch_that_does_not_fit_is_oom_and_the_next_case_runs(tmp_path: Path) -> None:
     measured = rows(tmp_path, samples=(4096, 1), steps=1, height=2048, width=2048, warmup=0, repeats=1)
     assert [row.status for row in measured] == [Status.OOM, Status.OK], [row.error for row in measured]
 
 
+@pytest.mark.alone
 def test_half_takes_less_memory_and_time_than_single(tmp_path: Path) -> None:
     model = {"model": "synthetic:sd-v1-4", "samples": (4,), "steps": 10}
     single, half = (rows(tmp_path, precision=precision, **model)[0] for precision in (Precision.SINGLE, Precision.HALF))
@@ -54,6 +75,7 @@ def test_half_takes_less_memory_and_time_than_single(tmp_path: Path) -> None:
     assert (half.latency_median or 0) < (single.latency_median or 0)
 
 
+@pytest.mark.alone
 def test_a_row_tells_what_the_gpu_did_and_that_it_was_alone(tmp_path: Path) -> None:
     row = rows(tmp_path, samples=(4,), model="synthetic:sd-v1-4", precision=Precision.HALF, repeats=3)[0]
     assert row.status is Status.OK, row.error
@@ -66,6 +88,7 @@ def test_a_row_tells_what_the_gpu_did_and_that_it_was_alone(tmp_path: Path) -> N
     assert row.validity is Validity.VALID, row.error
 
 
+@pytest.mark.alone
 def test_another_process_on_the_gpu_keeps_a_row_from_ranking(tmp_path: Path) -> None:
     code = "import torch; x = torch.ones(2**28, device='cuda'); print('there', flush=True); input()"
     command = [sys.executable, "-c", code]
@@ -79,6 +102,7 @@ def test_another_process_on_the_gpu_keeps_a_row_from_ranking(tmp_path: Path) -> 
     assert "contended: " in (row.error or "")
 
 
+@pytest.mark.alone
 def test_half_is_compared_with_a_reference_of_an_ended_process(tmp_path: Path) -> None:
     row = rows(tmp_path, samples=(1,), precision=Precision.HALF, quality=True)[0]
     assert row.status is Status.OK, row.error

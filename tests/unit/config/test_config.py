@@ -113,8 +113,8 @@ host: {}
         "m.yaml:6: kind 'podman' is unknown; it is one of process, docker, kubernetes",
         "m.yaml:7: name must be 1 to 63 letters, digits, '_', '.' or '-', with a letter or digit at both ends, "
         "not 'f/g'",
-        "m.yaml:8: unknown key 'url'; it is one of price_per_hour, gpus, gpus_per_job, threads, env, ca_bundle, kind, "
-        "weights",
+        "m.yaml:8: unknown key 'url'; it is one of price_per_hour, gpus, gpus_per_job, compute_capability, threads, "
+        "env, ca_bundle, kind, weights",
         "m.yaml:9: host 'i' must be keys and values, such as {kind: docker}, not nothing",
         "m.yaml:10: unknown key 'name'; a host's name is the key that it stands under",
         "m.yaml:10: key is missing",
@@ -154,14 +154,14 @@ seed:
         "m.yaml:3: engine 'onxx' is unknown; did you mean 'onnxruntime'?",
         "m.yaml:4: samples must be at least 1, not 0",
         "m.yaml:4: samples must be a whole number, not true",
-        "m.yaml:4: samples must be a whole number, not '1': take the quotes away",
+        "m.yaml:4: samples must be a whole number or max, not '1': take the quotes away",
         "m.yaml:5: samples must be a whole number, not 1.5",
         "m.yaml:6: unknown key 'stps'; did you mean 'steps'?",
         "m.yaml:7: height must be a multiple of 8, not 7",
         "m.yaml:8: width must have at least one value",
         "m.yaml:9: steps must be a list, such as [a, b], not 5",
         "m.yaml:10: unknown key 'engin'; did you mean 'engine'?",
-        "m.yaml:10: samples must be a whole number, not 'x'",
+        "m.yaml:10: samples must be a whole number or max, not 'x'",
         "m.yaml:11: unknown key 'hst'; did you mean 'host'?",
         "m.yaml:11: device 'gpu' is unknown; did you mean 'cuda'?",
         "m.yaml:12: rel_ci must be less than 1, not 2",
@@ -230,6 +230,14 @@ def test_a_list_at_the_top_of_a_matrix_is_told_to_go_under_matrix(write: Write) 
     found = problems_of(config.load_matrix, write("engine: [eager]\nsamples: [1]\n"))
     assert len(found) == 2
     assert all(problem.endswith("; fix: put lists of values under matrix:") for problem in found)
+
+
+@pytest.mark.parametrize("key", ["include", "exclude"])
+def test_a_list_in_an_entry_is_told_to_become_entries(write: Write, key: str) -> None:
+    entry = "{engine: eager, samples: [1, 2], precision: [half]}"
+    found = problems_of(config.load_matrix, write(f"matrix: {{engine: [eager]}}\n{key}: [{entry}]\n"))
+    assert len(found) == 2
+    assert all(problem.endswith(f"; fix: write an entry of {key} for each value") for problem in found)
 
 
 @pytest.mark.parametrize("load", [config.load_hosts, config.load_matrix])

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from orchestrator.config import DockerHost, Point, ProcessHost, Tls
 from orchestrator.config.address import engine_url
-from orchestrator.config.matrix import Settings, Until
+from orchestrator.config.matrix import Settings, Until, _known_model
 from orchestrator.config.values import duration_s
 from runner.schema import Device, Precision
 
@@ -151,6 +151,11 @@ def test_a_job_cannot_have_more_gpus_than_are_listed() -> None:
         DockerHost(gpus=(0, 1), gpus_per_job=3)
 
 
+@pytest.mark.parametrize(("given", "capability"), [(8.9, (8, 9)), (9, (9, 0)), (12.1, (12, 1)), (None, None)])
+def test_a_compute_capability_is_a_number_of_two_parts(given: float | None, capability: object) -> None:
+    assert DockerHost(compute_capability=given).capability == capability
+
+
 @pytest.mark.parametrize("name", ["../up", "a/b", "", "-a", "a-", "a b", "a\n", "x" * 64, "ä"])
 def test_a_name_cannot_leave_the_folder_that_it_names(name: str) -> None:
     with pytest.raises(ValidationError):
@@ -177,6 +182,18 @@ def test_precision_is_a_word_of_the_file() -> None:
 def test_an_unknown_synthetic_size_names_the_nearest() -> None:
     with pytest.raises(ValidationError, match="did you mean 'synthetic:small'"):
         Point(model="synthetic:smal")
+
+
+@pytest.mark.parametrize(
+    ("model", "meant"),
+    [
+        ("tiny", r"did you mean 'synthetic:tiny'\?$"),
+        ("sdxl", r"'synthetic:sdxl'\?, or 'stabilityai/stable-diffusion-xl-base-1.0' for the original"),
+    ],
+)
+def test_a_synthetic_model_without_its_prefix_is_answered_with_it(model: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=meant):
+        _known_model(model)
 
 
 def test_until_cannot_allow_fewer_repeats_than_are_asked_for() -> None:

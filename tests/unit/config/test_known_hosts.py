@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from orchestrator import config
-from orchestrator.config import DockerHost, Host
+from orchestrator.config import DockerHost, Host, Point
 from orchestrator.config.known import docker_contexts, lines_for, name_of, ssh_hosts
 from orchestrator.config.problems import nearest
 from orchestrator.errors import InputError
+from runner.catalog import ENGINES, PRECISIONS
 
 
 def inventory(folder: Path, text: str) -> Path:
@@ -146,6 +148,31 @@ def test_an_inventory_and_a_matrix_in_each_others_place_are_named(tmp_path: Path
 def test_what_people_write_for_gpus_is_understood() -> None:
     assert nearest("gpu", ["price_per_hour", "gpus", "gpus_per_job"]) == "; did you mean 'gpus'?"
     assert nearest("gpu", ["cpu", "cuda", "deepspeed"]) == "; did you mean 'cuda'?"
+
+
+@pytest.mark.parametrize(
+    ("known", "word", "meant"),
+    [
+        (PRECISIONS, "fp32", "single"),
+        (PRECISIONS, "float32", "single"),
+        (PRECISIONS, "FP16", "half"),
+        (PRECISIONS, "float16", "half"),
+        (PRECISIONS, "bf16", "bfloat16"),
+        (PRECISIONS, "fp8_e4m3", "fp8"),
+        (PRECISIONS, "w8a8", "int8"),
+        (PRECISIONS, "int8wo", "int8-weight"),
+        (ENGINES, "torch", "eager"),
+        (ENGINES, "torch.compile", "compile"),
+        (ENGINES, "ort", "onnxruntime"),
+        (ENGINES, "cudagraphs", "graph"),
+        (Point.model_fields, "dtype", "precision"),
+        (Point.model_fields, "batch_size", "samples"),
+        (Point.model_fields, "num_inference_steps", "steps"),
+        (Point.model_fields, "guidance_scale", "guidance"),
+    ],
+)
+def test_the_words_of_other_tools_are_understood(known: Iterable[str], word: str, meant: str) -> None:
+    assert nearest(word, known) == f"; did you mean {meant!r}?"
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,15 @@ from runner.catalog import (
     FLAVOURS,
     MODEL_FORMS,
     MODELS,
+    OFFLOADS,
     PRECISION_FACTS,
     SCHEDULERS,
+    STEP_CACHES,
     Device,
     Precision,
     known_model,
     misfit,
+    step_cache_name,
 )
 from runner.jobs import by_hand
 
@@ -37,7 +40,8 @@ def normal(package: str) -> str:
 
 def test_the_matrix_takes_each_engine_scheduler_and_attention() -> None:
     fields = Point.model_fields
-    for key, declared in (("engine", ENGINES), ("scheduler", SCHEDULERS), ("attention", ATTENTIONS)):
+    keys = {"engine": ENGINES, "scheduler": SCHEDULERS, "attention": ATTENTIONS, "offload": OFFLOADS}
+    for key, declared in keys.items():
         assert typing.get_args(fields[key].annotation) == tuple(declared)
     assert [Point(model=f"synthetic:{size}").model for size in MODELS] == [f"synthetic:{size}" for size in MODELS]
     assert fields["model"].description == MODEL_FORMS
@@ -51,6 +55,10 @@ def test_the_runner_by_hand_takes_each_engine_scheduler_and_attention() -> None:
         assert parser.parse_args(["--scheduler", scheduler]).scheduler == scheduler
     for attention in ATTENTIONS:
         assert parser.parse_args(["--attention", attention]).attention == attention
+    for offload in OFFLOADS:
+        assert parser.parse_args(["--offload", offload]).offload == offload
+    for name in STEP_CACHES:
+        assert parser.parse_args(["--step-cache", name]).step_cache == step_cache_name(name)
     assert BASELINE in ENGINES
 
 
@@ -108,7 +116,7 @@ def test_the_synthetic_weights_have_the_identities_of_earlier_rows() -> None:
     }
 
 
-@pytest.mark.parametrize("engine", ["deepspeed", "mii", "graph", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("engine", ["deepspeed", "mii", "onnxruntime", "openvino"])
 def test_an_engine_of_one_family_refuses_the_others_with_their_names(engine: str) -> None:
     assert misfit(engine, "pndm", "sd") is None
     assert misfit(engine, "pndm", "sdxl") == (

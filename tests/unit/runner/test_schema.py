@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import json
+from pathlib import Path
+from unittest import mock
 
 import pytest
 from builders import a_job
+from hypothesis import given
+from row_files import files
 
+from runner import schema
 from runner.schema import (
     COLUMN,
     COLUMNS,
@@ -123,3 +130,48 @@ def test_the_models_own_size_is_equal_work_to_the_same_size_asked_for() -> None:
 def test_the_work_of_a_size_that_is_not_known_is_empty() -> None:
     job = a_job()
     assert Row.of(job, job.cases[0], Status.OOM).work is None
+
+
+def rows_or_message(text: str) -> list[Row] | str:
+    try:
+        return parse_rows(text)
+    except SchemaError as error:
+        return str(error)
+
+
+def by_rows(text: str) -> list[Row] | str:
+    with mock.patch.object(schema, "_by_columns", return_value=None):
+        return rows_or_message(text)
+
+
+@given(files())
+def test_a_file_is_parsed_by_columns_as_it_is_by_rows(data: bytes) -> None:
+    text = data.decode(errors="replace")
+    found = rows_or_message(text)
+    assert found == by_rows(text)
+    if isinstance(found, list):
+        assert [repr(row) for row in found] == [repr(dataclasses.replace(row)) for row in found]
+
+
+def test_a_column_missing_in_an_older_file_is_none_in_its_rows() -> None:
+    lines = csv.reader(format_rows([Row(host="a", round=3, latency=1.5)]).splitlines())
+    older = "".join(",".join(cell for cell, name in zip(line, COLUMNS) if name in FIRST) + "\n" for line in lines)
+    assert repr(parse_rows(older)) == repr([Row(host="a", latency=1.5)])
+
+
+@pytest.mark.parametrize("end", ["", "a,b\n"])
+def test_a_file_is_parsed_as_its_text_is(tmp_path: Path, end: str) -> None:
+    text = format_rows([Row(host=f"h{number}", latency=1.5) for number in range(2500)]) + end
+    (tmp_path / "rows.csv").write_text(text)
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        try:
+            found: list[Row] | str = parse_rows(file)
+        except SchemaError as error:
+            found = str(error)
+    assert found == rows_or_message(text)
+    assert isinstance(found, str) == bool(end)
+
+
+@pytest.mark.parametrize("kind", [Job, Case, Row])
+def test_what_a_run_holds_of_each_case_has_no_dictionary(kind: type) -> None:
+    assert "__dict__" not in dir(kind)

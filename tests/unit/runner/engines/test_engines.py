@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,11 @@ def test_the_threads_that_openvino_took_are_a_fact(exported: dict[str, Any]) -> 
 
 def test_openvino_in_another_precision_than_asked_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     class InBfloat16:
+        def read_model(self, _: Path) -> Any:
+            return self
+
+        def reshape(self, _: Any) -> None: ...
+
         def compile_model(self, *_: Any) -> Any:
             return self
 
@@ -139,7 +145,20 @@ def test_openvino_in_another_precision_than_asked_is_a_fault(monkeypatch: pytest
 
     monkeypatch.setattr(openvino_engine.openvino, "Core", InBfloat16)
     with pytest.raises(LoadError, match="bfloat16"):
-        openvino_engine.compiled(Path("x.onnx"), 1)
+        openvino_engine.compiled(Path("x.onnx"), {}, 1)
+
+
+def test_openvino_compiles_a_network_for_the_shapes_of_the_call(tmp_path: Path) -> None:
+    vino = openvino_engine.openvino
+    given = vino.opset13.parameter([-1, 3], np.float32, name="x")
+    given.output(0).set_names({"x"})
+    vino.save_model(vino.Model([vino.opset13.relu(given)], [given], "relu"), tmp_path / "relu.xml")
+    example: Any = SimpleNamespace(example={"x": torch.zeros(2, 3)})
+    network = openvino_engine.OpenVinoNetwork(example, tmp_path / "relu.xml", 1)
+    for batch in (2, 4):
+        values = torch.arange(-3.0, 3 * (batch - 1)).reshape(batch, 3)
+        assert torch.equal(network(values), values.relu())
+        assert tuple(network.model.input(0).shape) == (batch, 3)
 
 
 def test_the_exported_files_go_with_the_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,6 +22,23 @@ def test_without_flags_it_is_what_the_lambda_benchmark_runs(monkeypatch: pytest.
     assert not single.autocast
 
 
+@pytest.mark.parametrize(
+    ("flags", "guidance", "scheduler"),
+    [
+        ("", 7.5, "pndm"),
+        ("--model owner/other", 7.5, "pndm"),
+        ("--model synthetic:tiny-flux", 3.5, "flow-euler"),
+        ("--model stabilityai/sdxl-turbo@main", 0.0, "euler"),
+        ("--model synthetic:sdxl --scheduler ddim --guidance 0", 0.0, "ddim"),
+    ],
+)
+def test_guidance_and_scheduler_are_the_models_own_unless_given(
+    flags: str, guidance: float, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs(monkeypatch, flags)
+    assert (job.guidance, job.scheduler) == (guidance, scheduler)
+
+
 def test_half_on_a_cpu_runs_only_if_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [job.precision for job in jobs(monkeypatch)] == [Precision.SINGLE]
     assert [job.precision for job in jobs(monkeypatch, "--precision both")] == [Precision.SINGLE, Precision.HALF]

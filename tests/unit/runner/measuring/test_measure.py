@@ -16,6 +16,7 @@ from PIL import Image
 
 from runner.measuring.measure import (
     BrokenImage,
+    Reports,
     check_images,
     is_enough,
     measure,
@@ -129,10 +130,31 @@ def calls(warmup: int) -> list[str]:
     return [word for word in session.log if word != "synchronize"]
 
 
+def test_the_events_of_short_trials_are_sent_once_a_second() -> None:
+    now, sent = [0.0], list[int | None]()
+    reports = Reports(lambda event: sent.append(event.trial), lambda: now[0])
+    seen = []
+    for trial in range(1, 6):
+        now[0] += 0.4
+        reports.add(Event(kind=EventKind.TRIAL, at=0.0, case="c", trial=trial))
+        seen.append(list(sent))
+    assert seen == [[], [], [1, 2, 3], [1, 2, 3], [1, 2, 3]]
+    reports.flush()
+    assert sent == [1, 2, 3, 4, 5]
+
+
+def test_the_event_of_a_long_trial_is_sent_at_once() -> None:
+    now, sent = [0.0], list[int | None]()
+    reports = Reports(lambda event: sent.append(event.trial), lambda: now[0])
+    now[0] = 1.5
+    reports.add(Event(kind=EventKind.TRIAL, at=0.0, case="c", trial=1))
+    assert sent == [1]
+
+
 def test_memory_is_that_of_one_call_after_the_cache_was_emptied() -> None:
     assert calls(warmup=2) == [
         *("reset_memory", "generate", "reset_memory", "generate", "memory", "generate"),
-        *("warmed_up", "generate", "trial", "generate", "trial"),
+        *("warmed_up", "generate", "generate", "trial", "trial"),
     ]
 
 
@@ -143,8 +165,8 @@ def test_without_warmup_memory_is_that_of_the_first_call() -> None:
         "memory",
         "warmed_up",
         "generate",
-        "trial",
         "generate",
+        "trial",
         "trial",
     ]
 

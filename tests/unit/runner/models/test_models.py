@@ -25,3 +25,9 @@ def test_a_folder_that_is_there_is_a_folder(tmp_path: Path) -> None:
 def test_what_is_no_model_is_named(model: str) -> None:
     with pytest.raises(LoadError, match="there is no"):
         Source.parse(model)
+
+
+@pytest.mark.parametrize("name", ["tiny", "sdxl", "flux-dev"])
+def test_a_synthetic_model_without_its_prefix_is_answered_with_it(name: str) -> None:
+    with pytest.raises(LoadError, match=f"there is no model '{name}'; did you mean 'synthetic:{name}'"):
+        Source.parse(name)

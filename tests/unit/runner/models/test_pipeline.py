@@ -27,13 +27,14 @@ torch = pytest.importorskip("torch", reason="the runner's extra is not installed
 import diffusers  # noqa: E402
 from diffusers import DiffusionPipeline  # noqa: E402
 from huggingface_hub import constants  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 
 from runner.catalog import FAMILIES, SCHEDULERS  # noqa: E402
 from runner.engines import eager  # noqa: E402
 from runner.engines.session import initial_latents  # noqa: E402
 from runner.errors import LoadError, Unsupported  # noqa: E402
 from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
-from runner.models import components, pipeline  # noqa: E402
+from runner.models import components, pipeline, variants  # noqa: E402
 from runner.schema import Device, Job, Precision  # noqa: E402
 
 
@@ -226,6 +227,72 @@ def test_a_row_says_that_its_weights_were_stored_in_less_precision(tmp_path: Pat
     assert pipeline.remark(tiny(model=job.model, precision=Precision.HALF)) is None
     plain = tiny(model=str(saved_as(tmp_path / "p", torch.float16)))
     assert pipeline.remark(plain) == f"weights: {said}"
+
+
+@pytest.mark.parametrize(
+    ("stored", "precision", "said"),
+    [
+        ("bfloat16", Precision.SINGLE, "weights: stored as bfloat16 and computed in single"),
+        ("bfloat16", Precision.TF32, "weights: stored as bfloat16 and computed in single"),
+        ("bfloat16", Precision.BFLOAT16, None),
+        ("bfloat16", Precision.INT8, None),
+        ("bfloat16", Precision.HALF, "weights: stored as bfloat16 and computed in half"),
+        ("float16", Precision.BFLOAT16, "weights: stored as float16 and computed in bfloat16"),
+        ("float16", Precision.FP8, "weights: stored as float16 and computed in bfloat16"),
+        ("float8_e4m3fn", Precision.BFLOAT16, "weights: stored as float8_e4m3fn and computed in bfloat16"),
+        ("float32", Precision.BFLOAT16, None),
+    ],
+)
+def test_weights_stored_in_the_precision_asked_for_need_no_remark(
+    stored: str, precision: Precision, said: str | None, saved: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    for part in ("unet", "vae", "text_encoder"):
+        file = next((tmp_path / part).glob("*.safetensors"))
+        weights = {"a": torch.ones(2, dtype=torch.float32), "b": torch.ones(8).to(getattr(torch, stored))}
+        save_file({"ids": torch.arange(99), **weights}, file)
+    assert pipeline.remark(tiny(model=str(tmp_path), precision=precision)) == said
+
+
+@pytest.mark.parametrize(("dtype", "variant"), [("float32", None), ("float16", "fp16"), ("bfloat16", "bf16")])
+def test_each_type_takes_the_variant_that_is_stored_in_it(dtype: str, variant: str | None, tmp_path: Path) -> None:
+    for name in (None, "fp16", "bf16"):
+        saved_as(tmp_path, variant=name)
+    assert variants.choose(tmp_path, dtype) == variants.Weights(variant)
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_a_model_that_is_stored_quantised_is_unsupported(part: str, saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / part / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "torchao", "quant_type": {}}
+    (tmp_path / part / "config.json").write_text(json.dumps(config))
+    why = rf"is stored quantised \({part}: torchao\); fix: take the original, and quantise by precision"
+    with pytest.raises(Unsupported, match=why):
+        pipeline.load(tiny(model=str(tmp_path)), torch.float32, None)
+
+
+def test_a_local_model_that_does_not_fit_is_refused_before_it_is_read(saved: Path, tmp_path: Path) -> None:
+    shutil.copy(saved / "model_index.json", tmp_path)
+    with pytest.raises(Unsupported, match="scheduler 'flow-euler' does not fit a StableDiffusionPipeline"):
+        pipeline.load(tiny(model=str(tmp_path), scheduler="flow-euler"), torch.float32, None)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_quantised_hub_model_is_unsupported_once_it_is_here(
+    missing: bool, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def from_pretrained(*_: Any, **__: Any) -> str:
+        shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+        (tmp_path / "unet" / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
+        if missing:
+            raise ImportError("Using `bitsandbytes` quantization requires bitsandbytes")
+        return "loaded"
+
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(pipeline, "folder_of", lambda _: tmp_path)
+    with pytest.raises(Unsupported, match=r"owner/nf4 is stored quantised \(unet: bitsandbytes\)"):
+        pipeline._from_pretrained(Source.parse("owner/nf4"), torch.bfloat16, None)
 
 
 def test_a_folder_whose_part_has_no_weights_for_pytorch_is_unsupported(tmp_path: Path) -> None:

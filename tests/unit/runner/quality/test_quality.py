@@ -73,7 +73,8 @@ def test_only_an_image_below_the_gate_gets_a_remark() -> None:
     cells, remark = reference.compare(picture(NOISE[::-1]))
     assert cells["psnr"] < GATE_DB
     assert "visibly another image" in str(remark)
-    assert reference.compare(picture(NOISE)) == ({"psnr": IDENTICAL_DB, "ssim": 1.0, "nrmse": 0.0}, None)
+    identical = {"psnr": IDENTICAL_DB, "ssim": 1.0, "nrmse": 0.0, "reference": "single"}
+    assert reference.compare(picture(NOISE)) == (identical, None)
 
 
 def test_without_a_reference_the_cells_are_empty_and_the_row_says_why() -> None:
@@ -120,6 +121,7 @@ def test_every_row_is_compared_with_one_reference_of_a_process_of_its_own(drawn:
     found = rows(drawn, a_job(quality=True), references) + rows(drawn, a_job(quality=True), references)
     assert [row.status for row in found] == [Status.OK] * 6
     assert all(row.psnr is not None and row.ssim is not None and row.nrmse is not None for row in found)
+    assert {row.reference for row in found} == {"single"}
     assert len(list(drawn.glob("drawn-*"))) == 1
     assert not list(drawn.glob("reference-*"))
 
@@ -147,6 +149,7 @@ def test_where_single_does_not_fit_the_reference_is_bfloat16_and_the_row_says_so
     found = rows(drawn, a_job(quality=True), References(draw_what_fits, fake_engine.processes()))
     assert all(row.psnr is not None for row in found)
     assert all("quality is against bfloat16 eager" in str(row.error) for row in found)
+    assert {row.reference for row in found} == {"bfloat16"}
 
 
 def test_no_picture_is_left_where_nobody_asked_for_quality(drawn: Path) -> None:
@@ -164,7 +167,7 @@ def test_a_picture_of_noise_stays_within_the_limits(height: int, width: int) -> 
 
 
 def test_no_reference_is_drawn_where_nobody_asked_for_it(drawn: Path) -> None:
-    assert [row.psnr for row in rows(drawn, a_job())] == [None] * 3
+    assert [(row.psnr, row.reference) for row in rows(drawn, a_job())] == [(None, None)] * 3
     assert not list(drawn.glob("drawn-*"))
 
 

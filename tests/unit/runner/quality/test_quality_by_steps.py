@@ -90,6 +90,15 @@ def test_unsupported_half_is_refused_before_an_image_is_made(
     assert not (tmp_path / "q").exists()
 
 
+def test_an_unsupported_scheduler_is_answered_with_its_own_fix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="the runner's extra is not installed")
+    model = "quality --model synthetic:tiny --scheduler flow-euler --precisions single,bfloat16 --device cpu"
+    assert __main__.main([*model.split(), "--output-folder", str(tmp_path / "q")]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("does not fit a StableDiffusionPipeline; fix: scheduler: pndm")
+
+
 def test_a_black_image_is_named_beside_its_figures() -> None:
     pytest.importorskip("skimage")
     found = by_steps._compared(10, ("single", "half"), (Image.effect_noise((16, 16), 50), Image.new("RGB", (16, 16))))

@@ -1,0 +1,68 @@
+"""The folder of a host's `cache`: what one process compiles, the next one reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import a_job
+from paths import ROOT
+
+from runner.schema import Job, Precision
+
+pytest.importorskip("torch", reason="the runner's extra is not installed")
+
+pytestmark = [pytest.mark.live]
+
+# Draws an image with an engine, and prints what the compiler found in its caches. `graph` has its networks without a
+# GPU, but no graph.
+CODE = """\
+import json, sys, torch
+from torch._dynamo.utils import counters
+from runner.engines import compile, graph
+from runner.models import pipeline
+from runner.schema import Job
+
+job = Job.from_json(sys.stdin.read())
+torch.set_num_threads(1)
+if job.engine == "compile":
+    compile.load(job, None).generate(1)
+else:
+    cpu = torch.device("cpu")
+    session = graph.GraphSession(pipeline.load(job, torch.float32, None), job, cpu, torch.float32)
+    with torch.inference_mode():
+        session.hold(1)
+        session.compute()
+print(json.dumps({name: counters[group][name] for group in ("inductor", "aot_autograd") for name in counters[group]}))
+"""
+ENTRIES = ("fxgraph_cache", "autograd_cache")
+
+
+def found(job: Job, folder: Path) -> dict[str, Any]:
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(folder), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", CODE]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, input=job.to_json(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+@pytest.mark.parametrize("engine", ["compile", "graph"])
+def test_a_second_process_reads_all_that_the_first_one_compiled(engine: str, tmp_path: Path) -> None:
+    job = a_job(
+        "a cat", model="synthetic:tiny-flux", engine=engine, precision=Precision.SINGLE, steps=2, height=64, width=64,
+        guidance=3.5, scheduler="flow-euler",
+    )  # fmt: skip
+    first, second = found(job, tmp_path), found(job, tmp_path)
+    for entry in ENTRIES:
+        assert first[f"{entry}_miss"] >= 3  # two kinds of blocks and the decoder
+        assert f"{entry}_miss" not in second
+        assert second[f"{entry}_hit"] >= first[f"{entry}_miss"]
+        assert not {f"{entry}_bypass"} & {*first, *second}
