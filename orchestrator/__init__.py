@@ -1,4 +1,4 @@
-"""Runs a matrix of Stable Diffusion benchmarks on many hosts, and merges the results into one table.
+"""Runs a matrix of diffusion-model benchmarks on many hosts, and merges the results into one table.
 
 As a library: `load` reads rows into a data frame, `tabulate` and `compare` compare them (docs/library.md).
 """

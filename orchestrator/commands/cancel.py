@@ -58,6 +58,6 @@ def request_cancel(run: Run, job: str | None) -> list[Job]:
     with closing(Journal.open(run.journal)) as journal:
         chosen = journal.states() if job is None else (find_job(journal.states(), job),)
         asked = [each.job for each in chosen if not each.is_settled]
-        for one in asked:
-            journal.record(Entry(max(time.time(), journal.latest), Kind.CANCEL, one.id))
+        now = max(time.time(), journal.latest)
+        journal.record_all([Entry(now, Kind.CANCEL, one.id) for one in asked])
         return asked

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from rich.console import Console
 
 from orchestrator import table
 from orchestrator.commands import reporting
-from orchestrator.commands.outcome import RunOutcome
+from orchestrator.commands.outcome import MOST_ROWS_COMPARED, RunOutcome
+from orchestrator.concurrency import Lane
 from orchestrator.config import Host
 from orchestrator.errors import HostUnreachable, InputError
 from orchestrator.executors.contract import Executor, Slot
@@ -30,9 +30,10 @@ from orchestrator.runs.job_state import Entry, Kind
 from orchestrator.runs.journal import Journal
 from orchestrator.scheduling import metrics_file
 from orchestrator.scheduling.all_hosts import drive_all
-from orchestrator.scheduling.host_loop import HostLoop
+from orchestrator.scheduling.host_loop import HostLoop, look_every_s
 from orchestrator.scheduling.late_host import Ready
 from orchestrator.scheduling.limits import Limits
+from orchestrator.scheduling.merging import merging
 from orchestrator.scheduling.progress import Board
 from orchestrator.store import ResultStore
 from orchestrator.terminal.interrupts import interruptible
@@ -56,8 +57,11 @@ def drive(
     clock: Callable[[], float],
     lost_after: float | None = None,
     metrics: Path | None = None,
-) -> RunOutcome:
-    """Drives the hosts that answer, and the others once they answer. If none answers, nothing is driven."""
+) -> bool:
+    """Drives the hosts that answer, and the others once they answer. If none answers, nothing is driven.
+
+    Returns whether all jobs have ended.
+    """
     lost_after_s = journal.options["lost_after_s"] if lost_after is None else lost_after
     for name, ready_host in ready.ready_hosts.items():
         _record_images(journal, ready_host, name, clock)
@@ -74,8 +78,15 @@ def drive(
     def warn(text: str) -> None:
         console.print(text, style="yellow", markup=False, soft_wrap=True)
 
-    written = metrics_file.written(metrics, journal, board.all_rows, clock, warn)
-    with written, ExitStack() as pools, watched(board, console) as tell, interruptible(console) as stop:
+    written = metrics_file.written(metrics, journal, board.outcomes, clock, warn)
+    with (
+        written,
+        merging(run) as merged,
+        # threads are made as they are needed: the bound holds up no host
+        ThreadPoolExecutor(MOST_ACTIONS * len(by_name), "actions") as threads,
+        watched(board, console) as tell,
+        interruptible(console) as stop,
+    ):
 
         def loop(
             name: str,
@@ -85,19 +96,20 @@ def drive(
             result_store: ResultStore | None,
             **late: Any,
         ) -> HostLoop:
-            pool = pools.enter_context(ThreadPoolExecutor(min(actions, MOST_ACTIONS), f"{name}-actions"))
             return HostLoop(
                 executor,
                 slots,
                 journal,
                 run,
-                pool,
+                Lane(threads, min(actions, MOST_ACTIONS)),
                 limits,
                 tell=tell,
                 token=hub_token(os.environ),
                 result_store=result_store,
                 clock=clock,
                 add_round=partial(_add_round, run, journal, ready, by_name[name], adding),
+                merge=merged.soon,
+                look_every_s=look_every_s(len(by_name)),
                 **late,
             )
 
@@ -124,16 +136,28 @@ def drive(
                 late = {"get_ready": partial(answered, name), "silence": reason}
                 loops.append(loop(name, ready.silent[name], (), MOST_ACTIONS, ready.result_stores.get(name), **late))
         drive_all(loops, stop)
-    run.merge()
+    return all(state.is_settled for state in journal.states())
+
+
+def ended(run: Run, ready: Fleet, console: Console, has_ended: bool) -> RunOutcome:
+    """Writes what a run that was driven leaves beside its rows. Close its journal before: the states of 100,000 jobs
+    take as much memory as their rows do.
+    """
+
+    def warn(text: str) -> None:
+        console.print(text, style="yellow", markup=False, soft_wrap=True)
+
     rows = run.all_rows()
     for result_store in _distinct(ready):
         try:
             result_store.keep_rows(run.name, rows)
         except (HostUnreachable, InputError) as error:  # the rows are here; `results s3://…` reads what was delivered
             warn(f"The merged rows are not in the store: {error}")
-    write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
-    has_ended = all(state.is_settled for state in journal.states())
-    reporting.write_at_end(run, console, has_ended)
+    if len(rows) <= MOST_ROWS_COMPARED:
+        write_atomically(run.comparison, to_markdown(table.compare(rows)).encode())
+    else:
+        run.comparison.unlink(missing_ok=True)  # of fewer rows, from before an interruption
+    reporting.write_at_end(run, console, has_ended, len(rows))
     return RunOutcome(run, tuple(rows), has_ended)
 
 
@@ -142,7 +166,7 @@ def _add_round(run: Run, journal: Journal, ready: Fleet, host: Host, one_at_a_ti
     if "most_rounds" not in journal.options:
         return ()
     jobs = [state.job for state in journal.states(host.name)]
-    rows = [row for row in run.all_rows() if row.host == host.name]
+    rows = [row for job in jobs for row in run.rows(job)]
     added = next_round(jobs, rows, host, journal.options["rel_ci"], journal.options["most_rounds"])
     if added:
         with one_at_a_time:  # otherwise a store may keep the list from before another host's round
@@ -153,10 +177,14 @@ def _add_round(run: Run, journal: Journal, ready: Fleet, host: Host, one_at_a_ti
 
 def _record_images(journal: Journal, ready_host: ReadyHost, host: str, clock: Callable[[], float]) -> None:
     """Records, once, the images that the jobs of a ready host use."""
-    for state in journal.states(host):
-        image = ready_host.images.get(state.job.image_flavour)
-        if image and not state.job.image and not state.is_settled:
-            journal.record(Entry(clock(), Kind.IMAGE_READY, state.job.id, state.attempt, state.slot, image))
+    now, images = clock(), ready_host.images
+    journal.record_all(
+        [
+            Entry(now, Kind.IMAGE_READY, state.job.id, state.attempt, state.slot, image)
+            for state in journal.states(host)
+            if (image := images.get(state.job.image_flavour)) and not state.job.image and not state.is_settled
+        ]
+    )
 
 
 def _announce(run: Run, journal: Journal, ready: Fleet) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,7 +13,7 @@ from typing import TypeAlias
 from rich.console import Console
 
 from orchestrator import config
-from orchestrator.commands.driving import drive
+from orchestrator.commands.driving import drive, ended
 from orchestrator.commands.hints import unfinished
 from orchestrator.commands.outcome import RunOutcome
 from orchestrator.commands.request import Request, planned
@@ -28,7 +28,7 @@ from orchestrator.runs.journal import Journal
 from orchestrator.scheduling import metrics_file
 from orchestrator.scheduling.clock import steady
 from orchestrator.scheduling.limits import Limits
-from orchestrator.scheduling.recording import closing_rows, collect_delivered, commit
+from orchestrator.scheduling.recording import closing_rows, collect_delivered, commit, own_files
 from orchestrator.scheduling.reopening import reopen, reopen_lost
 from orchestrator.scheduling.silence import Silence, decide_unanswered
 from orchestrator.terminal.interrupts import Leave, leaving_at_once
@@ -72,15 +72,19 @@ def submit(request: Request, console: Console, detach: Detach | None = None) -> 
             nothing = "no host is usable: nothing was started, and no run was made"
             raise InputError([*ready.unreachable.values(), nothing])
         run = runs.create(runs.ROOT, matrix.name, datetime.now(timezone.utc), *_as_written(request))
-        run.add_planned(plan.unsupported)
         options = {"retries": matrix.retries, "lost_after_s": request.lost_after_s}
         if matrix.until:
             options |= {"rel_ci": matrix.until.rel_ci, "most_rounds": matrix.most_rounds}
-        jobs = [ready.with_image(job, run.name) for job in plan.jobs]
+        jobs = (ready.with_image(job, run.name) for job in plan.jobs)
         clock = steady()
-        with closing(Journal.create(run.journal, run.name, jobs, options)) as journal, run.lock():
-            console = detach(run) if detach else console
-            return drive(run, journal, ready, hosts, console, clock, metrics=request.metrics_file)
+        with run.lock():
+            run.mark_unmerged()
+            run.add_planned(plan.unsupported)
+            with closing(Journal.create(run.journal, run.name, jobs, options)) as journal:
+                del found, plan, jobs  # they are in the journal: 100,000 jobs take 60 MB each time
+                console = detach(run) if detach else console
+                has_ended = drive(run, journal, ready, hosts, console, clock, metrics=request.metrics_file)
+            return ended(run, ready, console, has_ended)
 
 
 def resume(run: Run, console: Console, asked: Resumption | None = None, detach: Detach | None = None) -> RunOutcome:
@@ -91,23 +95,30 @@ def resume(run: Run, console: Console, asked: Resumption | None = None, detach: 
     asked = asked or Resumption()
     if asked.metrics_file:
         metrics_file.check_usable(asked.metrics_file)
-    with closing(Journal.open(run.journal)) as journal, run.lock():
+    with ExitStack() as until_driven, run.lock():
+        journal = until_driven.enter_context(closing(Journal.open(run.journal)))
         names = {state.job.host for state in journal.states()}
         hosts = config.select(config.load_hosts(run.hosts), asked.hosts or sorted(names)) if names else ()
         clock = steady(journal.latest)
+        with own_files(run):
+            run.mark_unmerged()
         reopen(run, journal, clock())
         if asked.retry_lost:
             reopen_lost(run, journal, clock(), [host.name for host in hosts])
         run.merge()
-        jobs = [state.job for host in hosts for state in journal.states(host.name)]
+        jobs = (state.job for host in hosts for state in journal.states(host.name))
         leave = Leave(ExitCode.INTERRUPTED, unfinished(run))
         with _ready(console, hosts, jobs, asked.registry, asked.wheels, leave=leave) as ready:
             for host, reason in ready.unreachable.items():
                 if not ready.ready_hosts:
                     console.print(reason, style="red", markup=False, soft_wrap=True)
                 _end_unanswered(run, journal, ready, host, clock(), console)
+            if ready.unreachable:
+                run.merge()
             console = detach(run) if detach else console
-            return drive(run, journal, ready, hosts, console, clock, asked.lost_after_s, asked.metrics_file)
+            has_ended = drive(run, journal, ready, hosts, console, clock, asked.lost_after_s, asked.metrics_file)
+            until_driven.close()
+            return ended(run, ready, console, has_ended)
 
 
 def _end_unanswered(run: Run, journal: Journal, ready: Fleet, host: str, now: float, console: Console) -> None:
@@ -132,7 +143,7 @@ def _has_delivered(run: Run, journal: Journal, ready: Fleet, state: JobState, co
 def _ready(
     console: Console,
     hosts: Sequence[Host],
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     registry: str | None = None,
     wheels: Path | None = None,
     *,
@@ -142,6 +153,7 @@ def _ready(
     with ExitStack() as open_now:
         with leaving_at_once(console, leave), image_progress(console) as on_image:
             made = fleet.ready(hosts, jobs, registry=registry, wheels=wheels, progress=on_image)
+            del jobs
             ready = open_now.enter_context(made)
         yield ready
 

@@ -26,6 +26,7 @@ from orchestrator.report.model import Environment, Failure, Report, RunInfo, Sou
 from orchestrator.runs import kept
 from orchestrator.runs.folder import Run
 from orchestrator.runs.journal import Journal
+from orchestrator.runs.labels import options
 from orchestrator.runs.summary import OPEN, RunState, summary
 from orchestrator.sanitize import clean
 from orchestrator.scheduling.progress import in_words
@@ -65,7 +66,8 @@ class Gathered:
 
 def gather(runs: Sequence[Run], stored: Sequence[Row], asked: Asked, now: datetime) -> Gathered:
     """stored: rows of runs that are not on this machine. Raises InputError for an unknown baseline or a bad price."""
-    rows_of = {run.path: run.all_rows() for run in runs}
+    damage: list[str] = []
+    rows_of = {run.path: run.all_rows(damage.append) for run in runs}
     rows = (*stored, *(row for run in runs for row in rows_of[run.path]))
     their_prices = prices.of_rows(rows, runs, asked.inventory, asked.price_file)
     metrics, notes = _comparisons(rows, asked, their_prices)
@@ -84,7 +86,7 @@ def gather(runs: Sequence[Run], stored: Sequence[Row], asked: Asked, now: dateti
         environment=_environment(firsts[0], by_name),
         strips=tuple(_strips(rows, by_name)),
         failures=tuple(_failures(rows, by_name, jobs)),
-        notes=(*_incomplete(infos), *notes),
+        notes=(*damage, *_incomplete(infos), *notes),
     )
     return Gathered(report, rows, firsts)
 
@@ -110,26 +112,28 @@ def _comparisons(
     rows: Sequence[Row], asked: Asked, their_prices: Mapping[tuple[str | None, str | None], Price]
 ) -> tuple[list[list[Comparison]], list[str]]:
     """Returns for each metric its comparisons, the default baseline first, and what is left out."""
-    of_cases = [metric for metric in Metric if not metric.declared.spans]  # the page has a value per case
+    of_cases = [metric for metric in Metric if not metric.declared.spans]
+    of_several = [metric for metric in Metric if metric.declared.spans]  # without ratios: one comparison each
     metrics = sorted(of_cases, key=lambda metric: metric is not asked.metric)
     prepared = table.Prepared(rows, their_prices, asked.any_quality)
     tested = asked.metric if asked.metric.declared.no_ratio is None else Metric.LATENCY
     first = prepared.compare(tested, asked.baseline)
-    names, seen, notes = [asked.baseline], {values.baseline_name(first)}, list[str]()
+    names, seen, notes = [asked.baseline], {values.baseline_name(first.baseline)}, list[str]()
     others = [*dict.fromkeys(row.engine for row in rows if row.engine), *(column.name for column in first.columns)]
     fit = min(MOST_BASELINES, MOST_COMPARED // (len(metrics) * max(1, len(rows))))
     for name in others:
         if len(names) >= fit:
             notes.append("The page holds the first baselines alone; fix: 'orchestrator results --baseline' for others.")
             break
-        if (shown := values.baseline_name(prepared.compare(tested, name))) not in seen:
+        if (shown := values.baseline_name(prepared.baseline(name, tested))) not in seen:
             seen.add(shown)
             names.append(name)
-    return [[prepared.compare(metric, name) for name in names] for metric in metrics], notes
+    compared = [[prepared.compare(metric, name) for name in names] for metric in metrics]
+    return [*compared, *([prepared.compare(metric)] for metric in of_several)], notes
 
 
 def _info(run: Run, rows: Sequence[Row]) -> RunInfo:
-    found = summary(run)
+    found = summary(run, rows)
     info = RunInfo(name=clean(run.name), state=found.state.value, hosts=found.hosts, counts=found.cases)
     packages = {
         f"{name} {clean(value)}" for row in rows for name in ("torch", "diffusers") if (value := getattr(row, name))
@@ -193,7 +197,7 @@ def _strips(rows: Sequence[Row], by_name: Mapping[str, Run]) -> Iterator[Strip]:
     """Yields the pictures of jobs: of each host, engine and precision, the first."""
     seen: set[tuple[object, ...]] = set()
     for row in rows:
-        what = (row.run, row.host, row.engine, row.precision, row.model, row.steps)
+        what = (row.run, row.host, row.engine, row.precision, *options(row), row.model, row.steps)
         run = by_name.get(row.run or "")
         if row.status is not Status.OK or what in seen or run is None or len(seen) >= MOST_STRIPS:
             continue
@@ -201,10 +205,12 @@ def _strips(rows: Sequence[Row], by_name: Mapping[str, Run]) -> Iterator[Strip]:
         if found is None or found[0] != row.case:
             continue
         seen.add(what)
-        picture, who = found[1], f"{label(row.engine)} {label(row.precision)} on {label(row.host)}"
+        reference = f"eager in {label(row.reference)}" if row.reference else "eager"  # older rows do not say
+        drawn_by = " ".join(map(label, (row.engine, row.precision, *options(row))))
+        picture, who = found[1], f"{drawn_by} on {label(row.host)}"
         yield Strip(
             caption=f"{who}, {row.batch} per call",
-            alt=f"Left: the reference image, by eager in single precision. Right: the image of {who}.",
+            alt=f"Left: the reference image, by {reference}. Right: the image of {who}.",
             png=picture.png,
             width=picture.width,
             height=picture.height,
@@ -252,5 +258,12 @@ def _failures(
 
 
 def _case(row: Row) -> str:
-    named = [row.engine, row.precision, f"samples {row.batch}", row.steps and f"steps {row.steps}", row.model]
+    named = [
+        row.engine,
+        row.precision,
+        *options(row),
+        f"samples {row.batch}",
+        row.steps and f"steps {row.steps}",
+        row.model,
+    ]
     return ", ".join(clean(str(part), 120) for part in named if part)

@@ -5,18 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator.runs.folder import Run
+    from runner.schema import Row
 
 
 def unfinished(run: Run) -> str:
     return f"There is work left; continue with: orchestrator resume {run.name}"
 
 
-def hint_lost(run: Run) -> None:
-    """Prints how to run lost cases again, for a run that was made here and has some."""
+def hint_lost(run: Run, rows: Iterable[Row] | None = None) -> None:
+    """Prints how to run lost cases again, for a run that was made here and has some.
+
+    rows: the run's, if they were read already.
+    """
     from runner.schema import Status
 
-    count = sum(row.status is Status.LOST for row in run.all_rows()) if run.journal.exists() else 0
+    if not run.journal.exists():
+        return
+    count = sum(row.status is Status.LOST for row in (run.all_rows() if rows is None else rows))
     if count:
         from orchestrator.terminal.console import console
 

@@ -57,7 +57,7 @@ def fate(attempt: Attempt, seen: Observation, job: JobState | None, *, running: 
     if seen.state in (State.QUEUED, State.RUNNING):
         return Fate.REMOVED if running else Fate.RUNS
     awaited = job is not None and not job.is_settled and job.key == attempt
-    return Fate.NOT_HOME if awaited and seen.state is State.EXITED else Fate.REMOVED
+    return Fate.NOT_HOME if awaited and seen.state in (State.ENDING, State.EXITED) else Fate.REMOVED
 
 
 def survey(hosts: Sequence[Host]) -> Survey:

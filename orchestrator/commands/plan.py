@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,24 +57,37 @@ def plan(
 
         print_yaml(specs.objects(found.plan, found.hosts))
     elif output is PlanShape.JSON:
-        print_json(dataclasses.asdict(description))
+        print_json(description.value)
     else:
         show_plan(description, console())
 
 
 def show_plan(description: Description, out: Console) -> None:
+    from orchestrator.runs.labels import setting, varying
     from orchestrator.scheduling.progress import in_words
-    from orchestrator.terminal.output import counted, plain_table
+    from orchestrator.terminal.long_table import LongTable
+    from orchestrator.terminal.output import counted, some
+    from runner.catalog import NONE, OPTIONS
 
-    table = plain_table("host", "round", "job", "engine", "precision", "steps", "samples", "about", "")
+    options = [name for name in OPTIONS if any(getattr(line, name) != NONE for line in description.lines)]
+    settings = [name for name in varying(description.lines) if name != "steps"]
+    table = LongTable(
+        "host", "round", "job", "engine", "precision", *options, *settings, "steps", "samples", "about", ""
+    )
     for line in description.lines:
         samples = ", ".join(map(str, line.samples))
         about = in_words(line.expected_s) if line.expected_s is not None else ""
+        if line.expected_from:
+            about += f" on {some(line.expected_from, 2)}"
         why = "" if line.fate == "run" else f"{line.fate}: {line.reason}"
         job = (line.job or "") if line.fate == "run" else ""
         which = "" if line.round is None else str(line.round)
         where = line.host or "every host"
-        table.add_row(where, which, job, line.engine, line.precision, str(line.steps), samples, about, why)
+        used = ["" if getattr(line, name) == NONE else getattr(line, name) for name in options]
+        told = [setting(getattr(line, name)) for name in settings]
+        table.add_row(
+            where, which, job, line.engine, line.precision, *used, *told, str(line.steps), samples, about, why
+        )
     out.print(table)
     for host in description.hosts:
         known = "" if host.known_cases == host.cases else f" for the {host.known_cases} cases that ran before"
@@ -86,6 +98,10 @@ def show_plan(description: Description, out: Console) -> None:
         price = "" if host.price is None else f", at {host.price:.2f}{known}"
         work = f"{counted(host.jobs, 'job')}, {counted(host.cases, 'case')}"
         out.print(f"{host.host}: {work}, {duration}{price}")
+        if host.other_cases:
+            verb = "its time is" if host.other_cases == 1 else "their times are"
+            ran = f"{counted(host.other_cases, 'case')} never ran on it"
+            out.print(f"{host.host}: {ran}; {verb} from {some(host.other_hosts)}")
         if text := _rounds(host, seconds):
             out.print(f"{host.host}: {text}")
 

@@ -64,7 +64,8 @@ def report(
     ] = None,
 ) -> None:
     """The page is one file that requests nothing from a network. RUN may also be an address, s3://BUCKET/PREFIX/RUN.
-    `submit` and `resume` write the page of their run to its folder.
+    `submit` and `resume` write the page of their run to its folder. A report that is already there is replaced, and
+    the message names its runs.
 
     --watch prints the address of the page, which only this machine can open, and serves it until Ctrl-C.
     """
@@ -79,7 +80,7 @@ def report(
     if not watch:
         if port is not None:
             raise InputError(f"--port {port} is for --watch; fix: add --watch")
-        _write(names, asked, output or DEFAULT, figures, quality)
+        _write(names, asked, output, figures, quality)
         return
     if output or figures or quality:
         raise InputError("--watch writes no file; fix: leave out -o, --figures and --quality")
@@ -90,14 +91,19 @@ def report(
     serve(names[0] if names else None, asked, port or 0)
 
 
-def _write(names: list[str], asked: Asked, output: Path, figures: Path | None, quality: Path | None) -> None:
-    from orchestrator.commands import reporting
+def _write(names: list[str], asked: Asked, output: Path | None, figures: Path | None, quality: Path | None) -> None:
+    from orchestrator.commands import replacing, reporting
     from orchestrator.commands.results import stored_rows
     from orchestrator.files import write_atomically
     from orchestrator.report import reportfile
     from orchestrator.runs import folder as runs
+    from orchestrator.sanitize import clean
     from orchestrator.terminal.console import console
 
+    if output is None:
+        output = DEFAULT
+        replacing.check_own(output)
+    before = replacing.report_title(output)
     stored = [row for name in names if name.startswith("s3://") for row in stored_rows(name)]
     local: list[str | None] = [name for name in names if not name.startswith("s3://")] if names else [None]
     chosen = [runs.find(runs.ROOT, name) for name in local]
@@ -107,7 +113,9 @@ def _write(names: list[str], asked: Asked, output: Path, figures: Path | None, q
     text = reportfile.to_json(made) if is_json else reporting.html(made)
     write_atomically(output, text.encode())
     err = console(stderr=True)
-    err.print(f"Report: {output} ({len(text.encode()) / 1000:,.0f} kB)", soft_wrap=True)
+    replaced = f"; it replaces the report of {before}" if before not in (None, clean(made.title)) else ""
+    size = f"{len(text.encode()) / 1000:,.0f} kB"
+    err.print(f"Report: {output} ({size}){replaced}", markup=False, highlight=False, soft_wrap=True)
     if figures:
         err.print(f"Figures: {len(made.pictures)} in {figures}", soft_wrap=True)
         for note in (note for note in made.notes if note.startswith(reporting.NOT_DRAWN)):

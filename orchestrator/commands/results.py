@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,19 +94,20 @@ def results(
     names: Sequence[str | None] = run or [each.name for each in runs.all_runs(runs.ROOT) if history] or [None]
     stored = [row for name in names if name and name.startswith("s3://") for row in stored_rows(name)]
     chosen = [runs.find(runs.ROOT, name) for name in names if not (name and name.startswith("s3://"))]
+    rows_of = {each: each.all_rows() for each in chosen}
+    every = [*stored, *itertools.chain.from_iterable(rows_of.values())]
     if history:
         from orchestrator.commands.history import show
 
-        every = [*stored, *(row for each in chosen for row in each.all_rows())]
         options = {"--baseline": baseline, "--rows": rows, "--columns": columns, "--sort": sort, "--limit": limit}
         show(every, chosen, metric, view.where, inventory_file(inventory), prices, any_quality, output, options)
         return
-    found = comparison(chosen, metric, baseline, stored, inventory_file(inventory), prices, any_quality, view)
+    found = comparison(every, chosen, metric, baseline, inventory_file(inventory), prices, any_quality, view)
     output.write(found, console)
     if found.left_out and output in (Format.CSV, Format.PARQUET):
         console(stderr=True).print(more(found), soft_wrap=True)
     for each in chosen:
-        hint_lost(each)
+        hint_lost(each, rows_of[each])
 
 
 def view_of(
@@ -139,10 +141,10 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 def comparison(
+    rows: Sequence[Row],
     chosen: Sequence[Run],
     metric: Metric,
     baseline: str | None,
-    stored: Sequence[Row] = (),
     inventory: Path | None = None,
     price_file: Path | None = None,
     any_quality: bool = False,
@@ -150,12 +152,11 @@ def comparison(
 ) -> Comparison:
     """The rows of one or more runs side by side.
 
-    stored: rows of runs that are not on this machine. inventory, price_file: where prices for the cost come from.
-    any_quality, view: as in `compare`.
+    chosen: the runs on this machine. inventory, price_file: where prices for the cost come from. any_quality, view: as
+    in `compare`.
     """
     from orchestrator import table
 
-    rows: list[Row] = [*stored, *(row for run in chosen for row in run.all_rows())]
     table.check_baseline(metric, baseline)
     prices = prices_of(metric, rows, chosen, inventory, price_file)
     return table.compare(rows, metric, baseline, prices, any_quality, view)

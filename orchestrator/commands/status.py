@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.runs.folder import Run
     from orchestrator.runs.job_state import Entry, JobState
     from orchestrator.runs.journal import Journal
+    from orchestrator.runs.labels import Labels
 
 # The phases of a job in the user's words: from the request to start it until its end, a job runs.
 PHASES = {
@@ -60,6 +61,7 @@ def status_value(
     """
     from orchestrator.planning.estimate import Span
     from orchestrator.runs.job_state import Phase
+    from orchestrator.runs.labels import Labels
     from orchestrator.scheduling.progress import Board
 
     by_host: dict[str, Counter[str]] = {}
@@ -71,9 +73,10 @@ def status_value(
         if open_cases:
             word = "queued" if each.phase is Phase.QUEUED else "running" if each.is_at_work else "waiting"
             by_host.setdefault(each.job.host, Counter())[word] += open_cases
-    waits = journal.waits()
+    waits, histories = journal.waits(), journal.histories()
     driver = run.driver
-    jobs = [_job_status(each, journal, waits if driver else {}) for each in states]
+    labels = Labels(each.job for each in states)
+    jobs = [_job_status(each, labels, histories.get(each.job.id, ()), waits if driver else {}) for each in states]
     is_open = any(not each.is_settled for each in states)
     began, last = journal.span or (None, None)
     end = (time.time() if now is None else now) if is_open else last
@@ -90,15 +93,15 @@ def status_value(
     }
 
 
-def _job_status(state: JobState, journal: Journal, waits: Mapping[str, tuple[str, float | None]]) -> dict[str, Any]:
+def _job_status(
+    state: JobState, labels: Labels, history: Sequence[Entry], waits: Mapping[str, tuple[str, float | None]]
+) -> dict[str, Any]:
     from orchestrator.runs.job_state import FAULTS, Kind
-    from orchestrator.runs.labels import job_label
 
-    history = journal.history(state.job.id)
     return {
         "job": state.job.id,
         "host": state.job.host,
-        "what": job_label(state.job),
+        "what": labels.job(state.job),
         "samples": [case.samples for case in state.job.cases],
         "phase": "cancelled" if state.cancelled and not state.is_settled else state.phase.value,
         "slot": state.slot,
@@ -126,6 +129,7 @@ def _when(seconds: float) -> str:
 
 
 def show_status(value: Mapping[str, Any], out: Console) -> None:
+    from orchestrator.terminal.long_table import LongTable
     from orchestrator.terminal.output import plain_table, some
 
     out.print(f"{value['run']} in {value['folder']}", soft_wrap=True)
@@ -135,12 +139,12 @@ def show_status(value: Mapping[str, Any], out: Console) -> None:
     for host, counts in value["hosts"].items():
         table.add_row(host, ", ".join(f"{count} {word}" for word, count in counts.items()))
     out.print(table)
-    table = plain_table("job", "host", "what", "samples", "phase", "slot", "attempts")
+    jobs = LongTable("job", "host", "what", "samples", "phase", "slot", "attempts")
     for job in value["jobs"]:
         samples = ", ".join(map(str, job["samples"]))
         phase = PHASES.get(job["phase"], job["phase"])
-        table.add_row(job["job"], job["host"], job["what"], samples, phase, job["slot"], str(job["attempts"]))
-    out.print(table)
+        jobs.add_row(job["job"], job["host"], job["what"], samples, phase, job["slot"], str(job["attempts"]))
+    out.print(jobs)
     by_reason: dict[str, list[str]] = {}
     for job in value["jobs"]:
         if wait := job["waiting_for"]:

@@ -8,19 +8,21 @@ from dataclasses import replace
 from orchestrator.report.figures.figure import Phase, Span
 from orchestrator.runs.job_state import FAULTS, Entry, Kind
 from orchestrator.runs.journal import Journal
+from orchestrator.runs.labels import Labels
 
 _ENDS = (*FAULTS, Kind.SETTLED, Kind.REOPENED)
 
 
 def spans(journal: Journal) -> list[Span]:
     """Returns what each job of a run did, and when. A phase that is still open ends with the journal's last event."""
-    latest = journal.latest
-    found = []
-    for state in journal.states():
+    latest, histories = journal.latest, journal.histories()
+    found, states = [], journal.states()
+    labels = Labels(state.job for state in states)
+    for state in states:
         job = state.job
-        what = " ".join((job.engine, job.precision.value))
+        what = labels.job(job)
         blank = Span(journal.run, job.host, "", Phase.STAGING, 0.0, latest, what)
-        found += [span for span in phases(journal.history(job.id), blank) if span.end > span.start]
+        found += [span for span in phases(histories.get(job.id, ()), blank) if span.end > span.start]
     return found
 
 

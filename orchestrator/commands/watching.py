@@ -28,7 +28,6 @@ from orchestrator.runs.folder import Run
 from orchestrator.runs.job_state import JobState
 from orchestrator.runs.journal import Journal
 from orchestrator.runs.kept import LONGEST_LOG_LINE
-from orchestrator.runs.labels import job_label
 from orchestrator.sanitize import clean
 from orchestrator.scheduling.progress import in_words
 from orchestrator.terminal.console import console
@@ -148,6 +147,7 @@ def _times(run: Run) -> tuple[int, int] | None:
 def _live(status: Mapping[str, Any], at_work: list[JobState], lines: Mapping[str, str], run: str) -> Live:
     """status: of `orchestrator status -o json`. lines: the last of each job's log, by id."""
     hosts = tuple(HostProgress(host, counts) for host, counts in status["hosts"].items())
+    named = {job["job"]: job["what"] for job in status["jobs"]}
     waiting = ("running", "queued", "waiting")
     total = sum(sum(host.cases.values()) for host in hosts)
     is_driven = status["driven_by"] is not None
@@ -159,7 +159,7 @@ def _live(status: Mapping[str, Any], at_work: list[JobState], lines: Mapping[str
         elapsed="" if status["elapsed_s"] is None else in_words(status["elapsed_s"]),
         left=_span(*map(in_words, left)) if left else "",
         hosts=hosts,
-        jobs=tuple(_running(each, lines) for each in at_work),
+        jobs=tuple(_running(each, named[each.job.id], lines) for each in at_work),
         notice="" if is_driven else f"No process drives this run; fix: orchestrator resume {run}",
     )
 
@@ -168,11 +168,11 @@ def _span(least: str, most: str) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def _running(state: JobState, lines: Mapping[str, str]) -> RunningJob:
+def _running(state: JobState, what: str, lines: Mapping[str, str]) -> RunningJob:
     return RunningJob(
         job=state.job.id,
         host=state.job.host,
-        what=job_label(state.job),
+        what=what,
         phase=PHASES.get(state.phase.value, state.phase.value),
         since=datetime.fromtimestamp(state.since, timezone.utc).isoformat(timespec="seconds"),
         line=lines.get(state.job.id, ""),

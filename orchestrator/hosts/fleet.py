@@ -90,6 +90,7 @@ def ready(
     with ExitStack() as open_now:
         connections = connections_to(hosts, open_now)
         making = _Making(hosts, _images_of(hosts, jobs), connections, open_now, registry, wheels)
+        del jobs  # not needed while the run is driven
         unreachable: dict[str, str] = {}
         ready_hosts = making.ready_hosts(hosts, unreachable, progress)
         silent = {host.name: executor_of(host, connections, {}) for host in hosts if host.name in unreachable}

@@ -129,7 +129,9 @@ def _in_folder(path: Path) -> Sequence[Run]:
 
 
 def _runs(found: Sequence[Run]) -> Iterator[_Part]:
-    return (_Part(str(run.path), run.all_rows(), run=run) for run in found)
+    for run in found:
+        faults: list[str] = []
+        yield _Part(str(run.path), run.all_rows(faults.append), faults, run)
 
 
 def _of_file(path: Path, ignored: Sequence[str]) -> Sequence[Row]:

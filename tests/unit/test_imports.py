@@ -23,6 +23,7 @@ VALUES = (
     "orchestrator.executors.contract",
     "orchestrator.installation",  # the configuration's messages name the pages of this installation
     "orchestrator.runs.job_state",
+    "orchestrator.table.copies",
     "orchestrator.table.declaration",
     "orchestrator.table.measured",
     "orchestrator.table.metric",

@@ -148,7 +148,7 @@ def test_a_run_that_is_being_driven_is_not_cleaned(here: Path, capsys: pytest.Ca
     assert orchestrate("clean", run.name, "--running") == ExitCode.BAD_INPUT
     assert f"process {orchestrator.pid}" in capsys.readouterr().err
     end_running_job()
-    _, said = orchestrator.communicate(timeout=60)
+    _, said = orchestrator.communicate(timeout=600)
     assert orchestrator.returncode == ExitCode.OK, said
 
 

@@ -18,7 +18,7 @@ from commands import PROGRAM, end_running_job, orchestrate, run_in_background, u
 from paths import DATA
 
 import sd_orchestrator
-from orchestrator.commands import root
+from orchestrator.commands import driving, outcome, root
 from orchestrator.errors import ExitCode
 from orchestrator.runs.folder import Run
 from orchestrator.runs.job_state import Entry, Kind
@@ -56,6 +56,20 @@ def test_a_matrix_becomes_a_table_and_a_run_that_holds_all_of_it(
         folder = run / "jobs" / str(row.job)
         assert {path.name for path in folder.iterdir()} >= {"results.csv", "log.txt", "attempts"}
         assert "hello" in (folder / "log.txt").read_text()
+
+
+def test_a_run_of_too_many_rows_ends_with_their_counts_and_no_table(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (driving, outcome):
+        monkeypatch.setattr(module, "MOST_ROWS_COMPARED", 1)
+    assert orchestrate("submit", write("name: demo\nmatrix: {samples: [1, 2]}\n")) == ExitCode.OK
+    printed = capsys.readouterr()
+    (run,) = (here / "runs").iterdir()
+    assert printed.out == ""
+    assert f"2 rows: 2 ok. Too many to compare at once; fix: orchestrator results {run.name}\n" in printed.err
+    assert not (run / "comparison.md").exists()
+    assert len(read_rows(run / "results.csv")) == 2
 
 
 def test_what_init_writes_can_be_planned_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,7 +222,7 @@ def test_ctrl_c_leaves_the_jobs_running_and_resume_brings_them_home(
     orchestrator = run_in_background("submit", "matrix.yaml")
     wait_for("running")
     orchestrator.send_signal(signal.SIGINT)
-    _, said = orchestrator.communicate(timeout=120)
+    _, said = orchestrator.communicate(timeout=600)
     assert orchestrator.returncode == ExitCode.INTERRUPTED
     assert "orchestrator resume" in said
     assert "No rows" not in said, "a table of nothing says nothing"
@@ -367,7 +381,7 @@ def test_lost_cases_are_tried_again_only_when_asked_and_keep_their_rows(here: Pa
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing(here: Path) -> None:
-    write("matrix: {engine: [eager]}\nprompt: say running; sleep 1\n")
+    write("matrix: {engine: [eager]}\nprompt: say running; sleep 5\n")
     command = ["nohup", sys.executable, PROGRAM, "submit", "matrix.yaml"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as orchestrator:
         wait_for("running")
@@ -388,7 +402,7 @@ def test_two_runs_on_one_machine_never_share_a_gpu_however_they_group_them(
     write(f"prompt: occupy {here}; rows\nmatrix: {{engine: [eager, compile, graph], precision: [single, half]}}\n")
     both = [run_in_background("submit", "matrix.yaml", "--hosts", host) for host in ("singly", "both")]
     for orchestrator in both:
-        _, said = orchestrator.communicate(timeout=120)
+        _, said = orchestrator.communicate(timeout=600)
         assert orchestrator.returncode == ExitCode.OK, said
     rows = [row for run in (here / "runs").iterdir() for row in read_rows(run / "results.csv")]
     assert [row.status for row in rows] == [Status.OK] * 12
@@ -403,7 +417,7 @@ def test_a_second_orchestrator_on_a_run_says_who_has_it(
     assert orchestrate("resume") == ExitCode.BAD_INPUT
     assert f"process {first.pid}" in capsys.readouterr().err
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=120)
+    first.communicate(timeout=600)
     monkeypatch.setattr(limits, "STOP_GRACE_S", 0.5)
     assert orchestrate("cancel", next((here / "runs").iterdir()).name) == ExitCode.SOME_FAILED
     assert "cancelled" in capsys.readouterr().out

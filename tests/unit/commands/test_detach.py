@@ -58,7 +58,7 @@ def test_a_detached_run_survives_the_end_of_its_terminal(here: Path, matrix: str
     said = ""
     while "orchestrator resume" not in said:
         said += os.read(ours, 4096).decode()
-    assert shell.wait(60) == ExitCode.OK
+    assert shell.wait(240) == ExitCode.OK
     wait_for("begun")
     os.close(ours)  # the terminal is gone, and whoever holds it hears a hang-up
     (run,) = map(Run, Path("runs").iterdir())
@@ -76,7 +76,7 @@ def test_a_detached_run_survives_the_end_of_its_terminal(here: Path, matrix: str
 )
 def test_a_wrong_input_is_told_at_once_as_without_detach(here: Path, text: str, told: str) -> None:
     command = [sys.executable, PROGRAM, "submit", write(text), "--detach"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert ended.returncode == ExitCode.BAD_INPUT
     assert ended.stderr.count("error: ") >= 1
     assert told in ended.stderr
@@ -86,7 +86,7 @@ def test_a_wrong_input_is_told_at_once_as_without_detach(here: Path, text: str, 
 def test_a_host_that_cannot_be_used_is_told_at_once_too(here: Path) -> None:
     write("hosts: {a: {kind: docker, context: typo}}\n", "hosts.yaml")
     command = [sys.executable, PROGRAM, "submit", write("matrix: {engine: [eager]}\n"), "-d"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert (ended.returncode, "typo" in ended.stderr) == (ExitCode.BAD_INPUT, True)
 
 
@@ -105,7 +105,7 @@ def test_a_killed_background_process_is_continued_by_a_detached_resume(here: Pat
 def test_a_detached_resume_of_a_driven_run_says_who_has_it(here: Path, matrix: str) -> None:
     told = detached("submit", matrix)
     second = run_in_background("resume", "--detach")
-    _, said = second.communicate(timeout=60)
+    _, said = second.communicate(timeout=600)
     assert (second.returncode, f"process {told['pid']}" in said) == (ExitCode.BAD_INPUT, True)
     (here / "go").touch()
     wait_for_end(told)

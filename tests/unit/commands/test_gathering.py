@@ -124,13 +124,17 @@ def test_the_environment_of_a_job_is_read_and_foreign(tmp_path: Path) -> None:
 
 def test_the_picture_of_a_job_stands_beside_its_quality(tmp_path: Path) -> None:
     mine = job()
-    rows = [dataclasses.replace(ok_row(mine, case), psnr=59.84, ssim=0.99981, nrmse=0.0021) for case in mine.cases]
+    rows = [
+        dataclasses.replace(ok_row(mine, case), psnr=59.84, ssim=0.99981, nrmse=0.0021, reference="bfloat16")
+        for case in mine.cases
+    ]
     run = a_run(tmp_path, [(mine, rows)])
     run.keep_environment(mine, json.dumps({"preview": {"case": "c1", "png": PICTURE}}).encode())
     (strip,) = report(run).strips
     assert (strip.width, strip.height) == (1, 1)
     assert strip.png.startswith(b"\x89PNG")
     assert strip.caption == "eager single on h, 1 per call"
+    assert strip.alt.startswith("Left: the reference image, by eager in bfloat16. Right: ")
     assert strip.quality == (("PSNR", "59.8 dB"), ("SSIM", "0.9998"), ("NRMSE", "0.0021"))
 
 

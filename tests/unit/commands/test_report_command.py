@@ -61,7 +61,7 @@ def test_an_interrupted_run_gets_its_page_without_figures(here: Path, monkeypatc
     monkeypatch.setattr(reporting, "drawn", drawn)
     mine = a_job(samples=(1, 2), run="20260301-120000-abc123-one", id=ID)
     run = a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
-    reporting.write_at_end(run, Console(stderr=True), False)
+    reporting.write_at_end(run, Console(stderr=True), False, 2)
     assert "Figures are drawn when the run ends." in run.report.read_text()
 
 
@@ -72,7 +72,7 @@ def test_without_the_figures_library_the_page_says_how_to_install_it(
     mine = a_job(samples=(1,), run="20260301-120000-abc123-one", id=ID)
     run = a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    reporting.write_at_end(run, Console(stderr=True), True)
+    reporting.write_at_end(run, Console(stderr=True), True, 2)
     page = run.report.read_text()
     assert "Figures are not drawn: " in page
     assert "fix: " in page.partition("Figures are not drawn: ")[2][:300]
@@ -185,3 +185,45 @@ def test_the_page_takes_a_value_of_any_axis_as_baseline(here: Path) -> None:
     a_run(here / "runs", [(mine, [ok_row(mine, case) for case in mine.cases])], mine.run)
     assert orchestrate("report", "--metric", "throughput", "--baseline", "samples=2", "-o", "page.html") == ExitCode.OK
     assert "samples=2" in Path("page.html").read_text()
+
+
+def test_a_run_of_many_rows_ends_without_a_report_and_says_how_to_get_one(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = a_job(samples=(1,), run="20260301-120000-abc123-one", id=ID)
+    run = a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
+    reporting.write_at_end(run, Console(stderr=True), True, reporting.MOST_ROWS_AT_END + 1)
+    assert not run.report.exists()
+    assert f"fix: orchestrator report {run.name}" in capsys.readouterr().err
+
+
+def test_report_says_which_runs_report_it_replaces(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        mine = a_job(samples=(1,), run=f"20260301-120000-abc123-{name}", id=ID)
+        a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
+    said = []
+    for run in ("one", "one", "two"):
+        assert orchestrate("report", run) == ExitCode.OK
+        said.append(capsys.readouterr().err)
+    assert ["it replaces the report of" in each for each in said] == [False, False, True]
+    assert re.search(r"report\.html \(\d+ kB\); it replaces the report of 20260301-120000-abc123-one", said[2])
+
+
+@pytest.mark.parametrize("name", ["page.html", "page.json"])
+def test_a_file_that_was_named_is_replaced(here: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for run in ("one", "two"):
+        mine = a_job(samples=(1,), run=f"20260301-120000-abc123-{run}", id=ID)
+        a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
+    Path(name).write_text("not ours")
+    assert orchestrate("report", "one", "-o", name) == orchestrate("report", "two", "-o", name) == ExitCode.OK
+    assert capsys.readouterr().err.count("it replaces the report of 20260301-120000-abc123-one") == 1
+
+
+@pytest.mark.parametrize("text", ["<title>pytest</title>", "", '<meta name="generator" content="orchestrator 1">'])
+def test_another_tools_report_html_is_kept(here: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = a_job(samples=(1,), run="20260301-120000-abc123-one", id=ID)
+    a_run(here / "runs", [(mine, [ok_row(mine, mine.cases[0])])], mine.run)
+    Path("report.html").write_text(text)
+    assert orchestrate("report") == ExitCode.BAD_INPUT
+    assert Path("report.html").read_text() == text
+    assert "fix: choose another name with -o FILE, or replace it with -o report.html" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def test_figures_writes_each_one_and_names_those_left_out(one_run: Path, capsys:
     assert orchestrate("report", "--figures", "figures") == ExitCode.OK
     assert {"time.html", "time.svg", "time-dark.svg", "time.png"} <= {path.name for path in Path("figures").iterdir()}
     said = capsys.readouterr().err
-    assert "Not drawn: Energy by batch size (energy_j was not measured)" in said
+    assert "Not drawn: Energy by batch size (energy was not measured)" in said
 
 
 def test_quality_draws_what_the_runner_measured(one_run: Path) -> None:
