@@ -45,8 +45,9 @@ test-fast: $(FOR_TEST) ## run the tests that need no engine, cluster, store or G
 test-live: $(FOR_TEST) ## run the tests that need an engine, a cluster or a store, three groups at a time
 	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 10 -m 'not ($(FAST)) and not ($(ALONE))'
 
-test-alone: $(FOR_TEST) ## run the tests that measure this machine, with nothing beside them
-	$(BIN)/pytest -m '$(ALONE)'
+test-alone: $(FOR_TEST) ## run the tests that need a GPU, and then those that measure this machine, with nothing beside them
+	$(BIN)/pytest -n $(WORKERS) -m 'gpu and not alone'
+	$(BIN)/pytest -m alone
 
 check: lint test ## lint, then test: what a contributor and CI run
 
@@ -73,6 +74,9 @@ notebook: $(FOR_TEST) ## execute docs/analysis.ipynb again, and store what it sh
 fuzz: $(FOR_CHECK) ## fuzz each parser of what others send, for SECONDS=10 each
 	$(BIN)/python tests/fuzz $(or $(SECONDS),10)
 
+benchmarks: $(FOR_TEST) ## measure speed and scale against their targets, in 15 minutes on a quiet machine; more of them as root
+	$(BIN)/python benchmarks/run_all.py
+
 chaos: $(FOR_TEST) ## 200 short jobs on three private engines under a seeded mix of faults (SEED=5); as root
 	$(BIN)/python benchmarks/chaos.py $(if $(SEED),--seed $(SEED))
 
@@ -80,7 +84,7 @@ clean: ## remove .venv and what the tools left; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz
 	find orchestrator runner sd_orchestrator tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install bench build test test-fast test-live test-alone check lint pins bases audit notebook fuzz chaos clean
+.PHONY: help install bench build test test-fast test-live test-alone check lint pins bases audit notebook fuzz benchmarks chaos clean
 
 # $(call installed,LEVEL,OPTIONS) installs a level of pins.txt, every file checked against its hashes, and nothing else. pip
 # says which packages it downloads: one line that is written over on a terminal, and elsewhere the large ones alone.

@@ -111,13 +111,14 @@ def engine_events(data: bytes) -> None:
         raise NotFound("no such container")
 
     api: Any = SimpleNamespace(inspect_container=inspect)
-    raw = io.BytesIO(data)
+    nobody: Any = SimpleNamespace()
+    changes, raw = events.Changes(nobody), io.BytesIO(data)
     response: Any = SimpleNamespace(raw=SimpleNamespace(read1=lambda size, decode_content: raw.read(size)))
     with contextlib.suppress(bounded_http.ResponseTooLarge):
         for line in bounded_http.lines(response):
             # what is read amiss becomes a host that does not answer: connection.MALFORMED
             with contextlib.suppress(LookupError, TypeError, AttributeError, ValueError, RecursionError):
-                events._settle(api, line)
+                changes._settle(api, line)
 
 
 def probes(data: bytes) -> None:

@@ -35,10 +35,10 @@ from orchestrator.executors.kubernetes.cluster import ANSWER_LIMIT_BYTES as LIST
 from orchestrator.executors.kubernetes.cluster import ANSWER_LIMIT_VALUES as LISTING_VALUES
 from orchestrator.executors.kubernetes.cluster import _object, _read, _Room
 from orchestrator.executors.kubernetes.kubeconfig import Unusable
+from orchestrator.executors.kubernetes.lines import LINE_LIMIT_BYTES as WATCH_LINE_BYTES
+from orchestrator.executors.kubernetes.lines import whole_lines
 from orchestrator.executors.kubernetes.plugin import ANSWER_LIMIT_BYTES as PLUGIN_BYTES
 from orchestrator.executors.kubernetes.plugin import _issued
-from orchestrator.executors.kubernetes.watch import LINE_LIMIT_BYTES as WATCH_LINE_BYTES
-from orchestrator.executors.kubernetes.watch import whole_lines
 from orchestrator.images.vouched import Vouched
 from orchestrator.results.foreign import read_rows
 from orchestrator.results.from_store import _claimed

@@ -22,6 +22,7 @@ from typing import Any
 import docker
 import engines
 import pytest
+import requests
 from builders import a_job, a_task
 from engines import Engine, SshEngine, TlsEngine
 
@@ -30,10 +31,12 @@ from orchestrator.errors import HostUnfit, HostUnreachable, InputError, StartErr
 from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.docker import probe as probing
 from orchestrator.executors.docker import slot
-from orchestrator.executors.docker.check import check, seconds_of
+from orchestrator.executors.docker.check import check
+from orchestrator.executors.docker.client import Client
 from orchestrator.executors.docker.connection import connect
 from orchestrator.executors.docker.executor import DockerExecutor
 from orchestrator.executors.docker.gpu_access import Access, GpuEvidence
+from orchestrator.executors.docker.starts import endpoints_of, seconds_of
 from orchestrator.executors.finding import Finding, Grade
 
 pytestmark = pytest.mark.docker
@@ -107,20 +110,57 @@ def ran(executor: DockerExecutor, task: Task) -> Observation:
 # --- a slot is one starter's at a time, on this engine, from wherever
 
 
-def test_what_holds_a_slot_and_has_begun_or_is_gone_or_is_our_own_earlier_self_is_taken_over_at_once(
+def test_what_holds_a_slot_and_has_begun_or_is_gone_or_is_our_own_earlier_self_is_taken_over_soon(
     executor: DockerExecutor, task: Callable[..., Task], api: docker.APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slot, "STALE_S", 60.0)
+    monkeypatch.setattr(slot, "RELEASE_S", 1.0)
     begun, gone, ours = task("sleep 1"), task(number=2), task(number=3)
     executor.stage(begun)
     executor.stage(ours)
     for holder in (begun, gone, ours):
-        slot.take(api, holder.attempt, holder.attempt.job, engines.BASE_IMAGE)  # and then it dies
+        slot.take(api, holder.attempt, holder.attempt.job)  # and then it dies
         if holder is begun:
             executor.start(begun.attempt)
         asked = time.monotonic()
         with executor.hold(ours.attempt, Slot(holder.attempt.job)):
             assert time.monotonic() - asked < slot.STALE_S
+
+
+def test_a_staged_attempt_takes_its_slot_with_the_lock_that_was_made_with_it(
+    executor: DockerExecutor, task: Callable[..., Task], api: docker.APIClient
+) -> None:
+    def locks() -> dict[str, str]:
+        found = api.containers(all=True, filters={"label": [f"sd-orchestrator.job={one.attempt.job}"]})
+        return {it["Id"]: it["Names"][0] for it in found if it["Labels"]["sd-orchestrator"] == "slot"}
+
+    one = replace(task(), slot=Slot(task().attempt.job))
+    executor.stage(one)
+    ((lock, name),) = locks().items()
+    with executor.hold(one.attempt, one.slot):
+        assert locks() == {lock: f"/orchestrator-slot-{one.slot.name}"}
+    assert locks() == {lock: name}
+
+
+def test_each_start_of_a_container_has_endpoints_of_its_own_while_it_runs(
+    executor: DockerExecutor, task: Callable[..., Task], api: docker.APIClient
+) -> None:
+    def listed() -> frozenset[str]:
+        (found,) = api.containers(all=True, filters={"name": one.attempt.name, "label": ["sd-orchestrator=job"]})
+        return endpoints_of(found)
+
+    one = task("sleep 1")
+    executor.stage(one)
+    staged = listed()
+    executor.start(one.attempt)
+    first = listed()
+    assert first == endpoints_of(api.inspect_container(one.attempt.name))
+    ended(executor, one.attempt)
+    after = listed()
+    api.start(one.attempt.name)
+    second = listed()
+    assert [len(found) for found in (staged, first, after, second)] == [0, 1, 0, 1]
+    assert first != second
 
 
 def test_a_holder_that_may_still_start_is_waited_for_and_not_for_ever(
@@ -129,7 +169,7 @@ def test_a_holder_that_may_still_start_is_waited_for_and_not_for_ever(
     monkeypatch.setattr("orchestrator.executors.docker.slot.STALE_S", 1.0)
     first, second = task(), task(number=2)
     executor.stage(first)
-    slot.take(api, first.attempt, first.attempt.job, engines.BASE_IMAGE)
+    slot.take(api, first.attempt, first.attempt.job)
     asked = time.monotonic()
     with executor.hold(second.attempt, Slot(first.attempt.job)):
         assert time.monotonic() - asked > 0.9
@@ -139,7 +179,7 @@ def test_a_lock_that_is_all_that_is_left_of_an_attempt_is_seen_and_goes_with_it(
     executor: DockerExecutor, task: Callable[..., Task], api: docker.APIClient
 ) -> None:
     one = task()
-    slot.take(api, one.attempt, one.attempt.job, engines.BASE_IMAGE)  # and then it dies, and its container goes
+    slot.take(api, one.attempt, one.attempt.job)  # and then it dies, and its container goes
     assert executor.observe()[one.attempt].state is State.LOST
     executor.remove(one.attempt)
     assert one.attempt not in executor.observe()
@@ -161,7 +201,7 @@ def test_removing_an_attempt_removes_what_held_its_slot(
 ) -> None:
     one = task()
     executor.stage(one)
-    slot.take(api, one.attempt, one.attempt.job, engines.BASE_IMAGE)
+    slot.take(api, one.attempt, one.attempt.job)
     executor.remove(one.attempt)
     assert api.containers(all=True, filters={"label": [f"sd-orchestrator.job={one.attempt.job}"]}) == []
 
@@ -217,6 +257,29 @@ def test_remove_leaves_neither_container_nor_volume(
     assert one.attempt not in executor.observe()
     with pytest.raises(docker.errors.NotFound):
         api.inspect_volume(volume)
+
+
+def test_results_come_out_of_the_log_without_a_copy_where_it_has_them_whole(
+    executor: DockerExecutor, task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, torn = task("say hello; rows"), task("say hello; rows; exit 3", number=2)
+    for one in (whole, torn):
+        ran(executor, one)
+    copied = {one.attempt: executor.fetch(one.attempt, "results.csv") for one in (whole, torn)}
+    asked: list[str] = []
+    send = Client.send
+
+    def sent(api: Client, request: requests.PreparedRequest, **how: object) -> requests.Response:
+        asked.append(str(request.url))
+        return send(api, request, **how)
+
+    monkeypatch.setattr(Client, "send", sent)
+    for one in (whole, torn):
+        assert "hello" in list(executor.log(one.attempt))
+        assert executor.fetch(one.attempt, "results.csv") == copied[one.attempt] != b""
+    copies = [url for url in asked if "/archive" in url]
+    assert len(copies) == 1
+    assert torn.attempt.name in copies[0]
 
 
 # --- what it may do
@@ -576,8 +639,8 @@ def test_ssh_ends_with_the_process_that_started_it_however_that_ends(ssh_engine:
         below = engines.children(child.pid)
         assert below
         child.kill()
-    engines.wait_until(lambda: not any(alive(pid) for pid in below), 120, "ssh is still there")
-    engines.wait_until(lambda: not Path(folder).exists(), 120, "its socket is still there")
+    engines.wait_until(lambda: not any(alive(pid) for pid in below), 240, "ssh is still there")
+    engines.wait_until(lambda: not Path(folder).exists(), 240, "its socket is still there")
 
 
 def alive(pid: int) -> bool:

@@ -193,6 +193,24 @@ def test_hosts_get_an_image_from_one_that_built_it_and_a_dead_one_is_left_out(
     assert "nowhere" in str(outcomes["dead", "cpu"])
 
 
+def test_several_hosts_get_an_image_from_one_read_and_a_dead_one_is_left_out(
+    first: Connection, second: Connection, small: str
+) -> None:
+    built = images.build(first, "cpu")
+    read: list[images.ImageEvent] = []
+    dead_host = DockerHost(name="dead", url="unix:///nowhere/docker.sock")
+    with (
+        engines.private_engine() as third_engine,
+        connect(DockerHost(name="third", url=third_engine.url)) as third,
+        connect(dead_host) as dead,
+    ):
+        targets = {"second": second, "third": third, "dead": dead}
+        arrived, failed = images.ship_to_all(first, targets, small, read.append)
+    assert {host: image.id for host, image in arrived.items()} == {"second": built.id, "third": built.id}
+    assert "nowhere" in str(failed["dead"])
+    assert {event.host for event in read} == {"second", "third"}
+
+
 @pytest.mark.parametrize("lie", ["other tags beside it", "another image"])
 def test_a_lying_engine_changes_nothing_on_another_but_the_image_that_was_built(
     first: Connection, second: Connection, small: str, tmp_path: Path, lie: str

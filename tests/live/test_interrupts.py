@@ -56,7 +56,7 @@ class Terminal:
     def end(self) -> tuple[int, str]:
         """The exit code, and what was shown."""
         shown = self.read_until("\0")
-        return self.process.wait(60), shown
+        return self.process.wait(240), shown
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def test_a_job_with_every_key_runs_and_its_pod_has_what_was_asked_for(
 ) -> None:
     write(json.dumps(PATCH), "pod.yaml")
     inventory(lab=KEYS)
-    write(json.dumps({"model": "owner/name", "matrix": {"samples": [1, 2]}, "rounds": 1, "prompt": "sleep 5"}))
+    write(json.dumps({"model": "owner/name", "matrix": {"samples": [1, 2]}, "rounds": 1, "prompt": "sleep 10"}))
     running = run_in_background("submit", "matrix.yaml")
     (pod,) = until_running(kubernetes_cluster)
     _, err = running.communicate(timeout=PATIENCE_S)
@@ -187,7 +187,9 @@ def test_a_job_of_every_key_that_a_killed_start_left_is_adopted(here: Path, kube
     with contextlib.closing(KubernetesExecutor(host)) as executor:
         executor.stage(task)
         wanted = job_manifest(task, host)
-        there = executor.cluster.create("jobs", wanted)
+        executor.cluster.create("jobs", wanted)
+        there = executor.cluster.get("jobs", wanted["metadata"]["name"])
+        assert there is not None
         assert compare.of_job(there, wanted) == ()  # with all that a real server adds
         executor.start(task.attempt, "hf_x")
         executor.remove(task.attempt)

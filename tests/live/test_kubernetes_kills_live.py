@@ -96,7 +96,7 @@ def test_killed_while_a_pod_delivers_it_collects_that_delivery_later(
             orchestrator.wait()
 
     between.fault = killed_meanwhile
-    orchestrator.communicate(timeout=240)
+    orchestrator.communicate(timeout=600)
     assert orchestrator.returncode == -signal.SIGKILL
     ended = live_run.went_on()
     assert ended.returncode == ExitCode.OK, ended.stderr

@@ -22,6 +22,7 @@ from test_kubernetes_live import (
     make,
     matrix,
     nothing_left,
+    once_let_go,
     only_run,
     outcomes,
     seen_as,
@@ -87,7 +88,7 @@ def test_a_job_on_a_silent_node_that_takes_too_long_timed_out(here: Path, kubern
     inventory(lab={"gpus": "none"})
     Path("matrix.yaml").write_text(
         json.dumps(
-            {"matrix": {"samples": [1]}, "rounds": 1, "prompt": "no rows; sleep 600", "timeout": "5s", "retries": 3}
+            {"matrix": {"samples": [1]}, "rounds": 1, "prompt": "no rows; sleep 600", "timeout": "30s", "retries": 3}
         )
     )
     running = run_in_background("submit", "matrix.yaml")
@@ -118,11 +119,11 @@ def test_a_job_whose_node_is_given_up_is_tried_again_and_then_lost(here: Path, k
 
 def test_a_pod_that_was_deleted_says_so(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none"})
-    matrix("no rows; say well; sleep 8; rows")
+    matrix("no rows; say well; wait; rows")
     running = run_in_background("submit", "matrix.yaml")
     (pod,) = until_seen_running(kubernetes_cluster)
-    kubernetes_cluster.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
-    _, err = running.communicate(timeout=PATIENCE_S)
+    kubernetes_cluster.kubectl("delete", "pod", pod["metadata"]["name"])
+    err = once_let_go(kubernetes_cluster, running)
     assert running.returncode == 0, err
     (reason,) = faults(only_run())
     assert "deleted" in reason
@@ -130,7 +131,7 @@ def test_a_pod_that_was_deleted_says_so(here: Path, kubernetes_cluster: LabClust
 
 def test_a_follower_and_the_run_say_when_the_api_server_is_back(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none"})
-    matrix("rows; say first; sleep 40; say last")
+    matrix("rows; say first; wait; say last")
     running = run_in_background("submit", "matrix.yaml")
     until_seen_running(kubernetes_cluster)
     follower = run_in_background("logs", only_run().name, "--follow")
@@ -139,8 +140,8 @@ def test_a_follower_and_the_run_say_when_the_api_server_is_back(here: Path, kube
     told = read_until(follower.stderr, "retrying")
     read_until(running.stderr, "does not answer")
     kubernetes_cluster.start("apiserver")
+    err = once_let_go(kubernetes_cluster, running)
     out += follower.communicate(timeout=PATIENCE_S)[0]
-    _, err = running.communicate(timeout=PATIENCE_S)
     assert (running.returncode, follower.returncode) == (0, 0), err + told
     assert [line for line in out.splitlines() if line in ("first", "last")] == ["first", "last"]
     assert "lab: answers again" in err
@@ -249,18 +250,20 @@ def test_a_quota_of_jobs_is_waited_for_and_said_once(
     here: Path, kubernetes_cluster: LabCluster, namespace: str
 ) -> None:
     kubernetes_cluster.kubectl("-n", namespace, "create", "quota", "few", "--hard=count/jobs.batch=1")
+    counted = ("-n", namespace, "get", "quota", "few", "-o", "jsonpath={.status.hard}")  # before that it refuses all
+    wait_until(lambda: "count/jobs.batch" in kubernetes_cluster.kubectl(*counted), 240, "it is not counted")
     kubernetes_cluster.kubectl("-n", namespace, "create", "job", "other", f"--image={CONTRACT_IMAGE}", "--", "true")
     inventory(lab={"gpus": "none", "namespace": namespace, "parallel": 2})
     matrix("rows", precision=["single", "half"])
     running = run_in_background("submit", "matrix.yaml", "--lost-after", "5s")
-    wait_until(lambda: list(Path("runs").glob("*/journal.db")), 60, "there is no run")
+    wait_until(lambda: list(Path("runs").glob("*/journal.db")), 240, "there is no run")
 
     def waits() -> bool:
         with contextlib.suppress(InputError), contextlib.closing(Journal.open(only_run().journal)) as journal:
             return len(journal.waits()) == 2
         return False  # it is just being made
 
-    wait_until(waits, 60, "no job waits")
+    wait_until(waits, 240, "no job waits")
     time.sleep(15)
     assert running.poll() is None
     kubernetes_cluster.kubectl("-n", namespace, "delete", "job", "other")
@@ -284,7 +287,7 @@ def test_pools_of_both_overlays_stand_in_one_namespace(
         }
         inventory(**{name: {**keys, "namespace": "bench"} for name, keys in hosts.items()})
         counted = ("-n", "bench", "get", "quota", "-o", "jsonpath={.items[*].status.hard}")
-        wait_until(lambda: kubernetes_cluster.kubectl(*counted).count("count/jobs.batch") == 2, 60, "not counted")
+        wait_until(lambda: kubernetes_cluster.kubectl(*counted).count("count/jobs.batch") == 2, 240, "not counted")
         assert orchestrate("hosts", "--check") == 0, capsys.readouterr()
     finally:
         kubernetes_cluster.kubectl("delete", "namespace", "bench")

@@ -20,6 +20,7 @@ from test_kubernetes_live import (
     inventory,
     matrix,
     nothing_left,
+    once_let_go,
     only_run,
     until_seen_running,
 )
@@ -38,13 +39,13 @@ def cordoned_again(cluster: LabCluster, node: str) -> Iterator[None]:
 
 def test_a_drained_node_costs_a_try_and_the_row_comes_from_another(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none"})
-    matrix("sleep 15")
+    matrix("wait")
     running = run_in_background("submit", "matrix.yaml")
     (pod,) = until_seen_running(kubernetes_cluster)
     node = pod["spec"]["nodeName"]
     with cordoned_again(kubernetes_cluster, node):
         kubernetes_cluster.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force")
-        _, err = running.communicate(timeout=PATIENCE_S)
+        err = once_let_go(kubernetes_cluster, running)
     assert running.returncode == 0, err
     assert_every_case_has_its_row_once(only_run(), cases=2)
     (fault,) = faults(only_run())
@@ -80,7 +81,7 @@ def test_a_job_that_a_pod_of_higher_priority_displaces_is_tried_again(
     most = int(total.removesuffix("Ki")) // (1 << 20) - 2  # GiB; with the other pod's it is too much
     keys = {"memory": f"{most}Gi", "requests": {"memory": f"{most}Gi"}}
     inventory(lab={"gpus": "none", "nodeSelector": {"pool": "cpu"}, **keys})
-    matrix("sleep 15")
+    matrix("wait")
     running = run_in_background("submit", "matrix.yaml")
     until_seen_running(kubernetes_cluster)
     try:
@@ -89,7 +90,7 @@ def test_a_job_that_a_pod_of_higher_priority_displaces_is_tried_again(
         wait_until(lambda: len(faults(only_run())) == 1, PATIENCE_S, "nothing was preempted")
     finally:
         kubernetes_cluster.kubectl("delete", "pod/bench-urgent", "priorityclass/bench-urgent", "--ignore-not-found")
-    _, err = running.communicate(timeout=PATIENCE_S)
+    err = once_let_go(kubernetes_cluster, running)
     assert running.returncode == 0, err
     assert_every_case_has_its_row_once(only_run(), cases=2)
     (fault,) = faults(only_run())

@@ -17,7 +17,7 @@ from orchestrator.errors import InputError
 from orchestrator.runs.journal import Journal
 
 pytestmark = pytest.mark.live
-PATIENCE_S = 60
+PATIENCE_S = 240
 FLAVOR = {"nvidia.com/gpu.product": "A100"}
 
 

@@ -70,7 +70,7 @@ NO_ENGINES_ANSWERS: dict[str, Answer] = {
     "nothing": http(),
     "another shape": as_json({"a": [1]}),
     "a list of other things": as_json([1, None, []]),
-    "labels that are none": as_json([{"Id": "i", "State": "exited", "Labels": None}]),
+    "labels that are none": as_json([{"Id": "i", "Names": ["/i"], "State": "exited", "Labels": None}]),
     "a status that is none": b"HTTP/1.1 999999 \r\n\r\n",
     "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n" * 100,
     "a refusal without end": endless(b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n", again=CHUNK),

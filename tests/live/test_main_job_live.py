@@ -18,7 +18,7 @@ from pathlib import Path
 import benches
 import engines
 import pytest
-from docker.errors import ImageNotFound
+from docker.errors import ImageNotFound, NotFound
 from engines import Engine, SshEngine, TlsEngine
 from stores import Store
 
@@ -104,8 +104,9 @@ def under_way(*of: Engine) -> bool:
     for engine in of:
         with closing(engine.client()) as api:
             for job in api.containers(filters={"label": "sd-orchestrator=job"}):
-                if b'"case_started"' in api.logs(job["Id"]):
-                    return True
+                with contextlib.suppress(NotFound):  # it was removed meanwhile
+                    if b'"case_started"' in api.logs(job["Id"]):
+                        return True
     return False
 
 

@@ -150,7 +150,7 @@ def test_a_link_with_dial_stdio_that_is_killed_comes_back(engine: Engine) -> Non
                 return version(connection) == "20.10.24"
             return False
 
-        engines.wait_until(back, 120, "the link did not come back")
+        engines.wait_until(back, 240, "the link did not come back")
 
 
 def test_a_host_without_docker_on_its_path_says_so_and_names_both_ways_out(engine: Engine) -> None:

@@ -16,6 +16,7 @@ from engines import Engine
 from stores import Store
 
 from orchestrator.config import Collect, DockerHost, KubernetesHost
+from orchestrator.executors.kubernetes.manifest import object_name
 from orchestrator.hosts import access
 from orchestrator.store.result_store import S3ResultStore
 from runner.wire.result_bundle import UploadStatus
@@ -58,7 +59,7 @@ def until_running(cluster: LabCluster, bench: Bench, pods: int = 1) -> None:
         found = [pod["status"].get("phase") for pod in objects(cluster, "pods", bench)]  # type: ignore[attr-defined]
         return found.count("Running") >= pods
 
-    engines.wait_until(do, 120, "no pod runs")
+    engines.wait_until(do, 240, "no pod runs")
 
 
 def test_pods_deliver_by_themselves_and_leave_a_receipt_and_the_address_in_no_object_but_the_secret(
@@ -69,7 +70,7 @@ def test_pods_deliver_by_themselves_and_leave_a_receipt_and_the_address_in_no_ob
     driving.start()
     until_running(kubernetes_cluster, bench)
     shown = json.dumps([objects(kubernetes_cluster, kind, bench) for kind in ("jobs", "pods", "configmaps", "events")])
-    engines.wait_until(bench.delivered, 120, "nothing was delivered")
+    engines.wait_until(bench.delivered, 240, "nothing was delivered")
     driving.join()
     assert bench.is_whole()
     assert bench.faults() == []
@@ -82,11 +83,12 @@ def test_pods_deliver_by_themselves_and_leave_a_receipt_and_the_address_in_no_ob
 def test_a_receipt_is_the_termination_message_and_agrees_with_the_object(
     made: list[Bench], kubernetes_cluster: LabCluster, store: Store, tmp_path: Path
 ) -> None:
-    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 10")
+    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; wait")
     away(bench, kubernetes_cluster)
-    engines.wait_until(bench.delivered, 120, "nothing was delivered")
+    let_go(bench, kubernetes_cluster)
+    engines.wait_until(bench.delivered, 240, "nothing was delivered")
     with access.executor(bench.hosts[0]) as executor:
-        engines.wait_until(lambda: executor.receipt(bench.attempt()) is not None, 60, "there is no receipt")
+        engines.wait_until(lambda: executor.receipt(bench.attempt()) is not None, 240, "there is no receipt")
         receipt = executor.receipt(bench.attempt())
     assert receipt is not None
     assert receipt.outcome is UploadStatus.STORED
@@ -111,7 +113,7 @@ def test_an_address_that_expired_is_told_and_the_rows_come_by_the_log(
 
 
 def away(bench: Bench, cluster: LabCluster) -> None:
-    """An orchestrator starts the first job, and leaves while it runs."""
+    """An orchestrator starts the first job, and leaves while it waits."""
     stop = threading.Event()
     driving = threading.Thread(target=bench.drive, args=(stop,))
     driving.start()
@@ -121,12 +123,18 @@ def away(bench: Bench, cluster: LabCluster) -> None:
     assert not bench.journal.states()[0].is_settled
 
 
+def let_go(bench: Bench, cluster: LabCluster) -> None:
+    for node in cluster.nodes:
+        engines.let_go(cluster.engine(node), f"k8s_runner_{object_name(bench.attempt())}")
+
+
 def test_what_arrived_while_nobody_was_at_home_counts_though_its_job_is_gone(
     made: list[Bench], kubernetes_cluster: LabCluster, store: Store, tmp_path: Path
 ) -> None:
-    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 10")
+    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; wait")
     away(bench, kubernetes_cluster)
-    engines.wait_until(bench.delivered, 120, "nothing was delivered")
+    let_go(bench, kubernetes_cluster)
+    engines.wait_until(bench.delivered, 240, "nothing was delivered")
     kubernetes_cluster.kubectl("delete", "jobs,configmaps", "-l", f"sd-orchestrator.run={bench.run.name}")
     bench.drive()
     assert bench.is_whole()
@@ -137,11 +145,11 @@ def test_what_arrived_while_nobody_was_at_home_counts_though_its_job_is_gone(
 def test_a_second_pod_of_one_attempt_adds_no_row_and_doubles_none(
     made: list[Bench], kubernetes_cluster: LabCluster, store: Store, tmp_path: Path
 ) -> None:
-    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 10")
+    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store), "rows; sleep 20")
     away(bench, kubernetes_cluster)
     (first,) = objects(kubernetes_cluster, "pods", bench)
     kubernetes_cluster.kubectl("delete", "pod", first["metadata"]["name"])  # type: ignore[index]
-    engines.wait_until(bench.delivered, 120, "nothing was delivered")
+    engines.wait_until(bench.delivered, 240, "nothing was delivered")
     bench.drive()
     assert bench.is_whole()
 

@@ -108,7 +108,7 @@ def test_a_container_that_was_killed_before_it_delivered_gives_its_rows_by_the_e
     driving = threading.Thread(target=bench.drive)
     driving.start()
     name = bench.attempt().name
-    engines.wait_until(lambda: running(api, name) and b"hanging" in api.logs(name), 60, "it does not hang")
+    engines.wait_until(lambda: running(api, name) and b"hanging" in api.logs(name), 240, "it does not hang")
     api.kill(name)
     driving.join()
     assert bench.is_whole()
@@ -120,7 +120,7 @@ def test_a_container_that_is_stopped_delivers_its_rows_so_far(bench: Bench, api:
     driving = threading.Thread(target=bench.drive)
     driving.start()
     name = bench.attempt().name
-    engines.wait_until(lambda: running(api, name) and b"here" in api.logs(name), 60, "it did not start")
+    engines.wait_until(lambda: running(api, name) and b"here" in api.logs(name), 240, "it did not start")
     api.stop(name, timeout=30)
     driving.join()
     bundle = bench.result_store.take(bench.attempt())
@@ -129,19 +129,20 @@ def test_a_container_that_is_stopped_delivers_its_rows_so_far(bench: Bench, api:
     assert bench.is_whole()
 
 
-@deeds("rows; sleep 8")
+@deeds("rows; wait")
 def test_what_arrived_while_nobody_was_at_home_counts_though_its_container_is_gone(
-    bench: Bench, api: docker.APIClient
+    bench: Bench, api: docker.APIClient, docker_host: Engine
 ) -> None:
     stop = threading.Event()
     driving = threading.Thread(target=bench.drive, args=(stop,))
     driving.start()
-    engines.wait_until(lambda: running(api, bench.attempt().name), 60, "it did not start")
-    engines.wait_until(lambda: has_upload_grant(api, bench.attempt().name), 60, "no upload grant came")
+    engines.wait_until(lambda: running(api, bench.attempt().name), 240, "it did not start")
+    engines.wait_until(lambda: has_upload_grant(api, bench.attempt().name), 240, "no upload grant came")
     stop.set()
     driving.join()
     assert not bench.journal.states()[0].is_settled
-    engines.wait_until(bench.delivered, 60, "nothing was delivered")
+    engines.let_go(docker_host, bench.attempt().name)
+    engines.wait_until(bench.delivered, 240, "nothing was delivered")
     api.remove_container(bench.attempt().name, v=True, force=True)
     bench.drive()
     assert bench.is_whole()

@@ -57,7 +57,7 @@ def _accept(server: socket.socket, context: ssl.SSLContext | None, told: list[by
         except OSError:
             return
         with plain, contextlib.suppress(OSError):
-            plain.settimeout(5)
+            plain.settimeout(60)
             if context is None:
                 plain.recv(4096)
                 plain.sendall(answer)

@@ -61,7 +61,7 @@ def opened(browser: Browser, file: Path | str, fragment: str = "", **context: An
         if context.get("java_script_enabled", True):
             made.add_init_script(WATCH_POLICY)
         page = made.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         found = Opened(page, file if isinstance(file, str) else file.as_uri())
         page.on("console", lambda said: found.errors.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: found.errors.append(str(error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -79,7 +80,9 @@ def wait_for(what: str, then: float = 120) -> None:
 
     def said() -> bool:
         refused = bool(IN_BACKGROUND) and IN_BACKGROUND[-1].poll() == ExitCode.BAD_INPUT
-        found = any(what in path.read_text() for path in folders.glob("orchestrator-*/log.txt"))
+        found = False
+        with contextlib.suppress(FileNotFoundError):  # of a folder that is removed meanwhile
+            found = any(what in path.read_text() for path in folders.glob("orchestrator-*/log.txt"))
         assert found or not refused, f"no job said {what!r}: {IN_BACKGROUND[-1].communicate()}"
         return found
 

@@ -111,12 +111,13 @@ def precisions() -> Iterator[str]:
         (
             f"`{it.value}`",
             it.facts.summary,
+            ", ".join(name for name, facts in ENGINES.items() if it in facts.precisions),
             "yes" if it.facts.on_cpu else "no",
             ".".join(map(str, it.facts.capability)) if it.facts.capability > (0, 0) else "any",
         )
         for it in Precision
     ]
-    yield from table(("`precision`", "what it is", "on a CPU", "on a GPU of compute capability"), rows)
+    yield from table(("`precision`", "what it is", "engines", "on a CPU", "on a GPU of compute capability"), rows)
 
 
 def host_kinds() -> Iterator[str]:

@@ -197,7 +197,7 @@ def answers(url: str) -> bool:
         if url.startswith("unix://"):
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(url.removeprefix("unix://"))
-        with contextlib.closing(docker.APIClient(url, version="1.41", timeout=5)) as api:
+        with contextlib.closing(docker.APIClient(url, version="1.41", timeout=30)) as api:
             return bool(api.ping())
     except (docker.errors.DockerException, OSError):
         return False
@@ -260,7 +260,8 @@ def let_go(engine: Engine, name: str) -> None:
     """Ends the deed `wait` of the fake runner in the containers that have this in their name."""
     with contextlib.closing(engine.client()) as api:
         for found in api.containers(filters={"name": name}):
-            api.exec_start(api.exec_create(found["Id"], ["touch", "/job/go"])["Id"])
+            # detached: an engine may never end the output of a program in a container that ends meanwhile
+            api.exec_start(api.exec_create(found["Id"], ["touch", "/job/go"])["Id"], detach=True)
 
 
 def furnish(engine: Engine, base_from: Engine | None = None) -> None:

@@ -100,6 +100,9 @@ class FakeSession:
         self.log.append("memory")
         return Memory(1.5, 1.25, 0.5)
 
+    def remark(self) -> str | None:
+        return None
+
     def misplaced(self) -> tuple[Validity, str] | None:
         return self.elsewhere
 

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,17 @@ def die_after(events: int = 0, kind: str = "") -> None:
     from orchestrator.runs.job_state import Entry
     from orchestrator.runs.journal import Journal
 
-    record, written = Journal.record, [0]
+    record_all, written = Journal.record_all, [0]
 
-    def fatal(journal: Journal, entry: Entry) -> Any:
-        after = record(journal, entry)
-        written[0] += 1
-        if written[0] == events or entry.kind.value == kind:
+    def fatal(journal: Journal, entries: Sequence[Entry]) -> Any:
+        after = record_all(journal, entries)
+        before = written[0]
+        written[0] += len(entries)
+        if before < events <= written[0] or any(entry.kind.value == kind for entry in entries):
             os.kill(os.getpid(), signal.SIGKILL)
         return after
 
-    Journal.record = fatal  # type: ignore[method-assign, assignment]
+    Journal.record_all = fatal  # type: ignore[method-assign, assignment]
 
 
 def die_after_calls(calls: int) -> None:

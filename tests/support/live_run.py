@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from orchestrator.runs.journal import Journal
 from orchestrator.runs.rows import read_rows
 from runner.schema import Row
 
+FILTERS = {"type": "container", "event": ["start", "die"], "label": "sd-orchestrator=job"}
 INJECT_FAULT = str(Path(__file__).with_name("inject_fault.py"))
 
 
@@ -59,26 +60,30 @@ class Witness:
         return self
 
     def __exit__(self, *error: object) -> None:
-        time.sleep(0.5)  # an event is there some milliseconds after what it tells
         self._over.set()
         if self._stream is not None:
             self._stream.close()
-        self._thread.join(10)
+        self._thread.join(60)
+        # once more: an event is there some milliseconds after what it tells, and the stream may just have been reopened
+        with contextlib.suppress(*engines.DEAD), closing(self.engine.client()) as api:
+            self._take(api.events(since=self._since, until=int(time.time() + 1.5), filters=FILTERS, decode=True))
 
     def _follow(self) -> None:
-        filters = {"type": "container", "event": ["start", "die"], "label": "sd-orchestrator=job"}
         while not self._over.is_set():
             with (
                 contextlib.suppress(*engines.DEAD),
                 closing(docker.APIClient(self.engine.url, version="1.41", timeout=2)) as api,
             ):
-                self._stream = api.events(since=self._since, filters=filters, decode=True)
-                for event in self._stream:
-                    name = event["Actor"]["Attributes"]["name"]
-                    if (name, event["timeNano"]) not in self._seen:
-                        self._seen.add((name, event["timeNano"]))
-                        self._count(name, event["Action"])
+                self._stream = api.events(since=self._since, filters=FILTERS, decode=True)
+                self._take(self._stream)
             self._over.wait(0.1)
+
+    def _take(self, events: Iterable[dict[str, Any]]) -> None:
+        for event in events:
+            name = event["Actor"]["Attributes"]["name"]
+            if (name, event["timeNano"]) not in self._seen:
+                self._seen.add((name, event["timeNano"]))
+                self._count(name, event["Action"])
 
     def _count(self, name: str, action: str) -> None:
         if action == "die":
@@ -158,10 +163,12 @@ class LiveRun:
         """Until this process has taken the run up, or has ended."""
 
         def is_driven() -> bool:
-            locks = [path.read_text() for path in self.folder.glob("runs/*/lock")]
-            return f"{process.pid}\n" in locks or process.poll() is not None
+            with contextlib.suppress(FileNotFoundError):  # of a folder that is removed meanwhile
+                locks = [path.read_text() for path in self.folder.glob("runs/*/lock")]
+                return f"{process.pid}\n" in locks or process.poll() is not None
+            return False
 
-        engines.wait_until(is_driven, 60, "nobody drives the run")
+        engines.wait_until(is_driven, 240, "nobody drives the run")
 
     def wait_for_event(self, kind: Kind, count: int = 1) -> None:
         """Until the journal has it so many times."""
@@ -171,7 +178,7 @@ class LiveRun:
                 return sum(entry is kind for entry in self.kinds()) >= count
             return False
 
-        engines.wait_until(there, 120, f"no {kind.value} in the journal")
+        engines.wait_until(there, 240, f"no {kind.value} in the journal")
 
     def running(self) -> list[str]:
         """The jobs' containers that run now."""
@@ -182,7 +189,7 @@ class LiveRun:
         return names
 
     def wait_for_running(self, count: int) -> None:
-        engines.wait_until(lambda: len(self.running()) >= count, 120, f"there are no {count} jobs running")
+        engines.wait_until(lambda: len(self.running()) >= count, 240, f"there are no {count} jobs running")
 
     def outcomes(self) -> dict[str, tuple[object, ...]]:
         """Of the cases of each prompt, by batch size."""

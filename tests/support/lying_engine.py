@@ -57,7 +57,7 @@ def ended_container(attempt: Attempt, image: str = "i") -> dict[str, object]:
     """How a listing shows an attempt that has ended."""
     job = Job.from_json(json.dumps(JOB))
     task = Task(attempt, job, Slot("cpu"), image)
-    return {"Id": "c" * 64, "State": "exited", "Labels": labels(task, DockerHost(name="liar"))}
+    return {"Id": "c" * 64, "Names": ["/c"], "State": "exited", "Labels": labels(task, DockerHost(name="liar"))}
 
 
 JOB = {
@@ -108,6 +108,7 @@ class LyingEngine:
 
         class Quiet(socketserver.ThreadingMixIn):
             daemon_threads = True
+            request_queue_size = 64  # a connection to a full queue is refused at once
             block_on_close = False
 
             def handle_error(self, *_: object) -> None: ...

@@ -93,7 +93,7 @@ def moto() -> Iterator[Store]:
     command = [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     try:
-        engines.wait_until(lambda: engines.listens(port), 60, "moto's server did not start")
+        engines.wait_until(lambda: engines.listens(port), 240, "moto's server did not start")
         store = Store("moto", port)
         store.client().create_bucket(Bucket=BUCKET)
         yield store

@@ -74,11 +74,11 @@ def added_to_pods(cluster: LabCluster, folder: Path, operations: Sequence[dict[s
     changed = ("run", "probe", "--image=none:1", "--dry-run=server", "-o", "json")
     adds = operations[0]["value"].get("name", "")
     try:
-        wait_until(lambda: adds in cluster.kubectl(*changed, check=False), 60, "the webhook is not asked")
+        wait_until(lambda: adds in cluster.kubectl(*changed, check=False), 240, "the webhook is not asked")
         yield
     finally:
         cluster.kubectl("delete", "-f", str(file))
-        wait_until(lambda: adds not in cluster.kubectl(*changed, check=False), 60, "the webhook is asked still")
+        wait_until(lambda: adds not in cluster.kubectl(*changed, check=False), 240, "the webhook is asked still")
         server.shutdown()
         server.server_close()
         thread.join()

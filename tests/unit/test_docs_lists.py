@@ -10,13 +10,16 @@ from pathlib import Path
 import docs_lists
 import pytest
 
-from runner.catalog import ATTENTIONS, FLAVOURS, SCHEDULERS
+from runner.catalog import ATTENTIONS, FLAVOURS, NONE, OFFLOADS, SCHEDULERS, STEP_CACHES
 
 PAGES = sorted(docs_lists.DOCS.glob("*.md"))
 # Names that stand within a cell: the page, how its line begins, and the names.
 MENTIONS = [
     ("matrix.md", "| `scheduler` |", SCHEDULERS),
     ("matrix.md", "| `attention` |", ATTENTIONS),
+    ("matrix.md", "| `offload` |", OFFLOADS),
+    ("matrix.md", "| `step_cache` |", (NONE, *STEP_CACHES)),
+    ("models.md", "| `", OFFLOADS),
     ("images.md", "| `sd-orchestrator/", FLAVOURS),
 ]
 

@@ -26,7 +26,7 @@ from runner.schema import Case, Event, EventKind, Job, Row, Status, Validity, fo
 from runner.wire import frames
 from runner.wire.delivery import delivered
 
-TOKEN_WAIT_S = 20
+TOKEN_WAIT_S = 120
 
 
 def main(job_file: Path) -> int:
