@@ -14,7 +14,7 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from runner.engines import compile
 from runner.engines.group_norm import replace_group_norms
-from runner.engines.precompute import Precomputed
+from runner.engines.precompute import Modulations, Precomputed
 from runner.errors import Unsupported
 from runner.models import pipeline
 from runner.models.networks import denoiser
@@ -194,6 +194,7 @@ class StableDiffusion3(Call):
     def __init__(self, pipe: Any, job: Job, size: tuple[int, int]) -> None:
         super().__init__(pipe, job, size)
         compile.compile_blocks(denoiser(pipe))
+        self._modulations = Modulations(denoiser(pipe))
 
     def tokenizers(self) -> list[tuple[Any, int]]:
         pipe = self.pipe
@@ -219,13 +220,19 @@ class StableDiffusion3(Call):
         short = torch.nn.functional.pad(short, (0, long.shape[-1] - short.shape[-1]))
         return Texts(torch.cat([short, long], dim=-2), torch.cat([each[0] for each in clip], dim=-1))
 
-    def predict(self, latents: torch.Tensor, step: int, given: Texts) -> torch.Tensor:
+    def given(self, texts: Texts) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each norm's modulation at each step, and the prompts' states."""
+        assert texts.pooled is not None  # noqa: S101  # for the type checker
+        return self._modulations.moments(self._timesteps, texts.pooled), texts.states
+
+    def predict(self, latents: torch.Tensor, step: int, given: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        moments, states = given
         batch = torch.cat([latents] * 2) if self._guided else latents
         velocity: torch.Tensor = self.pipe.transformer(
             hidden_states=batch,
             timestep=self._timesteps[step].expand(len(batch)),
-            encoder_hidden_states=given.states,
-            pooled_projections=given.pooled,
+            encoder_hidden_states=states,
+            pooled_projections=moments[step],
             return_dict=False,
         )[0]
         return guided(velocity, self._job.guidance) if self._guided else velocity
@@ -236,6 +243,7 @@ class Flux(Call):
         super().__init__(pipe, job, size)
         self._guided = False  # guidance is an input of the network
         compile.compile_blocks(denoiser(pipe))
+        self._modulations = Modulations(denoiser(pipe))
 
     def tokenizers(self) -> list[tuple[Any, int]]:
         pipe = self.pipe
@@ -261,13 +269,22 @@ class Flux(Call):
     def encode(self, ids: list[torch.Tensor]) -> Texts:
         return Texts(self.pipe.text_encoder_2(ids[1])[0], self.pipe.text_encoder(ids[0]).pooler_output)
 
-    def predict(self, latents: torch.Tensor, step: int, given: Texts) -> torch.Tensor:
+    def given(self, texts: Texts) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each norm's modulation at each step, and the prompts' states."""
+        assert texts.pooled is not None  # noqa: S101  # for the type checker
+        dtype = texts.states.dtype  # the pipeline divides in it, and the transformer multiplies
+        timesteps = self._timesteps.to(dtype) / 1000 * 1000
+        strength = () if self._guidance is None else (self._guidance.to(dtype) * 1000,)
+        return self._modulations.moments(timesteps, texts.pooled, *strength), texts.states
+
+    def predict(self, latents: torch.Tensor, step: int, given: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        moments, states = given
         velocity: torch.Tensor = self.pipe.transformer(
             hidden_states=latents,
-            timestep=self._timesteps[step].expand(len(latents)).to(latents.dtype) / 1000,
+            timestep=self._timesteps[step].expand(len(latents)),
             guidance=self._guidance,
-            pooled_projections=given.pooled,
-            encoder_hidden_states=given.states,
+            pooled_projections=moments[step],
+            encoder_hidden_states=states,
             txt_ids=self._text_ids,
             img_ids=self._image_ids,
             return_dict=False,

@@ -1,8 +1,9 @@
-"""Moves loop-invariant work out of a UNet: the same arithmetic, done once instead of at every step.
+"""Moves loop-invariant work out of a denoiser: the same arithmetic, done once instead of at every step.
 
-Keys and values of cross-attention depend on the prompt only, and the residual blocks' shifts on the timestep only; an
-unmodified UNet computes both in dozens of small matrix products at each step. With guidance, the two halves of the
-batch are equal until the first cross-attention, so that one half is computed.
+In a UNet, keys and values of cross-attention depend on the prompt only, and the residual blocks' shifts on the timestep
+only; an unmodified UNet computes both in dozens of small matrix products at each step. With guidance, the two halves of
+the batch are equal until the first cross-attention, so that one half is computed. In a transformer, the modulation of
+the blocks' norms depends on the timestep and the pooled prompt only.
 """
 
 from __future__ import annotations
@@ -11,9 +12,19 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
+from diffusers.models.normalization import (
+    AdaLayerNormContinuous,
+    AdaLayerNormZero,
+    AdaLayerNormZeroSingle,
+    SD35AdaLayerNormZeroX,
+)
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D
 from torch.nn.functional import scaled_dot_product_attention, silu
+
+from runner.engines.compile import blocks
+
+MODULATED = (AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle, SD35AdaLayerNormZeroX)
 
 
 class Precomputed:
@@ -47,6 +58,61 @@ class Precomputed:
     def conditioning(self, states: torch.Tensor) -> torch.Tensor:
         """Every layer's keys and values, side by side: shape (batch, tokens, 2 × sum of channels)."""
         return torch.cat([layer(states) for layer in self._keys_values], dim=-1)
+
+
+class Modulations:
+    """Changes the transformer of SD 3.5 or FLUX in place: it then takes `moments(…)[step]` as pooled prompt.
+
+    Call it after `compile_blocks`: each block gets its own part of the row, which has the same place in all blocks of
+    its kind, so that they still share compiled code.
+    """
+
+    def __init__(self, transformer: Any) -> None:
+        self._embed = transformer.time_text_embed
+        self._projections: list[torch.nn.Linear] = []
+        transformer.time_text_embed = _Last()
+        start = 0
+        for block in blocks(transformer):
+            width = self._move(block)
+            block.forward = _with_part(block.forward, start, width)
+            start += width
+        self._move(transformer, start)
+
+    def _move(self, owner: Any, start: int = 0) -> int:
+        """Takes the projections of a block's, or the transformer's own, norms. Returns the width of their outputs."""
+        first = start
+        for norm in owner.children():
+            if isinstance(norm, MODULATED):
+                self._projections.append(norm.linear)
+                width = norm.linear.out_features
+                norm.linear, norm.silu = _Slice(start, width), torch.nn.Identity()
+                start += width
+        return start - first
+
+    def moments(self, timesteps: torch.Tensor, pooled: torch.Tensor, *before: torch.Tensor) -> torch.Tensor:
+        """Every norm's modulation at each timestep, side by side: shape (timesteps, batch, sum of widths).
+
+        pooled: shape (batch, width). before: what else the embedding takes before it, of shape (batch,).
+        """
+        steps, batch = len(timesteps), len(pooled)
+        every = [each.repeat(steps, *[1] * (each.dim() - 1)) for each in (*before, pooled)]
+        activated = silu(self._embed(timesteps.repeat_interleave(batch), *every))
+        moments = torch.cat([projection(activated) for projection in self._projections], dim=-1)
+        return moments.view(steps, batch, -1)
+
+
+class _Last(torch.nn.Module):
+    """Replaces the embedding of timestep and pooled prompt, in place of which comes what was computed from it."""
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[-1]
+
+
+def _with_part(forward: Any, start: int, width: int) -> Any:
+    def with_part(*inputs: Any, temb: torch.Tensor, **named: Any) -> Any:
+        return forward(*inputs, temb=temb[:, start : start + width], **named)
+
+    return with_part
 
 
 class _TimeEmbedding:
