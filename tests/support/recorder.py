@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import itertools
-import socket
 import ssl
 import stat
 import sys
@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from canary import Canary
 
@@ -85,47 +86,51 @@ def between(
     target: a socket's path, or a port of this machine. at: a socket to listen at in place of a port.
     tls: what clients meet, and how the target is called.
     """
-    listener = socket.socket(socket.AF_UNIX if at else socket.AF_INET)
-    listener.bind(str(at) if at else ("0.0.0.0", 0))
-    listener.listen(64)
-    open_now: set[socket.socket] = {listener}
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # connections that break are the caller's to see
+    bridges: set[asyncio.Task[None]] = set()
 
-    def serve() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=bridge, args=(client,), daemon=True).start()
+    async def bridge(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        bridges.add(cast("asyncio.Task[None]", asyncio.current_task()))
+        with contextlib.suppress(OSError), contextlib.closing(writer):
+            there = await called()
+            with contextlib.closing(there[1]):
+                await asyncio.gather(pump(reader, there[1], recorder.connection(party)), pump(there[0], writer, None))
 
-    def bridge(client: socket.socket) -> None:
-        server = socket.socket(socket.AF_UNIX if isinstance(target, str) else socket.AF_INET)
-        with contextlib.suppress(OSError), client, server:
-            server.connect(target if isinstance(target, str) else ("127.0.0.1", target))
-            if tls:
-                client, server = tls[0].wrap_socket(client, server_side=True), tls[1].wrap_socket(server)
-            open_now.update((client, server))
-            with client, server:
-                back = threading.Thread(target=pump, args=(server, client, None), daemon=True)
-                back.start()
-                pump(client, server, recorder.connection(party))
-                back.join()
+    async def called() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(target, str):
+            return await asyncio.open_unix_connection(target)
+        return await asyncio.open_connection("127.0.0.1", target, ssl=tls[1] if tls else None)
 
-    def pump(source: socket.socket, sink: socket.socket, kept: bytearray | None) -> None:
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, kept: bytearray | None) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
+            while data := await source.read(1 << 16):
                 if kept is not None:
                     kept += data
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_WR if end is sink else socket.SHUT_RD)
+                sink.write(data)
+                await sink.drain()
+        with contextlib.suppress(OSError):
+            sink.write_eof() if sink.can_write_eof() else sink.close()
 
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield 0 if at else int(listener.getsockname()[1])
-    finally:
-        for one in list(open_now):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+    async def listen() -> asyncio.Server:
+        if at:
+            return await asyncio.start_unix_server(bridge, at)
+        return await asyncio.start_server(bridge, "0.0.0.0", 0, backlog=64, ssl=tls[0] if tls else None)
+
+    async def end() -> None:
         listener.close()
+        for each in bridges:
+            each.cancel()
+        await asyncio.gather(*bridges, return_exceptions=True)
+
+    # One thread for both directions: OpenSSL allows no read beside a write.
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    listener = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
+    try:
+        yield 0 if at else int(listener.sockets[0].getsockname()[1])
+    finally:
+        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
