@@ -51,7 +51,7 @@ def build(name: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> 
     family = FAMILIES[model.family]
     parts = {part: made(component, dtype, device) for part, component in COMPONENTS[name].items()}
     pipe = getattr(diffusers, family.pipeline)(
-        **parts, **dict(_tokenizers(name)), scheduler=_scheduler(model.scheduler), **_MORE.get(model.family, {})
+        **parts, **dict(_tokenizers(name)), scheduler=_scheduler(name), **_MORE.get(model.family, {})
     )
     # FLUX's own size is a constant of the pipeline, and a small model has a smaller one.
     if family.denoiser == "transformer":
@@ -125,18 +125,18 @@ def t5_tokenizer() -> transformers.T5Tokenizer:
 
 
 def _scheduler(name: str) -> Any:
-    """The scheduler of a model's own repository: its settings, in the class that the model's default names."""
-    if name == "flow-euler":
+    """The scheduler of a model's own repository, in the class that the model's default names.
+
+    Stable Diffusion's and SDXL's files have settings for any class: with `skip_prk_steps`, PNDM computes 31 steps of 30
+    and not 39. `from_config` keeps those that its class does not take.
+    """
+    chosen = MODELS[name].scheduler
+    if chosen == "flow-euler":
         return diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    return getattr(diffusers, SCHEDULERS[name])(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, **_OWN[name]
-    )
-
-
-_OWN: dict[str, dict[str, Any]] = {
-    "pndm": {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1},
-    "euler": {"timestep_spacing": "trailing"},
-}
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+    steps = {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1}
+    spacing = "trailing" if name == "sdxl-turbo" else "leading"
+    return getattr(diffusers, SCHEDULERS[chosen]).from_config({**noise, **steps, "timestep_spacing": spacing})
 
 
 @functools.cache

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
+diffusers = pytest.importorskip("diffusers", reason="the runner's extra is not installed")
 
-from runner.catalog import FAMILIES, MODELS  # noqa: E402
+from runner.catalog import FAMILIES, MODELS, SCHEDULERS  # noqa: E402
 from runner.models import synthetic  # noqa: E402
 from runner.models.architectures import COMPONENTS, END, START  # noqa: E402
 
@@ -123,3 +124,16 @@ def test_scripts_can_import_synthetic_from_the_runner() -> None:
     from runner import synthetic as found
 
     assert found is synthetic
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Euler's sigmas, in diffusers
+@pytest.mark.parametrize("name", ["sd-v1-4", "sd-v2-1", "sdxl", "sdxl-turbo"])
+@pytest.mark.parametrize(("scheduler", "evaluations"), [("pndm", 31), ("ddim", 30), ("euler", 30), ("dpm++", 30)])
+def test_every_scheduler_takes_the_steps_that_it_takes_of_the_originals(
+    name: str, scheduler: str, evaluations: int
+) -> None:
+    its = synthetic._scheduler(name)
+    chosen = getattr(diffusers, SCHEDULERS[scheduler]).from_config(its.config)
+    chosen.set_timesteps(30)
+    assert len(chosen.timesteps) == evaluations
+    assert its.config["timestep_spacing"] == ("trailing" if name == "sdxl-turbo" else "leading")
