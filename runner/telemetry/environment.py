@@ -17,7 +17,7 @@ from runner.telemetry.probe import probe
 PACKAGES = (
     *("torch", "triton", "diffusers", "transformers", "accelerate", "huggingface-hub", "tokenizers", "safetensors"),
     *dict.fromkeys(package for engine in ENGINES.values() for package in engine.modules.values()),
-    *("onnxruntime-gpu", "xformers", "numpy", "pillow", "psutil", "nvidia-ml-py"),
+    *("torchao", "onnxruntime-gpu", "xformers", "numpy", "pillow", "scikit-image", "psutil", "nvidia-ml-py"),
 )
 
 # Variables that change the speed or what is loaded. An explicit list: a dump of the environment would hold secrets.

@@ -20,6 +20,7 @@ from pinned import requirements, versions
 from orchestrator import images
 from orchestrator.images.pins import file, select
 from orchestrator.images.recipe import PINS, recipe
+from runner.telemetry.environment import PACKAGES
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 # Levels of pins that are installed whole; what is added to them stands in levels of its own.
@@ -67,6 +68,10 @@ def test_every_pin_has_the_hashes_of_its_files(level: str) -> None:
     assert pins
     assert [str(pin) for pin, hashes in pins.items() if not hashes] == []
     assert all(re.fullmatch("[0-9a-f]{64}", one) for hashes in pins.values() for one in hashes)
+
+
+def test_a_jobs_environment_has_the_version_of_all_that_the_runners_extras_install() -> None:
+    assert set(declared("runner", "openvino")) - set(declared()) <= set(PACKAGES)
 
 
 def test_the_pins_name_no_package_index() -> None:
