@@ -150,7 +150,7 @@ ENGINES: Mapping[str, EngineFacts] = {
         families=("sd",),
     ),
     "openvino": EngineFacts(
-        "the same ONNX files, run by OpenVINO",
+        "the same networks, run by OpenVINO",
         {Device.CPU: "cpu"},
         {**_ONNX, "openvino": "openvino"},
         extra="openvino",

@@ -21,7 +21,6 @@ from runner.errors import Unsupported
 from runner.models import pipeline
 from runner.schema import Job
 
-OPSET = 18
 # The exporter would treat a dimension of 1 as constant.
 EXAMPLE_BATCH = 2
 
@@ -42,17 +41,28 @@ def check(job: Job) -> None:
         raise Unsupported(f"attention {job.attention!r}: an exported network has a fixed attention")
 
 
-def load(job: Job, token: str | None, opened: Callable[[Path, Network, torch.device], Compute]) -> ExportedSession:
-    """Loads the pipeline with its networks exported. opened: opens a network's file and returns what runs it."""
+def load(
+    job: Job,
+    token: str | None,
+    opened: Callable[[Path, Network, torch.device], Compute],
+    opset: int,
+    prepare: Callable[[Any], None] = lambda pipe: None,
+) -> ExportedSession:
+    """Loads the pipeline with its networks exported.
+
+    opened: opens a network's file and returns what runs it. opset: ONNX's version of the operators. prepare: changes
+    the pipeline before the export.
+    """
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipeline.set_threads(job)
     pipe = pipeline.load(job, dtype, token, device)
+    prepare(pipe)
     folder = tempfile.TemporaryDirectory(prefix="onnx-")
     try:
         height, width = image_size(pipe, job)
         for network in networks(pipe, height, width):
             file = Path(folder.name) / f"{network.name}.onnx"
-            export(network, file)
+            export(network, file, opset)
             setattr(pipe, network.name, STAND_INS[network.name](network, opened(file, network, device), device))
     except BaseException:
         folder.cleanup()
@@ -143,7 +153,7 @@ def networks(pipe: StableDiffusionPipeline, height: int, width: int) -> list[Net
     ]
 
 
-def export(network: Network, file: Path) -> None:
+def export(network: Network, file: Path, opset: int) -> None:
     """Writes the weights into a second file, to avoid the 2 GB limit."""
     dynamic = {name: {0: torch.export.Dim.DYNAMIC} if name in network.dynamic else None for name in network.example}
     with torch.inference_mode(False), torch.no_grad():
@@ -152,7 +162,7 @@ def export(network: Network, file: Path) -> None:
             tuple(network.example.values()),
             file,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=list(network.example),
             output_names=["output"],
             dynamic_shapes=tuple(dynamic.values()),

@@ -35,9 +35,9 @@ class ByChannel(torch.nn.Module):
         return normed.to(sample.dtype).view_as(sample)
 
 
-def replace_group_norms(network: Any) -> None:
+def replace_group_norms(network: Any, by: type[torch.nn.Module] = ByChannel) -> None:
     """Replaces GroupNorm modules in place; parameters are shared, names and outputs do not change."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, torch.nn.GroupNorm) and child.affine:
-                setattr(parent, name, ByChannel(child))
+                setattr(parent, name, by(child))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import types
 from collections.abc import Iterator
@@ -35,20 +34,8 @@ def tiny(engine: str = "onnxruntime", **fields: Any) -> Job:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A session of each engine on one export for all tests: it takes half a minute."""
-    files: dict[str, Path] = {}
-    folder = tmp_path_factory.mktemp("exported")
-
-    def export_once(network: Any, file: Path) -> None:
-        if network.name not in files:
-            files[network.name] = folder / file.name
-            export(network, files[network.name])
-        for made in folder.glob(f"{file.name}*"):
-            shutil.copy(made, file.parent)
-
-    export = export_module.export
+    """A session of each engine for all tests: an export takes half a minute."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_module, "export", export_once)
         patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("tmp")))
         sessions = {name: module.load(tiny(name), None) for name, module in ENGINE_MODULES.items()}
     yield sessions
@@ -159,6 +146,27 @@ def test_openvino_compiles_a_network_for_the_shapes_of_the_call(tmp_path: Path) 
         values = torch.arange(-3.0, 3 * (batch - 1)).reshape(batch, 3)
         assert torch.equal(network(values), values.relu())
         assert tuple(network.model.input(0).shape) == (batch, 3)
+
+
+@pytest.mark.parametrize("shape", [(2, 320, 16, 16), (2, 320, 77)])
+def test_a_group_norm_for_openvino_is_pytorchs_also_far_from_zero(shape: tuple[int, ...]) -> None:
+    norm = torch.nn.GroupNorm(32, 320)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    sample = 50 + 3 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = openvino_engine.GroupNorm(norm)(sample)
+        assert torch.allclose(found.double(), norm.double()(sample.double()), atol=1e-4)
+
+
+@pytest.mark.live
+def test_openvino_converts_no_layout_for_a_group_norm(exported: dict[str, Any]) -> None:
+    for name in ("unet", "vae"):
+        model = getattr(exported["openvino"].pipe, name).compute.model
+        kinds = [node.get_rt_info()["layerType"].value for node in model.get_runtime_model().get_ops()]
+        assert "Convolution" in kinds
+        assert "MVN" not in kinds or name == "unet"  # a layer norm's
+        assert "GroupNormalization" not in kinds
 
 
 def test_the_exported_files_go_with_the_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
