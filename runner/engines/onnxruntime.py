@@ -14,8 +14,8 @@ from runner.engines.exported import ExportedSession, Network
 from runner.errors import LoadError, Unsupported
 from runner.schema import Device, Job, Precision
 
-# From 23 on, attention is one operator: on a CPU, the UNet of `synthetic:small` then takes 0.92 of the time. That
-# operator was not tried on a GPU.
+# From 23 on, attention is one operator: on a CPU, the UNet of `synthetic:small` then takes 0.92 of the time. On a GPU,
+# onnxruntime 1.24 would compute it on the CPU (https://github.com/microsoft/onnxruntime/issues/28025).
 OPSETS = {Device.CPU: 23, Device.CUDA: 18}
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
 ELEMENT_TYPES = {torch.float32: 1, torch.int64: 7, torch.float16: 10}
