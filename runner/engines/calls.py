@@ -221,9 +221,10 @@ class StableDiffusion3(Call):
         return Texts(torch.cat([short, long], dim=-2), torch.cat([each[0] for each in clip], dim=-1))
 
     def given(self, texts: Texts) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each norm's modulation at each step, and the prompts' states."""
+        """Each norm's modulation at each step for one image (with guidance, two rows), and the prompts' states."""
         assert texts.pooled is not None  # noqa: S101  # for the type checker
-        return self._modulations.moments(self._timesteps, texts.pooled), texts.states
+        samples = len(texts.pooled) // (2 if self._guided else 1)
+        return self._modulations.moments(self._timesteps, texts.pooled[::samples]), texts.states
 
     def predict(self, latents: torch.Tensor, step: int, given: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         moments, states = given
@@ -232,7 +233,7 @@ class StableDiffusion3(Call):
             hidden_states=batch,
             timestep=self._timesteps[step].expand(len(batch)),
             encoder_hidden_states=states,
-            pooled_projections=moments[step],
+            pooled_projections=moments[step].repeat_interleave(len(latents), 0),
             return_dict=False,
         )[0]
         return guided(velocity, self._job.guidance) if self._guided else velocity
@@ -270,12 +271,12 @@ class Flux(Call):
         return Texts(self.pipe.text_encoder_2(ids[1])[0], self.pipe.text_encoder(ids[0]).pooler_output)
 
     def given(self, texts: Texts) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each norm's modulation at each step, and the prompts' states."""
+        """Each norm's modulation at each step for one image, and the prompts' states."""
         assert texts.pooled is not None  # noqa: S101  # for the type checker
         dtype = texts.states.dtype  # the pipeline divides in it, and the transformer multiplies
         timesteps = self._timesteps.to(dtype) / 1000 * 1000
-        strength = () if self._guidance is None else (self._guidance.to(dtype) * 1000,)
-        return self._modulations.moments(timesteps, texts.pooled, *strength), texts.states
+        strength = () if self._guidance is None else (self._guidance[:1].to(dtype) * 1000,)
+        return self._modulations.moments(timesteps, texts.pooled[:1], *strength), texts.states
 
     def predict(self, latents: torch.Tensor, step: int, given: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         moments, states = given
@@ -283,7 +284,7 @@ class Flux(Call):
             hidden_states=latents,
             timestep=self._timesteps[step].expand(len(latents)),
             guidance=self._guidance,
-            pooled_projections=moments[step],
+            pooled_projections=moments[step].expand(len(latents), -1),
             encoder_hidden_states=states,
             txt_ids=self._text_ids,
             img_ids=self._image_ids,

@@ -1,7 +1,7 @@
 """Runs token ids to pixels as one CUDA graph: text encoders, all denoising steps with the scheduler, VAE, 8-bit pixels.
 
 Denoiser and VAE are compiled as in `compile`. Of a call, only the tokenizers run in Python. What is the same at every
-step of a UNet is computed once per call (see `precompute`). The arithmetic is that of the pipeline (see `calls`).
+step is computed once per call (see `precompute`). The arithmetic is that of the pipeline (see `calls`).
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class GroupNorm(torch.nn.Module):
     def forward(self, sample: torch.Tensor) -> torch.Tensor:
         """A group's variance is the mean of its channels' variances plus the variance of their means."""
         pixels = tuple(range(2, sample.dim()))
-        grouped = (len(sample), self.groups, -1)
+        grouped = (sample.shape[0], self.groups, -1)  # `len` would make the batch a constant of the export
         means = sample.mean(pixels, keepdim=True)
         variances = (sample - means).square().mean(pixels).view(grouped)
         of_channels = means.view(grouped)

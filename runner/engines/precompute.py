@@ -92,7 +92,8 @@ class Modulations:
     def moments(self, timesteps: torch.Tensor, pooled: torch.Tensor, *before: torch.Tensor) -> torch.Tensor:
         """Every norm's modulation at each timestep, side by side: shape (timesteps, batch, sum of widths).
 
-        pooled: shape (batch, width). before: what else the embedding takes before it, of shape (batch,).
+        pooled: shape (batch, width). before: what else the embedding takes before it, of shape (batch,). A row has a
+        million values, so give each different prompt once.
         """
         steps, batch = len(timesteps), len(pooled)
         every = [each.repeat(steps, *[1] * (each.dim() - 1)) for each in (*before, pooled)]

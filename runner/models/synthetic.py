@@ -127,16 +127,18 @@ def t5_tokenizer() -> transformers.T5Tokenizer:
 def _scheduler(name: str) -> Any:
     """The scheduler of a model's own repository, in the class that the model's default names.
 
-    Stable Diffusion's and SDXL's files have settings for any class: with `skip_prk_steps`, PNDM computes 31 steps of 30
-    and not 39. `from_config` keeps those that its class does not take.
+    The originals' files have settings for other classes too, and `from_config` keeps those that its class does not
+    take: with `skip_prk_steps`, PNDM computes 31 steps of 30 and not 39. Only SDXL's files name a spacing; for the
+    others, each class has its own default.
     """
-    chosen = MODELS[name].scheduler
+    chosen, family = MODELS[name].scheduler, MODELS[name].family
     if chosen == "flow-euler":
         return diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
-    steps = {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1}
-    spacing = "trailing" if name == "sdxl-turbo" else "leading"
-    return getattr(diffusers, SCHEDULERS[chosen]).from_config({**noise, **steps, "timestep_spacing": spacing})
+    steps: dict[str, Any] = {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1}
+    if family == "sdxl":
+        steps["timestep_spacing"] = "trailing" if name == "sdxl-turbo" else "leading"
+    return getattr(diffusers, SCHEDULERS[chosen]).from_config({**noise, **steps})
 
 
 @functools.cache

@@ -89,11 +89,14 @@ def between(
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda *_: None)  # connections that break are the caller's to see
     bridges: set[asyncio.Task[None]] = set()
+    writers: set[asyncio.StreamWriter] = set()
 
     async def bridge(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         bridges.add(cast("asyncio.Task[None]", asyncio.current_task()))
+        writers.add(writer)
         with contextlib.suppress(OSError), contextlib.closing(writer):
             there = await called()
+            writers.add(there[1])
             with contextlib.closing(there[1]):
                 await asyncio.gather(pump(reader, there[1], recorder.connection(party)), pump(there[0], writer, None))
 
@@ -122,6 +125,9 @@ def between(
         for each in bridges:
             each.cancel()
         await asyncio.gather(*bridges, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.01)  # what is aborted is closed in the loop's next turns
 
     # One thread for both directions: OpenSSL allows no read beside a write.
     thread = threading.Thread(target=loop.run_forever, daemon=True)
