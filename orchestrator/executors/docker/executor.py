@@ -93,7 +93,7 @@ class DockerExecutor:
         with self.connection.api() as api:
             try:
                 if self._create(api, task, spec):
-                    api.put_archive(name, FOLDER, files)
+                    self._fill(api, task.attempt, files)
                     prepare(api, task.attempt, task.slot.devices)
             except NotFound as error:
                 raise StartError(f"host {self.host.name}: container {name} vanished while it was staged") from error
@@ -250,6 +250,18 @@ class DockerExecutor:
                 raise _BeingMade(f"host {self.host.name}: {task.attempt.name} is being made by another") from error
             return bool(container["State"]["Status"] == "created")
         return True
+
+    def _fill(self, api: docker.APIClient, attempt: Attempt, files: bytes) -> None:
+        """Copies a job's files in. A container that does not take them is removed: the next try makes it again.
+
+        An engine that is killed while it makes a container can keep one without its volume, which takes none for good.
+        """
+        try:
+            api.put_archive(attempt.name, FOLDER, files)
+        except APIError as error:
+            if error.status_code != 404:
+                self._remove(api, attempt)
+            raise
 
     def _how_it_ended(self, api: docker.APIClient, container: str, labelled: Mapping[str, str]) -> Observation | None:
         try:
