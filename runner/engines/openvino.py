@@ -62,8 +62,9 @@ def compiled(file: Path, shapes: Mapping[str, Sequence[int]], threads: int | Non
 class GroupNorm(torch.nn.Module):
     """Replaces a GroupNorm and shares its parameters: the statistics of channels first, then those of their groups.
 
-    ONNX's own form gathers each group's values in a row. OpenVINO convolves channels-last, and needed half of a
-    decoder's time to bring them there and back.
+    ONNX's own form gathers each group's values in a row. OpenVINO convolves channels-last, and needed nearly half of a
+    decoder's time to bring them there and back. The arithmetic is that of `group_norm.ByChannel`, which flattens the
+    pixels: OpenVINO would change the layout for that too.
     """
 
     def __init__(self, norm: torch.nn.GroupNorm) -> None:

@@ -197,18 +197,21 @@ def test_the_captured_call_of_each_family_makes_eagers_images(
     assert np.abs(found - pixels(eager.load(job, None).generate(2))).max() <= 1
 
 
-@pytest.mark.parametrize("model", ["tiny-sd3", "tiny-flux"])
-def test_the_modulation_of_all_steps_is_computed_once_in_a_call(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("model", "prompts"), [("tiny-sd3", 2), ("tiny-flux", 1)])
+def test_the_modulation_of_all_steps_is_computed_once_in_a_call_for_each_prompt(
+    model: str, prompts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     job = tiny(model=f"synthetic:{model}", scheduler="flow-euler")
     session = graph.GraphSession(pipeline.load(job, torch.float32, None), job, CPU, torch.float32)
     projections, called = session._call._modulations._projections, []  # type: ignore[attr-defined]
     for each in projections:
-        each.register_forward_hook(lambda layer, *_: called.append(layer))
+        each.register_forward_hook(lambda layer, _, rows: called.append((layer, len(rows))))
     with torch.inference_mode():
-        session.hold(1)
+        session.hold(3)
         session.compute()
-    assert len(called) == len(set(called)) == len(projections) > 3
+    assert sorted(called, key=str) == sorted(((layer, job.steps * prompts) for layer in projections), key=str)
+    assert len(projections) > 3
 
 
 def test_the_captured_call_of_a_model_without_t5_makes_eagers_images(monkeypatch: pytest.MonkeyPatch) -> None:
