@@ -222,6 +222,20 @@ def test_a_container_that_a_crash_left_without_its_job_is_given_it(
     assert ran(executor, one).exit_code == 0
 
 
+def test_a_container_that_a_killed_engine_left_without_its_volume_is_made_again(
+    executor: DockerExecutor, task: Callable[..., Task], api: docker.APIClient
+) -> None:
+    asked = task()
+    executor.stage(asked)
+    whole = api.inspect_container(asked.attempt.name)
+    executor.remove(asked.attempt)
+    without = {**whole["Config"], "Volumes": None, "HostConfig": {**whole["HostConfig"], "Mounts": None, "Binds": None}}
+    api.create_container_from_config(without, asked.attempt.name)  # type: ignore[no-untyped-call]
+    with pytest.raises(HostUnreachable, match="container rootfs is marked read-only"):
+        executor.stage(asked)
+    assert ran(executor, asked).exit_code == 0
+
+
 def test_a_container_of_that_name_that_is_not_ours_is_left_alone(
     executor: DockerExecutor, task: Callable[..., Task], api: docker.APIClient
 ) -> None:
