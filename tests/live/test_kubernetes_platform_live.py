@@ -183,7 +183,7 @@ def test_a_sidecar_costs_no_row_and_ends_with_the_job(
     assert "well" in (only_run().job(str(job)) / "log.txt").read_text()
     wait_until(
         lambda: not kubernetes_cluster.kubectl("get", "pods", "-l", "sd-orchestrator=job", "-o", "name"),
-        60,
+        PATIENCE_S,  # a kubelet that pulls the sidecar's image ends the pod after the pull, and pulls one at a time
         "the sidecar outlived its job",
     )
 

@@ -202,8 +202,10 @@ def _fits(thing: Object, query: Mapping[str, str]) -> bool:
     node = (thing.get("spec") or {}).get("nodeName", "")
     if ("spec.nodeName=" in fields and node) or ("spec.nodeName!=" in fields and not node):
         return False
-    names = [each.partition("=")[2] for each in fields if each.startswith("metadata.name=")]
-    return not names or thing["metadata"]["name"] in names
+    wanted = {key: value for key, _, value in (each.partition("=") for each in fields)}
+    about = thing.get("involvedObject") or {}
+    has = {"metadata.name": thing["metadata"].get("name"), "involvedObject.uid": about.get("uid")}
+    return all(wanted.get(key) in (None, value) for key, value in has.items())
 
 
 # --- an attempt's objects

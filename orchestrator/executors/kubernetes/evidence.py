@@ -137,8 +137,8 @@ class Evidence:
         before = {**self._ending, **self._gone}
         jobs = [job for each in shown if (job := _job(each)) not in ending] if before else []
         self._ending, self._gone = ending, {job: before[job] for job in jobs if job in before}
-        about = {(_uid(pod), has_ended(pod)): each for each in ending.values() if (pod := each.pod)}
-        about |= {(_uid(pod), True): each for each in self._gone.values() if (pod := each.pod)}
+        about = {(_uid(pod), has_ended(pod)): pod for each in ending.values() if (pod := each.pod)}
+        about |= {(_uid(pod), True): pod for each in self._gone.values() if (pod := each.pod)}
         self.paused_s = 0.0
         asked = {(uid, ended): self._told_of(uid, ended) for uid, ended in about}
         known = {key: said for key, said in asked.items() if said is not None}
@@ -157,15 +157,21 @@ class Evidence:
         before = self._ended_by.get((uid, False))
         return before or self._ended_by.get((uid, ended))
 
-    def _why_ended(self, shown: AttemptObjects) -> str:
-        """Returns the reason in the events of a pod, those of its Job (if it was suspended again), and its node."""
-        pod, job = shown.pod or {}, shown.job or {}
-        ours = [pod, job] if job.get("spec", {}).get("suspend") else [pod]
-        queries = [{"fieldSelector": f"involvedObject.uid={each['metadata']['uid']}"} for each in ours]
+    def _why_ended(self, pod: Object) -> str:
+        """Returns the reason in the events of a pod, those of its Job (if it is suspended), and its node."""
+        about = [pod, *self._suspended_jobs(pod)]
+        queries = [{"fieldSelector": f"involvedObject.uid={each['metadata']['uid']}"} for each in about]
         events = [it for query in queries for it in self._cluster.list("events", query)]
         told = [it for it in sorted(events, key=_when) if it.get("reason") in ENDS]
         said = [f"{it['reason']}: {it.get('message')}" for it in told]
         return "; ".join(dict.fromkeys(filter(None, (*said, self._why_node_leaves(pod)))))
+
+    def _suspended_jobs(self, pod: Object) -> list[Object]:
+        """Returns the pod's Job if it is suspended now: a watched Job is not read again while it has a pod."""
+        owners = {owner["uid"]: owner["name"] for owner in pod["metadata"].get("ownerReferences") or ()}
+        queries = [{"fieldSelector": f"metadata.name={name}"} for name in owners.values()]
+        jobs = [it for query in queries for it in self._cluster.list("jobs", query, keep=projection.of_job)]
+        return [job for job in jobs if job["metadata"]["uid"] in owners and job["spec"].get("suspend")]
 
     def _why_node_leaves(self, pod: Object) -> str:
         name = pod["spec"].get("nodeName")

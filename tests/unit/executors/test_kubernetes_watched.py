@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from engines import wait_until
-from watched_cluster import WatchedCluster, a_kube_job, a_pod, config, metadata
+from watched_cluster import BEGAN, WatchedCluster, a_kube_job, a_pod, config, metadata
 
 from orchestrator.config import KubernetesHost
 from orchestrator.errors import HostUnreachable
@@ -202,6 +202,20 @@ def test_a_suspended_job_is_read_once_for_each_change(cluster: WatchedCluster, l
     lab.view._last = cluster_view.Snapshot()
     assert "suspended" in lab.seen()[ATTEMPT].reason
     assert cluster.listed.count("jobs") == read
+
+
+def test_who_suspended_a_job_and_ended_its_pod_is_told_though_the_watch_does_not_read_the_job_again(
+    cluster: WatchedCluster, lab: Looker
+) -> None:
+    begun(cluster)
+    running = cluster.put("pods", a_pod(node="a"))
+    lab.sees(State.RUNNING)
+    evicted = {"reason": "Stopped", "message": "Preempted in the ClusterQueue", "involvedObject": {"uid": "job-j"}}
+    cluster.put("events", {**evicted, "metadata": {"name": "e", "creationTimestamp": BEGAN}})
+    cluster.put("jobs", a_kube_job(suspended=True))
+    told_to_end = {**running["metadata"], "deletionTimestamp": BEGAN}
+    cluster.put("pods", {**a_pod(node="a", exit_code=143), "metadata": told_to_end})
+    assert "Stopped: Preempted in the ClusterQueue" in lab.sees(State.EXITED).reason
 
 
 def test_a_job_whose_configmap_somebody_deleted_is_still_ours(cluster: WatchedCluster, lab: Looker) -> None:
