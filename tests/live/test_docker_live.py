@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,12 +150,13 @@ def test_each_start_of_a_container_has_endpoints_of_its_own_while_it_runs(
         (found,) = api.containers(all=True, filters={"name": one.attempt.name, "label": ["sd-orchestrator=job"]})
         return endpoints_of(found)
 
-    one = task("sleep 1")
+    one = task("sleep 600")
     executor.stage(one)
     staged = listed()
     executor.start(one.attempt)
     first = listed()
     assert first == endpoints_of(api.inspect_container(one.attempt.name))
+    api.kill(one.attempt.name)
     ended(executor, one.attempt)
     after = listed()
     api.start(one.attempt.name)
@@ -166,13 +168,13 @@ def test_each_start_of_a_container_has_endpoints_of_its_own_while_it_runs(
 def test_a_holder_that_may_still_start_is_waited_for_and_not_for_ever(
     executor: DockerExecutor, task: Callable[..., Task], api: docker.APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.executors.docker.slot.STALE_S", 1.0)
+    monkeypatch.setattr("orchestrator.executors.docker.slot.STALE_S", 5.0)
     first, second = task(), task(number=2)
     executor.stage(first)
     slot.take(api, first.attempt, first.attempt.job)
     asked = time.monotonic()
     with executor.hold(second.attempt, Slot(first.attempt.job)):
-        assert time.monotonic() - asked > 0.9
+        assert time.monotonic() - asked > 4.9
 
 
 def test_a_lock_that_is_all_that_is_left_of_an_attempt_is_seen_and_goes_with_it(
@@ -479,7 +481,7 @@ def test_a_check_says_what_is_wrong_and_how_to_fix_it(docker_host: Engine) -> No
     host = DockerHost(name="here", url=docker_host.url, weights="/no/such")
     found = findings(host, images=["sd-orchestrator-none:1"], clock=lambda: time.time() + 60)
     assert found["clock"].grade is Grade.WARNING
-    assert "60 s behind" in found["clock"].text
+    assert re.search(r"\b(59|6\d) s behind", found["clock"].text)  # it is the time at the beginning of the call
     assert found["image"].remedy.startswith("orchestrator build --hosts here")
     assert found["weights"].grade is Grade.PROBLEM
     if not Path("/dev/nvidia0").exists():

@@ -173,7 +173,7 @@ def test_killed_at_random_moments_again_and_again_it_loses_nothing_and_runs_noth
 
 
 def test_a_container_that_somebody_kills_runs_again_and_its_reason_is_told(alone: LiveRun) -> None:
-    alone.write(matrix={"prompt": ["say here; sleep 10; rows"]}, samples=1)  # with rows it would have done its work
+    alone.write(matrix={"prompt": ["say here; sleep 30; rows"]}, samples=1)  # with rows it would have done its work
     orchestrator = alone.start("submit", "matrix.yaml")
     alone.wait_for_running(1)
     (name,) = alone.running()
@@ -222,13 +222,15 @@ def test_a_container_that_fills_its_hosts_disk_fails_alone(docker_host: Engine, 
 
 
 SLOW = {"matrix": {"prompt": ["say a; sleep 5", "say b; sleep 5"]}, "samples": 1}
+# Of which two are seen at once, on whatever machine.
+SLOWER = {"matrix": {"prompt": ["say a; sleep 20", "say b; sleep 20"]}, "samples": 1}
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_an_engine_that_goes_down_under_its_jobs_and_comes_back_runs_them_again(live_run: LiveRun, end: str) -> None:
     daemon = live_run.engines["near"].daemon
     assert daemon is not None
-    live_run.write(**SLOW)
+    live_run.write(**SLOWER)
     with witnessed(list(live_run.engines.values())) as starts:
         orchestrator = live_run.start("submit", "matrix.yaml")
         live_run.wait_for_running(2)
@@ -341,7 +343,7 @@ def test_a_host_that_never_comes_back_costs_its_own_cases_and_what_it_holds_is_c
     with engines.far_away(live_run.engines["near"]) as (ssh, cable):
         far = {"kind": "docker", "url": live_run.engines["far"].url, "gpus": "none"}
         live_run.write_hosts({"near": {"kind": "docker", "url": ssh.url, "gpus": "none"}, "far": far})
-        live_run.write(**SLOW)
+        live_run.write(**SLOWER)
         orchestrator = live_run.start("submit", "matrix.yaml", "--lost-after", "10s")
         live_run.wait_for_running(2)
         cable("down")
@@ -394,7 +396,7 @@ def test_a_read_only_run_folder_is_one_message_and_nothing_in_it_is_lost(alone: 
 
 
 def test_a_damaged_journal_is_one_message_with_what_to_do_and_nothing_is_destroyed(alone: LiveRun) -> None:
-    alone.write(**SLOW)
+    alone.write(matrix={"prompt": ["say a", "no rows; sleep 600"]}, samples=1)
     orchestrator = alone.start("submit", "matrix.yaml")
     alone.wait_for_event(Kind.SETTLED)
     orchestrator.kill()

@@ -95,7 +95,10 @@ def account(kubernetes_cluster: LabCluster, tmp_path: Path) -> Iterator[LabClust
     queues = tmp_path / "queues.json"
     queues.write_text(json.dumps(QUEUES))
     cluster.kubectl("apply", "-f", str(queues))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/localqueues.kueue.x-k8s.io")
+    queued = ("get", "localqueues.kueue.x-k8s.io", "-A", "-o", "json")  # `kubectl wait` fails before any condition
+    engines.wait_until(lambda: "items" in cluster.kubectl(*queued, check=False), 240, "queues are not served")
+    may = ("auth", "can-i", "create", "jobs", "-n", NAMESPACE, f"--as=system:serviceaccount:{NAMESPACE}:orchestrator")
+    engines.wait_until(lambda: "yes" in cluster.kubectl(*may, check=False), 240, "the account has no rights")
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     token = cluster.kubectl("-n", NAMESPACE, "create", "token", "orchestrator").strip()
     config["users"] = [{"name": "admin", "user": {"token": token}}]

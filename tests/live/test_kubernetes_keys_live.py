@@ -117,7 +117,7 @@ def test_a_job_with_every_key_runs_and_its_pod_has_what_was_asked_for(
 ) -> None:
     write(json.dumps(PATCH), "pod.yaml")
     inventory(lab=KEYS)
-    write(json.dumps({"model": "owner/name", "matrix": {"samples": [1, 2]}, "rounds": 1, "prompt": "sleep 10"}))
+    write(json.dumps({"model": "owner/name", "matrix": {"samples": [1, 2]}, "rounds": 1, "prompt": "sleep 20"}))
     running = run_in_background("submit", "matrix.yaml")
     (pod,) = until_running(kubernetes_cluster)
     _, err = running.communicate(timeout=PATIENCE_S)
@@ -168,7 +168,7 @@ def test_a_server_takes_all_that_plan_shows(
 def test_a_killed_start_with_a_patch_is_resumed_and_compared(here: Path, kubernetes_cluster: LabCluster) -> None:
     write(json.dumps(PATCH), "pod.yaml")
     inventory(lab=KEYS)
-    write(json.dumps({"model": "owner/name", "matrix": {"samples": [1, 2]}, "rounds": 1, "prompt": "sleep 8"}))
+    write(json.dumps({"model": "owner/name", "matrix": {"samples": [1, 2]}, "rounds": 1, "prompt": "sleep 20"}))
     running = run_in_background("submit", "matrix.yaml")
     until_running(kubernetes_cluster)
     running.kill()

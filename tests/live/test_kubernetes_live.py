@@ -100,8 +100,14 @@ def pods(cluster: LabCluster, *more: str) -> list[dict[str, Any]]:
 
 
 def until_running(cluster: LabCluster, count: int = 1) -> list[dict[str, Any]]:
-    wait_until(lambda: len(pods(cluster)) >= count, 240, f"no {count} pods run")
-    return pods(cluster)
+    found: list[dict[str, Any]] = []
+
+    def run() -> bool:
+        found[:] = pods(cluster)
+        return len(found) >= count
+
+    wait_until(run, 240, f"no {count} pods run")
+    return found
 
 
 def until_seen_running(cluster: LabCluster, count: int = 1) -> list[dict[str, Any]]:
@@ -157,7 +163,7 @@ def test_one_run_over_an_engine_a_gpu_pool_and_a_cpu_pool_makes_one_table(
 
 def test_pods_deleted_under_way_cost_a_try_and_no_row(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none", "parallel": 2})
-    matrix("wait", precision=["single", "half"])
+    matrix("no rows; wait; rows", precision=["single", "half"])
     running = run_in_background("submit", "matrix.yaml")
     deleted = [pod["metadata"]["name"] for pod in until_seen_running(kubernetes_cluster, 2)]
     kubernetes_cluster.kubectl("delete", "pod", *deleted)  # and waits until they are gone
@@ -187,12 +193,12 @@ def test_a_node_that_goes_silent_costs_a_try_and_no_row(here: Path, kubernetes_c
 @pytest.mark.parametrize("how", ["restarted", "frozen"])
 def test_an_api_server_that_goes_and_comes_costs_nothing(here: Path, kubernetes_cluster: LabCluster, how: str) -> None:
     inventory(lab={"gpus": "none", "parallel": 2})
-    matrix("sleep 5", precision=["single", "half"])
+    matrix("sleep 15", precision=["single", "half"])
     running = run_in_background("submit", "matrix.yaml")
     until_running(kubernetes_cluster)
     if how == "restarted":
         kubernetes_cluster.stop("apiserver")
-        time.sleep(5)
+        time.sleep(15)
         kubernetes_cluster.start("apiserver")
     else:
         kubernetes_cluster.freeze("apiserver")
@@ -206,7 +212,7 @@ def test_an_api_server_that_goes_and_comes_costs_nothing(here: Path, kubernetes_
 
 def test_an_orchestrator_that_is_killed_goes_on_where_it_was(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none", "parallel": 2})
-    matrix("sleep 4", precision=["single", "half"], engine=["eager", "onnxruntime"])
+    matrix("sleep 15", precision=["single", "half"], engine=["eager", "onnxruntime"])
     for _ in range(2):
         words = ["resume"] if list(Path().glob("runs/*")) else ["submit", "matrix.yaml"]
         running = run_in_background(*words)
@@ -372,10 +378,10 @@ def test_out_of_memory_is_told_from_killed(
     make: Callable[..., KubernetesExecutor], kubernetes_cluster: LabCluster
 ) -> None:
     executor = make(memory="64m")
-    hog, killed = begun(executor, task("hog 300; exit 137")), begun(executor, task("rows; sleep 600"))
+    hog, killed = begun(executor, task("hog 300; exit 137")), begun(executor, task("rows; say done; sleep 600"))
     assert ended(executor, hog).oom_killed
     seen_as(executor, killed, lambda seen: seen.state is State.RUNNING)
-    wait_until(lambda: any(executor.log(killed)), 240, "it says nothing")
+    wait_until(lambda: "done" in executor.log(killed), 240, "its rows are not safe")
     end_container(kubernetes_cluster, killed)
     seen = ended(executor, killed)
     assert (seen.exit_code, seen.oom_killed) == (137, False)
@@ -520,7 +526,12 @@ def test_two_hosts_of_one_namespace_share_five_watches_and_see_their_own(
     for one, attempt in attempts.items():
         seen_as(one, attempt, lambda seen: seen.state is State.RUNNING)
         assert set(one.observe()) == {attempt}
-    assert {call for call in calls[before:] if call.startswith("GET")} <= {"GET nodes", "GET pods", "GET jobs"}
+    assert {call for call in calls[before:] if call.startswith("GET")} <= {
+        "GET nodes",
+        "GET pods",
+        "GET jobs",
+        "GET events",
+    }
     assert first._watch.shared is second._watch.shared
 
 

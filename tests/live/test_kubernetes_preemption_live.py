@@ -39,7 +39,7 @@ def cordoned_again(cluster: LabCluster, node: str) -> Iterator[None]:
 
 def test_a_drained_node_costs_a_try_and_the_row_comes_from_another(here: Path, kubernetes_cluster: LabCluster) -> None:
     inventory(lab={"gpus": "none"})
-    matrix("wait")
+    matrix("no rows; wait; rows")  # with rows before its end it would have done its work
     running = run_in_background("submit", "matrix.yaml")
     (pod,) = until_seen_running(kubernetes_cluster)
     node = pod["spec"]["nodeName"]
@@ -81,7 +81,7 @@ def test_a_job_that_a_pod_of_higher_priority_displaces_is_tried_again(
     most = int(total.removesuffix("Ki")) // (1 << 20) - 2  # GiB; with the other pod's it is too much
     keys = {"memory": f"{most}Gi", "requests": {"memory": f"{most}Gi"}}
     inventory(lab={"gpus": "none", "nodeSelector": {"pool": "cpu"}, **keys})
-    matrix("wait")
+    matrix("no rows; wait; rows")  # with rows before its end it would have done its work
     running = run_in_background("submit", "matrix.yaml")
     until_seen_running(kubernetes_cluster)
     try:

@@ -13,7 +13,7 @@ from clusters import LabCluster
 from commands import orchestrate, write
 from engines import CONTRACT_IMAGE, let_go, wait_until
 
-from orchestrator.executors.kubernetes import lines, stream
+from orchestrator.executors.kubernetes import lines, stream, watch
 from orchestrator.runs.folder import Run
 from runner.schema import Status
 
@@ -52,6 +52,7 @@ def test_a_watch_whose_past_was_compacted_begins_anew_and_the_run_loses_nothing(
             wait_until(lambda: kubernetes_cluster.revision() > last + 1, 240, "nothing changes on the cluster")
             kubernetes_cluster.forget_before(kubernetes_cluster.revision())
             wait_until(lambda: bool(refusals(told)), 240, "no watch is told that its past is forgotten")
+            wait_until(lambda: all(it.is_live() for it, _ in watch._watches.values()), 240, "not all is watched again")
         finally:
             for node in kubernetes_cluster.nodes:
                 let_go(kubernetes_cluster.engine(node), "k8s_runner_")

@@ -195,7 +195,7 @@ def test_a_host_without_a_gpu_is_told_so_with_what_to_do_before_anything_is_sche
 
 @pytest.mark.s3
 def test_rows_that_come_by_a_store_are_as_good_as_an_engines_and_the_store_alone_makes_the_same_table(
-    store: Store, docker_host: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: Path
+    state: Path, store: Store, docker_host: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: Path
 ) -> None:
     """One engine under two names. `collect` is all that a user writes; each container gets an address, and no key."""
     by_engine = {"kind": "docker", "url": docker_host.url, "gpus": "none", "threads": 1}

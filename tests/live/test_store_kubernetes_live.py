@@ -65,7 +65,7 @@ def until_running(cluster: LabCluster, bench: Bench, pods: int = 1) -> None:
 def test_pods_deliver_by_themselves_and_leave_a_receipt_and_the_address_in_no_object_but_the_secret(
     made: list[Bench], kubernetes_cluster: LabCluster, store: Store, tmp_path: Path
 ) -> None:
-    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store, parallel=2), "rows; sleep 10", "rows")
+    bench = bench_of(made, tmp_path, pool(kubernetes_cluster, store, parallel=2), "rows; sleep 20", "rows")
     driving = threading.Thread(target=bench.drive)
     driving.start()
     until_running(kubernetes_cluster, bench)

@@ -121,6 +121,7 @@ def test_a_container_that_is_stopped_delivers_its_rows_so_far(bench: Bench, api:
     driving.start()
     name = bench.attempt().name
     engines.wait_until(lambda: running(api, name) and b"here" in api.logs(name), 240, "it did not start")
+    engines.wait_until(lambda: has_upload_grant(api, name), 240, "no upload grant came")
     api.stop(name, timeout=30)
     driving.join()
     bundle = bench.result_store.take(bench.attempt())

@@ -36,7 +36,8 @@ def chromium() -> Iterator[Browser]:
 
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=[*root, "--disable-dev-shm-usage"])
+        words = [*root, "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=program, args=words, timeout=240_000)
         yield browser
         browser.close()
 

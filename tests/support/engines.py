@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import random
 import shutil
 import signal
 import socket
@@ -60,16 +61,24 @@ class Daemon:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Starts it. One that says nothing is killed and started once more: a dockerd after its predecessor's kill."""
+        try:
+            self._begin()
+        except TimeoutError:
+            self.kill()
+            try:
+                self._begin()
+            except TimeoutError as error:
+                raise DidNotStart(f"{self.command[0]} did not start: {error}, twice") from error
+
+    def _begin(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        try:
-            wait_until(lambda: self._ended() or self.up(), 180, "180 s were not enough")
-            if self._ended():
-                raise TimeoutError(f"it ended: {last_lines(self.log)}")
-        except TimeoutError as error:
-            raise DidNotStart(f"{self.command[0]} did not start: {error}") from error
+        wait_until(lambda: self._ended() or self.up(), 180, "180 s were not enough")
+        if self._ended():
+            raise DidNotStart(f"{self.command[0]} did not start: it ended: {last_lines(self.log)}")
 
     def stop(self) -> None:
         """As its machine's shutdown would: politely."""
@@ -135,9 +144,12 @@ def missing(what: str) -> NoReturn:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port outside of the range from which the kernel gives ports, so that nobody is given it meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

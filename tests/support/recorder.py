@@ -132,11 +132,11 @@ def between(
     # One thread for both directions: OpenSSL allows no read beside a write.
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    listener = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
+    listener = asyncio.run_coroutine_threadsafe(listen(), loop).result(240)
     try:
         yield 0 if at else int(listener.sockets[0].getsockname()[1])
     finally:
-        asyncio.run_coroutine_threadsafe(end(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(end(), loop).result(240)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
