@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 from runner import engines
 from runner.catalog import BASELINE, NONE
+from runner.jobs import kept_references
 from runner.jobs.supervise import LastRow, supervise
 from runner.jobs.worker import Send, refuse, status_of
 from runner.measuring.measure import check_call
@@ -25,17 +27,30 @@ Draw = Callable[[Path, Job, tuple[Case, ...], "str | None", Send], None]
 
 
 def draw(file: Path, job: Job, cases: tuple[Case, ...], token: str | None, send: Send) -> None:
-    """The child's work: saves one image to `file` and sends a row that tells whether that succeeded."""
+    """The child's work: saves one image to `file` and sends a row that tells whether that succeeded.
+
+    An image that an earlier job kept is taken instead; then no model is loaded.
+    """
     try:
-        session = engines.find(job.engine).load(job, token)
-        images = session.generate(1)
-        session.synchronize()
-        check_call(session, images, 1)
-        images[0].save(file)
+        kept = kept_references.file_of(job)
+        png = kept and kept_references.read(kept)
+        file.write_bytes(png or _drawn(job, token))
     except Exception as error:
         refuse(job, cases, status_of(error), error, send)
         return
     send(Row.of(job, cases[0], Status.OK))
+
+
+def _drawn(job: Job, token: str | None) -> bytes:
+    session = engines.find(job.engine).load(job, token)
+    images = session.generate(1)
+    session.synchronize()
+    check_call(session, images, 1)
+    out = io.BytesIO()
+    images[0].save(out, "PNG")
+    if kept := kept_references.file_of(job):  # a model of the hub is on this machine by now
+        kept_references.keep(kept, out.getvalue())
+    return out.getvalue()
 
 
 @dataclass

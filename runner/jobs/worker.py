@@ -56,7 +56,7 @@ def work(job: Job, cases: tuple[Case, ...], token: str | None, send: Send, refer
     gpus = Gpus.now() if job.device is Device.CUDA else Gpus({})
     try:
         engine = engines.find(job.engine)
-        send(_provenance(job))
+        send(provenance(job))
     except Unsupported as error:
         refuse(job, cases, Status.UNSUPPORTED, error, send)
         return
@@ -208,7 +208,8 @@ def message_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _provenance(job: Job) -> Provenance:
+def provenance(job: Job) -> Provenance:
+    """What PyTorch says of itself and of the device."""
     import torch
 
     cells: dict[str, Any] = {"torch": str(torch.__version__), "cuda": torch.version.cuda}

@@ -164,18 +164,19 @@ def _environment(task: Task, host: DockerHost, online: bool, network: Mapping[st
         **hub_environment(WEIGHTS if host.weights else CACHE, CACHE, online=online),
         **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {}),
         **({"RUNNER_TICKET_FILE": GRANT_FILE} if host.collect else {frames.VARIABLE: stream(task.attempt)}),
-        **(_compiled_environment(task.image) if host.cache else {}),
+        **(_cache_environment(task.image) if host.cache else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }
 
 
-def _compiled_environment(image: str) -> dict[str, str]:
-    """Sets the compilers' cache folders, separate for each image: compiler versions may differ between images."""
+def _cache_environment(image: str) -> dict[str, str]:
+    """Sets the folders of what later jobs reuse, separate for each image: versions may differ between images."""
     folder = f"{COMPILED}/{image.partition('@')[0].rpartition(':')[2]}"
     return {
         "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
         "TRITON_CACHE_DIR": f"{folder}/triton",
         "TORCH_EXTENSIONS_DIR": f"{folder}/extensions",
+        "RUNNER_REFERENCES": f"{folder}/references",
     }
 
 

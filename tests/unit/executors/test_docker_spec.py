@@ -151,6 +151,7 @@ def test_a_cache_of_compiled_kernels_is_writable_and_apart_for_each_image() -> N
         spec["Env"]
     )
     assert "TORCH_EXTENSIONS_DIR=/compiled/123/extensions" in spec["Env"]
+    assert "RUNNER_REFERENCES=/compiled/123/references" in spec["Env"]
 
 
 @pytest.mark.parametrize("model", ["./sd14", "../sd14", "~/sd14"])
