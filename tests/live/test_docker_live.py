@@ -29,9 +29,11 @@ from engines import Engine, SshEngine, TlsEngine
 
 from orchestrator.config import DockerHost, Tls
 from orchestrator.errors import HostUnfit, HostUnreachable, InputError, StartError
+from orchestrator.executors.container_paths import FOLDER
 from orchestrator.executors.contract import Attempt, Observation, Slot, State, Task
 from orchestrator.executors.docker import probe as probing
 from orchestrator.executors.docker import slot
+from orchestrator.executors.docker.archive import pack
 from orchestrator.executors.docker.check import check
 from orchestrator.executors.docker.client import Client
 from orchestrator.executors.docker.connection import connect
@@ -235,6 +237,27 @@ def test_a_container_that_a_killed_engine_left_without_its_volume_is_made_again(
     api.create_container_from_config(without, asked.attempt.name)  # type: ignore[no-untyped-call]
     with pytest.raises(HostUnreachable, match="container rootfs is marked read-only"):
         executor.stage(asked)
+    assert ran(executor, asked).exit_code == 0
+
+
+def test_files_that_a_staged_container_has_are_not_written_again(
+    executor: DockerExecutor, task: Callable[..., Task], api: docker.APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled: list[bytes] = []
+    fill = DockerExecutor._fill
+
+    def counted(self: DockerExecutor, api: docker.APIClient, attempt: Attempt, files: bytes) -> None:
+        filled.append(files)
+        fill(self, api, attempt, files)
+
+    monkeypatch.setattr(DockerExecutor, "_fill", counted)
+    asked = task()
+    for _ in range(2):
+        executor.stage(asked)
+    assert len(filled) == 1
+    api.put_archive(asked.attempt.name, FOLDER, pack({"job.json": b"{"}))  # as if it had been cut off
+    executor.stage(asked)
+    assert len(filled) == 2
     assert ran(executor, asked).exit_code == 0
 
 

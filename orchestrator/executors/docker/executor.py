@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -248,8 +248,14 @@ class DockerExecutor:
             container = self._inspect(api, task.attempt)
             if container is None:
                 raise _BeingMade(f"host {self.host.name}: {task.attempt.name} is being made by another") from error
-            return bool(container["State"]["Status"] == "created")
+            return container["State"]["Status"] == "created" and not self._has_job(task)
         return True
+
+    def _has_job(self, task: Task) -> bool:
+        """Whether the container has its files. To write them again would take them away from a runner that starts."""
+        with suppress(BadResult):
+            return self.fetch(task.attempt, "job.json") == task.job.to_json().encode()
+        return False
 
     def _fill(self, api: docker.APIClient, attempt: Attempt, files: bytes) -> None:
         """Copies a job's files in. A container that does not take them is removed: the next try makes it again.
