@@ -12,8 +12,8 @@ from orchestrator.executors.kubernetes import projection
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.executors.kubernetes.disruption import why_ended, why_node_leaves
 from orchestrator.executors.kubernetes.fit import why_none_fits
-from orchestrator.executors.kubernetes.observation import AttemptObjects
-from orchestrator.executors.kubernetes.pods import has_ended, own_container, own_state
+from orchestrator.executors.kubernetes.observation import AttemptObjects, finished
+from orchestrator.executors.kubernetes.pods import has_begun, has_ended, own_container, own_state
 from orchestrator.executors.kubernetes.pulling import PULL_FAILED, is_final, reason_in
 from orchestrator.executors.kubernetes.waiting import (
     IMAGE_TROUBLE,
@@ -51,7 +51,8 @@ class Evidence:
         self._pulls: Mapping[str, str] = {}
         # by the pod's uid and whether it had ended by then: an event may come after the deletion that it explains
         self._ended_by: Mapping[tuple[str, bool], str] = {}
-        # by the Job's uid: with a pod that is told to end; and with one that is gone since, which no look showed ended
+        # by the Job's uid: with a pod that runs; that is told to end; that is gone since, which no look showed ended
+        self._running: Mapping[str, AttemptObjects] = {}
         self._ending: Mapping[str, AttemptObjects] = {}
         self._gone: Mapping[str, AttemptObjects] = {}
         self.paused_s = 0.0  # during the last call of `of`
@@ -134,7 +135,7 @@ class Evidence:
         Queried once for each, and while unknown twice at its end.
         """
         ending = {_job(each): each for each in shown if each.pod and "deletionTimestamp" in each.pod["metadata"]}
-        before = {**self._ending, **self._gone}
+        before = {**self._vanished(shown), **self._ending, **self._gone}
         jobs = [job for each in shown if (job := _job(each)) not in ending] if before else []
         self._ending, self._gone = ending, {job: before[job] for job in jobs if job in before}
         about = {(_uid(pod), has_ended(pod)): pod for each in ending.values() if (pod := each.pod)}
@@ -151,6 +152,16 @@ class Evidence:
                 known |= {key: self._why_ended(about[key]) for key in unexplained}
         self._ended_by = known
         return {uid: said for (uid, _), said in known.items()}
+
+    def _vanished(self, shown: Sequence[AttemptObjects]) -> Mapping[str, AttemptObjects]:
+        """Returns the attempts whose pods ran at the last look, and were told to end and are gone since."""
+        last, now = self._running, {_job(each): each for each in shown}
+        self._running = {job: it for job, it in now.items() if it.pod and has_begun(it.pod) and not has_ended(it.pod)}
+        return {
+            job: AttemptObjects(pods=(_told_to_end(before.pod),))
+            for job, before in last.items()
+            if before.pod and job in now and not finished(now[job].job or {}) and not _has(now[job], before.pod)
+        }
 
     def _told_of(self, uid: str, ended: bool) -> str | None:
         """Returns what earlier queries told of who ends a pod; None if it has to be queried."""
@@ -199,6 +210,14 @@ def _told(
         if uid in has_pod and not is_over and str(event.get("reason")).startswith("Failed"):
             warnings.setdefault(uid, []).append(said)
     return {uid: tuple(said) for uid, said in warnings.items()}, pulls
+
+
+def _told_to_end(pod: Object) -> Object:
+    return {**pod, "metadata": {"deletionTimestamp": "", **pod["metadata"]}}
+
+
+def _has(shown: AttemptObjects, pod: Object) -> bool:
+    return any(_uid(each) == _uid(pod) for each in shown.pods)
 
 
 def _uid(pod: Object) -> str:

@@ -132,8 +132,9 @@ def test_an_event_may_be_written_a_moment_after_its_pod_has_ended(
     "follows", [(), ({**pod(deleted=False), "metadata": {"uid": "p2", "creationTimestamp": "z"}},)]
 )
 @pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("deleted", [True, False], ids=["told to end", "running"])
 def test_how_a_pod_was_ended_is_known_though_no_look_showed_its_end(
-    monkeypatch: pytest.MonkeyPatch, is_known: bool, follows: tuple[Any, ...]
+    monkeypatch: pytest.MonkeyPatch, deleted: bool, is_known: bool, follows: tuple[Any, ...]
 ) -> None:
     stamp = "2026-11-28T00:00:10Z"
     event: dict[str, Any] = {"reason": "Preempted", "message": "by bench/urgent", "lastTimestamp": stamp}
@@ -143,7 +144,8 @@ def test_how_a_pod_was_ended_is_known_though_no_look_showed_its_end(
     monkeypatch.setattr("time.sleep", paused.append)
     job = {"metadata": {"uid": "j", "creationTimestamp": "2026-11-28T00:00:00Z", "labels": {}}, "spec": {}}
     view = Evidence(cluster, 600.0)  # type: ignore[arg-type]
-    assert view.of([AttemptObjects(job=job, pods=(pod(phase="Running"),))], 0.0, None).before == {}
+    seen_last = AttemptObjects(job=job, pods=(pod(phase="Running", deleted=deleted),))
+    assert view.of([seen_last], 0.0, None).before == {}
     cluster.answers["events"] = [event] if is_known else []
     by = "Preempted: by bench/urgent" if is_known else "by whom, the cluster does not say"
     said = f"{'preempted: ' if is_known else ''}its pod was deleted while it ran ({by})"
@@ -156,6 +158,19 @@ def test_how_a_pod_was_ended_is_known_though_no_look_showed_its_end(
         assert seen.ended_before == said
     assert paused == ([] if is_known else [WRITTEN_WITHIN_S])
     assert view.of([], 0.0, None).before == {}
+
+
+@pytest.mark.parametrize("later", ["it ended by itself", "its Job has ended"])
+def test_a_pod_that_is_gone_after_its_end_was_not_deleted_while_it_ran(later: str) -> None:
+    stamp = "2026-11-28T00:00:00Z"
+    job: dict[str, Any] = {"metadata": {"uid": "j", "creationTimestamp": stamp, "labels": {}}, "spec": {}}
+    view = Evidence(Lists(events=[], nodes=[node()]), 600.0)  # type: ignore[arg-type]
+    view.of([AttemptObjects(job=job, pods=(pod(phase="Running", deleted=False),))], 0.0, None)
+    if later == "it ended by itself":
+        view.of([AttemptObjects(job=job, pods=(pod(phase="Succeeded", deleted=False),))], 0.0, None)
+    else:
+        job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+    assert view.of([AttemptObjects(job=job)], 0.0, None).before == {}
 
 
 def test_where_nodes_may_not_be_listed_the_events_still_tell() -> None:
