@@ -19,7 +19,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from orchestrator.config import DockerHost
-from orchestrator.errors import BadResult, HostUnfit, StartError, TaskUnfit
+from orchestrator.errors import BadResult, HostUnfit, HostUnreachable, StartError, TaskUnfit
 from orchestrator.executors.bounded_http import chunks
 from orchestrator.executors.container_paths import FOLDER, GRANT_FILE, RUNNER_UID, TOKEN_FILE, below
 from orchestrator.executors.contract import LABEL, Attempt, Observation, Slot, State, Task
@@ -253,7 +253,7 @@ class DockerExecutor:
 
     def _has_job(self, task: Task) -> bool:
         """Whether the container has its files. To write them again would take them away from a runner that starts."""
-        with suppress(BadResult):
+        with suppress(BadResult, HostUnreachable, HostUnfit):  # one that cannot be read is tried to be filled
             return self.fetch(task.attempt, "job.json") == task.job.to_json().encode()
         return False
 

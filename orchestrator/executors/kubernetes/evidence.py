@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from orchestrator.executors.kubernetes import projection
 from orchestrator.executors.kubernetes.cluster import Cluster, Refused
 from orchestrator.executors.kubernetes.disruption import why_ended, why_node_leaves
 from orchestrator.executors.kubernetes.fit import why_none_fits
-from orchestrator.executors.kubernetes.observation import AttemptObjects, finished
+from orchestrator.executors.kubernetes.observation import AttemptObjects
 from orchestrator.executors.kubernetes.pods import has_begun, has_ended, own_container, own_state
 from orchestrator.executors.kubernetes.pulling import PULL_FAILED, is_final, reason_in
 from orchestrator.executors.kubernetes.waiting import (
@@ -34,7 +33,10 @@ REPEATED_S = 180.0
 ENDS = ("Preempted", "TaintManagerEviction", "Evicted", "NodeShutdown", "Preempting", "NodeNotReady", "Stopped")
 MOST_ENDED = 20  # per refresh; with more, their common cause is known by then
 # The event that explains a deletion is written after it, on a busy cluster even after the end of a pod that ends fast.
-WRITTEN_WITHIN_S = 2.0
+# It is waited for at most this often: pods that go one after the other have one cause.
+WRITTEN_WITHIN_S, WAIT_EVERY_S = 2.0, 20.0
+# The conditions of a Job that ends by itself or by its deadline. The last two come first, from Kubernetes 1.31 on.
+OWN_ENDS = ("Complete", "Failed", "SuccessCriteriaMet", "FailureTarget")
 Object = Mapping[str, Any]
 
 
@@ -56,6 +58,7 @@ class Evidence:
         self._ending: Mapping[str, AttemptObjects] = {}
         self._gone: Mapping[str, AttemptObjects] = {}
         self.paused_s = 0.0  # during the last call of `of`
+        self._paused_at = -WAIT_EVERY_S
 
     def of(self, shown: Iterable[AttemptObjects], now: float, watch: ClusterWatch | None) -> WaitingEvidence:
         """now: the cluster's time. watch: one that is live; None: events are listed."""
@@ -143,13 +146,13 @@ class Evidence:
         self.paused_s = 0.0
         asked = {(uid, ended): self._told_of(uid, ended) for uid, ended in about}
         known = {key: said for key, said in asked.items() if said is not None}
-        with contextlib.suppress(Refused):
-            queried = [key for key in about if key not in known][:MOST_ENDED]
-            known |= {key: self._why_ended(about[key]) for key in queried}
-            if unexplained := [key for key in queried if key[1] and not known[key]]:
-                time.sleep(WRITTEN_WITHIN_S)
-                self.paused_s = WRITTEN_WITHIN_S
-                known |= {key: self._why_ended(about[key]) for key in unexplained}
+        queried = [key for key in about if key not in known][:MOST_ENDED]
+        known |= {key: self._why_ended(about[key]) for key in queried}
+        unexplained = [key for key in queried if key[1] and not known[key]]
+        if unexplained and time.monotonic() - self._paused_at > WAIT_EVERY_S:
+            time.sleep(WRITTEN_WITHIN_S)
+            self.paused_s, self._paused_at = WRITTEN_WITHIN_S, time.monotonic()
+            known |= {key: self._why_ended(about[key]) for key in unexplained}
         self._ended_by = known
         return {uid: said for (uid, _), said in known.items()}
 
@@ -160,7 +163,7 @@ class Evidence:
         return {
             job: AttemptObjects(pods=(_told_to_end(before.pod),))
             for job, before in last.items()
-            if before.pod and job in now and not finished(now[job].job or {}) and not _has(now[job], before.pod)
+            if before.pod and job in now and not _ends_by_itself(now[job].job) and not _has(now[job], before.pod)
         }
 
     def _told_of(self, uid: str, ended: bool) -> str | None:
@@ -170,9 +173,12 @@ class Evidence:
 
     def _why_ended(self, pod: Object) -> str:
         """Returns the reason in the events of a pod, those of its Job (if it is suspended), and its node."""
-        about = [pod, *self._suspended_jobs(pod)]
-        queries = [{"fieldSelector": f"involvedObject.uid={each['metadata']['uid']}"} for each in about]
-        events = [it for query in queries for it in self._cluster.list("events", query)]
+        try:
+            about = [pod, *self._suspended_jobs(pod)]
+            queries = [{"fieldSelector": f"involvedObject.uid={each['metadata']['uid']}"} for each in about]
+            events = [it for query in queries for it in self._cluster.list("events", query)]
+        except Refused:  # as it will be at the next look
+            events = []
         told = [it for it in sorted(events, key=_when) if it.get("reason") in ENDS]
         said = [f"{it['reason']}: {it.get('message')}" for it in told]
         return "; ".join(dict.fromkeys(filter(None, (*said, self._why_node_leaves(pod)))))
@@ -210,6 +216,13 @@ def _told(
         if uid in has_pod and not is_over and str(event.get("reason")).startswith("Failed"):
             warnings.setdefault(uid, []).append(said)
     return {uid: tuple(said) for uid, said in warnings.items()}, pulls
+
+
+def _ends_by_itself(job: Object | None) -> bool:
+    """Whether a Job has ended or is about to, or somebody deletes it: its pod then goes for that reason."""
+    conditions = ((job or {}).get("status") or {}).get("conditions") or ()
+    has_own_end = any(each["type"] in OWN_ENDS and each["status"] == "True" for each in conditions)
+    return has_own_end or "deletionTimestamp" in (job or {"metadata": {}})["metadata"]
 
 
 def _told_to_end(pod: Object) -> Object:

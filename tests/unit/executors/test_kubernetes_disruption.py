@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -160,7 +161,9 @@ def test_how_a_pod_was_ended_is_known_though_no_look_showed_its_end(
     assert view.of([], 0.0, None).before == {}
 
 
-@pytest.mark.parametrize("later", ["it ended by itself", "its Job has ended"])
+@pytest.mark.parametrize(
+    "later", ["it ended by itself", "Complete", "Failed", "FailureTarget", "SuccessCriteriaMet", "its Job is deleted"]
+)
 def test_a_pod_that_is_gone_after_its_end_was_not_deleted_while_it_ran(later: str) -> None:
     stamp = "2026-11-28T00:00:00Z"
     job: dict[str, Any] = {"metadata": {"uid": "j", "creationTimestamp": stamp, "labels": {}}, "spec": {}}
@@ -168,9 +171,49 @@ def test_a_pod_that_is_gone_after_its_end_was_not_deleted_while_it_ran(later: st
     view.of([AttemptObjects(job=job, pods=(pod(phase="Running", deleted=False),))], 0.0, None)
     if later == "it ended by itself":
         view.of([AttemptObjects(job=job, pods=(pod(phase="Succeeded", deleted=False),))], 0.0, None)
+    elif later == "its Job is deleted":
+        job["metadata"]["deletionTimestamp"] = stamp
     else:
-        job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+        job["status"] = {"conditions": [{"type": later, "status": "True"}]}
     assert view.of([AttemptObjects(job=job)], 0.0, None).before == {}
+
+
+def test_pods_that_go_one_after_the_other_pause_the_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr("time.sleep", paused.append)
+    view = Evidence(Lists(events=[], nodes=[node()]), 600.0)  # type: ignore[arg-type]
+    for number in range(9):
+        ended = pod(phase="Failed")
+        ended["metadata"]["uid"] = f"p{number}"
+        assert view._ends([AttemptObjects(pods=(ended,))]) == {f"p{number}": ""}
+    assert paused == [WRITTEN_WITHIN_S]
+
+
+def test_an_account_that_may_list_no_events_is_refused_once_for_each_pod_and_its_node_still_tells() -> None:
+    cluster = Lists(events=Refused("no", 403, "Forbidden"), nodes=[node("node.kubernetes.io/unschedulable")])
+    said, view = ends(cluster)
+    assert said == "its node spot-1 is cordoned, as a drain does"
+    view._ends([AttemptObjects(pods=(pod(),))])
+    assert cluster.asked == ["events", "nodes"]
+
+
+@pytest.mark.parametrize(
+    ("suspended", "uid", "said"), [(True, "j", "Stopped: why"), (False, "j", ""), (True, "another", "")]
+)
+def test_events_of_a_job_count_only_if_it_is_the_pods_own_and_suspended(suspended: bool, uid: str, said: str) -> None:
+    event = {"reason": "Stopped", "message": "why", "lastTimestamp": "2026-11-28T00:00:09Z"}
+    job = {"metadata": {"uid": uid, "name": "sd-j"}, "spec": {"suspend": suspended}}
+
+    class OfTheJob(Lists):
+        def list(self, resource: str, query: Any = None, **options: Any) -> list[Any]:
+            found = super().list(resource, query, **options)
+            return found if resource != "events" or query["fieldSelector"].endswith(f"={uid}") else []
+
+    ended = pod(phase="Failed")
+    ended["metadata"]["ownerReferences"] = [{"uid": "j", "name": "sd-j"}]
+    view = Evidence(OfTheJob(events=[event], jobs=[job], nodes=[node()]), 600.0)  # type: ignore[arg-type]
+    view._paused_at = math.inf
+    assert view._ends([AttemptObjects(pods=(ended,))]) == {"p1": said}
 
 
 def test_where_nodes_may_not_be_listed_the_events_still_tell() -> None:
