@@ -43,7 +43,7 @@ class DockerHost(BaseHost):
     cache: str | None = Field(
         default=None,
         min_length=1,
-        description="folder on the host where jobs cache compiled code for later jobs",
+        description="folder on the host where jobs keep compiled code and reference images for later jobs",
     )
     base: str | None = Field(
         default=None,

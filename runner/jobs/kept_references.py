@@ -1,12 +1,14 @@
 """Keeps reference images for later jobs, in the folder that RUNNER_REFERENCES names.
 
-An image is read back only for the same work with the same weights, precision, threads, device and software.
+An image is read back only for the same work with the same weights, precision, offload, threads, device and software.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +16,8 @@ from pathlib import Path
 from runner.schema import Job, stable_hash
 
 VARIABLE = "RUNNER_REFERENCES"
+# More than a PNG of the largest image that a job may ask for in practice; a kept file comes from an earlier job.
+LARGEST_BYTES = 256 * 2**20
 
 
 def file_of(job: Job) -> Path | None:
@@ -26,12 +30,15 @@ def file_of(job: Job) -> Path | None:
         return None
     from runner.jobs.worker import provenance
     from runner.models import pipeline
+    from runner.telemetry.probe import cpu_model
 
     if (weights := pipeline.weights_of(job)) is None:
         return None
+    pipeline.set_threads(job)  # which PyTorch tells
     found = provenance(job)
-    asked = [job.work(1), weights, job.precision.value, job.device.value, job.threads, job.image]
-    return Path(folder) / f"{stable_hash([*asked, dict(found.cells), dict(found.details)], 32)}.png"
+    # a hub model's commit does not tell which of its variants is on this machine; the remark does
+    facts = [job.work(1), weights, pipeline.remark(job), job.precision.value, job.offload, job.device.value, job.image]
+    return Path(folder) / f"{stable_hash([*facts, cpu_model(), dict(found.cells), dict(found.details)], 32)}.png"
 
 
 def read(file: Path) -> bytes | None:
@@ -39,23 +46,38 @@ def read(file: Path) -> bytes | None:
     from PIL import Image
 
     try:
-        png = file.read_bytes()
-        Image.open(io.BytesIO(png)).verify()  # every checksum, and that it is whole
+        png = _content(file)
+        Image.open(io.BytesIO(png), formats=("PNG",)).verify()  # every checksum, and that it is whole
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for a damaged PNG
+    except Exception as error:  # Pillow has no class of its own for a damaged file
         print(f"runner: {file} is not used: {error}", file=sys.stderr)
         return None
     print(f"runner: the reference image is read from {file}", file=sys.stderr)
     return png
 
 
+def _content(file: Path) -> bytes:
+    with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            raise OSError("it is not a regular file")
+        png = opened.read(LARGEST_BYTES + 1)
+    if len(png) > LARGEST_BYTES:
+        raise OSError(f"it has more than {LARGEST_BYTES} bytes")
+    return png
+
+
 def keep(file: Path, png: bytes) -> None:
     """Writes the whole image or none. If that fails, the next job draws it again."""
+    draft = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:
-            draft.write(png)
-        os.replace(draft.name, file)
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as opened:
+            draft = Path(opened.name)
+            opened.write(png)
+        os.replace(draft, file)
     except OSError as error:
         print(f"runner: the reference image is not kept for later jobs: {error}", file=sys.stderr)
+        if draft is not None:
+            with contextlib.suppress(OSError):
+                draft.unlink()

@@ -33,8 +33,13 @@ def draw(file: Path, job: Job, cases: tuple[Case, ...], token: str | None, send:
     """
     try:
         kept = kept_references.file_of(job)
-        png = kept and kept_references.read(kept)
-        file.write_bytes(png or _drawn(job, token))
+        png = kept_references.read(kept) if kept else None
+        if png is None:
+            png = _drawn(job, token)
+            # a model of the hub is on this machine only now; weights that were replaced meanwhile are nobody's
+            if (known := kept_references.file_of(job)) and kept in (None, known):
+                kept_references.keep(known, png)
+        file.write_bytes(png)
     except Exception as error:
         refuse(job, cases, status_of(error), error, send)
         return
@@ -48,8 +53,6 @@ def _drawn(job: Job, token: str | None) -> bytes:
     check_call(session, images, 1)
     out = io.BytesIO()
     images[0].save(out, "PNG")
-    if kept := kept_references.file_of(job):  # a model of the hub is on this machine by now
-        kept_references.keep(kept, out.getvalue())
     return out.getvalue()
 
 
