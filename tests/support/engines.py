@@ -404,6 +404,9 @@ def ssh_in_front_of(
     if None in (program, shutil.which("ssh"), shutil.which("ssh-keygen")) or os.geteuid() != 0:
         missing("an SSH host needs OpenSSH's client and server, and root")
     folder = Path(tempfile.mkdtemp(prefix="orc-ssh-"))
+    # bash reads ~/.bashrc in a session; what the user has there may take a lock, and a killed session then leaves it
+    home = f"SetEnv HOME={folder}/home"
+    server = server.replace("SetEnv", home) if "SetEnv" in server else f"{server}\n{home}"  # sshd reads the first alone
     port = free_port()
     host_key, client_key = keygen(folder / "host_key"), keygen(folder / "client_key")
     shutil.copy(f"{client_key}.pub", folder / "authorized_keys")
@@ -422,6 +425,7 @@ def ssh_in_front_of(
     )
     wrapper = folder / "bin" / "ssh"
     wrapper.parent.mkdir()
+    (folder / "home").mkdir()
     wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n')
     wrapper.chmod(0o755)
     Path("/run/sshd").mkdir(exist_ok=True)  # where it locks itself in; a package's init script would make it
