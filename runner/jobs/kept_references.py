@@ -16,14 +16,14 @@ from pathlib import Path
 from runner.schema import Job, stable_hash
 
 VARIABLE = "RUNNER_REFERENCES"
-# More than a PNG of the largest image that a job may ask for in practice; a kept file comes from an earlier job.
+# A larger file is not read: whatever an earlier job wrote must not fill the memory. A PNG of 1024×1024 has about 3 MB.
 LARGEST_BYTES = 256 * 2**20
 
 
 def file_of(job: Job) -> Path | None:
     """Where the reference of a job is kept; None if no folder is named, or its weights are not on this machine yet.
 
-    Imports the engines' libraries, which know the device.
+    Imports the engines' libraries, which know the device, and sets PyTorch's threads as the job asks.
     """
     folder = os.environ.get(VARIABLE)
     if not folder:
@@ -34,7 +34,7 @@ def file_of(job: Job) -> Path | None:
 
     if (weights := pipeline.weights_of(job)) is None:
         return None
-    pipeline.set_threads(job)  # which PyTorch tells
+    pipeline.set_threads(job)  # `provenance` has their number
     found = provenance(job)
     # a hub model's commit does not tell which of its variants is on this machine; the remark does
     facts = [job.work(1), weights, pipeline.remark(job), job.precision.value, job.offload, job.device.value, job.image]

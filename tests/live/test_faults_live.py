@@ -222,7 +222,7 @@ def test_a_container_that_fills_its_hosts_disk_fails_alone(docker_host: Engine, 
 
 
 SLOW = {"matrix": {"prompt": ["say a; sleep 5", "say b; sleep 5"]}, "samples": 1}
-# Of which two are seen at once, on whatever machine.
+# Long enough that two are seen at once on a busy machine.
 SLOWER = {"matrix": {"prompt": ["say a; sleep 20", "say b; sleep 20"]}, "samples": 1}
 
 

@@ -226,6 +226,7 @@ def _ends_by_itself(job: Object | None) -> bool:
 
 
 def _told_to_end(pod: Object) -> Object:
+    """Returns the pod as one that was deleted; the time of its deletion is not known."""
     return {**pod, "metadata": {"deletionTimestamp": "", **pod["metadata"]}}
 
 
