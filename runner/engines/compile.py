@@ -13,6 +13,8 @@ import torch
 
 from runner.engines import step_cache
 from runner.engines.captured import CapturedSession
+from runner.engines.gelu import replace_gelus
+from runner.engines.rotary import rotate_halves
 from runner.errors import Unsupported
 from runner.models import pipeline, quantised
 from runner.models.networks import denoiser
@@ -101,14 +103,16 @@ def blocks(transformer: Any) -> list[Any]:
 
 
 def prepared(pipe: Any, precision: Precision) -> Any:
-    """Converts networks with convolutions to channels-last, and fuses their QKV projections: they compile best so.
+    """Brings the networks into the forms that compile best, which compute the same, and quantises the denoiser.
 
-    Quantises the denoiser after that, as the precision says.
-
-    diffusers cannot fuse the projections of SD 3.5's and FLUX's transformers.
+    Networks with convolutions become channels-last, with fused QKV projections (diffusers cannot fuse those of SD 3.5's
+    and FLUX's transformers). Transformers get another form of GELU, and FLUX's another order of rotary pairs.
     """
     for network in (denoiser(pipe), pipe.vae):
-        if network is not getattr(pipe, "transformer", None):
+        if network is getattr(pipe, "transformer", None):
+            replace_gelus(network)
+            rotate_halves(network)
+        else:
             network.to(memory_format=torch.channels_last)
             network.fuse_qkv_projections()
     quantised.apply(pipe, precision)

@@ -1,0 +1,88 @@
+"""Other forms of a network's operations: that they compute what the originals do."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
+
+from runner.engines import compile as compiled  # noqa: E402
+from runner.engines.gelu import BySigmoid, by_sigmoid  # noqa: E402
+from runner.engines.rotary import rotate_halves  # noqa: E402
+from runner.models import synthetic  # noqa: E402
+from runner.schema import Precision  # noqa: E402
+
+
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-6), (torch.bfloat16, 2**-8)])
+def test_gelu_by_sigmoid_is_the_tanh_approximation(dtype: Any, within: float) -> None:
+    rows = torch.linspace(-30, 30, 6001).to(dtype)
+    expected = torch.nn.functional.gelu(rows.double(), approximate="tanh")
+    assert torch.allclose(by_sigmoid(rows).double(), expected, atol=within, rtol=within)
+    assert by_sigmoid(rows).dtype is dtype
+
+
+def drawn(name: str) -> types.SimpleNamespace:
+    """A tiny transformer of a family with no two equal weights, alone in a pipeline."""
+    pipe = synthetic.build(name, torch.float32)
+    draw = torch.Generator().manual_seed(1)
+    for parameter in pipe.transformer.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
+    return types.SimpleNamespace(transformer=pipe.transformer, vae=pipe.vae)
+
+
+def velocity(name: str, transformer: Any) -> Any:
+    draw = torch.Generator().manual_seed(2)
+
+    def noise(*shape: int) -> Any:
+        return torch.randn(shape, generator=draw)
+
+    config = transformer.config
+    given = {"timestep": torch.tensor([0.7, 0.7]), "return_dict": False}
+    if name == "tiny-sd3":
+        given["hidden_states"] = noise(2, config.in_channels, 16, 24)
+        given["encoder_hidden_states"] = noise(2, 7, config.joint_attention_dim)
+    else:
+        rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(6.0), indexing="ij")
+        given["img_ids"] = torch.stack([torch.zeros(24), rows.flatten(), columns.flatten()], dim=1)
+        given["txt_ids"] = torch.zeros(7, 3)
+        given["guidance"] = torch.full([2], 3.5)
+        given["hidden_states"] = noise(2, 24, config.in_channels)
+        given["encoder_hidden_states"] = noise(2, 7, config.joint_attention_dim)
+    with torch.inference_mode():
+        return transformer(pooled_projections=noise(2, config.pooled_projection_dim), **given)[0]
+
+
+@pytest.mark.parametrize("name", ["tiny-sd3", "tiny-flux"])
+def test_a_transformer_prepared_for_compilation_computes_the_same(name: str) -> None:
+    pipe = drawn(name)
+    expected = velocity(name, pipe.transformer)
+    assert expected.abs().max() > 0.1
+    compiled.prepared(pipe, Precision.SINGLE)
+    assert torch.allclose(velocity(name, pipe.transformer), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_every_gelu_of_flux_and_all_its_attention_get_the_other_form() -> None:
+    pipe = drawn("tiny-flux")
+    before = [block.attn.to_q.weight.clone() for block in compiled.blocks(pipe.transformer)]
+    compiled.prepared(pipe, Precision.SINGLE)
+    assert all(isinstance(block.act_mlp, BySigmoid) for block in pipe.transformer.single_transformer_blocks)
+    assert all(block.ff.net[0].gelu is by_sigmoid for block in pipe.transformer.transformer_blocks)
+    for block, weight in zip(compiled.blocks(pipe.transformer), before):
+        half = block.attn.head_dim // 2
+        assert torch.equal(block.attn.to_q.weight[half], weight[1])
+
+
+def test_attention_of_somebodys_own_keeps_its_order() -> None:
+    pipe = drawn("tiny-flux")
+    expected = velocity("tiny-flux", pipe.transformer)
+    block = pipe.transformer.transformer_blocks[0]
+
+    class Own(type(block.attn.processor)):  # type: ignore[misc]
+        pass
+
+    block.attn.set_processor(Own())
+    rotate_halves(pipe.transformer)
+    assert torch.equal(velocity("tiny-flux", pipe.transformer), expected)
