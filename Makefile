@@ -46,7 +46,7 @@ test-live: $(FOR_TEST) ## run the tests that need an engine, a cluster or a stor
 	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 10 -m 'not ($(FAST)) and not ($(ALONE))'
 
 test-alone: $(FOR_TEST) ## run the tests that need a GPU, and then those that measure this machine, with nothing beside them
-	$(BIN)/pytest -n $(WORKERS) -m 'gpu and not alone'
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'gpu and not alone'
 	$(BIN)/pytest -m alone
 
 check: lint test ## lint, then test: what a contributor and CI run

@@ -13,7 +13,6 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from runner.engines import compile
-from runner.engines.group_norm import replace_group_norms
 from runner.engines.precompute import Modulations, Precomputed
 from runner.errors import Unsupported
 from runner.models import pipeline
@@ -45,7 +44,6 @@ class Call:
     def __init__(self, pipe: Any, job: Job, size: tuple[int, int]) -> None:
         self.pipe, self._job, self.size = pipe, job, size
         self._guided = job.guidance > 1
-        replace_group_norms(pipe.vae.decoder)
         self._decode: Any = torch.compile(pipe.vae.decode, **compile.SETTINGS)
 
     def tokenizers(self) -> list[tuple[Any, int]]:
@@ -130,7 +128,6 @@ class StableDiffusion(Call):
             unusual.append("time_cond_proj_dim")
         if unusual:
             raise Unsupported(f"graph has no {' and '.join(unusual)}, which this model is configured with")
-        replace_group_norms(pipe.unet)
         self._precomputed = Precomputed(pipe.unet, guided=self._guided)
         self._denoise = torch.compile(Denoiser(pipe.unet, job.guidance), **compile.SETTINGS)
 

@@ -14,6 +14,7 @@ import torch
 from runner.engines import step_cache
 from runner.engines.captured import CapturedSession
 from runner.engines.gelu import replace_gelus
+from runner.engines.group_norm import replace_group_norms
 from runner.engines.rotary import rotate_halves
 from runner.errors import Unsupported
 from runner.models import pipeline, quantised
@@ -73,7 +74,11 @@ def step_of(forward: Any, *, keep: bool) -> Any:
 
 
 def _on(device: torch.device, value: Any) -> Any:
-    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+    """A tensor on the device. A copy to a GPU waits for all earlier work there, unless it is from pinned memory."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    pinned = value.device.type == "cpu" and device.type == "cuda"
+    return (value.pin_memory() if pinned else value).to(device, non_blocking=True)
 
 
 def keep_timesteps_here(scheduler: Any) -> None:
@@ -106,7 +111,8 @@ def prepared(pipe: Any, precision: Precision) -> Any:
     """Brings the networks into the forms that compile best, which compute the same, and quantises the denoiser.
 
     Networks with convolutions become channels-last, with fused QKV projections (diffusers cannot fuse those of SD 3.5's
-    and FLUX's transformers). Transformers get another form of GELU, and FLUX's another order of rotary pairs.
+    and FLUX's transformers) and group norms by channel. Transformers get another form of GELU, and FLUX's another order
+    of rotary pairs.
     """
     for network in (denoiser(pipe), pipe.vae):
         if network is getattr(pipe, "transformer", None):
@@ -115,5 +121,6 @@ def prepared(pipe: Any, precision: Precision) -> Any:
         else:
             network.to(memory_format=torch.channels_last)
             network.fuse_qkv_projections()
+            replace_group_norms(network)
     quantised.apply(pipe, precision)
     return pipe
