@@ -31,19 +31,22 @@ from runner.schema import Job
 job = Job.from_json(sys.stdin.read())
 torch.set_num_threads(1)
 if job.engine == "compile":
-    compile.load(job, None).generate(1)
+    session = compile.load(job, None)
+    session.generate(1)
 else:
     cpu = torch.device("cpu")
     session = graph.GraphSession(pipeline.load(job, torch.float32, None), job, cpu, torch.float32)
     with torch.inference_mode():
         session.hold(1)
         session.compute()
+session.close()
 print(json.dumps({name: counters[group][name] for group in ("inductor", "aot_autograd") for name in counters[group]}))
 """
 ENTRIES = ("fxgraph_cache", "autograd_cache")
 
 
-def found(job: Job, folder: Path) -> dict[str, Any]:
+def found(job: Job, folder: Path) -> tuple[dict[str, Any], str]:
+    """What the compiler counted, and what the job's log says of it."""
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(folder), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", "-c", CODE]
     done = subprocess.run(
@@ -51,7 +54,7 @@ def found(job: Job, folder: Path) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return said
+    return said, done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("engine", ["compile", "graph"])
@@ -60,9 +63,11 @@ def test_a_second_process_reads_all_that_the_first_one_compiled(engine: str, tmp
         "a cat", model="synthetic:tiny-flux", engine=engine, precision=Precision.SINGLE, steps=2, height=64, width=64,
         guidance=3.5, scheduler="flow-euler",
     )  # fmt: skip
-    first, second = found(job, tmp_path), found(job, tmp_path)
+    (first, _), (second, said) = found(job, tmp_path), found(job, tmp_path)
     for entry in ENTRIES:
         assert first[f"{entry}_miss"] >= 3  # two kinds of blocks and the decoder
         assert f"{entry}_miss" not in second
         assert second[f"{entry}_hit"] >= first[f"{entry}_miss"]
         assert not {f"{entry}_bypass"} & {*first, *second}
+    graphs = second["fxgraph_cache_hit"]
+    assert said == f"{engine}: {graphs} of {graphs} graphs were in the compiler's cache"
