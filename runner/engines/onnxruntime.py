@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from runner.schema import Device, Job, Precision
 # onnxruntime 1.24 would compute it on the CPU (https://github.com/microsoft/onnxruntime/issues/28025).
 OPSETS = {Device.CPU: 23, Device.CUDA: 18}
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
+# The operators whose time counts, beside normalisations. Arithmetic on shapes belongs on the CPU.
+COMPUTING = {"Attention", "Conv", "Gelu", "Gemm", "MatMul", "MultiHeadAttention", "Resize", "Softmax"}
 ELEMENT_TYPES = {torch.float32: 1, torch.int64: 7, torch.float16: 10}
 
 
@@ -51,7 +54,7 @@ def provider_of(job: Job) -> str:
 
 
 def open_session(file: Path, provider: str, threads: int | None, *, tf32: bool = False) -> Any:
-    """Opens a network on a provider. Raises LoadError where onnxruntime would use another provider.
+    """Opens a network on a provider. Raises LoadError where onnxruntime would use another one, for all or for a part.
 
     tf32: on a GPU, where it is onnxruntime's own default.
     """
@@ -60,12 +63,25 @@ def open_session(file: Path, provider: str, threads: int | None, *, tf32: bool =
     options.intra_op_num_threads = threads or 0
     # Errors only: warnings are about nodes for shape arithmetic, which belong on the CPU.
     options.log_severity_level = 3
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     session = onnxruntime.InferenceSession(str(file), options, providers=[(provider, settings)])
     session.disable_fallback()
     if session.get_providers()[0] != provider:
         got = ", ".join(session.get_providers())
         raise LoadError(f"onnxruntime gave {got} for {provider}: does its CUDA build fit the driver and cuDNN here?")
+    if away := _placed_away(session, provider):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(away.items()))
+        raise LoadError(f"onnxruntime placed {kinds} elsewhere than on {provider}; fix: update onnxruntime-gpu")
     return session
+
+
+def _placed_away(session: Any, provider: str) -> Counter[str]:
+    """How many operators of each kind compute elsewhere; none where this version (before 1.24) does not tell."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return Counter()
+    parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name != provider]
+    kinds = [node.op_type for part in parts for node in part.get_nodes()]
+    return Counter(kind for kind in kinds if kind in COMPUTING or kind.endswith("Normalization"))
 
 
 class OrtNetwork:

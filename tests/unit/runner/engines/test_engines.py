@@ -233,6 +233,38 @@ def test_a_session_on_another_provider_than_asked_is_a_fault(monkeypatch: pytest
     assert asked == [[("CUDAExecutionProvider", {"use_tf32": "0"})], "no fallback"]
 
 
+def test_a_network_that_computes_in_part_on_another_provider_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def part(provider: str, *kinds: str) -> Any:
+        nodes = [types.SimpleNamespace(op_type=kind) for kind in kinds]
+        return types.SimpleNamespace(ep_name=provider, get_nodes=lambda: nodes)
+
+    placed = [part("CUDAExecutionProvider", "Conv", "MatMul"), part("CPUExecutionProvider", "Shape", "Gather")]
+
+    def opened(*_: Any, **__: Any) -> Any:
+        return types.SimpleNamespace(
+            disable_fallback=lambda: None,
+            get_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+            get_provider_graph_assignment_info=lambda: placed,
+        )
+
+    monkeypatch.setattr(onnx_engine.onnxruntime, "InferenceSession", opened)
+    onnx_engine.open_session(Path("x.onnx"), "CUDAExecutionProvider", 1)
+    placed.append(part("CPUExecutionProvider", "Attention", "Attention", "LayerNormalization", "Shape"))
+    with pytest.raises(LoadError, match="placed 2 Attention, 1 LayerNormalization elsewhere than on CUDAExecution"):
+        onnx_engine.open_session(Path("x.onnx"), "CUDAExecutionProvider", 1)
+
+
+@pytest.mark.live
+def test_onnxruntime_tells_where_each_operator_is_placed(exported: dict[str, Any]) -> None:
+    session = exported["onnxruntime"].pipe.unet.compute.session
+    assert not onnx_engine._placed_away(session, "CPUExecutionProvider")
+    elsewhere = onnx_engine._placed_away(session, "CUDAExecutionProvider")
+    assert elsewhere["Attention"] > 0
+    assert elsewhere["Conv"] > 0
+    assert elsewhere["LayerNormalization"] > 0
+    assert "Shape" not in elsewhere
+
+
 @pytest.mark.parametrize(("tf32", "said"), [(False, "0"), (True, "1")])
 def test_onnxruntime_on_a_gpu_has_tf32_only_if_asked(tf32: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
