@@ -159,7 +159,7 @@ ENGINES: Mapping[str, EngineFacts] = {
         families=("sd",),
     ),
     "compile": EngineFacts(
-        "torch.compile of denoiser and VAE, CUDA graphs on a GPU",
+        "torch.compile of denoiser and VAE, on a GPU with CUDA graphs (sd, sdxl)",
         _BOTH,
         extra="runner",
         step_caches=("sd3", "flux"),
