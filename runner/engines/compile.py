@@ -74,11 +74,7 @@ def step_of(forward: Any, *, keep: bool) -> Any:
 
 
 def _on(device: torch.device, value: Any) -> Any:
-    """A tensor on the device. A copy to a GPU waits for all earlier work there, unless it is from pinned memory."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    pinned = value.device.type == "cpu" and device.type == "cuda"
-    return (value.pin_memory() if pinned else value).to(device, non_blocking=True)
+    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
 
 
 def keep_timesteps_here(scheduler: Any) -> None:

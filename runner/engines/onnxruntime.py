@@ -20,7 +20,7 @@ from runner.schema import Device, Job, Precision
 OPSETS = {Device.CPU: 23, Device.CUDA: 18}
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
 # The operators whose time counts, beside normalisations. Arithmetic on shapes belongs on the CPU.
-COMPUTING = {"Attention", "Conv", "Gelu", "Gemm", "MatMul", "MultiHeadAttention", "Resize", "Softmax"}
+COMPUTING = {"Attention", "Conv", "ConvTranspose", "Einsum", "Gelu", "Gemm", "MatMul", "Resize", "Softmax"}
 ELEMENT_TYPES = {torch.float32: 1, torch.int64: 7, torch.float16: 10}
 
 
@@ -71,7 +71,7 @@ def open_session(file: Path, provider: str, threads: int | None, *, tf32: bool =
         raise LoadError(f"onnxruntime gave {got} for {provider}: does its CUDA build fit the driver and cuDNN here?")
     if away := _placed_away(session, provider):
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(away.items()))
-        raise LoadError(f"onnxruntime placed {kinds} elsewhere than on {provider}; fix: update onnxruntime-gpu")
+        raise LoadError(f"onnxruntime-gpu has no kernels for some operators, and would compute {kinds} on the CPU")
     return session
 
 

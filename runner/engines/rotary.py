@@ -62,7 +62,7 @@ class _Attention:
         attn: Any,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None,
-        attention_mask: None,
+        attention_mask: torch.Tensor | None,
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
@@ -77,7 +77,8 @@ class _Attention:
         query, key = (
             apply_rotary_emb(part, image_rotary_emb, use_real_unbind_dim=-2, sequence_dim=1) for part in (query, key)
         )
-        attended = scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
         attended = attended.transpose(1, 2).flatten(2).to(query.dtype)
         if encoder_hidden_states is None:
             return attended

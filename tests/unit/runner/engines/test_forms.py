@@ -69,7 +69,8 @@ def test_every_gelu_of_flux_and_all_its_attention_get_the_other_form() -> None:
     before = [block.attn.to_q.weight.clone() for block in compiled.blocks(pipe.transformer)]
     compiled.prepared(pipe, Precision.SINGLE)
     assert all(isinstance(block.act_mlp, BySigmoid) for block in pipe.transformer.single_transformer_blocks)
-    assert all(block.ff.net[0].gelu is by_sigmoid for block in pipe.transformer.transformer_blocks)
+    for block in pipe.transformer.transformer_blocks:
+        assert all(layer.net[0].gelu is by_sigmoid for layer in (block.ff, block.ff_context))
     for block, weight in zip(compiled.blocks(pipe.transformer), before):
         half = block.attn.head_dim // 2
         assert torch.equal(block.attn.to_q.weight[half], weight[1])

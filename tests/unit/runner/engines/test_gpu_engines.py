@@ -267,20 +267,6 @@ def test_compile_makes_eagers_images_with_its_timesteps_on_the_cpu(
     assert session.pipe.scheduler.timesteps.device == CPU
 
 
-def test_a_timestep_goes_to_the_gpu_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[Any] = []
-
-    def noted(tensor: Any, *given: Any, **named: Any) -> Any:
-        steps.append((*given, named))
-        return tensor
-
-    monkeypatch.setattr(torch.Tensor, "pin_memory", noted)
-    monkeypatch.setattr(torch.Tensor, "to", noted)
-    there = torch.device("cuda")
-    compiled._on(there, torch.tensor(3))
-    assert steps == [({},), (there, {"non_blocking": True})]
-
-
 def test_an_output_that_a_scheduler_keeps_is_copied() -> None:
     buffer = torch.zeros(1)
     one, timestep = torch.ones(1), torch.tensor(3)
