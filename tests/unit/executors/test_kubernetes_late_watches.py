@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from late_watches import WATCHES, LateWatches, allowed, timeline, without_pauses
@@ -110,7 +111,7 @@ class Judge:
     versions: dict[tuple[str, str], int] = field(default_factory=dict)
     pods: dict[str, dict[str, Object]] = field(default_factory=dict)
 
-    def look(self, lives: dict[str, Life]) -> None:
+    def look(self, lives: dict[str, Life]) -> dict[str, Observation]:
         since = {job: dict(life.since) for job, life in lives.items()}
         shown, seen = self.its.look()
         for job in lives:
@@ -119,6 +120,7 @@ class Judge:
             self.keeps_its_pods(job, objects, since[job])
             if not objects.pods:
                 self.could_be_listed(job, objects, seen.get(job), since[job])
+        return seen
 
     def is_true_and_no_older(self, job: str, shown: AttemptObjects) -> None:
         known = {
@@ -155,10 +157,13 @@ class Judge:
         return not timeline(self.its.cluster, "jobs", job)[-1][1]
 
     def could_be_listed(self, job: str, shown: AttemptObjects, seen: Observation | None, since: dict[str, int]) -> None:
+        has_run = any(has_begun(pod) for pod in self.pods.get(job, {}).values())
+        if seen and seen.ended_before:  # lists tell nothing of a pod that is gone: an earlier look showed it running
+            assert has_run, f"{job}: {seen} tells of a pod that no look showed running"
+            seen = replace(seen, ended_before="")
         if seen in allowed(self.its.cluster, job, since, time.time(), self.its.host.patience):
             return
         # the change of a Job or a pod is late: nothing is concluded from it, and nothing false is said
-        has_run = any(has_begun(pod) for pod in self.pods.get(job, {}).values())
         is_calm = seen is not None and seen.state is State.QUEUED and seen.status is None
         was_there = any(state for _, state in timeline(self.its.cluster, "jobs", job))
         assert is_calm, f"{job}: {seen} could not be listed"
@@ -312,3 +317,25 @@ def test_a_deadline_of_the_job_is_its_end_though_its_pod_goes_first() -> None:
         its.deliver(("jobs", 0), 10)
         its.view._last = replace(its.view._last, writes=-1)
         assert its.look()[1]["j"].state is State.EXITED
+
+
+@pytest.mark.parametrize("own", [[], ["own"]], ids=["before our call returned", "begun"])
+def test_a_pod_that_ran_at_one_look_and_is_gone_at_the_next_is_told_as_deleted(own: list[str]) -> None:
+    with without_pauses():
+        its = LateWatches()
+        life, judge = Life(its, "j"), Judge(its)
+        for step in ("stage", "create", "make a pod", *own):
+            life.steps()[step]()
+
+        def place() -> None:
+            its.during = lambda: None
+            life.steps()["place"]()
+
+        its.during = place
+        judge.look({"j": life})
+        life.steps()["delete the pod"]()
+        for key in WATCHES:
+            its.deliver(key, 10)
+            its.bookmark(key)
+            its.deliver(key, 1)
+        assert judge.look({"j": life})["j"].ended_before.startswith("its pod was deleted while it ran")
