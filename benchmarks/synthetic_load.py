@@ -23,7 +23,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-PRECISIONS = {"single": "float32", "half": "float16", "bfloat16": "bfloat16"}
+from runner.models.variants import COMPUTED
+
+PRECISIONS = {precision: dtype for dtype, precision in COMPUTED.items()}
 AT_ONCE = 16 * 2**20  # bytes
 
 

@@ -71,12 +71,12 @@ def open_session(file: Path, provider: str, threads: int | None, *, tf32: bool =
         raise LoadError(f"onnxruntime gave {got} for {provider}: does its CUDA build fit the driver and cuDNN here?")
     if away := _placed_away(session, provider):
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(away.items()))
-        raise LoadError(f"onnxruntime-gpu has no kernels for some operators, and would compute {kinds} on the CPU")
+        raise LoadError(f"onnxruntime would compute {kinds} on the CPU; fix: try a newer onnxruntime-gpu")
     return session
 
 
 def _placed_away(session: Any, provider: str) -> Counter[str]:
-    """How many operators of each kind compute elsewhere; none where this version (before 1.24) does not tell."""
+    """How many operators of each kind compute elsewhere; none where this version does not tell."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return Counter()
     parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name != provider]
