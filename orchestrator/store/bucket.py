@@ -200,20 +200,21 @@ class Bucket:
                 if _code(error) in ("NoSuchKey", "404"):
                     return None
                 raise
-            content = self._body(key, answer, limit)
-            if len(content) > limit:
-                raise BadResult(f"{key} in {self.name} is larger than the {limit} bytes that are taken")
-            return content
+            return bytes(self._body(key, answer, limit))
 
-    def _body(self, key: str, answer: Mapping[str, Any], limit: int) -> bytes:
+    def _body(self, key: str, answer: Mapping[str, Any], limit: int) -> bytearray:
+        content = bytearray()
         try:
             with answer["Body"] as raw:
-                content = _at_most(limit, raw)
+                for chunk in chunks(raw, OBJECT_TIMEOUT_S):
+                    content += chunk
+                    if len(content) > limit:  # refused before it is copied: a store decides how often this comes
+                        raise BadResult(f"{key} in {self.name} is larger than the {limit} bytes that are taken")
         except ResponseTooLarge as error:
             raise HostUnreachable(f"{self.name}: {key} is {error}") from error
         except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
             raise _Cut(f"{self.name}: the connection was cut within {key}: {error}") from error
-        if len(content) < min(answer["ContentLength"], limit + 1):
+        if len(content) < answer.get("ContentLength", 0):  # of an answer in chunks, urllib3 checks the end
             raise _Cut(f"{self.name}: the connection was cut within {key}")
         return content
 
@@ -490,16 +491,6 @@ def _code(error: exceptions.ClientError) -> str:
 
 def _status(error: exceptions.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _at_most(limit: int, raw: Any) -> bytes:
-    """Reads up to one byte more than the limit. Raises ResponseTooLarge on a timeout."""
-    content = bytearray()
-    for chunk in chunks(raw, OBJECT_TIMEOUT_S):
-        content += chunk
-        if len(content) > limit:
-            break
-    return bytes(content[: limit + 1])
 
 
 class _BoundedSession:

@@ -16,7 +16,7 @@ from lying_engine import Answer, LyingEngine, chunked, endless, http, in_chunks
 from memory import grows_by_less_than
 
 from orchestrator.config import S3
-from orchestrator.errors import HostUnreachable, InputError
+from orchestrator.errors import BadResult, HostUnreachable, InputError
 from orchestrator.results import from_store
 from orchestrator.store import bucket
 from orchestrator.store.bucket import Bucket
@@ -98,10 +98,21 @@ def liar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingEngin
 @pytest.mark.parametrize("lie", LIES)
 def test_a_run_of_a_store_that_lies_is_one_message(liar: LyingEngine, lie: str) -> None:
     liar.answers = {r"run\.json": LIES[lie]}
-    with grows_by_less_than(250), pytest.raises((InputError, HostUnreachable)) as raised:
+    with grows_by_less_than(150), pytest.raises((InputError, HostUnreachable, BadResult)) as raised:
         from_store.read("s3://bench/sd/r")
     assert len(str(raised.value)) < 2500
     assert not {"\x1b", "\x9b", "\u202e", "\0"} & set(str(raised.value))
+
+
+def test_an_object_that_comes_in_chunks_without_its_length_is_read(liar: LyingEngine) -> None:
+    liar.answers = {r"run\.json": chunked() + in_chunks(b"honest") + b"0\r\n\r\n"}
+    assert Bucket(S3(bucket="bench", prefix="sd")).get("r/run.json", 100) == b"honest"
+
+
+def test_an_object_whose_chunks_do_not_end_as_they_must_is_not_read(liar: LyingEngine) -> None:
+    liar.answers = {r"run\.json": chunked() + in_chunks(b"honest") + b"\r\n\r\n"}
+    with pytest.raises(HostUnreachable, match="the connection was cut within r/run.json"):
+        Bucket(S3(bucket="bench", prefix="sd")).get("r/run.json", 100)
 
 
 @pytest.mark.parametrize("lie", LISTINGS)
