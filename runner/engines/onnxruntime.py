@@ -9,18 +9,21 @@ from typing import Any
 import onnxruntime
 import psutil
 import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
 
 from runner.engines import exported
 from runner.engines.exported import ExportedSession, Network
 from runner.errors import LoadError, Unsupported
 from runner.schema import Device, Job, Precision
 
-# From 23 on, attention is one operator: on a CPU, the UNet of `synthetic:small` then takes 0.92 of the time. On a GPU,
-# onnxruntime 1.24 would compute it on the CPU (https://github.com/microsoft/onnxruntime/issues/28025).
-OPSETS = {Device.CPU: 23, Device.CUDA: 18}
+ATTENTION = "com.microsoft::MultiHeadAttention"
 PROVIDERS = {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}
 # The operators whose time counts, beside normalisations. Arithmetic on shapes belongs on the CPU.
-COMPUTING = {"Attention", "Conv", "ConvTranspose", "Einsum", "Gelu", "Gemm", "MatMul", "Resize", "Softmax"}
+COMPUTING = {
+    *("Attention", "MultiHeadAttention", "Softmax", "Gemm", "MatMul", "Einsum"),
+    *("Conv", "ConvTranspose", "Gelu", "Resize"),
+}
 ELEMENT_TYPES = {torch.float32: 1, torch.int64: 7, torch.float16: 10}
 
 
@@ -34,7 +37,7 @@ def load(job: Job, token: str | None) -> ExportedSession:
         started = psutil.Process().num_threads() - before
         return OrtNetwork(network, session, device, max(started, 0) + 1 if device.type == "cpu" else None)
 
-    return exported.load(job, token, compute, OPSETS[job.device])
+    return exported.load(job, token, compute, replace_attention)
 
 
 def provider_of(job: Job) -> str:
@@ -82,6 +85,33 @@ def _placed_away(session: Any, provider: str) -> Counter[str]:
     parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name != provider]
     kinds = [node.op_type for part in parts for node in part.get_nodes()]
     return Counter(kind for kind in kinds if kind in COMPUTING or kind.endswith("Normalization"))
+
+
+class WholeAttention:
+    """A diffusers attention processor, for an export only: a layer's attention is one operator of onnxruntime.
+
+    Exported as its parts, it would also transpose heads and store all their weights. Operator:
+    https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+    """
+
+    def __call__(
+        self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None, **_: Any
+    ) -> torch.Tensor:
+        """Takes and returns (batch, length, channels)."""
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        tensors = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        heads, like = {"num_heads": attn.heads}, tensors[0]
+        summed = torch.onnx.ops.symbolic(ATTENTION, tensors, heads, dtype=like.dtype, shape=like.shape, version=1)
+        projected: torch.Tensor = attn.to_out[0](summed)
+        return projected
+
+
+def replace_attention(pipe: Any) -> None:
+    """Replaces it in the UNet's transformers; the VAE's one layer of it, once in a call, has an input of other form."""
+    for block in pipe.unet.modules():
+        if isinstance(block, BasicTransformerBlock):
+            for layer in filter(None, (block.attn1, block.attn2)):
+                layer.set_processor(WholeAttention())
 
 
 class OrtNetwork:

@@ -14,9 +14,6 @@ from runner.engines.exported import ExportedSession, Network
 from runner.errors import LoadError, Unsupported
 from runner.schema import Device, Job, Precision
 
-# OpenVINO computes the single operator for attention of 23 in 1.3 times the time of its parts.
-OPSET = 18
-
 
 def load(job: Job, token: str | None) -> ExportedSession:
     check(job)
@@ -24,7 +21,7 @@ def load(job: Job, token: str | None) -> ExportedSession:
     def compute(file: Path, network: Network, device: torch.device) -> OpenVinoNetwork:
         return OpenVinoNetwork(network, file, job.threads)
 
-    return exported.load(job, token, compute, OPSET, replace_group_norms)
+    return exported.load(job, token, compute, replace_group_norms)
 
 
 def check(job: Job) -> None:

@@ -111,7 +111,7 @@ def test_an_object_that_comes_in_chunks_without_its_length_is_read(liar: LyingEn
 
 def test_an_object_whose_chunks_do_not_end_as_they_must_is_not_read(liar: LyingEngine) -> None:
     liar.answers = {r"run\.json": chunked() + in_chunks(b"honest") + b"\r\n\r\n"}
-    with pytest.raises(HostUnreachable, match="the connection was cut within r/run.json"):
+    with pytest.raises(HostUnreachable, match=r"the connection was cut within r/run\.json"):
         Bucket(S3(bucket="bench", prefix="sd")).get("r/run.json", 100)
 
 

@@ -22,7 +22,7 @@ from runner.jobs import search
 from runner.jobs.worker import run_cases
 from runner.measuring import measure
 from runner.measuring.measure import timed_call
-from runner.schema import GATE_DB, MOST_SAMPLES, Device, Job
+from runner.schema import GATE_DB, MOST_SAMPLES, Job
 from runner.telemetry import contention, gpu, gpu_watch, memory
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
@@ -30,7 +30,6 @@ torch = pytest.importorskip("torch", reason="the runner's extra is not installed
 from diffusers.models.attention_processor import Attention  # noqa: E402
 
 from runner.engines import eager, exported, graph  # noqa: E402
-from runner.engines import onnxruntime as onnx_engine  # noqa: E402
 from runner.engines.captured import CapturedSession  # noqa: E402
 from runner.engines.session import PipelineSession, initial_latents, set_attention  # noqa: E402
 from runner.models import pipeline  # noqa: E402
@@ -178,9 +177,9 @@ def test_the_export_has_the_opset_asked_for_and_a_dynamic_batch(
     asked: dict[str, Any] = {}
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **named: asked.update(named))
     text, unet, vae = exported.networks(pipeline.load(tiny(), torch.float32, None), 128, 128)
-    exported.export(unet, tmp_path / "unet.onnx", 18)
+    exported.export(unet, tmp_path / "unet.onnx")
     batch = {0: torch.export.Dim.DYNAMIC}
-    assert (asked["opset_version"], asked["dynamic_shapes"]) == (18, (batch, None, batch))
+    assert (asked["opset_version"], asked["dynamic_shapes"]) == (exported.OPSET, (batch, None, batch))
     assert unet.example["sample"].shape == (2, 4, 16, 16)
     assert [each.name for each in (text, unet, vae)] == ["text_encoder", "unet", "vae"]
 
@@ -233,8 +232,7 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
         f"held it back for more than {contention.LOST_SHARE:.0%} of the time (`cpu.stat`)",
         f"Below {contention.SHORTEST_S:g} s of trials nothing is judged",
         f"visibly another image (below {GATE_DB:g} dB PSNR",
-        f"`torch.onnx.export`, dynamic batch, fixed image size, opset {onnx_engine.OPSETS[Device.CUDA]};"
-        f" onnxruntime on a CPU: {onnx_engine.OPSETS[Device.CPU]}",
+        f"`torch.onnx.export`, dynamic batch, fixed image size, opset {exported.OPSET})",
     )
     assert [each for each in said if each not in page] == []
     assert contention.TAKEN_SHARE == 0.1  # "more than a tenth of all usable CPUs"

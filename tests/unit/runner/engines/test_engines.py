@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,8 @@ from runner.schema import ENGINES, Device, Job, Precision
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 onnx_engine = pytest.importorskip("runner.engines.onnxruntime", reason="onnxruntime is not installed")
 openvino_engine = pytest.importorskip("runner.engines.openvino", reason="openvino is not installed")
+
+from diffusers.models.attention_processor import Attention  # noqa: E402
 
 from runner.engines import eager  # noqa: E402
 from runner.engines import exported as export_module  # noqa: E402
@@ -255,11 +258,22 @@ def test_a_network_that_computes_in_part_on_another_provider_is_a_fault(monkeypa
 
 
 @pytest.mark.live
+def test_onnxruntime_computes_each_attention_of_the_unet_as_one_operator(exported: dict[str, Any]) -> None:
+    session = exported["onnxruntime"].pipe.unet.compute.session
+    parts = session.get_provider_graph_assignment_info()
+    kinds = Counter(node.op_type for part in parts for node in part.get_nodes())
+    unet = eager.load(tiny("eager"), None).pipe.unet
+    layers = [module for module in unet.modules() if isinstance(module, Attention)]
+    assert kinds["MultiHeadAttention"] == len(layers) > 0
+    assert kinds["Softmax"] == kinds["Attention"] == 0
+
+
+@pytest.mark.live
 def test_onnxruntime_tells_where_each_operator_is_placed(exported: dict[str, Any]) -> None:
     session = exported["onnxruntime"].pipe.unet.compute.session
     assert not onnx_engine._placed_away(session, "CPUExecutionProvider")
     elsewhere = onnx_engine._placed_away(session, "CUDAExecutionProvider")
-    assert elsewhere["Attention"] > 0
+    assert elsewhere["MultiHeadAttention"] > 0
     assert elsewhere["Conv"] > 0
     assert elsewhere["LayerNormalization"] > 0
     assert "Shape" not in elsewhere
