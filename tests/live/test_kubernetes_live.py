@@ -179,12 +179,12 @@ def test_a_node_that_goes_silent_costs_a_try_and_no_row(here: Path, kubernetes_c
         for ill in ("unreachable", "not-ready")
     ]
     inventory(lab={"gpus": "none", "parallel": 2, "tolerations": soon})
-    matrix("sleep 20", precision=["single", "half"])
+    matrix("wait", precision=["single", "half"])
     running = run_in_background("submit", "matrix.yaml")
     (pod, *_) = until_running(kubernetes_cluster, 2)
     node = pod["spec"]["nodeName"]
     kubernetes_cluster.stop(f"kubelet-{node}")
-    _, err = running.communicate(timeout=PATIENCE_S)
+    err = once_let_go(kubernetes_cluster, running)
     assert running.returncode == 0, err
     assert_every_case_has_its_row_once(only_run(), cases=4)
     assert any(f"its node {node} does not answer" in reason for reason in faults(only_run())), err
@@ -552,11 +552,15 @@ def test_a_job_that_no_node_takes_costs_three_calls_and_its_reason_none_more(
     for what in tasks:
         seen_as(executor, what.attempt, lambda seen: "no node takes it" in seen.reason)
     wait_until(lambda: not executor._view._last.has_gaps, 240, "something is not read")
-    calls.clear()
-    for _ in range(10):
-        executor.wait(0.5)
-        assert all("no node takes it" in seen.reason for seen in executor.observe().values())
-    assert [call for call in calls if not call.startswith("WATCH")] == []
+
+    def asked_in_5_s() -> list[str]:
+        calls.clear()
+        for _ in range(10):
+            executor.wait(0.5)
+            assert all("no node takes it" in seen.reason for seen in executor.observe().values())
+        return [call for call in calls if not call.startswith("WATCH")]
+
+    wait_until(lambda: not asked_in_5_s(), 240, "it goes on asking")  # a node that is late changes the reason once
 
 
 def test_no_look_goes_back_though_watches_are_cut_all_the_time(

@@ -255,7 +255,7 @@ def test_a_quota_of_jobs_is_waited_for_and_said_once(
     kubernetes_cluster.kubectl("-n", namespace, "create", "job", "other", f"--image={CONTRACT_IMAGE}", "--", "true")
     inventory(lab={"gpus": "none", "namespace": namespace, "parallel": 2})
     matrix("rows", precision=["single", "half"])
-    running = run_in_background("submit", "matrix.yaml", "--lost-after", "5s")
+    running = run_in_background("submit", "matrix.yaml", "--lost-after", "15s")
     wait_until(lambda: list(Path("runs").glob("*/journal.db")), 240, "there is no run")
 
     def waits() -> bool:
@@ -264,7 +264,7 @@ def test_a_quota_of_jobs_is_waited_for_and_said_once(
         return False  # it is just being made
 
     wait_until(waits, 240, "no job waits")
-    time.sleep(15)
+    time.sleep(20)
     assert running.poll() is None
     kubernetes_cluster.kubectl("-n", namespace, "delete", "job", "other")
     _, err = running.communicate(timeout=PATIENCE_S)

@@ -141,7 +141,7 @@ def test_a_dead_host_costs_its_cases_and_the_others_finish(here: Path, wheels: P
     Path("hosts.yaml").write_text(json.dumps(hosts))
     ended = orchestrator(
         "submit", "matrix.yaml", "--hosts", "near,dead", "--set", "engine=eager", "--wheels", str(wheels),
-        "--lost-after", "5s",
+        "--lost-after", "20s",
     )  # fmt: skip
     assert ended.returncode == 1
     by_host = {(row.host, row.n_samples): row for row in the_rows(here)}

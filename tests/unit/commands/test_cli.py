@@ -267,7 +267,7 @@ def test_status_says_who_drives_a_run_and_after_a_kill_that_nobody_does(
         (job,) = json.loads(capsys.readouterr().out or '{"jobs": [{}]}')["jobs"]
         return str(job.get("waiting_for"))
 
-    until(lambda: f"held by run {first.name}, job " in reason(), 60, "nothing says what the second run waits for")
+    until(lambda: f"held by run {first.name}, job " in reason(), 240, "nothing says what the second run waits for")
     orchestrate("status", "second")
     assert "since " in capsys.readouterr().out
     for process in (orchestrator, second):

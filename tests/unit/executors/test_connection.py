@@ -260,10 +260,28 @@ def test_threads_that_waited_for_a_host_in_vain_do_not_try_again_one_after_anoth
 ) -> None:
     tries = tmp_path / "tries"
     ssh = tmp_path / "ssh"
-    ssh.write_text(f"#!/bin/sh\necho >>{tries}; sleep 0.3; echo 'no route to host' >&2; exit 255\n")
+    go = tmp_path / "go"
+    fails = f"while [ ! -e {go} ]; do sleep 0.02; done; echo 'no route to host' >&2; exit 255"
+    ssh.write_text(f"#!/bin/sh\necho >>{tries}; {fails}\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     connection = Connection("desk", Endpoint("ssh://desk"))
+    came = threading.Semaphore(0)
+
+    class Counted:
+        """A lock that tells who has come to it."""
+
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            came.release()
+            self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+
+    monkeypatch.setattr(connection._forward, "_lock", Counted())
 
     def call(_: int) -> str:
         with pytest.raises(HostUnreachable, match="no route") as caught, connection.api():
@@ -271,7 +289,10 @@ def test_threads_that_waited_for_a_host_in_vain_do_not_try_again_one_after_anoth
         return str(caught.value)
 
     with connection, ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(call, range(8)))) == 1
+        said = pool.map(call, range(8))
+        assert all(came.acquire(timeout=60) for _ in range(8))  # all ask before the first one's try has failed
+        go.touch()
+        assert len(set(said)) == 1
     assert len(tries.read_text().splitlines()) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -167,6 +168,8 @@ def test_watches_that_fail_pause_longer_and_longer_though_lists_work(
     monkeypatch.setattr(informer.streams[0]._closed, "wait", pauses.append)
     monkeypatch.setattr("random.uniform", lambda low, high: high)
     monkeypatch.setattr(streams, "MOST_RECONNECT_S", 1.0)
+    now = time.monotonic()  # it stands: on a busy machine, a watch that fails at once takes longer than a pause
+    monkeypatch.setattr(streams, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
     cluster.forgotten = cluster.version + 1
     cluster.end()
     assert becomes(lambda: len(pauses) > 10)
@@ -317,7 +320,10 @@ def test_few_changed_objects_are_read_one_by_one_and_many_at_once(
     assert cluster.listed == ["pods"] * 4
 
 
-def test_reads_are_not_made_all_the_time(cluster: WatchedCluster, informer: Informer) -> None:
+def test_reads_are_not_made_all_the_time(
+    cluster: WatchedCluster, informer: Informer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_EVERY_S", 60.0)
     informer.read(["a"], cluster)  # type: ignore[arg-type]
     informer.read(["a"], cluster)  # type: ignore[arg-type]
     assert cluster.listed == ["pods"] * 2
@@ -326,6 +332,7 @@ def test_reads_are_not_made_all_the_time(cluster: WatchedCluster, informer: Info
 def test_what_other_hosts_missed_comes_with_the_next_read(
     cluster: WatchedCluster, informer: Informer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "READ_EVERY_S", 60.0)
     row = {"kind": "Table", "metadata": {"resourceVersion": str(cluster.version + 1)}, "rows": [{"cells": ["b"]}]}
     becomes(lambda: informer.is_live)
     informer.objects.apply({"type": "ADDED", "object": row})

