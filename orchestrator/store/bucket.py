@@ -203,9 +203,12 @@ class Bucket:
             return bytes(self._body(key, answer, limit))
 
     def _body(self, key: str, answer: Mapping[str, Any], limit: int) -> bytearray:
-        content = bytearray()
+        content, length = bytearray(), answer.get("ContentLength", -1)
         try:
             with answer["Body"] as raw:
+                if length < 0 and not raw.chunked:  # a cut would look like its end
+                    said = f"the store says neither the length of {key} nor where it ends"
+                    raise HostUnreachable(f"{self.name}: {said}; fix: let the proxy before it keep Content-Length")
                 for chunk in chunks(raw, OBJECT_TIMEOUT_S):
                     content += chunk
                     if len(content) > limit:  # refused before it is copied: a store decides how often this comes
@@ -214,7 +217,7 @@ class Bucket:
             raise HostUnreachable(f"{self.name}: {key} is {error}") from error
         except (exceptions.BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
             raise _Cut(f"{self.name}: the connection was cut within {key}: {error}") from error
-        if len(content) < answer.get("ContentLength", 0):  # of an answer in chunks, urllib3 checks the end
+        if len(content) < length:  # the end of chunks is checked by http.client
             raise _Cut(f"{self.name}: the connection was cut within {key}")
         return content
 

@@ -16,7 +16,7 @@ from runner.engines import compile
 from runner.engines.precompute import Modulations, Precomputed
 from runner.errors import Unsupported
 from runner.models import pipeline
-from runner.models.networks import denoiser
+from runner.models.networks import denoiser, unusual_inputs
 from runner.schema import Job
 
 # Tokens of SD 3.5's T5: the default of the pipeline's max_sequence_length.
@@ -124,9 +124,7 @@ class StableDiffusion(Call):
     def __init__(self, pipe: Any, job: Job, size: tuple[int, int]) -> None:
         super().__init__(pipe, job, size)
         unusual = [name for name in ("latents_mean", "latents_std") if getattr(pipe.vae.config, name, None)]
-        if pipe.unet.config.time_cond_proj_dim:
-            unusual.append("time_cond_proj_dim")
-        if unusual:
+        if unusual := [*unusual, *unusual_inputs(pipe)]:
             raise Unsupported(f"graph has no {' and '.join(unusual)}, which this model is configured with")
         self._precomputed = Precomputed(pipe.unet, guided=self._guided)
         self._denoise = torch.compile(Denoiser(pipe.unet, job.guidance), **compile.SETTINGS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +26,7 @@ def load(job: Job, token: str | None) -> CapturedSession:
     deepspeed = engines.library("deepspeed")
     device = pipeline.torch_device(job)
     pipe = pipeline.load(job, torch.float16, token)
+    check_model(pipe)
     set_build_environment(torch.cuda.get_device_capability(device))
     with_text_model(pipe.text_encoder)
     pipe = pipe.to(device)
@@ -47,6 +49,12 @@ def check(job: Job) -> None:
         raise Unsupported(f"attention {job.attention!r}: the injected kernels bring their own attention")
     if job.guidance <= 1:
         raise Unsupported("guidance of 1 or less: the scheduler keeps outputs that the UNet's graph overwrites")
+
+
+def check_model(pipe: Any) -> None:
+    """Raises Unsupported for an input of the UNet that DeepSpeed's own UNet takes and does not pass on."""
+    if pipe.unet.config.time_cond_proj_dim:
+        raise Unsupported("DeepSpeed's UNet drops time_cond_proj_dim, which this model is configured with")
 
 
 def set_build_environment(capability: tuple[int, int]) -> None:

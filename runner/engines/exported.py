@@ -19,6 +19,7 @@ from runner.engines import Memory
 from runner.engines.session import PipelineSession, image_size
 from runner.errors import Unsupported
 from runner.models import pipeline
+from runner.models.networks import unusual_inputs
 from runner.schema import Job
 
 # From 23 on, attention is one operator of ONNX. OpenVINO computes it in 1.3 times the time of its parts, and
@@ -49,14 +50,19 @@ def load(
     token: str | None,
     opened: Callable[[Path, Network, torch.device], Compute],
     prepare: Callable[[Any], None],
+    *,
+    fused_attention: bool | None,
 ) -> ExportedSession:
     """Loads the pipeline with its networks exported.
 
     opened: opens a network's file and returns what runs it. prepare: changes the pipeline before the export.
+    fused_attention: whether what runs it needs no memory for all attention scores at once; None where unknown.
     """
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipeline.set_threads(job)
     pipe = pipeline.load(job, dtype, token, device)
+    if unusual := unusual_inputs(pipe):
+        raise Unsupported(f"an export has no {' and '.join(unusual)}, which this model is configured with")
     prepare(pipe)
     folder = tempfile.TemporaryDirectory(prefix="onnx-")
     try:
@@ -68,7 +74,7 @@ def load(
     except BaseException:
         folder.cleanup()
         raise
-    return ExportedSession(pipe, job, device, dtype, folder)
+    return ExportedSession(pipe, job, device, dtype, folder, fused_attention)
 
 
 @dataclass(frozen=True)
@@ -208,9 +214,15 @@ class ExportedSession(PipelineSession):
     """A pipeline with stand-ins; owns the folder of the exported files."""
 
     def __init__(
-        self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype, folder: tempfile.TemporaryDirectory[str]
+        self,
+        pipe: Any,
+        job: Job,
+        device: torch.device,
+        dtype: torch.dtype,
+        folder: tempfile.TemporaryDirectory[str],
+        fused_attention: bool | None,
     ) -> None:
-        super().__init__(pipe, job, device, dtype, fused_attention=False)
+        super().__init__(pipe, job, device, dtype, fused_attention=fused_attention)
         self.facts["threads"] = pipe.unet.compute.threads
         self._folder = folder
 

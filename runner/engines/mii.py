@@ -72,6 +72,7 @@ def load(job: Job, token: str | None) -> MiiSession:
 def save_model(job: Job, token: str | None, folder: Path) -> tuple[int, int]:
     """Saves the job's model to a folder, from which the server loads it offline. Returns the image's height, width."""
     pipe = pipeline.load(job, torch.float16, token)
+    deepspeed.check_model(pipe)
     pipe.save_pretrained(folder)
     return image_size(pipe, job)
 

@@ -21,7 +21,7 @@ def load(job: Job, token: str | None) -> ExportedSession:
     def compute(file: Path, network: Network, device: torch.device) -> OpenVinoNetwork:
         return OpenVinoNetwork(network, file, job.threads)
 
-    return exported.load(job, token, compute, replace_group_norms)
+    return exported.load(job, token, compute, replace_group_norms, fused_attention=False)
 
 
 def check(job: Job) -> None:

@@ -70,7 +70,9 @@ class PipelineSession:
 
     one_shape = False
 
-    def __init__(self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype, *, fused_attention: bool) -> None:
+    def __init__(
+        self, pipe: Any, job: Job, device: torch.device, dtype: torch.dtype, *, fused_attention: bool | None
+    ) -> None:
         self.pipe, self._job, self._device, self._dtype = pipe, job, device, dtype
         self._noise: dict[int, torch.Tensor] = {}
         height, width = image_size(pipe, job)

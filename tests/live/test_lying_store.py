@@ -115,6 +115,13 @@ def test_an_object_whose_chunks_do_not_end_as_they_must_is_not_read(liar: LyingE
         Bucket(S3(bucket="bench", prefix="sd")).get("r/run.json", 100)
 
 
+@pytest.mark.parametrize("head", ["HTTP/1.0 200 OK", "HTTP/1.1 200 OK\r\nConnection: close"])
+def test_an_object_that_ends_where_its_connection_does_is_not_read(liar: LyingEngine, head: str) -> None:
+    liar.answers = {r"run\.json": f"{head}\r\n\r\nhon".encode()}
+    with pytest.raises(HostUnreachable, match=r"neither the length of r/run\.json nor where it ends; fix: "):
+        Bucket(S3(bucket="bench", prefix="sd")).get("r/run.json", 100)
+
+
 @pytest.mark.parametrize("lie", LISTINGS)
 def test_a_listing_of_a_store_that_lies_is_one_message(liar: LyingEngine, lie: str) -> None:
     liar.answers = {r"list-type=2": LISTINGS[lie]}

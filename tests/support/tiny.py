@@ -35,3 +35,11 @@ def drawn(job: Job) -> np.ndarray[Any, Any]:
 
 def psnr(image: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> float:
     return float(10 * np.log10(255**2 / ((image - reference) ** 2).mean()))
+
+
+def configured(network: Any, field: str) -> None:
+    """Sets a field of the configuration of a network of diffusers or transformers."""
+    if hasattr(network, "register_to_config"):
+        network.register_to_config(**{field: [1.0]})
+    else:
+        setattr(network.config, field, True)

@@ -23,10 +23,12 @@ onnx_engine = pytest.importorskip("runner.engines.onnxruntime", reason="onnxrunt
 openvino_engine = pytest.importorskip("runner.engines.openvino", reason="openvino is not installed")
 
 from diffusers.models.attention_processor import Attention  # noqa: E402
+from tiny import configured  # noqa: E402
 
 from runner.engines import eager  # noqa: E402
 from runner.engines import exported as export_module  # noqa: E402
 from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
+from runner.models import pipeline  # noqa: E402
 
 ENGINE_MODULES = {"onnxruntime": onnx_engine, "openvino": openvino_engine}
 
@@ -202,6 +204,24 @@ def test_a_failed_export_leaves_no_files(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_an_exported_pipeline_refuses_what_it_cannot_do(engine: str, fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unsupported, match=reason):
         ENGINE_MODULES[engine].load(tiny(engine, **fields), None)
+
+
+@pytest.mark.parametrize(("part", "field"), [("unet", "time_cond_proj_dim"), ("text_encoder", "use_attention_mask")])
+@pytest.mark.parametrize("engine", ENGINE_MODULES)
+def test_an_exported_pipeline_refuses_a_model_whose_call_it_would_change(
+    engine: str, part: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = pipeline.load(tiny("eager"), torch.float32, None)
+    configured(getattr(pipe, part), field)
+    monkeypatch.setattr(pipeline, "load", lambda *_: pipe)
+    with pytest.raises(Unsupported, match=f"an export has no {field}"):
+        ENGINE_MODULES[engine].load(tiny(engine), None)
+
+
+@pytest.mark.live
+def test_an_exported_pipeline_says_whether_its_attention_is_memory_efficient(exported: dict[str, Any]) -> None:
+    found = {engine: session.facts["xformers"] for engine, session in exported.items()}
+    assert found == {"onnxruntime": True, "openvino": False}
 
 
 def test_openvino_refuses_an_nvidia_gpu() -> None:

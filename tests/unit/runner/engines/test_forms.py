@@ -9,8 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the runner's extra is not installed")
 
+from diffusers.models.activations import GELU  # noqa: E402
+
 from runner.engines import compile as compiled  # noqa: E402
 from runner.engines.gelu import BySigmoid, by_sigmoid  # noqa: E402
+from runner.engines.group_norm import ByChannel  # noqa: E402
 from runner.engines.rotary import rotate_halves  # noqa: E402
 from runner.models import synthetic  # noqa: E402
 from runner.schema import Precision  # noqa: E402
@@ -62,6 +65,22 @@ def test_a_transformer_prepared_for_compilation_computes_the_same(name: str) -> 
     assert expected.abs().max() > 0.1
     compiled.prepared(pipe, Precision.SINGLE)
     assert torch.allclose(velocity(name, pipe.transformer), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-sdxl"])
+def test_every_group_norm_that_is_compiled_is_by_channel(name: str) -> None:
+    pipe = compiled.prepared(synthetic.build(name, torch.float32), Precision.SINGLE)
+    for network in (pipe.unet, pipe.vae):
+        assert any(isinstance(each, ByChannel) for each in network.modules())
+        assert not any(isinstance(each, torch.nn.GroupNorm) for each in network.modules())
+
+
+def test_every_gelu_of_sd3_gets_the_other_form() -> None:
+    pipe = drawn("tiny-sd3")
+    compiled.prepared(pipe, Precision.SINGLE)
+    found = [each for each in pipe.transformer.modules() if isinstance(each, GELU)]
+    assert found
+    assert all(each.gelu is by_sigmoid for each in found)
 
 
 def test_every_gelu_of_flux_and_all_its_attention_get_the_other_form() -> None:

@@ -28,6 +28,7 @@ from runner.telemetry.probe import gpus_or_reason
 pytest.importorskip("torch", reason="the runner's extra is not installed")
 
 import torch
+from tiny import configured
 
 from runner.engines import compile as compiled
 from runner.engines import deepspeed, eager, graph, mii
@@ -228,12 +229,28 @@ def test_the_captured_call_of_a_model_without_t5_makes_eagers_images(monkeypatch
     assert np.abs(found - pixels(plain.generate(2))).max() <= 1
 
 
-@pytest.mark.parametrize(("part", "field"), [("vae", "latents_mean"), ("unet", "time_cond_proj_dim")])
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [("vae", "latents_mean"), ("unet", "time_cond_proj_dim"), ("text_encoder", "use_attention_mask")],
+)
 def test_a_graph_refuses_a_model_whose_call_it_would_change(part: str, field: str) -> None:
     pipe = pipeline.load(tiny(model="synthetic:tiny-sdxl", scheduler="euler"), torch.float32, None)
-    getattr(pipe, part).register_to_config(**{field: [1.0]})
+    configured(getattr(pipe, part), field)
     with pytest.raises(Unsupported, match=f"graph has no {field}"):
         graph.GraphSession(pipe, tiny(), CPU, torch.float32)
+
+
+def test_deepspeed_and_mii_refuse_a_model_whose_call_they_would_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = pipeline.load(tiny(), torch.float32, None)
+    deepspeed.check_model(pipe)
+    configured(pipe.unet, "time_cond_proj_dim")
+    monkeypatch.setattr(pipeline, "load", lambda *_: pipe)
+    with pytest.raises(Unsupported, match="drops time_cond_proj_dim"):
+        deepspeed.check_model(pipe)
+    with pytest.raises(Unsupported, match="drops time_cond_proj_dim"):
+        mii.save_model(tiny(), None, tmp_path / "model")
 
 
 def test_nan_in_one_channel_is_found_in_what_a_graph_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
