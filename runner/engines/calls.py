@@ -41,6 +41,9 @@ def of(pipe: Any, job: Job, size: tuple[int, int]) -> Call:
 class Call:
     """size: height and width of the image in pixels."""
 
+    # Whether the pipeline sets it, which matters where a scheduler's first two timesteps are equal.
+    _sets_begin_index = False
+
     def __init__(self, pipe: Any, job: Job, size: tuple[int, int]) -> None:
         self.pipe, self._job, self.size = pipe, job, size
         self._guided = job.guidance > 1
@@ -56,7 +59,12 @@ class Call:
         if self._guided and not self._blank_is_zero():
             texts = [""] * samples + texts
         kind: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        return [tokenizer(texts, max_length=length, **kind).input_ids for tokenizer, length in self.tokenizers()]
+        # Repeats a word that stands for several vectors of a textual inversion; SD 3.5's pipeline does not.
+        convert = getattr(self.pipe, "maybe_convert_prompt", lambda given, _: given)
+        return [
+            tokenizer(convert(texts, tokenizer), max_length=length, **kind).input_ids
+            for tokenizer, length in self.tokenizers()
+        ]
 
     def hold(self, samples: int, device: torch.device) -> None:
         """Puts on the device what no call changes."""
@@ -79,14 +87,19 @@ class Call:
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         config = self.pipe.vae.config
-        scaled = latents / config.scaling_factor + (config.shift_factor or 0)
-        image: torch.Tensor = self._decode(scaled, return_dict=False)[0]
+        image: torch.Tensor = self._decode(self.shifted(latents / config.scaling_factor), return_dict=False)[0]
         return image
+
+    def shifted(self, latents: torch.Tensor) -> torch.Tensor:
+        shift: float = self.pipe.vae.config.shift_factor
+        return latents + shift
 
     def compute(self, ids: list[torch.Tensor], noise: torch.Tensor) -> torch.Tensor:
         """The decoded image: shape (samples, 3, height, width), values of -1 to 1 and beyond."""
         scheduler = self.pipe.scheduler
         self.schedule()
+        if self._sets_begin_index and hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(0)
         given = self.given(self.encode(ids))
         latents = noise * getattr(scheduler, "init_noise_sigma", 1)
         for step, timestep in enumerate(scheduler.timesteps):
@@ -121,8 +134,13 @@ def guided(prediction: torch.Tensor, guidance: float) -> torch.Tensor:
 class StableDiffusion(Call):
     """Versions 1 and 2."""
 
+    _addition: str | None = None  # the UNet's addition_embed_type
+
     def __init__(self, pipe: Any, job: Job, size: tuple[int, int]) -> None:
         super().__init__(pipe, job, size)
+        if absent := [name for name, each in pipe.components.items() if "text_encoder" in name and each is None]:
+            raise Unsupported(f"graph needs all text encoders, and this model has no {' and '.join(absent)}")
+        self._refuse_other_unets()
         unusual = [name for name in ("latents_mean", "latents_std") if getattr(pipe.vae.config, name, None)]
         if unusual := [*unusual, *unusual_inputs(pipe)]:
             raise Unsupported(f"graph has no {' and '.join(unusual)}, which this model is configured with")
@@ -137,6 +155,22 @@ class StableDiffusion(Call):
         states = self._precomputed.conditioning(texts.states)
         return self._precomputed.moments(self._timesteps, states.dtype, self.added(texts)), states
 
+    def _refuse_other_unets(self) -> None:
+        """Raises Unsupported for a UNet whose settings `Precomputed` does not know."""
+        known = {
+            "act_fn": ("silu", "swish"),
+            "time_embedding_act_fn": (None,),
+            "resnet_skip_time_act": (False,),
+            "addition_embed_type": (self._addition,),
+            "encoder_hid_dim_type": (None,),
+        }
+        config = self.pipe.unet.config
+        if other := [f"{name}={config[name]}" for name, values in known.items() if config[name] not in values]:
+            raise Unsupported(f"graph has no UNet with {', '.join(other)}")
+
+    def shifted(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents  # these pipelines ignore the VAE's shift_factor
+
     def added(self, texts: Texts) -> dict[str, torch.Tensor] | None:
         """What the time embedding depends on besides the timestep."""
         return None
@@ -150,6 +184,9 @@ class StableDiffusion(Call):
 
 
 class StableDiffusionXL(StableDiffusion):
+    _addition = "text_time"
+    _sets_begin_index = True
+
     def __init__(self, pipe: Any, job: Job, size: tuple[int, int]) -> None:
         super().__init__(pipe, job, size)
         if pipe.vae.dtype is torch.float16 and pipe.vae.config.force_upcast:
@@ -235,6 +272,8 @@ class StableDiffusion3(Call):
 
 
 class Flux(Call):
+    _sets_begin_index = True
+
     def __init__(self, pipe: Any, job: Job, size: tuple[int, int]) -> None:
         super().__init__(pipe, job, size)
         self._guided = False  # guidance is an input of the network

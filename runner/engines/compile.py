@@ -40,10 +40,18 @@ def load(job: Job, token: str | None) -> CapturedSession:
         step_cache.apply(pipe, job.step_cache, dtype)
         network.forward = step_of(network.forward, keep=False)
     else:
-        network.forward = step_of(compiled(network.forward), keep=job.guidance <= 1)
+        network.forward = step_of(compiled(network.forward), keep=_passes_output_on(pipe, job))
     pipe.vae.decode = compiled(pipe.vae.decode)
     keep_timesteps_here(pipe.scheduler)
     return CapturedSession(pipe, job, device, dtype, fused_attention=True)
+
+
+def _passes_output_on(pipe: Any, job: Job) -> bool:
+    """Whether the scheduler gets the UNet's own output. With guidance it gets a new tensor.
+
+    If the UNet takes the guidance as an input (time_cond_proj_dim), the pipeline has no guidance of its own.
+    """
+    return job.guidance <= 1 or pipe.unet.config.time_cond_proj_dim is not None
 
 
 def check(job: Job) -> None:
@@ -116,7 +124,8 @@ def prepared(pipe: Any, precision: Precision) -> Any:
             rotate_halves(network)
         else:
             network.to(memory_format=torch.channels_last)
-            network.fuse_qkv_projections()
+            if hasattr(network, "fuse_qkv_projections"):  # AutoencoderTiny has none
+                network.fuse_qkv_projections()
             replace_group_norms(network)
     quantised.apply(pipe, precision)
     return pipe

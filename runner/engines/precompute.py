@@ -206,9 +206,11 @@ def _compute_halves_once(unet: Any) -> None:
     """Computes one half up to the first cross-attention, if the first block has one (Stable Diffusion 1 and 2)."""
     unet.conv_in = _Half(unet.conv_in)
     first = unet.down_blocks[0]
-    if isinstance(first, CrossAttnDownBlock2D):
-        transformer = first.attentions[0]
-        block = transformer.transformer_blocks[0]
+    if not isinstance(first, CrossAttnDownBlock2D) or unet.config.addition_embed_type is not None:
+        return  # where the time embedding depends on the prompt, the halves differ from the first residual block on
+    transformer = first.attentions[0]
+    block = transformer.transformer_blocks[0]
+    if not block.only_cross_attention:
         first.resnets[0] = _Half(first.resnets[0])
         transformer.norm, transformer.proj_in = _Half(transformer.norm), _Half(transformer.proj_in)
         block.norm1, block.attn1 = _Half(block.norm1), _Half(block.attn1)

@@ -96,6 +96,8 @@ def load(job: Job, dtype: torch.dtype, token: str | None, device: torch.device |
     scheduler = getattr(diffusers, SCHEDULERS[job.scheduler])
     pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
+    if getattr(pipe, "watermark", None) is not None:
+        pipe.watermark = None  # SDXL's: computed on the CPU, and only where invisible-watermark is installed
     remember_decoded(pipe)
     return pipe
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from runner.telemetry.probe import gpus_or_reason
 pytest.importorskip("torch", reason="the runner's extra is not installed")
 
 import torch
+from diffusers import AutoencoderTiny
 from tiny import configured
 
 from runner.engines import compile as compiled
@@ -39,6 +41,7 @@ from runner.engines.session import PipelineSession
 from runner.jobs import worker
 from runner.measuring.measure import BrokenImage, checked_call
 from runner.models import pipeline, synthetic
+from runner.models.architectures import COMPONENTS
 
 CPU = torch.device("cpu")
 GPUS, WHY_NONE = gpus_or_reason()
@@ -64,6 +67,19 @@ def tiny(**fields: Any) -> Job:
 
 def pixels(images: Any) -> Any:
     return np.stack([np.asarray(image).astype(int) for image in images])
+
+
+def largest_difference(job: Job, change: Callable[[Any], object] = lambda pipe: None) -> int:
+    """Between the images of the captured call and of the pipeline's own. change: what is unusual about both models."""
+    pipes = [pipeline.load(job, torch.float32, None) for _ in range(2)]
+    for pipe in pipes:
+        change(pipe)
+    captured = graph.GraphSession(pipes[0], job, CPU, torch.float32)
+    plain = PipelineSession(pipes[1], job, CPU, torch.float32, fused_attention=True)
+    with torch.inference_mode():
+        captured.hold(2)
+        found = captured.compute().numpy().astype(int)
+    return int(np.abs(found - pixels(plain.generate(2))).max())
 
 
 # what is refused
@@ -173,12 +189,7 @@ def test_the_captured_loop_makes_eagers_images(
     scheduler: str, guidance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    job = tiny(scheduler=scheduler, guidance=guidance)
-    session = graph.GraphSession(pipeline.load(job, torch.float32, None), job, CPU, torch.float32)
-    with torch.inference_mode():
-        session.hold(2)
-        found = session.compute().numpy().astype(int)
-    assert np.abs(found - pixels(eager.load(job, None).generate(2))).max() <= 1
+    assert largest_difference(tiny(scheduler=scheduler, guidance=guidance)) <= 1
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Euler's sigmas, in diffusers
@@ -191,11 +202,7 @@ def test_the_captured_call_of_each_family_makes_eagers_images(
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     job = tiny(model=f"synthetic:{model}", scheduler=scheduler, guidance=guidance, height=128, width=192)
-    session = graph.GraphSession(pipeline.load(job, torch.float32, None), job, CPU, torch.float32)
-    with torch.inference_mode():
-        session.hold(2)
-        found = session.compute().numpy().astype(int)
-    assert np.abs(found - pixels(eager.load(job, None).generate(2))).max() <= 1
+    assert largest_difference(job) <= 1
 
 
 @pytest.mark.parametrize(("model", "prompts"), [("tiny-sd3", 2), ("tiny-flux", 1)])
@@ -217,16 +224,132 @@ def test_the_modulation_of_all_steps_is_computed_once_in_a_call_for_each_prompt(
 
 def test_the_captured_call_of_a_model_without_t5_makes_eagers_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    job = tiny(model="synthetic:tiny-sd3", scheduler="flow-euler")
-    pipes = [pipeline.load(job, torch.float32, None) for _ in range(2)]
-    for pipe in pipes:
+
+    def without_t5(pipe: Any) -> None:
         pipe.text_encoder_3 = pipe.tokenizer_3 = None
-    captured = graph.GraphSession(pipes[0], job, CPU, torch.float32)
-    plain = PipelineSession(pipes[1], job, CPU, torch.float32, fused_attention=True)
-    with torch.inference_mode():
-        captured.hold(2)
-        found = captured.compute().numpy().astype(int)
-    assert np.abs(found - pixels(plain.generate(2))).max() <= 1
+
+    assert largest_difference(tiny(model="synthetic:tiny-sd3", scheduler="flow-euler"), without_t5) <= 1
+
+
+def with_a_word_of_three_vectors(pipe: Any) -> None:
+    """As `load_textual_inversion` leaves tokenizer and encoder."""
+    pipe.tokenizer.add_tokens(["<cat>", "<cat>_1", "<cat>_2"])
+    known = pipe.text_encoder.get_input_embeddings().num_embeddings
+    pipe.text_encoder.resize_token_embeddings(known + 3, mean_resizing=False)
+    vectors = pipe.text_encoder.get_input_embeddings().weight.data
+    vectors[-3:] = torch.randn(vectors[-3:].shape, generator=torch.Generator().manual_seed(3))
+
+
+def with_its_first_timestep_twice(pipe: Any) -> None:
+    config = {name: value for name, value in pipe.scheduler.config.items() if name != "_use_default_values"}
+    noise = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "use_karras_sigmas": True}
+    pipe.scheduler = type(pipe.scheduler).from_config({**config, **noise})
+
+
+def with_a_tiny_decoder(pipe: Any) -> None:
+    torch.manual_seed(0)
+    channels = {f"{part}_block_out_channels": (16,) * 4 for part in ("encoder", "decoder")}
+    pipe.register_modules(vae=AutoencoderTiny(**channels).eval())
+
+
+UNUSUAL = {
+    "a word of three vectors": (tiny(), with_a_word_of_three_vectors),
+    "a first timestep twice": (
+        tiny(model="synthetic:tiny-sdxl", scheduler="dpm++", steps=25),
+        with_its_first_timestep_twice,
+    ),
+    "a shift that the pipeline ignores": (tiny(), lambda pipe: pipe.vae.register_to_config(shift_factor=0.5)),
+    "a tiny decoder": (tiny(), with_a_tiny_decoder),
+}
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # a scheduler's sigmas, in diffusers
+@pytest.mark.parametrize("what", UNUSUAL)
+def test_the_captured_call_of_an_unusual_model_makes_eagers_images(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    job, change = UNUSUAL[what]
+    assert largest_difference(replace(job, prompt="a photo of a <cat>"), change) <= 1
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Euler's sigmas, in diffusers
+@pytest.mark.parametrize(
+    ("model", "scheduler", "unet"),
+    [
+        ("tiny", "pndm", {"only_cross_attention": True}),
+        (
+            "tiny-sdxl",
+            "euler",
+            {
+                "down_block_types": ("CrossAttnDownBlock2D",) * 3,
+                "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+            },
+        ),
+    ],
+)
+def test_the_captured_call_of_an_unusual_unet_makes_eagers_images(
+    model: str, scheduler: str, unet: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    usual = COMPONENTS[model]["unet"]
+    changed = {**COMPONENTS[model], "unet": usual._replace(config={**usual.config, **unet})}
+    monkeypatch.setitem(COMPONENTS, model, changed)
+    assert largest_difference(tiny(model=f"synthetic:{model}", scheduler=scheduler)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("act_fn", "gelu"),
+        ("time_embedding_act_fn", "gelu"),
+        ("resnet_skip_time_act", True),
+        ("addition_embed_type", "text"),
+        ("encoder_hid_dim_type", "text_proj"),
+    ],
+)
+def test_a_graph_refuses_a_unet_that_it_would_compute_otherwise(field: str, value: object) -> None:
+    pipe = pipeline.load(tiny(), torch.float32, None)
+    pipe.unet.register_to_config(**{field: value})
+    with pytest.raises(Unsupported, match=f"graph has no UNet with {field}={value}"):
+        graph.GraphSession(pipe, tiny(), CPU, torch.float32)
+
+
+def test_a_graph_refuses_a_model_without_one_of_its_text_encoders() -> None:
+    job = tiny(model="synthetic:tiny-sdxl", scheduler="euler")
+    pipe = pipeline.load(job, torch.float32, None)
+    pipe.text_encoder = pipe.tokenizer = None
+    with pytest.raises(Unsupported, match="this model has no text_encoder"):
+        graph.GraphSession(pipe, job, CPU, torch.float32)
+
+
+def test_no_image_gets_a_watermark(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = synthetic.build
+
+    def marked(*given: Any, **named: Any) -> Any:
+        pipe = build(*given, **named)
+        pipe.watermark = object()  # as diffusers does where invisible-watermark is installed
+        return pipe
+
+    monkeypatch.setattr(synthetic, "build", marked)
+    assert pipeline.load(tiny(model="synthetic:tiny-sdxl", scheduler="euler"), torch.float32, None).watermark is None
+
+
+@pytest.mark.parametrize(("guidance", "width", "keep"), [(7.5, None, False), (1.0, None, True), (7.5, 32, True)])
+def test_compile_copies_what_a_scheduler_may_keep(
+    guidance: float, width: int | None, keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    load = pipeline.load
+
+    def loaded(*given: Any) -> Any:
+        pipe = load(*given)
+        pipe.unet.register_to_config(time_cond_proj_dim=width)
+        return pipe
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(pipeline, "load", loaded)
+    monkeypatch.setattr(compiled, "step_of", lambda forward, keep: asked.append(keep))
+    compiled.load(tiny(engine="compile", guidance=guidance), None)
+    assert asked == [keep]
 
 
 @pytest.mark.parametrize(
