@@ -58,13 +58,20 @@ def read(address: str) -> Stored:
     """
     bucket, path = _parts(address)
     above, _, last = path.rpartition("/")
-    if last and (manifest := _opened(address, bucket, above).get(f"{last}/run.json", MANIFEST_LIMIT_BYTES)):
+    if last and (manifest := _manifest(_opened(address, bucket, above), last)):
         return _read(S3ResultStore(_opened(address, bucket, above)), last, manifest)
     store = _opened(address, bucket, path)
     for run in sorted(store.folders(), reverse=True):  # a name begins with its time
-        if manifest := store.get(f"{run}/run.json", MANIFEST_LIMIT_BYTES):
+        if manifest := _manifest(store, run):
             return _read(S3ResultStore(store), run, manifest)
     raise InputError(f"{address} at {store.endpoint}: there is no run; what is read is PREFIX/RUN/run.json below it")
+
+
+def _manifest(store: Bucket, run: str) -> bytes | None:
+    try:
+        return store.get(f"{run}/run.json", MANIFEST_LIMIT_BYTES)
+    except BadResult as error:
+        raise InputError(str(error)) from error
 
 
 def _parts(address: str) -> tuple[str, str]:

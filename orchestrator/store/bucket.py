@@ -211,7 +211,7 @@ class Bucket:
                     raise HostUnreachable(f"{self.name}: {said}; fix: let the proxy before it keep Content-Length")
                 for chunk in chunks(raw, OBJECT_TIMEOUT_S):
                     content += chunk
-                    if len(content) > limit:  # refused before it is copied: a store decides how often this comes
+                    if len(content) > limit:  # before `get` copies it
                         raise BadResult(f"{key} in {self.name} is larger than the {limit} bytes that are taken")
         except ResponseTooLarge as error:
             raise HostUnreachable(f"{self.name}: {key} is {error}") from error

@@ -37,7 +37,7 @@ def load(job: Job, token: str | None) -> ExportedSession:
         started = psutil.Process().num_threads() - before
         return OrtNetwork(network, session, device, max(started, 0) + 1 if device.type == "cpu" else None)
 
-    # On a CPU, 6,144 tokens of 8 heads took 5 MB, and all scores would take 1,152. On a GPU it chooses among kernels.
+    # Its kernel for CPUs does not hold all scores at once. On a GPU it chooses among several kernels.
     fused = True if job.device is Device.CPU else None
     return exported.load(job, token, compute, replace_attention, fused_attention=fused)
 
@@ -92,7 +92,7 @@ def _placed_away(session: Any, provider: str) -> Counter[str]:
 class WholeAttention:
     """A diffusers attention processor, for an export only: a layer's attention is one operator of onnxruntime.
 
-    Exported as its parts, it would also transpose heads and store all their weights. Operator:
+    Exported in parts, a layer would transpose its heads and keep all scores in memory. The operator:
     https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
     """
 
@@ -102,14 +102,14 @@ class WholeAttention:
         """Takes and returns (batch, length, channels)."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         tensors = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
-        heads, like = {"num_heads": attn.heads}, tensors[0]
-        summed = torch.onnx.ops.symbolic(ATTENTION, tensors, heads, dtype=like.dtype, shape=like.shape, version=1)
-        projected: torch.Tensor = attn.to_out[0](summed)
+        heads, query = {"num_heads": attn.heads}, tensors[0]
+        attended = torch.onnx.ops.symbolic(ATTENTION, tensors, heads, dtype=query.dtype, shape=query.shape, version=1)
+        projected: torch.Tensor = attn.to_out[0](attended)
         return projected
 
 
 def replace_attention(pipe: Any) -> None:
-    """Replaces it in the UNet's transformers; the VAE's one layer of it, once in a call, has an input of other form."""
+    """Replaces attention in the UNet's transformers. The VAE keeps its one layer, which takes pixels and runs once."""
     for block in pipe.unet.modules():
         if isinstance(block, BasicTransformerBlock):
             for layer in filter(None, (block.attn1, block.attn2)):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import a_job
+from memory import grows_by_less_than
 
 from runner import engines
 from runner.errors import LoadError, Unsupported
@@ -286,6 +287,19 @@ def test_onnxruntime_computes_each_attention_of_the_unet_as_one_operator(exporte
     layers = [module for module in unet.modules() if isinstance(module, Attention)]
     assert kinds["MultiHeadAttention"] == len(layers) > 0
     assert kinds["Softmax"] == kinds["Attention"] == 0
+
+
+@pytest.mark.live
+def test_onnxruntimes_attention_on_a_cpu_does_not_hold_all_scores(tmp_path: Path) -> None:
+    rows = torch.randn(1, 6144, 64, generator=torch.Generator().manual_seed(1))
+    file = tmp_path / "attention.onnx"
+    layer = Attention(64, heads=8, dim_head=8, processor=onnx_engine.WholeAttention()).eval()
+    with torch.no_grad():
+        torch.onnx.export(layer, (rows,), file, dynamo=True, opset_version=export_module.OPSET)
+    session = onnx_engine.open_session(file, "CPUExecutionProvider", 1)
+    (given,) = session.get_inputs()
+    with grows_by_less_than(100):  # all scores are 8 × 6144² × 4 bytes: 1,208 MB
+        session.run(None, {given.name: rows.numpy()})
 
 
 @pytest.mark.live
