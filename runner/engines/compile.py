@@ -15,6 +15,7 @@ from runner.engines import step_cache
 from runner.engines.captured import CapturedSession
 from runner.engines.gelu import replace_gelus
 from runner.engines.group_norm import replace_group_norms
+from runner.engines.perceptrons import fuse_gelus
 from runner.engines.rotary import rotate_halves
 from runner.errors import Unsupported
 from runner.models import pipeline, quantised
@@ -115,8 +116,8 @@ def prepared(pipe: Any, precision: Precision) -> Any:
     """Brings the networks into the forms that compile best, which compute the same, and quantises the denoiser.
 
     Networks with convolutions become channels-last, with fused QKV projections (diffusers cannot fuse those of SD 3.5's
-    and FLUX's transformers) and group norms by channel. Transformers get another form of GELU, and FLUX's another order
-    of rotary pairs.
+    and FLUX's transformers) and group norms by channel. Transformers get another form of GELU, which on a GPU is inside
+    the product before it, if that is not quantised. FLUX gets another order of rotary pairs.
     """
     for network in (denoiser(pipe), pipe.vae):
         if network is getattr(pipe, "transformer", None):
@@ -128,4 +129,6 @@ def prepared(pipe: Any, precision: Precision) -> Any:
                 network.fuse_qkv_projections()
             replace_group_norms(network)
     quantised.apply(pipe, precision)
+    if hasattr(pipe, "transformer") and pipe.transformer.device.type == "cuda":
+        fuse_gelus(pipe.transformer)
     return pipe

@@ -45,14 +45,13 @@ def test_a_forked_child_computes_on_the_gpu(tmp_path: Path, precision: Precision
 @pytest.mark.parametrize(
     ("engine", "model", "precision"),
     [
+        ("graph", "tiny-flux", Precision.BFLOAT16),
         ("compile", "tiny-flux", Precision.FP8),
         ("compile", "tiny-sd3", Precision.INT8_WEIGHT),
         ("graph", "tiny", Precision.INT8),
     ],
 )
-def test_a_compiled_network_in_8_bit_makes_the_image(
-    tmp_path: Path, engine: str, model: str, precision: Precision
-) -> None:
+def test_a_compiled_network_makes_eagers_image(tmp_path: Path, engine: str, model: str, precision: Precision) -> None:
     scheduler = "pndm" if model == "tiny" else "flow-euler"
     asked = {"engine": engine, "model": f"synthetic:{model}", "precision": precision, "scheduler": scheduler}
     row = rows(tmp_path, samples=(1,), quality=True, timeout_s=280.0, **asked)[0]

@@ -12,8 +12,10 @@ torch = pytest.importorskip("torch", reason="the runner's extra is not installed
 from diffusers.models.activations import GELU  # noqa: E402
 
 from runner.engines import compile as compiled  # noqa: E402
-from runner.engines.gelu import BySigmoid, by_sigmoid  # noqa: E402
+from runner.engines import group_norm  # noqa: E402
+from runner.engines.gelu import BySigmoid, LinearGelu, by_sigmoid  # noqa: E402
 from runner.engines.group_norm import ByChannel  # noqa: E402
+from runner.engines.perceptrons import fuse_gelus  # noqa: E402
 from runner.engines.rotary import rotate_halves  # noqa: E402
 from runner.models import synthetic  # noqa: E402
 from runner.schema import Precision  # noqa: E402
@@ -25,6 +27,33 @@ def test_gelu_by_sigmoid_is_the_tanh_approximation(dtype: Any, within: float) ->
     expected = torch.nn.functional.gelu(rows.double(), approximate="tanh")
     assert torch.allclose(by_sigmoid(rows).double(), expected, atol=within, rtol=within)
     assert by_sigmoid(rows).dtype is dtype
+
+
+@pytest.mark.parametrize("shape", [(2, 320, 16, 16), (2, 320, 77)])
+def test_a_group_norm_by_channel_is_pytorchs_also_far_from_zero(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_norm, "SMALL", 0)
+    norm = torch.nn.GroupNorm(32, 320)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    sample = 50 + 3 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    if len(shape) == 4:
+        sample = sample.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        found = ByChannel(norm)(sample)
+        assert torch.allclose(found.double(), norm.double()(sample.double()), atol=1e-4)
+    assert found.stride() == sample.stride()
+
+
+@pytest.mark.parametrize(("side", "by_channel"), [(16, False), (64, True)])
+def test_a_group_norm_is_by_channel_from_two_million_values_on(
+    side: int, by_channel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytorchs = torch.zeros(1, 640, side, side)
+    monkeypatch.setattr(group_norm, "group_norm", lambda *_: pytorchs)
+    found = ByChannel(torch.nn.GroupNorm(32, 640))(torch.zeros(1, 640, side, side))
+    assert (found is not pytorchs) is by_channel
 
 
 def drawn(name: str) -> types.SimpleNamespace:
@@ -73,6 +102,34 @@ def test_every_group_norm_that_is_compiled_is_by_channel(name: str) -> None:
     for network in (pipe.unet, pipe.vae):
         assert any(isinstance(each, ByChannel) for each in network.modules())
         assert not any(isinstance(each, torch.nn.GroupNorm) for each in network.modules())
+
+
+@pytest.mark.parametrize("name", ["tiny-sd3", "tiny-flux"])
+def test_a_transformer_whose_products_apply_gelu_computes_the_same(name: str) -> None:
+    pipe = drawn(name)
+    expected = velocity(name, pipe.transformer)
+    called: list[object] = []
+    fuse_gelus(compiled.prepared(pipe, Precision.SINGLE).transformer)
+    for each in pipe.transformer.modules():
+        if isinstance(each, LinearGelu):
+            each.register_forward_hook(lambda layer, *_: called.append(layer))
+    assert torch.allclose(velocity(name, pipe.transformer), expected, atol=1e-5, rtol=1e-4)
+    assert len(called) >= len(compiled.blocks(pipe.transformer))
+
+
+@pytest.mark.parametrize(("device", "fused"), [("cpu", False), ("cuda", True)])
+def test_a_product_applies_gelu_on_a_gpu_only(device: str, fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = drawn("tiny-flux")
+    monkeypatch.setattr(type(pipe.transformer), "device", torch.device(device))
+    compiled.prepared(pipe, Precision.SINGLE)
+    assert any(isinstance(each, LinearGelu) for each in pipe.transformer.modules()) is fused
+
+
+def test_a_quantised_layer_keeps_its_gelu_beside_it() -> None:
+    pipe = drawn("tiny-flux")
+    compiled.prepared(pipe, Precision.INT8_WEIGHT)
+    fuse_gelus(pipe.transformer)
+    assert not any(isinstance(each, LinearGelu) for each in pipe.transformer.modules())
 
 
 def test_every_gelu_of_sd3_gets_the_other_form() -> None:
