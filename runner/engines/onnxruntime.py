@@ -104,7 +104,8 @@ class WholeAttention:
         tensors = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
         heads, query = {"num_heads": attn.heads}, tensors[0]
         attended = torch.onnx.ops.symbolic(ATTENTION, tensors, heads, dtype=query.dtype, shape=query.shape, version=1)
-        projected: torch.Tensor = attn.to_out[0](attended)
+        # `symbolic` says that its result is on the CPU, whatever its inputs are on
+        projected: torch.Tensor = attn.to_out[0](attended.to(query.device))
         return projected
 
 

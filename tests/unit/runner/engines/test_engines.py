@@ -289,6 +289,16 @@ def test_onnxruntime_computes_each_attention_of_the_unet_as_one_operator(exporte
     assert kinds["Softmax"] == kinds["Attention"] == 0
 
 
+def test_an_export_needs_no_tensor_on_another_device_than_the_models() -> None:
+    """As on a GPU. PyTorch computes shapes alone on the device `meta`, and needs no hardware for it."""
+    pipe = pipeline.load(tiny(), torch.float32, None)
+    onnx_engine.replace_attention(pipe)
+    pipe.to("meta")
+    for network in export_module.networks(pipe, 128, 128):
+        with torch.no_grad():
+            torch.export.export(network.module.eval(), tuple(network.example.values()))
+
+
 @pytest.mark.live
 def test_onnxruntimes_attention_on_a_cpu_does_not_hold_all_scores(tmp_path: Path) -> None:
     rows = torch.randn(1, 6144, 64, generator=torch.Generator().manual_seed(1))
