@@ -43,3 +43,7 @@ def configured(network: Any, field: str) -> None:
         network.register_to_config(**{field: [1.0]})
     else:
         setattr(network.config, field, True)
+
+
+def pixels(images: Any) -> Any:
+    return np.stack([np.asarray(image).astype(int) for image in images])

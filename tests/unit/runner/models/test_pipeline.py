@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -34,16 +33,10 @@ from runner.engines import eager  # noqa: E402
 from runner.engines.session import initial_latents  # noqa: E402
 from runner.errors import LoadError, Unsupported  # noqa: E402
 from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
-from runner.models import components, pipeline, variants  # noqa: E402
+from runner.models import components, pipeline, synthetic, variants  # noqa: E402
 from runner.schema import Device, Job, Precision  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(**fields: Any) -> Job:
@@ -498,3 +491,15 @@ def test_a_hubs_refusal_names_the_variable_and_the_licence(tmp_path: Path) -> No
         f"there is no readable model none/m at {page}/none/m; if it is private or gated, set HF_TOKEN",
         f"there is no readable model none/token at {page}/none/token; the token gives no access to it",
     ], done.stderr
+
+
+def test_no_image_gets_a_watermark(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = synthetic.build
+
+    def marked(*given: Any, **named: Any) -> Any:
+        pipe = build(*given, **named)
+        pipe.watermark = object()  # as diffusers does where invisible-watermark is installed
+        return pipe
+
+    monkeypatch.setattr(synthetic, "build", marked)
+    assert pipeline.load(tiny(model="synthetic:tiny-sdxl", scheduler="euler"), torch.float32, None).watermark is None
