@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from runner.catalog import BASELINE
 from runner.engines import step_cache
 from runner.engines.captured import CapturedSession
 from runner.engines.gelu import replace_gelus
@@ -19,7 +20,7 @@ from runner.engines.perceptrons import fuse_gelus
 from runner.engines.rotary import rotate_halves
 from runner.errors import Unsupported
 from runner.models import pipeline, quantised
-from runner.models.networks import denoiser
+from runner.models.networks import added_projections, denoiser
 from runner.schema import Job, Precision
 
 # In channels-last, a 1×1 convolution is a matrix product, which cuBLAS computes faster than cuDNN.
@@ -118,7 +119,14 @@ def prepared(pipe: Any, precision: Precision) -> Any:
     Networks with convolutions become channels-last, with fused QKV projections (diffusers cannot fuse those of SD 3.5's
     and FLUX's transformers) and group norms by channel. Transformers get another form of GELU, which on a GPU is inside
     the product before it, if that is not quantised. FLUX gets another order of rotary pairs.
+
+    Raises Unsupported for a UNet whose projections diffusers cannot fuse.
     """
+    if hasattr(pipe, "unet") and (found := added_projections(pipe.unet)):
+        raise Unsupported(
+            f"this UNet has {' and '.join(found)}, whose added key and value projections cannot be fused; "
+            f"fix: engine: {BASELINE}"
+        )
     for network in (denoiser(pipe), pipe.vae):
         if network is getattr(pipe, "transformer", None):
             replace_gelus(network)

@@ -32,10 +32,11 @@ def set_attention(pipe: Any, attention: str) -> bool:
         pipe.enable_attention_slicing()
         return False
     if attention == "math":
-        from diffusers.models.attention_processor import AttnProcessor
+        from diffusers.models.attention_processor import Attention, AttnAddedKVProcessor, AttnProcessor
 
-        pipe.unet.set_attn_processor(AttnProcessor())
-        pipe.vae.set_attn_processor(AttnProcessor())
+        for each in (*pipe.unet.modules(), *pipe.vae.modules()):
+            if isinstance(each, Attention):
+                each.set_processor(AttnAddedKVProcessor() if each.added_kv_proj_dim else AttnProcessor())
         return False
     raise Unsupported(f"unknown attention {attention!r}; expected one of {', '.join(ATTENTIONS)}")
 

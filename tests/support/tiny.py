@@ -12,6 +12,7 @@ from builders import a_job
 
 from runner.catalog import MODELS
 from runner.engines import eager
+from runner.models.architectures import COMPONENTS
 from runner.schema import Job, Precision
 
 TINY = ("tiny", "tiny-sdxl", "tiny-sd3", "tiny-flux")
@@ -43,6 +44,13 @@ def configured(network: Any, field: str) -> None:
         network.register_to_config(**{field: [1.0]})
     else:
         setattr(network.config, field, True)
+
+
+def with_unet(monkeypatch: pytest.MonkeyPatch, model: str, **config: Any) -> None:
+    """Gives a synthetic model a UNet of another configuration."""
+    usual = COMPONENTS[model]["unet"]
+    changed = usual._replace(config={**usual.config, **config})
+    monkeypatch.setitem(COMPONENTS, model, {**COMPONENTS[model], "unet": changed})
 
 
 def pixels(images: Any) -> Any:

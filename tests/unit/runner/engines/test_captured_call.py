@@ -17,14 +17,13 @@ pytest.importorskip("torch", reason="the runner's extra is not installed")
 
 import torch
 from diffusers import AutoencoderTiny
-from tiny import configured, pixels
+from tiny import configured, pixels, with_unet
 
 from runner.engines import compile as compiled
 from runner.engines import graph
 from runner.engines.precompute import Precomputed
 from runner.engines.session import PipelineSession
 from runner.models import pipeline, synthetic
-from runner.models.architectures import COMPONENTS
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -172,9 +171,7 @@ def test_the_captured_call_of_an_unusual_unet_makes_eagers_images(
     model: str, scheduler: str, unet: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    usual = COMPONENTS[model]["unet"]
-    changed = {**COMPONENTS[model], "unet": usual._replace(config={**usual.config, **unet})}
-    monkeypatch.setitem(COMPONENTS, model, changed)
+    with_unet(monkeypatch, model, **unet)
     assert largest_difference(tiny(model=f"synthetic:{model}", scheduler=scheduler)) <= 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from gpu_jobs import gpu_job, tiny
 
 from runner.errors import Unsupported
+from runner.schema import Job
 
 pytest.importorskip("torch", reason="the runner's extra is not installed")
 
 import torch
-from tiny import pixels
+from tiny import pixels, with_unet
 
 from runner.engines import compile as compiled
 from runner.engines import eager, graph
@@ -40,6 +42,31 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(Unsupported, match=r"C\+\+ compiler, and there is none"):
         compiled.check(gpu_job("compile"))
+
+
+def prepared_for_compile(job: Job) -> object:
+    return compiled.load(job, None)
+
+
+def prepared_for_graph(job: Job) -> object:
+    return graph.GraphSession(pipeline.load(job, torch.float32, None), job, CPU, torch.float32)
+
+
+@pytest.mark.parametrize("prepared", [prepared_for_compile, prepared_for_graph])
+@pytest.mark.parametrize(
+    ("unet", "blocks"),
+    [
+        ({"down_block_types": ("SimpleCrossAttnDownBlock2D", "DownBlock2D")}, "SimpleCrossAttnDownBlock2D"),
+        ({"up_block_types": ("UpBlock2D", "SimpleCrossAttnUpBlock2D")}, "SimpleCrossAttnUpBlock2D"),
+        ({"mid_block_type": "UNetMidBlock2DSimpleCrossAttn"}, "UNetMidBlock2DSimpleCrossAttn"),
+    ],
+)
+def test_a_unet_with_added_projections_is_refused_with_its_blocks(
+    prepared: Callable[[Job], object], unet: dict[str, Any], blocks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_unet(monkeypatch, "tiny", **unet)
+    with pytest.raises(Unsupported, match=f"this UNet has {blocks}, .*; fix: engine: eager"):
+        prepared(tiny(engine="compile"))
 
 
 @pytest.mark.parametrize(("guidance", "width", "keep"), [(7.5, None, False), (1.0, None, True), (7.5, 32, True)])

@@ -27,6 +27,7 @@ import diffusers  # noqa: E402
 from diffusers import DiffusionPipeline  # noqa: E402
 from huggingface_hub import constants  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
+from tiny import with_unet  # noqa: E402
 
 from runner.catalog import FAMILIES, SCHEDULERS  # noqa: E402
 from runner.engines import eager  # noqa: E402
@@ -35,6 +36,9 @@ from runner.errors import LoadError, Unsupported  # noqa: E402
 from runner.measuring.measure import BrokenImage, checked_call  # noqa: E402
 from runner.models import components, pipeline, synthetic, variants  # noqa: E402
 from runner.schema import Device, Job, Precision  # noqa: E402
+
+# Attention to the prompt without attention to the pixels.
+ADDED_ALONE = {"mid_block_type": "UNetMidBlock2DSimpleCrossAttn", "mid_block_only_cross_attention": True}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -122,6 +126,15 @@ def test_attention_changes_the_kernel_and_not_the_image() -> None:
         assert np.abs(default - pixels(tiny(attention=attention))).max() <= 1
         assert eager.load(tiny(attention=attention), None).facts["xformers"] is False
     assert eager.load(tiny(), None).facts["xformers"] is True
+
+
+@pytest.mark.parametrize("unet", [{"down_block_types": ("SimpleCrossAttnDownBlock2D", "DownBlock2D")}, ADDED_ALONE])
+@pytest.mark.parametrize("attention", ["sliced", "math"])
+def test_attention_keeps_the_added_projections_of_a_unet(
+    unet: dict[str, Any], attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_unet(monkeypatch, "tiny", **unet)
+    assert np.abs(pixels(tiny()) - pixels(tiny(attention=attention))).max() <= 1
 
 
 def test_autocast_computes_in_less_precision() -> None:
