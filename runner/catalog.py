@@ -199,6 +199,22 @@ SCHEDULERS: Mapping[str, str] = {
     "flow-euler": "FlowMatchEulerDiscreteScheduler",
 }
 
+# By scheduler: the option with which its class draws noise at each step, and for each such value the one without noise.
+NOISE: Mapping[str, tuple[str, Mapping[Any, Any]]] = {
+    "dpm++": ("algorithm_type", {"sde-dpmsolver++": "dpmsolver++", "sde-dpmsolver": "dpmsolver"}),
+    "flow-euler": ("stochastic_sampling", {True: False}),
+}
+
+
+def without_noise(scheduler: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The option to change in a model's configuration so that a scheduler draws no noise; empty where it draws none.
+
+    With noise the images differ from call to call, so those of two engines could not be compared.
+    """
+    option, values = NOISE.get(scheduler, ("", {}))
+    return {option: values[config[option]]} if config.get(option) in values else {}
+
+
 # How attention is computed; `runner.engines.session.set_attention` sets it.
 ATTENTIONS = ("default", "sliced", "math")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.catalog import FAMILIES
+from runner.catalog import FAMILIES, without_noise
 from runner.models.variants import LEFT_OUT, parts_of
 
 INDEX = "model_index.json"
@@ -50,15 +50,27 @@ def quantised(folder: Path) -> str:
 
 def _method(part: Path) -> str:
     """The library that quantised a component's weights (`torchao`, `bitsandbytes`, …); empty if they are plain."""
-    try:
-        config = json.loads((part / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return ""
-    settings = config.get("quantization_config") if isinstance(config, dict) else None
+    settings = _config(part / "config.json").get("quantization_config")
     if not settings:
         return ""
     method = settings.get("quant_method") if isinstance(settings, dict) else None
     return str(method or "unknown method")
+
+
+def noise_left_out(folder: Path, scheduler: str) -> str | None:
+    """The remark on a scheduler that was loaded without the noise that the model is configured with."""
+    config = _config(folder / "scheduler/scheduler_config.json")
+    left_out = ", ".join(f"{option}={config[option]}" for option in without_noise(scheduler, config))
+    return f"scheduler {scheduler}: without the noise of the model's {left_out}" if left_out else None
+
+
+def _config(file: Path) -> dict[str, Any]:
+    """A component's configuration; empty where it cannot be read."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def fault(folder: Path, required: Callable[[str], Sequence[str] | None]) -> str | None:

@@ -18,7 +18,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from runner.catalog import FAMILIES, MODELS, NONE, SCHEDULERS, lacking, misfit
+from runner.catalog import FAMILIES, MODELS, NONE, SCHEDULERS, lacking, misfit, without_noise
 from runner.errors import LoadError, Unsupported
 from runner.models import components, synthetic, variants, weights
 from runner.models.folders import first_obstacle
@@ -94,7 +94,8 @@ def load(job: Job, dtype: torch.dtype, token: str | None, device: torch.device |
         check_fits(job, family_of(pipe))
         pipe = pipe.to(home)
     scheduler = getattr(diffusers, SCHEDULERS[job.scheduler])
-    pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    config = pipe.scheduler.config
+    pipe.scheduler = scheduler.from_config(config, **without_noise(job.scheduler, config))
     pipe.set_progress_bar_config(disable=True)
     if getattr(pipe, "watermark", None) is not None:
         pipe.watermark = None  # SDXL's: computed on the CPU, and only where invisible-watermark is installed
@@ -234,12 +235,15 @@ def _lacks_the_variant(error: Exception, variant: str | None) -> bool:
 
 
 def remark(job: Job) -> str | None:
-    """The row's remark on the weights that `load` chose, such as that they were stored in lower precision."""
+    """The row's remark on what `load` chose: weights stored in lower precision, a scheduler without its noise."""
     source = Source.parse(job.model)
     local = None if source.synthetic else folder_of(source)
+    if local is None:
+        return None
+    remarks = [components.noise_left_out(local, job.scheduler)]
     with contextlib.suppress(Unsupported):
-        return variants.choose(local, job.precision.facts.dtype).remark if local else None
-    return None
+        remarks.append(variants.choose(local, job.precision.facts.dtype).remark)
+    return "; ".join(filter(None, remarks)) or None
 
 
 def weights_of(job: Job) -> str | None:

@@ -120,6 +120,30 @@ def test_each_scheduler_makes_an_image_of_its_own(scheduler: str) -> None:
     checked_call(session, 1)
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # the sigmas of dpm++, in diffusers
+@pytest.mark.parametrize(
+    ("model", "scheduler", "noisy", "plain"),
+    [
+        ("tiny", "dpm++", {"algorithm_type": "sde-dpmsolver++"}, "dpmsolver++"),
+        ("tiny-sd3", "flow-euler", {"stochastic_sampling": True}, False),
+    ],
+)
+def test_no_model_makes_a_scheduler_draw_noise_in_a_call(
+    model: str, scheduler: str, noisy: dict[str, object], plain: object, tmp_path: Path
+) -> None:
+    pipe = synthetic.build(model, torch.float32)
+    pipe.save_pretrained(tmp_path)
+    other = getattr(diffusers, SCHEDULERS[scheduler]).from_config(pipe.scheduler.config, **noisy)
+    other.save_pretrained(tmp_path / "scheduler")
+    job = tiny(model=str(tmp_path), scheduler=scheduler)
+    session = eager.load(job, None)
+    first, second = (np.asarray(session.generate(1)[0]) for _ in range(2))
+    assert np.array_equal(first, second)
+    (option, value), config = *noisy.items(), session.pipe.scheduler.config
+    assert config[option] == plain
+    assert pipeline.remark(job) == f"scheduler {scheduler}: without the noise of the model's {option}={value}"
+
+
 def test_attention_changes_the_kernel_and_not_the_image() -> None:
     default = pixels(tiny())
     for attention in ("sliced", "math"):
