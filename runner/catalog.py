@@ -212,7 +212,8 @@ def without_noise(scheduler: str, config: Mapping[str, Any]) -> dict[str, Any]:
     With noise the images differ from call to call, so those of two engines could not be compared.
     """
     option, values = NOISE.get(scheduler, ("", {}))
-    return {option: values[config[option]]} if config.get(option) in values else {}
+    replaced = [without for noisy, without in values.items() if config.get(option) == noisy]
+    return {option: replaced[0]} if replaced else {}
 
 
 # How attention is computed; `runner.engines.session.set_attention` sets it.
