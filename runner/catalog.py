@@ -117,6 +117,7 @@ class EngineFacts:
     precisions: those that it has kernels for.
     families: the model families that it runs.
     offloads: whether it runs with weights outside the GPU's memory. step_caches: the families that it runs with one.
+    compiles: whether it compiles for a minute or more, which a host's `cache` keeps for later jobs.
     """
 
     summary: str
@@ -129,6 +130,7 @@ class EngineFacts:
     families: tuple[str, ...] = _ALL
     offloads: bool = False
     step_caches: tuple[str, ...] = ()
+    compiles: bool = False
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -163,11 +165,13 @@ ENGINES: Mapping[str, EngineFacts] = {
         _BOTH,
         extra="runner",
         step_caches=("sd3", "flux"),
+        compiles=True,
     ),
     "graph": EngineFacts(
         "the whole call compiled into one CUDA graph",
         {Device.CUDA: "cuda"},
         extra="runner",
+        compiles=True,
     ),
     "deepspeed": EngineFacts(
         "DeepSpeed inference with its kernels injected",
@@ -175,6 +179,7 @@ ENGINES: Mapping[str, EngineFacts] = {
         {"deepspeed": "deepspeed"},
         precisions=(Precision.HALF,),
         families=("sd",),
+        compiles=True,
     ),
     "mii": EngineFacts(
         "DeepSpeed-MII's server, called over gRPC",
@@ -183,6 +188,7 @@ ENGINES: Mapping[str, EngineFacts] = {
         takes_latents=False,
         precisions=(Precision.HALF,),
         families=("sd",),
+        compiles=True,
     ),
 }
 # The default engine, with which the others are compared.

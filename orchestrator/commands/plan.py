@@ -104,6 +104,10 @@ def show_plan(description: Description, out: Console) -> None:
             out.print(f"{host.host}: {ran}; {verb} from {some(host.other_hosts)}")
         if text := _rounds(host, seconds):
             out.print(f"{host.host}: {text}")
+        if host.compiled_anew:
+            verb = "compiles" if host.compiled_anew == 1 else "compile"
+            again = f"{counted(host.compiled_anew, 'case')} {verb} again what round 1 compiled, a minute or more each"
+            out.print(f"{host.host}: {again}; fix: cache: FOLDER in hosts.yaml")
 
 
 def _rounds(host: HostEstimate, seconds: float | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from runner.catalog import NONE
+from runner.catalog import ENGINES, NONE
 from runner.schema import MAX, Case, Job, Row, Status
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class HostEstimate:
     slots: the number of concurrent jobs; None until the host is asked (`gpus: all`).
     wall_s: slot_s divided over the slots. price: of slot_s, in the currency of price_per_hour.
     other_cases: how many of the known cases ran only on other hosts, which are `other_hosts`.
+    compiled_anew: how many cases compile again what the first round compiled, because the host keeps no such code.
     """
 
     host: str
@@ -55,6 +56,7 @@ class HostEstimate:
     most_rounds: int = 1
     other_cases: int = 0
     other_hosts: tuple[str, ...] = ()
+    compiled_anew: int = 0
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,19 @@ def host_estimate(host: Host, jobs: Sequence[Job], times: Sequence[JobTime], mos
         most_rounds=max(rounds, most_rounds),
         other_cases=sum(time.other_cases for time in times),
         other_hosts=tuple(sorted(frozenset().union(*(time.other_hosts for time in times)))),
+        compiled_anew=_compiled_anew(host, jobs),
     )
+
+
+def _compiled_anew(host: Host, jobs: Sequence[Job]) -> int:
+    """The cases of later rounds that a Docker host with a `cache` would not compile.
+
+    A process host keeps compiled code anyway, in the folder for temporary files; a Kubernetes host cannot keep it.
+    """
+    if host.kind != "docker" or host.cache:
+        return 0
+    compiled = [job for job in jobs if ENGINES[job.engine].compiles]
+    return sum(len(job.cases) for job in compiled if (job.round or 1) > 1)
 
 
 def _keys(case: str | None, host: str | None, work: tuple[str | None, ...]) -> Iterator[Hashable]:

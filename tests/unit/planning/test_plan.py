@@ -292,6 +292,24 @@ def test_a_plan_of_one_round_says_what_it_cannot_show() -> None:
     assert "cpu: 1 round: the table shows no difference; fix: rounds: 3" in out.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("host", "rounds", "compiled"),
+    [
+        (GPU, 3, 4),
+        (GPU, 1, 0),
+        (GPU.model_copy(update={"cache": "/data/compiled"}), 3, 0),
+        (CPU, 3, 0),
+    ],
+)
+def test_a_plan_says_what_compiles_again_because_the_host_keeps_no_code(host: Host, rounds: int, compiled: int) -> None:
+    points = tuple(Point(engine=engine, samples=samples) for engine in ("eager", "compile") for samples in (1, 4))
+    out = StringIO()
+    show_plan(describe(make_plan(matrix(points, rounds=rounds), [host]), [host]), Console(file=out, width=200))
+    said = f"gpu: {compiled} cases compile again what round 1 compiled, a minute or more each; fix: cache: FOLDER in"
+    assert (said in out.getvalue()) is bool(compiled)
+    assert ("compile again" in out.getvalue()) is bool(compiled)
+
+
 def test_equal_work_on_another_host_tells_of_the_time_only_where_this_host_does_not() -> None:
     one = matrix((Point(),), repeats=1, warmup=0)
     elsewhere = row_of(make_plan(one, [CPU]), latency_median=9.0)
