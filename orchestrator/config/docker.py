@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator
 
 from orchestrator.config.address import engine_url, is_loopback
-from orchestrator.config.host import WEIGHTS_MEAN, BaseHost, Gpus, absolute
+from orchestrator.config.host import CACHE_MEANS, WEIGHTS_MEAN, BaseHost, Gpus, absolute
 from orchestrator.config.store import COLLECT_MEANS, Collect
 from orchestrator.config.values import Size, Value
 
@@ -40,11 +40,7 @@ class DockerHost(BaseHost):
     memory: Size | None = Field(default=None, description="memory limit of each job, such as 16g")
     shm: Size = Field(default="1g", description="size of each job's /dev/shm")
     collect: Collect | None = Field(default=None, description=COLLECT_MEANS)
-    cache: str | None = Field(
-        default=None,
-        min_length=1,
-        description="folder on the host where jobs keep compiled code and reference images for later jobs",
-    )
+    cache: str | None = Field(default=None, min_length=1, description=f"folder on the host {CACHE_MEANS}")
     base: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_./:@-]{0,254}$",

@@ -19,6 +19,7 @@ Gpu: TypeAlias = (
 Gpus: TypeAlias = Literal["all", "none"] | Annotated[tuple[Gpu, ...], Field(strict=False, min_length=1)]
 
 
+CACHE_MEANS = "where jobs keep compiled code and reference images for later jobs"
 WEIGHTS_MEAN = "the host's Hugging Face cache folder, mounted for every job"
 
 

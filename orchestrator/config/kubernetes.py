@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from orchestrator.config.host import BaseHost, absolute
+from orchestrator.config.host import CACHE_MEANS, BaseHost, absolute
 from orchestrator.config.kubenames import (
     NAMESPACE_PATTERN,
     RESOURCE_PATTERN,
@@ -156,6 +156,9 @@ class KubernetesHost(BaseHost):
     weights: Claim | str | None = Field(
         default=None, description="Hugging Face cache: {claim: NAME}, or a folder on every node"
     )
+    cache: Claim | str | None = Field(
+        default=None, description=f"{{claim: NAME}}, or a folder on every node, {CACHE_MEANS}"
+    )
     patience: Duration = Field(default=600.0, description="how long to wait for an image pull, or for a suitable node")
 
     @field_validator("gpus", mode="before")
@@ -172,10 +175,10 @@ class KubernetesHost(BaseHost):
     def _is_absolute(cls, file: str | None) -> str | None:
         return absolute(file)
 
-    @field_validator("weights")
+    @field_validator("weights", "cache")
     @classmethod
-    def _is_claim_or_absolute(cls, weights: Claim | str | None) -> Claim | str | None:
-        return absolute(weights) if isinstance(weights, str) else weights
+    def _is_claim_or_absolute(cls, given: Claim | str | None) -> Claim | str | None:
+        return absolute(given) if isinstance(given, str) else given
 
     @model_validator(mode="after")
     def _can_be_a_pod(self) -> KubernetesHost:

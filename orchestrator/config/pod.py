@@ -39,9 +39,9 @@ MARK = "sd-orchestrator"  # prefix of the labels and annotations of runs
 TAKEN_PREFIXES = (MARK, "batch.kubernetes.io/", "kueue.x-k8s.io/queue-name")
 TAKEN = ("controller-uid", "job-name")
 # The names of our own volumes, and the folders of these volumes, the program and its libraries in the container.
-OUR_VOLUMES = frozenset({"job", "tmp", "shm", "config", "secrets", "ca-bundle", "weights", "model"})
+OUR_VOLUMES = frozenset({"job", "tmp", "shm", "config", "secrets", "ca-bundle", "weights", "cache", "model"})
 OUR_FOLDERS = (
-    "/job", "/weights", "/run", "/dev", "/proc", "/sys", "/tmp", "/ca-bundle.pem",  # noqa: S108
+    "/job", "/weights", "/compiled", "/run", "/dev", "/proc", "/sys", "/tmp", "/ca-bundle.pem",  # noqa: S108
     "/opt/venv", "/opt/runner", "/bin", "/sbin", "/usr", "/lib", "/lib64", "/etc",
 )  # fmt: skip
 SOURCES = (

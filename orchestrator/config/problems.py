@@ -31,7 +31,7 @@ MAX_SHOWN = 100
 FORMS: Mapping[str, str] = {
     "timeout": "a time such as 90s, 30m or 1h30m, of 7 days at most",
     "patience": "a time such as 90s, 30m or 1h30m, of 7 days at most",
-    "weights": "the absolute path of a folder, or, on Kubernetes, {claim: NAME}",
+    **dict.fromkeys(("weights", "cache"), "the absolute path of a folder, or, on Kubernetes, {claim: NAME}"),
     "memory": "a size such as 16g",
     "cpu": "a number of CPUs such as 4, 0.5 or 500m",
     "shm": "a size such as 1g",

@@ -8,9 +8,24 @@ RUNNER_UID = 1000
 FOLDER = "/job"
 CACHE = f"{FOLDER}/huggingface"
 WEIGHTS = "/weights"
+COMPILED = "/compiled"
 SECRETS = "/run/orchestrator"
 TOKEN_FILE = f"{SECRETS}/token"
 GRANT_FILE = f"{SECRETS}/ticket"
+
+
+def cache_environment(image: str) -> dict[str, str]:
+    """Sets the folders of what later jobs reuse, separate for each image: versions may differ between images.
+
+    image: a name without '/', the same for each job of the image.
+    """
+    folder = f"{COMPILED}/{image}"
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
+        "TRITON_CACHE_DIR": f"{folder}/triton",
+        "TORCH_EXTENSIONS_DIR": f"{folder}/extensions",
+        "RUNNER_REFERENCES": f"{folder}/references",
+    }
 
 
 def below(folder: str, name: str) -> str:

@@ -265,11 +265,11 @@ def host_estimate(host: Host, jobs: Sequence[Job], times: Sequence[JobTime], mos
 
 
 def _compiled_anew(host: Host, jobs: Sequence[Job]) -> int:
-    """The cases of later rounds that a Docker host with a `cache` would not compile.
+    """The cases of later rounds that a host with a `cache` would not compile.
 
-    A process host keeps compiled code anyway, in the folder for temporary files; a Kubernetes host cannot keep it.
+    A process host keeps compiled code anyway, in the folder for temporary files.
     """
-    if host.kind != "docker" or host.cache:
+    if host.kind == "process" or host.cache:
         return 0
     compiled = [job for job in jobs if ENGINES[job.engine].compiles]
     return sum(len(job.cases) for job in compiled if (job.round or 1) > 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import time
@@ -347,6 +348,41 @@ def test_what_can_never_start_is_said_in_the_clusters_words_and_ends(
     # a node that is slow to begin may give another reason before
     seen = seen_as(executor, attempt, lambda seen: seen.status is not None and bool(re.search(says, seen.reason)))
     assert (seen.state, seen.status) == (State.QUEUED, Status.FAILED)
+
+
+@pytest.fixture
+def kept(tmp_path_factory: pytest.TempPathFactory, kubernetes_cluster: LabCluster) -> Iterator[dict[str, Claim | str]]:
+    """A folder of the nodes, and a claim of another one, which user 1000 may write to."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("folder", "claim")]
+    for each in folders:
+        os.chown(each, 1000, 1000)
+        for above in each.parents[:3]:  # pytest's own, which nobody else may enter
+            above.chmod(0o755)
+    name = f"compiled-{time.monotonic_ns()}"
+    sized = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    volume = {"capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folders[1])}, **sized}
+    claim = {"volumeName": name, "resources": {"requests": {"storage": "1Gi"}}, **sized}
+    kinds = {"PersistentVolume": volume, "PersistentVolumeClaim": claim}
+    for kind, spec in kinds.items():
+        made = folders[1].with_name(f"{kind}.json")
+        made.write_text(json.dumps({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "spec": spec}))
+        kubernetes_cluster.kubectl("apply", "-f", str(made))
+    yield {"folder": str(folders[0]), "claim": Claim(claim=name)}
+    for kind in reversed(kinds):
+        kubernetes_cluster.kubectl("delete", kind, name, "--wait=false")
+
+
+@pytest.mark.parametrize("what", ["folder", "claim"])
+def test_what_one_pod_compiled_the_next_one_of_its_image_finds(
+    make: Callable[..., KubernetesExecutor], kept: dict[str, Claim | str], what: str
+) -> None:
+    executor = make(cache=kept[what])
+    said = []
+    for number in (1, 2):
+        attempt = begun(executor, task("compile; rows", number))
+        assert ended(executor, attempt).exit_code == 0
+        said += [line for line in executor.log(attempt) if line in ("cold", "warm")]
+    assert said == ["cold", "warm"]
 
 
 @pytest.fixture

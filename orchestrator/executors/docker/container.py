@@ -13,6 +13,7 @@ from orchestrator.config import DockerHost
 from orchestrator.errors import TaskUnfit
 from orchestrator.executors.container_paths import (
     CACHE,
+    COMPILED,
     FOLDER,
     GRANT_FILE,
     RUNNER_UID,
@@ -20,6 +21,7 @@ from orchestrator.executors.container_paths import (
     TOKEN_FILE,
     WEIGHTS,
     below,
+    cache_environment,
     model_mount,
 )
 from orchestrator.executors.contract import LABEL, Attempt, Observation, State, Task, needs_download
@@ -30,7 +32,6 @@ from orchestrator.executors.network import CA_BUNDLE, NOTHING, authorities
 from runner.wire import frames
 
 SCRATCH = f"{FOLDER}/scratch"
-COMPILED = "/compiled"
 
 # The engine's container state → ours. Any other state is LOST: the engine failed to remove a `dead` container, and a
 # `removing` one has no files any more.
@@ -164,19 +165,8 @@ def _environment(task: Task, host: DockerHost, online: bool, network: Mapping[st
         **hub_environment(WEIGHTS if host.weights else CACHE, CACHE, online=online),
         **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {}),
         **({"RUNNER_TICKET_FILE": GRANT_FILE} if host.collect else {frames.VARIABLE: stream(task.attempt)}),
-        **(_cache_environment(task.image) if host.cache else {}),
+        **(cache_environment(task.image.partition("@")[0].rpartition(":")[2]) if host.cache else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
-    }
-
-
-def _cache_environment(image: str) -> dict[str, str]:
-    """Sets the folders of what later jobs reuse, separate for each image: versions may differ between images."""
-    folder = f"{COMPILED}/{image.partition('@')[0].rpartition(':')[2]}"
-    return {
-        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
-        "TRITON_CACHE_DIR": f"{folder}/triton",
-        "TORCH_EXTENSIONS_DIR": f"{folder}/extensions",
-        "RUNNER_REFERENCES": f"{folder}/references",
     }
 
 

@@ -22,12 +22,12 @@ from orchestrator.executors.kubernetes.projection import ACCOUNT
 ENFORCE = "pod-security.kubernetes.io/enforce"
 MOST_NAMED = 4
 DOCKER_CONFIG = "kubernetes.io/dockerconfigjson"
-# Checked only if the host's entry has the key.
+# Checked only if the host's entry has one of the keys.
 FOR_KEYS = {
-    "localqueues": "queue",
-    "runtimeclasses": "runtime_class",
-    "serviceaccounts": "service_account",
-    "persistentvolumeclaims": "weights",
+    "localqueues": ("queue",),
+    "runtimeclasses": ("runtime_class",),
+    "serviceaccounts": ("service_account",),
+    "persistentvolumeclaims": ("weights", "cache"),
 }
 
 
@@ -69,7 +69,9 @@ def findings(host: KubernetesHost, namespace: str, facts: Facts, images: Sequenc
         known = f"kubectl -n {namespace} get serviceaccounts"
         yield _named("service account", host.service_account, facts.service_account, known)
     if isinstance(host.weights, Claim):
-        yield _claim(host.weights.claim, namespace, facts.claim)
+        yield _claim("weights", host.weights.claim, namespace, facts.claim)
+    if isinstance(host.cache, Claim):
+        yield _claim("cache", host.cache.claim, namespace, facts.cache)
     if host.image_pull_secret:
         yield _pull_secret(host.image_pull_secret, namespace, facts.pull_secret)
 
@@ -82,12 +84,14 @@ def _namespace(host: KubernetesHost, namespace: str, facts: Facts) -> Finding:
         return Finding("namespace", Grade.PROBLEM, *missing(host, namespace, facts.namespaces, seen=False))
     level = "" if isinstance(fact, Unavailable) else labels(fact).get(ENFORCE, "")
     text = f"{namespace}{f', which holds pods to Pod Security {level!r}' if level else ''}"
-    if isinstance(host.weights, str) and level in ("baseline", "restricted"):
+    folders = {key: folder for key in ("weights", "cache") if isinstance(folder := getattr(host, key), str)}
+    if folders and level in ("baseline", "restricted"):
+        named = " and ".join(f"`{key}` is one, {folder}" for key, folder in folders.items())
         return Finding(
             "namespace",
             Grade.PROBLEM,
-            f"{text}: that forbids folders of a node, and `weights` is one, {host.weights}",
-            "weights: {claim: NAME}, or a namespace of its own that enforces 'privileged'",
+            f"{text}: that forbids folders of a node, and {named}",
+            f"{next(iter(folders))}: {{claim: NAME}}, or a namespace of its own that enforces 'privileged'",
         )
     return Finding("namespace", Grade.OK, text)
 
@@ -152,7 +156,7 @@ def _less_without(permission: Permission) -> str:
 def _matters(permission: Permission, host: KubernetesHost) -> bool:
     if permission.resource == "pods" and permission.in_all_namespaces:
         return host.gpus != "none"
-    return bool(getattr(host, FOR_KEYS.get(permission.resource, "name")))
+    return any(getattr(host, key) for key in FOR_KEYS.get(permission.resource, ("name",)))
 
 
 def _queue(queue: str, namespace: str, facts: Facts) -> Finding:
@@ -186,16 +190,19 @@ def _named(topic: str, name: str, fact: Fact, known: str) -> Finding:
     return Finding(topic, Grade.OK, f"{name} is there")
 
 
-def _claim(claim: str, namespace: str, fact: Fact) -> Finding:
+def _claim(key: str, claim: str, namespace: str, fact: Fact) -> Finding:
+    """Reports on the claim of `weights` or `cache`; jobs write to the latter."""
     if isinstance(fact, Unavailable):
-        return _named("weights", claim, fact, f"kubectl -n {namespace} get persistentvolumeclaims")
+        return _named(key, claim, fact, f"kubectl -n {namespace} get persistentvolumeclaims")
     phase, modes = fact["status"].get("phase"), ", ".join(fact["spec"]["accessModes"])
     if phase == "Lost":
-        return Finding("weights", Grade.PROBLEM, f"claim {claim} has lost its volume", "create it again")
+        return Finding(key, Grade.PROBLEM, f"claim {claim} has lost its volume", "create it again")
+    if key == "cache" and fact["spec"]["accessModes"] == ["ReadOnlyMany"]:
+        return Finding(key, Grade.PROBLEM, f"claim {claim} is ReadOnlyMany, and jobs write to it", "ReadWriteMany")
     if phase != "Bound":
         remedy = f"some are bound when the first pod uses them: kubectl -n {namespace} describe pvc {claim}"
-        return Finding("weights", Grade.WARNING, f"claim {claim} is not bound yet ({phase})", remedy)
-    return Finding("weights", Grade.OK, f"claim {claim} ({modes})")
+        return Finding(key, Grade.WARNING, f"claim {claim} is not bound yet ({phase})", remedy)
+    return Finding(key, Grade.OK, f"claim {claim} ({modes})")
 
 
 def _pull_secret(name: str, namespace: str, fact: Fact) -> Finding:

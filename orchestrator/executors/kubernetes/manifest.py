@@ -1,7 +1,7 @@
 """Renders a task as Kubernetes objects. Pure: `plan --containers` shows the Job that would be created.
 
-The pod passes the Pod Security Standard "restricted", except where a folder of the nodes (`weights: /path`, a model's
-folder) is mounted. API: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/
+The pod passes the Pod Security Standard "restricted", except where a folder of the nodes (`weights: /path`, `cache:
+/path`, a model's folder) is mounted. API: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from orchestrator.config.strategicmerge import merged
 from orchestrator.errors import TaskUnfit
 from orchestrator.executors.container_paths import (
     CACHE,
+    COMPILED,
     FOLDER,
     GRANT_FILE,
     RUNNER_UID,
@@ -29,6 +30,7 @@ from orchestrator.executors.container_paths import (
     TOKEN_FILE,
     WEIGHTS,
     below,
+    cache_environment,
     model_mount,
 )
 from orchestrator.executors.contract import LABEL, Attempt, Task, needs_download
@@ -213,6 +215,12 @@ def _pod(task: Task, host: KubernetesHost, name: str, network: Mapping[str, str]
             "runAsUser": RUNNER_UID,
             "runAsGroup": RUNNER_UID,
             "seccompProfile": {"type": "RuntimeDefault"},
+            # a new volume belongs to root; its files are changed once, and not again for each pod
+            **(
+                {"fsGroup": RUNNER_UID, "fsGroupChangePolicy": "OnRootMismatch"}
+                if isinstance(host.cache, Claim)
+                else {}
+            ),
         },
         **{key: value for key, value in optional.items() if value},
         "volumes": volumes,
@@ -267,6 +275,7 @@ def _environment(task: Task, host: KubernetesHost, online: bool, network: Mappin
         **hub_environment(WEIGHTS if host.weights else CACHE, CACHE, online=online),
         **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {}),
         **({"RUNNER_TICKET_FILE": GRANT_FILE, "RUNNER_RECEIPT_FILE": TERMINATION_LOG} if host.collect else {}),
+        **(cache_environment(stable_hash(task.image)) if host.cache else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }
     uid = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}
@@ -327,6 +336,9 @@ def _volumes(
     if host.ca_bundle and (online or host.collect):
         volumes.append({"name": "ca-bundle", "hostPath": {"path": host.ca_bundle, "type": "File"}})
         mounts.append({"name": "ca-bundle", "mountPath": CA_BUNDLE, "readOnly": True})
+    if host.cache:
+        volumes.append(_claimed("cache", host.cache) if isinstance(host.cache, Claim) else _folder("cache", host.cache))
+        mounts.append({"name": "cache", "mountPath": COMPILED})
     volumes += [volume.model_dump(exclude_none=True) for volume in host.volumes]
     mounts += [mount.model_dump(exclude_none=True) for mount in host.volume_mounts]
     model = task.job.model
@@ -338,8 +350,7 @@ def _volumes(
         part = model_mount(model).removeprefix(f"{WEIGHTS}/") if inside else HUB
         read = {"name": "weights", "mountPath": f"{WEIGHTS}/{part}", "readOnly": True}
         if isinstance(host.weights, Claim):
-            claim = {"claimName": host.weights.claim, "readOnly": True}
-            volumes.append({"name": "weights", "persistentVolumeClaim": claim})
+            volumes.append(_claimed("weights", host.weights, readOnly=True))
             mounts.append({**read, "subPath": part})
         else:
             volumes.append(_folder("weights", below(host.weights, part)))
@@ -350,6 +361,10 @@ def _volumes(
         volumes.append(_folder("model", model_mount(model)))
         mounts.append({"name": "model", "mountPath": model_mount(model), "readOnly": True})
     return volumes, mounts
+
+
+def _claimed(name: str, claim: Claim, **more: bool) -> dict[str, Any]:
+    return {"name": name, "persistentVolumeClaim": {"claimName": claim.claim, **more}}
 
 
 def _folder(name: str, path: str) -> dict[str, Any]:

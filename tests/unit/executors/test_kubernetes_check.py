@@ -55,6 +55,7 @@ WELL = Facts(
     queue=Unavailable.UNASKED,
     runtime_class=Unavailable.UNASKED,
     claim=Unavailable.UNASKED,
+    cache=Unavailable.UNASKED,
     service_account=Unavailable.UNASKED,
     pull_secret=Unavailable.UNASKED,
     others_pods=(),
@@ -166,6 +167,8 @@ def test_the_pull_secret_and_tokens_of_our_own_accounts_are_not_of_others() -> N
 
 def test_a_folder_of_the_node_does_not_go_with_pod_security() -> None:
     assert found(host(weights="/data"))["namespace"].grade is Grade.PROBLEM
+    both = found(host(weights="/data", cache="/compiled"))["namespace"].text
+    assert both.endswith("`weights` is one, /data and `cache` is one, /compiled")
     claim = {"status": {"phase": "Bound"}, "spec": {"accessModes": ["ReadWriteMany"]}}
     assert found(host(weights=Claim(claim="hf")), claim=claim)["namespace"].grade is Grade.OK
 
@@ -318,6 +321,15 @@ def test_a_claim_that_waits_for_its_first_pod_is_a_warning_and_a_lost_one_a_prob
         return found(host(weights=Claim(claim="hf")), claim=claim)["weights"].grade
 
     assert [of("Bound"), of("Pending"), of("Lost")] == [Grade.OK, Grade.WARNING, Grade.PROBLEM]
+
+
+@pytest.mark.parametrize(
+    ("mode", "grade"), [("ReadWriteMany", Grade.OK), ("ReadWriteOnce", Grade.OK), ("ReadOnlyMany", Grade.PROBLEM)]
+)
+def test_a_claim_that_jobs_write_to_must_not_be_read_only(mode: str, grade: Grade) -> None:
+    claim = {"status": {"phase": "Bound"}, "spec": {"accessModes": [mode]}}
+    assert found(host(cache=Claim(claim="compiled")), cache=claim)["cache"].grade is grade
+    assert found(host(weights=Claim(claim="hf")), claim=claim)["weights"].grade is Grade.OK
 
 
 def test_an_image_that_no_registry_hands_out_has_to_be_on_the_nodes() -> None:

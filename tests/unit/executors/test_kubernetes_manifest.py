@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -200,6 +201,31 @@ def test_a_folder_of_the_nodes_is_mounted_read_only_and_must_be_there() -> None:
 def mounted(manifest: dict[str, Any], name: str) -> dict[str, Any]:
     (found,) = [mount for mount in container(manifest)["volumeMounts"] if mount["name"] == name]
     return dict(found)
+
+
+@pytest.mark.parametrize(
+    ("cache", "volume"),
+    [
+        (Claim(claim="compiled"), {"persistentVolumeClaim": {"claimName": "compiled"}}),
+        ("/data/compiled", {"hostPath": {"path": "/data/compiled", "type": "Directory"}}),
+    ],
+)
+def test_what_jobs_compile_is_kept_by_image(cache: Any, volume: dict[str, Any]) -> None:
+    job = job_manifest(task(), host(cache=cache))
+    assert {"name": "cache", **volume} in pod(job)["volumes"]
+    assert mounted(job, "cache") == {"name": "cache", "mountPath": "/compiled"}
+    # a claim's volume has to be writable by the runner's user; the kubelet leaves folders of a node alone
+    assert pod(job)["securityContext"].get("fsGroup") == (1000 if isinstance(cache, Claim) else None)
+    first, same, other = (
+        {each["name"]: each.get("value", "") for each in container(of)["env"]}["TRITON_CACHE_DIR"]
+        for of in (
+            job,
+            job_manifest(task(seed=2), host(cache=cache)),
+            job_manifest(replace(task(), image="registry.example/sd@sha256:1"), host(cache=cache)),
+        )
+    )
+    assert re.fullmatch("/compiled/[0-9a-f]+/triton", first)
+    assert first == same != other
 
 
 def test_of_a_claim_with_weights_a_pod_sees_the_cache_alone() -> None:

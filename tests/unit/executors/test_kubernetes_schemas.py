@@ -46,6 +46,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "shm": ("1g", "64m"),
     "collect": (None, Collect(s3=S3(bucket="bench"))),
     "weights": (None, Claim(claim="huggingface"), "/data/huggingface"),
+    "cache": (None, Claim(claim="bench-compiled"), "/data/compiled"),
 }
 TERM = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}
 BESIDE = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "noisy"}}}
@@ -140,7 +141,7 @@ def each_option_alone_and_all_at_once() -> Iterator[KubernetesHost]:
 def test_every_pod_fits_the_restricted_standard_unless_a_folder_of_the_node_is_mounted() -> None:
     for host, model in itertools.product(every_pod(), MODELS):
         pod = job_manifest(task(host, model), host)["spec"]["template"]
-        mounts_a_folder = isinstance(host.weights, str) or model.startswith("/")
+        mounts_a_folder = isinstance(host.weights, str) or isinstance(host.cache, str) or model.startswith("/")
         assert pod_security.broken(pod) == ["HostPath Volumes", "Volume Types"] * mounts_a_folder
 
 
