@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from runner.errors import LoadError
-from runner.jobs import by_hand
+from runner.jobs import by_hand, kept_code
 from runner.jobs.reference import References
 from runner.jobs.run import fail_job, run_job
 from runner.measuring import variables
@@ -62,6 +62,8 @@ def _run_file(path: Path) -> int:
     job = _read_job(path)
     for setting in variables.take_out(os.environ):
         print(f"runner: {setting} would change what is measured; it is removed for this job", file=sys.stderr)
+    for reason in kept_code.leave_unwritable(os.environ):
+        print(f"runner: compiled code is not kept for later jobs: {reason}", file=sys.stderr)
     events, environment_file = EventStream(sys.stdout), path.parent / "environment.json"
     stream = os.environ.get(VARIABLE)
     frames = FrameWriter(sys.stdout, stream) if stream else None

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 
 class Device(str, Enum):
@@ -117,7 +117,8 @@ class EngineFacts:
     precisions: those that it has kernels for.
     families: the model families that it runs.
     offloads: whether it runs with weights outside the GPU's memory. step_caches: the families that it runs with one.
-    compiles: whether it compiles for a minute or more, which a host's `cache` keeps for later jobs.
+    compiles: for what it compiles anew, a minute or more, unless a host's `cache` has it: each `case`, each `job`, or
+        nothing.
     """
 
     summary: str
@@ -130,7 +131,7 @@ class EngineFacts:
     families: tuple[str, ...] = _ALL
     offloads: bool = False
     step_caches: tuple[str, ...] = ()
-    compiles: bool = False
+    compiles: Literal["case", "job"] | None = None
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -165,13 +166,13 @@ ENGINES: Mapping[str, EngineFacts] = {
         _BOTH,
         extra="runner",
         step_caches=("sd3", "flux"),
-        compiles=True,
+        compiles="case",
     ),
     "graph": EngineFacts(
         "the whole call compiled into one CUDA graph",
         {Device.CUDA: "cuda"},
         extra="runner",
-        compiles=True,
+        compiles="case",
     ),
     "deepspeed": EngineFacts(
         "DeepSpeed inference with its kernels injected",
@@ -179,7 +180,7 @@ ENGINES: Mapping[str, EngineFacts] = {
         {"deepspeed": "deepspeed"},
         precisions=(Precision.HALF,),
         families=("sd",),
-        compiles=True,
+        compiles="job",
     ),
     "mii": EngineFacts(
         "DeepSpeed-MII's server, called over gRPC",
@@ -188,7 +189,7 @@ ENGINES: Mapping[str, EngineFacts] = {
         takes_latents=False,
         precisions=(Precision.HALF,),
         families=("sd",),
-        compiles=True,
+        compiles="job",
     ),
 }
 # The default engine, with which the others are compared.

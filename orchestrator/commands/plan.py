@@ -105,9 +105,8 @@ def show_plan(description: Description, out: Console) -> None:
         if text := _rounds(host, seconds):
             out.print(f"{host.host}: {text}")
         if host.compiled_anew:
-            verb = "compiles" if host.compiled_anew == 1 else "compile"
-            again = f"{counted(host.compiled_anew, 'case')} {verb} again what round 1 compiled, a minute or more each"
-            out.print(f"{host.host}: {again}; fix: cache: FOLDER in hosts.yaml")
+            again = f"{counted(host.compiled_anew, 'compilation')}, of a minute or more each"
+            out.print(f"{host.host}: rounds after the first repeat {again}; fix: set cache in hosts.yaml")
 
 
 def _rounds(host: HostEstimate, seconds: float | None) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.config.address import engine_url, is_loopback
-from orchestrator.config.host import CACHE_MEANS, WEIGHTS_MEAN, BaseHost, Gpus, absolute
+from orchestrator.config.host import CACHE_MEANS, WEIGHTS_MEAN, BaseHost, Gpus, absolute, check_apart
 from orchestrator.config.store import COLLECT_MEANS, Collect
 from orchestrator.config.values import Size, Value
 
@@ -58,6 +58,11 @@ class DockerHost(BaseHost):
     @classmethod
     def _is_absolute(cls, folder: str | None) -> str | None:
         return absolute(folder)
+
+    @model_validator(mode="after")
+    def _has_its_cache_apart(self) -> DockerHost:
+        check_apart(self.weights, self.cache)
+        return self
 
     @field_validator("context")
     @classmethod

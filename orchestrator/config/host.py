@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
@@ -93,6 +94,18 @@ class ProcessHost(BaseHost):
 
     kind: Literal["process"] = "process"
     weights: str | None = Field(default=None, min_length=1, description=WEIGHTS_MEAN)
+
+
+def check_apart(weights: object, cache: object) -> None:
+    """Raises ValueError if jobs that may write to `cache` could then write to, or read around, `weights`."""
+    if cache == "/":
+        raise ValueError("cache must be a folder of its own, not /")
+    same = cache is not None and cache == weights
+    if isinstance(weights, str) and isinstance(cache, str):
+        one, other = PurePosixPath(weights), PurePosixPath(cache)
+        same = one.is_relative_to(other) or other.is_relative_to(one)
+    if same:
+        raise ValueError("cache must be apart from weights: jobs write to it, and beside the weights may be a login")
 
 
 def absolute(path: str | None) -> str | None:

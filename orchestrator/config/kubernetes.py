@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from orchestrator.config.host import CACHE_MEANS, BaseHost, absolute
+from orchestrator.config.host import CACHE_MEANS, BaseHost, absolute, check_apart
 from orchestrator.config.kubenames import (
     NAMESPACE_PATTERN,
     RESOURCE_PATTERN,
@@ -182,6 +182,7 @@ class KubernetesHost(BaseHost):
 
     @model_validator(mode="after")
     def _can_be_a_pod(self) -> KubernetesHost:
+        check_apart(self.weights, self.cache)
         for key in ASKED:
             limit, request = getattr(self, key), getattr(self.requests, key)
             if limit is not None and request is not None and _much(request) > _much(limit):
@@ -192,6 +193,9 @@ class KubernetesHost(BaseHost):
                 raise ValueError(f"volume_mounts names the volume {mount.name!r}, which is not in volumes")
         if len(set(names)) < len(names):
             raise ValueError("volumes names the same volume twice")
+        claims = [(volume.persistentVolumeClaim or {}).get("claimName") for volume in self.volumes]
+        if isinstance(self.cache, Claim) and self.cache.claim in claims:
+            raise ValueError(f"volumes and cache name the same claim, {self.cache.claim}; a pod mounts a claim once")
         for number, volume in enumerate(self.volumes):
             if not self.allow_unsafe and (part := unsafe_source(volume.model_dump(exclude_none=True))):
                 raise ValueError(f"volumes[{number}].{part} {UNSAFE}")

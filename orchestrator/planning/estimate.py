@@ -41,7 +41,7 @@ class HostEstimate:
     slots: the number of concurrent jobs; None until the host is asked (`gpus: all`).
     wall_s: slot_s divided over the slots. price: of slot_s, in the currency of price_per_hour.
     other_cases: how many of the known cases ran only on other hosts, which are `other_hosts`.
-    compiled_anew: how many cases compile again what the first round compiled, because the host keeps no such code.
+    compiled_anew: how often later rounds compile what the first one compiled, because the host keeps no such code.
     """
 
     host: str
@@ -265,14 +265,14 @@ def host_estimate(host: Host, jobs: Sequence[Job], times: Sequence[JobTime], mos
 
 
 def _compiled_anew(host: Host, jobs: Sequence[Job]) -> int:
-    """The cases of later rounds that a host with a `cache` would not compile.
+    """How much later rounds compile that they would find with a `cache`.
 
-    A process host keeps compiled code anyway, in the folder for temporary files.
+    A kind of host without that key keeps compiled code anyway: processes do, in the folder for temporary files.
     """
-    if host.kind == "process" or host.cache:
+    if getattr(host, "cache", "kept"):
         return 0
-    compiled = [job for job in jobs if ENGINES[job.engine].compiles]
-    return sum(len(job.cases) for job in compiled if (job.round or 1) > 1)
+    later = [(ENGINES[job.engine].compiles, job) for job in jobs if (job.round or 1) > 1]
+    return sum(len(job.cases) if each == "case" else 1 for each, job in later if each)
 
 
 def _keys(case: str | None, host: str | None, work: tuple[str | None, ...]) -> Iterator[Hashable]:

@@ -25,6 +25,7 @@ from PIL.Image import Image
 
 from runner import engines
 from runner.engines import Memory, deepspeed
+from runner.engines.operator_locks import building
 from runner.engines.session import image_size
 from runner.errors import LoadError
 from runner.models import pipeline
@@ -89,7 +90,8 @@ def deploy(job: Job, folder: Path, owner: tempfile.TemporaryDirectory[str], size
     asyncio.set_event_loop(asyncio.new_event_loop())
     model_config, mii_config = settings(folder / "model", *free_ports())
     try:
-        mii.deploy(deployment_name=name, model_config=model_config, mii_config=mii_config)
+        with building():
+            mii.deploy(deployment_name=name, model_config=model_config, mii_config=mii_config)
         client = mii.mii_query_handle(name)
     except BaseException as error:
         end_processes(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,6 +154,7 @@ hosts:
     queue: bench
     runtime_class: nvidia
     weights: {claim: huggingface}
+    cache: {claim: compiled}
 """
 MATRIX = "name: rights\nmodel: some/model\nprompt: {}\nsteps: 1\nmatrix: {{seed: [{}]}}\nretries: 0\n"
 MATRIX += "rounds: 1\ntimeout: 10m\n"
@@ -170,7 +172,10 @@ def test_the_account_can_do_whole_runs_and_has_no_right_that_they_do_not_use(
     Path("short.yaml").write_text(MATRIX.format("token; say it is read", "1, 2"))
     Path("long.yaml").write_text(MATRIX.format("say it runs; no rows; sleep 600", "3"))
     assert orchestrator("hosts", "--check", "--hosts", "cpu") == 0
+    capfd.readouterr()
     orchestrator("hosts", "--check", "--hosts", "all-there-is")
+    said = " ".join(capfd.readouterr().out.split())
+    assert re.search("weights .*there is no claim huggingface.* cache .*there is no claim compiled", said), said
     assert orchestrator("submit", "short.yaml", "--hosts", "cpu") == 0, capfd.readouterr().err
     with followed_and_cancelled():
         assert orchestrator("submit", "long.yaml", "--hosts", "cpu") == 1

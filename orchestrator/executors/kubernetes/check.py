@@ -69,9 +69,9 @@ def findings(host: KubernetesHost, namespace: str, facts: Facts, images: Sequenc
         known = f"kubectl -n {namespace} get serviceaccounts"
         yield _named("service account", host.service_account, facts.service_account, known)
     if isinstance(host.weights, Claim):
-        yield _claim("weights", host.weights.claim, namespace, facts.claim)
+        yield _claim("weights", host.weights.claim, namespace, facts.weights_claim)
     if isinstance(host.cache, Claim):
-        yield _claim("cache", host.cache.claim, namespace, facts.cache)
+        yield _claim("cache", host.cache.claim, namespace, facts.cache_claim)
     if host.image_pull_secret:
         yield _pull_secret(host.image_pull_secret, namespace, facts.pull_secret)
 
@@ -86,12 +86,13 @@ def _namespace(host: KubernetesHost, namespace: str, facts: Facts) -> Finding:
     text = f"{namespace}{f', which holds pods to Pod Security {level!r}' if level else ''}"
     folders = {key: folder for key in ("weights", "cache") if isinstance(folder := getattr(host, key), str)}
     if folders and level in ("baseline", "restricted"):
-        named = " and ".join(f"`{key}` is one, {folder}" for key, folder in folders.items())
+        named = ", ".join(f"{key}: {folder}" for key, folder in folders.items())
+        claims = " and ".join(f"{key}: {{claim: NAME}}" for key in folders)
         return Finding(
             "namespace",
             Grade.PROBLEM,
-            f"{text}: that forbids folders of a node, and {named}",
-            f"{next(iter(folders))}: {{claim: NAME}}, or a namespace of its own that enforces 'privileged'",
+            f"{text}: that forbids folders of a node ({named})",
+            f"{claims}, or a namespace of its own that enforces 'privileged'",
         )
     return Finding("namespace", Grade.OK, text)
 
@@ -192,17 +193,22 @@ def _named(topic: str, name: str, fact: Fact, known: str) -> Finding:
 
 def _claim(key: str, claim: str, namespace: str, fact: Fact) -> Finding:
     """Reports on the claim of `weights` or `cache`; jobs write to the latter."""
+    known = f"kubectl -n {namespace} get persistentvolumeclaims"
+    if fact is Unavailable.MISSING:
+        return Finding(key, Grade.PROBLEM, f"there is no claim {claim}", f"those that are there: {known}")
     if isinstance(fact, Unavailable):
-        return _named(key, claim, fact, f"kubectl -n {namespace} get persistentvolumeclaims")
+        return _named(key, claim, fact, known)
     phase, modes = fact["status"].get("phase"), ", ".join(fact["spec"]["accessModes"])
     if phase == "Lost":
         return Finding(key, Grade.PROBLEM, f"claim {claim} has lost its volume", "create it again")
     if key == "cache" and fact["spec"]["accessModes"] == ["ReadOnlyMany"]:
-        return Finding(key, Grade.PROBLEM, f"claim {claim} is ReadOnlyMany, and jobs write to it", "ReadWriteMany")
+        remedy = "create a claim with ReadWriteMany, or with ReadWriteOnce for one node"
+        return Finding(key, Grade.PROBLEM, f"claim {claim} is ReadOnlyMany, and jobs write to it", remedy)
     if phase != "Bound":
         remedy = f"some are bound when the first pod uses them: kubectl -n {namespace} describe pvc {claim}"
         return Finding(key, Grade.WARNING, f"claim {claim} is not bound yet ({phase})", remedy)
-    return Finding(key, Grade.OK, f"claim {claim} ({modes})")
+    alone = ", so jobs on one node only" if key == "cache" and "ReadWriteMany" not in modes else ""
+    return Finding(key, Grade.OK, f"claim {claim} ({modes}{alone})")
 
 
 def _pull_secret(name: str, namespace: str, fact: Fact) -> Finding:

@@ -39,7 +39,6 @@ Listing: TypeAlias = Sequence[Object] | Unavailable
 class Facts:
     """A cluster's answers. pods: of all namespaces; otherwise own_pods: of our namespace. refused: missing permissions.
 
-    claim, cache: the claims of `weights` and `cache`.
     others_pods, others_secrets: metadata of objects in our namespace that belong to no run.
     namespaces: the existing names, if ours does not exist.
     """
@@ -56,8 +55,8 @@ class Facts:
     kueue: Fact
     queue: Fact
     runtime_class: Fact
-    claim: Fact
-    cache: Fact
+    weights_claim: Fact
+    cache_claim: Fact
     service_account: Fact
     pull_secret: Fact
     others_pods: Listing
@@ -102,7 +101,7 @@ def read_facts(
     took_s = clock() - began
     here = f"/api/v1/namespaces/{cluster.namespace}"
     namespace = get(here)
-    claim, cache = (of.claim if isinstance(of, Claim) else None for of in (host.weights, host.cache))
+    weights, cache = (of.claim if isinstance(of, Claim) else None for of in (host.weights, host.cache))
     pods = listed("/api/v1/pods", projection.of_pod)
     kueue = get(QUEUES, host.queue)
     served = "" if isinstance(kueue, Unavailable) else kueue["preferredVersion"]["groupVersion"]
@@ -119,8 +118,8 @@ def read_facts(
         kueue=kueue,
         queue=get(f"/apis/{served}/namespaces/{cluster.namespace}/localqueues/{host.queue}", served),
         runtime_class=get(f"{RUNTIMES}/{host.runtime_class}", host.runtime_class),
-        claim=get(f"{here}/persistentvolumeclaims/{claim}", claim),
-        cache=get(f"{here}/persistentvolumeclaims/{cache}", cache),
+        weights_claim=get(f"{here}/persistentvolumeclaims/{weights}", weights),
+        cache_claim=get(f"{here}/persistentvolumeclaims/{cache}", cache),
         service_account=get(f"{here}/serviceaccounts/{host.service_account}", host.service_account),
         pull_secret=get(f"{here}/secrets/{host.image_pull_secret}", host.image_pull_secret),
         others_pods=not_ours("pods"),

@@ -275,7 +275,7 @@ def _environment(task: Task, host: KubernetesHost, online: bool, network: Mappin
         **hub_environment(WEIGHTS if host.weights else CACHE, CACHE, online=online),
         **({"RUNNER_TOKEN_FILE": TOKEN_FILE} if online else {}),
         **({"RUNNER_TICKET_FILE": GRANT_FILE, "RUNNER_RECEIPT_FILE": TERMINATION_LOG} if host.collect else {}),
-        **(cache_environment(stable_hash(task.image)) if host.cache else {}),
+        **(cache_environment(stable_hash([host.name, task.image])) if host.cache else {}),
         **({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} if threads else {}),
     }
     uid = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}}

@@ -167,6 +167,13 @@ def test_weights_on_a_docker_host_are_an_absolute_path() -> None:
         DockerHost(weights="~/cache")
 
 
+@pytest.mark.parametrize("cache", ["/data/hf", "/data", "/data/hf/hub/compiled", "/"])
+def test_what_jobs_write_to_is_apart_from_the_weights(cache: str) -> None:
+    with pytest.raises(ValidationError, match="cache must be"):
+        DockerHost(weights="/data/hf", cache=cache)
+    assert DockerHost(weights="/data/hf", cache="/data/hf-compiled").cache
+
+
 @pytest.mark.parametrize(
     "wrong", [{"samples": True}, {"samples": "1"}, {"samples": 1.0}, {"autocast": 1}, {"seed": -1}]
 )

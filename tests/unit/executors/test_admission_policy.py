@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -34,13 +34,19 @@ def compiled(expression: str) -> Any:
     return cel.NewEnv(variables=dict.fromkeys(("object", "oldObject", "variables"), cel.Type.DYN)).compile(expression)
 
 
-def refusals(name: str, thing: dict[str, Any], before: dict[str, Any] | None = None) -> list[str]:
-    """The messages of a policy's rules that an object breaks, as an API server evaluates them."""
+def refusals(
+    name: str, thing: dict[str, Any], before: dict[str, Any] | None = None, /, **lists: Sequence[str]
+) -> list[str]:
+    """The messages of a policy's rules that an object breaks, as an API server evaluates them.
+
+    lists: what an administrator wrote into the policy's lists.
+    """
     spec = of_kind("ValidatingAdmissionPolicy", POLICY)[name]["spec"]
     variables: dict[str, Any] = {}
     for each in spec.get("variables", ()):
         data = {"object": thing, "oldObject": before, "variables": variables}
         variables[each["name"]] = compiled(each["expression"]).eval(data=data).plain_value()
+    variables |= lists
     data = {"object": thing, "oldObject": before, "variables": variables}
     rules = spec["validations"]
     return [rule["message"] for rule in rules if compiled(rule["expression"]).eval(data=data).value() is not True]
@@ -129,13 +135,19 @@ def test_every_job_passes_unless_it_mounts_a_folder_of_a_node(points: Callable[[
     for point in points():
         job = job_of(point)
         of_a_node = any("hostPath" in volume for volume in job["spec"]["template"]["spec"]["volumes"])
-        said = [
-            message for message in refusals("sd-orchestrator-jobs", job) if "claim that is read-only" not in message
-        ]
-        assert said == [], point
-        assert bool(refusals("sd-orchestrator-jobs", job)) == of_a_node, point
+        said = refusals("sd-orchestrator-jobs", job, written=["bench-compiled"])
+        assert [message for message in said if "claim that is read-only" not in message] == [], point
+        assert bool(said) == of_a_node, point
         verdicts.add(of_a_node)
     assert verdicts == {False, True}
+
+
+def test_a_claim_to_write_to_is_refused_until_the_policy_lists_it() -> None:
+    host = HOST.model_copy(update={"cache": Claim(claim="bench-compiled")})
+    job = job_manifest(task(host), host)
+    assert len(refusals("sd-orchestrator-jobs", job)) == 1
+    assert len(refusals("sd-orchestrator-jobs", job, written=["another"])) == 1
+    assert refusals("sd-orchestrator-jobs", job, written=["bench-compiled"]) == []
 
 
 def test_a_folder_of_a_node_is_refused() -> None:

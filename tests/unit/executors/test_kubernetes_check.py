@@ -54,8 +54,8 @@ WELL = Facts(
     kueue=Unavailable.UNASKED,
     queue=Unavailable.UNASKED,
     runtime_class=Unavailable.UNASKED,
-    claim=Unavailable.UNASKED,
-    cache=Unavailable.UNASKED,
+    weights_claim=Unavailable.UNASKED,
+    cache_claim=Unavailable.UNASKED,
     service_account=Unavailable.UNASKED,
     pull_secret=Unavailable.UNASKED,
     others_pods=(),
@@ -95,7 +95,13 @@ def test_a_right_that_jobs_need_is_a_problem_with_the_line_that_grants_it() -> N
 def test_a_right_to_look_is_missed_only_where_the_host_needs_the_look() -> None:
     looks = [p for p in permissions() if p.role is not Role.RUN]
     queues = [p for p in looks if p.resource == "localqueues"]
-    assert found(refused=queues)["permissions"].grade is Grade.OK
+    claims = [p for p in looks if p.resource == "persistentvolumeclaims"]
+    for key in ("weights", "cache"):
+        unread: dict[str, Any] = {f"{key}_claim": Unavailable.FORBIDDEN}
+        missed = found(host(**{key: Claim(claim="it")}), refused=claims, **unread)
+        assert missed["permissions"].grade is Grade.WARNING
+        assert missed[key].text == "it may not be looked at"
+    assert found(refused=[*queues, *claims])["permissions"].grade is Grade.OK
     assert found(host(queue="q"), refused=queues, kueue=Unavailable.FORBIDDEN)["permissions"].grade is Grade.WARNING
 
 
@@ -167,10 +173,11 @@ def test_the_pull_secret_and_tokens_of_our_own_accounts_are_not_of_others() -> N
 
 def test_a_folder_of_the_node_does_not_go_with_pod_security() -> None:
     assert found(host(weights="/data"))["namespace"].grade is Grade.PROBLEM
-    both = found(host(weights="/data", cache="/compiled"))["namespace"].text
-    assert both.endswith("`weights` is one, /data and `cache` is one, /compiled")
+    both = found(host(weights="/data", cache="/compiled"))["namespace"]
+    assert both.text.endswith("forbids folders of a node (weights: /data, cache: /compiled)")
+    assert both.remedy.startswith("weights: {claim: NAME} and cache: {claim: NAME}, or")
     claim = {"status": {"phase": "Bound"}, "spec": {"accessModes": ["ReadWriteMany"]}}
-    assert found(host(weights=Claim(claim="hf")), claim=claim)["namespace"].grade is Grade.OK
+    assert found(host(weights=Claim(claim="hf")), weights_claim=claim)["namespace"].grade is Grade.OK
 
 
 def test_a_product_that_no_node_has_is_a_problem_that_names_those_that_are_there() -> None:
@@ -318,7 +325,7 @@ def test_a_secret_of_another_type_pulls_nothing() -> None:
 def test_a_claim_that_waits_for_its_first_pod_is_a_warning_and_a_lost_one_a_problem() -> None:
     def of(phase: str) -> Grade:
         claim = {"status": {"phase": phase}, "spec": {"accessModes": ["ReadWriteOnce"]}}
-        return found(host(weights=Claim(claim="hf")), claim=claim)["weights"].grade
+        return found(host(weights=Claim(claim="hf")), weights_claim=claim)["weights"].grade
 
     assert [of("Bound"), of("Pending"), of("Lost")] == [Grade.OK, Grade.WARNING, Grade.PROBLEM]
 
@@ -328,8 +335,10 @@ def test_a_claim_that_waits_for_its_first_pod_is_a_warning_and_a_lost_one_a_prob
 )
 def test_a_claim_that_jobs_write_to_must_not_be_read_only(mode: str, grade: Grade) -> None:
     claim = {"status": {"phase": "Bound"}, "spec": {"accessModes": [mode]}}
-    assert found(host(cache=Claim(claim="compiled")), cache=claim)["cache"].grade is grade
-    assert found(host(weights=Claim(claim="hf")), claim=claim)["weights"].grade is Grade.OK
+    said = found(host(cache=Claim(claim="compiled")), cache_claim=claim)["cache"]
+    assert said.grade is grade
+    assert ("one node" in said.text + said.remedy) is (mode != "ReadWriteMany")
+    assert found(host(weights=Claim(claim="hf")), weights_claim=claim)["weights"].grade is Grade.OK
 
 
 def test_an_image_that_no_registry_hands_out_has_to_be_on_the_nodes() -> None:

@@ -155,6 +155,13 @@ def test_a_variable_may_come_from_a_secret_for_jobs_that_use_the_network(load: L
         ("topology_spread: [{maxSkew: 0, topologyKey: z, whenUnsatisfiable: DoNotSchedule}]", "at least 1"),
         ("volumes: [{name: x}]", "must have one source"),
         ("volumes: [{name: job, emptyDir: {}}]", "must not be called 'job'"),
+        ("weights: {claim: a}\n    cache: {claim: a}", "cache must be apart from weights"),
+        ("weights: /data/hf\n    cache: /data/hf/compiled", "cache must be apart from weights"),
+        ("cache: /", "must be a folder of its own"),
+        (
+            "volumes: [{name: x, persistentVolumeClaim: {claimName: a}}]\n    cache: {claim: a}",
+            "volumes and cache name the same claim, a",
+        ),
         ("volumes: [{name: x, hostPath: {path: /}}]", "volumes[0].hostPath may weaken"),
         (
             "volumes: [{name: x, projected: {sources: [{serviceAccountToken: {path: t}}]}}]",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from builders import a_job, a_task
 
 from orchestrator.config import S3, Collect, KubernetesHost
 from orchestrator.config.kubernetes import Claim, Toleration
+from orchestrator.config.pod import OUR_FOLDERS, OUR_VOLUMES
 from orchestrator.errors import StartError
 from orchestrator.executors.contract import Attempt, Slot, Task
 from orchestrator.executors.kubernetes.manifest import (
@@ -210,22 +211,45 @@ def mounted(manifest: dict[str, Any], name: str) -> dict[str, Any]:
         ("/data/compiled", {"hostPath": {"path": "/data/compiled", "type": "Directory"}}),
     ],
 )
-def test_what_jobs_compile_is_kept_by_image(cache: Any, volume: dict[str, Any]) -> None:
+def test_what_jobs_compile_is_kept_by_image_and_pool(cache: Any, volume: dict[str, Any]) -> None:
     job = job_manifest(task(), host(cache=cache))
     assert {"name": "cache", **volume} in pod(job)["volumes"]
     assert mounted(job, "cache") == {"name": "cache", "mountPath": "/compiled"}
     # a claim's volume has to be writable by the runner's user; the kubelet leaves folders of a node alone
-    assert pod(job)["securityContext"].get("fsGroup") == (1000 if isinstance(cache, Claim) else None)
-    first, same, other = (
-        {each["name"]: each.get("value", "") for each in container(of)["env"]}["TRITON_CACHE_DIR"]
+    asked = {key: pod(job)["securityContext"].get(key) for key in ("fsGroup", "fsGroupChangePolicy")}
+    once = {"fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"}
+    assert asked == (once if isinstance(cache, Claim) else dict.fromkeys(once))
+    folders = [
+        {
+            each["name"]: PurePosixPath(each["value"])
+            for each in container(of)["env"]
+            if "/compiled/" in each.get("value", "")
+        }
         for of in (
             job,
             job_manifest(task(seed=2), host(cache=cache)),
             job_manifest(replace(task(), image="registry.example/sd@sha256:1"), host(cache=cache)),
+            job_manifest(task(), KubernetesHost(name="another", cache=cache)),
         )
+    ]
+    names = {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "RUNNER_REFERENCES"}
+    assert all(set(each) == names for each in folders)
+    # one part for each image and pool: DeepSpeed's operators are for one GPU
+    own, again, of_image, of_pool = ({path.parent for path in each.values()} for each in folders)
+    assert own == again
+    assert len(own | of_image | of_pool) == 3
+    assert {path.name for path in folders[0].values()} == {"inductor", "triton", "extensions", "references"}
+
+
+def test_all_volumes_and_folders_of_a_pod_are_closed_to_a_hosts_own() -> None:
+    everything = host(
+        weights="/data/hf", cache="/compiled", ca_bundle="/ca.pem", collect=Collect(s3=S3(bucket="bench"))
     )
-    assert re.fullmatch("/compiled/[0-9a-f]+/triton", first)
-    assert first == same != other
+    job = job_manifest(task(model="/models/sd"), everything)
+    assert {volume["name"] for volume in pod(job)["volumes"]} == OUR_VOLUMES
+    paths = [mount["mountPath"] for mount in container(job)["volumeMounts"] if mount["name"] != "model"]
+    for path in paths:
+        assert any(PurePosixPath(path).is_relative_to(ours) for ours in OUR_FOLDERS), path
 
 
 def test_of_a_claim_with_weights_a_pod_sees_the_cache_alone() -> None:
