@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -351,25 +352,23 @@ def test_what_can_never_start_is_said_in_the_clusters_words_and_ends(
 
 
 @pytest.fixture
-def kept(tmp_path_factory: pytest.TempPathFactory, kubernetes_cluster: LabCluster) -> Iterator[dict[str, Claim | str]]:
+def kept(kubernetes_cluster: LabCluster) -> Iterator[dict[str, Claim | str]]:
     """A folder of the nodes, and a claim of another one, which user 1000 may write to."""
-    folders = [tmp_path_factory.mktemp(name) for name in ("folder", "claim")]
-    for each in folders:
-        os.chown(each, 1000, 1000)
-        for above in each.parents[:3]:  # pytest's own, which nobody else may enter
-            above.chmod(0o755)
     name = f"compiled-{time.monotonic_ns()}"
-    sized = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
-    volume = {"capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folders[1])}, **sized}
-    claim = {"volumeName": name, "resources": {"requests": {"storage": "1Gi"}}, **sized}
-    kinds = {"PersistentVolume": volume, "PersistentVolumeClaim": claim}
-    for kind, spec in kinds.items():
-        made = folders[1].with_name(f"{kind}.json")
-        made.write_text(json.dumps({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "spec": spec}))
-        kubernetes_cluster.kubectl("apply", "-f", str(made))
-    yield {"folder": str(folders[0]), "claim": Claim(claim=name)}
-    for kind in reversed(kinds):
-        kubernetes_cluster.kubectl("delete", kind, name, "--wait=false")
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as claimed:
+        for each in (folder, claimed):  # not pytest's, whose own folders are closed to other users
+            os.chown(each, 1000, 1000)
+        sized = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+        volume = {"capacity": {"storage": "1Gi"}, "hostPath": {"path": claimed}, **sized}
+        claim = {"volumeName": name, "resources": {"requests": {"storage": "1Gi"}}, **sized}
+        kinds = {"PersistentVolume": volume, "PersistentVolumeClaim": claim}
+        for kind, spec in kinds.items():
+            made = Path(folder, f"{kind}.json")
+            made.write_text(json.dumps({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "spec": spec}))
+            kubernetes_cluster.kubectl("apply", "-f", str(made))
+        yield {"folder": folder, "claim": Claim(claim=name)}
+        for kind in reversed(kinds):
+            kubernetes_cluster.kubectl("delete", kind, name, "--wait=false")
 
 
 @pytest.mark.parametrize("what", ["folder", "claim"])
