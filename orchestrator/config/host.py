@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from posixpath import normpath
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
@@ -98,12 +99,14 @@ class ProcessHost(BaseHost):
 
 def check_apart(weights: object, cache: object) -> None:
     """Raises ValueError if jobs that may write to `cache` could then write to, or read around, `weights`."""
-    if cache == "/":
-        raise ValueError("cache must be a folder of its own, not /")
     same = cache is not None and cache == weights
-    if isinstance(weights, str) and isinstance(cache, str):
-        one, other = PurePosixPath(weights), PurePosixPath(cache)
-        same = one.is_relative_to(other) or other.is_relative_to(one)
+    if isinstance(cache, str):
+        written = PurePosixPath(normpath(f"/{cache.lstrip('/')}"))
+        if written == PurePosixPath("/"):
+            raise ValueError("cache must be a folder of its own, not /")
+        if isinstance(weights, str):
+            read = PurePosixPath(normpath(f"/{weights.lstrip('/')}"))
+            same = written.is_relative_to(read) or read.is_relative_to(written)
     if same:
         raise ValueError("cache must be apart from weights: jobs write to it, and beside the weights may be a login")
 

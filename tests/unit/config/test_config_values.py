@@ -167,7 +167,9 @@ def test_weights_on_a_docker_host_are_an_absolute_path() -> None:
         DockerHost(weights="~/cache")
 
 
-@pytest.mark.parametrize("cache", ["/data/hf", "/data", "/data/hf/hub/compiled", "/"])
+@pytest.mark.parametrize(
+    "cache", ["/data/hf", "/data", "/data/hf/hub/compiled", "/", "//", "/x/..", "/data/x/../hf/", "//data/hf"]
+)
 def test_what_jobs_write_to_is_apart_from_the_weights(cache: str) -> None:
     with pytest.raises(ValidationError, match="cache must be"):
         DockerHost(weights="/data/hf", cache=cache)
