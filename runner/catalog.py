@@ -117,8 +117,7 @@ class EngineFacts:
     precisions: those that it has kernels for.
     families: the model families that it runs.
     offloads: whether it runs with weights outside the GPU's memory. step_caches: the families that it runs with one.
-    compiles: for what it compiles anew, a minute or more, unless a host's `cache` has it: each `case`, each `job`, or
-        nothing.
+    compiles: for what it compiles anew, unless a host's `cache` has the result: each `case`, each `job`, or nothing.
     """
 
     summary: str

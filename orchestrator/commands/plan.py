@@ -105,7 +105,7 @@ def show_plan(description: Description, out: Console) -> None:
         if text := _rounds(host, seconds):
             out.print(f"{host.host}: {text}")
         if host.compiled_anew:
-            again = f"{counted(host.compiled_anew, 'compilation')}, of a minute or more each"
+            again = counted(host.compiled_anew, "compilation")
             out.print(f"{host.host}: rounds after the first repeat {again}; fix: set cache in hosts.yaml")
 
 

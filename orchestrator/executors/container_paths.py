@@ -14,12 +14,12 @@ TOKEN_FILE = f"{SECRETS}/token"
 GRANT_FILE = f"{SECRETS}/ticket"
 
 
-def cache_environment(image: str) -> dict[str, str]:
-    """Sets the folders of what later jobs reuse, separate for each image: versions may differ between images.
+def cache_environment(part: str) -> dict[str, str]:
+    """Sets the folders of what later jobs reuse. part: a name without '/', another one for each image.
 
-    image: a name without '/', the same for each job of the image.
+    Versions may differ between images.
     """
-    folder = f"{COMPILED}/{image}"
+    folder = f"{COMPILED}/{part}"
     return {
         "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
         "TRITON_CACHE_DIR": f"{folder}/triton",

@@ -356,7 +356,7 @@ def kept(kubernetes_cluster: LabCluster) -> Iterator[dict[str, Claim | str]]:
     """A folder of the nodes, and a claim of another one, which user 1000 may write to."""
     name = f"compiled-{time.monotonic_ns()}"
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as claimed:
-        for each in (folder, claimed):  # not pytest's, whose own folders are closed to other users
+        for each in (folder, claimed):  # user 1000 cannot enter the temporary folders of pytest
             os.chown(each, 1000, 1000)
         sized = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
         volume = {"capacity": {"storage": "1Gi"}, "hostPath": {"path": claimed}, **sized}

@@ -28,6 +28,7 @@ from orchestrator.executors.kubernetes.manifest import (
 )
 from orchestrator.runs.job_state import JobState
 from orchestrator.scheduling.limits import deadline_s
+from runner.jobs import kept_code, kept_references
 from runner.schema import Device, Precision
 
 JOB = a_job(
@@ -232,7 +233,7 @@ def test_what_jobs_compile_is_kept_by_image_and_pool(cache: Any, volume: dict[st
             job_manifest(task(), KubernetesHost(name="another", cache=cache)),
         )
     ]
-    names = {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "RUNNER_REFERENCES"}
+    names = {*kept_code.FOLDERS, kept_references.VARIABLE}
     assert all(set(each) == names for each in folders)
     # one part for each image and pool: DeepSpeed's operators are for one GPU
     own, again, of_image, of_pool = ({path.parent for path in each.values()} for each in folders)
