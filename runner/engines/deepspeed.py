@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from runner import engines
+from runner.engines import operator_locks
 from runner.engines.captured import CapturedSession
 from runner.engines.compile import keep_timesteps_here, step_of
-from runner.engines.operator_locks import building
 from runner.errors import Unsupported
 from runner.models import pipeline
 from runner.schema import Device, Job, Precision
@@ -31,8 +31,8 @@ def load(job: Job, token: str | None) -> CapturedSession:
     set_build_environment(torch.cuda.get_device_capability(device))
     with_text_model(pipe.text_encoder)
     pipe = pipe.to(device)
-    with building():
-        deepspeed.init_inference(pipe, dtype=torch.float16, replace_with_kernel_inject=True, enable_cuda_graph=True)
+    operator_locks.hold_in_the_kernel()
+    deepspeed.init_inference(pipe, dtype=torch.float16, replace_with_kernel_inject=True, enable_cuda_graph=True)
     # As in `compile`: else each step waits for the GPU to read its timestep (0.09 s of 0.64 s on an H200).
     pipe.unet.forward = step_of(pipe.unet.forward, keep=False)
     keep_timesteps_here(pipe.scheduler)

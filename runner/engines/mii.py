@@ -25,7 +25,6 @@ from PIL.Image import Image
 
 from runner import engines
 from runner.engines import Memory, deepspeed
-from runner.engines.operator_locks import building
 from runner.engines.session import image_size
 from runner.errors import LoadError
 from runner.models import pipeline
@@ -36,10 +35,12 @@ from runner.telemetry import memory
 MARK = "RUNNER_MII_DEPLOYMENT"
 GPUS = "RUNNER_MII_GPUS"
 END_TIMEOUT_S = 20.0
+RUNNER = Path(__file__).parents[2]  # the folder from which the server imports the runner
 
 # The server's sitecustomize.py. Only the process that loads the model has a LOCAL_RANK. There DeepSpeed's launcher
 # numbers GPUs from 0, whichever this process was given, and the text encoder lacks the attribute that DeepSpeed sets.
 # Images are returned as bytes, in which NaN is 0; the server's numpy warns of NaN, and the warning becomes an error.
+# DeepSpeed builds its operators there, some of them in the first call.
 NOT_A_NUMBER = "invalid value encountered in cast"
 SITE = f"""\
 import os
@@ -51,6 +52,8 @@ if "LOCAL_RANK" in os.environ:
         CLIPTextModel.text_model = property(lambda self: self)
     import warnings
     warnings.filterwarnings("error", "{NOT_A_NUMBER}")
+    from runner.engines import operator_locks
+    operator_locks.hold_in_the_kernel()
 """
 
 
@@ -90,8 +93,7 @@ def deploy(job: Job, folder: Path, owner: tempfile.TemporaryDirectory[str], size
     asyncio.set_event_loop(asyncio.new_event_loop())
     model_config, mii_config = settings(folder / "model", *free_ports())
     try:
-        with building():
-            mii.deploy(deployment_name=name, model_config=model_config, mii_config=mii_config)
+        mii.deploy(deployment_name=name, model_config=model_config, mii_config=mii_config)
         client = mii.mii_query_handle(name)
     except BaseException as error:
         end_processes(name)
@@ -116,7 +118,7 @@ def settings(model: Path, port: int, dist_port: int) -> tuple[dict[str, Any], di
 
 
 def server_environment(ours: Mapping[str, str], name: str, folder: Path) -> dict[str, str]:
-    paths = [str(folder / "site"), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
+    paths = [str(folder / "site"), str(RUNNER), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
     return {
         MARK: name,
         GPUS: ours.get("CUDA_VISIBLE_DEVICES", ""),

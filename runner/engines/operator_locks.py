@@ -1,38 +1,51 @@
-"""Lets DeepSpeed's operators be built although a job that was killed has left its lock.
+"""Locks on DeepSpeed's operators that end with the process that holds them.
 
-While PyTorch builds an operator, a file `lock` lies beside it. Others wait for its end, without a limit, also if the
-builder is gone (torch/utils/file_baton.py). In a folder that outlives the job, one kill would block all later jobs.
+While PyTorch builds an operator, a file `lock` lies beside it (torch/utils/file_baton.py). Others wait until it is
+gone, without a limit, also if its process was killed. In a folder that outlives the job, one kill would block all
+later jobs, and whoever removes the file cannot know whether a job in another container still builds.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
-IN_USE = "in-use"
+from torch.utils import cpp_extension
+from torch.utils.file_baton import FileBaton
 
 
-@contextlib.contextmanager
-def building() -> Iterator[None]:
-    """Wraps whatever may build operators. Removes locks that are there while no other process is within it.
+class KernelLock(FileBaton):
+    """Has the kernel hold the lock, on a file of its own beside PyTorch's. That file stays.
 
-    The kernel ends a process's own lock on the folder with the process. A file system without such locks is left as it
-    is.
+    Every process waits for its turn and then builds. Where the operator is there already, ninja has nothing to do;
+    where the last process was killed, it builds what is missing. On a file system without such locks, PyTorch's is
+    used.
     """
-    named = os.environ.get("TORCH_EXTENSIONS_DIR")
-    if not named:
-        yield
-        return
-    folder = Path(named)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / IN_USE).open("ab") as held:
-        with contextlib.suppress(OSError):
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for left in folder.rglob("lock"):
-                left.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            fcntl.flock(held, fcntl.LOCK_SH)
-        yield
+
+    held: int | None = None
+
+    def try_acquire(self) -> bool:
+        """Waits for the lock. Raises OSError if the folder cannot be written to."""
+        self.held = os.open(f"{self.lock_file_path}.kernel", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(self.held, fcntl.LOCK_EX)
+        except OSError:
+            self._close()
+            return bool(super().try_acquire())
+        return True
+
+    def release(self) -> None:
+        if self.held is None:
+            super().release()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        if self.held is not None:
+            os.close(self.held)
+        self.held = None
+
+
+def hold_in_the_kernel() -> None:
+    """Replaces PyTorch's lock in this process."""
+    cpp_extension.FileBaton = KernelLock  # type: ignore[attr-defined]

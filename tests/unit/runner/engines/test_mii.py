@@ -16,6 +16,7 @@ import psutil
 import pytest
 from engines import wait_until
 from gpu_jobs import gpu_job, on_gpu, on_the_gpu
+from paths import ROOT
 
 from runner.errors import LoadError, Unsupported
 from runner.schema import Precision, Status
@@ -47,18 +48,23 @@ def test_the_servers_environment_is_offline_and_marked() -> None:
     assert found == {
         mii.MARK: "d",
         mii.GPUS: "3",
-        "PYTHONPATH": "/f/site:/a",
+        "PYTHONPATH": f"/f/site:{ROOT}:/a",
         "MII_CACHE_PATH": "/f/cache",
         "HF_HUB_OFFLINE": "1",
     }
 
 
-@pytest.mark.parametrize(("rank", "expected"), [("0", "3 True"), (None, "0 False")])
+@pytest.mark.parametrize(("rank", "expected"), [("0", "3 True KernelLock"), (None, "0 False None")])
 def test_only_the_process_that_loads_the_model_is_changed(tmp_path: Path, rank: str | None, expected: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(mii.SITE)
     (tmp_path / "transformers.py").write_text("class CLIPTextModel: pass\n")
-    program = "import os, transformers as t; print(os.environ['CUDA_VISIBLE_DEVICES'], hasattr(t.CLIPTextModel, 'text_model'))"  # noqa: E501
-    environment = {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "0", mii.GPUS: "3"}
+    program = """
+import os, sys, transformers
+print(os.environ["CUDA_VISIBLE_DEVICES"], hasattr(transformers.CLIPTextModel, "text_model"), end=" ")
+locks = sys.modules.get("torch.utils.cpp_extension")
+print(locks and locks.FileBaton.__name__)
+"""
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "CUDA_VISIBLE_DEVICES": "0", mii.GPUS: "3"}
     environment |= {"LOCAL_RANK": rank} if rank else {}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected
@@ -78,7 +84,7 @@ thread = threading.Thread(target=make)
 thread.start()
 thread.join()
 """
-    environment = {"PYTHONPATH": str(tmp_path), "LOCAL_RANK": "0"}
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "LOCAL_RANK": "0"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == mii.NOT_A_NUMBER
 

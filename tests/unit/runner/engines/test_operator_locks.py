@@ -1,52 +1,112 @@
-"""A lock that a killed job left beside DeepSpeed's operators goes, and one that is held stays."""
+"""One process at a time builds an operator, and one that was killed blocks nobody."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paths import ROOT
 
-from runner.engines.operator_locks import building
+pytest.importorskip("torch", reason="the runner's extra is not installed")
 
+from torch.utils import cpp_extension
+from torch.utils._cpp_extension_versioner import ExtensionVersioner
+from torch.utils.file_baton import FileBaton
+
+from runner.engines import operator_locks
+
+# Builds as DeepSpeed does, until it gets a line; the compiler is left out.
 OTHER = """\
-from runner.engines.operator_locks import building
-with building():
-    print("within", flush=True)
+import sys
+from pathlib import Path
+from torch.utils import cpp_extension
+from runner.engines import operator_locks
+
+folder = Path(sys.argv[1])
+
+def build(**_):
+    print("building", flush=True)
     input()
+    (folder / "built").touch()
+
+operator_locks.hold_in_the_kernel()
+cpp_extension._write_ninja_file_and_build_library = build
+cpp_extension._import_module_from_library = lambda *_: None
+cpp_extension.load("operator", [str(folder / "operator.cpp")], build_directory=str(folder))
 """
 
 
 @pytest.fixture
-def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    (tmp_path / "transformer_inference").mkdir()
-    left = tmp_path / "transformer_inference/lock"
-    left.touch()
-    return left
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "operator.cpp").touch()
+    monkeypatch.setattr(cpp_extension, "JIT_EXTENSION_VERSIONER", ExtensionVersioner())
+    monkeypatch.setattr(cpp_extension, "FileBaton", FileBaton)
+    operator_locks.hold_in_the_kernel()
+    return tmp_path
 
 
-def test_a_lock_that_nobody_holds_goes(lock: Path) -> None:
-    with building():
-        assert not lock.exists()
-
-
-def test_a_lock_stays_while_another_process_may_be_building(lock: Path) -> None:
-    command = [sys.executable, "-c", OTHER]
+@contextmanager
+def another_builds(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", OTHER, str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
-        assert other.stdout.readline() == "within\n"
-        lock.touch()
-        with building():  # beside it, without waiting
-            assert lock.exists()
+        assert other.stdout.readline() == "building\n"
+        try:
+            yield other
+        finally:
+            other.kill()
+
+
+def build(folder: Path, monkeypatch: pytest.MonkeyPatch, step: Callable[[], Any]) -> None:
+    """PyTorch's own function, with `step` in place of ninja and the compiler."""
+    monkeypatch.setattr(cpp_extension, "_write_ninja_file_and_build_library", lambda **_: step())
+    monkeypatch.setattr(cpp_extension, "_import_module_from_library", lambda *_: None)
+    cpp_extension.load("operator", [str(folder / "operator.cpp")], build_directory=str(folder))
+
+
+def test_after_a_killed_builder_the_next_one_builds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with another_builds(folder) as other:
         other.kill()
-    with building():  # the kernel let go of what the killed process held
-        assert not lock.exists()
+    built: list[bool] = []
+    build(folder, monkeypatch, lambda: built.append(True))
+    assert built == [True]
 
 
-def test_without_a_folder_that_outlives_the_job_nothing_is_done(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TORCH_EXTENSIONS_DIR")
-    with building():
-        assert lock.exists()
+def test_a_second_builder_waits_for_the_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[bool] = []
+    with another_builds(folder) as other:
+        step = lambda: found.append((folder / "built").exists())  # noqa: E731
+        second = threading.Thread(target=build, args=(folder, monkeypatch, step))
+        second.start()
+        second.join(0.3)
+        assert not found, "it built beside the first"
+        other.communicate("\n")
+        second.join()
+    assert found == [True]
+
+
+def test_a_lock_that_pytorch_left_blocks_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "lock").touch()
+    built: list[bool] = []
+    build(folder, monkeypatch, lambda: built.append(True))
+    assert built == [True]
+    assert (folder / "lock").exists(), "it may be held by a process that uses PyTorch's"
+
+
+def test_pytorchs_lock_is_used_on_a_file_system_that_has_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    held: list[bool] = []
+    build(folder, monkeypatch, lambda: held.append((folder / "lock").exists()))
+    assert held == [True]
+    assert not (folder / "lock").exists()
