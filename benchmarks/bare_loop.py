@@ -18,6 +18,11 @@ The bare loop uses the runner's settings: `torch.inference_mode` and `gc.freeze(
 
   python benchmarks/bare_loop.py --threads 1 --sets 8
   python benchmarks/bare_loop.py --model synthetic:sd-v1-4 --steps 50 --device cuda --precision half --calls 1
+
+A call of a small batch on a GPU waits for Python, whose speed differs from process to process. Large models are limited
+by the GPU, so few sets suffice:
+
+  python benchmarks/bare_loop.py --model synthetic:flux-dev --steps 4 --device cuda --precision bfloat16 --loads 1
 """
 
 from __future__ import annotations
@@ -45,11 +50,14 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from intervals import Ratios  # noqa: E402
 
+from runner.catalog import Model, known_model  # noqa: E402
 from runner.jobs import worker  # noqa: E402
 from runner.jobs.supervise import LastRow, supervise  # noqa: E402
 from runner.measuring import measure  # noqa: E402
+from runner.models.variants import COMPUTED  # noqa: E402
 from runner.schema import Case, Device, Event, EventKind, Job, Precision, Row  # noqa: E402
 
+PRECISIONS = {precision: dtype for dtype, precision in COMPUTED.items()}
 PROMPT = "a photo of an astronaut riding a horse on mars"
 LEFT_OUT = 1  # turns of each load that are not counted
 STARTED_S = 300.0
@@ -78,6 +86,11 @@ def timed(call: Callable[[], Any]) -> tuple[Any, Seconds]:
     return returned, Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
 
+def defaults(model: str) -> Model:
+    """For a model that is not known, those of Stable Diffusion 1."""
+    return known_model(model) or Model("sd", 0)
+
+
 def job_of(flags: argparse.Namespace) -> Job:
     """The runner's job. Its last trial is made after the last turn."""
     return Job(
@@ -91,6 +104,8 @@ def job_of(flags: argparse.Namespace) -> Job:
         cases=(Case("case", flags.samples),),
         prompt=PROMPT,
         steps=flags.steps,
+        scheduler=defaults(flags.model).scheduler,
+        guidance=defaults(flags.model).guidance,
         threads=flags.threads,
         warmup=flags.warmup,
         repeats=(LEFT_OUT + flags.turns) * flags.calls + 1,
@@ -156,6 +171,7 @@ def by_hand(flags: argparse.Namespace, address: str) -> None:
         torch.backends.cudnn.allow_tf32 = False
     if flags.threads:
         torch.set_num_threads(flags.threads)
+    guidance = defaults(flags.model).guidance
     for _ in range(flags.loads):
         pipe = loaded(flags)
 
@@ -166,7 +182,7 @@ def by_hand(flags: argparse.Namespace, address: str) -> None:
 
         def one_call(pipe: Any) -> None:
             with torch.inference_mode(not flags.plain):
-                pipe([PROMPT] * flags.samples, num_inference_steps=flags.steps)
+                pipe([PROMPT] * flags.samples, num_inference_steps=flags.steps, guidance_scale=guidance)
             if flags.device == "cuda":
                 torch.cuda.synchronize()
 
@@ -185,7 +201,7 @@ def loaded(flags: argparse.Namespace) -> Any:
 
     from runner.models import synthetic
 
-    dtype = torch.float16 if flags.precision == "half" else torch.float32
+    dtype = getattr(torch, PRECISIONS[flags.precision])
     if (name := flags.model.removeprefix("synthetic:")) != flags.model:
         pipe: Any = synthetic.build(name, dtype, flags.device)
     else:
@@ -309,7 +325,7 @@ def flags_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="synthetic:tiny")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precision", choices=("single", "half"), default="single")
+    parser.add_argument("--precision", choices=tuple(PRECISIONS), default="single")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--threads", type=int)

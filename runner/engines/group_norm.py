@@ -1,7 +1,7 @@
 """Group normalisation for channels-last: each channel's statistics first, then those of its group.
 
 Computes the same numbers as `torch.nn.GroupNorm`, whose compiled form gathers each group's few channels from every
-pixel. Small inputs are left to PyTorch: there the number of kernels counts for more.
+pixel.
 """
 
 from __future__ import annotations
@@ -9,11 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn.functional import group_norm
-
-# Below so many values, a norm by channel saves less than its further kernels cost. Estimated from whole networks on an
-# H200 (docs/engines.md), not measured norm by norm.
-SMALL = 2**21
 
 
 class ByChannel(torch.nn.Module):
@@ -29,8 +24,6 @@ class ByChannel(torch.nn.Module):
 
         A group's variance is the mean of its channels' variances plus the variance of their means: no cancellation.
         """
-        if sample.numel() < SMALL:
-            return group_norm(sample, self.groups, self.weight, self.bias, self.eps)
         wide = sample.float().flatten(2)
         grouped = (len(wide), self.groups, -1)
         variances, means = torch.var_mean(wide, dim=2, correction=0)
