@@ -42,3 +42,8 @@ def test_at_most_one_table_in_20_of_60_equal_cells_shows_a_difference() -> None:
 
 def test_five_rounds_find_a_difference_of_5_percent() -> None:
     assert replication.shares(replication.even, 12, 5, 60, 1, second=1.05)[3] > 0.8
+
+
+@pytest.mark.parametrize("kind", [replication.wild, replication.mixed])
+def test_noisy_cells_do_not_hide_a_difference_between_quiet_ones(kind: replication.Kind) -> None:
+    assert replication.shares(kind, 12, 5, 60, 1, second=1.05)[3] > 0.4
