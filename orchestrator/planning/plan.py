@@ -174,7 +174,7 @@ def _share(matrix: Matrix, host: Host, groups: Sequence[tuple[Point, ...]]) -> P
 def _groups(points: Sequence[Point]) -> list[tuple[Point, ...]]:
     """Groups points that differ only in samples, smallest batch first, so that one that runs out of memory comes last.
 
-    Single-precision eager, the baseline of every comparison, comes first; the others keep their order.
+    Eager, the baseline of every comparison, comes first, in single before other precisions; the rest keep their order.
     """
     groups: dict[Point, list[Point]] = {}
     for point in points:
