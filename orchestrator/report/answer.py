@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from orchestrator.report.cells import HOST, Keyed, differing, images_per_call, in_words, keyed, number_text
-from orchestrator.report.labels import label
+from orchestrator.report.labels import label, telling
 from orchestrator.report.model import About, Sentence
 from orchestrator.report.table_text import ratio_words
 from orchestrator.sanitize import clean
@@ -118,8 +118,8 @@ def _names(works: Sequence[Work], groups: Sequence[Sequence[Keyed]]) -> list[str
         }
         for work in works
     ]
-    telling = [name for name in (facts[0] if facts else {}) if len({each[name] for each in facts}) > 1]
-    names = [", ".join(clean(str(each[name]), 80) for name in telling) for each in facts]
+    names_of = telling({name: [each[name] for each in facts] for name in (facts[0] if facts else {})})
+    names = [", ".join(clean(str(each[name]), 80) for name in names_of) for each in facts]
     alike = {name for name, times in Counter(names).items() if times > 1}
     hosts = [", ".join(dict.fromkeys(label(each.key[HOST]) for each in cells)) for cells in groups]
     return [

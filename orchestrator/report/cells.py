@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.report.labels import label
+from orchestrator.report.labels import in_use, label
 from orchestrator.report.numbers import number_text
 from orchestrator.table.cases import ENGINE, MODEL, PRECISION, SAMPLES, AxisValue
 from orchestrator.table.comparison import Cell, Comparison
@@ -49,7 +49,7 @@ def in_words(each: Keyed, axes: Iterable[str], *, without: Sequence[str] = ()) -
     parts = [" ".join(words)] if words else []
     if SAMPLES in named and key.get(SAMPLES) is not None:
         parts.append(images_per_call(key[SAMPLES], each.cell.samples))
-    parts += [f"{axis} {label(value)}" for axis, value in key.items() if axis in named and axis not in _WORDED]
+    parts += [f"{axis} {label(value)}" for axis, value in in_use(key).items() if axis in named and axis not in _WORDED]
     text = ", ".join(parts)
     if HOST not in named:
         return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.sanitize import clean
@@ -30,8 +30,23 @@ def label(value: AxisValue, longest: int | None = LONGEST) -> str:
 
 
 def in_use(caption: Mapping[str, AxisValue]) -> dict[str, AxisValue]:
-    """Leaves out the options that no row uses: a reader need not know of them."""
+    """Leaves out the options that are not used: a reader need not know of them."""
     return {name: value for name, value in caption.items() if not (name in OPTIONS and value == NONE)}
+
+
+def telling(columns: Mapping[str, Sequence[Hashable]]) -> tuple[str, ...]:
+    """Returns the names of columns, each with a value for every row, that tell rows apart, in their order.
+
+    One that follows from those before it, as the default scheduler from the model, tells nothing more.
+    """
+    found: list[str] = []
+    known: list[Hashable] = []
+    for name, values in columns.items():
+        both: list[Hashable] = list(zip(known, values)) if found else list(values)
+        if len(set(both)) > max(1, len(set(known))):
+            found.append(name)
+            known = both
+    return tuple(found)
 
 
 def told_apart(values: Iterable[AxisValue], longest: int | None = LONGEST) -> dict[AxisValue, str]:

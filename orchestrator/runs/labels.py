@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from orchestrator.report.labels import label
+from orchestrator.report.labels import label, telling
 from runner.catalog import NONE, OPTIONS, SETTINGS
 from runner.schema import Case, Job, Row
 
@@ -37,19 +37,9 @@ class Labels:
 
 
 def varying(asked: Iterable[object]) -> tuple[str, ...]:
-    """Returns the settings that tell jobs, or lines of a plan, apart.
-
-    A setting that follows from those before it, as the default scheduler from the model, tells nothing more.
-    """
+    """Returns the settings that tell jobs, or lines of a plan, apart."""
     asked = list(asked)
-    found: list[str] = []
-    for name in SETTINGS:
-        values = [getattr(each, name) for each in asked]
-        if len(set(values)) > 1:
-            before = [tuple(getattr(each, other) for other in found) for each in asked]
-            if len(set(zip(before, values))) > len(set(before)):
-                found.append(name)
-    return tuple(found)
+    return telling({name: [getattr(each, name) for each in asked] for name in SETTINGS})
 
 
 def setting(value: str | float | bool | None) -> str:

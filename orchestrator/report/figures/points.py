@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from orchestrator.report.labels import label, told_apart
+from orchestrator.report.labels import in_use, label, telling, told_apart
 from orchestrator.report.numbers import significant
 from orchestrator.sanitize import clean
 from orchestrator.table.cases import (
@@ -31,7 +31,7 @@ from runner.schema import MAX, Status, Validity
 
 # How an image is computed. Every other axis is the work itself, and each work is a place of its own.
 HOW = ("autocast", "attention", *OPTIONS, *(name for name in TIE_BREAKERS if name != "weights"))
-LONGEST_HOST, LONGEST_WORK = 26, 40
+LONGEST_HOST, LONGEST_WORK, LONGEST_HOW = 26, 40, 34
 VENDOR = "NVIDIA "  # of most GPUs; their models say it
 LONGEST_REASON = 40
 
@@ -115,8 +115,10 @@ def points(comparison: Comparison) -> list[Point]:
     keys = [cell.key for cell in cells]
     hosts = told_apart((key.get(HOST) for key in keys), LONGEST_HOST)
     names = _names(keys)
-    works = _texts(keys, [name for name in names if _is_work(name)], LONGEST_WORK)
-    hows = _texts(keys, [ENGINE, *(name for name in names if name in HOW)], LONGEST_HOST)
+    works = _texts(
+        keys, telling({name: [key.get(name) for key in keys] for name in names if _is_work(name)}), LONGEST_WORK
+    )
+    hows = _texts(keys, [ENGINE, *(name for name in names if name in HOW)], LONGEST_HOW)
     made = [
         Point(
             host=hosts[cell.key.get(HOST)],
@@ -154,7 +156,8 @@ def _is_work(name: str) -> bool:
 
 def _texts(keys: Sequence[Mapping[str, AxisValue]], names: Sequence[str], longest: int) -> list[str]:
     """Returns each key's values of some axes in words, shortened and still told apart."""
-    whole = [", ".join(filter(None, (_word(name, key.get(name)) for name in names))) for key in keys]
+    used = [in_use({name: key.get(name) for name in names}) for key in keys]
+    whole = [", ".join(filter(None, (_word(name, value) for name, value in each.items()))) for each in used]
     shown = told_apart(whole, longest)
     return [shown[text] for text in whole]
 

@@ -273,6 +273,22 @@ def test_unequal_work_has_panels_and_axes_of_its_own() -> None:
     assert tops[0] < tops[1] / 5
 
 
+def test_a_bar_is_named_by_its_model_and_the_options_it_uses() -> None:
+    """Steps, size and the rest follow from the model here; `none` of an option says nothing."""
+    unused = {"offload": "none", "step_cache": "none"}
+    flux = {"model": "flux", "steps": 28, "height": 1024, "width": 1024, "work": "another", "guidance": 3.5}
+    rows = [
+        *engine("a", "eager", 1.0, batches=(1,), **unused),
+        *engine("a", "eager", 5.0, batches=(1,), **unused, **flux),
+        *engine("a", "eager", 2.0, batches=(1,), **{**unused, "step_cache": "taylorseer:5"}, **flux),
+    ]
+    assert {value["case"] for value in values(a_figure(drawn(rows), "latency"))} == {
+        "a · synthetic:tiny, eager half, batch 1",
+        "a · flux, eager half, batch 1",
+        "a · flux, eager, step_cache taylorseer:5 half, batch 1",
+    }
+
+
 def test_what_finds_no_room_is_said_to_be_left_out() -> None:
     rows = [row for number in range(20) for row in engine(f"host{number}", "eager", 1.0)]
     figure = a_figure(drawn(rows), "throughput-by-batch")
