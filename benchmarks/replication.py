@@ -5,7 +5,7 @@ cells share. The rows go through the functions that make a real table (orchestra
 table: `even`, where all cells scatter alike; `uneven`, where their deviations differ (log-normal, a factor of 1.6);
 `noisy`, where the last scatters five times as much; `noisy base`, where the one that all are compared to scatters
 three times as much; `wild`, where the last scatters 25 times as much, as `eager` may beside FLUX on a host with a slow
-CPU; `mixed`, where half of them scatter ten times as much.
+CPU; `few`, where a quarter of them scatter ten times as much.
 
   python benchmarks/replication.py [--tables 2000] [--seed 1] [--parts coverage power]
 """
@@ -52,11 +52,15 @@ def wild(cells: int, draw: random.Random) -> list[float]:
     return [BETWEEN] * (cells - 1) + [25 * BETWEEN]
 
 
-def mixed(cells: int, draw: random.Random) -> list[float]:
+def few(cells: int, draw: random.Random) -> list[float]:
+    return [BETWEEN] * (cells - max(1, cells // 4)) + [10 * BETWEEN] * max(1, cells // 4)
+
+
+def half(cells: int, draw: random.Random) -> list[float]:
     return [BETWEEN] * (cells - cells // 2) + [10 * BETWEEN] * (cells // 2)
 
 
-KINDS = (even, uneven, noisy, noisy_base, wild, mixed)
+KINDS = (even, uneven, noisy, noisy_base, wild, few)
 Kind = Callable[[int, random.Random], list[float]]
 # How the shifts of processes are distributed, with a mean of 0 each.
 Shape = Callable[[random.Random], float]
@@ -138,7 +142,7 @@ def small(tables: int, seed: int) -> Iterator[str]:
 
 def power(tables: int, seed: int) -> Iterator[str]:
     yield "Tables that show a true difference of 2, 5, 10% (12 cells, one of the quiet ones differs)"
-    for kind in (even, wild, mixed):
+    for kind in (even, uneven, wild, few, half):
         for rounds in ROUNDS:
             found = [shares(kind, 12, rounds, tables, seed, 1 + off)[3] for off in (0.02, 0.05, 0.10)]
             yield f"{rounds:>3} rounds  {kind.__name__:10}  " + "  ".join(f"{share:6.1%}" for share in found)
@@ -170,6 +174,46 @@ def unlike(tables: int, seed: int) -> Iterator[str]:
     yield "Tests by itself of a cell that scatters ten times as much as eleven others, that call it different"
     for rounds in ROUNDS:
         yield f"{rounds:>3} rounds  {of_noisy(tables, seed, rounds, 10):6.1%}"
+
+
+def rounded(draw: random.Random) -> float:
+    """A latency of 0.505 s that is rounded to two digits, steps of twice the scatter."""
+    return round(0.505 * math.exp(draw.gauss(0, BETWEEN)), 2)
+
+
+def two_modes(draw: random.Random) -> float:
+    """One of two kernels, as likely, which differ by 2%."""
+    return (1 + 0.02 * (draw.random() < 0.5)) * math.exp(draw.gauss(0, BETWEEN / 20))
+
+
+def seldom_slow(draw: random.Random) -> float:
+    """One process in five is 5% slower."""
+    return (1 + 0.05 * (draw.random() < 0.2)) * math.exp(draw.gauss(0, BETWEEN / 20))
+
+
+def false_of_steps(value: Callable[[random.Random], float], cells: int, rounds: int, tables: int, seed: int) -> float:
+    """The share of tables with a false difference. Some cells agree by chance, and say nothing of themselves so."""
+    draw = random.Random(f"{seed} {value.__name__} {cells} {rounds}")
+    false = 0
+    for _ in range(tables):
+        processes = [[Process(value(draw), ("run", "host"), i) for i in range(rounds)] for _ in range(cells)]
+        figures = settled({cell: Figure(tuple(its)) for cell, its in enumerate(processes)})
+        false += any(each.shows_difference for each in ratios(list(figures.values())))
+    return false / tables
+
+
+STEPS = (rounded, two_modes, seldom_slow)
+
+
+def steps(tables: int, seed: int) -> Iterator[str]:
+    yield "Tables with a false difference, where values come in steps or modes, with 2, 3 and 5 rounds"
+    for value in STEPS:
+        for cells in (4, 12, 60):
+            false = [
+                false_of_steps(value, cells, rounds, max(200, tables // max(1, cells // 6)), seed)
+                for rounds in (2, 3, 5)
+            ]
+            yield f"{value.__name__:12} {cells:>3} cells  " + "  ".join(f"{share:5.1%}" for share in false)
 
 
 def tails(tables: int, seed: int) -> Iterator[str]:
@@ -212,7 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=2000, help="simulated for each figure")
     parser.add_argument("--seed", type=int, default=1)
-    parts = {part.__name__: part for part in (coverage, small, power, borrowed, unlike, tails, stopped)}
+    parts = {part.__name__: part for part in (coverage, small, power, borrowed, unlike, steps, tails, stopped)}
     parser.add_argument("--parts", nargs="*", choices=parts, default=[*parts])
     flags = parser.parse_args()
     for part in [parts[name] for name in flags.parts]:

@@ -28,9 +28,10 @@ MOST_BORROWED, SHARE_BORROWED = 3.0, 0.25
 # ten times as much as eleven others is then called different in 8% of its tests and not in 20%; two of twelve cells
 # that differ by 10% are told apart in 96% and not in all tables.
 MOST_UNLIKE = 3.0
-# Nothing is pooled where jobs that scatter alike would differ so much in fewer than one of a hundred tables: the mean
-# would say what the noisiest job does, and hide any difference between quiet ones.
-LEVEL_UNLIKE = 0.01
+# Nothing is pooled where so small a share of the jobs makes so large a share of their variance: the mean would say what
+# the noisiest jobs do, and hide any difference between quiet ones. Jobs that scatter alike hardly ever look so, and
+# neither do values that come in steps: benchmarks/replication.py.
+FEW, MOST_OF_VARIANCE = 1 / 4, 0.9
 
 Place = TypeVar("Place", bound=Hashable)
 
@@ -220,7 +221,7 @@ def _own(values: Sequence[float], least_deviation: float = LEAST_DEVIATION) -> S
 
 def _common(cells: Sequence[Sequence[float]], jobs: Sequence[Hashable]) -> Common | None:
     """Returns half the mean variance of the differences between cells of two jobs. None with fewer than three jobs,
-    where the ratio itself contains the same information, and where jobs do not scatter alike.
+    where the ratio itself contains the same information, and where few jobs make most of the variance.
 
     Cells of one job do not contribute, because they share a process. With one cell per job, this is the residual mean
     square of cells and rounds.
@@ -232,7 +233,7 @@ def _common(cells: Sequence[Sequence[float]], jobs: Sequence[Hashable]) -> Commo
     if len(of_job) < 3 or rounds < 2:
         return None
     within = list(of_job.values())
-    if unlike([fmean(map(variance, its)) for its in within], rounds - 1):
+    if rounds > 2 and of_few([fmean(map(variance, its)) for its in within]):
         return None
     squares = _squares_of_pairs(cells) - math.fsum(map(_squares_of_pairs, within))
     pairs = math.comb(len(cells), 2) - sum(math.comb(len(its), 2) for its in within)
@@ -240,17 +241,10 @@ def _common(cells: Sequence[Sequence[float]], jobs: Sequence[Hashable]) -> Commo
     return Common(max(0.0, squares) / (2 * pairs * (rounds - 1)), total, (len(of_job) - 2) * (rounds - 1))
 
 
-def unlike(variances: Sequence[float], df: int) -> bool:
-    """Returns whether variances of equal degrees of freedom differ by more than chance (Bartlett, 1937).
-
-    At LEVEL_UNLIKE, with the quantile of chi-squared after Wilson and Hilferty. Variances are floored at
-    LEAST_DEVIATION, as all others.
-    """
-    floored, free = [max(each, LEAST_DEVIATION**2) for each in variances], len(variances) - 1
-    excess = math.log(fmean(floored)) - fmean(map(math.log, floored))
-    statistic = len(floored) * df * excess / (1 + (len(floored) + 1) / (3 * len(floored) * df))
-    z, ninth = NormalDist().inv_cdf(1 - LEVEL_UNLIKE), 2 / (9 * free)
-    return statistic > free * (1 - ninth + z * math.sqrt(ninth)) ** 3
+def of_few(variances: Sequence[float]) -> bool:
+    """Returns whether few of the jobs make most of the variance."""
+    few = max(1, int(FEW * len(variances)))
+    return math.fsum(sorted(variances)[-few:]) > MOST_OF_VARIANCE * math.fsum(variances)
 
 
 def variance(values: Sequence[float]) -> float:

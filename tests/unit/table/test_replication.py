@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 import sys
+from collections.abc import Callable
 
 import pytest
 from paths import ROOT
@@ -44,6 +46,15 @@ def test_five_rounds_find_a_difference_of_5_percent() -> None:
     assert replication.shares(replication.even, 12, 5, 60, 1, second=1.05)[3] > 0.8
 
 
-@pytest.mark.parametrize("kind", [replication.wild, replication.mixed])
+@pytest.mark.parametrize("kind", [replication.wild, replication.few])
 def test_noisy_cells_do_not_hide_a_difference_between_quiet_ones(kind: replication.Kind) -> None:
-    assert replication.shares(kind, 12, 5, 60, 1, second=1.05)[3] > 0.4
+    assert replication.shares(kind, 12, 5, 60, 1, second=1.10)[3] > 0.5
+
+
+@pytest.mark.parametrize("cells", [12, 40])
+@pytest.mark.parametrize("rounds", [2, 3, 5])
+@pytest.mark.parametrize("value", replication.STEPS)
+def test_values_that_agree_by_chance_show_no_difference(
+    value: Callable[[random.Random], float], rounds: int, cells: int
+) -> None:
+    assert replication.false_of_steps(value, cells, rounds, 60, 1) < most(0.05, 60)
