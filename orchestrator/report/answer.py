@@ -118,8 +118,8 @@ def _names(works: Sequence[Work], groups: Sequence[Sequence[Keyed]]) -> list[str
         }
         for work in works
     ]
-    names_of = telling({name: [each[name] for each in facts] for name in (facts[0] if facts else {})})
-    names = [", ".join(clean(str(each[name]), 80) for name in names_of) for each in facts]
+    told = telling({name: [each[name] for each in facts] for name in (facts[0] if facts else {})})
+    names = [", ".join(clean(str(each[name]), 80) for name in told) for each in facts]
     alike = {name for name, times in Counter(names).items() if times > 1}
     hosts = [", ".join(dict.fromkeys(label(each.key[HOST]) for each in cells)) for cells in groups]
     return [

@@ -29,24 +29,22 @@ def label(value: AxisValue, longest: int | None = LONGEST) -> str:
             return _shortened(clean(str(value)), longest)
 
 
-def in_use(caption: Mapping[str, AxisValue]) -> dict[str, AxisValue]:
-    """Leaves out the options that are not used: a reader need not know of them."""
-    return {name: value for name, value in caption.items() if not (name in OPTIONS and value == NONE)}
+def in_use(values: Mapping[str, AxisValue]) -> dict[str, AxisValue]:
+    """Leaves out the options that are not used: a reader need not know of them. values: by axis."""
+    return {name: value for name, value in values.items() if not (name in OPTIONS and value == NONE)}
 
 
 def telling(columns: Mapping[str, Sequence[Hashable]]) -> tuple[str, ...]:
-    """Returns the names of columns, each with a value for every row, that tell rows apart, in their order.
+    """Returns the names of columns, each with a value for every row, in which rows differ, in their order.
 
-    One that follows from those before it, as the default scheduler from the model, tells nothing more.
+    One that follows from the model, as its default scheduler does, tells nothing more than the model.
     """
-    found: list[str] = []
-    known: list[Hashable] = []
-    for name, values in columns.items():
-        both: list[Hashable] = list(zip(known, values)) if found else list(values)
-        if len(set(both)) > max(1, len(set(known))):
-            found.append(name)
-            known = both
-    return tuple(found)
+    models = columns.get("model", ())
+    return tuple(
+        name
+        for name, values in columns.items()
+        if len(set(values)) > 1 and (name == "model" or not models or len(set(zip(models, values))) > len(set(models)))
+    )
 
 
 def told_apart(values: Iterable[AxisValue], longest: int | None = LONGEST) -> dict[AxisValue, str]:

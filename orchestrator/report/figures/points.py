@@ -31,7 +31,7 @@ from runner.schema import MAX, Status, Validity
 
 # How an image is computed. Every other axis is the work itself, and each work is a place of its own.
 HOW = ("autocast", "attention", *OPTIONS, *(name for name in TIE_BREAKERS if name != "weights"))
-LONGEST_HOST, LONGEST_WORK, LONGEST_HOW = 26, 40, 34
+LONGEST_HOST, LONGEST_WORK, LONGEST_HOW = 26, 40, 34  # characters; an engine with a step cache and its number fits
 VENDOR = "NVIDIA "  # of most GPUs; their models say it
 LONGEST_REASON = 40
 

@@ -147,6 +147,14 @@ def test_several_models_are_not_compared() -> None:
     assert "unequal work: model small against large" in found or "unequal work: model large against small" in found
 
 
+def test_works_of_one_model_are_told_apart_by_all_in_which_they_differ() -> None:
+    """Not by the steps alone, although the guidance follows from them in these rows."""
+    rows = [*rounds("a", guidance=7.5), *rounds("a", middle=3.0, work="other", steps=20, guidance=1.0)]
+    found = " ".join(said(rows))
+    assert "(20 steps, guidance 1.0)" in found
+    assert "(50 steps, guidance 7.5)" in found
+
+
 def test_hostile_text_is_printable_in_the_answer() -> None:
     rows = [a_row("a\x1b[31m", error="\x1b]0;owned\x07 bad\u202e\nline"), a_row("b", trials=(1.0,))]
     text = "".join(said(rows))

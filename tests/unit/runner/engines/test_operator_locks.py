@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engines import wait_until
 from paths import ROOT
 
 pytest.importorskip("torch", reason="the runner's extra is not installed")
 
 from torch.utils import cpp_extension
 from torch.utils._cpp_extension_versioner import ExtensionVersioner
-from torch.utils.file_baton import FileBaton
 
 from runner.engines import operator_locks
 
@@ -48,9 +48,15 @@ cpp_extension.load("operator", [str(folder / "operator.cpp")], build_directory=s
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "operator.cpp").touch()
     monkeypatch.setattr(cpp_extension, "JIT_EXTENSION_VERSIONER", ExtensionVersioner())
-    monkeypatch.setattr(cpp_extension, "FileBaton", FileBaton)
+    monkeypatch.setattr(cpp_extension, "FileBaton", operator_locks.PYTORCHS)
     operator_locks.hold_in_the_kernel()
     return tmp_path
+
+
+def waits(folder: Path) -> bool:
+    """Whether a process of this machine waits for the lock."""
+    number = str((folder / "lock.kernel").stat().st_ino)
+    return any("->" in line and f":{number} " in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 @contextmanager
@@ -58,10 +64,13 @@ def another_builds(folder: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", OTHER, str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
-        assert other.stdout.readline() == "building\n"
+        guard = threading.Timer(60, other.kill)
+        guard.start()
         try:
+            assert other.stdout.readline() == "building\n"
             yield other
         finally:
+            guard.cancel()
             other.kill()
 
 
@@ -86,18 +95,18 @@ def test_a_second_builder_waits_for_the_first(folder: Path, monkeypatch: pytest.
         step = lambda: found.append((folder / "built").exists())  # noqa: E731
         second = threading.Thread(target=build, args=(folder, monkeypatch, step))
         second.start()
-        second.join(0.3)
+        wait_until(lambda: found or waits(folder), 30, "the second builder does not wait for the lock")
         assert not found, "it built beside the first"
-        other.communicate("\n")
+        other.communicate("\n", timeout=60)
         second.join()
     assert found == [True]
 
 
-def test_a_lock_that_pytorch_left_blocks_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_pytorch_left_blocks_nobody(folder: Path) -> None:
     (folder / "lock").touch()
-    built: list[bool] = []
-    build(folder, monkeypatch, lambda: built.append(True))
-    assert built == [True]
+    with another_builds(folder) as other:
+        other.communicate("\n", timeout=60)
+    assert (folder / "built").exists()
     assert (folder / "lock").exists(), "it may be held by a process that uses PyTorch's"
 
 
@@ -110,3 +119,19 @@ def test_pytorchs_lock_is_used_on_a_file_system_that_has_none(folder: Path, monk
     build(folder, monkeypatch, lambda: held.append((folder / "lock").exists()))
     assert held == [True]
     assert not (folder / "lock").exists()
+
+
+def test_another_fault_of_the_file_system_is_raised(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        build(folder, monkeypatch, lambda: None)
+
+
+def test_a_pytorch_whose_lock_the_kernel_holds_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operator_locks, "PYTORCHS", None)
+    monkeypatch.delattr(cpp_extension, "FileBaton")
+    operator_locks.hold_in_the_kernel()
+    assert not hasattr(cpp_extension, "FileBaton")
