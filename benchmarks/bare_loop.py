@@ -19,8 +19,8 @@ The bare loop uses the runner's settings: `torch.inference_mode` and `gc.freeze(
   python benchmarks/bare_loop.py --threads 1 --sets 8
   python benchmarks/bare_loop.py --model synthetic:sd-v1-4 --steps 50 --device cuda --precision half --calls 1
 
-A call of a small batch on a GPU waits for Python, whose speed differs from process to process. Large models are limited
-by the GPU, so few sets suffice:
+A call of a small batch on a GPU waits for Python, whose speed differs from process to process. A large model keeps the
+GPU busy, so that fewer sets may resolve 1%:
 
   python benchmarks/bare_loop.py --model synthetic:flux-dev --steps 4 --device cuda --precision bfloat16 --loads 1
 """
@@ -50,7 +50,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from intervals import Ratios  # noqa: E402
 
-from runner.catalog import Model, known_model  # noqa: E402
+from runner.catalog import MODELS, Model, known_model  # noqa: E402
 from runner.jobs import worker  # noqa: E402
 from runner.jobs.supervise import LastRow, supervise  # noqa: E402
 from runner.measuring import measure  # noqa: E402
@@ -87,8 +87,8 @@ def timed(call: Callable[[], Any]) -> tuple[Any, Seconds]:
 
 
 def defaults(model: str) -> Model:
-    """For a model that is not known, those of Stable Diffusion 1."""
-    return known_model(model) or Model("sd", 0)
+    """For a model that is not known, those of Stable Diffusion 1.4."""
+    return known_model(model) or MODELS["sd-v1-4"]
 
 
 def job_of(flags: argparse.Namespace) -> Job:

@@ -170,6 +170,17 @@ def of_noisy(tables: int, seed: int, rounds: int = 3, times: float = 5) -> float
     return fmean((each.p or 0.0) <= statistics.LEVEL for each in tested)
 
 
+def wild_base(tables: int, seed: int) -> Iterator[str]:
+    yield "Tables of 12 cells with a false difference, if the baseline scatters 10 and 25 times as much"
+    for rounds in ROUNDS:
+        false = []
+        for times in (10, 25):
+            draw = random.Random(f"{seed} wild base {rounds} {times}")
+            made = (ratios(table([times * BETWEEN] + [BETWEEN] * 11, rounds, draw)) for _ in range(tables))
+            false.append(fmean(any(each.shows_difference for each in of_table) for of_table in made))
+        yield f"{rounds:>3} rounds  " + "  ".join(f"{share:5.1%}" for share in false)
+
+
 def unlike(tables: int, seed: int) -> Iterator[str]:
     yield "Tests by itself of a cell that scatters ten times as much as eleven others, that call it different"
     for rounds in ROUNDS:
@@ -256,7 +267,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=2000, help="simulated for each figure")
     parser.add_argument("--seed", type=int, default=1)
-    parts = {part.__name__: part for part in (coverage, small, power, borrowed, unlike, steps, tails, stopped)}
+    parts = {
+        part.__name__: part for part in (coverage, small, power, borrowed, wild_base, unlike, steps, tails, stopped)
+    }
     parser.add_argument("--parts", nargs="*", choices=parts, default=[*parts])
     flags = parser.parse_args()
     for part in [parts[name] for name in flags.parts]:

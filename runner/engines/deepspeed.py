@@ -31,7 +31,7 @@ def load(job: Job, token: str | None) -> CapturedSession:
     set_build_environment(torch.cuda.get_device_capability(device))
     with_text_model(pipe.text_encoder)
     pipe = pipe.to(device)
-    operator_locks.hold_in_the_kernel()
+    operator_locks.use_system_locks()
     deepspeed.init_inference(pipe, dtype=torch.float16, replace_with_kernel_inject=True, enable_cuda_graph=True)
     # As in `compile`: else each step waits for the GPU to read its timestep (0.09 s of 0.64 s on an H200).
     pipe.unet.forward = step_of(pipe.unet.forward, keep=False)

@@ -53,7 +53,7 @@ if "LOCAL_RANK" in os.environ:
     import warnings
     warnings.filterwarnings("error", "{NOT_A_NUMBER}")
     from runner.engines import operator_locks
-    operator_locks.hold_in_the_kernel()
+    operator_locks.use_system_locks()
 """
 
 

@@ -1,9 +1,9 @@
 """Locks on DeepSpeed's operators that end with the process that holds them.
 
-While PyTorch builds an operator, a file `lock` lies beside it (torch/utils/file_baton.py). Others wait until it is
-gone, without a limit, also if its process was killed. In a folder that outlives the job, one kill would block all
-later jobs, and whoever removes the file cannot know whether a job in another container still builds. PyTorch has such
-locks itself since 2.14.
+While PyTorch builds an operator, a file `lock` lies beside it (torch/utils/file_baton.py). Others wait without a limit
+until it is gone, even if its process was killed. In a folder that outlives the job, one kill would block all later
+jobs. Removing the file is no way out: a job in another container may still be building. PyTorch has such locks itself
+since 2.14.
 """
 
 from __future__ import annotations
@@ -20,39 +20,45 @@ PYTORCHS: Any = getattr(cpp_extension, "FileBaton", None)  # not in 2.14
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
-class KernelLock(PYTORCHS or object):  # type: ignore[misc]
-    """Has the kernel hold the lock, on a file of its own beside PyTorch's. That file stays.
+class SystemLock:
+    """In place of PyTorch's FileBaton: the operating system holds the lock, on a file of its own, which stays.
 
     Every process waits for its turn and then builds. Where the operator is there already, ninja has nothing to do;
     where the last process was killed, it builds what is missing. (A compiler that outlives its process may still
     write.) On a file system without such locks, PyTorch's is used.
     """
 
-    held: int | None = None
+    def __init__(self, lock_file_path: str, *more: Any, **named: Any) -> None:
+        self._file = f"{lock_file_path}.flock"
+        self._pytorchs = PYTORCHS(lock_file_path, *more, **named)
+        self._held: int | None = None
 
     def try_acquire(self) -> bool:
         """Waits for the lock. Raises OSError if the folder cannot be written to."""
-        held = os.open(f"{self.lock_file_path}.kernel", os.O_RDWR | os.O_CREAT, 0o666)
+        held = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(held, fcntl.LOCK_EX)
         except OSError as error:
             os.close(held)
             if error.errno not in NO_LOCKS:
                 raise
-            return bool(super().try_acquire())
-        self.held = held
+            return bool(self._pytorchs.try_acquire())
+        self._held = held
         return True
 
+    def wait(self) -> None:
+        self._pytorchs.wait()
+
     def release(self) -> None:
-        if self.held is None:
-            super().release()
+        if self._held is None:
+            self._pytorchs.release()
             return
-        fcntl.flock(self.held, fcntl.LOCK_UN)  # a forked child may have the file open too
-        os.close(self.held)
-        self.held = None
+        fcntl.flock(self._held, fcntl.LOCK_UN)  # a forked child may have the file open too
+        os.close(self._held)
+        self._held = None
 
 
-def hold_in_the_kernel() -> None:
+def use_system_locks() -> None:
     """Replaces PyTorch's lock in this process, if it is the one that a kill leaves behind."""
     if PYTORCHS is not None:
-        cpp_extension.FileBaton = KernelLock  # type: ignore[attr-defined]
+        cpp_extension.FileBaton = SystemLock  # type: ignore[attr-defined,assignment]

@@ -84,7 +84,7 @@ def test_a_row_tells_what_the_gpu_did_and_that_it_was_alone(tmp_path: Path) -> N
     assert 0.1 < (row.gpu_busy or 0) <= 1
     seconds = sum(row.trials or ())
     assert (row.energy_j or 0) * 12 == pytest.approx((row.power_w or 0) * seconds, rel=0.2)
-    assert row.validity is not Validity.CONTENDED, row.error
+    assert row.validity is Validity.VALID, row.error
 
 
 @pytest.mark.alone

@@ -115,9 +115,8 @@ def points(comparison: Comparison) -> list[Point]:
     keys = [cell.key for cell in cells]
     hosts = told_apart((key.get(HOST) for key in keys), LONGEST_HOST)
     names = _names(keys)
-    works = _texts(
-        keys, telling({name: [key.get(name) for key in keys] for name in names if _is_work(name)}), LONGEST_WORK
-    )
+    of_work = {name: [key.get(name) for key in keys] for name in names if _is_work(name)}
+    works = _texts(keys, telling(of_work), LONGEST_WORK)
     hows = _texts(keys, [ENGINE, *(name for name in names if name in HOW)], LONGEST_HOW)
     made = [
         Point(

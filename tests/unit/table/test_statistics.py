@@ -93,8 +93,8 @@ def test_cells_of_other_rounds_are_not_paired() -> None:
 
 
 def test_other_cells_of_the_host_tell_how_far_a_ratio_may_be_off() -> None:
-    """Two cells that agree by chance to half a percent are not known so well where all others scatter by percents."""
-    cells = {0: figure(1.0, 1.004, 0.997), 1: figure(1.02, 1.0245, 1.0165)}
+    """Two cells that agree by chance to 0.01% are not known so well where all others scatter by percents."""
+    cells = {0: figure(1.0, 1.0, 1.0), 1: figure(1.02, 1.0201, 1.0199)}
     others = {
         2: figure(1.00, 1.03, 0.97), 3: figure(1.02, 0.98, 1.03), 4: figure(0.97, 1.02, 1.01),
         5: figure(1.03, 0.97, 1.0), 6: figure(0.99, 1.02, 1.03), 7: figure(1.01, 1.03, 0.96),
@@ -139,7 +139,7 @@ def test_a_disturbed_cell_tells_nothing_of_the_others() -> None:
         0: figure(1.0, 1.01, 0.99),
         1: figure(1.0, 0.99, 1.02),
         2: figure(1.01, 1.0, 1.0),
-        3: figure(1.0, 1.1, 0.95),
+        3: figure(1.0, 3.0, 9.0),
     }
     known = settled(cells, disturbed={3})
     assert known[0].common == settled({place: cells[place] for place in (0, 1, 2)})[0].common

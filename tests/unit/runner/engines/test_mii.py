@@ -54,7 +54,7 @@ def test_the_servers_environment_is_offline_and_marked() -> None:
     }
 
 
-@pytest.mark.parametrize(("rank", "expected"), [("0", "3 True KernelLock"), (None, "0 False None")])
+@pytest.mark.parametrize(("rank", "expected"), [("0", "3 True SystemLock"), (None, "0 False None")])
 def test_only_the_process_that_loads_the_model_is_changed(tmp_path: Path, rank: str | None, expected: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(mii.SITE)
     (tmp_path / "transformers.py").write_text("class CLIPTextModel: pass\n")

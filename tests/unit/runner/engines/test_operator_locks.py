@@ -37,7 +37,7 @@ def build(**_):
     input()
     (folder / "built").touch()
 
-operator_locks.hold_in_the_kernel()
+operator_locks.use_system_locks()
 cpp_extension._write_ninja_file_and_build_library = build
 cpp_extension._import_module_from_library = lambda *_: None
 cpp_extension.load("operator", [str(folder / "operator.cpp")], build_directory=str(folder))
@@ -49,13 +49,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "operator.cpp").touch()
     monkeypatch.setattr(cpp_extension, "JIT_EXTENSION_VERSIONER", ExtensionVersioner())
     monkeypatch.setattr(cpp_extension, "FileBaton", operator_locks.PYTORCHS)
-    operator_locks.hold_in_the_kernel()
+    operator_locks.use_system_locks()
     return tmp_path
 
 
 def waits(folder: Path) -> bool:
     """Whether a process of this machine waits for the lock."""
-    number = str((folder / "lock.kernel").stat().st_ino)
+    number = str((folder / "lock.flock").stat().st_ino)
     return any("->" in line and f":{number} " in line for line in Path("/proc/locks").read_text().splitlines())
 
 
@@ -91,8 +91,11 @@ def test_after_a_killed_builder_the_next_one_builds(folder: Path, monkeypatch: p
 
 def test_a_second_builder_waits_for_the_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[bool] = []
+
+    def step() -> None:
+        found.append((folder / "built").exists())
+
     with another_builds(folder) as other:
-        step = lambda: found.append((folder / "built").exists())  # noqa: E731
         second = threading.Thread(target=build, args=(folder, monkeypatch, step))
         second.start()
         wait_until(lambda: found or waits(folder), 30, "the second builder does not wait for the lock")
@@ -130,8 +133,8 @@ def test_another_fault_of_the_file_system_is_raised(folder: Path, monkeypatch: p
         build(folder, monkeypatch, lambda: None)
 
 
-def test_a_pytorch_whose_lock_the_kernel_holds_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pytorch_that_has_such_locks_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator_locks, "PYTORCHS", None)
     monkeypatch.delattr(cpp_extension, "FileBaton")
-    operator_locks.hold_in_the_kernel()
+    operator_locks.use_system_locks()
     assert not hasattr(cpp_extension, "FileBaton")
