@@ -200,7 +200,7 @@ class SimulatedExecutor:
         self._answer(0.0)
         self._changes.wait(timeout_s)
 
-    def fetch(self, attempt: Attempt, file: str) -> bytes | None:
+    def fetch(self, attempt: Attempt, file: str, instance: str = "") -> bytes | None:
         self._answer(FETCH_S)
         with self._tally.counted(), self._lock:
             container = self._containers.get(attempt)
@@ -218,10 +218,10 @@ class SimulatedExecutor:
             self._tally.ended += 1
             return results(container.job)
 
-    def receipt(self, attempt: Attempt) -> Receipt | None:
+    def receipt(self, attempt: Attempt, instance: str = "") -> Receipt | None:
         return None
 
-    def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
+    def log(self, attempt: Attempt, *, follow: bool = False, instance: str = "") -> Iterator[str]:
         container = self._containers.get(attempt)
         if container is None or container.started is None:
             return

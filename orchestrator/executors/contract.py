@@ -180,18 +180,22 @@ class Executor(Protocol):
     def wait(self, timeout_s: float) -> None:
         """Returns when something may have changed, after `timeout_s` at the latest."""
 
-    def fetch(self, attempt: Attempt, file: str) -> bytes | None:
+    def fetch(self, attempt: Attempt, file: str, instance: str = "") -> bytes | None:
         """Returns one file (`results.csv`, `environment.json`) of an attempt that has exited; None if it is missing.
 
+        instance: as in the observation that it has exited; the files of another start count as missing.
         Raises BadResult if it is not one regular file of bounded size, Incomplete if part of it did not arrive. Does
         not check the content.
         """
 
-    def receipt(self, attempt: Attempt) -> Receipt | None:
-        """Returns the upload receipt of an attempt that has exited; None if it wrote none."""
+    def receipt(self, attempt: Attempt, instance: str = "") -> Receipt | None:
+        """Returns the upload receipt of an attempt that has exited; None if it wrote none. instance: as for `fetch`."""
 
-    def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
-        """Yields lines of standard output and error; with follow, until it exits. An unknown attempt has no lines."""
+    def log(self, attempt: Attempt, *, follow: bool = False, instance: str = "") -> Iterator[str]:
+        """Yields lines of standard output and error; with follow, until it exits. An unknown attempt has no lines.
+
+        instance: only of this start, as for `fetch`; default: of the start that the host shows.
+        """
 
     def stop(self, attempt: Attempt, grace_s: float) -> None:
         """Asks the attempt to end, and kills it after `grace_s` seconds. Succeeds if it has ended or does not exist."""

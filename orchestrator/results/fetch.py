@@ -24,21 +24,21 @@ class Files:
     not_delivered: str = ""
 
 
-def bring_home(executor: Executor, result_store: ResultStore | None, attempt: Attempt) -> Files:
-    """Fetches the files of an attempt that has exited.
+def bring_home(executor: Executor, result_store: ResultStore | None, attempt: Attempt, instance: str) -> Files:
+    """Fetches the files of an attempt that has exited. instance: as in the observation that it has.
 
     Tries the store first, because its files persist. If the upload never happened (the container was killed, the store
     refused it), the same files are still on the host. Raises what `ResultStore.take` and `Executor.fetch` raise.
     """
-    receipt = executor.receipt(attempt) if result_store else None
+    receipt = executor.receipt(attempt, instance) if result_store else None
     bundle = _delivered(result_store, attempt, receipt) if result_store else None
     if bundle is not None:
         return Files(bundle.results.encode(), bundle.environment.encode())
     environment = None
     with suppress(BadResult):  # the environment is not part of the rows; a bad one must not lose them
-        environment = executor.fetch(attempt, "environment.json")
+        environment = executor.fetch(attempt, "environment.json", instance)
     why = printable(receipt.error) if receipt is not None and receipt.outcome is UploadStatus.FAILED else ""
-    return Files(executor.fetch(attempt, "results.csv"), environment, why)
+    return Files(executor.fetch(attempt, "results.csv", instance), environment, why)
 
 
 def _delivered(result_store: ResultStore, attempt: Attempt, receipt: Receipt | None) -> ResultBundle | None:

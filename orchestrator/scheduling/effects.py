@@ -138,9 +138,10 @@ class Effects:
         Cases that the infrastructure took are open again for the next attempt; the rows of the others stay.
         """
         run, recorder = self.recorder.run, self.recorder
-        run.keep_log(state.key, islice(self.executor.log(state.key), LONGEST_LOG_LINES))
+        lines = self.executor.log(state.key, instance=observation.instance)
+        run.keep_log(state.key, islice(lines, LONGEST_LOG_LINES))
         try:
-            files = bring_home(self.executor, self.result_store, state.key)
+            files = bring_home(self.executor, self.result_store, state.key, observation.instance)
         except BadResult as error:
             files, observation = Files(), replace(observation, reason=str(error))
         if files.not_delivered:

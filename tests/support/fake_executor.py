@@ -58,6 +58,7 @@ class Behaviour:
     results, environment: what results.csv and environment.json hold instead, byte for byte, or the error with which
         they are refused.
     vanishes: once it has ended, it is no longer on the host at all. receipt: what it says of its delivery to a store.
+    is_replaced: once it was seen to have ended, only another start of it is on the host, whose files are whole.
     """
 
     runs_s: float | None = 1.0
@@ -68,6 +69,7 @@ class Behaviour:
     oom_killed: bool = False
     reason: str = ""
     vanishes: bool = False
+    is_replaced: bool = False
     ignores_term: bool = False
     stage_error: Exception | None = None
     start_error: Exception | None = None
@@ -79,6 +81,7 @@ WORKS = Behaviour()
 NEVER_ENDS = Behaviour(runs_s=None, rows=0)
 VANISHES = Behaviour(vanishes=True)
 CRASHES = Behaviour(exit_code=1, rows=0)
+IS_REPLACED = Behaviour(is_replaced=True, exit_code=143)
 RUNS_OUT_OF_MEMORY = Behaviour(exit_code=137, oom_killed=True, rows=0)
 DOES_NOT_START = Behaviour(start_error=StartError("it would not start"))
 
@@ -235,7 +238,16 @@ class FakeExecutor:
         if state is not State.EXITED:
             return Observation(state, slot.name, devices=slot.devices)
         behaviour = container.behaviour
-        return Observation(state, slot.name, container.exit_code, behaviour.oom_killed, behaviour.reason, slot.devices)
+        instance = "first" if behaviour.is_replaced else ""
+        return Observation(
+            state,
+            slot.name,
+            container.exit_code,
+            behaviour.oom_killed,
+            behaviour.reason,
+            slot.devices,
+            instance=instance,
+        )
 
     def wait(self, timeout_s: float) -> None:
         with self.world.answering("wait"):
@@ -243,10 +255,10 @@ class FakeExecutor:
             ends = [c.ends for c in self.world.containers.values() if c.ends is not None and c.ends > now]
             self.world.clock.reach(min([now + timeout_s, *ends]))
 
-    def fetch(self, attempt: Attempt, file: str) -> bytes | None:
+    def fetch(self, attempt: Attempt, file: str, instance: str = "") -> bytes | None:
         with self.world.answering("fetch", attempt):
             container = self.world.containers.get(attempt)
-            if container is None or container.started is None:
+            if container is None or container.started is None or instance:
                 return None
             assert self.world.state(container) is State.EXITED, f"fetched {file} of {attempt.name} while it runs"
             environment = container.behaviour.environment
@@ -267,15 +279,15 @@ class FakeExecutor:
             rows = min(rows, int(len(cases) * (container.ends - container.started) / behaviour.runs_s + 1e-5))
         return format_rows(ok_row(container.task.job, case) for case in cases[:rows]).encode() if rows else None
 
-    def receipt(self, attempt: Attempt) -> Receipt | None:
+    def receipt(self, attempt: Attempt, instance: str = "") -> Receipt | None:
         with self.world.answering("receipt", attempt):
             container = self.world.containers.get(attempt)
-            return container.behaviour.receipt if container else None
+            return container.behaviour.receipt if container and not instance else None
 
-    def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
+    def log(self, attempt: Attempt, *, follow: bool = False, instance: str = "") -> Iterator[str]:
         with self.world.answering("log", attempt):
             container = self.world.containers.get(attempt)
-            if container is None or container.started is None:
+            if container is None or container.started is None or instance:
                 return
             if follow and container.ends is not None:
                 self.world.clock.reach(container.ends)

@@ -163,7 +163,7 @@ class DockerExecutor:
     def wait(self, timeout_s: float) -> None:
         self._changes.wait(timeout_s)
 
-    def fetch(self, attempt: Attempt, file: str) -> bytes | None:
+    def fetch(self, attempt: Attempt, file: str, instance: str = "") -> bytes | None:
         if (logged := self._logged.of(attempt)) is not None:
             return logged.get(file)
         with self.connection.api() as api:
@@ -176,12 +176,12 @@ class DockerExecutor:
                 except BadResult as error:
                     raise BadResult(f"host {self.host.name}, {attempt.name}: {error}") from error
 
-    def receipt(self, attempt: Attempt) -> Receipt | None:
+    def receipt(self, attempt: Attempt, instance: str = "") -> Receipt | None:
         said = last_lines(self.connection, attempt.name, RECEIPT_WITHIN_LINES)
         found = map(Receipt.from_line, reversed(said))
         return next((receipt for receipt in found if receipt is not None), None)
 
-    def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
+    def log(self, attempt: Attempt, *, follow: bool = False, instance: str = "") -> Iterator[str]:
         found = lines(self.connection, attempt.name, follow=follow)
         return for_people(found) if follow else self._logged.taken_from(attempt, found)
 

@@ -127,8 +127,8 @@ class KubernetesExecutor:
         self._watch.wait(timeout_s, max(SETTLE_S, 2 * self._view.pause_s))
 
     @understood
-    def fetch(self, attempt: Attempt, file: str) -> bytes | None:
-        pod = self._pod(attempt)
+    def fetch(self, attempt: Attempt, file: str, instance: str = "") -> bytes | None:
+        pod = self._pod(attempt, instance)
         if pod is None or not has_ended(pod):
             return None
         uid = pod["metadata"]["uid"]
@@ -142,13 +142,13 @@ class KubernetesExecutor:
         return None if text is None else text.encode(errors="replace")  # a lone surrogate cannot be encoded
 
     @understood
-    def receipt(self, attempt: Attempt) -> Receipt | None:
-        pod = self._pod(attempt)
+    def receipt(self, attempt: Attempt, instance: str = "") -> Receipt | None:
+        pod = self._pod(attempt, instance)
         return None if pod is None else Receipt.from_line(last_word(pod))
 
-    def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
+    def log(self, attempt: Attempt, *, follow: bool = False, instance: str = "") -> Iterator[str]:
         with self.cluster.understood():
-            yield from logs.lines(self.cluster, lambda: self._pod_to_come(attempt, follow), follow=follow)
+            yield from logs.lines(self.cluster, lambda: self._pod_to_come(attempt, follow, instance), follow=follow)
 
     @understood
     def stop(self, attempt: Attempt, grace_s: float) -> None:
@@ -264,17 +264,21 @@ class KubernetesExecutor:
             self.cluster.delete("secrets", secret["metadata"]["name"])
         raise HostUnreachable(f"host {self.host.name}: Secret {secret['metadata']['name']} keeps coming and going")
 
-    def _pod(self, attempt: Attempt) -> Mapping[str, Any] | None:
-        """Returns the attempt's pod if its Job still exists."""
+    def _pod(self, attempt: Attempt, instance: str = "") -> Mapping[str, Any] | None:
+        """Returns the attempt's pod if its Job still exists.
+
+        instance: the pod that was seen. It may have been deleted since, and Kubernetes may have created another.
+        """
         pods = self.cluster.list("pods", {"labelSelector": selector(self.host, attempt)})
-        pod = chosen([pod for pod in pods if attempt_of(pod["metadata"]) == attempt])
+        own = [pod for pod in pods if attempt_of(pod["metadata"]) == attempt]
+        pod = chosen([pod for pod in own if instance in ("", pod["metadata"]["uid"])])
         if pod is None or self.cluster.get("jobs", object_name(attempt)) is None:
             return None
         return pod
 
-    def _pod_to_come(self, attempt: Attempt, follow: bool) -> Mapping[str, Any] | None:
+    def _pod_to_come(self, attempt: Attempt, follow: bool, instance: str) -> Mapping[str, Any] | None:
         """Returns the attempt's pod; with follow, waits for it as long as the attempt exists."""
-        while (pod := self._pod(attempt)) is None:
+        while (pod := self._pod(attempt, instance)) is None:
             if not follow or attempt not in self.observe():
                 return None
             time.sleep(logs.LOOK_EVERY_S)

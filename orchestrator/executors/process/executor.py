@@ -156,7 +156,7 @@ class ProcessExecutor:
             if any(_state(self.state_dir / name) is not old for name, old in seen.items() if old is not State.EXITED):
                 return
 
-    def fetch(self, attempt: Attempt, file: str) -> bytes | None:
+    def fetch(self, attempt: Attempt, file: str, instance: str = "") -> bytes | None:
         path = self._folder(attempt) / Path(file).name
         try:
             source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -173,10 +173,10 @@ class ProcessExecutor:
             raise BadResult(f"{path} has more than the {FILE_LIMIT_BYTES} bytes that are taken")
         return content
 
-    def receipt(self, attempt: Attempt) -> Receipt | None:
+    def receipt(self, attempt: Attempt, instance: str = "") -> Receipt | None:
         return None  # the results are already on this machine, so there is no upload
 
-    def log(self, attempt: Attempt, *, follow: bool = False) -> Iterator[str]:
+    def log(self, attempt: Attempt, *, follow: bool = False, instance: str = "") -> Iterator[str]:
         folder = self._folder(attempt)
         try:
             source = (folder / "log.txt").open("rb")

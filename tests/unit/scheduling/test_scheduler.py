@@ -19,6 +19,7 @@ from builders import a_task
 from fake_executor import (
     CRASHES,
     DOES_NOT_START,
+    IS_REPLACED,
     NEVER_ENDS,
     RUNS_OUT_OF_MEMORY,
     VANISHES,
@@ -163,6 +164,14 @@ def test_a_fault_of_the_infrastructure_is_retried_and_a_result_is_not(
     assert rows["a0"].error
     assert rows["b0"].status is Status.OK
     assert sum(entry.kind is Kind.STAGING for entry in sd.journal.history("a")) == attempts
+
+
+def test_the_files_of_another_start_than_was_seen_to_end_give_no_rows(fake_run: Any) -> None:
+    sd = fake_run("a")
+    sd.host.behave("a", IS_REPLACED, Behaviour())
+    assert sd.finish()["a0"].status is Status.OK
+    assert [entry.attempt for entry in sd.journal.history("a") if entry.kind is Kind.FAULT] == [1]
+    assert sorted(sd.host.starts.values()) == [1, 1]
 
 
 def test_a_job_that_hangs_is_stopped_and_its_case_is_a_timeout(fake_run: Any) -> None:
