@@ -332,6 +332,15 @@ def test_files_and_lines_of_what_is_not_there_are_none(place: Place) -> None:
     assert list(place.executor.log(attempt, follow=True)) == []
 
 
+def test_files_and_lines_are_those_of_the_start_that_was_seen(place: Place) -> None:
+    attempt, seen = place.exited("say hello; rows")
+    assert place.executor.fetch(attempt, "results.csv", seen.instance)
+    assert "hello" in list(place.executor.log(attempt, instance=seen.instance))
+    if seen.instance:  # this host tells starts apart
+        assert place.executor.fetch(attempt, "results.csv", "another") is None
+        assert list(place.executor.log(attempt, instance="another")) == []
+
+
 @pytest.mark.parametrize("deed", ["link", "fifo", "folder", "big"])
 def test_what_is_not_one_regular_file_of_bounded_size_is_refused(place: Place, deed: str) -> None:
     if place.slot.exclusive_per_run:

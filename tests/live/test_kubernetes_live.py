@@ -425,6 +425,23 @@ def test_out_of_memory_is_told_from_killed(
     assert rows.count(b"\n") == 3  # what was safe before it was killed
 
 
+def test_a_pod_in_place_of_a_deleted_one_gives_no_files_or_lines_of_the_first(
+    make: Callable[..., KubernetesExecutor], kubernetes_cluster: LabCluster
+) -> None:
+    executor = make()
+    attempt = begun(executor, task("say done; rows; sleep 10"))
+    first = seen_as(executor, attempt, lambda seen: seen.state is State.RUNNING).instance
+    pods_of = ("pods", "-l", f"job-name={object_name(attempt)}")
+    kubernetes_cluster.kubectl("delete", *pods_of)  # and waits until it is gone
+    second = seen_as(executor, attempt, lambda seen: seen.state is State.EXITED)
+    assert second.instance != first
+    assert executor.fetch(attempt, "results.csv", first) is None
+    assert executor.receipt(attempt, first) is None
+    assert list(executor.log(attempt, instance=first)) == []
+    assert executor.fetch(attempt, "results.csv", second.instance)
+    assert "done" in list(executor.log(attempt, instance=second.instance))
+
+
 def end_container(cluster: LabCluster, attempt: Attempt) -> None:
     for node in cluster.nodes:
         with contextlib.closing(cluster.engine(node).client()) as api:

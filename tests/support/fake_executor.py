@@ -238,16 +238,9 @@ class FakeExecutor:
         if state is not State.EXITED:
             return Observation(state, slot.name, devices=slot.devices)
         behaviour = container.behaviour
+        code, oom, reason = container.exit_code, behaviour.oom_killed, behaviour.reason
         instance = "first" if behaviour.is_replaced else ""
-        return Observation(
-            state,
-            slot.name,
-            container.exit_code,
-            behaviour.oom_killed,
-            behaviour.reason,
-            slot.devices,
-            instance=instance,
-        )
+        return Observation(state, slot.name, code, oom, reason, slot.devices, instance=instance)
 
     def wait(self, timeout_s: float) -> None:
         with self.world.answering("wait"):

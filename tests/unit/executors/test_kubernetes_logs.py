@@ -48,9 +48,8 @@ def test_only_the_pod_that_was_seen_gives_files_a_receipt_and_a_log(monkeypatch:
     writer.put("results.csv", "rows")
     writer.end()
     there = a_pod(node="a", exit_code=0)
-    there["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = Receipt(
-        UploadStatus.STORED, "0", 1
-    ).to_line()
+    ended = there["status"]["containerStatuses"][0]["state"]["terminated"]
+    ended["message"] = Receipt(UploadStatus.STORED, "0", 1).to_line()
     here = SimpleNamespace(understood=contextlib.nullcontext, list=lambda *_: [there], get=lambda *_: {})
     monkeypatch.setattr(logs, "_whole", lambda *_: out.getvalue().splitlines())
     monkeypatch.setattr(logs, "_stamped", lambda *_: [("1", "said")])
