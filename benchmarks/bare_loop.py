@@ -20,9 +20,7 @@ The bare loop uses the runner's settings: `torch.inference_mode` and `gc.freeze(
   python benchmarks/bare_loop.py --model synthetic:sd-v1-4 --steps 50 --device cuda --precision half --calls 1
 
 A call of a small batch on a GPU waits for Python, whose speed differs from process to process. A large model keeps the
-GPU busy, so that four sets resolved 1% (docs/performance.md):
-
-  python benchmarks/bare_loop.py --model synthetic:flux-dev --steps 4 --device cuda --precision bfloat16 --loads 1
+GPU busy: on an H200, four sets resolved 1% of the wall time. docs/performance.md has the command.
 """
 
 from __future__ import annotations
