@@ -15,6 +15,7 @@ from runner.catalog import BASELINE
 from runner.engines import step_cache
 from runner.engines.captured import CapturedSession
 from runner.engines.gelu import replace_gelus
+from runner.engines.gelu_fp8 import fuse_conversions
 from runner.engines.group_norm import replace_group_norms
 from runner.engines.perceptrons import fuse_gelus
 from runner.engines.reductions import keep_rows_in_registers
@@ -119,8 +120,8 @@ def prepared(pipe: Any, precision: Precision) -> Any:
 
     Networks with convolutions become channels-last, with fused QKV projections (diffusers cannot fuse those of SD 3.5's
     and FLUX's transformers) and group norms by channel. Transformers get another form of GELU, which on a GPU is inside
-    the product before it, if that is not quantised. FLUX gets another order of rotary pairs. On a GPU, the compiler
-    keeps a transformer's rows in registers from then on, in the whole process.
+    the product before it, or in fp8 inside the conversion after it. FLUX gets another order of rotary pairs. On a GPU,
+    the compiler keeps a transformer's rows in registers from then on, in the whole process.
 
     Raises Unsupported for a UNet whose projections diffusers cannot fuse.
     """
@@ -141,5 +142,7 @@ def prepared(pipe: Any, precision: Precision) -> Any:
     quantised.apply(pipe, precision)
     if hasattr(pipe, "transformer") and pipe.transformer.device.type == "cuda":
         fuse_gelus(pipe.transformer)
+        if precision is Precision.FP8:
+            fuse_conversions(pipe.transformer)
         keep_rows_in_registers()
     return pipe

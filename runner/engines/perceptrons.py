@@ -21,17 +21,28 @@ def fuse_gelus(transformer: Any) -> None:
     """Changes the blocks in place. Layers of quantised weights stay as they are, so call it after quantisation."""
     for block in list(transformer.modules()):
         if isinstance(block, GELU) and block.approximate == "tanh" and is_plain(block.proj):
-            block.proj, block.gelu = LinearGelu(block.proj), _unchanged
+            block.proj, block.gelu = LinearGelu(block.proj), unchanged
         if type(block) is FluxSingleTransformerBlock and is_plain(block.proj_mlp) and is_plain(block.proj_out):
             block.proj_mlp, block.act_mlp = LinearGelu(block.proj_mlp), torch.nn.Identity()
             if (
                 block.proj_out.weight.dtype is not torch.float16
             ):  # one of the two could be infinite where the sum is not
-                block.forward = types.MethodType(_single_block, block)
+                replace_product(block, _two_products)
 
 
-def _unchanged(rows: torch.Tensor) -> torch.Tensor:
+def replace_product(block: Any, product: Any) -> None:
+    """Lets `product(block, attended, perceived)` compute a single block's last layer, without a copy before it."""
+    block.product = types.MethodType(product, block)
+    block.forward = types.MethodType(_single_block, block)
+
+
+def unchanged(rows: torch.Tensor) -> torch.Tensor:
     return rows
+
+
+def _two_products(self: Any, attended: torch.Tensor, perceived: torch.Tensor) -> torch.Tensor:
+    of_attention, of_mlp = self.proj_out.weight.tensor_split([attended.shape[-1]], dim=1)
+    return linear(attended, of_attention, self.proj_out.bias) + linear(perceived, of_mlp)
 
 
 def _single_block(
@@ -48,7 +59,5 @@ def _single_block(
     rows, gate = self.norm(before, emb=temb)
     perceived = self.act_mlp(self.proj_mlp(rows))
     attended = self.attn(hidden_states=rows, image_rotary_emb=image_rotary_emb, **(joint_attention_kwargs or {}))
-    of_attention, of_mlp = self.proj_out.weight.tensor_split([attended.shape[-1]], dim=1)
-    projected = linear(attended, of_attention, self.proj_out.bias) + linear(perceived, of_mlp)
-    after = before + gate.unsqueeze(1) * projected
+    after = before + gate.unsqueeze(1) * self.product(attended, perceived)
     return after[:, :words], after[:, words:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ torch = pytest.importorskip("torch", reason="the runner's extra is not installed
 
 from diffusers.models.activations import GELU  # noqa: E402
 from diffusers.models.transformers.transformer_flux import FluxSingleTransformerBlock  # noqa: E402
+from velocities import drawn, velocity  # noqa: E402
 
 from runner.engines import compile as compiled  # noqa: E402
 from runner.engines.gelu import BySigmoid, LinearGelu, by_sigmoid  # noqa: E402
@@ -44,37 +44,6 @@ def test_a_group_norm_by_channel_is_pytorchs_also_far_from_zero(shape: tuple[int
         found = ByChannel(norm)(sample)
         assert torch.allclose(found.double(), norm.double()(sample.double()), atol=1e-3)
     assert found.stride() == sample.stride()
-
-
-def drawn(name: str) -> types.SimpleNamespace:
-    """A tiny transformer of a family with no two equal weights, alone in a pipeline."""
-    pipe = synthetic.build(name, torch.float32)
-    draw = torch.Generator().manual_seed(1)
-    for parameter in pipe.transformer.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
-    return types.SimpleNamespace(transformer=pipe.transformer, vae=pipe.vae)
-
-
-def velocity(name: str, transformer: Any) -> Any:
-    draw = torch.Generator().manual_seed(2)
-
-    def noise(*shape: int) -> Any:
-        return torch.randn(shape, generator=draw)
-
-    config = transformer.config
-    given = {"timestep": torch.tensor([0.7, 0.7]), "return_dict": False}
-    if name == "tiny-sd3":
-        given["hidden_states"] = noise(2, config.in_channels, 16, 24)
-        given["encoder_hidden_states"] = noise(2, 7, config.joint_attention_dim)
-    else:
-        rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(6.0), indexing="ij")
-        given["img_ids"] = torch.stack([torch.zeros(24), rows.flatten(), columns.flatten()], dim=1)
-        given["txt_ids"] = torch.zeros(7, 3)
-        given["guidance"] = torch.full([2], 3.5)
-        given["hidden_states"] = noise(2, 24, config.in_channels)
-        given["encoder_hidden_states"] = noise(2, 7, config.joint_attention_dim)
-    with torch.inference_mode():
-        return transformer(pooled_projections=noise(2, config.pooled_projection_dim), **given)[0]
 
 
 @pytest.mark.parametrize("name", ["tiny-sd3", "tiny-flux"])
