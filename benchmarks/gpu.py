@@ -22,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 RESULT = "RESULT "
 
+from runner.catalog import known_model  # noqa: E402
+from runner.schema import Case, Device, Job, Precision  # noqa: E402
+
 
 def psnr(ours: Any, theirs: Any) -> float | None:
     """dB between two batches of 8-bit images; None where they are equal."""
@@ -29,23 +32,29 @@ def psnr(ours: Any, theirs: Any) -> float | None:
     return 10 * float(np.log10(255**2 / error)) if error else None
 
 
-def measure(flags: argparse.Namespace) -> dict[str, Any]:
-    """One engine, in this process."""
-    from runner import engines
-    from runner.schema import Case, Device, Job, Precision
-
-    job = Job(
+def job_of(flags: argparse.Namespace, engine: str, device: str = "cuda") -> Job:
+    """A job of one batch size. What the flags leave open is the model's own."""
+    own = known_model(flags.model)
+    given = {name: getattr(flags, name) for name in ("steps", "precision") if getattr(flags, name)}
+    settings: dict[str, Any] = {**(own.defaults if own else {}), **given}
+    return Job(
         run="benchmark",
         id="",
         host="",
-        device=Device.CUDA,
-        engine=flags.engines,
-        precision=Precision(flags.precision),
+        device=Device(device),
+        engine=engine,
         model=flags.model,
         cases=(Case("", flags.samples),),
         prompt="a photo of an astronaut riding a horse on mars",
-        steps=flags.steps,
+        **{**settings, "precision": Precision(settings.get("precision", Precision.SINGLE))},
     )
+
+
+def measure(flags: argparse.Namespace) -> dict[str, Any]:
+    """One engine, in this process."""
+    from runner import engines
+
+    job = job_of(flags, flags.engines)
     start = time.perf_counter()
     session = engines.find(job.engine).load(job, None)
     session.synchronize()
@@ -63,7 +72,7 @@ def measure(flags: argparse.Namespace) -> dict[str, Any]:
             session.synchronize()
             trials.append(time.perf_counter() - begun)
         if flags.profile:
-            profile(session, flags)
+            write_profile(session, flags.samples, flags.images / f"{flags.engines}-{flags.samples}-profile.txt")
     finally:
         session.close()
     np.save(flags.images / f"{job.engine}-{flags.samples}.npy", np.stack([np.asarray(image) for image in images]))
@@ -80,13 +89,12 @@ def measure(flags: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def profile(session: Any, flags: argparse.Namespace) -> None:
-    """GPU time by kernel of one call, longest first."""
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as profiler
+def write_profile(session: Any, samples: int, file: Path) -> None:
+    """Writes the GPU time by kernel of one call, longest first."""
+    from torch.profiler import ProfilerActivity, profile
 
-    with profiler(activities=[ProfilerActivity.CUDA]) as seen:
-        session.generate(flags.samples)
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        session.generate(samples)
         session.synchronize()
     kernels = sorted(seen.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
     total = sum(kernel.self_device_time_total for kernel in kernels)
@@ -94,7 +102,7 @@ def profile(session: Any, flags: argparse.Namespace) -> None:
         return  # a server's kernels are not this process's
     lines = [f"{total / 1e6:.4f} s of GPU time in {sum(kernel.count for kernel in kernels)} kernels"]
     lines += [f"{k.self_device_time_total / total:6.1%} {k.count:6d} {k.key[:150]}" for k in kernels[:100]]
-    (flags.images / f"{flags.engines}-{flags.samples}-profile.txt").write_text("\n".join(lines) + "\n")
+    file.write_text("\n".join(lines) + "\n")
 
 
 def run(engine: str, flags: argparse.Namespace) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import pytest
 from paths import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
+import forms
 import goals
 import run_all
 from goals import Figure, Goal
@@ -126,3 +127,29 @@ def test_a_script_that_fails_is_named_with_its_exit_code(tmp_path: Path) -> None
 def test_all_scripts_take_less_than_15_minutes_by_their_shares() -> None:
     assert sum(goals.SECONDS.values()) < 15 * 60
     assert {goal.script for goal in goals.GOALS} == set(goals.SECONDS)
+
+
+@pytest.mark.parametrize("form", forms.FORMS)
+def test_a_variant_is_loaded_without_its_form_and_the_next_one_with_it(form: str) -> None:
+    compiled = pytest.importorskip("runner.engines.compile", reason="the runner's extra is not installed")
+    before = {each: getattr(compiled, function) for each, function in forms.FORMS.items()}
+    with forms.without([form]):
+        changed = [each for each, function in forms.FORMS.items() if getattr(compiled, function) is not before[each]]
+        getattr(compiled, forms.FORMS[form])("any pipeline stays as it is")
+    assert changed == [form]
+    assert {each: getattr(compiled, function) for each, function in forms.FORMS.items()} == before
+
+
+def test_variants_without_a_lasting_form_are_loaded_first() -> None:
+    assert forms.in_order([forms.ALL, "norms", "rows,gelu"]) == ["rows,gelu", forms.ALL, "norms"]
+
+
+def test_a_ratio_of_forms_is_that_of_the_calls_of_one_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    forms.show([{forms.ALL: [1.0, 2.0, 9.0], "gelu": [2.0, 4.0, 10.0]}], ["gelu"])
+    assert "| gelu | 4 | 2 | 0.500 (0.500–0.900), 3 turns |" in capsys.readouterr().out
+
+
+def test_a_ratio_of_several_sets_has_an_interval_between_them(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("scipy")
+    forms.show([{forms.ALL: [ratio] * 4, "gelu": [1.0] * 4} for ratio in (0.99, 1.0, 1.01)], ["gelu"])
+    assert "1.0000 [0.9754–1.0251] of 3" in capsys.readouterr().out
