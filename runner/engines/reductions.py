@@ -44,8 +44,10 @@ def _choices() -> Any:
         def should_use_persistent_reduction(features: Any, cooperative_reduction: bool) -> bool:
             """A reduction is inner if it is over neighbours in memory. A cooperative one splits each row."""
             length = features.reduction_numel
+            in_order = getattr(features, "strict_sum_rblock", None)  # PyTorch 2.14: a sum may have an order
             if (
                 not cooperative_reduction
+                and (in_order is None or in_order() is None)
                 and features.get_reduction_hint() is ReductionHint.INNER
                 and isinstance(length, (int, sympy.Integer))
                 and length <= LONGEST

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from builders import a_job
+from gpu_jobs import needs
 
 from runner.schema import Device, Precision, Row, Status, Validity, parse_rows
 from runner.telemetry.probe import gpus_or_reason
@@ -33,6 +34,7 @@ def rows(tmp_path: Path, **fields: Any) -> list[Row]:
 
 @pytest.mark.parametrize("precision", Precision)
 def test_a_forked_child_computes_on_the_gpu(tmp_path: Path, precision: Precision) -> None:
+    needs(precision)
     measured = rows(tmp_path, precision=precision)
     for row in measured:
         assert row.status is Status.OK, row.error
@@ -52,6 +54,7 @@ def test_a_forked_child_computes_on_the_gpu(tmp_path: Path, precision: Precision
     ],
 )
 def test_a_compiled_network_makes_eagers_image(tmp_path: Path, engine: str, model: str, precision: Precision) -> None:
+    needs(precision)
     scheduler = "pndm" if model == "tiny" else "flow-euler"
     asked = {"engine": engine, "model": f"synthetic:{model}", "precision": precision, "scheduler": scheduler}
     row = rows(tmp_path, samples=(1,), quality=True, timeout_s=280.0, **asked)[0]

@@ -11,11 +11,20 @@ import pytest
 from builders import a_job
 from paths import ROOT
 
+from runner.catalog import lacking
 from runner.schema import Device, Job, Precision, parse_rows
 from runner.telemetry.probe import gpus_or_reason
 
 GPUS, WHY_NONE = gpus_or_reason()
 on_gpu = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason=f"needs an NVIDIA GPU: {WHY_NONE}")]
+
+
+def needs(precision: Precision) -> None:
+    """Skips the test where the GPU does not support the precision."""
+    import torch
+
+    if reason := lacking(precision, Device.CUDA, torch.cuda.get_device_capability(), "this GPU has"):
+        pytest.skip(reason)
 
 
 def gpu_job(engine: str = "graph", **fields: Any) -> Job:

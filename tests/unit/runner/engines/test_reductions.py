@@ -32,9 +32,13 @@ def own_choices() -> Iterator[None]:
         yield
 
 
-def in_registers(length: Any, hint: Any = INNER, cooperative: bool = False) -> bool:
+def in_registers(length: Any, hint: Any = INNER, cooperative: bool = False, block: int | None = None) -> bool:
+    """block: what each partial sum has to be of, if the order of a sum is given (PyTorch 2.14)."""
     features: Any = types.SimpleNamespace(
-        reduction_numel=sympy.sympify(length), numel=sympy.Integer(4608), get_reduction_hint=lambda: hint
+        reduction_numel=sympy.sympify(length),
+        numel=sympy.Integer(4608),
+        get_reduction_hint=lambda: hint,
+        strict_sum_rblock=lambda: block,
     )
     graph: Any = types.SimpleNamespace(sizevars=SizeVarAllocator())
     with V.set_graph_handler(graph):
@@ -55,6 +59,13 @@ def test_other_reductions_stay_as_pytorch_decides() -> None:
     keep_rows_in_registers()
     assert [in_registers(*each) for each in others] == before == [False, False, True, True, False]
     assert in_registers(12288, cooperative=True) is cooperative
+
+
+def test_a_row_stays_outside_of_registers_where_pytorch_is_told_so() -> None:
+    keep_rows_in_registers()
+    assert not in_registers(12288, block=1024)
+    with torch._inductor.config.patch({"triton.persistent_reductions": False}):
+        assert not in_registers(12288)
 
 
 def test_code_of_other_choices_has_another_key() -> None:
