@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import functools
 import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch._inductor.runtime.runtime_utils import cache_dir  # type: ignore[attr-defined]
 
 from runner.catalog import BASELINE
-from runner.engines import step_cache
+from runner.engines import step_cache, unfinished_builds
 from runner.engines.captured import CapturedSession
 from runner.engines.gelu import replace_gelus
 from runner.engines.gelu_fp8 import fuse_conversions
@@ -33,6 +36,7 @@ SETTINGS: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": INDU
 
 def load(job: Job, token: str | None) -> CapturedSession:
     check(job)
+    remove_unfinished_builds()
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipeline.set_threads(job)
     pipe = prepared(pipeline.load(job, dtype, token, device), job.precision)
@@ -66,6 +70,12 @@ def check(job: Job) -> None:
         raise Unsupported(f"attention {job.attention!r}: the fused QKV projections bring their own attention")
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "gcc", "clang")):
         raise Unsupported("torch.compile needs a C++ compiler, and there is none; fix: install g++")
+
+
+def remove_unfinished_builds() -> None:
+    """Removes from the cache of compiled code what a killed job left there, and says so in the log."""
+    for each in unfinished_builds.remove(Path(cache_dir())):
+        print(f"compile: {each} is removed: the job that compiled it was killed", file=sys.stderr)
 
 
 def step_of(forward: Any, *, keep: bool) -> Any:

@@ -28,6 +28,7 @@ def load(job: Job, token: str | None) -> GraphSession:
     compile.check(job)
     if job.device is not Device.CUDA:
         raise Unsupported("there are no CUDA graphs without a GPU")
+    compile.remove_unfinished_builds()
     device, dtype = pipeline.torch_device(job), pipeline.torch_dtype(job)
     pipe = pipeline.load(job, dtype, token, device)
     # cuDNN tries its algorithms for each convolution, before the capture.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,44 @@ def test_a_second_process_reads_all_that_the_first_one_compiled(engine: str, tmp
         assert not {f"{entry}_bypass"} & {*first, *second}
     graphs = second["fxgraph_cache_hit"]
     assert said == f"{engine}: {graphs} of {graphs} graphs were in the compiler's cache"
+
+
+# Adds two numbers with compiled code, after what `compile` and `graph` do before they load a model.
+ADD = """\
+import os, pathlib, torch
+from runner.engines import unfinished_builds
+
+cache = pathlib.Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+removed = [each.name for each in unfinished_builds.remove(cache)]
+print(*removed, torch.compile(lambda x: x + x)(torch.ones(3)).tolist())
+"""
+# A compiler that begins to write a library, and is killed with the job before it ends, if KILLED is set.
+COMPILER = """\
+#!/bin/sh
+for word; do
+    case $KILLED$last$word in 1-o*.main.so) : >"$word"; kill -KILL 0;; esac
+    last=$word
+done
+exec c++ "$@"
+"""
+
+
+def test_a_job_that_was_killed_while_it_compiled_does_not_break_the_next_one(tmp_path: Path) -> None:
+    compiler, cache = tmp_path / "c++", tmp_path / "cache"
+    compiler.write_text(COMPILER)
+    compiler.chmod(0o755)
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1", "CXX": str(compiler)}
+
+    def run(code: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        return subprocess.run(
+            command, cwd=ROOT, env={**environment, **more}, start_new_session=True, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+    assert run(ADD, KILLED="1").returncode == -signal.SIGKILL
+    (left,) = cache.glob("*/*.main.so")
+    assert left.stat().st_size == 0
+    assert "file too short" in run(ADD.replace("unfinished_builds.remove(cache)", "()")).stderr
+    done = run(ADD)
+    assert done.stdout == f"{left.name} [2.0, 2.0, 2.0]\n", done.stderr
