@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,7 @@ exec c++ "$@"
 """
 
 
+@pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler: there is no c++")
 def test_a_job_that_was_killed_while_it_compiled_does_not_break_the_next_one(tmp_path: Path) -> None:
     compiler, cache = tmp_path / "c++", tmp_path / "cache"
     compiler.write_text(COMPILER)

@@ -57,6 +57,7 @@ def test_an_engine_that_compiles_removes_them_before_it_loads_and_says_so(
     engine: Any, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiled, "check", lambda _: None)
     monkeypatch.setattr("runner.models.pipeline.torch_device", lambda _: sys.exit("loads now"))
     unfinished = library(tmp_path, "cab1", building=True)
     with pytest.raises(SystemExit, match="loads now"):
