@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-# A folder beside the library until that is done: NAME_CxxBuild beside NAME.so (PyTorch 2.11 and 2.13, cpp_builder.py).
+# A folder beside the library until that is done: NAME_CxxBuild beside NAME.so (PyTorch 2.13, cpp_builder.py).
 BUILDING = "_CxxBuild"
 SOURCES = (".cpp", ".h")
 
