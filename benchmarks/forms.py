@@ -34,6 +34,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from gpu import RESULT, job_of, psnr, write_profile  # noqa: E402
 from intervals import Ratios  # noqa: E402
 
+from runner.errors import LoadError, Unsupported  # noqa: E402
+
 # By name, the function of runner.engines.compile that brings a pipeline into a form.
 FORMS = {
     "norms": "replace_group_norms",
@@ -152,7 +154,10 @@ def main() -> None:
     flags.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     chosen = flags.parse_args()
     if chosen.alone:
-        print(RESULT + json.dumps(measure(chosen)))
+        try:
+            print(RESULT + json.dumps(measure(chosen)))
+        except (LoadError, Unsupported) as error:
+            sys.exit(f"{chosen.engine}: {error}")
         return
     sets = []
     for _ in range(chosen.sets):
@@ -160,7 +165,7 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
         found = [line.removeprefix(RESULT) for line in done.stdout.splitlines() if line.startswith(RESULT)]
         if not found:
-            sys.exit("a set made no result; its last words are above")
+            sys.exit(1)  # it has said why
         sets.append(json.loads(found[0]))
     show(sets, chosen.without)
 

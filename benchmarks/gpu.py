@@ -22,7 +22,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 RESULT = "RESULT "
 
-from runner.catalog import known_model  # noqa: E402
+from runner.catalog import Model, known_model  # noqa: E402
+from runner.errors import LoadError, Unsupported  # noqa: E402
 from runner.schema import Case, Device, Job, Precision  # noqa: E402
 
 
@@ -34,9 +35,9 @@ def psnr(ours: Any, theirs: Any) -> float | None:
 
 def job_of(flags: argparse.Namespace, engine: str, device: str = "cuda") -> Job:
     """A job of one batch size. What the flags leave open is the model's own."""
-    own = known_model(flags.model)
+    own = known_model(flags.model) or Model("", 0)
     given = {name: getattr(flags, name) for name in ("steps", "precision") if getattr(flags, name)}
-    settings: dict[str, Any] = {**(own.defaults if own else {}), **given}
+    settings: dict[str, Any] = {**own.defaults, **given}
     return Job(
         run="benchmark",
         id="",
@@ -46,7 +47,7 @@ def job_of(flags: argparse.Namespace, engine: str, device: str = "cuda") -> Job:
         model=flags.model,
         cases=(Case("", flags.samples),),
         prompt="a photo of an astronaut riding a horse on mars",
-        **{**settings, "precision": Precision(settings.get("precision", Precision.SINGLE))},
+        **{**settings, "precision": Precision(settings["precision"])},
     )
 
 
@@ -134,7 +135,10 @@ def main() -> None:
     chosen = flags.parse_args()
     chosen.images.mkdir(parents=True, exist_ok=True)
     if chosen.alone:
-        print(RESULT + json.dumps(measure(chosen)))
+        try:
+            print(RESULT + json.dumps(measure(chosen)))
+        except (LoadError, Unsupported) as error:
+            sys.exit(f"{chosen.engines}: {error}")
         return
     names = chosen.engines.split(",")
     baseline: dict[str, Any] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import signal
@@ -15,6 +16,7 @@ from paths import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 import forms
 import goals
+import gpu
 import run_all
 from goals import Figure, Goal
 from intervals import Ratios, interquartile_mean
@@ -138,6 +140,14 @@ def test_a_variant_is_loaded_without_its_form_and_the_next_one_with_it(form: str
         getattr(compiled, forms.FORMS[form])("any pipeline stays as it is")
     assert changed == [form]
     assert {each: getattr(compiled, function) for each, function in forms.FORMS.items()} == before
+
+
+@pytest.mark.parametrize(
+    ("model", "steps", "scheduler"), [("synthetic:flux-dev", 28, "flow-euler"), ("somebody/finetuned", 50, "pndm")]
+)
+def test_a_job_of_the_gpu_benchmarks_has_the_models_own_settings(model: str, steps: int, scheduler: str) -> None:
+    job = gpu.job_of(argparse.Namespace(model=model, steps=None, precision="half", samples=2), "graph")
+    assert (job.steps, job.scheduler, job.precision.value, job.cases[0].samples) == (steps, scheduler, "half", 2)
 
 
 def test_variants_without_a_lasting_form_are_loaded_first() -> None:
