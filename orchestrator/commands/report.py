@@ -33,7 +33,7 @@ def report(
     baseline: Annotated[
         str | None,
         typer.Option(
-            "--baseline", metavar="HOST|ENGINE|AXIS=VALUE", help="What ratios compare with first. Default: eager."
+            "--baseline", metavar="HOST|ENGINE|AXIS=VALUE[,…]", help="What ratios compare with first. Default: eager."
         ),
     ] = None,
     prices: Annotated[

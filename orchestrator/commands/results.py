@@ -39,7 +39,9 @@ def results(
     metric: MetricName = Metric.LATENCY,
     baseline: Annotated[
         str | None,
-        typer.Option("--baseline", metavar="HOST|ENGINE|AXIS=VALUE", help="What ratios compare with. Default: eager."),
+        typer.Option(
+            "--baseline", metavar="HOST|ENGINE|AXIS=VALUE[,…]", help="What ratios compare with. Default: eager."
+        ),
     ] = None,
     rows: Annotated[
         str | None, typer.Option("--rows", metavar="AXIS[,AXIS]", help="Axes down, before the others that differ.")

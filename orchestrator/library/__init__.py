@@ -72,7 +72,7 @@ def tabulate(
 ) -> Table:
     """Compares the rows of one or more runs side by side, as `orchestrator results` does.
 
-    sources: as for `load`. metric: as for `--metric`. baseline: a host, an engine, or `axis=value`.
+    sources: as for `load`. metric: as for `--metric`. baseline: as for `--baseline`.
     rows, columns: the axes down and across, as a list or in one text (`engine,samples`); hosts lie across by default.
     where: the value of an axis that rows must have, or several of them.
     sort: an axis, a column, or `value`; with `-` before it, descending. limit: the number of lines.

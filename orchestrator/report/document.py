@@ -19,7 +19,7 @@ from orchestrator.table.metric import Metric
 from orchestrator.table.statistics import Interval
 from runner.schema import COLUMN, COLUMNS, Column, Row, Status, Validity
 
-VERSION = 3
+VERSION = 4
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FILE = Path(__file__).parent.parent / "data" / "results.schema.json"
 ABSENT = "absent"
@@ -34,7 +34,7 @@ def to_json(comparison: Comparison) -> str:
     document = {
         "version": VERSION,
         "metric": {"name": metric.value, "unit": metric.unit, "less_is_better": metric.less_is_better},
-        "baseline": {"axis": base.axis, "value": base.value} if base else None,
+        "baseline": dict(base.values) if base else None,
         "runs": list(comparison.runs),
         "same_for_all": dict(comparison.caption),
         "caption": list(words.caption),
@@ -128,11 +128,11 @@ def schema() -> dict[str, Any]:
             ),
             baseline={
                 "anyOf": [
-                    _object(
-                        "What ratios compare with: the cell of the same key, except for this axis and value.",
-                        axis=text,
-                        value=_AXIS_VALUE,
-                    ),
+                    {
+                        **_AXES,
+                        "description": "what ratios compare with: the cell of the same key, except on these axes",
+                        "minProperties": 1,
+                    },
                     {"type": "null"},
                 ]
             },

@@ -29,6 +29,11 @@ def label(value: AxisValue, longest: int | None = LONGEST) -> str:
             return _shortened(clean(str(value)), longest)
 
 
+def axis_labels(values: Mapping[str, AxisValue], longest: int | None = LONGEST) -> str:
+    """Formats axes with their values: `engine eager, samples 1`."""
+    return ", ".join(f"{label(axis, longest)} {label(value, longest)}" for axis, value in values.items())
+
+
 def in_use(values: Mapping[str, AxisValue]) -> dict[str, AxisValue]:
     """Leaves out the options that are not used: a reader need not know of them. values: by axis."""
     return {name: value for name, value in values.items() if not (name in OPTIONS and value == NONE)}

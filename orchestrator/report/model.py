@@ -125,15 +125,15 @@ class Table:
 
     axes: what identifies a case, `host` included. cases: their values, in the order of `axes`, in the table's default
     order. columns: the axes that stand across by default. metrics: the first is shown first; one that no case has is
-    left out. baselines: names such as `engine eager` and `host h100`; the first is the default.
-    caption: what all cases share. hosts: each host's device in words.
+    left out. baselines: by names such as `engine eager` and `host h100`, what `--baseline` takes; the first is the
+    default. caption: what all cases share. hosts: each host's device in words.
     """
 
     axes: tuple[str, ...] = ()
     cases: tuple[Key, ...] = ()
     columns: tuple[str, ...] = ("host",)
     metrics: tuple[MetricValues, ...] = ()
-    baselines: tuple[str, ...] = ()
+    baselines: Mapping[str, str] = field(default_factory=dict)
     caption: Mapping[str, AxisValue] = field(default_factory=dict)
     hosts: Mapping[str, str] = field(default_factory=dict)
 

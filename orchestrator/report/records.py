@@ -15,7 +15,7 @@ from orchestrator.report.table_text import shared_words
 from orchestrator.table.comparison import Cell, Comparison
 from runner.schema import Row, Status, Validity
 
-VERSION = 1
+VERSION = 2
 ABSENT = "absent"
 CellStatus = Enum("CellStatus", {**{each.name: each.value for each in Status}, "ABSENT": ABSENT}, type=str)  # type: ignore[misc]
 
@@ -145,7 +145,7 @@ def metadata(comparison: Comparison) -> str:
         {
             "version": VERSION,
             "metric": {"name": metric.value, "unit": metric.unit, "less_is_better": metric.less_is_better},
-            "baseline": {"axis": base.axis, "value": base.value} if base else None,
+            "baseline": dict(base.values) if base else None,
             "runs": list(comparison.runs),
             "caption": shared_words(comparison),
             "prices": {

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.report.model import Report
 
-VERSION = 1
+VERSION = 2
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FILE = Path(__file__).parent.parent / "data" / "report.schema.json"
 # By the class of report/model.py: what a page shows and a program does not read.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from orchestrator.report.labels import in_use, label, told_apart
+from orchestrator.report.labels import axis_labels, in_use, label, told_apart
 from orchestrator.report.legend import legend, mark_of
 from orchestrator.report.numbers import Widths, significant
 from orchestrator.report.reasons import CUT, is_cut, reason_text
@@ -201,7 +201,7 @@ def _title(comparison: Comparison) -> str:
 
 def shared_words(comparison: Comparison) -> str:
     """Describes what all rows share, such as `model synthetic:tiny, steps 50`."""
-    shared = ", ".join(f"{label(name)} {label(value)}" for name, value in in_use(comparison.caption).items())
+    shared = axis_labels(in_use(comparison.caption))
     return f"where the source states it: {shared}" if shared and _some_state_no_work(comparison) else shared
 
 
@@ -213,7 +213,7 @@ def _caption(comparison: Comparison) -> list[str]:
     declared, base = comparison.metric.declared, comparison.baseline
     if base and declared.has_baseline:
         to = "compared with" if declared.derived else "ratio to"
-        words.append(f"{to} {label(base.axis)} {_baseline_name(comparison, base)}, {_where(comparison, base)}")
+        words.append(f"{to} {_baseline_name(comparison, base)}, {_where(comparison, base)}")
     if declared.no_ratio is not None:
         words.append(f"without ratios: {declared.no_ratio}")
     return [line for line in words if line]
@@ -225,20 +225,22 @@ def where_words(comparison: Comparison) -> str:
 
 
 def _baseline_name(comparison: Comparison, base: Baseline) -> str:
-    """Returns the baseline's value as labels show it; a long host's name may have a hash."""
-    known = told_apart(dict.fromkeys(cell.key.get(base.axis) for cell in comparison.cells()))
-    return known.get(base.value) or label(base.value)
+    """Returns the baseline's axes and values as labels show them; a long host's name may have a hash."""
+    known = {axis: told_apart(dict.fromkeys(cell.key.get(axis) for cell in comparison.cells())) for axis in base.axes}
+    parts = (f"{label(axis)} {known[axis].get(value) or label(value)}" for axis, value in base.values.items())
+    return ", ".join(parts)
 
 
 def _where(comparison: Comparison, base: Baseline) -> str:
     """Says where the reader finds a cell's baseline."""
     named = {*comparison.axes, *comparison.across}
-    axis = base.axis if base.axis in named else HOST  # a part of the host's name, such as `desk (threads 2)`
-    if comparison.across == (base.axis,):
+    # an axis may be a part of the host's name, such as `desk (threads 2)`
+    across = {(axis if axis in named else HOST) in comparison.across for axis in base.axes}
+    if set(comparison.across) == set(base.axes):
         return "on the same line"
-    if axis in comparison.across:
-        return "on the same line, all else equal"
-    return "in the same column, all else equal"
+    if len(across) > 1:
+        return "all else equal"
+    return f"{'on the same line' if across == {True} else 'in the same column'}, all else equal"
 
 
 def _some_state_no_work(comparison: Comparison) -> bool:

@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Mapping
 
-from orchestrator.report.labels import label, told_apart
+from orchestrator.report.labels import axis_labels, told_apart
 from orchestrator.report.legend import price_words
 from orchestrator.report.numbers import limit_words
 from orchestrator.report.table_text import CellText, TableText, shared_words, table_text, where_words
@@ -55,7 +55,7 @@ def _for_all(comparison: Comparison) -> tuple[str, ...]:
     return (
         shared,
         ", ".join(comparison.runs),
-        f"{base.axis} {label(base.value, None)}" if base else "",
+        axis_labels(base.values, None) if base else "",
         *(["; ".join(price_words(comparison))] if comparison.metric.declared.needs_price else []),
     )
 

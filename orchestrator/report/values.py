@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.report.cells import Keyed, keyed, number_text
-from orchestrator.report.labels import in_use, label, told_apart
+from orchestrator.report.labels import axis_labels, in_use, label, told_apart
 from orchestrator.report.model import Mark, MetricValues, RatioTo, Table, Value
 from orchestrator.report.table_text import ratio_words
 from orchestrator.sanitize import clean
@@ -37,7 +37,7 @@ def table(metrics: Sequence[Sequence[Comparison]]) -> Table:
         axes=tuple(map(label, axes)),
         cases=tuple(shown),
         metrics=tuple(_metric(comparisons, axes, keys) for comparisons in useful),
-        baselines=tuple(name for comparison in with_ratios if (name := baseline_name(comparison.baseline))),
+        baselines={baseline_name(base): base.option for comparison in with_ratios if (base := comparison.baseline)},
         caption={
             label(name): value if _is_plain(value) else label(value) for name, value in in_use(first.caption).items()
         },
@@ -46,7 +46,7 @@ def table(metrics: Sequence[Sequence[Comparison]]) -> Table:
 
 
 def baseline_name(base: Baseline | None) -> str:
-    return f"{label(base.axis)} {label(base.value)}" if base else ""
+    return axis_labels(base.values) if base else ""
 
 
 def _is_plain(value: AxisValue) -> bool:

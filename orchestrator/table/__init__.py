@@ -43,8 +43,8 @@ def compare(
 ) -> Comparison:
     """Compares the rows of one or more runs in one table. The order of the rows does not matter.
 
-    baseline: a host (or its column, host@run), an engine, or `axis=value`; by default the engine eager if there are
-        other engines, else the first host.
+    baseline: a host (or its column, host@run), an engine, or `axis=value`, or several of them with commas between; by
+        default the engine eager if there are other engines, else the first host.
     prices: by run and host; the cost metric needs them.
     any_quality: also ranks rows whose image is visibly different.
     view: which rows, and how they are laid out.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from orchestrator.errors import InputError
 from orchestrator.table.cases import (
@@ -58,25 +59,47 @@ def check_baseline(metric: Metric, name: str | None) -> None:
 
 
 def find_baseline(name: str | None, rows: Sequence[Row], placed: Placement) -> Baseline | None:
-    """Finds the host, the engine or the `axis=value` by name; by default the engine eager if there are other engines,
-    else the first host.
+    """Finds the baseline; without a name the engine eager if there are other engines, else the first host.
 
-    Raises InputError if the rows have no such host, engine or value.
+    name: a host, an engine or `axis=value`, or several of them, with commas between.
+
+    Raises InputError if the rows have no such host, engine or value, or if one axis has two values.
     """
     hosts = sorted(set(placed.hosts), key=natural)
     engines = {row.engine for row in rows if row.engine}
     if name is None:
         if BASELINE in engines and (len(engines) > 1 or len(hosts) < 2):
-            return Baseline(ENGINE, BASELINE)
-        return Baseline(HOST, hosts[0]) if hosts else None
+            return Baseline({ENGINE: BASELINE})
+        return Baseline({HOST: hosts[0]}) if hosts else None
+    values: dict[str, AxisValue] = {}
+    for part in _parts(name, rows, placed):
+        axis, value = _one(part, rows, placed)
+        if axis in values:
+            raise InputError(f"baseline {name!r} has two values of {axis}; fix: leave one out")
+        values[axis] = value
+    return Baseline(values)
+
+
+def _parts(name: str, rows: Sequence[Row], placed: Placement) -> Sequence[str]:
+    """Splits a name at its commas, unless it means one value that has commas itself, such as a model's folder."""
+    if "," in name:
+        with suppress(InputError):
+            _one(name, rows, placed)
+            return [name]
+    return [part.strip() for part in name.split(",")]
+
+
+def _one(name: str, rows: Sequence[Row], placed: Placement) -> tuple[str, AxisValue]:
+    """Returns the axis and the value of a host, an engine or `axis=value`. Raises InputError if no row has it."""
     if host := _host(name, rows, placed):
-        return Baseline(HOST, host)
+        return HOST, host
+    engines = {row.engine for row in rows if row.engine}
     if name in engines:
-        return Baseline(ENGINE, name)
+        return ENGINE, name
     axis, is_given, value = name.partition("=")
     if is_given:
         return _at(axis, value, rows, placed)
-    hint = near(name, [*hosts, *sorted(engines)], "the rows have")
+    hint = near(name, [*sorted(set(placed.hosts), key=natural), *sorted(engines)], "the rows have")
     raise InputError(f"baseline {name!r} is neither a host nor an engine of these rows, nor AXIS=VALUE; {hint}")
 
 
@@ -88,11 +111,11 @@ def _host(name: str, rows: Sequence[Row], placed: Placement) -> str | None:
     return min(columns, key=natural, default=None)
 
 
-def _at(axis: str, value: str, rows: Sequence[Row], placed: Placement) -> Baseline:
-    """Returns the baseline of `axis=value`. A run may be given by a part of its name, as in every command."""
+def _at(axis: str, value: str, rows: Sequence[Row], placed: Placement) -> tuple[str, AxisValue]:
+    """Returns the axis and the value of `axis=value`. A run may be given by a part of its name, as in every command."""
     where = f"baseline {axis}={value}"
     if axis == HOST and (host := _host(value, rows, placed)):
-        return Baseline(HOST, host)
+        return HOST, host
     if axis not in placed.axes and not placed.divides_hosts(axis):
         differing = [*placed.axes, *(name for name in placed.known_axes if placed.divides_hosts(name))]
         raise InputError(f"{where}: these rows do not differ in {axis!r}; {near(axis, differing, 'they do in')}")
@@ -100,11 +123,11 @@ def _at(axis: str, value: str, rows: Sequence[Row], placed: Placement) -> Baseli
     known = sorted({of(key) for key in placed.keys}, key=lambda each: rank(axis, each))
     for each in known:
         if means(value, each):
-            return Baseline(axis, each)
+            return axis, each
     if axis == RUN and (fitting := [each for each in known if value and isinstance(each, str) and value in each]):
         if len(fitting) > 1:
             raise InputError(f"{where}: several runs fit: {', '.join(fitting)}")
-        return Baseline(axis, fitting[0])
+        return axis, fitting[0]
     raise InputError(f"{where}: no row has it; {near(value, map(shown, known), 'the rows have')}")
 
 
@@ -113,11 +136,11 @@ def with_ratios(metric: Metric, base: Baseline, placed: Placement, cells: Mappin
 
     A cell and its baseline share all axes but the baseline's; on one host outcomes and hashes may differ too.
     """
-    apart = (HOST,) if base.axis == HOST else (base.axis, PROMPT, *TIE_BREAKERS)
-    family, of = placed.apart_from(apart), placed.on(base.axis)
+    apart = base.axes if base.axes == (HOST,) else (*base.axes, PROMPT, *TIE_BREAKERS)
+    family, values = placed.apart_from(apart), [(placed.on(axis), value) for axis, value in base.values.items()]
     candidates: dict[Key, list[Cell]] = defaultdict(list)
     for key, cell in cells.items():
-        if of(key) == base.value:
+        if all(of(key) == value for of, value in values):
             candidates[family(key)].append(cell)
     compared = {key: _compared(metric, cell, candidates[family(key)], base) for key, cell in cells.items()}
     ratios = iter(corrected([cell.ratio for cell, _ in compared.values() if cell.ratio]))
@@ -152,9 +175,9 @@ def _likest(metric: Metric, cell: Cell, candidates: Sequence[Cell]) -> Sequence[
 def _named(base: Baseline, cell: Cell, against: Cell) -> tuple[str, ...]:
     """Returns in what else the two differ, in one sentence."""
     named = NAMED_CONDITIONS
-    if base.axis != HOST:  # a cluster's pool may have nodes of several kinds
+    if HOST not in base.values:  # a cluster's pool may have nodes of several kinds
         named = {"cpu": CONDITIONS["cpu"], **named}
-    pairs = [(name, of(cell.used[0]), of(against.used[0])) for name, of in named.items() if name != base.axis]
+    pairs = [(name, of(cell.used[0]), of(against.used[0])) for name, of in named.items() if name not in base.values]
     differing = [
         f"{name} {_word(ours)} against {_word(theirs)}"
         for name, ours, theirs in pairs
@@ -203,8 +226,8 @@ def unlike(metric: Metric, cell: Cell, against: Cell) -> str | None:
 
 
 def _pays_off_after(metric: Metric, base: Baseline, cell: Cell, against: Cell, found: Ratio) -> int | None:
-    """Returns the break-even with an engine, if a difference in speed is shown."""
-    if base.axis != ENGINE or not metric.declared.is_timed or not found.shows_difference:
+    """Returns the break-even with an engine on the same host, if a difference in speed is shown."""
+    if ENGINE not in base.values or HOST in base.values or not metric.declared.is_timed or not found.shows_difference:
         return None
     try:
         return break_even(cell, against, found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from orchestrator.table.cases import ENGINE, HOST, AxisValue
 from orchestrator.table.declaration import Price
 from orchestrator.table.metric import Metric
-from orchestrator.table.naming import named
+from orchestrator.table.naming import named, shown
 from orchestrator.table.statistics import Figure, Interval, Ratio
 from orchestrator.table.work import Work
 from runner.schema import Row, Status, Validity
@@ -18,15 +18,30 @@ OUT_OF_MEMORY = "out of memory"  # the reason if the row gives none; a report ne
 
 @dataclass(frozen=True)
 class Baseline:
-    """A ratio compares a cell with the one of the same key except on `axis`, where it has `value`."""
+    """A ratio compares a cell with the one of the same key except on these axes, where it has these values.
 
-    axis: str
-    value: AxisValue
+    values: by axis; one at least.
+    """
+
+    values: Mapping[str, AxisValue]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return tuple(self.values)
 
     @property
     def name(self) -> str:
-        """The value alone if it is a host or an engine, whose names say what they are."""
-        return str(self.value) if self.axis in (HOST, ENGINE) else named(self.axis, self.value)
+        """A host or an engine by its value alone, which says what it is: `eager, precision half`."""
+        return ", ".join(
+            str(value) if axis in (HOST, ENGINE) else named(axis, value) for axis, value in self.values.items()
+        )
+
+    @property
+    def option(self) -> str:
+        """Returns the baseline as `--baseline` takes it: `eager,precision=half`."""
+        return ",".join(
+            shown(value) if axis in (HOST, ENGINE) else f"{axis}={shown(value)}" for axis, value in self.values.items()
+        )
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ class Prepared:
         if asked not in self._baselines:
             self._baselines[asked] = self._found(name, spanning(self.placed, metric.declared.spans))
         if metric.declared.precision:
-            return Baseline(PRECISION, metric.declared.precision)
+            return Baseline({PRECISION: metric.declared.precision})
         return self._baselines[asked]
 
     def _found(self, name: str | None, placed: Placement) -> Baseline | None:

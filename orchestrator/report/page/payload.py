@@ -9,7 +9,8 @@ shows. A cell is a case of `Table.cases`; lists named "per cell" are in that ord
         their order), at (per cell: the place of its value), about (per value: a device; hosts only).
     metrics: name, title, unit, better (in words; empty without a direction), spans (the axes that one value is of all
         values of: its lines have no such axis). The block of the first one is `metric-0`.
-    baselines: name, title. The block of the first metric's ratios to the first one is `ratio-0-0`. Not all exist.
+    baselines: name (what `--baseline` takes), title. The block of the first metric's ratios to the first one is
+        `ratio-0-0`. Not all exist.
     view: the default metric, baseline and axis across; "none" is no baseline, or one column.
     states: word, kind (value, imported, invalid, missing or fault) and meaning. marks: words. verdicts: word and kind.
     ratios: the ids of the ratios' blocks. texts: notes and reasons. command: prints what the page does not hold.
@@ -92,10 +93,10 @@ def payload(table: Table, command: str = "orchestrator results") -> dict[str, Bl
         "points": len(table.cases),
         "axes": axes,
         "metrics": [_metric_words(metric) for metric in table.metrics],
-        "baselines": [{"name": _option(name), "title": clean(name)} for name in table.baselines],
+        "baselines": [{"name": clean(option), "title": clean(name)} for name, option in table.baselines.items()],
         "view": {
             "metric": table.metrics[0].name if table.metrics else NONE,
-            "baseline": _option(table.baselines[0]) if table.baselines else NONE,
+            "baseline": clean(next(iter(table.baselines.values()), NONE)),
             "across": _across(table, axes),
         },
         "states": states.values,
@@ -106,12 +107,6 @@ def payload(table: Table, command: str = "orchestrator results") -> dict[str, Bl
         "command": clean(command),
     }
     return {"data": data, **blocks}
-
-
-def _option(name: str) -> str:
-    """Returns a baseline as `--baseline` takes it: a host or engine by its name alone, `steps=50` of another axis."""
-    axis, _, value = clean(name).partition(" ")
-    return value if axis in (ENGINE, HOST) else f"{axis}={value}"
 
 
 def _across(table: Table, axes: Sequence[Block]) -> str:

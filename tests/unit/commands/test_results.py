@@ -57,7 +57,7 @@ def test_where_sort_and_limit_choose_lines(published: pytest.CaptureFixture[str]
 
 def test_half_is_compared_with_single_by_the_axis(published: pytest.CaptureFixture[str]) -> None:
     found = document(published, "--metric", "throughput", "--baseline", "precision=single", "--columns", "")
-    assert found["baseline"] == {"axis": "precision", "value": "single"}
+    assert found["baseline"] == {"precision": "single"}
     cells = [case["cells"]["value"] for case in found["cases"]]
     halves = [cell for cell in cells if cell["key"]["precision"] == "half" and cell["ratio"]]
     assert halves

@@ -129,7 +129,7 @@ def test_a_note_of_every_imported_value_is_stated_once() -> None:
     theirs = Value(2.0, "2.00", "ok", notes=("the source states no steps", "one's own"))
     others = Value(3.0, "3.00", "ok", notes=("the source states no steps",))
     metric = MetricValues("latency", "s per call", True, (ours, theirs, others))
-    blocks = payload(Table(("host",), (("a",), ("b",), ("c",)), ("host",), (metric,), ()))
+    blocks = payload(Table(("host",), (("a",), ("b",), ("c",)), ("host",), (metric,)))
     assert [words(blocks, "metric-0", point)["notes"] for point in range(3)] == [[], ["one's own"], []]
     assert blocks["metric-0"]["about"] == ["All imported values: the source states no steps."]
 
@@ -146,21 +146,28 @@ def test_ratios_that_were_not_computed_have_no_block() -> None:
 
 def test_baselines_have_the_names_that_the_command_takes() -> None:
     sized = [*rounds("a", "eager", 1, 1.0), *rounds("b", "eager", 1, 1.0, steps=20)]
-    table = a_table(sized, [Metric.LATENCY], ["eager", "b", "steps=20"])
-    assert [each["name"] for each in payload(table)["data"]["baselines"]] == ["eager", "b", "steps=20"]
+    table = a_table(sized, [Metric.LATENCY], ["eager", "b", "steps=20", "b,steps=20"])
+    assert [(each["name"], each["title"]) for each in payload(table)["data"]["baselines"]] == [
+        ("eager", "engine eager"),
+        ("b", "host b"),
+        ("steps=20", "steps 20"),
+        ("b,steps=20", "host b, steps 20"),
+    ]
 
 
 def test_a_metric_without_a_direction_differs_and_is_not_better() -> None:
     values = tuple(Value(1.0, "1.00", "ok", ratios={"engine eager": RatioTo(x, f"{x}×", True)}) for x in (0.5, 2.0))
     metric = MetricValues("gpu-busy", "%", None, values)
-    blocks = payload(Table(("engine", "host"), (("a", "x"), ("b", "x")), ("host",), (metric,), ("engine eager",)))
+    blocks = payload(
+        Table(("engine", "host"), (("a", "x"), ("b", "x")), ("host",), (metric,), {"engine eager": "eager"})
+    )
     assert [words(blocks, "ratio-0-0", point)["verdict"]["word"] for point in (0, 1)] == ["differs", "differs"]
     assert blocks["data"]["metrics"][0]["better"] == ""
 
 
 def test_a_case_without_a_value_says_the_word_that_it_was_given() -> None:
     metric = MetricValues("break-even", "images", True, (Value(None, "baseline", "ok"),))
-    blocks = payload(Table(("host",), (("a",),), ("host",), (metric,), ()))
+    blocks = payload(Table(("host",), (("a",),), ("host",), (metric,)))
     assert words(blocks, "metric-0", 0)["state"]["word"] == "baseline"
 
 

@@ -131,7 +131,7 @@ def test_the_files_metadata_says_what_holds_for_the_whole_table() -> None:
     assert found == {
         "version": VERSION,
         "metric": {"name": "cost", "unit": Metric.COST.unit, "less_is_better": True},
-        "baseline": {"axis": "engine", "value": "eager"},
+        "baseline": {"engine": "eager"},
         "runs": ["first"],
         "caption": "model synthetic:tiny, steps 50, size 512×512, autocast no",
         "prices": {"a100": {"per_hour": 2.5, "source": "prices.yaml"}},

@@ -23,7 +23,7 @@ from orchestrator.report import document
 from orchestrator.report.document import to_json
 from orchestrator.report.labels import label, told_apart
 from orchestrator.report.numbers import significant, spread
-from orchestrator.report.table_text import shared_words
+from orchestrator.report.table_text import shared_words, table_text
 from orchestrator.report.terminal import terminal
 from orchestrator.report.text import to_csv, to_markdown
 from orchestrator.sanitize import clean
@@ -116,6 +116,30 @@ def test_the_table_with_room_stands_on_one_line_a_case() -> None:
         is claimed
         """
     )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "columns", "words"),
+    [
+        ("eager,precision=half", None, "engine eager, precision half, in the same column, all else equal"),
+        ("b,eager", None, "host b, engine eager, all else equal"),
+        ("b,eager", ("engine", "host"), "host b, engine eager, on the same line"),
+        ("b,eager", ("engine", "precision", "host"), "host b, engine eager, on the same line, all else equal"),
+        ("b,eager", ("precision", "samples"), "host b, engine eager, in the same column, all else equal"),
+    ],
+)
+def test_the_caption_says_where_a_baseline_on_several_axes_stands(
+    baseline: str, columns: tuple[str, ...] | None, words: str
+) -> None:
+    rows = [
+        one
+        for host in ("a", "b")
+        for engine, precision in (("eager", "half"), ("eager", "single"), ("graph", "half"))
+        for one in rounds(host, engine, precision=precision)
+    ]
+    found = compare(rows, baseline=baseline, view=View(columns=columns) if columns else View())
+    assert f"ratio to {words}" in table_text(found).caption
+    assert set(library("pandas").read_csv(io.StringIO(to_csv(found)))["baseline"]) == {", ".join(words.split(", ")[:2])}
 
 
 def test_hosts_that_find_no_room_stand_in_further_blocks() -> None:
@@ -214,9 +238,9 @@ def test_the_csv_is_one_table_to_pandas() -> None:
 
 def test_the_json_says_all_of_a_cell_under_a_version() -> None:
     document = validated(compare(ROWS))
-    assert document["version"] == 3
+    assert document["version"] == 4
     assert document["metric"] == {"name": "latency", "unit": "s per call", "less_is_better": True}
-    assert document["baseline"] == {"axis": "engine", "value": "eager"}
+    assert document["baseline"] == {"engine": "eager"}
     case = document["cases"][2]
     assert case["axes"] == {"engine": "onnxruntime", "precision": "half", "samples": 1}
     cell = case["cells"]["rtx3090"]

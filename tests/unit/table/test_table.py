@@ -42,7 +42,7 @@ def test_a_host_is_compared_along_the_line() -> None:
     rows = [a_row("a", trials=around(2.0)), a_row("b", trials=around(3.0))]
     comparison = compare(rows, baseline="a")
     assert comparison.baseline is not None
-    assert comparison.baseline == Baseline("host", "a")
+    assert comparison.baseline == Baseline({"host": "a"})
     assert cell(comparison, "a", "eager").is_baseline
     found = cell(comparison, "b", "eager").ratio
     assert found is not None
@@ -193,6 +193,15 @@ def test_a_slower_first_call_pays_off_after_so_many_images() -> None:
     slow = rounds("a", "eager", 4, 8.0, load_s=3.0, first_call_s=10.0)
     fast = rounds("a", "onnxruntime", 4, 4.0, load_s=13.0, first_call_s=50.5)
     assert cell(compare([*slow, *fast]), "a", "onnxruntime").pays_off_after == 51  # 50.5 s more, 1 s saved an image
+
+
+@pytest.mark.parametrize(("baseline", "after"), [("eager,precision=single", 51), ("b,eager,precision=single", None)])
+def test_a_slow_start_pays_off_against_an_engine_on_the_same_host_alone(baseline: str, after: int | None) -> None:
+    start: dict[str, Any] = {"load_s": 3.0, "first_call_s": 4.5, "precision": "single"}
+    slow = [row for host in ("a", "b") for row in rounds(host, "eager", 1, 2.0, **start)]
+    fast = rounds("a", "onnxruntime", 1, 1.0, load_s=3.0, first_call_s=55.0)
+    found = compare([*slow, *fast], baseline=baseline)
+    assert cell(found, "a", "onnxruntime").pays_off_after == after
 
 
 def test_a_slower_engine_never_pays_off() -> None:

@@ -158,7 +158,7 @@ def claims(cell: Cell) -> object:
     some_rows,
     layouts,
     st.sampled_from([each for each in Metric if not each.declared.spans]),
-    st.sampled_from([None, "engine=eager", "host=a"]),
+    st.sampled_from([None, "engine=eager", "host=a", "eager,precision=half", "a,eager"]),
 )
 def test_no_layout_changes_a_number_a_verdict_or_a_mark(
     rows: Sequence[Row], view: View, metric: Metric, baseline: str | None
@@ -216,6 +216,92 @@ def test_a_baseline_that_no_row_has_is_an_error(baseline: str, message: str) -> 
         compare(rows, baseline=baseline)
 
 
+# A baseline on several axes
+
+ENGINES_AND_PRECISIONS = [
+    row
+    for host, factor in (("a", 1.0), ("b", 2.0))
+    for engine, precision, middle in (("eager", "single", 4.0), ("eager", "half", 2.0), ("graph", "half", 1.0))
+    for row in rounds(host, engine, 1, middle * factor, precision=precision)
+]
+
+
+def ratios(comparison: Comparison) -> dict[tuple[object, ...], float | str | None]:
+    return {
+        (cell.key["host"], cell.key["engine"], cell.key["precision"]): (
+            round(cell.ratio.value, 6) if cell.ratio else cell.no_ratio
+        )
+        for cell in comparison.cells()
+    }
+
+
+@pytest.mark.parametrize(
+    "baseline", ["engine=eager,precision=single", "eager,precision=single", "precision=single, eager"]
+)
+def test_every_case_of_a_host_is_compared_with_one_engine_and_precision(baseline: str) -> None:
+    assert ratios(compare(ENGINES_AND_PRECISIONS, baseline=baseline)) == {
+        (host, *case): ratio
+        for host in ("a", "b")
+        for case, ratio in {
+            ("eager", "single"): "the baseline",
+            ("eager", "half"): 0.5,
+            ("graph", "half"): 0.25,
+        }.items()
+    }
+
+
+def test_one_case_of_one_host_may_be_the_baseline_of_all() -> None:
+    found = ratios(compare(ENGINES_AND_PRECISIONS, baseline="b,eager,precision=half"))
+    assert found == {
+        ("a", "eager", "single"): 1.0,
+        ("a", "eager", "half"): 0.5,
+        ("a", "graph", "half"): 0.25,
+        ("b", "eager", "single"): 2.0,
+        ("b", "eager", "half"): "the baseline",
+        ("b", "graph", "half"): 0.5,
+    }
+
+
+def test_a_case_that_a_host_lacks_is_not_replaced_by_another() -> None:
+    rows = [row for row in ENGINES_AND_PRECISIONS if (row.host, row.precision) != ("b", "single")]
+    found = ratios(compare(rows, baseline="eager,precision=single"))
+    assert found["b", "graph", "half"] == "no baseline: eager, precision single has no row of this case"
+    assert found["a", "graph", "half"] == 0.25
+
+
+def test_a_baselines_axes_are_compared_with_the_work_of_each_case() -> None:
+    rows = [*rounds("a", "eager", 1, 2.0, work="one"), *rounds("a", "graph", 4, 4.0, work="one")]
+    assert (
+        compare(rows, baseline="eager,samples=1").lines[1].cells[0].no_ratio == "unequal work: batch size 4 against 1"
+    )
+    found = compare(rows, Metric.THROUGHPUT, baseline="eager,samples=1").lines[1].cells[0].ratio
+    assert found is not None
+    assert found.value == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        ("eager,precision=singl", "baseline precision=singl: no row has it; did you mean 'single'?"),
+        ("egaer,precision=single", "baseline 'egaer' is neither a host nor an engine .*; did you mean 'eager'?"),
+        ("eager,graph", "baseline 'eager,graph' has two values of engine; fix: leave one out"),
+        ("a,host=b", "baseline 'a,host=b' has two values of host; fix: leave one out"),
+        ("eager,", "baseline '' is neither a host nor an engine"),
+    ],
+)
+def test_each_part_of_a_baseline_must_be_known_and_of_its_own_axis(baseline: str, message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
+        compare(ENGINES_AND_PRECISIONS, baseline=baseline)
+
+
+def test_a_value_with_a_comma_may_be_the_baseline() -> None:
+    rows = [*rounds("a", middle=2.0, model="/srv/one,two", work="w"), *rounds("a", model="/srv/three", work="w")]
+    for baseline in ("model=/srv/one,two", "model=/srv/three"):
+        found = compare(rows, baseline=baseline).baseline
+        assert found is not None
+        assert found.values == {"model": baseline.removeprefix("model=")}
+
+
 # Axes that divide a host, or that all rows share
 
 
@@ -256,7 +342,7 @@ RUNS = ("20260301-120000-abc123-quick", "20260302-120000-def456-night")
 def test_a_run_as_baseline_is_named_as_in_every_command(part: str) -> None:
     found = compare([row for run in RUNS for row in rounds("a", run=run)], baseline=f"run={part}")
     assert found.baseline is not None
-    assert found.baseline.value == RUNS[1]
+    assert found.baseline.values == {"run": RUNS[1]}
 
 
 @pytest.mark.parametrize(
