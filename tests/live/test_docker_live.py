@@ -200,6 +200,34 @@ def test_a_probe_whose_orchestrator_died_is_removed_by_a_later_one(
         api.inspect_container(dead)
 
 
+@pytest.mark.parametrize("looks", ["at files", "into a container"])
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_probe_that_the_host_pruned_is_tried_again(
+    executor: DockerExecutor, contract_image: str, monkeypatch: pytest.MonkeyPatch, looks: str, times: int
+) -> None:
+    pruned: list[str] = []
+
+    def prune(api: docker.APIClient, name: str) -> None:
+        if len(pruned) < times:
+            pruned.append(name)
+            api.remove_container(name, force=True)
+
+    def look(api: docker.APIClient) -> object:
+        if looks == "at files":
+            return probing.existing(api, ["/etc"])
+        return probing.run(api, contract_image, ["echo", "seen"], Access("devices"), ())
+
+    monkeypatch.setattr(probing, "_remove_abandoned", prune)
+    if times == 1:
+        with executor.connection.api() as api:
+            assert look(api) in (frozenset({"/etc"}), "seen\n")
+        return
+    said = r"host here: something removed a container .*; fix: run the command again"
+    with pytest.raises(HostUnreachable, match=said), executor.connection.api() as api:
+        look(api)
+    assert len(pruned) == 3
+
+
 def test_removing_an_attempt_removes_what_held_its_slot(
     executor: DockerExecutor, task: Callable[..., Task], api: docker.APIClient
 ) -> None:

@@ -45,6 +45,10 @@ TLS_REMEDIES = {
 FAULTS = (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, OSError)
 
 
+class ContainerRemoved(DockerException):
+    """Something else removed a container of ours while we used it."""
+
+
 def connect(host: DockerHost) -> Connection:
     """Prepares a connection to a host's engine; the first call opens it. Raises InputError."""
     return Connection(host.name, resolve(host, os.environ, Path.home()))
@@ -83,6 +87,8 @@ class Connection:
     def translated(self, error: Exception) -> InputError | HostUnfit | HostUnreachable:
         """Translates a client's error into one of ours, named for the response that it calls for."""
         where = f"host {self.host_name}"
+        if isinstance(error, ContainerRemoved):
+            return HostUnreachable(f"{where}: {error}")
         chain = list(_causes(error))
         refusal = next((e for e in chain if isinstance(e, APIError)), None)
         if refusal is not None:

@@ -10,12 +10,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import docker
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from orchestrator.config import DockerHost
 from orchestrator.errors import HostUnfit
 from orchestrator.executors.contract import LABEL, Slot
-from orchestrator.executors.docker.connection import checked
+from orchestrator.executors.docker.connection import ContainerRemoved, checked
 from orchestrator.executors.docker.gpu_access import (
     CDI_KIND,
     DRIVER_FOLDER,
@@ -36,6 +37,8 @@ EMPTY_IMAGE = "sd-orchestrator-empty:1"
 PROBE_COMMAND = ("python", "-m", "runner", "probe")
 PROBE_TIMEOUT_S = 60
 LABELS = {LABEL: "probe"}
+# a host may prune its stopped containers at any time
+_again = retry(retry=retry_if_exception_type(ContainerRemoved), stop=stop_after_attempt(3), reraise=True)
 
 
 def require_gpus(api: docker.APIClient, host: DockerHost) -> None:
@@ -87,6 +90,7 @@ def evidence(api: docker.APIClient, info: Mapping[str, Any]) -> GpuEvidence:
     )
 
 
+@_again
 def existing(api: docker.APIClient, paths: Sequence[str]) -> frozenset[str]:
     """Returns the paths that exist on the engine's host. paths: absolute ones.
 
@@ -100,6 +104,7 @@ def existing(api: docker.APIClient, paths: Sequence[str]) -> frozenset[str]:
         return frozenset(path for path in paths if api.head(url, params={"path": f"/host{path}"}, timeout=30).ok)
 
 
+@_again
 def run(
     api: docker.APIClient,
     image: str,
@@ -148,7 +153,13 @@ def _container(api: docker.APIClient, spec: dict[str, Any]) -> Iterator[str]:
         _remove_abandoned(api, name)
         yield name
     finally:
-        api.remove_container(name, v=True, force=True)
+        try:
+            api.remove_container(name, v=True, force=True)
+        except NotFound as error:  # and then what was seen in it was wrong
+            raise ContainerRemoved(
+                "something removed a container that looked at the host's GPUs or folders, as `docker container prune` "
+                "does; fix: run the command again"
+            ) from error
 
 
 def _remove_abandoned(api: docker.APIClient, ours: str) -> None:
