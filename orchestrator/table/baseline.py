@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from shlex import quote
 
 from orchestrator.errors import InputError
 from orchestrator.table.cases import (
@@ -43,6 +46,9 @@ NAMED_CONDITIONS: Mapping[str, Callable[[Row], AxisValue]] = {
 TWO_MEMORIES = (
     "memory of a CPU is the process's resident set, which its code and libraries fill too; of a GPU it is not"
 )
+
+
+MOST_TRIED = 20  # values of an axis for a case without a baseline: a table may have thousands of batch sizes
 
 
 def check_baseline(metric: Metric, name: str | None) -> None:
@@ -138,23 +144,73 @@ def with_ratios(metric: Metric, base: Baseline, placed: Placement, cells: Mappin
     """
     apart = base.axes if base.axes == (HOST,) else (*base.axes, PROMPT, *TIE_BREAKERS)
     family, values = placed.apart_from(apart), [(placed.on(axis), value) for axis, value in base.values.items()]
+    bases = {key: cell for key, cell in cells.items() if all(of(key) == value for of, value in values)}
     candidates: dict[Key, list[Cell]] = defaultdict(list)
-    for key, cell in cells.items():
-        if all(of(key) == value for of, value in values):
-            candidates[family(key)].append(cell)
-    compared = {key: _compared(metric, cell, candidates[family(key)], base) for key, cell in cells.items()}
+    for key, cell in bases.items():
+        candidates[family(key)].append(cell)
+    wider = _Wider(metric, base, placed, apart, bases)
+    compared = {
+        key: _compared(metric, cell, candidates[family(key)], base, partial(wider.fix, key, cell))
+        for key, cell in cells.items()
+    }
     ratios = iter(corrected([cell.ratio for cell, _ in compared.values() if cell.ratio]))
     return {key: _judged(metric, base, cell, against, ratios) for key, (cell, against) in compared.items()}
 
 
-def _compared(metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Baseline) -> tuple[Cell, Cell | None]:
-    """Returns the cell with its ratio or the reason for none, and the cell that it was compared to."""
+@dataclass(frozen=True)
+class _Wider:
+    """Finds a baseline on one axis more, for a case that the baseline has no row of.
+
+    bases: the baseline's cells, in the order of a table. apart: the axes on which it differs from others.
+    """
+
+    metric: Metric
+    base: Baseline
+    placed: Placement
+    apart: Sequence[str]
+    bases: Mapping[Key, Cell]
+
+    def fix(self, key: Key, cell: Cell) -> str:
+        """Returns the end of a reason for no ratio; empty if no such baseline has a row with equal work."""
+        if self.metric.declared.precision:
+            return ""
+        for axis, family, found in self._families:
+            for value, against in found.get(family(key), ()):
+                if unlike(self.metric, cell, against):
+                    continue
+                return f"; fix: --baseline {quote(Baseline({**self.base.values, axis: value}).option)}"
+        return ""
+
+    @cached_property
+    def _families(self) -> Sequence[tuple[str, Callable[[Key], Key], Mapping[Key, Sequence[tuple[AxisValue, Cell]]]]]:
+        """Each axis, what gives a key's family apart from it too, and each family's cells with their values there."""
+        families = []
+        for axis in self.placed.axes:
+            if axis in (HOST, PROMPT, *TIE_BREAKERS, *self.apart):
+                continue
+            family, of = self.placed.apart_from((*self.apart, axis)), self.placed.on(axis)
+            found: dict[Key, list[tuple[AxisValue, Cell]]] = defaultdict(list)
+            for key, cell in self.bases.items():
+                alike = found[family(key)]
+                if cell.figure and cell.validity in (Validity.VALID, None) and len(alike) < MOST_TRIED:
+                    alike.append((of(key), cell))
+            families.append((axis, family, found))
+        return families
+
+
+def _compared(
+    metric: Metric, cell: Cell, candidates: Sequence[Cell], base: Baseline, fix: Callable[[], str]
+) -> tuple[Cell, Cell | None]:
+    """Returns the cell with its ratio or the reason for none, and the cell that it was compared to.
+
+    fix: the end of the reason where the baseline has no row of this case.
+    """
     if cell.figure is None:
         return cell, None
     if any(cell is candidate for candidate in candidates):
         return copy_of(cell, is_baseline=True, no_ratio="the baseline"), None
     candidates = _likest(metric, cell, candidates)
-    if why := _no_ratio(metric, base, cell, candidates):
+    if why := _no_ratio(metric, base, cell, candidates, fix):
         return copy_of(cell, no_ratio=why), None
     against = candidates[0]
     assert against.figure is not None  # noqa: S101  # _no_ratio said so
@@ -200,11 +256,13 @@ def _judged(metric: Metric, base: Baseline, cell: Cell, against: Cell | None, ra
     return copy_of(cell, ratio=found, pays_off_after=_pays_off_after(metric, base, cell, against, found))
 
 
-def _no_ratio(metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[Cell]) -> str | None:
+def _no_ratio(
+    metric: Metric, base: Baseline, cell: Cell, candidates: Sequence[Cell], fix: Callable[[], str]
+) -> str | None:
     if cell.validity not in (Validity.VALID, None):
         return str(cell.validity.value)
     if not candidates:
-        return f"no baseline: {base.name} has no row of this case"
+        return f"no baseline: {base.name} has no row of this case{fix()}"
     if len(candidates) > 1:
         return f"no baseline: {base.name} has several rows of this case"
     against = candidates[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -267,6 +268,44 @@ def test_a_case_that_a_host_lacks_is_not_replaced_by_another() -> None:
     found = ratios(compare(rows, baseline="eager,precision=single"))
     assert found["b", "graph", "half"] == "no baseline: eager, precision single has no row of this case"
     assert found["a", "graph", "half"] == 0.25
+
+
+def test_a_case_without_a_baseline_names_one_that_it_has() -> None:
+    rows = [
+        *rounds("a", "eager", 1, 4.0, precision="single", model="/srv/a b"),
+        *rounds("a", "eager", 1, 2.0, precision="half", model="/srv/a b"),
+        *rounds("a", "graph", 1, 1.0, precision="fp8", model="/srv/a b"),
+        *rounds("a", "graph", 1, 1.0, precision="half", model="/srv/c", work="other"),
+        *rounds("a", "graph", 4, 1.0, precision="half", model="/srv/a b", work="larger"),
+    ]
+    found = {
+        (cell.key["engine"], cell.key["precision"], cell.key["samples"], cell.key["model"]): cell.no_ratio
+        for cell in compare(rows).cells()
+    }
+    lacks = "no baseline: eager has no row of this case"
+    assert found["graph", "fp8", 1, "/srv/a b"] == f"{lacks}; fix: --baseline eager,precision=single"
+    assert found["graph", "half", 1, "/srv/c"] == lacks  # another model's work is another
+    assert found["graph", "half", 4, "/srv/a b"] == lacks
+    throughput = {cell.key["samples"]: cell.no_ratio for cell in compare(rows, Metric.THROUGHPUT).cells()}
+    assert throughput[4] == f"{lacks}; fix: --baseline eager,samples=1"  # per image, batch sizes may differ
+    at_one_precision = [row for row in rows if row.work != "other"]
+    models = compare(at_one_precision, baseline="precision=fp8").cells()
+    assert {cell.no_ratio for cell in models if cell.key["precision"] == "single"} == {
+        "no baseline: precision fp8 has no row of this case; fix: --baseline precision=fp8,graph"
+    }
+
+
+@given(some_rows, st.sampled_from([None, "engine=eager", "host=a", "precision=half"]))
+def test_the_baseline_that_a_case_is_told_of_gives_it_a_ratio(rows: Sequence[Row], baseline: str | None) -> None:
+    try:
+        cells = list(compare(rows, baseline=baseline).cells())
+    except InputError:  # these rows have no such baseline
+        return
+    for each in cells:
+        _, is_told, fix = (each.no_ratio or "").partition("; fix: --baseline ")
+        if is_told:
+            (again,) = (cell for cell in compare(rows, baseline=shlex.split(fix)[0]).cells() if cell.key == each.key)
+            assert again.ratio is not None or "several rows" in (again.no_ratio or ""), again.no_ratio
 
 
 def test_a_baselines_axes_are_compared_with_the_work_of_each_case() -> None:
