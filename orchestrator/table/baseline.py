@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import product
 from shlex import quote
 
 from orchestrator.errors import InputError
@@ -69,39 +70,58 @@ def find_baseline(name: str | None, rows: Sequence[Row], placed: Placement) -> B
 
     name: a host, an engine or `axis=value`, or several of them, with commas between.
 
-    Raises InputError if the rows have no such host, engine or value, or if one axis has two values.
+    Raises InputError if the rows have no such host, engine or value, none with all of them, or if one axis has two
+    values.
     """
     hosts = sorted(set(placed.hosts), key=natural)
-    engines = {row.engine for row in rows if row.engine}
     if name is None:
+        engines = {row.engine for row in rows if row.engine}
         if BASELINE in engines and (len(engines) > 1 or len(hosts) < 2):
             return Baseline({ENGINE: BASELINE})
         return Baseline({HOST: hosts[0]}) if hosts else None
-    values: dict[str, AxisValue] = {}
-    for part in _parts(name, rows, placed):
-        axis, value = _one(part, rows, placed)
-        if axis in values:
+    asked: dict[str, Sequence[AxisValue]] = {}
+    for axis, values in _parts(name, rows, placed):
+        if axis in asked:
             raise InputError(f"baseline {name!r} has two values of {axis}; fix: leave one out")
-        values[axis] = value
-    return Baseline(values)
+        asked[axis] = values
+    if len(asked) == 1:
+        return Baseline({axis: values[0] for axis, values in asked.items()})
+    on = {axis: placed.on(axis) for axis in asked}
+    present = {tuple(of(key) for of in on.values()) for key in placed.keys}
+    for values in product(*asked.values()):
+        if values in present:
+            return Baseline(dict(zip(asked, values)))
+    raise InputError(f"baseline {name!r}: rows have each of these, and no row has all; fix: leave one out")
 
 
-def _parts(name: str, rows: Sequence[Row], placed: Placement) -> Sequence[str]:
-    """Splits a name at its commas, unless it means one value that has commas itself, such as a model's folder."""
-    if "," in name:
-        with suppress(InputError):
-            _one(name, rows, placed)
-            return [name]
-    return [part.strip() for part in name.split(",")]
+def _parts(name: str, rows: Sequence[Row], placed: Placement) -> Iterator[tuple[str, Sequence[AxisValue]]]:
+    """Yields each part's axis and values. A part is as long as rows have it: a model's folder may have commas."""
+    pieces = name.split(",")
+    while pieces:
+        for end in range(len(pieces), 0, -1):
+            part = ",".join(pieces[:end])
+            if found := _known(part, rows, placed) or _known(part.strip(), rows, placed):
+                break
+        yield found or _one(part.strip(), rows, placed)  # which raises
+        pieces = pieces[end:]
 
 
-def _one(name: str, rows: Sequence[Row], placed: Placement) -> tuple[str, AxisValue]:
-    """Returns the axis and the value of a host, an engine or `axis=value`. Raises InputError if no row has it."""
-    if host := _host(name, rows, placed):
-        return HOST, host
+def _known(name: str, rows: Sequence[Row], placed: Placement) -> tuple[str, Sequence[AxisValue]] | None:
+    with suppress(InputError):
+        return _one(name, rows, placed)
+    return None
+
+
+def _one(name: str, rows: Sequence[Row], placed: Placement) -> tuple[str, Sequence[AxisValue]]:
+    """Returns the axis of a host, an engine or `axis=value`, and what it may mean there, the likeliest first.
+
+    Raises InputError if no row has it.
+    """
+    if hosts := _hosts(name, rows, placed):
+        return HOST, hosts
     engines = {row.engine for row in rows if row.engine}
     if name in engines:
-        return ENGINE, name
+        return ENGINE, [name]
     axis, is_given, value = name.partition("=")
     if is_given:
         return _at(axis, value, rows, placed)
@@ -109,19 +129,18 @@ def _one(name: str, rows: Sequence[Row], placed: Placement) -> tuple[str, AxisVa
     raise InputError(f"baseline {name!r} is neither a host nor an engine of these rows, nor AXIS=VALUE; {hint}")
 
 
-def _host(name: str, rows: Sequence[Row], placed: Placement) -> str | None:
-    """Returns a host's column. Of a host in several runs, whose names begin with their time, it is the first run's."""
+def _hosts(name: str, rows: Sequence[Row], placed: Placement) -> Sequence[str]:
+    """Returns a host's columns: of several runs, whose names begin with their time, the first run's first."""
     if name in placed.hosts:
-        return name
-    columns = {column for row, column in zip(rows, placed.hosts) if row.host == name}
-    return min(columns, key=natural, default=None)
+        return [name]
+    return sorted({column for row, column in zip(rows, placed.hosts) if row.host == name}, key=natural)
 
 
-def _at(axis: str, value: str, rows: Sequence[Row], placed: Placement) -> tuple[str, AxisValue]:
-    """Returns the axis and the value of `axis=value`. A run may be given by a part of its name, as in every command."""
+def _at(axis: str, value: str, rows: Sequence[Row], placed: Placement) -> tuple[str, Sequence[AxisValue]]:
+    """Returns the axis and values of `axis=value`. A run may be given by a part of its name, as in every command."""
     where = f"baseline {axis}={value}"
-    if axis == HOST and (host := _host(value, rows, placed)):
-        return HOST, host
+    if axis == HOST and (hosts := _hosts(value, rows, placed)):
+        return HOST, hosts
     if axis not in placed.axes and not placed.divides_hosts(axis):
         differing = [*placed.axes, *(name for name in placed.known_axes if placed.divides_hosts(name))]
         raise InputError(f"{where}: these rows do not differ in {axis!r}; {near(axis, differing, 'they do in')}")
@@ -129,11 +148,11 @@ def _at(axis: str, value: str, rows: Sequence[Row], placed: Placement) -> tuple[
     known = sorted({of(key) for key in placed.keys}, key=lambda each: rank(axis, each))
     for each in known:
         if means(value, each):
-            return axis, each
+            return axis, [each]
     if axis == RUN and (fitting := [each for each in known if value and isinstance(each, str) and value in each]):
         if len(fitting) > 1:
             raise InputError(f"{where}: several runs fit: {', '.join(fitting)}")
-        return axis, fitting[0]
+        return axis, fitting
     raise InputError(f"{where}: no row has it; {near(value, map(shown, known), 'the rows have')}")
 
 
@@ -142,13 +161,12 @@ def with_ratios(metric: Metric, base: Baseline, placed: Placement, cells: Mappin
 
     A cell and its baseline share all axes but the baseline's; on one host outcomes and hashes may differ too.
     """
-    apart = base.axes if base.axes == (HOST,) else (*base.axes, PROMPT, *TIE_BREAKERS)
-    family, values = placed.apart_from(apart), [(placed.on(axis), value) for axis, value in base.values.items()]
+    family, values = placed.apart_from(_apart(base)), [(placed.on(axis), value) for axis, value in base.values.items()]
     bases = {key: cell for key, cell in cells.items() if all(of(key) == value for of, value in values)}
     candidates: dict[Key, list[Cell]] = defaultdict(list)
     for key, cell in bases.items():
         candidates[family(key)].append(cell)
-    wider = _Wider(metric, base, placed, apart, bases)
+    wider = _Wider(metric, base, placed, bases)
     compared = {
         key: _compared(metric, cell, candidates[family(key)], base, partial(wider.fix, key, cell))
         for key, cell in cells.items()
@@ -157,43 +175,50 @@ def with_ratios(metric: Metric, base: Baseline, placed: Placement, cells: Mappin
     return {key: _judged(metric, base, cell, against, ratios) for key, (cell, against) in compared.items()}
 
 
+def _apart(base: Baseline) -> Sequence[str]:
+    """Returns the axes on which a cell and its baseline may differ."""
+    return base.axes if base.axes == (HOST,) else (*base.axes, PROMPT, *TIE_BREAKERS)
+
+
 @dataclass(frozen=True)
 class _Wider:
     """Finds a baseline on one axis more, for a case that the baseline has no row of.
 
-    bases: the baseline's cells, in the order of a table. apart: the axes on which it differs from others.
+    bases: the baseline's cells, in the order of a table.
     """
 
     metric: Metric
     base: Baseline
     placed: Placement
-    apart: Sequence[str]
     bases: Mapping[Key, Cell]
 
     def fix(self, key: Key, cell: Cell) -> str:
-        """Returns the end of a reason for no ratio; empty if no such baseline has a row with equal work."""
+        """Returns the end of a reason for no ratio; empty if no such baseline would give the cell a ratio."""
         if self.metric.declared.precision:
             return ""
         for axis, family, found in self._families:
-            for value, against in found.get(family(key), ()):
-                if unlike(self.metric, cell, against):
-                    continue
-                return f"; fix: --baseline {quote(Baseline({**self.base.values, axis: value}).option)}"
+            for value, cells in found.get(family(key), {}).items():
+                base = Baseline({**self.base.values, axis: value})
+                if _compared(self.metric, cell, cells, base, lambda: "")[0].ratio:
+                    return f"; fix: --baseline {quote(base.option)}"
         return ""
 
     @cached_property
-    def _families(self) -> Sequence[tuple[str, Callable[[Key], Key], Mapping[Key, Sequence[tuple[AxisValue, Cell]]]]]:
-        """Each axis, what gives a key's family apart from it too, and each family's cells with their values there."""
+    def _families(self) -> Sequence[tuple[str, Callable[[Key], Key], Mapping[Key, Mapping[AxisValue, list[Cell]]]]]:
+        """Each axis, what gives a key's family apart from it too, and each family's cells by their values there."""
         families = []
         for axis in self.placed.axes:
-            if axis in (HOST, PROMPT, *TIE_BREAKERS, *self.apart):
+            if axis in (HOST, PROMPT, *TIE_BREAKERS, *self.base.axes):
                 continue
-            family, of = self.placed.apart_from((*self.apart, axis)), self.placed.on(axis)
-            found: dict[Key, list[tuple[AxisValue, Cell]]] = defaultdict(list)
+            family, of = (
+                self.placed.apart_from(_apart(Baseline({**self.base.values, axis: None}))),
+                self.placed.on(axis),
+            )
+            found: dict[Key, dict[AxisValue, list[Cell]]] = defaultdict(dict)
             for key, cell in self.bases.items():
-                alike = found[family(key)]
-                if cell.figure and cell.validity in (Validity.VALID, None) and len(alike) < MOST_TRIED:
-                    alike.append((of(key), cell))
+                values = found[family(key)]
+                if of(key) in values or len(values) < MOST_TRIED:
+                    values.setdefault(of(key), []).append(cell)
             families.append((axis, family, found))
         return families
 

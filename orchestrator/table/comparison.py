@@ -38,10 +38,10 @@ class Baseline:
 
     @property
     def option(self) -> str:
-        """Returns the baseline as `--baseline` takes it: `eager,precision=half`."""
-        return ",".join(
-            shown(value) if axis in (HOST, ENGINE) else f"{axis}={shown(value)}" for axis, value in self.values.items()
-        )
+        """Returns the baseline as `--baseline` takes it: `eager`, or `engine=eager,precision=half`."""
+        if len(self.values) == 1 and self.axes[0] in (HOST, ENGINE):
+            return self.name
+        return ",".join(f"{axis}={shown(value)}" for axis, value in self.values.items())
 
 
 @dataclass(frozen=True)

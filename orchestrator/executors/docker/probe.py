@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from orchestrator.config import DockerHost
@@ -155,7 +155,10 @@ def _container(api: docker.APIClient, spec: dict[str, Any]) -> Iterator[str]:
     finally:
         try:
             api.remove_container(name, v=True, force=True)
-        except NotFound as error:  # and then what was seen in it was wrong
+        except APIError as error:
+            # not there, or being removed: and then what was seen in it may be wrong
+            if error.status_code not in (404, 409):
+                raise
             raise ContainerRemoved(
                 "something removed a container that looked at the host's GPUs or folders, as `docker container prune` "
                 "does; fix: run the command again"

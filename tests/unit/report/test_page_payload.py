@@ -151,8 +151,12 @@ def test_baselines_have_the_names_that_the_command_takes() -> None:
         ("eager", "engine eager"),
         ("b", "host b"),
         ("steps=20", "steps 20"),
-        ("b,steps=20", "host b, steps 20"),
+        ("host=b,steps=20", "host b, steps 20"),
     ]
+
+
+def test_the_first_baseline_is_chosen_by_its_name() -> None:
+    assert payload(a_table(rows(), [Metric.LATENCY], [None]))["data"]["view"]["baseline"] == "eager"
 
 
 def test_a_metric_without_a_direction_differs_and_is_not_better() -> None:

@@ -142,6 +142,19 @@ def test_the_caption_says_where_a_baseline_on_several_axes_stands(
     assert set(library("pandas").read_csv(io.StringIO(to_csv(found)))["baseline"]) == {", ".join(words.split(", ")[:2])}
 
 
+def test_a_baseline_that_divides_a_host_stands_on_the_same_line() -> None:
+    rows = [
+        one
+        for n in (1, 2)
+        for engine in ("eager", "graph")
+        for one in rounds("desk", engine, precision="half", threads=n)
+    ]
+    found = compare(rows, baseline="eager,threads=2")
+    assert "ratio to engine eager, threads 2, all else equal" in table_text(found).caption
+    alone = compare(rows, baseline="threads=2")
+    assert "ratio to threads 2, on the same line, all else equal" in table_text(alone).caption
+
+
 def test_hosts_that_find_no_room_stand_in_further_blocks() -> None:
     hosts = [f"host{i}" for i in range(12)]
     rows = [one for i, host in enumerate(hosts) for one in rounds(host, middle=1.0 + i)]
