@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 HOSTS, ENGINES = ("gpu1", "gpu2"), ("eager", "compile", "graph", "onnxruntime")
-BASELINES = {"engine eager": "eager"}
+BASELINES = {"engine eager": "eager"}  # as `report` writes for so many rows
 TARGETS_S = {"first layout": 1.0, "sort": 0.5}
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 WHEN_LAID_OUT = """

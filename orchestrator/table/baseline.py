@@ -130,7 +130,7 @@ def _one(name: str, rows: Sequence[Row], placed: Placement) -> tuple[str, Sequen
 
 
 def _hosts(name: str, rows: Sequence[Row], placed: Placement) -> Sequence[str]:
-    """Returns a host's columns: of several runs, whose names begin with their time, the first run's first."""
+    """Returns a host's columns. Those of earlier runs come first, because a run's name begins with its time."""
     if name in placed.hosts:
         return [name]
     return sorted({column for row, column in zip(rows, placed.hosts) if row.host == name}, key=natural)
@@ -182,7 +182,7 @@ def _apart(base: Baseline) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class _Wider:
-    """Finds a baseline on one axis more, for a case that the baseline has no row of.
+    """Finds a baseline with one more axis, for a case that the baseline has no row of.
 
     bases: the baseline's cells, in the order of a table.
     """
@@ -205,15 +205,13 @@ class _Wider:
 
     @cached_property
     def _families(self) -> Sequence[tuple[str, Callable[[Key], Key], Mapping[Key, Mapping[AxisValue, list[Cell]]]]]:
-        """Each axis, what gives a key's family apart from it too, and each family's cells by their values there."""
+        """Each axis, what gives a key without it and the baseline's axes, and the cells of each such key by value."""
         families = []
         for axis in self.placed.axes:
             if axis in (HOST, PROMPT, *TIE_BREAKERS, *self.base.axes):
                 continue
-            family, of = (
-                self.placed.apart_from(_apart(Baseline({**self.base.values, axis: None}))),
-                self.placed.on(axis),
-            )
+            of, wider = self.placed.on(axis), Baseline({**self.base.values, axis: None})
+            family = self.placed.apart_from(_apart(wider))
             found: dict[Key, dict[AxisValue, list[Cell]]] = defaultdict(dict)
             for key, cell in self.bases.items():
                 values = found[family(key)]
