@@ -142,6 +142,12 @@ def test_the_caption_says_where_a_baseline_on_several_axes_stands(
     assert set(library("pandas").read_csv(io.StringIO(to_csv(found)))["baseline"]) == {", ".join(words.split(", ")[:2])}
 
 
+def test_the_csv_has_a_baselines_whole_name() -> None:
+    model = f"/srv/{'m' * 200}"
+    found = compare([*rounds("a", model=model), *rounds("a", "graph", model="/srv/n")], baseline=f"eager,model={model}")
+    assert set(library("pandas").read_csv(io.StringIO(to_csv(found)))["baseline"]) == {f"engine eager, model {model}"}
+
+
 def test_a_baseline_that_divides_a_host_stands_on_the_same_line() -> None:
     rows = [
         one

@@ -362,6 +362,21 @@ def test_a_host_that_has_an_engines_name_is_told_apart_from_it() -> None:
     assert Baseline({"engine": "eager", "autocast": True}).option == "engine=eager,autocast=yes"
 
 
+def test_what_a_baseline_fixes_is_not_a_difference_to_note() -> None:
+    threads = [*rounds("desk", threads=2), *rounds("desk", threads=1), *rounds("desk", "graph", threads=1)]
+    hosts = [*rounds("a", cpu="one"), *rounds("b", "graph", cpu="other")]
+    for rows, baseline in ((threads, "eager,threads=2"), (hosts, "a,eager")):
+        cells = compare(rows, baseline=baseline).cells()
+        assert [cell.ratio_notes for cell in cells if cell.ratio and cell.key["engine"] == "graph"] == [()]
+
+
+def test_other_weights_are_named_if_host_and_engine_are_the_baseline() -> None:
+    rows = [*rounds("a", weights="w1"), *rounds("b", "graph", weights="w2"), *rounds("b", "graph", weights="w3")]
+    found = {cell.key["weights"]: cell.no_ratio for cell in compare(rows, baseline="a,eager").cells() if cell.status}
+    assert found["w1"] == "the baseline"
+    assert found["w2"] == "unequal work: other weights of synthetic:tiny"
+
+
 def test_a_value_with_a_comma_may_be_the_baseline() -> None:
     rows = [*rounds("a", middle=2.0, model="/srv/one,two", work="w"), *rounds("a", model="/srv/three", work="w")]
     for baseline in ("model=/srv/one,two", "model=/srv/three"):
